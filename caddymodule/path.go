@@ -1,0 +1,144 @@
+package caddymodule
+
+import (
+	"errors"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxTarget bounds the request target. The longest one that a route can match
+// is far shorter.
+const maxTarget = 2048
+
+// errMalformedTarget is returned for a request target that has, or could have,
+// more than one meaning.
+var errMalformedTarget = errors.New("malformed request target")
+
+// target is a request target in the one form that the gateway works with.
+type target struct {
+	// path begins with a slash and never ends with one; it is empty for the root.
+	// Nothing in it is percent-decoded.
+	path string
+	// slash is true if the caller's path ended with a slash.
+	slash bool
+	// query is the raw query, without the question mark.
+	query string
+}
+
+// parseTarget reads a raw request target (RFC 9112 section 3.2). It accepts
+// origin-form only and refuses everything that two parsers could read
+// differently: dot segments, empty segments, encoded slashes, backslashes, dots
+// and percent signs, path parameters, fragments, control bytes and bytes that
+// are not ASCII. What it accepts is matched as it stands: a percent-encoded
+// path is a different path and matches no route.
+func parseTarget(raw string) (target, error) {
+	if len(raw) == 0 || len(raw) > maxTarget || raw[0] != '/' {
+		return target{}, errMalformedTarget
+	}
+	path, query, _ := strings.Cut(raw, "?")
+	if !validPath(path) || !validQuery(query) {
+		return target{}, errMalformedTarget
+	}
+	t := target{path: path, query: query}
+	if path[len(path)-1] == '/' {
+		t.path, t.slash = path[:len(path)-1], true
+	}
+	return t, nil
+}
+
+// validPath reports whether path, which begins with a slash, has one meaning.
+func validPath(path string) bool {
+	start := 1 // of the current segment
+	encoded := false
+	for i := 1; i <= len(path); i++ {
+		if i == len(path) || path[i] == '/' {
+			switch segment := path[start:i]; segment {
+			case "":
+				if i < len(path) || start < len(path) {
+					return false // "//"
+				}
+			case ".", "..":
+				return false
+			}
+			start = i + 1
+			continue
+		}
+		switch c := path[i]; {
+		case c == '%':
+			if !validEscape(path[i:]) {
+				return false
+			}
+			encoded = true
+			i += 2
+		case !pathByte[c]:
+			return false
+		}
+	}
+	return !encoded || utf8.ValidString(unescape(path))
+}
+
+// validEscape reports whether s begins with a percent-encoded byte that cannot
+// be taken for anything structural.
+func validEscape(s string) bool {
+	if len(s) < 3 {
+		return false
+	}
+	hi, lo := unhex(s[1]), unhex(s[2])
+	if hi < 0 || lo < 0 {
+		return false
+	}
+	switch c := byte(hi<<4 | lo); c {
+	case '/', '\\', '.', '%', ';', '?', '#':
+		return false
+	default:
+		return c >= 0x20 && c != 0x7f
+	}
+}
+
+// unescape decodes percent-encoded bytes that validEscape has accepted.
+func unescape(s string) string {
+	var b strings.Builder
+	b.Grow(len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' {
+			b.WriteByte(byte(unhex(s[i+1])<<4 | unhex(s[i+2])))
+			i += 2
+			continue
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// validQuery refuses the bytes that have no place in a query (RFC 3986 section
+// 3.4); what is left is read by parseQuery.
+func validQuery(query string) bool {
+	for i := range len(query) {
+		if c := query[i]; c <= 0x20 || c >= 0x7f || c == '#' || c == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
+// pathByte holds the bytes that may stand unencoded in a segment: pchar of RFC
+// 3986 section 3.3 without the semicolon, which some servers cut paths at.
+var pathByte = func() (allowed [256]bool) {
+	const pchar = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,=:@"
+	for i := range len(pchar) {
+		allowed[pchar[i]] = true
+	}
+	return allowed
+}()
+
+func unhex(c byte) int {
+	switch {
+	case '0' <= c && c <= '9':
+		return int(c - '0')
+	case 'a' <= c && c <= 'f':
+		return int(c-'a') + 10
+	case 'A' <= c && c <= 'F':
+		return int(c-'A') + 10
+	}
+	return -1
+}

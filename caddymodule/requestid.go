@@ -1,0 +1,36 @@
+package caddymodule
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"net/http"
+)
+
+// maxRequestID is the longest request id that is taken over from a caller.
+const maxRequestID = 64
+
+// requestID returns the id under which a request is known here, at Meet and in
+// every log line: the caller's, if it sent exactly one of 1 to 64 characters out
+// of A-Z a-z 0-9 . _ - , and a random one otherwise.
+func requestID(h http.Header) string {
+	if values := h["X-Request-Id"]; len(values) == 1 && saneRequestID(values[0]) {
+		return values[0]
+	}
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails, see crypto/rand
+	return hex.EncodeToString(b[:])
+}
+
+func saneRequestID(s string) bool {
+	if s == "" || len(s) > maxRequestID {
+		return false
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}

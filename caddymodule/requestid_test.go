@@ -1,0 +1,19 @@
+package caddymodule
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestRequestID(t *testing.T) {
+	for _, sane := range []string{"a", "6f1e.2-B_c", strings.Repeat("a", 64)} {
+		require.Equal(t, sane, requestID(http.Header{"X-Request-Id": {sane}}))
+	}
+	for _, values := range [][]string{nil, {""}, {"a b"}, {"a\r\nX: 1"}, {"é"}, {`a"b`}, {"{env.HOME}"}, {strings.Repeat("a", 65)}, {"a", "b"}} {
+		got := requestID(http.Header{"X-Request-Id": values})
+		require.Regexp(t, "^[0-9a-f]{32}$", got)
+	}
+}

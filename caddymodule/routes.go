@@ -1,0 +1,312 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// endpoint names what a route does. It is the label of metrics and logs.
+type endpoint string
+
+const (
+	endpointToken          endpoint = "token"
+	endpointIdentity       endpoint = "identity"
+	endpointIdentitySource endpoint = "identity_source"
+	endpointRoomsList      endpoint = "rooms_list"
+	endpointRoomsCreate    endpoint = "rooms_create"
+	endpointRoomsRetrieve  endpoint = "rooms_retrieve"
+	endpointOperator       endpoint = "operator" // opened by a route line
+	endpointNone           endpoint = "none"     // no route matched
+)
+
+// Route opens one more path of Meet's external API. Nothing that is not listed
+// reaches Meet.
+type Route struct {
+	// The HTTP method: GET, POST, PUT, PATCH or DELETE. GET includes HEAD.
+	Method string `json:"method"`
+	// The path below the base path, beginning with `/rooms/`, without a trailing
+	// slash. A segment is a literal of a-z, 0-9, `-` and `_`, or `{id}` for a
+	// UUID, or `{slug}` for a room's slug.
+	Path string `json:"path"`
+	// The scope a token needs for it, for example `rooms:update`.
+	Scope string `json:"scope"`
+}
+
+// segmentKind tells what a segment of a pattern accepts.
+type segmentKind uint8
+
+const (
+	segmentLiteral segmentKind = iota
+	segmentID                  // a UUID
+	segmentSlug                // a room's slug
+)
+
+type segment struct {
+	kind    segmentKind
+	literal string
+}
+
+// action is what happens on one method of a pattern.
+type action struct {
+	method   string
+	endpoint endpoint
+	scope    string // empty where the endpoint decides by itself
+}
+
+// pattern is one path of the closed route table.
+type pattern struct {
+	template string // "/rooms/{id}"
+	segments []segment
+	actions  []action
+	allow    string // value of the Allow header
+}
+
+// match is the outcome of looking a path up.
+type match struct {
+	pattern *pattern
+	// id is the canonical form of the {id} segment, lower case with dashes, or
+	// empty if the segment is there but is no UUID.
+	id string
+	// path is the path rebuilt from parsed values, without a trailing slash.
+	path string
+	// invalid is true if a typed segment does not have its type. Such a path is
+	// not found, but only callers with a valid token learn so, as at Meet.
+	invalid bool
+}
+
+// routeTable is the closed list of what the gateway serves.
+type routeTable struct {
+	patterns []*pattern
+}
+
+// newRouteTable returns the published routes and those that the operator opened.
+func newRouteTable(routes []Route) (*routeTable, error) {
+	t := &routeTable{}
+	for _, r := range []struct {
+		path string
+		action
+	}{
+		{"/application/token", action{http.MethodPost, endpointToken, ""}},
+		{"/identity", action{http.MethodGet, endpointIdentity, ""}},
+		{"/identity/source", action{http.MethodGet, endpointIdentitySource, ""}},
+		{"/rooms", action{http.MethodGet, endpointRoomsList, "rooms:list"}},
+		{"/rooms", action{http.MethodPost, endpointRoomsCreate, "rooms:create"}},
+		{"/rooms/{id}", action{http.MethodGet, endpointRoomsRetrieve, "rooms:retrieve"}},
+	} {
+		if err := t.add(r.path, r.action); err != nil {
+			return nil, err
+		}
+	}
+	for _, r := range routes {
+		if err := r.validate(); err != nil {
+			return nil, err
+		}
+		if err := t.add(r.Path, action{r.Method, endpointOperator, r.Scope}); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+func (t *routeTable) add(path string, a action) error {
+	segments, err := parsePattern(path)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(t.patterns, func(p *pattern) bool { return slices.Equal(p.segments, segments) })
+	if i < 0 {
+		t.patterns = append(t.patterns, &pattern{template: path, segments: segments})
+		i = len(t.patterns) - 1
+		// A literal wins over a typed segment in the same place.
+		slices.SortStableFunc(t.patterns, func(a, b *pattern) int { return slices.CompareFunc(a.segments, b.segments, compareKind) })
+		i = slices.IndexFunc(t.patterns, func(p *pattern) bool { return slices.Equal(p.segments, segments) })
+	}
+	p := t.patterns[i]
+	if p.action(a.method) != nil {
+		return fmt.Errorf("route %s %s is already there", a.method, path)
+	}
+	p.actions = append(p.actions, a)
+	p.allow = p.allowed()
+	return nil
+}
+
+func compareKind(a, b segment) int { return int(a.kind) - int(b.kind) }
+
+// action returns what the pattern does on a method, or nil. HEAD is served
+// where GET is (RFC 9110 section 9.3.2).
+func (p *pattern) action(method string) *action {
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	for i := range p.actions {
+		if p.actions[i].method == method {
+			return &p.actions[i]
+		}
+	}
+	return nil
+}
+
+func (p *pattern) allowed() string {
+	var methods []string
+	for _, a := range p.actions {
+		methods = append(methods, a.method)
+		if a.method == http.MethodGet {
+			methods = append(methods, http.MethodHead)
+		}
+	}
+	slices.Sort(methods)
+	return strings.Join(methods, ", ")
+}
+
+// lookup finds the pattern of a path below the base path. The path has come
+// through parseTarget.
+func (t *routeTable) lookup(path string) (match, bool) {
+	var invalid match // the first pattern of the right shape
+	for _, p := range t.patterns {
+		m, ok := p.match(path)
+		if ok && !m.invalid {
+			return m, true
+		}
+		if ok && invalid.pattern == nil {
+			invalid = m
+		}
+	}
+	return invalid, invalid.pattern != nil
+}
+
+func (p *pattern) match(path string) (match, bool) {
+	m := match{pattern: p, path: path}
+	rest := path
+	for _, s := range p.segments {
+		if rest == "" {
+			return match{}, false
+		}
+		var value string
+		value, rest = cutSegment(rest)
+		switch s.kind {
+		case segmentLiteral:
+			if value != s.literal {
+				return match{}, false
+			}
+		case segmentID:
+			id, ok := canonicalUUID(value)
+			if !ok {
+				m.invalid = true
+				continue
+			}
+			if id != value {
+				m.path = strings.Replace(m.path, "/"+value, "/"+id, 1)
+			}
+			m.id = id
+		case segmentSlug:
+			if !isSlug(value) {
+				m.invalid = true
+			}
+		}
+	}
+	return m, rest == ""
+}
+
+// cutSegment splits "/a/b" into "a" and "/b".
+func cutSegment(path string) (value, rest string) {
+	path = path[1:]
+	if i := strings.IndexByte(path, '/'); i >= 0 {
+		return path[:i], path[i:]
+	}
+	return path, ""
+}
+
+func parsePattern(path string) ([]segment, error) {
+	if !strings.HasPrefix(path, "/") || strings.HasSuffix(path, "/") {
+		return nil, fmt.Errorf("path %q must begin with a slash and not end with one", path)
+	}
+	var segments []segment
+	ids := 0
+	for _, s := range strings.Split(path[1:], "/") {
+		switch {
+		case s == "{id}":
+			ids++
+			segments = append(segments, segment{kind: segmentID})
+		case s == "{slug}":
+			segments = append(segments, segment{kind: segmentSlug})
+		case isLiteral(s):
+			segments = append(segments, segment{literal: s})
+		default:
+			return nil, fmt.Errorf("path %q: a segment is {id}, {slug} or made of a-z, 0-9, - and _", path)
+		}
+	}
+	if ids > 1 {
+		return nil, fmt.Errorf("path %q has more than one {id}", path)
+	}
+	return segments, nil
+}
+
+func (r Route) validate() error {
+	switch r.Method {
+	case http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete:
+	default:
+		return fmt.Errorf("route method %q is not one of GET, POST, PUT, PATCH, DELETE", r.Method)
+	}
+	if !strings.HasPrefix(r.Path, "/rooms/") {
+		return fmt.Errorf("route path %q must begin with /rooms/", r.Path)
+	}
+	if r.Scope == "" {
+		return errors.New("a route needs a scope")
+	}
+	return nil
+}
+
+func isLiteral(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-', c == '_':
+		default:
+			return false
+		}
+	}
+	return s != ""
+}
+
+// isSlug accepts what Meet's slugs are made of (Django's slug characters).
+func isSlug(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
+		default:
+			return false
+		}
+	}
+	return s != "" && len(s) <= 100
+}
+
+// canonicalUUID returns s in lower case with dashes (RFC 9562 section 4). It
+// accepts the dashed form in any case and 32 hexadecimal digits, as Meet does.
+// An already canonical id is returned as it is, without an allocation.
+func canonicalUUID(s string) (string, bool) {
+	const dashed = 36
+	switch len(s) {
+	case dashed:
+		for i := range dashed {
+			if i == 8 || i == 13 || i == 18 || i == 23 {
+				if s[i] != '-' {
+					return "", false
+				}
+			} else if unhex(s[i]) < 0 {
+				return "", false
+			}
+		}
+		return strings.ToLower(s), true
+	case dashed - 4:
+		for i := range len(s) {
+			if unhex(s[i]) < 0 {
+				return "", false
+			}
+		}
+		s = strings.ToLower(s)
+		return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:], true
+	}
+	return "", false
+}

@@ -1,0 +1,127 @@
+package caddymodule
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const sampleID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+
+func TestRouteTable_Lookup(t *testing.T) {
+	table, err := newRouteTable([]Route{
+		{http.MethodPatch, "/rooms/{id}", "rooms:update"},
+		{http.MethodPost, "/rooms/{id}/grant-access", "rooms:grant-access"},
+		{http.MethodGet, "/rooms/by-slug/{slug}", "rooms:retrieve"},
+		{http.MethodDelete, "/rooms/archive", "rooms:delete"},
+	})
+	require.NoError(t, err)
+
+	for _, tc := range []struct {
+		path, method string
+		template     string
+		endpoint     endpoint
+		scope        string
+		id, upstream string
+		invalid      bool
+	}{
+		{"/application/token", "POST", "/application/token", endpointToken, "", "", "/application/token", false},
+		{"/identity", "GET", "/identity", endpointIdentity, "", "", "/identity", false},
+		{"/identity", "HEAD", "/identity", endpointIdentity, "", "", "/identity", false},
+		{"/identity/source", "GET", "/identity/source", endpointIdentitySource, "", "", "/identity/source", false},
+		{"/rooms", "GET", "/rooms", endpointRoomsList, "rooms:list", "", "/rooms", false},
+		{"/rooms", "POST", "/rooms", endpointRoomsCreate, "rooms:create", "", "/rooms", false},
+		{"/rooms/" + sampleID, "GET", "/rooms/{id}", endpointRoomsRetrieve, "rooms:retrieve", sampleID, "/rooms/" + sampleID, false},
+		{"/rooms/7C9E6679-7425-40DE-944B-E07FC1F90AE7", "HEAD", "/rooms/{id}", endpointRoomsRetrieve, "rooms:retrieve", sampleID, "/rooms/" + sampleID, false},
+		{"/rooms/7c9e6679742540de944be07fc1f90ae7", "GET", "/rooms/{id}", endpointRoomsRetrieve, "rooms:retrieve", sampleID, "/rooms/" + sampleID, false},
+		{"/rooms/aae-erez-aaz", "GET", "/rooms/{id}", endpointRoomsRetrieve, "rooms:retrieve", "", "/rooms/aae-erez-aaz", true},
+		{"/rooms/" + sampleID, "PATCH", "/rooms/{id}", endpointOperator, "rooms:update", sampleID, "/rooms/" + sampleID, false},
+		{"/rooms/" + sampleID + "/grant-access", "POST", "/rooms/{id}/grant-access", endpointOperator, "rooms:grant-access", sampleID, "/rooms/" + sampleID + "/grant-access", false},
+		{"/rooms/by-slug/aae-erez-aaz", "GET", "/rooms/by-slug/{slug}", endpointOperator, "rooms:retrieve", "", "/rooms/by-slug/aae-erez-aaz", false},
+		{"/rooms/archive", "DELETE", "/rooms/archive", endpointOperator, "rooms:delete", "", "/rooms/archive", false},
+	} {
+		m, ok := table.lookup(tc.path)
+		require.True(t, ok, tc.path)
+		require.Equal(t, tc.template, m.pattern.template, tc.path)
+		require.Equal(t, tc.id, m.id, tc.path)
+		require.Equal(t, tc.upstream, m.path, tc.path)
+		require.Equal(t, tc.invalid, m.invalid, tc.path)
+		a := m.pattern.action(tc.method)
+		require.NotNil(t, a, tc.path)
+		require.Equal(t, tc.endpoint, a.endpoint, tc.path)
+		require.Equal(t, tc.scope, a.scope, tc.path)
+	}
+}
+
+func TestRouteTable_NothingElseIsServed(t *testing.T) {
+	table, err := newRouteTable(nil)
+	require.NoError(t, err)
+	for _, path := range []string{
+		"", "/", "/room", "/roomsx", "/Rooms", "/ROOMS", "/rooms/" + sampleID + "/x", "/rooms.json", "/rooms/x/y", "/application", "/application/tokens",
+		"/identity/sources", "/identity/source/x", "/api/v1.0/users", "/admin", "/r%6Foms", "/application/token/x", "/__heartbeat__",
+	} {
+		if path == "/" {
+			continue
+		}
+		_, ok := table.lookup(path)
+		require.False(t, ok, path)
+	}
+	m, ok := table.lookup("/rooms/" + sampleID)
+	require.True(t, ok)
+	for _, method := range []string{"PUT", "PATCH", "DELETE", "POST", "OPTIONS", "TRACE", "CONNECT", "get", "GET ", ""} {
+		require.Nil(t, m.pattern.action(method), method)
+	}
+	require.Equal(t, "GET, HEAD", m.pattern.allow)
+}
+
+func TestNewRouteTable_RefusesBadRoutes(t *testing.T) {
+	for _, tc := range []struct {
+		route Route
+		want  string
+	}{
+		{Route{"GET", "/rooms/{id}", "x"}, "route GET /rooms/{id} is already there"},
+		{Route{"get", "/rooms/{id}/x", "x"}, `route method "get" is not one of GET, POST, PUT, PATCH, DELETE`},
+		{Route{"OPTIONS", "/rooms/{id}/x", "x"}, `route method "OPTIONS" is not one of GET, POST, PUT, PATCH, DELETE`},
+		{Route{"GET", "/users", "x"}, `route path "/users" must begin with /rooms/`},
+		{Route{"GET", "/rooms/{id}/", "x"}, `path "/rooms/{id}/" must begin with a slash and not end with one`},
+		{Route{"GET", "/rooms/{id}/../x", "x"}, `path "/rooms/{id}/../x": a segment is {id}, {slug} or made of a-z, 0-9, - and _`},
+		{Route{"GET", "/rooms//x", "x"}, `path "/rooms//x": a segment is {id}, {slug} or made of a-z, 0-9, - and _`},
+		{Route{"GET", "/rooms/*", "x"}, `path "/rooms/*": a segment is {id}, {slug} or made of a-z, 0-9, - and _`},
+		{Route{"GET", "/rooms/{id}/x/{id}", "x"}, `path "/rooms/{id}/x/{id}" has more than one {id}`},
+		{Route{"GET", "/rooms/{id}/x", ""}, "a route needs a scope"},
+	} {
+		_, err := newRouteTable([]Route{tc.route})
+		require.EqualError(t, err, tc.want)
+	}
+}
+
+func TestCanonicalUUID(t *testing.T) {
+	for in, want := range map[string]string{
+		sampleID:                               sampleID,
+		"7C9E6679-7425-40DE-944B-E07FC1F90AE7": sampleID,
+		"7c9e6679742540de944be07fc1f90ae7":     sampleID,
+		"":                                     "",
+		"7c9e6679-7425-40de-944b-e07fc1f90ae":  "",
+		"7c9e6679-7425-40de-944b-e07fc1f90aeg": "",
+		"7c9e66797-425-40de-944b-e07fc1f90ae7": "",
+		"{7c9e6679-7425-40de-944b-e07fc1f90ae7}":        "",
+		"urn:uuid:7c9e6679-7425-40de-944b-e07fc1f90ae7": "",
+		"7c9e6679%2D7425-40de-944b-e07fc1f9":            "",
+	} {
+		got, ok := canonicalUUID(in)
+		require.Equal(t, want, got, in)
+		require.Equal(t, want != "", ok, in)
+	}
+}
+
+func BenchmarkRouteLookup(b *testing.B) {
+	table, err := newRouteTable(nil)
+	require.NoError(b, err)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, ok := table.lookup("/rooms/" + sampleID); !ok {
+			b.Fatal("not found")
+		}
+	}
+}
