@@ -1,0 +1,54 @@
+package sandbox
+
+import (
+	"net/netip"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxMail is how long Django's validator lets a mail address be; maxStoredMail
+// how long the column for it is.
+const (
+	maxMail       = 320
+	maxStoredMail = 254
+)
+
+// The parts of Django's EmailValidator. u00a1-uffff stands for letters of any
+// script in a domain.
+var (
+	mailLocalPart = regexp.MustCompile("^(?i:[-!#$%&'*+/=?^_`{}|~0-9A-Z]+(\\.[-!#$%&'*+/=?^_`{}|~0-9A-Z]+)*" +
+		`|"([\x01-\x08\x0b\x0c\x0e-\x1f!#-\[\]-\x7f]|\\[\x01-\x09\x0b\x0c\x0e-\x7f])*")$`)
+	domainLabel = regexp.MustCompile(`^(?i:[a-z\x{00a1}-\x{ffff}0-9-]{1,63})$`)
+	topDomain   = regexp.MustCompile(`^(?i:[a-z\x{00a1}-\x{ffff}-]{2,63}|xn--[a-z0-9]{1,59})$`)
+)
+
+// validMail says whether Meet takes the text for a mail address.
+func validMail(mail string) bool {
+	at := strings.LastIndexByte(mail, '@')
+	return at >= 0 && utf8.RuneCountInString(mail) <= maxMail &&
+		mailLocalPart.MatchString(mail[:at]) && validMailDomain(mail[at+1:])
+}
+
+func validMailDomain(domain string) bool {
+	if domain == "localhost" {
+		return true
+	}
+	if ip, ok := strings.CutPrefix(domain, "["); ok {
+		ip, ok = strings.CutSuffix(ip, "]")
+		_, err := netip.ParseAddr(ip)
+		return ok && err == nil
+	}
+	labels := strings.Split(domain, ".")
+	for _, l := range labels {
+		if !domainLabel.MatchString(l) || strings.HasPrefix(l, "-") || strings.HasSuffix(l, "-") {
+			return false
+		}
+	}
+	return len(labels) > 1 && topDomain.MatchString(labels[len(labels)-1])
+}
+
+// mailDomain is what follows the last @.
+func mailDomain(mail string) string {
+	return mail[strings.LastIndexByte(mail, '@')+1:]
+}

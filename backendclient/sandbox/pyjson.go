@@ -1,0 +1,418 @@
+package sandbox
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// Meet's texts on a body that it cannot read come from Python's json, and so
+// does what it takes: the last of two equal keys, NaN (refused later), half a
+// surrogate pair. encoding/json differs in all of them, hence this parser.
+//
+// Values are nil, bool, string, json.Number (integers), float64, []any and *object. Half a
+// surrogate pair becomes three bytes that are not UTF-8.
+
+// object is a JSON object that knows the order of its keys.
+type object struct {
+	keys   []string
+	values map[string]any
+}
+
+// MarshalJSON writes the keys in their order.
+func (o *object) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	for i, k := range o.keys {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		key, err := json.Marshal(k)
+		if err != nil {
+			return nil, err
+		}
+		value, err := json.Marshal(o.values[k])
+		if err != nil {
+			return nil, err
+		}
+		b.Write(key)
+		b.WriteByte(':')
+		b.Write(value)
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+// maxDepth is how deep lists and objects may be nested before Python runs into
+// its recursion limit, which Meet answers with a 500. The recording has 500
+// and 100,000.
+const maxDepth = 900
+
+// errTooDeep is Python's RecursionError.
+var errTooDeep = errors.New("maximum recursion depth exceeded")
+
+// jsonError is Python's JSONDecodeError: what was wrong, and at which character.
+type jsonError struct {
+	what string
+	at   int
+	text string
+}
+
+func (e *jsonError) Error() string {
+	before := e.text[:e.at]
+	line := strings.Count(before, "\n") + 1
+	column := utf8.RuneCountInString(before[strings.LastIndexByte(before, '\n')+1:]) + 1
+	return fmt.Sprintf("%s: line %d column %d (char %d)", e.what, line, column, utf8.RuneCountInString(before))
+}
+
+// parseJSON reads a body as Django REST framework's strict JSONParser.
+func parseJSON(body []byte) (any, error) {
+	if err := checkUTF8(body); err != nil {
+		return nil, err
+	}
+	p := &jsonParser{text: string(body)}
+	if strings.HasPrefix(p.text, "\ufeff") {
+		return nil, p.fail("Unexpected UTF-8 BOM (decode using utf-8-sig)", 0)
+	}
+	p.space()
+	v, err := p.value(0)
+	if err != nil {
+		return nil, err
+	}
+	if p.space(); p.at < len(p.text) {
+		return nil, p.fail("Extra data", p.at)
+	}
+	return v, nil
+}
+
+// checkUTF8 words the first fault as Python's decoder does.
+func checkUTF8(b []byte) error {
+	for at := 0; at < len(b); {
+		r, size := utf8.DecodeRune(b[at:])
+		if r == utf8.RuneError && size == 1 {
+			reason := "invalid start byte"
+			if lead := b[at]; lead >= 0xc2 && lead <= 0xf4 {
+				reason = "invalid continuation byte"
+				if at+1 == len(b) {
+					reason = "unexpected end of data"
+				}
+			}
+			return fmt.Errorf("'utf-8' codec can't decode byte 0x%02x in position %d: %s", b[at], at, reason)
+		}
+		at += size
+	}
+	return nil
+}
+
+type jsonParser struct {
+	text string
+	at   int
+}
+
+func (p *jsonParser) fail(what string, at int) error {
+	return &jsonError{what: what, at: at, text: p.text}
+}
+
+func (p *jsonParser) space() {
+	for p.at < len(p.text) && strings.IndexByte(" \t\n\r", p.text[p.at]) >= 0 {
+		p.at++
+	}
+}
+
+// next takes the byte if it is the next one.
+func (p *jsonParser) next(b byte) bool {
+	if p.at < len(p.text) && p.text[p.at] == b {
+		p.at++
+		return true
+	}
+	return false
+}
+
+// word takes the word if it comes next.
+func (p *jsonParser) word(w string) bool {
+	if strings.HasPrefix(p.text[p.at:], w) {
+		p.at += len(w)
+		return true
+	}
+	return false
+}
+
+func (p *jsonParser) value(depth int) (any, error) {
+	if depth > maxDepth {
+		return nil, errTooDeep
+	}
+	start := p.at
+	switch {
+	case p.next('"'):
+		return p.string()
+	case p.next('{'):
+		return p.object(depth)
+	case p.next('['):
+		return p.list(depth)
+	case p.word("null"):
+		return nil, nil
+	case p.word("true"):
+		return true, nil
+	case p.word("false"):
+		return false, nil
+	}
+	for _, w := range []string{"NaN", "Infinity", "-Infinity"} {
+		if p.word(w) {
+			return nil, fmt.Errorf("Out of range float values are not JSON compliant: '%s'", w) //nolint:staticcheck // Python's words
+		}
+	}
+	literal, isInteger := p.number()
+	switch {
+	case literal == "":
+		return nil, p.fail("Expecting value", start)
+	case literal == "-0" && isInteger:
+		return json.Number("0"), nil
+	case isInteger && len(strings.TrimPrefix(literal, "-")) > maxDigits:
+		return nil, fmt.Errorf("Exceeds the limit (%d digits) for integer string conversion: value has %d digits; "+ //nolint:staticcheck // Python's words
+			"use sys.set_int_max_str_digits() to increase the limit", maxDigits, len(strings.TrimPrefix(literal, "-")))
+	case isInteger:
+		return json.Number(literal), nil
+	}
+	f, _ := strconv.ParseFloat(literal, 64) // infinite where out of range
+	return f, nil
+}
+
+// maxDigits is how many digits Python reads of an integer.
+const maxDigits = 4300
+
+func (p *jsonParser) object(depth int) (any, error) {
+	o := &object{values: map[string]any{}}
+	p.space()
+	if p.next('}') {
+		return o, nil
+	}
+	for {
+		if !p.next('"') {
+			return nil, p.fail("Expecting property name enclosed in double quotes", p.at)
+		}
+		key, err := p.string()
+		if err != nil {
+			return nil, err
+		}
+		p.space()
+		if !p.next(':') {
+			return nil, p.fail("Expecting ':' delimiter", p.at)
+		}
+		p.space()
+		v, err := p.value(depth + 1)
+		if err != nil {
+			return nil, err
+		}
+		if _, again := o.values[key]; !again {
+			o.keys = append(o.keys, key)
+		}
+		o.values[key] = v
+		p.space()
+		if p.next('}') {
+			return o, nil
+		}
+		if !p.next(',') {
+			return nil, p.fail("Expecting ',' delimiter", p.at)
+		}
+		p.space()
+	}
+}
+
+func (p *jsonParser) list(depth int) (any, error) {
+	list := []any{}
+	p.space()
+	if p.next(']') {
+		return list, nil
+	}
+	for {
+		p.space()
+		v, err := p.value(depth + 1)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, v)
+		p.space()
+		if p.next(']') {
+			return list, nil
+		}
+		if !p.next(',') {
+			return nil, p.fail("Expecting ',' delimiter", p.at)
+		}
+	}
+}
+
+// string reads on after the opening quote.
+func (p *jsonParser) string() (string, error) {
+	start := p.at - 1
+	var b strings.Builder
+	for p.at < len(p.text) {
+		ch := p.text[p.at]
+		switch {
+		case ch == '"':
+			p.at++
+			return b.String(), nil
+		case ch < ' ':
+			return "", p.fail("Invalid control character at", p.at)
+		case ch != '\\':
+			b.WriteByte(ch)
+			p.at++
+		default:
+			if err := p.escape(&b); err != nil {
+				if errors.Is(err, errUnterminated) {
+					return "", p.fail(err.Error(), start)
+				}
+				return "", err
+			}
+		}
+	}
+	return "", p.fail(errUnterminated.Error(), start)
+}
+
+var errUnterminated = errors.New("Unterminated string starting at") //nolint:staticcheck // Python's words
+
+var simpleEscapes = map[byte]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
+
+// escape reads what begins with a backslash.
+func (p *jsonParser) escape(b *strings.Builder) error {
+	if p.at+1 >= len(p.text) {
+		return errUnterminated
+	}
+	ch := p.text[p.at+1]
+	if ch != 'u' {
+		plain, ok := simpleEscapes[ch]
+		if !ok {
+			return p.fail("Invalid \\escape", p.at)
+		}
+		b.WriteByte(plain)
+		p.at += 2
+		return nil
+	}
+	r, ok := p.unicodeEscape(p.at)
+	if !ok {
+		return p.fail("Invalid \\uXXXX escape", p.at+1)
+	}
+	p.at += 6
+	if low, ok := p.unicodeEscape(p.at); ok && utf16.IsSurrogate(r) {
+		if pair := utf16.DecodeRune(r, low); pair != utf8.RuneError {
+			r = pair
+			p.at += 6
+		}
+	}
+	if utf16.IsSurrogate(r) {
+		// Three bytes as in UTF-8, were it allowed there.
+		b.Write([]byte{0xe0 | byte(r>>12), 0x80 | byte(r>>6)&0x3f, 0x80 | byte(r)&0x3f})
+		return nil
+	}
+	b.WriteRune(r)
+	return nil
+}
+
+// unicodeEscape reads \uXXXX at a place, if that is what stands there.
+func (p *jsonParser) unicodeEscape(at int) (rune, bool) {
+	if len(p.text) < at+6 || p.text[at:at+2] != `\u` {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(p.text[at+2:at+6], 16, 16)
+	return rune(n), err == nil
+}
+
+// number takes the longest number that comes next, or nothing.
+func (p *jsonParser) number() (literal string, isInteger bool) {
+	literal = numberPattern.FindString(p.text[p.at:])
+	p.at += len(literal)
+	return literal, !strings.ContainsAny(literal, ".eE")
+}
+
+var numberPattern = regexp.MustCompile(`^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?`)
+
+// typeName is Python's name of a value's type.
+func typeName(v any) string {
+	switch v.(type) {
+	case nil:
+		return "NoneType"
+	case bool:
+		return "bool"
+	case json.Number:
+		return "int"
+	case float64:
+		return "float"
+	case []any:
+		return "list"
+	case *object:
+		return "dict"
+	}
+	return "str"
+}
+
+// pythonText is Python's str() of a value, in which Meet quotes what it refuses.
+func pythonText(v any) string {
+	if s, ok := v.(string); ok {
+		return s
+	}
+	return pythonLiteral(v)
+}
+
+// pythonLiteral is Python's repr() of a value.
+func pythonLiteral(v any) string {
+	switch v := v.(type) {
+	case bool:
+		if v {
+			return "True"
+		}
+		return "False"
+	case json.Number:
+		return v.String()
+	case float64:
+		return pythonFloat(v)
+	case string:
+		return "'" + strings.NewReplacer(`\`, `\\`, "'", `\'`, "\n", `\n`, "\r", `\r`, "\t", `\t`).Replace(v) + "'"
+	case []any:
+		parts := make([]string, len(v))
+		for i, e := range v {
+			parts[i] = pythonLiteral(e)
+		}
+		return "[" + strings.Join(parts, ", ") + "]"
+	case *object:
+		parts := make([]string, len(v.keys))
+		for i, k := range v.keys {
+			parts[i] = pythonLiteral(k) + ": " + pythonLiteral(v.values[k])
+		}
+		return "{" + strings.Join(parts, ", ") + "}"
+	}
+	return "None"
+}
+
+func pythonFloat(f float64) string {
+	switch {
+	case math.IsInf(f, 0):
+		return strings.TrimPrefix(strings.ToLower(strconv.FormatFloat(f, 'g', -1, 64)), "+")
+	case f == math.Trunc(f) && math.Abs(f) < 1e16:
+		return strconv.FormatFloat(f, 'f', 1, 64)
+	}
+	return strconv.FormatFloat(f, 'g', -1, 64)
+}
+
+// pythonStrip is str.strip().
+func pythonStrip(s string) string {
+	return strings.TrimFunc(s, func(r rune) bool { return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f })
+}
+
+// surrogate returns the first half of a surrogate pair in a parsed string.
+func surrogate(s string) (rune, bool) {
+	for at := 0; at < len(s); {
+		r, size := utf8.DecodeRuneInString(s[at:])
+		if r == utf8.RuneError && size == 1 && at+2 < len(s) {
+			return rune(s[at]&0x0f)<<12 | rune(s[at+1]&0x3f)<<6 | rune(s[at+2]&0x3f), true
+		}
+		at += size
+	}
+	return 0, false
+}
