@@ -98,13 +98,13 @@ func TestNewRouteTable_RefusesBadRoutes(t *testing.T) {
 
 func TestCanonicalUUID(t *testing.T) {
 	for in, want := range map[string]string{
-		sampleID:                               sampleID,
-		"7C9E6679-7425-40DE-944B-E07FC1F90AE7": sampleID,
-		"7c9e6679742540de944be07fc1f90ae7":     sampleID,
-		"":                                     "",
-		"7c9e6679-7425-40de-944b-e07fc1f90ae":  "",
-		"7c9e6679-7425-40de-944b-e07fc1f90aeg": "",
-		"7c9e66797-425-40de-944b-e07fc1f90ae7": "",
+		sampleID:                                        sampleID,
+		"7C9E6679-7425-40DE-944B-E07FC1F90AE7":          sampleID,
+		"7c9e6679742540de944be07fc1f90ae7":              sampleID,
+		"":                                              "",
+		"7c9e6679-7425-40de-944b-e07fc1f90ae":           "",
+		"7c9e6679-7425-40de-944b-e07fc1f90aeg":          "",
+		"7c9e66797-425-40de-944b-e07fc1f90ae7":          "",
 		"{7c9e6679-7425-40de-944b-e07fc1f90ae7}":        "",
 		"urn:uuid:7c9e6679-7425-40de-944b-e07fc1f90ae7": "",
 		"7c9e6679%2D7425-40de-944b-e07fc1f9":            "",

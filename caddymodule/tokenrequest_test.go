@@ -1,0 +1,171 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	jsonType = "application/json"
+	formType = "application/x-www-form-urlencoded"
+)
+
+func TestParseTokenRequest(t *testing.T) {
+	want := tokenRequest{clientID: "id", clientSecret: "secret", grantType: "client_credentials", scope: "user@example.com"}
+	withBasic := want
+	withBasic.basic = true
+	for _, tc := range []struct {
+		name, contentType, authorization, body string
+		want                                   tokenRequest
+	}{
+		{"json", jsonType, "", `{"client_id":"id","client_secret":"secret","grant_type":"client_credentials","scope":"user@example.com"}`, want},
+		{"json with charset", "Application/JSON; charset=utf-8", "", `{"client_id":"id","client_secret":"secret","grant_type":"client_credentials","scope":"user@example.com"}`, want},
+		{"json with spaces and extra fields", jsonType, "", " {\"client_id\":\" id \",\"client_secret\":\"secret\\n\",\"grant_type\":\"client_credentials\",\"scope\":\"user@example.com\",\"x\":{\"y\":[1]}} \n", want},
+		{"form", formType, "", "client_id=id&client_secret=secret&grant_type=client_credentials&scope=user%40example.com&x=1", want},
+		{"form with charset", formType + "; charset=UTF-8", "", "&client_id=id&&client_secret=secret&grant_type=client_credentials&scope=user@example.com", want},
+		{"basic and form", formType, "Basic " + basicValue("id:secret"), "grant_type=client_credentials&scope=user%40example.com", withBasic},
+		{"basic and json", jsonType, "basic " + basicValue("id:secret"), `{"grant_type":"client_credentials","scope":"user@example.com"}`, withBasic},
+		{"basic and the same client_id", formType, "Basic " + basicValue("id:secret"), "client_id=id&grant_type=client_credentials&scope=user%40example.com", withBasic},
+		{"bearer is ignored", formType, "Bearer x", "client_id=id&client_secret=secret&grant_type=client_credentials&scope=user%40example.com", want},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := http.Header{"Content-Type": {tc.contentType}}
+			if tc.authorization != "" {
+				h["Authorization"] = []string{tc.authorization}
+			}
+			got, err := parseTokenRequest(h, []byte(tc.body))
+			require.NoError(t, err)
+			require.Equal(t, tc.want, got)
+		})
+	}
+
+	number, err := parseTokenRequest(http.Header{"Content-Type": {jsonType}}, []byte(`{"client_id":12,"client_secret":3.5,"grant_type":"client_credentials","scope":"a@b.c"}`))
+	require.NoError(t, err)
+	require.Equal(t, tokenRequest{clientID: "12", clientSecret: "3.5", grantType: "client_credentials", scope: "a@b.c"}, number)
+
+	encoded, err := parseTokenRequest(http.Header{"Content-Type": {formType}, "Authorization": {"Basic " + basicValue("a%3Ab:c%2Bd+e")}}, []byte("grant_type=client_credentials&scope=a"))
+	require.NoError(t, err)
+	require.Equal(t, "a:b", encoded.clientID)
+	require.Equal(t, "c+d e", encoded.clientSecret)
+}
+
+func TestParseTokenRequest_Refusals(t *testing.T) {
+	required := []string{"This field is required."}
+	all := fieldErrors{"client_id": required, "client_secret": required, "grant_type": required, "scope": required}
+	basic := "Basic " + basicValue("id:secret")
+	for _, tc := range []struct {
+		name, contentType, authorization, body string
+		want                                   error
+	}{
+		{"nothing at all", "", "", "", all},
+		{"empty json body", jsonType, "", " ", all},
+		{"empty object", jsonType, "", "{}", all},
+		{"empty form", formType, "", "", all},
+		{"keys are case-sensitive", jsonType, "", `{"Client_Id":"id"}`, all},
+		{"basic, empty form", formType, basic, "", fieldErrors{"grant_type": required, "scope": required}},
+		{"null, blank, NUL, list", jsonType, "", `{"client_id":null,"client_secret":" ","grant_type":"a\u0000","scope":[1]}`, fieldErrors{
+			"client_id": {"This field may not be null."}, "client_secret": {"This field may not be blank."},
+			"grant_type": {"Null characters are not allowed."}, "scope": {"Not a valid string."},
+		}},
+		{"bool", jsonType, "", `{"client_id":"a","client_secret":"b","grant_type":"client_credentials","scope":true}`, fieldErrors{"scope": {"Not a valid string."}}},
+		{"other grant", formType, "", "client_id=a&client_secret=b&grant_type=password&scope=c", fieldErrors{"grant_type": {`"password" is not a valid choice.`}}},
+		{"array", jsonType, "", `[{"client_id":"a"}]`, fieldErrors{"non_field_errors": {"Invalid data. Expected a dictionary, but got list."}}},
+		{"string", jsonType, "", `"x"`, fieldErrors{"non_field_errors": {"Invalid data. Expected a dictionary, but got str."}}},
+		{"number", jsonType, "", `1`, fieldErrors{"non_field_errors": {"Invalid data. Expected a dictionary, but got int."}}},
+		{"null", jsonType, "", `null`, fieldErrors{"non_field_errors": {"No data provided"}}},
+		{"not json", jsonType, "", `{"client_id":`, errJSON(nil)},
+		{"single quotes", jsonType, "", `{'a':1}`, errJSON(nil)},
+		{"two documents", jsonType, "", `{} {}`, &requestError{400, "JSON parse error - extra data."}},
+		{"key twice", jsonType, "", `{"client_id":"a","client_id":"b"}`, &requestError{400, "JSON parse error - a key is there twice."}},
+		{"key twice, one escaped", jsonType, "", `{"client_id":"a","client\u005fid":"b"}`, &requestError{400, "JSON parse error - a key is there twice."}},
+		{"not utf-8", jsonType, "", "{\"client_id\":\"\xff\"}", &requestError{400, "JSON parse error - the body is not UTF-8."}},
+		{"field twice", formType, "", "client_id=a&client%5Fid=a", &requestError{400, "A form field is there twice."}},
+		{"bad escape", formType, "", "client_id=%zz", &requestError{400, "Malformed form."}},
+		{"form not utf-8", formType, "", "client_id=%ff", &requestError{400, "Malformed form."}},
+		{"semicolons", formType, "", "a;b=1&client_id=x;y", fieldErrors{"client_secret": required, "grant_type": required, "scope": required}},
+		{"many fields", formType, "", manyFields(), &requestError{400, "Too many form fields."}},
+		{"text", "text/plain", "", "x", &requestError{415, `Unsupported media type "text/plain" in request.`}},
+		{"no type", "", "", "{}", &requestError{415, `Unsupported media type "" in request.`}},
+		{"multipart", "multipart/form-data; boundary=x", "", "--x", &requestError{415, `Unsupported media type "multipart/form-data; boundary=x" in request.`}},
+		{"json suffix", "application/vnd.api+json", "", "{}", &requestError{415, `Unsupported media type "application/vnd.api+json" in request.`}},
+		{"secret twice", formType, basic, "client_id=id&client_secret=secret&grant_type=client_credentials&scope=a", errTwoCredentials},
+		{"secret twice, blank", formType, basic, "client_secret=&grant_type=client_credentials&scope=a", errTwoCredentials},
+		{"another client_id", jsonType, basic, `{"client_id":"other","grant_type":"client_credentials","scope":"a"}`, errTwoCredentials},
+		{"bad basic", formType, "Basic x", "client_id=a&client_secret=b&grant_type=client_credentials&scope=c", &requestError{400, "Malformed Authorization header."}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := http.Header{}
+			if tc.contentType != "" {
+				h["Content-Type"] = []string{tc.contentType}
+			}
+			if tc.authorization != "" {
+				h["Authorization"] = []string{tc.authorization}
+			}
+			_, err := parseTokenRequest(h, []byte(tc.body))
+			require.Equal(t, tc.want, err)
+		})
+	}
+
+	_, err := parseTokenRequest(http.Header{"Content-Type": {jsonType, formType}}, []byte("{}"))
+	require.Equal(t, &requestError{400, "More than one Content-Type header."}, err)
+}
+
+func manyFields() string {
+	var b strings.Builder
+	for i := range maxFormFields + 1 {
+		fmt.Fprintf(&b, "f%d=1&", i)
+	}
+	return b.String()
+}
+
+func TestReadBody_CappedWhateverTheLengthSays(t *testing.T) {
+	for _, length := range []int64{-1, 9, 9000} {
+		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(strings.Repeat("a", 9)))
+		r.ContentLength = length
+		_, err := readBody(httptest.NewRecorder(), r, 8)
+		require.Equal(t, errBodyTooLarge(8), err)
+	}
+	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("12345678"))
+	body, err := readBody(httptest.NewRecorder(), r, 8)
+	require.NoError(t, err)
+	require.Equal(t, "12345678", string(body))
+
+	r = httptest.NewRequest(http.MethodPost, "/", errReader{})
+	_, err = readBody(httptest.NewRecorder(), r, 8)
+	require.Equal(t, &requestError{400, "The request body could not be read."}, err)
+}
+
+type errReader struct{}
+
+func (errReader) Read([]byte) (int, error) { return 0, errors.New("connection reset") }
+
+func FuzzParseTokenRequest(f *testing.F) {
+	for _, body := range []string{
+		"", "{}", `{"client_id":"id","client_secret":"secret","grant_type":"client_credentials","scope":"a@b.c"}`, `{"client_id":{"a":[]}}`, "[]", "null",
+		"client_id=id&client_secret=secret&grant_type=client_credentials&scope=a%40b.c", "a=1&a=2", `{"a":1}{`, "\"", "[1,", `{"client_id":1e400}`,
+	} {
+		f.Add(jsonType, "", []byte(body))
+		f.Add(formType, "Basic "+basicValue("id:secret"), []byte(body))
+	}
+	f.Fuzz(func(t *testing.T, contentType, authorization string, body []byte) {
+		h := http.Header{"Content-Type": {contentType}, "Authorization": {authorization}}
+		req, err := parseTokenRequest(h, body)
+		if err != nil {
+			_, isFields := errors.AsType[fieldErrors](err)
+			_, isRequest := errors.AsType[*requestError](err)
+			require.True(t, isFields || isRequest || errors.Is(err, errTwoCredentials))
+			return
+		}
+		for _, field := range []string{req.clientID, req.grantType, req.scope} {
+			require.NotEmpty(t, strings.TrimSpace(field))
+			require.NotContains(t, field, "\x00")
+		}
+		require.Equal(t, grantClientCredentials, req.grantType)
+	})
+}
