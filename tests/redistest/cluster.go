@@ -1,0 +1,148 @@
+package redistest
+
+import (
+	"context"
+	"net/url"
+	"strconv"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	clusterMasters = 3
+	clusterSlots   = 16384
+)
+
+// ClusterServers is a Redis Cluster of three masters without replicas: one node
+// gone means that its third of the keys is away, and CLUSTERDOWN for all of them.
+type ClusterServers struct {
+	// Nodes are the masters, in no order that means anything.
+	Nodes []*Server
+
+	client *redis.ClusterClient
+}
+
+// Cluster starts a cluster and returns when every node says that it is whole.
+// That takes a little more than the two seconds for which a new master refuses
+// to serve.
+func Cluster(t testing.TB) *ClusterServers {
+	t.Helper()
+	c := new(ClusterServers)
+	for range clusterMasters {
+		c.Nodes = append(c.Nodes, launch(t, func(s *Server) error {
+			s.args = append(s.serverArgs(),
+				"--cluster-enabled", "yes",
+				"--cluster-config-file", "nodes.conf",
+				// Long enough that a busy machine does not look like a dead node.
+				"--cluster-node-timeout", "5000")
+			return nil
+		}))
+	}
+	for i, n := range c.Nodes {
+		first, last := i*clusterSlots/clusterMasters, (i+1)*clusterSlots/clusterMasters-1
+		// Epochs that differ from the start spare the nodes a round of settling whose is which.
+		n.do(t, "CLUSTER", "SET-CONFIG-EPOCH", i+1)
+		n.do(t, "CLUSTER", "ADDSLOTSRANGE", first, last)
+		for _, other := range c.Nodes[:i] {
+			n.do(t, "CLUSTER", "MEET", "127.0.0.1", other.claim.port)
+		}
+	}
+	c.await(t)
+	c.client = redis.NewClusterClient(&redis.ClusterOptions{Addrs: c.Addrs()})
+	t.Cleanup(func() { _ = c.client.Close() })
+	return c
+}
+
+// Addrs are the host:port of all nodes.
+func (c *ClusterServers) Addrs() []string {
+	addrs := make([]string, 0, len(c.Nodes))
+	for _, n := range c.Nodes {
+		addrs = append(addrs, n.Addr())
+	}
+	return addrs
+}
+
+// URL names all nodes in the form that redis.ParseClusterURL reads.
+func (c *ClusterServers) URL() string {
+	addrs := c.Addrs()
+	u := url.URL{Scheme: "redis", Host: addrs[0], RawQuery: url.Values{"addr": addrs[1:]}.Encode()}
+	return u.String()
+}
+
+// Client is a client of the whole cluster. It is closed with the test.
+func (c *ClusterServers) Client() *redis.ClusterClient { return c.client }
+
+// FlushAll empties every node.
+func (c *ClusterServers) FlushAll(t testing.TB) {
+	t.Helper()
+	for _, n := range c.Nodes {
+		n.FlushAll(t)
+	}
+}
+
+// Slot is the slot of a key.
+func (c *ClusterServers) Slot(t testing.TB, key string) int {
+	t.Helper()
+	slot, ok := c.Nodes[0].do(t, "CLUSTER", "KEYSLOT", key).(int64)
+	if !ok {
+		t.Fatal("redistest: CLUSTER KEYSLOT did not answer a number")
+	}
+	return int(slot)
+}
+
+// Owner is the node that serves a slot.
+func (c *ClusterServers) Owner(t testing.TB, slot int) *Server {
+	t.Helper()
+	var owner *Server
+	eventually(t, "all nodes to agree who owns slot "+strconv.Itoa(slot), func() bool {
+		owner = c.agreedOwner(slot)
+		return owner != nil
+	})
+	return owner
+}
+
+// await returns when every node knows all others and serves.
+func (c *ClusterServers) await(t testing.TB) {
+	t.Helper()
+	for _, n := range c.Nodes {
+		eventually(t, "the cluster to be whole", func() bool {
+			info, err := n.client.ClusterInfo(context.Background()).Result()
+			return err == nil &&
+				infoField(info, "cluster_state") == "ok" &&
+				infoField(info, "cluster_slots_ok") == strconv.Itoa(clusterSlots) &&
+				infoField(info, "cluster_known_nodes") == strconv.Itoa(len(c.Nodes))
+		})
+	}
+}
+
+// agreedOwner is the node that all nodes believe to serve a slot, or nil.
+func (c *ClusterServers) agreedOwner(slot int) *Server {
+	var agreed *Server
+	for _, n := range c.Nodes {
+		ranges, err := n.client.ClusterSlots(context.Background()).Result()
+		if err != nil {
+			return nil
+		}
+		owner := c.ownerIn(ranges, slot)
+		if owner == nil || (agreed != nil && agreed != owner) {
+			return nil
+		}
+		agreed = owner
+	}
+	return agreed
+}
+
+func (c *ClusterServers) ownerIn(ranges []redis.ClusterSlot, slot int) *Server {
+	for _, r := range ranges {
+		if slot < r.Start || slot > r.End || len(r.Nodes) == 0 {
+			continue
+		}
+		for _, n := range c.Nodes {
+			if n.Addr() == r.Nodes[0].Addr {
+				return n
+			}
+		}
+	}
+	return nil
+}

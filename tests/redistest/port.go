@@ -1,0 +1,80 @@
+package redistest
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// Ports are taken below the range from which kernels pick the source ports of
+// outgoing connections, so that a server can be stopped and started again on
+// its port. The bus of a cluster node is busOffset above its port.
+const (
+	firstPort = 12000
+	lastPort  = 21999
+	busOffset = 10000
+)
+
+// portClaim keeps a port, and the bus port that belongs to it, for one server.
+// It outlives the listening socket and holds between test binaries: without it
+// another package could take the port of a server that is stopped for a while.
+type portClaim struct {
+	port int
+	lock *os.File
+}
+
+// claimPort finds a port on which nothing listens and that nobody has claimed.
+func claimPort() (*portClaim, error) {
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("redistest-%d", os.Getuid()))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the folder of port claims: %w", err)
+	}
+	for range 500 {
+		port := firstPort + rand.IntN(lastPort-firstPort+1)
+		lock, err := lockFile(filepath.Join(dir, strconv.Itoa(port)))
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("claiming port %d: %w", port, err)
+		}
+		if free(port) && free(port+busOffset) {
+			return &portClaim{port: port, lock: lock}, nil
+		}
+		_ = lock.Close()
+	}
+	return nil, fmt.Errorf("no free port between %d and %d", firstPort, lastPort)
+}
+
+// release gives the port back. The kernel does the same when the process ends.
+func (c *portClaim) release() { _ = c.lock.Close() }
+
+// addr is the port's address on loopback.
+func (c *portClaim) addr() string { return loopback(c.port) }
+
+func lockFile(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func free(port int) bool {
+	l, err := net.Listen("tcp4", loopback(port))
+	if err != nil {
+		return false
+	}
+	return l.Close() == nil
+}
+
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

@@ -1,0 +1,26 @@
+package redistest
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"syscall"
+)
+
+// dieWithParent ends the child when the test binary ends in any way, a panic
+// or a kill included.
+func dieWithParent() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+}
+
+// suspended reports whether the child has come to a halt after SIGSTOP: the
+// signal returns before a child running on another core has obeyed it.
+func (p *process) suspended() bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.handle.Pid))
+	if err != nil {
+		return false
+	}
+	// pid (name) state …; the name may hold anything but is closed by the last ")".
+	_, state, _ := bytes.Cut(stat[max(0, bytes.LastIndexByte(stat, ')')):], []byte(" "))
+	return bytes.HasPrefix(state, []byte("T"))
+}

@@ -1,0 +1,200 @@
+package redistest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// MasterName is the name under which the sentinels know the master.
+const MasterName = "mymaster"
+
+const sentinels = 3
+
+// sentinelConfig is what a sentinel starts from; it writes what it learns to
+// the same file. Its arguments are its port and the master's.
+//
+// Two sentinels must agree that the master is down, which it is when it has not
+// answered for two seconds: quick for a test, slow enough for a busy machine. After a failover they start none of
+// their own for twice the failover timeout.
+const sentinelConfig = `port %d
+bind 127.0.0.1
+protected-mode no
+sentinel monitor ` + MasterName + ` 127.0.0.1 %d 2
+sentinel down-after-milliseconds ` + MasterName + ` 2000
+sentinel failover-timeout ` + MasterName + ` 3000
+`
+
+// SentinelServers is a master with one replica, watched by three sentinels.
+type SentinelServers struct {
+	// Data are the two data servers; which of them is the master changes.
+	Data []*Server
+	// Sentinels are the watchers.
+	Sentinels []*Server
+
+	client *redis.Client
+}
+
+// Sentinel starts all five servers and returns when the replica is in step and
+// every sentinel knows the replica and the other sentinels.
+func Sentinel(t testing.TB) *SentinelServers {
+	t.Helper()
+	master := Standalone(t)
+	replica := Standalone(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(master.claim.port))
+	s := &SentinelServers{Data: []*Server{master, replica}}
+	eventually(t, "the replica to follow the master", func() bool { return follows(replica, master) })
+
+	for range sentinels {
+		s.Sentinels = append(s.Sentinels, launch(t, func(n *Server) error {
+			n.args = []string{"sentinel.conf", "--sentinel"}
+			config := fmt.Sprintf(sentinelConfig, n.claim.port, master.claim.port)
+			return os.WriteFile(filepath.Join(n.dir, n.args[0]), []byte(config), 0o600)
+		}))
+	}
+	for _, n := range s.Sentinels {
+		// By default they look at the servers every ten seconds, talk to each other
+		// every two, and wait four talks before they correct a server's role.
+		n.do(t, "SENTINEL", "DEBUG", "INFO-PERIOD", 500, "PUBLISH-PERIOD", 250)
+	}
+	s.awaitWatch(t)
+
+	s.client = redis.NewFailoverClient(&redis.FailoverOptions{MasterName: MasterName, SentinelAddrs: s.Addrs()})
+	t.Cleanup(func() { _ = s.client.Close() })
+	return s
+}
+
+// Addrs are the host:port of the sentinels.
+func (s *SentinelServers) Addrs() []string {
+	addrs := make([]string, 0, len(s.Sentinels))
+	for _, n := range s.Sentinels {
+		addrs = append(addrs, n.Addr())
+	}
+	return addrs
+}
+
+// URL names the sentinels and the master in the form that redis.ParseFailoverURL reads.
+func (s *SentinelServers) URL() string {
+	addrs := s.Addrs()
+	query := url.Values{"master_name": {MasterName}, "addr": addrs[1:]}
+	u := url.URL{Scheme: "redis", Host: addrs[0], RawQuery: query.Encode()}
+	return u.String()
+}
+
+// Client is a client that asks the sentinels for the master. It is closed with the test.
+func (s *SentinelServers) Client() *redis.Client { return s.client }
+
+// Master is the server on which all sentinels agree. It waits for an agreement.
+func (s *SentinelServers) Master(t testing.TB) *Server {
+	t.Helper()
+	var master *Server
+	eventually(t, "the sentinels to agree on a master", func() bool {
+		master = s.agreedMaster()
+		return master != nil
+	})
+	return master
+}
+
+// FlushAll empties the master, and thereby the replica.
+func (s *SentinelServers) FlushAll(t testing.TB) {
+	t.Helper()
+	s.Master(t).FlushAll(t)
+}
+
+// Failover makes the replica the master by order, waits until the former master
+// follows it, and returns the new master. Writes that the former master took
+// while it was being replaced are lost, as in any failover.
+func (s *SentinelServers) Failover(t testing.TB) *Server {
+	t.Helper()
+	former := s.Master(t)
+	for _, n := range s.Data {
+		if n != former {
+			eventually(t, "the replica to follow the master", func() bool { return follows(n, former) })
+		}
+	}
+	leader := s.Sentinels[0].client
+	eventually(t, "a sentinel to carry out the failover", func() bool {
+		ctx := context.Background()
+		watched := redis.NewMapStringStringCmd(ctx, "SENTINEL", "MASTER", MasterName)
+		if leader.Process(ctx, watched) != nil || strings.Contains(watched.Val()["flags"], "failover_in_progress") {
+			return false
+		}
+		if watched.Val()["port"] == strconv.Itoa(former.claim.port) {
+			// Refused, or given up soon after, while the sentinel has not seen for itself that the replica is well.
+			_ = leader.Do(ctx, "SENTINEL", "FAILOVER", MasterName)
+			return false
+		}
+		return true
+	})
+	master := s.AwaitFailover(t, former)
+	eventually(t, "the former master to follow the new one", func() bool { return follows(former, master) })
+	return master
+}
+
+// AwaitFailover returns the new master when the sentinels have replaced former,
+// which the test has stopped, killed or paused.
+func (s *SentinelServers) AwaitFailover(t testing.TB, former *Server) *Server {
+	t.Helper()
+	var master *Server
+	eventually(t, "the failover", func() bool {
+		master = s.agreedMaster()
+		return master != nil && master != former && role(master) == "master"
+	})
+	return master
+}
+
+// awaitWatch returns when the sentinels are able to fail over.
+func (s *SentinelServers) awaitWatch(t testing.TB) {
+	t.Helper()
+	for _, n := range s.Sentinels {
+		eventually(t, "the sentinels to know each other and the replica", func() bool {
+			info, err := n.client.Info(context.Background(), "sentinel").Result()
+			return err == nil && strings.HasSuffix(infoField(info, "master0"), ",slaves=1,sentinels="+strconv.Itoa(sentinels))
+		})
+	}
+}
+
+// agreedMaster is the server that every running sentinel takes for the master, or nil.
+func (s *SentinelServers) agreedMaster() *Server {
+	agreed := ""
+	for _, n := range s.Sentinels {
+		if !n.Running() {
+			continue
+		}
+		addr := ""
+		at, ok := n.client.Do(context.Background(), "SENTINEL", "GET-MASTER-ADDR-BY-NAME", MasterName).Val().([]any)
+		if ok && len(at) == 2 {
+			addr = net.JoinHostPort(fmt.Sprint(at[0]), fmt.Sprint(at[1]))
+		}
+		if addr == "" || (agreed != "" && agreed != addr) {
+			return nil
+		}
+		agreed = addr
+	}
+	for _, n := range s.Data {
+		if n.Addr() == agreed {
+			return n
+		}
+	}
+	return nil
+}
+
+func role(s *Server) string {
+	info, _ := s.client.Info(context.Background(), "replication").Result()
+	return infoField(info, "role")
+}
+
+// follows reports whether replica is in step with master.
+func follows(replica, master *Server) bool {
+	info, _ := replica.client.Info(context.Background(), "replication").Result()
+	return infoField(info, "role") == "slave" &&
+		infoField(info, "master_port") == strconv.Itoa(master.claim.port) &&
+		infoField(info, "master_link_status") == "up"
+}

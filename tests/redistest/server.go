@@ -1,0 +1,306 @@
+package redistest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// patience bounds every wait of this package. It is generous, because a wait
+// ends as soon as what it waits for is there.
+const patience = 30 * time.Second
+
+// errAddressInUse is a port lost to a process that knows nothing of our claims.
+var errAddressInUse = errors.New("address already in use")
+
+// Server is one redis-server process on loopback with a port and a folder of
+// its own, which it keeps when it is stopped and started again.
+// Its methods may be called from several goroutines.
+type Server struct {
+	dir      string
+	claim    *portClaim
+	args     []string // of redis-server, complete
+	password string   // of the default user, from --requirepass
+
+	mu   sync.Mutex
+	proc *process
+
+	client *redis.Client
+}
+
+// Standalone starts a server that keeps nothing on disk. Further arguments are
+// options of redis-server, such as "--appendonly", "yes". The default user must
+// stay usable; its password, if any, is to be given as "--requirepass", "…".
+func Standalone(t testing.TB, extraArgs ...string) *Server {
+	t.Helper()
+	return launch(t, func(s *Server) error {
+		s.args = append(s.serverArgs(), extraArgs...)
+		if i := slices.Index(extraArgs, "--requirepass"); i >= 0 && i+1 < len(extraArgs) {
+			s.password = extraArgs[i+1]
+		}
+		return nil
+	})
+}
+
+// launch starts a server that prepare has given its arguments and files, on
+// another port if the first one is lost at the last moment.
+func launch(t testing.TB, prepare func(*Server) error) *Server {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		t.Fatal("redis-server is not installed; the tests need it: apt-get install redis-server")
+	}
+	for attempt := 1; ; attempt++ {
+		claim, err := claimPort()
+		if err != nil {
+			t.Fatal("redistest:", err)
+		}
+		s := &Server{dir: t.TempDir(), claim: claim}
+		if err := prepare(s); err != nil {
+			claim.release()
+			t.Fatal("redistest:", err)
+		}
+		err = s.start()
+		if err == nil {
+			s.client = redis.NewClient(s.options())
+			t.Cleanup(s.end)
+			return s
+		}
+		claim.release()
+		if !errors.Is(err, errAddressInUse) || attempt == 5 {
+			t.Fatal("redistest:", err)
+		}
+	}
+}
+
+// serverArgs are the options that every data server shares.
+func (s *Server) serverArgs() []string {
+	return []string{
+		"--port", strconv.Itoa(s.claim.port),
+		"--bind", "127.0.0.1",
+		"--dir", s.dir,
+		"--save", "",
+		"--appendonly", "no",
+		"--repl-diskless-sync-delay", "0",
+	}
+}
+
+// Addr is the server's host:port.
+func (s *Server) Addr() string { return s.claim.addr() }
+
+// URL is the server's redis:// URL, with the password if it has one.
+func (s *Server) URL() string {
+	u := url.URL{Scheme: "redis", Host: s.Addr()}
+	if s.password != "" {
+		u.User = url.UserPassword("", s.password)
+	}
+	return u.String()
+}
+
+// Client is a client of the server for the test's own looking and tampering.
+// It is closed with the test.
+func (s *Server) Client() *redis.Client { return s.client }
+
+// Start runs the server again on its port and in its folder, and returns when
+// it answers. What it kept on disk is there again, nothing else.
+func (s *Server) Start(t testing.TB) {
+	t.Helper()
+	if err := s.start(); err != nil {
+		t.Fatal("redistest:", err)
+	}
+}
+
+// Stop ends the server in good order and returns when the process is gone.
+// A server that is paused or stopped already may be stopped too.
+func (s *Server) Stop(t testing.TB) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.proc.terminate()
+}
+
+// Kill ends the server as a crash does and returns when the process is gone.
+func (s *Server) Kill(t testing.TB) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.proc.kill()
+}
+
+// Pause makes the server silent: the kernel still accepts connections for it,
+// and it says nothing on any of them until Resume.
+func (s *Server) Pause(t testing.TB) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.proc.signal(syscall.SIGSTOP); err != nil {
+		t.Fatal("redistest: pausing the server:", err)
+	}
+	eventually(t, "the server to come to a halt", s.proc.suspended)
+}
+
+// Resume lets a paused server go on where it was.
+func (s *Server) Resume(t testing.TB) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.proc.signal(syscall.SIGCONT); err != nil {
+		t.Fatal("redistest: resuming the server:", err)
+	}
+}
+
+// Running reports whether the server is started, paused or not.
+func (s *Server) Running() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.proc.running()
+}
+
+// FlushAll empties the server.
+func (s *Server) FlushAll(t testing.TB) {
+	t.Helper()
+	s.do(t, "FLUSHALL", "SYNC")
+}
+
+// SetReadOnly makes the server refuse writes with READONLY while it goes on
+// answering reads, as a former master does after a failover that its clients
+// have not noticed.
+func (s *Server) SetReadOnly(t testing.TB, readOnly bool) {
+	t.Helper()
+	if readOnly {
+		s.do(t, "REPLICAOF", "127.0.0.1", "1") // nothing listens on port 1
+		return
+	}
+	s.do(t, "REPLICAOF", "NO", "ONE")
+}
+
+// do runs one command that must succeed.
+func (s *Server) do(t testing.TB, args ...any) any {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	answer, err := s.client.Do(ctx, args...).Result()
+	if err != nil {
+		t.Fatalf("redistest: %v at %s: %v", args[0], s.Addr(), err)
+	}
+	return answer
+}
+
+func (s *Server) options() *redis.Options {
+	return &redis.Options{
+		Addr:                     s.Addr(),
+		Password:                 s.password,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}
+}
+
+// start runs the process and waits until it answers.
+func (s *Server) start() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.proc != nil && s.proc.running() {
+		return fmt.Errorf("the server at %s is running already", s.Addr())
+	}
+	logName := filepath.Join(s.dir, "redis.log")
+	log, err := os.Create(logName)
+	if err != nil {
+		return fmt.Errorf("opening the server's log: %w", err)
+	}
+	defer log.Close()
+
+	cmd := exec.Command("redis-server", s.args...)
+	cmd.Dir = s.dir
+	cmd.Env = append(os.Environ(), "LC_ALL=C") // newer servers refuse to start under an unknown locale
+	cmd.Stdout, cmd.Stderr = log, log
+	proc, err := startProcess(cmd)
+	if err != nil {
+		return fmt.Errorf("starting redis-server: %w", err)
+	}
+	deadline := time.Now().Add(patience)
+	for !s.answers(proc) {
+		if proc.running() && time.Now().Before(deadline) {
+			time.Sleep(pollEvery)
+			continue
+		}
+		proc.kill()
+		text, _ := os.ReadFile(logName)
+		if bytes.Contains(bytes.ToLower(text), []byte("already in use")) {
+			return fmt.Errorf("%w: %s", errAddressInUse, s.Addr())
+		}
+		return fmt.Errorf("redis-server did not come up at %s; its log:\n%s", s.Addr(), text)
+	}
+	s.proc = proc
+	return nil
+}
+
+// answers reports whether it is really proc that serves at the address, not a
+// stranger who got the port first, and whether its data is loaded.
+// It makes a new client each time: a client that has failed holds off for a while.
+func (s *Server) answers(proc *process) bool {
+	conn, err := net.Dial("tcp", s.Addr()) // a client would write each failure to the test's output
+	if err != nil {
+		return false
+	}
+	_ = conn.Close()
+
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	opts := s.options()
+	opts.MaxRetries = -1
+	opts.ContextTimeoutEnabled = true
+	c := redis.NewClient(opts)
+	defer c.Close()
+	if c.Ping(ctx).Err() != nil {
+		return false
+	}
+	info, err := c.Info(ctx, "server").Result()
+	return err == nil && infoField(info, "process_id") == strconv.Itoa(proc.handle.Pid)
+}
+
+// end is the cleanup: nothing is worth keeping, so the process is killed.
+func (s *Server) end() {
+	_ = s.client.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.proc.kill()
+	s.claim.release()
+}
+
+// infoField reads one field of an answer to INFO or CLUSTER INFO.
+func infoField(info, name string) string {
+	for line := range strings.Lines(info) {
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// pollEvery is the pace of waiting for another process.
+const pollEvery = 3 * time.Millisecond
+
+// eventually waits until done reports true and fails the test if it never does.
+func eventually(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !done(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("redistest: waited %s in vain for %s", patience, what)
+		}
+		time.Sleep(pollEvery)
+	}
+}
