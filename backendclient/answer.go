@@ -1,0 +1,91 @@
+package backendclient
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+)
+
+// Answer is what Meet says to a request that it understood, good or bad: a room,
+// a list, 400 for a field, 403 for somebody else's room, 404, 405. Its body is
+// JSON, or empty with status 204 and for HEAD.
+type Answer struct {
+	Status int
+
+	// Header holds what of Meet's headers means something to a caller:
+	// Content-Type, Location (the web page of a new room), Allow, Retry-After.
+	Header http.Header
+
+	Body []byte
+}
+
+var wantedHeaders = [...]string{"Content-Type", "Location", "Allow", "Retry-After"}
+
+// answer makes an Answer of a reply.
+func (a *reply) answer() *Answer {
+	h := make(http.Header, len(wantedHeaders))
+	for _, name := range wantedHeaders {
+		if v := a.header[name]; len(v) == 1 {
+			h[name] = v
+		}
+	}
+	return &Answer{Status: a.status, Header: h, Body: a.body}
+}
+
+const maxDetail = 256
+
+// detail is Meet's text in an error body: "detail" or "error" if one of them is
+// a string, else the whole body.
+func detail(body []byte) string {
+	var texts struct {
+		Detail, Error any
+	}
+	// The target takes any type, so an error only means that this is no object.
+	_ = json.Unmarshal(body, &texts)
+	if s, ok := texts.Detail.(string); ok {
+		return s
+	}
+	if s, ok := texts.Error.(string); ok {
+		return s
+	}
+	var b bytes.Buffer
+	if json.Compact(&b, body) != nil {
+		return ""
+	}
+	return b.String()
+}
+
+// cut bounds a text without splitting a character.
+func cut(s string) string {
+	if len(s) <= maxDetail {
+		return s
+	}
+	n := maxDetail
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}
+
+// printable bounds a text, and gives it up if it repeats what must not be in
+// logs. Meet's own texts never do.
+func printable(text string, caller Caller) string {
+	for _, s := range [...]string{caller.Credentials.ClientSecret, caller.Mail} {
+		if s != "" && strings.Contains(text, s) {
+			return ""
+		}
+	}
+	return cut(text)
+}
+
+// has says whether the body is an object with this key.
+func has(body []byte, key string) bool {
+	var object map[string]json.RawMessage
+	if json.Unmarshal(body, &object) != nil {
+		return false
+	}
+	_, ok := object[key]
+	return ok
+}

@@ -1,0 +1,101 @@
+package backendclient
+
+import (
+	"sync"
+	"time"
+)
+
+// cache is a bounded map whose entries expire. Expiry is checked at each hit, so
+// no goroutine sweeps; when it is full the oldest entry makes room. The oldest,
+// not the least used: a hit then takes no write lock, and what is kept here
+// expires in about the order it came.
+type cache[K comparable, V any] struct {
+	mu      sync.RWMutex
+	entries map[K]*cached[K, V]
+	first   *cached[K, V] // oldest
+	last    *cached[K, V]
+	limit   int
+}
+
+type cached[K comparable, V any] struct {
+	key        K
+	value      V
+	until      time.Time
+	prev, next *cached[K, V]
+}
+
+func newCache[K comparable, V any](limit int) *cache[K, V] {
+	return &cache[K, V]{entries: make(map[K]*cached[K, V]), limit: limit}
+}
+
+// get returns the value for key if there is one that has not expired at now.
+func (c *cache[K, V]) get(key K, now time.Time) (value V, ok bool) {
+	value, _, ok = c.lookup(key, now)
+	return value, ok
+}
+
+func (c *cache[K, V]) lookup(key K, now time.Time) (value V, until time.Time, ok bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+
+	e, found := c.entries[key]
+	if !found || !now.Before(e.until) {
+		return value, until, false
+	}
+	return e.value, e.until, true
+}
+
+// put replaces the value for key.
+func (c *cache[K, V]) put(key K, value V, until time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	if e, found := c.entries[key]; found {
+		c.unlink(e)
+	} else if len(c.entries) >= c.limit {
+		c.unlink(c.first)
+	}
+	e := &cached[K, V]{key: key, value: value, until: until, prev: c.last}
+	if c.last == nil {
+		c.first = e
+	} else {
+		c.last.next = e
+	}
+	c.last = e
+	c.entries[key] = e
+}
+
+// drop removes the value for key.
+func (c *cache[K, V]) drop(key K) {
+	c.dropIf(key, func(V) bool { return true })
+}
+
+// dropIf removes the value for key if it is one that match knows.
+func (c *cache[K, V]) dropIf(key K, match func(V) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	if e, found := c.entries[key]; found && match(e.value) {
+		c.unlink(e)
+	}
+}
+
+func (c *cache[K, V]) len() int {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return len(c.entries)
+}
+
+func (c *cache[K, V]) unlink(e *cached[K, V]) {
+	delete(c.entries, e.key)
+	if e.prev == nil {
+		c.first = e.next
+	} else {
+		e.prev.next = e.next
+	}
+	if e.next == nil {
+		c.last = e.prev
+	} else {
+		e.next.prev = e.prev
+	}
+}

@@ -1,0 +1,152 @@
+package backendclient
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+)
+
+// Options configures a [Client]. Transport and Host are required.
+type Options struct {
+	// Transport carries requests to Meet. It must not follow redirects (no
+	// RoundTripper does). The URL of a request names Host; a transport that is to
+	// dial another address changes it. Failures of a transport that is a proxy
+	// are best reported as *TransportError.
+	Transport http.RoundTripper
+
+	// BasePath is the prefix of the API at Meet, default "/external-api/v1.0".
+	BasePath string
+
+	// Host is sent as Host header: Meet's public name, one of its ALLOWED_HOSTS,
+	// with the port if it is not the default one.
+	Host string
+
+	// Store shares tokens between processes; nil works alone.
+	Store TokenStore
+
+	// MaxExchanges is how many exchanges run at once at this backend, default 2:
+	// each costs Meet a second of CPU and a worker. One that waits longer than
+	// ExchangeTimeout fails with ErrBusy.
+	MaxExchanges int
+
+	// ExchangeTimeout bounds one exchange, default 15 s.
+	ExchangeTimeout time.Duration
+
+	// RequestTimeout bounds one request for rooms, default 10 s. A call that
+	// makes several requests takes as many times that at most.
+	RequestTimeout time.Duration
+
+	// MaxBody bounds the answer that is read, in bytes, default 4 MiB.
+	MaxBody int64
+
+	// MaxTokens is how many tokens are kept in this process, default 16384
+	// (about 1 kB each). Beyond it the oldest makes room.
+	MaxTokens int
+
+	// PageWorkers is how many pages of one list are fetched at once, default 4.
+	PageWorkers int
+
+	// Now is the clock for lifetimes, default time.Now.
+	Now func() time.Time
+
+	// OnExchange is called after every exchange with its outcome, a word of
+	// Reasons, and the time it took, waiting for its turn included. It may be
+	// called from several goroutines at once.
+	OnExchange func(outcome string, took time.Duration)
+}
+
+// Client calls Meet's external API. It is safe for concurrent use. It has
+// nothing to close: what it still has under way when it is dropped ends by its
+// timeouts.
+type Client struct {
+	transport       http.RoundTripper
+	base            string
+	host            string
+	store           TokenStore
+	exchangeTimeout time.Duration
+	requestTimeout  time.Duration
+	maxBody         int64
+	pageWorkers     int
+	now             func() time.Time
+	onExchange      func(outcome string, took time.Duration)
+
+	turns   chan struct{} // one element for each exchange under way
+	flights singleflight.Group
+
+	tokens     *cache[identity, *Token]
+	refusals   *cache[identity, *Error]    // callers Meet has just refused
+	broken     *cache[Credentials, *Error] // applications Meet has just refused
+	distrusted *cache[identity, string]    // tokens Meet has just refused
+	suspected  *cache[identity, struct{}]  // callers whose token was renewed after a server error
+
+	pageSize       atomic.Int64 // of Meet's list when not asked for another
+	honoursPerPage atomic.Bool  // Meet has been seen to take page_size
+}
+
+const (
+	defaultBasePath        = "/external-api/v1.0"
+	defaultMaxExchanges    = 2
+	defaultExchangeTimeout = 15 * time.Second
+	defaultRequestTimeout  = 10 * time.Second
+	defaultMaxBody         = 4 << 20
+	defaultMaxTokens       = 16384
+	defaultPageWorkers     = 4
+
+	maxRemembered = 4096 // refusals and the like: short-lived, so few
+)
+
+// New makes a client. It makes no request.
+func New(o Options) (*Client, error) {
+	if o.Transport == nil {
+		return nil, errors.New("a transport is required")
+	}
+	if o.Host == "" || strings.ContainsAny(o.Host, " \t\r\n/@?#\\") {
+		return nil, fmt.Errorf("host %q: must be meet's public host name", o.Host)
+	}
+	if o.BasePath == "" {
+		o.BasePath = defaultBasePath
+	}
+	o.BasePath = strings.TrimRight(o.BasePath, "/")
+	if o.BasePath != "" && !canonical(o.BasePath+"/") {
+		return nil, fmt.Errorf("base path %q: must be an absolute path without empty or dot segments", o.BasePath)
+	}
+	if o.MaxExchanges < 0 || o.MaxTokens < 0 || o.PageWorkers < 0 || o.MaxBody < 0 || o.ExchangeTimeout < 0 || o.RequestTimeout < 0 {
+		return nil, errors.New("limits and timeouts must not be negative")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+
+	c := &Client{
+		transport:       o.Transport,
+		base:            o.BasePath,
+		host:            o.Host,
+		store:           o.Store,
+		exchangeTimeout: orDefault(o.ExchangeTimeout, defaultExchangeTimeout),
+		requestTimeout:  orDefault(o.RequestTimeout, defaultRequestTimeout),
+		maxBody:         orDefault(o.MaxBody, defaultMaxBody),
+		pageWorkers:     orDefault(o.PageWorkers, defaultPageWorkers),
+		now:             o.Now,
+		onExchange:      o.OnExchange,
+		turns:           make(chan struct{}, orDefault(o.MaxExchanges, defaultMaxExchanges)),
+		tokens:          newCache[identity, *Token](orDefault(o.MaxTokens, defaultMaxTokens)),
+		refusals:        newCache[identity, *Error](maxRemembered),
+		broken:          newCache[Credentials, *Error](maxRemembered),
+		distrusted:      newCache[identity, string](maxRemembered),
+		suspected:       newCache[identity, struct{}](maxRemembered),
+	}
+	c.pageSize.Store(meetPageSize)
+	return c, nil
+}
+
+func orDefault[T int | int64 | time.Duration](value, fallback T) T {
+	if value == 0 {
+		return fallback
+	}
+	return value
+}

@@ -1,0 +1,81 @@
+package backendclient
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+)
+
+const redacted = "[redacted]"
+
+// Credentials are what an application presents at Meet's token endpoint. They
+// print, log and marshal without the secret, whatever the verb.
+type Credentials struct {
+	ClientID     string
+	ClientSecret string
+}
+
+// String names the application and hides its secret.
+func (c Credentials) String() string { return c.ClientID + ":" + redacted }
+
+// GoString is String: %#v shows no more.
+func (c Credentials) GoString() string { return c.String() }
+
+// Format writes String for every verb; without it %d would walk the fields.
+func (c Credentials) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
+
+// LogValue is what log/slog shows.
+func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
+// MarshalText keeps the secret out of encodings that work by reflection.
+func (c Credentials) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// Caller is on whose behalf a request is made: an application, and the user it
+// acts for.
+type Caller struct {
+	Credentials Credentials
+
+	// Mail is the user's address, already checked and folded: the bytes are sent
+	// as they are, and two spellings are two callers.
+	Mail string
+
+	// RequestID goes to Meet as X-Request-ID when it is not empty. It takes no
+	// part in the caller's identity.
+	RequestID string
+}
+
+// String names the application and hides the user.
+func (c Caller) String() string { return c.Credentials.ClientID + " for " + redacted }
+
+// GoString is String: %#v shows no more.
+func (c Caller) GoString() string { return c.String() }
+
+// Format writes String for every verb.
+func (c Caller) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
+
+// LogValue is what log/slog shows.
+func (c Caller) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
+// MarshalText keeps mail and secret out of encodings that work by reflection.
+func (c Caller) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// identity is what makes two callers the same: the key of everything kept in
+// this process. Comparing strings costs less than hashing them, and a changed
+// secret is another caller.
+type identity struct {
+	credentials Credentials
+	mail        string
+}
+
+func (c Caller) identity() identity { return identity{credentials: c.Credentials, mail: c.Mail} }
+
+// check refuses what Meet would refuse after a second of work, or at once.
+func (c Caller) check() *Error {
+	switch {
+	case c.Credentials.ClientID == "" || c.Credentials.ClientSecret == "":
+		return &Error{Kind: ErrBackendCredentials, Op: opExchange, Hint: hintNoCredentials}
+	case c.Mail == "":
+		return &Error{Kind: ErrInvalidMail, Op: opExchange}
+	}
+	return nil
+}

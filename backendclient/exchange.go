@@ -1,0 +1,220 @@
+package backendclient
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	opExchange = "exchange"
+	tokenPath  = "/application/token/"
+)
+
+// Exchange asks Meet for a token, whatever is kept: one POST to
+// application/token/ (client credentials, the mail as scope), which costs Meet a
+// second of CPU and provisions the user where Meet does that. A success replaces
+// what is kept for the caller and clears refusals; a failure is not remembered.
+//
+// Use [Client.Token] unless the answer must be Meet's own, now.
+func (c *Client) Exchange(ctx context.Context, caller Caller) (*Token, error) {
+	if e := caller.check(); e != nil {
+		return nil, e
+	}
+	id := caller.identity()
+	t, e := c.exchange(ctx, caller)
+	if e != nil {
+		return nil, e
+	}
+	c.refusals.drop(id)
+	c.broken.drop(id.credentials)
+	c.accept(id, t)
+	if c.store != nil {
+		c.save(ctx, c.storeKey(id), t)
+	}
+	return t, nil
+}
+
+// exchange waits for its turn and exchanges.
+func (c *Client) exchange(ctx context.Context, caller Caller) (*Token, *Error) {
+	started := time.Now()
+	t, e := c.exchangeInTurn(ctx, caller)
+	if c.onExchange != nil {
+		outcome := "ok"
+		if e != nil {
+			outcome = Reason(e)
+		}
+		c.onExchange(outcome, time.Since(started))
+	}
+	return t, e
+}
+
+func (c *Client) exchangeInTurn(ctx context.Context, caller Caller) (*Token, *Error) {
+	wait := time.NewTimer(c.exchangeTimeout)
+	defer wait.Stop()
+
+	select {
+	case c.turns <- struct{}{}:
+		defer func() { <-c.turns }()
+	case <-wait.C:
+		return nil, &Error{Kind: ErrBusy, Op: opExchange, RetryAfter: retryBusy}
+	case <-ctx.Done():
+		return nil, failed(opExchange, false, ctx.Err())
+	}
+
+	body, err := json.Marshal(map[string]string{
+		"client_id":     caller.Credentials.ClientID,
+		"client_secret": caller.Credentials.ClientSecret,
+		"grant_type":    "client_credentials",
+		"scope":         caller.Mail,
+	})
+	if err != nil {
+		return nil, &Error{Kind: ErrInvalidRequest, Op: opExchange, Err: err}
+	}
+	request := wireRequest{
+		op:          opExchange,
+		method:      http.MethodPost,
+		path:        c.base + tokenPath,
+		contentType: contentTypeJSON,
+		body:        body,
+		requestID:   caller.RequestID,
+	}
+	a, e := c.roundTrip(ctx, request, c.exchangeTimeout)
+	if e != nil {
+		return nil, e
+	}
+	if a.status == http.StatusBadRequest && !a.json {
+		return nil, c.explainHTML(ctx, request)
+	}
+	if e := judgeExchange(a, request.path); e != nil {
+		e.Detail = printable(e.Detail, caller)
+		return nil, e
+	}
+	t, err := readToken(a.body, c.now())
+	if err != nil {
+		bad := &Error{Kind: ErrBadAnswer, Op: opExchange, Status: a.status, Err: err}
+		if err == errUnusableToken {
+			bad.Hint = hintTokenUnusable
+		}
+		return nil, bad
+	}
+	return t, nil
+}
+
+// explainHTML tells apart the two reasons for a 400 in HTML at the token
+// endpoint: a Host that Meet does not serve, which it refuses before anything
+// else, and a mail that several users share. A request without fields asks: it
+// costs Meet nothing, since no secret is hashed, and is answered in JSON if Host
+// is right.
+func (c *Client) explainHTML(ctx context.Context, r wireRequest) *Error {
+	r.body = []byte("{}")
+	a, e := c.roundTrip(ctx, r, c.exchangeTimeout)
+	switch {
+	case e != nil:
+		return e
+	case a.json:
+		return &Error{Kind: ErrDuplicateUser, Op: opExchange, Status: http.StatusBadRequest, Hint: hintDuplicate}
+	case a.status == http.StatusBadRequest:
+		return &Error{Kind: ErrMisconfigured, Op: opExchange, Status: http.StatusBadRequest, Hint: hintHost}
+	}
+	return &Error{Kind: ErrBadAnswer, Op: opExchange, Status: a.status, Hint: hintNotJSON}
+}
+
+// judgeExchange is the table of the token endpoint's answers; nil means a token.
+// Meet's own sentences are compared where two answers share a status: Meet does
+// not translate them, unlike those of its framework.
+func judgeExchange(a *reply, path string) *Error {
+	e := &Error{Op: opExchange, Status: a.status}
+	if a.json {
+		e.Detail = detail(a.body)
+	}
+	switch status := a.status; {
+	case status == http.StatusOK && a.json:
+		return nil
+	case status == http.StatusBadRequest && a.json:
+		e.Kind, e.Hint = judgeFields(a.body)
+	case status == http.StatusUnauthorized && e.Detail == "Invalid credentials":
+		e.Kind, e.Hint = ErrBackendCredentials, hintCredentials
+	case status == http.StatusUnauthorized && e.Detail == "Application is inactive":
+		e.Kind = ErrApplicationInactive
+	case status == http.StatusForbidden && a.json && has(a.body, "error"):
+		e.Kind = ErrDomainRefused
+	case status == http.StatusNotFound && e.Detail == "User not found.":
+		e.Kind = ErrUserNotFound
+	case status == http.StatusNotFound && a.json:
+		e.Kind, e.Hint = ErrAPIDisabled, hintApplications
+	case status == http.StatusConflict && a.json:
+		e.Kind = ErrProvisioningConflict
+	case status == http.StatusMethodNotAllowed, status == http.StatusNotAcceptable, status == http.StatusUnsupportedMediaType:
+		e.Kind, e.Hint = ErrMisconfigured, hintBody
+	default:
+		judgeCommon(e, a, path)
+	}
+	return e
+}
+
+// judgeFields reads a 400 of the token endpoint: {"error": …} about the mail,
+// {"detail": …} about the body, or a list for each field that is wrong.
+func judgeFields(body []byte) (kind error, hint string) {
+	switch {
+	case has(body, "error"), has(body, "scope") && !has(body, "grant_type"):
+		return ErrInvalidMail, ""
+	case has(body, "client_id") && has(body, "grant_type"):
+		return ErrMisconfigured, hintBody
+	case has(body, "client_id"), has(body, "client_secret"):
+		return ErrBackendCredentials, hintCredentials
+	}
+	return ErrMisconfigured, hintBody
+}
+
+const (
+	retryBusy        = 2 * time.Second
+	retryUnavailable = 5 * time.Second
+	maxRetryAfter    = time.Hour
+)
+
+// judgeCommon is the table of the answers that mean the same on every path. It
+// knows a kind for any answer.
+func judgeCommon(e *Error, a *reply, path string) {
+	switch status := a.status; {
+	case status >= 300 && status < 400:
+		e.Kind, e.Hint = ErrMisconfigured, redirectHint(path, a.header.Get("Location"))
+		e.Effect = false
+	case status == http.StatusTooManyRequests:
+		e.Kind, e.RetryAfter = ErrBusy, retryAfter(a.header, retryBusy)
+		e.Effect = false
+	case status == http.StatusNotFound && !a.json:
+		e.Kind, e.Hint = ErrAPIDisabled, hintAPIDisabled
+		e.Effect = false
+	case status == http.StatusUnauthorized, status == http.StatusProxyAuthRequired:
+		e.Kind, e.Hint = ErrMisconfigured, hintChallenge
+		e.Effect = false
+	case status == http.StatusForbidden:
+		e.Kind, e.Hint = ErrBadAnswer, hintForbidden
+		e.Effect = false
+	case status == http.StatusRequestHeaderFieldsTooLarge:
+		e.Kind, e.Hint = ErrBadAnswer, hintHeaderTooLarge
+		e.Effect = false
+	case status == http.StatusBadGateway, status == http.StatusServiceUnavailable:
+		e.Kind, e.RetryAfter = ErrUnavailable, retryAfter(a.header, retryUnavailable)
+	case status == http.StatusGatewayTimeout:
+		e.Kind = ErrTimeout
+	case status >= 500:
+		e.Kind, e.Hint = ErrBadAnswer, hintServerError
+	default:
+		e.Kind, e.Hint = ErrBadAnswer, hintNotJSON
+	}
+}
+
+// retryAfter reads Retry-After in seconds (RFC 9110 §10.2.3); dates are rare and
+// depend on clocks.
+func retryAfter(h http.Header, fallback time.Duration) time.Duration {
+	s, err := strconv.Atoi(strings.TrimSpace(h.Get("Retry-After")))
+	if err != nil || s < 0 {
+		return fallback
+	}
+	return min(time.Duration(s)*time.Second, maxRetryAfter)
+}

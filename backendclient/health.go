@@ -1,0 +1,29 @@
+package backendclient
+
+import (
+	"context"
+	"net/http"
+)
+
+const heartbeatPath = "/__lbheartbeat__"
+
+// Healthy asks whether Meet's web process answers (GET /__lbheartbeat__). It
+// touches neither Meet's database nor any token; nil means that Meet is up and
+// serves the configured host.
+func (c *Client) Healthy(ctx context.Context) error {
+	r := wireRequest{method: http.MethodGet, path: heartbeatPath}
+	a, e := c.roundTrip(ctx, r, c.requestTimeout)
+	if e != nil {
+		return e
+	}
+	if a.status == http.StatusOK {
+		return nil
+	}
+	e = &Error{Op: r.operation(), Status: a.status}
+	if a.status == http.StatusBadRequest {
+		e.Kind, e.Hint = ErrMisconfigured, hintHost
+		return e
+	}
+	judgeCommon(e, a, r.path)
+	return e
+}

@@ -1,0 +1,48 @@
+package backendclient
+
+import (
+	"net/url"
+	"strings"
+)
+
+// What an operator should look at. Meet's settings are named as in its
+// documentation.
+const (
+	hintNoCredentials  = "no Meet credentials are configured for this application"
+	hintCredentials    = "the Meet client id or secret held by the gateway is wrong: check the application in Meet's admin"
+	hintConnect        = "no connection to Meet: check the backend's address, port and TLS"
+	hintHost           = "Meet refuses the Host header: the configured host must be Meet's public name, listed in DJANGO_ALLOWED_HOSTS"
+	hintProto          = "Meet redirects to https: something between the gateway and Meet removes or changes X-Forwarded-Proto: https"
+	hintSlash          = "Meet redirects to the path with a slash: something between the gateway and Meet removes the trailing slash"
+	hintRedirect       = "something between the gateway and Meet redirects"
+	hintAPIDisabled    = "set EXTERNAL_API_ENABLED=True in Meet, and route /external-api/ to Meet's backend"
+	hintApplications   = "set APPLICATION_ENABLED=True in Meet"
+	hintNoSuchPath     = "this version of Meet has no such path, or EXTERNAL_API_ENABLED is not set"
+	hintNotJSON        = "something other than Meet's backend answered: /external-api/ must be routed to the backend, not to the frontend"
+	hintForbidden      = "something between the gateway and Meet (a web application firewall?) forbids the request"
+	hintChallenge      = "something between the gateway and Meet asks for authentication of its own"
+	hintAuthorization  = "Meet got no usable Authorization header: something between the gateway and Meet removes, changes or doubles it"
+	hintBody           = "Meet did not get the body as sent: a proxy in between changes it or sends it on without Content-Length"
+	hintServerError    = "Meet's own log has the reason; APPLICATION_JWT_SECRET_KEY unset is one"
+	hintTokenExpired   = "Meet's tokens are born expired: check APPLICATION_JWT_EXPIRATION_SECONDS and the clocks of Meet's servers"
+	hintTokenRefused   = "Meet refuses tokens that it has just issued: check APPLICATION_JWT_AUDIENCE (unset is fine, empty is not), APPLICATION_JWT_ISSUER, that all of Meet's servers share APPLICATION_JWT_SECRET_KEY, and their clocks"
+	hintTokenUnusable  = "the token is too long for Meet's own header limit, or holds characters a header cannot carry"
+	hintHeaderTooLarge = "the request's headers are too large for Meet's server"
+	hintTooLarge       = "the answer is larger than the gateway reads"
+	hintEncoded        = "the answer is compressed although the gateway asked for none"
+	hintDuplicate      = "several users of Meet have this mail: run Meet's merge_duplicate_users"
+)
+
+// redirectHint tells Meet's two redirects apart by what Location changes.
+func redirectHint(path, location string) string {
+	u, err := url.Parse(location)
+	switch {
+	case err != nil || location == "":
+		return hintRedirect
+	case u.Host == "" && u.Path == path+"/", u.Host == "" && strings.TrimSuffix(u.Path, "/") == strings.TrimSuffix(path, "/"):
+		return hintSlash
+	case u.Scheme == "https" && u.Path == path:
+		return hintProto
+	}
+	return hintRedirect
+}

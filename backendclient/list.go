@@ -1,0 +1,2 @@
+package backendclient
+const meetPageSize = 20

@@ -1,0 +1,327 @@
+package backendclient
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// How long Meet's refusals are remembered, so that a caller who insists does not
+// cost Meet a second of CPU each time. Failures of Meet itself (5xx, timeouts) are
+// never remembered.
+const (
+	// A user can be created, or log in for the first time, at any moment, and
+	// platforms do so and then try again: just long enough for a burst.
+	keepUserRefused = 2 * time.Second
+
+	// Mail grammar and domain lists are changed by people, who then try at once.
+	keepMailRefused = 5 * time.Second
+
+	// Duplicates last until an operator merges them.
+	keepDuplicate = 30 * time.Second
+
+	// A broken application or backend, per credentials: short enough that a repair
+	// shows at once, long enough to make the cost small.
+	keepBroken = 5 * time.Second
+
+	// After a server error a token is renewed on suspicion; no more often than this.
+	keepSuspected = time.Minute
+)
+
+const (
+	pollFirst   = 50 * time.Millisecond
+	pollLongest = 400 * time.Millisecond
+)
+
+// Token gives Meet's token for the caller: the one kept in this process, else the
+// one in the store, else a new one. Any number of callers who wait for the same
+// token cause one exchange, across processes if there is a store.
+//
+// The exchange runs on a context of its own, bounded by ExchangeTimeout: a
+// caller who goes away does not spoil it for the others. It sees no values of
+// ctx; the RequestID is that of the caller who came first.
+func (c *Client) Token(ctx context.Context, caller Caller) (*Token, error) {
+	id := caller.identity()
+	if t, ok := c.tokens.get(id, c.now()); ok {
+		return t, nil
+	}
+	t, e := c.obtain(ctx, caller, id)
+	if e != nil {
+		return nil, e
+	}
+	return t, nil
+}
+
+// Forget drops what is kept for the caller, here and in the store: the token and
+// a remembered refusal. The next Token exchanges.
+func (c *Client) Forget(caller Caller) {
+	id := caller.identity()
+	c.refusals.drop(id)
+	c.broken.drop(id.credentials)
+	c.tokens.drop(id)
+	if c.store == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), c.requestTimeout)
+	defer cancel()
+	key := c.storeKey(id)
+	// A store that is away is left alone: Meet refuses a token that it does not
+	// know any more, which renews it.
+	if value, err := c.store.LoadMeetToken(ctx, key); err == nil && value != nil {
+		_ = c.store.DropMeetToken(ctx, key, value)
+	}
+}
+
+// obtain gets a token that is not in this process.
+func (c *Client) obtain(ctx context.Context, caller Caller, id identity) (*Token, *Error) {
+	if e := caller.check(); e != nil {
+		return nil, e
+	}
+	if e := c.refused(id); e != nil {
+		return nil, e
+	}
+	key := c.storeKey(id)
+	flight := c.flights.DoChan(key, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*c.exchangeTimeout)
+		defer cancel()
+
+		t, e := c.obtainAlone(ctx, caller, id, key)
+		if e != nil {
+			return nil, e
+		}
+		return t, nil
+	})
+	select {
+	case r := <-flight:
+		if r.Err != nil {
+			return nil, asError(r.Err)
+		}
+		return r.Val.(*Token), nil
+	case <-ctx.Done():
+		return nil, failed(opExchange, false, ctx.Err())
+	}
+}
+
+func asError(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &Error{Kind: ErrBadAnswer, Op: opExchange, Err: err}
+}
+
+// obtainAlone runs once per caller and process at a time.
+func (c *Client) obtainAlone(ctx context.Context, caller Caller, id identity, key string) (*Token, *Error) {
+	// Another flight may have landed between the first look and this one.
+	if t, ok := c.tokens.get(id, c.now()); ok {
+		return t, nil
+	}
+	if e := c.refused(id); e != nil {
+		return nil, e
+	}
+	if c.store == nil {
+		return c.exchangeAndKeep(ctx, caller, id)
+	}
+
+	t, unlock := c.loadOrLock(ctx, id, key)
+	if t != nil {
+		return t, nil
+	}
+	if unlock != nil {
+		defer unlock()
+	}
+	t, e := c.exchangeAndKeep(ctx, caller, id)
+	if e != nil {
+		return nil, e
+	}
+	c.save(ctx, key, t)
+	return t, nil
+}
+
+// loadOrLock returns the stored token, or the lock to make one. While another
+// process holds the lock it waits for the result, at most ExchangeTimeout. If
+// the store is away, or the other process takes too long, it returns neither:
+// two exchanges are a cost, not an error.
+func (c *Client) loadOrLock(ctx context.Context, id identity, key string) (t *Token, unlock func()) {
+	deadline := time.NewTimer(c.exchangeTimeout)
+	defer deadline.Stop()
+
+	for pause := pollFirst; ; pause = min(2*pause, pollLongest) {
+		t, err := c.load(ctx, id, key)
+		if t != nil || err != nil {
+			return t, nil
+		}
+		unlock, acquired, err := c.store.LockMeetToken(ctx, key, 2*c.exchangeTimeout)
+		if err != nil {
+			return nil, nil
+		}
+		if acquired {
+			// The last holder may have saved and unlocked since the look above.
+			if t, _ := c.load(ctx, id, key); t != nil {
+				unlock()
+				return t, nil
+			}
+			return nil, unlock
+		}
+		wait := time.NewTimer(pause)
+		select {
+		case <-wait.C:
+		case <-deadline.C:
+			wait.Stop()
+			return nil, nil
+		case <-ctx.Done():
+			wait.Stop()
+			return nil, nil
+		}
+	}
+}
+
+// load takes a token from the store into this process, if there is a usable one
+// that Meet has not refused before.
+func (c *Client) load(ctx context.Context, id identity, key string) (*Token, error) {
+	value, err := c.store.LoadMeetToken(ctx, key)
+	if err != nil || value == nil {
+		return nil, err
+	}
+	t := decodeToken(value)
+	if t == nil || !c.keep(id, t) {
+		return nil, nil
+	}
+	return t, nil
+}
+
+func (c *Client) save(ctx context.Context, key string, t *Token) {
+	ttl := t.usableUntil().Sub(c.now())
+	if ttl <= 0 {
+		return
+	}
+	if value, err := encodeToken(t); err == nil {
+		// A store that is away costs the other processes an exchange, no more.
+		_ = c.store.SaveMeetToken(ctx, key, value, ttl)
+	}
+}
+
+// keep puts a token into this process and says whether it can be used for
+// requests to come.
+func (c *Client) keep(id identity, t *Token) bool {
+	until := t.usableUntil()
+	if !c.now().Before(until) {
+		return false
+	}
+	c.tokens.put(id, t, until)
+	// Checked after the put: distrust marks first and evicts then, so one of the
+	// two sees the other.
+	if value, ok := c.distrusted.get(id, c.now()); ok && value == t.Value {
+		c.evict(id, t)
+		return false
+	}
+	return true
+}
+
+func (c *Client) exchangeAndKeep(ctx context.Context, caller Caller, id identity) (*Token, *Error) {
+	t, e := c.exchange(ctx, caller)
+	if e != nil {
+		c.remember(id, e)
+		return nil, e
+	}
+	c.accept(id, t)
+	return t, nil
+}
+
+// accept keeps a token fresh from Meet. It may be the one that was distrusted:
+// Meet makes the same token twice within a second.
+func (c *Client) accept(id identity, t *Token) {
+	c.distrusted.drop(id)
+	c.keep(id, t)
+}
+
+// remember keeps a refusal of Meet for a while.
+func (c *Client) remember(id identity, e *Error) {
+	now := c.now()
+	switch e.Kind {
+	case ErrUserNotFound, ErrProvisioningConflict:
+		c.refusals.put(id, e, now.Add(keepUserRefused))
+	case ErrInvalidMail, ErrDomainRefused:
+		c.refusals.put(id, e, now.Add(keepMailRefused))
+	case ErrDuplicateUser:
+		c.refusals.put(id, e, now.Add(keepDuplicate))
+	case ErrBackendCredentials, ErrApplicationInactive:
+		c.broken.put(id.credentials, e, now.Add(keepBroken))
+	}
+}
+
+// refused is the remembered refusal that makes an exchange pointless.
+func (c *Client) refused(id identity) *Error {
+	now := c.now()
+	if e, ok := c.broken.get(id.credentials, now); ok {
+		return e
+	}
+	if e, ok := c.refusals.get(id, now); ok {
+		return e
+	}
+	return nil
+}
+
+// renew replaces a token that Meet refuses. Callers who were refused with the
+// same token share one exchange; one who comes late finds the new token.
+func (c *Client) renew(ctx context.Context, caller Caller, old *Token) (*Token, *Error) {
+	id := caller.identity()
+	if e := c.refused(id); e != nil {
+		return nil, e
+	}
+	c.distrust(id, old)
+	if c.store != nil {
+		if value, err := encodeToken(old); err == nil {
+			_ = c.store.DropMeetToken(ctx, c.storeKey(id), value)
+		}
+	}
+	if t, ok := c.tokens.get(id, c.now()); ok {
+		return t, nil
+	}
+	return c.obtain(ctx, caller, id)
+}
+
+// distrust evicts a token and keeps it from coming back out of the store.
+func (c *Client) distrust(id identity, t *Token) {
+	c.distrusted.put(id, t.Value, c.now().Add(maxKept))
+	c.evict(id, t)
+}
+
+func (c *Client) evict(id identity, t *Token) {
+	c.tokens.dropIf(id, func(kept *Token) bool { return kept.Value == t.Value })
+}
+
+// renewOnSuspicion replaces a token after a server error, which is how Meet
+// answers a token it cannot verify when its identity provider is out of reach,
+// and how it answers everything when it is broken. So the old token stays in the
+// store and comes back if there is no new one, and one caller does this no more
+// than once in a while: an outage of Meet must not cost every token.
+func (c *Client) renewOnSuspicion(ctx context.Context, caller Caller, old *Token) (*Token, *Error) {
+	id := caller.identity()
+	if !c.suspect(id, old) {
+		return old, nil
+	}
+	if t, ok := c.tokens.get(id, c.now()); ok {
+		return t, nil
+	}
+	t, e := c.obtain(ctx, caller, id)
+	if e != nil {
+		if _, ok := c.tokens.get(id, c.now()); !ok {
+			c.accept(id, old)
+		}
+		return nil, e
+	}
+	return t, nil
+}
+
+// suspect distrusts a token after a server error, unless that happened to this
+// caller a moment ago.
+func (c *Client) suspect(id identity, t *Token) bool {
+	now := c.now()
+	if _, ok := c.suspected.get(id, now); ok {
+		return false
+	}
+	c.suspected.put(id, struct{}{}, now.Add(keepSuspected))
+	c.distrust(id, t)
+	return true
+}

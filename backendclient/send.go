@@ -1,0 +1,198 @@
+package backendclient
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// Request is one request for Meet's rooms.
+type Request struct {
+	Method string
+
+	// Path is below the base path and starts and ends with a slash, "/rooms/":
+	// rebuilt from parsed values, made of letters, digits, "-", ".", "_" and "~".
+	Path string
+
+	Query url.Values
+
+	// ContentType goes with a Body, default "application/json".
+	ContentType string
+
+	// Body is sent with its length, and nil or empty without a Content-Type.
+	Body []byte
+
+	// MayHaveEffect marks a request that changes something. It is taken for
+	// granted for every method but GET, HEAD and OPTIONS.
+	MayHaveEffect bool
+}
+
+func (r Request) effect() bool {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return r.MayHaveEffect
+	}
+	return true
+}
+
+// verdict is what an answer to a request for rooms asks for.
+type verdict uint8
+
+const (
+	relay   verdict = iota // an answer for the caller
+	renew                  // the token is refused: get a new one, send once more
+	suspect                // a server error: the token may be why
+	fail                   // an error
+)
+
+// Send makes a request with Meet's token for the caller.
+//
+// If Meet refuses the token, it is replaced and the request is sent once more:
+// authentication comes before any effect, so that holds for POST too. After a
+// server error the token is replaced, and only a request without effect is sent
+// once more. A request that may have had an effect is never repeated.
+//
+// What Meet says to a request that it understood is an [Answer], whatever the
+// status. Everything else is an [*Error].
+func (c *Client) Send(ctx context.Context, caller Caller, r Request) (*Answer, error) {
+	w, e := c.wireRequest(caller, r)
+	if e != nil {
+		return nil, e
+	}
+	t, err := c.Token(ctx, caller)
+	if err != nil {
+		return nil, err
+	}
+	a, v, e := c.try(ctx, caller, w, t)
+	switch v {
+	case relay:
+		return a, nil
+	case renew:
+		t, e = c.renew(ctx, caller, t)
+	case suspect:
+		if w.effect {
+			// The next request finds out whether it was the token.
+			c.suspect(caller.identity(), t)
+			return nil, e
+		}
+		t, e = c.renewOnSuspicion(ctx, caller, t)
+	case fail:
+		return nil, e
+	}
+	if e != nil {
+		return nil, e
+	}
+
+	a, v, e = c.try(ctx, caller, w, t)
+	if v == relay {
+		return a, nil
+	}
+	if v == renew {
+		// The token stays: as soon as Meet takes it again all is well. Until then
+		// requests ask Meet, which is cheap, but do not exchange.
+		refusal := *e
+		refusal.Op = opExchange
+		c.refusals.put(caller.identity(), &refusal, c.now().Add(keepBroken))
+	}
+	return nil, e
+}
+
+func (c *Client) wireRequest(caller Caller, r Request) (wireRequest, *Error) {
+	w := wireRequest{
+		method:      r.Method,
+		path:        c.base + r.Path,
+		below:       r.Path,
+		query:       r.Query.Encode(),
+		contentType: r.ContentType,
+		body:        r.Body,
+		requestID:   caller.RequestID,
+		effect:      r.effect(),
+	}
+	if w.contentType == "" {
+		w.contentType = contentTypeJSON
+	}
+	if !canonical(r.Path) || len(w.path)+len(w.query) > maxRequestLine {
+		return w, &Error{Kind: ErrInvalidRequest, Op: r.Method}
+	}
+	return w, nil
+}
+
+// try sends the request once.
+func (c *Client) try(ctx context.Context, caller Caller, w wireRequest, t *Token) (*Answer, verdict, *Error) {
+	w.token = t.Value
+	a, e := c.roundTrip(ctx, w, c.requestTimeout)
+	if e != nil {
+		return nil, fail, e
+	}
+	v, e := judgeRooms(a, w)
+	switch {
+	case v == relay:
+		return a.answer(), relay, nil
+	case e.Kind == ErrApplicationInactive:
+		// No exchange will help. Tokens stay: they work again when the application does.
+		c.remember(caller.identity(), e)
+	}
+	e.Detail = printable(e.Detail, caller)
+	return nil, v, e
+}
+
+// judgeRooms is the table of the answers to a request with a token. The error
+// goes with every verdict but relay; with renew it is the one to return when a
+// new token is refused as well.
+func judgeRooms(a *reply, w wireRequest) (verdict, *Error) {
+	switch status := a.status; {
+	case status == http.StatusUnauthorized && a.json:
+		return judgeUnauthorized(a, w)
+	case status == http.StatusBadRequest && !a.json:
+		// How Meet refuses a token when it asks an identity provider about it.
+		return renew, &Error{Kind: ErrMisconfigured, Op: w.operation(), Status: status, Hint: hintTokenRefused}
+	case status >= 200 && status < 300, status >= 400 && status < 500 && status != http.StatusTooManyRequests:
+		if a.json || status == http.StatusNoContent {
+			return relay, nil
+		}
+	}
+
+	e := &Error{Op: w.operation(), Status: a.status, Effect: w.effect}
+	if a.json {
+		e.Detail = detail(a.body)
+	}
+	judgeCommon(e, a, w.path)
+	if e.Kind == ErrAPIDisabled && !published(w) {
+		e.Hint = hintNoSuchPath
+	}
+	if a.status == http.StatusInternalServerError {
+		return suspect, e
+	}
+	return fail, e
+}
+
+// judgeUnauthorized reads a 401, which is about Meet's token and so never the
+// caller's business, unless the user or the application is switched off.
+func judgeUnauthorized(a *reply, w wireRequest) (verdict, *Error) {
+	e := &Error{Kind: ErrMisconfigured, Op: w.operation(), Status: a.status, Hint: hintTokenRefused}
+	e.Detail = detail(a.body)
+	switch e.Detail {
+	case "User account is disabled.":
+		e.Kind, e.Hint = ErrUserDisabled, ""
+		return fail, e
+	case "Application is disabled.", "Application not found.":
+		e.Kind, e.Hint = ErrApplicationInactive, ""
+		return fail, e
+	case "Authentication credentials were not provided.", "Invalid token header.":
+		// A new token would be lost on the same way.
+		e.Hint = hintAuthorization
+		return fail, e
+	case "User not found.":
+		e.Kind, e.Hint = ErrUserNotFound, ""
+	case "Token expired.":
+		e.Hint = hintTokenExpired
+	}
+	return renew, e
+}
+
+// published says whether a request is one that every Meet with an external API
+// has a path for: the rooms, or one of them.
+func published(w wireRequest) bool {
+	return strings.HasPrefix(w.below, roomsPath) && strings.Count(w.below, "/") <= 3
+}

@@ -1,0 +1,153 @@
+package backendclient
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"time"
+)
+
+const (
+	// maxTokenLength leaves room for the scheme in the 8190 bytes that Meet's
+	// server allows a header line.
+	maxTokenLength = 8000
+
+	// maxKept bounds how long a token is used, whatever Meet says: its scopes are
+	// frozen in it, and Meet allows tokens that live for years.
+	maxKept = 24 * time.Hour
+)
+
+// Token is Meet's token for a caller. It prints, logs and marshals without its
+// value. One Token is shared by all who ask for it: do not change it.
+type Token struct {
+	// Value is the bearer token. It never leaves the gateway but to Meet.
+	Value string
+
+	// Scopes is what Meet granted, in Meet's order; nil when it granted nothing.
+	Scopes []string
+
+	// UserID is Meet's id of the user (a UUID), read from the token's payload
+	// without verifying it; "" if the payload is unreadable. It may change when
+	// users are merged.
+	UserID string
+
+	// Received is when the answer came, Expires what Meet promises from then on.
+	// Both are by this machine's clock, in whole milliseconds.
+	Received, Expires time.Time
+}
+
+// String hides the token.
+func (t *Token) String() string { return redacted }
+
+// GoString is String: %#v shows no more.
+func (t *Token) GoString() string { return redacted }
+
+// Format writes String for every verb.
+func (t *Token) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+
+// LogValue is what log/slog shows.
+func (t *Token) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText keeps the token out of encodings that work by reflection.
+func (t *Token) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// usableUntil is when the token must not be taken for a new request any more: a
+// margin before Expires, so that it does not expire on the way. Tokens that are
+// born expired are usable for the request that asked for them, and never kept.
+func (t *Token) usableUntil() time.Time {
+	life := t.Expires.Sub(t.Received)
+	switch {
+	case life <= 0:
+		return t.Received
+	case life < 2*time.Minute:
+		life /= 2
+	default:
+		life -= max(time.Minute, life/10)
+	}
+	return t.Received.Add(min(life, maxKept))
+}
+
+// tokenAnswer is the body of Meet's token endpoint. expires_in is a float so
+// that 3600.0 is no error, and a pointer so that its absence is none either:
+// without it the token serves the request at hand and is not kept.
+type tokenAnswer struct {
+	AccessToken string   `json:"access_token"`
+	ExpiresIn   *float64 `json:"expires_in"`
+	Scope       *string  `json:"scope"`
+}
+
+var errUnusableToken = errors.New("unusable token")
+
+// readToken reads the answer to a successful exchange.
+func readToken(body []byte, now time.Time) (*Token, error) {
+	var a tokenAnswer
+	if err := json.Unmarshal(body, &a); err != nil {
+		// Not %w: the text of a decoding error may quote the body.
+		return nil, errors.New("not the answer of a token endpoint")
+	}
+	if !sendable(a.AccessToken) {
+		return nil, errUnusableToken
+	}
+	received := now.Truncate(time.Millisecond)
+	t := &Token{
+		Value:    a.AccessToken,
+		UserID:   userID(a.AccessToken),
+		Received: received,
+		Expires:  received,
+	}
+	if a.Scope != nil {
+		t.Scopes = strings.Fields(*a.Scope)
+	}
+	if a.ExpiresIn != nil && *a.ExpiresIn > 0 {
+		// Years of lifetime would overflow a Duration.
+		const longest = 10 * 365 * 24 * 60 * 60
+		ms := int64(min(*a.ExpiresIn, longest) * 1000)
+		t.Expires = received.Add(time.Duration(ms) * time.Millisecond)
+	}
+	return t, nil
+}
+
+// sendable says whether the token can be written in an Authorization header as
+// one word (RFC 6750 §2.1, b64token).
+func sendable(token string) bool {
+	if token == "" || len(token) > maxTokenLength {
+		return false
+	}
+	for i := range len(token) {
+		switch c := token[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case strings.IndexByte("-._~+/=", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// userID peeks at the payload of a JWT. The signature is not checked: the token
+// came from Meet's own endpoint, and only Meet ever judges it.
+func userID(token string) string {
+	_, rest, ok := strings.Cut(token, ".")
+	if !ok {
+		return ""
+	}
+	payload, _, ok := strings.Cut(rest, ".")
+	if !ok {
+		return ""
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(payload, "="))
+	if err != nil {
+		return ""
+	}
+	var claims struct {
+		UserID string `json:"user_id"`
+	}
+	if json.Unmarshal(raw, &claims) != nil {
+		return ""
+	}
+	return claims.UserID
+}

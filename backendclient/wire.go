@@ -1,0 +1,202 @@
+package backendclient
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+const (
+	userAgent       = "meet-gateway"
+	contentTypeJSON = "application/json"
+
+	// maxRequestLine is what Meet's server takes: 4094 bytes with method and
+	// version.
+	maxRequestLine = 4000
+)
+
+// wireRequest is one request to Meet, as it goes out.
+type wireRequest struct {
+	method      string
+	path        string // absolute
+	below       string // path below the base path
+	op          string // what errors call it, default method and path
+	query       string
+	contentType string
+	body        []byte
+	token       string
+	requestID   string
+	effect      bool
+}
+
+func (r wireRequest) operation() string {
+	if r.op != "" {
+		return r.op
+	}
+	return r.method + " " + r.path
+}
+
+// reply is what came back. The body is read, and json true, only if the answer
+// says that it is JSON and is; for HEAD saying so is enough.
+type reply struct {
+	status int
+	header http.Header
+	body   []byte
+	json   bool
+}
+
+// roundTrip sends one request and reads the answer within bounds. Its error
+// means that there is no answer to judge.
+func (c *Client) roundTrip(ctx context.Context, r wireRequest, timeout time.Duration) (a *reply, e *Error) {
+	// A proxy handler ends an answer that breaks off by panic(http.ErrAbortHandler).
+	// net/http catches that in its own goroutines; nobody would in ours.
+	defer func() {
+		if p := recover(); p != nil {
+			a, e = nil, &Error{Kind: ErrBadAnswer, Op: r.operation(), Effect: r.effect, Err: fmt.Errorf("transport panicked: %v", p)}
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+
+	res, err := c.transport.RoundTrip(c.httpRequest(ctx, r))
+	if err != nil {
+		return nil, failed(r.operation(), r.effect, err)
+	}
+	defer res.Body.Close()
+
+	a = &reply{status: res.StatusCode, header: res.Header}
+	if !isJSON(res.Header.Get("Content-Type")) {
+		return a, nil
+	}
+	if r.method == http.MethodHead {
+		a.json = true
+		return a, nil
+	}
+	bad := func(hint string, err error) *Error {
+		return &Error{Kind: ErrBadAnswer, Op: r.operation(), Status: res.StatusCode, Hint: hint, Effect: r.effect, Err: err}
+	}
+	if e := res.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
+		return nil, bad(hintEncoded, nil)
+	}
+	if res.ContentLength > c.maxBody {
+		return nil, bad(hintTooLarge, nil)
+	}
+	a.body, err = readBody(res, c.maxBody)
+	switch {
+	case errors.Is(err, errTooLarge):
+		return nil, bad(hintTooLarge, nil)
+	case err != nil:
+		if e := failed(r.operation(), r.effect, err); e.Kind != ErrUnavailable {
+			e.Status = res.StatusCode
+			return nil, e
+		}
+		return nil, bad("", err)
+	}
+	a.json = json.Valid(a.body)
+	return a, nil
+}
+
+var errTooLarge = errors.New("answer too large")
+
+func readBody(res *http.Response, limit int64) ([]byte, error) {
+	var b bytes.Buffer
+	if res.ContentLength > 0 {
+		// ReadFrom wants room to see the end without growing.
+		b.Grow(int(res.ContentLength) + bytes.MinRead)
+	}
+	if _, err := b.ReadFrom(io.LimitReader(res.Body, limit+1)); err != nil {
+		return nil, err
+	}
+	if int64(b.Len()) > limit {
+		return nil, errTooLarge
+	}
+	return b.Bytes(), nil
+}
+
+// httpRequest writes every header itself: what is not here does not reach Meet.
+func (c *Client) httpRequest(ctx context.Context, r wireRequest) *http.Request {
+	req := &http.Request{
+		Method:     r.method,
+		URL:        &url.URL{Scheme: "https", Host: c.host, Path: r.path, RawQuery: r.query},
+		Host:       c.host,
+		Proto:      "HTTP/1.1",
+		ProtoMajor: 1,
+		ProtoMinor: 1,
+		Header:     make(http.Header, 8),
+		Body:       http.NoBody,
+	}
+	set := headerSetter(req.Header)
+	set("Accept", contentTypeJSON)
+	// Stops http.Transport from asking for gzip, which would cost more than it saves.
+	set("Accept-Encoding", "identity")
+	set("User-Agent", userAgent)
+	// Without it Meet in production answers everything with a redirect.
+	set("X-Forwarded-Proto", "https")
+	if r.requestID != "" {
+		set("X-Request-Id", r.requestID)
+	}
+	if r.token != "" {
+		set("Authorization", "Bearer "+r.token)
+	}
+	if len(r.body) > 0 {
+		// A known length and no chunks: Meet drops a body without Content-Length
+		// and goes on as if there was none.
+		set("Content-Type", r.contentType)
+		req.ContentLength = int64(len(r.body))
+		req.Body = io.NopCloser(bytes.NewReader(r.body))
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(r.body)), nil }
+	}
+	return req.WithContext(ctx)
+}
+
+// headerSetter writes canonical names into h, with one allocation for all
+// values. Each value has its own slice of capacity one, so that whoever appends
+// to it or changes it in place touches no other.
+func headerSetter(h http.Header) func(name, value string) {
+	values := make([]string, 0, 8)
+	return func(name, value string) {
+		values = append(values, value)
+		n := len(values)
+		h[name] = values[n-1 : n : n]
+	}
+}
+
+// isJSON says whether a Content-Type is JSON, parameters aside.
+func isJSON(contentType string) bool {
+	if contentType == contentTypeJSON {
+		return true
+	}
+	t, _, err := mime.ParseMediaType(contentType)
+	return err == nil && (t == contentTypeJSON || strings.HasSuffix(t, "+json"))
+}
+
+// canonical says whether an absolute path ends in a slash and is made of plain
+// segments: no empty or dot segment, nothing that would need escaping. Such a
+// path means the same to every server that reads it.
+func canonical(path string) bool {
+	if !strings.HasPrefix(path, "/") || !strings.HasSuffix(path, "/") || path == "/" {
+		return false
+	}
+	for segment := range strings.SplitSeq(path[1:len(path)-1], "/") {
+		if segment == "" || segment == "." || segment == ".." {
+			return false
+		}
+		for i := range len(segment) {
+			switch c := segment[i]; {
+			case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+			case strings.IndexByte("-._~", c) >= 0:
+			default:
+				return false
+			}
+		}
+	}
+	return true
+}
