@@ -110,10 +110,10 @@ func (m *Meet) answer(c *call) *answer {
 // no other spelling of a path and redirects where only the last slash is missing.
 func (m *Meet) route(c *call) *answer {
 	path := c.r.URL.Path
-	if a := m.view(c, path); a != nil {
-		return a
+	if view := m.view(path); view != nil {
+		return view(c)
 	}
-	if !strings.HasSuffix(path, "/") && m.view(nil, path+"/") != nil {
+	if !strings.HasSuffix(path, "/") && m.view(path+"/") != nil {
 		location := c.r.URL.EscapedPath() + "/"
 		if c.r.URL.RawQuery != "" {
 			location += "?" + c.r.URL.RawQuery
@@ -123,34 +123,25 @@ func (m *Meet) route(c *call) *answer {
 	return c.page(notFoundPage)
 }
 
-// found is what view answers where it only looks whether a path exists.
-var found = new(answer)
-
-// view answers the request if there is a view for the path, else nil. Without
-// a call it only looks.
-func (m *Meet) view(c *call, path string) *answer {
-	var view func(*call) *answer
+// view returns the view of a path, or nil.
+func (m *Meet) view(path string) func(*call) *answer {
 	name, external := strings.CutPrefix(path, prefix)
-	id, isRoom := strings.CutPrefix(name, "rooms/")
-	id, hasSlash := strings.CutSuffix(id, "/")
 	switch {
 	case isHeartbeat(path):
-		view = func(c *call) *answer { return c.heartbeat(path) }
+		return (*call).heartbeat
 	case !external || !m.settings.ExternalAPIEnabled:
 		return nil
 	case name == "application/token/":
-		view = m.tokenView
+		return m.tokenView
 	case name == "rooms/":
-		view = m.collectionView
-	case isRoom && hasSlash && id != "" && !strings.ContainsAny(id, "/."):
-		view = func(c *call) *answer { return m.roomView(c, id) }
-	default:
+		return m.collectionView
+	}
+	id, isRoom := strings.CutPrefix(name, "rooms/")
+	id, hasSlash := strings.CutSuffix(id, "/")
+	if !isRoom || !hasSlash || id == "" || strings.ContainsAny(id, "/.") {
 		return nil
 	}
-	if c == nil {
-		return found
-	}
-	return view(c)
+	return func(c *call) *answer { return m.roomView(c, id) }
 }
 
 // isHeartbeat tells the paths of the health checks, which need no https.
@@ -159,8 +150,8 @@ func isHeartbeat(path string) bool {
 	return path == "/__heartbeat__" || path == "/__lbheartbeat__"
 }
 
-func (c *call) heartbeat(path string) *answer {
-	if strings.HasPrefix(path, "/__heartbeat__") {
+func (c *call) heartbeat() *answer {
+	if strings.HasPrefix(c.r.URL.Path, "/__heartbeat__") {
 		return c.json(http.StatusOK, map[string]string{"status": "ok"})
 	}
 	return c.page(emptyPage)

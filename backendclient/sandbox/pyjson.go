@@ -326,7 +326,10 @@ func (p *jsonParser) unicodeEscape(at int) (rune, bool) {
 
 // number takes the longest number that comes next, or nothing.
 func (p *jsonParser) number() (literal string, isInteger bool) {
-	literal = numberPattern.FindString(p.text[p.at:])
+	rest := p.text[p.at:]
+	// The pattern is not let loose on all that follows, which may be much.
+	rest = rest[:len(rest)-len(strings.TrimLeft(rest, "+-.0123456789eE"))]
+	literal = numberPattern.FindString(rest)
 	p.at += len(literal)
 	return literal, !strings.ContainsAny(literal, ".eE")
 }

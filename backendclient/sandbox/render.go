@@ -3,19 +3,11 @@ package sandbox
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"html"
-	"io"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 	"unicode/utf8"
 )
-
-// maxBody bounds what the sandbox reads of a request. Meet itself has no limit
-// for JSON; the recording goes to 3 MB.
-const maxBody = 8 << 20
 
 // call is one request on its way through Meet.
 type call struct {
@@ -121,6 +113,15 @@ func (a *answer) with(name, value string) *answer {
 	return a
 }
 
+// allow sets the header that a view's answers have; Django's own pages, which
+// stand in for a view that failed, do not.
+func (a *answer) allow(methods string) *answer {
+	if a.header.Get("Content-Type") == mediaJSON {
+		a.header.Set("Allow", methods)
+	}
+	return a
+}
+
 // write sends an answer with the headers that all have, and the exceptions.
 func (m *Meet) write(w http.ResponseWriter, c *call, a *answer) {
 	h := w.Header()
@@ -143,8 +144,9 @@ func (m *Meet) write(w http.ResponseWriter, c *call, a *answer) {
 	if c.r.Method != http.MethodHead {
 		_, _ = w.Write(a.body) // a client that left is not the sandbox's concern
 	}
-	if f, ok := w.(http.Flusher); ok && chunked {
-		f.Flush() // or net/http counts the body itself
+	if chunked {
+		// Or net/http counts the body itself. Where nothing can be flushed it may.
+		_ = http.NewResponseController(w).Flush()
 	}
 }
 
@@ -173,61 +175,4 @@ func (m *Meet) decorate(h http.Header, c *call, a *answer) {
 		}
 	}
 	h.Set("Vary", vary)
-}
-
-var errBodyTooLarge = errors.New("request body too large")
-
-// readBody reads the body that the application sees and the one that it does
-// not see, since what has no Content-Length counts as empty.
-func readBody(r *http.Request) ([]byte, error) {
-	if r.Body == nil {
-		return nil, nil
-	}
-	b, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
-	if err == nil && len(b) > maxBody {
-		return nil, errBodyTooLarge
-	}
-	return b, err
-}
-
-// The limits of the web server, gunicorn, in bytes.
-const (
-	maxRequestLine = 4094
-	maxHeaderField = 8190
-)
-
-// refuseBroken is the web server's refusal of a request that never reaches
-// Django, or nil.
-func refuseBroken(r *http.Request) *answer {
-	line := len(r.Method) + len(r.RequestURI) + len("  HTTP/1.1\r\n")
-	if line > maxRequestLine {
-		// What it says is the size of what it has read so far.
-		return serverPage(http.StatusBadRequest, "Request Line is too large (8192 > "+strconv.Itoa(maxRequestLine)+")")
-	}
-	if r.Method != strings.ToUpper(r.Method) {
-		return serverPage(http.StatusBadRequest, "Invalid Method 'Invalid HTTP method: '"+r.Method+"''")
-	}
-	for name, values := range r.Header {
-		for _, v := range values {
-			if len(name)+len(": ")+len(v) > maxHeaderField {
-				return serverPage(http.StatusRequestHeaderFieldsTooLarge, "Error parsing headers: 'limit request headers fields size'")
-			}
-		}
-	}
-	if len(r.Header.Values("Content-Type")) > 1 {
-		return serverPage(http.StatusBadRequest, "Invalid HTTP Header: 'CONTENT-TYPE'")
-	}
-	return nil
-}
-
-func serverPage(status int, message string) *answer {
-	title := http.StatusText(status)
-	message = strings.ReplaceAll(html.EscapeString(message), "&#39;", "&#x27;")
-	return &answer{
-		status: status,
-		server: true,
-		header: http.Header{"Content-Type": {"text/html"}},
-		body: []byte("<html>\n  <head>\n    <title>" + title + "</title>\n  </head>\n  <body>\n    <h1><p>" + title +
-			"</p></h1>\n    " + message + "\n  </body>\n</html>\n"),
-	}
 }

@@ -50,7 +50,7 @@ func (m *Meet) collectionView(c *call) *answer {
 		http.MethodGet:  {"rooms:list", m.list},
 		http.MethodHead: {"rooms:list", m.list},
 		http.MethodPost: {"rooms:create", m.create},
-	}).with("Allow", "GET, POST, HEAD, OPTIONS")
+	}).allow("GET, POST, HEAD, OPTIONS")
 }
 
 // roomView is rooms/{id}/.
@@ -59,7 +59,7 @@ func (m *Meet) roomView(c *call, id string) *answer {
 	return m.rooms(c, map[string]action{
 		http.MethodGet:  retrieve,
 		http.MethodHead: retrieve,
-	}).with("Allow", "GET, HEAD, OPTIONS")
+	}).allow("GET, HEAD, OPTIONS")
 }
 
 // rooms authenticates before it looks at the method, and asks for a scope

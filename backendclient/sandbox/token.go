@@ -40,7 +40,7 @@ var tokenOptions = map[string]any{
 
 // tokenView is POST application/token/.
 func (m *Meet) tokenView(c *call) *answer {
-	return m.token(c).with("Allow", "POST, OPTIONS")
+	return m.token(c).allow("POST, OPTIONS")
 }
 
 func (m *Meet) token(c *call) *answer {
