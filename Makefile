@@ -1,0 +1,76 @@
+# Everything that is done to this repository; `make help` lists it.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# The tools that are run and not built in, pinned here and nowhere else.
+GOFUMPT       := mvdan.cc/gofumpt@v0.12.0
+STATICCHECK   := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+# Caddy leaves out the same storage drivers in its own builds. One set of tags for
+# building, vetting and testing lets them share what is compiled.
+export GOFLAGS := $(strip $(shell go env GOFLAGS) -tags=nobadger,nomysql,nopgx)
+
+BINARY   := bin/meet-gateway
+FUZZTIME := 10s
+
+CADDYFILES := $(sort $(shell find . -name 'Caddyfile*' -not -path './.git/*' -o -name '*.caddyfile' -not -path './.git/*'))
+
+.PHONY: help run build test deps format-check vet staticcheck caddyfiles race lint fmt bench fuzz
+
+help: ## List the commands
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+run: build ## Build and start the gateway with the top-level Caddyfile
+	@exec $(BINARY) run --config Caddyfile
+
+build: ## Build bin/meet-gateway
+	@go build -o $(BINARY) ./caddymodule/cmd/meet-gateway
+
+# The order lets a slip show early, compiles what the steps share once, and the
+# race detector's own build of everything last.
+test: deps format-check build vet staticcheck caddyfiles race ## Run every check, with real Redis servers
+
+deps: # Install from Debian what the tests need
+	@.ci/install
+
+format-check:
+	@files=$$(go run $(GOFUMPT) -l .); [ -z "$$files" ] || { echo "not formatted, run make fmt:"; echo "$$files"; exit 1; }
+
+vet:
+	@go vet ./...
+
+staticcheck:
+	@go run $(STATICCHECK) ./...
+
+# Every Caddyfile here must load with nothing around it but a secret.
+caddyfiles: build
+	@for f in $(CADDYFILES); do \
+		echo "validating $$f"; \
+		out=$$(MEET_GATEWAY_SECRET=0123456789abcdef0123456789abcdef $(BINARY) validate --config "$$f" --adapter caddyfile 2>&1) \
+			&& out=$$($(BINARY) fmt --diff "$$f" 2>&1) \
+			|| { echo "$$out"; exit 1; }; \
+	done
+
+race:
+	@go test -race -timeout 15m ./...
+
+lint: ## Run golangci-lint, which compiles for a minute the first time
+	@go run $(GOLANGCI_LINT) run ./...
+
+fmt: ## Format all Go files and Caddyfiles
+	@go run $(GOFUMPT) -w .
+	@for f in $(CADDYFILES); do go run ./caddymodule/cmd/meet-gateway fmt --overwrite "$$f"; done
+
+bench: ## Run the micro-benchmarks
+	@go test -run '^$$' -bench . -benchmem ./...
+
+fuzz: ## Run every fuzz target for FUZZTIME (10s)
+	@for package in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$package | sed -n '/^Fuzz/p'); do \
+			echo "$$package $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
