@@ -1,0 +1,269 @@
+package tests
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// room is a folder and what the packages in it, their tests left aside, have to
+// do with others. A name stands for itself and all packages below; a package
+// belongs to the deepest room that it is in.
+type room struct {
+	folder string
+	// mayImport are the modules that its code imports itself. The standard
+	// library and its own packages are free. Empty: whatever is not forbidden.
+	mayImport []string
+	// mustNotImport are packages that its code leaves to another room.
+	mustNotImport []string
+	// mustNotReach are packages that it does not even get through others.
+	mustNotReach []string
+}
+
+const (
+	caddy      = "github.com/caddyserver"
+	zap        = "go.uber.org/zap"
+	prometheus = "github.com/prometheus"
+	goRedis    = "github.com/redis/go-redis"
+	golangJWT  = "github.com/golang-jwt/jwt"
+)
+
+// The domain knows no transport, the client no storage, and neither the other;
+// so each can be read, tested and used alone. Caddy's room joins them and leaves
+// tokens and Redis to the domain.
+var rooms = []room{
+	{
+		folder: "tokens",
+		mayImport: []string{
+			golangJWT,
+			goRedis,
+			"github.com/go-redis/redis_rate",
+			"github.com/maypok86/otter",
+			"golang.org/x/crypto", // password hashes of imported applications
+			"golang.org/x/sync",
+		},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests")},
+	},
+	{
+		folder:       "tokens/embedded",
+		mayImport:    []string{ours("tokens"), "github.com/alicebob/miniredis"},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests")},
+	},
+	{
+		folder:       "backendclient",
+		mayImport:    []string{"golang.org/x/sync"},
+		mustNotReach: []string{caddy, zap, prometheus, goRedis, golangJWT, ours("tokens"), ours("caddymodule"), ours("tests")},
+	},
+	{
+		folder:        "caddymodule",
+		mustNotImport: []string{golangJWT, goRedis},
+		mustNotReach:  []string{ours("tests"), "testing"},
+	},
+}
+
+func ours(folder string) string { return modulePath + "/" + folder }
+
+// listed is what go list says of a package.
+type listed struct {
+	ImportPath string
+	Doc        string
+	GoFiles    []string
+	Imports    []string
+	Deps       []string
+}
+
+func TestArchitecture_ImportRules(t *testing.T) {
+	packages := listPackages(t)
+	standard := standardLibrary(t)
+	for _, r := range rooms {
+		t.Run(r.folder, func(t *testing.T) {
+			var seen int
+			for _, p := range packages {
+				if roomOf(p.ImportPath).folder != r.folder {
+					continue
+				}
+				seen++
+				for _, violation := range r.violations(p, standard) {
+					t.Error(violation)
+				}
+			}
+			require.NotZero(t, seen, "the room is empty")
+		})
+	}
+}
+
+// The rules themselves must be able to fail.
+func TestArchitecture_ImportRulesCatch(t *testing.T) {
+	standard := map[string]bool{"fmt": true, "net/http": true}
+	r := room{
+		folder:        "tokens",
+		mayImport:     []string{"example.org/allowed"},
+		mustNotImport: []string{"example.org/allowed/not-this"},
+		mustNotReach:  []string{"net/http"},
+	}
+	for name, test := range map[string]struct {
+		imports, deps []string
+		want          int
+	}{
+		"what is allowed":             {[]string{"fmt", "example.org/allowed/v2", ours("tokens/django")}, nil, 0},
+		"a module that is not named":  {[]string{"example.org/other"}, nil, 1},
+		"a name that only begins so":  {[]string{"example.org/allowed-too"}, nil, 1},
+		"what another room does":      {[]string{"example.org/allowed/not-this"}, nil, 1},
+		"what must not be reached":    {nil, []string{"net/http/httptest"}, 1},
+		"another room, not forbidden": {[]string{ours("caddymodule")}, nil, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := listed{ImportPath: ours("tokens"), Imports: test.imports, Deps: test.deps}
+			require.Len(t, r.violations(p, standard), test.want)
+		})
+	}
+}
+
+func TestArchitecture_EveryPackageSaysWhatItIs(t *testing.T) {
+	for _, p := range listPackages(t) {
+		if len(p.GoFiles) > 0 && p.Doc == "" {
+			t.Errorf("%s has no package comment", p.ImportPath)
+		}
+	}
+}
+
+// What a machine happens to be called or to fetch from is of no use to the next.
+func TestArchitecture_NoFileNamesTheMachineItWasWrittenOn(t *testing.T) {
+	strange := machineNames(t)
+	err := filepath.WalkDir(atTop(), func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			if entry.Name() == ".git" || name == atTop("bin") {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !entry.Type().IsRegular() {
+			return nil
+		}
+		content, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		for _, s := range strange {
+			if bytes.Contains(content, []byte(s)) {
+				t.Errorf("%s contains %q", name, s)
+			}
+		}
+		return nil
+	})
+	require.NoError(t, err)
+}
+
+// roomOf is the deepest room that holds a package, or none.
+func roomOf(pkg string) (deepest room) {
+	for _, r := range rooms {
+		if within(pkg, ours(r.folder)) && len(r.folder) > len(deepest.folder) {
+			deepest = r
+		}
+	}
+	return deepest
+}
+
+func (r room) violations(p listed, standard map[string]bool) []string {
+	var found []string
+	for _, imported := range p.Imports {
+		allowed := len(r.mayImport) == 0 || standard[imported] ||
+			within(imported, ours(r.folder)) || withinAny(imported, r.mayImport)
+		if !allowed || withinAny(imported, r.mustNotImport) {
+			found = append(found, p.ImportPath+" must not import "+imported)
+		}
+	}
+	for _, reached := range p.Deps {
+		if withinAny(reached, r.mustNotReach) {
+			found = append(found, p.ImportPath+" must not depend on "+reached)
+		}
+	}
+	return found
+}
+
+// within reports whether a package is at or below a path.
+func within(pkg, path string) bool { return pkg == path || strings.HasPrefix(pkg, path+"/") }
+
+func withinAny(pkg string, paths []string) bool {
+	return slices.ContainsFunc(paths, func(path string) bool { return within(pkg, path) })
+}
+
+// machineNames are this checkout's path, its neighbours' and the hosts from which modules come.
+func machineNames(t *testing.T) []string {
+	t.Helper()
+	top, err := filepath.Abs(atTop())
+	require.NoError(t, err)
+	names := []string{top}
+	if parent := filepath.Dir(top); filepath.Dir(parent) != parent {
+		beside, err := os.ReadDir(parent)
+		require.NoError(t, err)
+		for _, entry := range beside {
+			if strings.HasPrefix(entry.Name(), ".") {
+				continue // a home's .cache and the like have the same name everywhere
+			}
+			names = append(names, filepath.Join(parent, entry.Name())+"/")
+		}
+	}
+	for proxy := range strings.FieldsFuncSeq(string(goCommand(t, "env", "GOPROXY")), isProxySeparator) {
+		if u, err := url.Parse(proxy); err == nil && u.Host != "" {
+			names = append(names, u.Host)
+		}
+	}
+	return names
+}
+
+func isProxySeparator(r rune) bool { return r == ',' || r == '|' || r == '\n' }
+
+// listPackages are the packages of this module.
+func listPackages(t *testing.T) []listed {
+	t.Helper()
+	out := json.NewDecoder(bytes.NewReader(goCommand(t, "list", "-json=ImportPath,Doc,GoFiles,Imports,Deps", "./...")))
+	var packages []listed
+	for {
+		var p listed
+		err := out.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return packages
+		}
+		require.NoError(t, err)
+		packages = append(packages, p)
+	}
+}
+
+func standardLibrary(t *testing.T) map[string]bool {
+	t.Helper()
+	standard := make(map[string]bool)
+	for name := range strings.FieldsSeq(string(goCommand(t, "list", "std"))) {
+		standard[name] = true
+	}
+	return standard
+}
+
+// goCommand runs the go command at the top of the repository.
+func goCommand(t *testing.T, args ...string) []byte {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", args...)
+	cmd.Dir = atTop()
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	require.NoError(t, err, "go %s: %s", strings.Join(args, " "), &stderr)
+	return out
+}
+
+// atTop is a path below the top of the repository, from where these tests run.
+func atTop(elem ...string) string { return filepath.Join(append([]string{".."}, elem...)...) }
