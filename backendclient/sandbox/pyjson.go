@@ -59,6 +59,11 @@ const maxDepth = 900
 // errTooDeep is Python's RecursionError.
 var errTooDeep = errors.New("maximum recursion depth exceeded")
 
+// pythonError is an error in Python's words.
+type pythonError string
+
+func (e pythonError) Error() string { return string(e) }
+
 // jsonError is Python's JSONDecodeError: what was wrong, and at which character.
 type jsonError struct {
 	what string
@@ -166,7 +171,7 @@ func (p *jsonParser) value(depth int) (any, error) {
 	}
 	for _, w := range []string{"NaN", "Infinity", "-Infinity"} {
 		if p.word(w) {
-			return nil, fmt.Errorf("Out of range float values are not JSON compliant: '%s'", w) //nolint:staticcheck // Python's words
+			return nil, pythonError("Out of range float values are not JSON compliant: '" + w + "'")
 		}
 	}
 	literal, isInteger := p.number()
@@ -176,8 +181,8 @@ func (p *jsonParser) value(depth int) (any, error) {
 	case literal == "-0" && isInteger:
 		return json.Number("0"), nil
 	case isInteger && len(strings.TrimPrefix(literal, "-")) > maxDigits:
-		return nil, fmt.Errorf("Exceeds the limit (%d digits) for integer string conversion: value has %d digits; "+ //nolint:staticcheck // Python's words
-			"use sys.set_int_max_str_digits() to increase the limit", maxDigits, len(strings.TrimPrefix(literal, "-")))
+		return nil, pythonError(fmt.Sprintf("Exceeds the limit (%d digits) for integer string conversion: value has %d digits; "+
+			"use sys.set_int_max_str_digits() to increase the limit", maxDigits, len(strings.TrimPrefix(literal, "-"))))
 	case isInteger:
 		return json.Number(literal), nil
 	}
@@ -276,7 +281,7 @@ func (p *jsonParser) string() (string, error) {
 	return "", p.fail(errUnterminated.Error(), start)
 }
 
-var errUnterminated = errors.New("Unterminated string starting at") //nolint:staticcheck // Python's words
+const errUnterminated = pythonError("Unterminated string starting at")
 
 var simpleEscapes = map[byte]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
 

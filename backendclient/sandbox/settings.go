@@ -1,6 +1,9 @@
 package sandbox
 
-import "time"
+import (
+	"crypto/rand"
+	"time"
+)
 
 // Settings are the settings of a Meet installation that change what a client
 // of its external API sees. Meet's own name of each stands in its comment.
@@ -143,7 +146,8 @@ const ForeignIssuer = "https://idp.example.org"
 var allScopes = []string{"rooms:list", "rooms:retrieve", "rooms:create", "rooms:update", "rooms:delete"}
 
 // Production returns the settings of the recorded production installation:
-// only Host meet.example.org, https demanded, no provisioning.
+// only Host meet.example.org, https demanded, no provisioning. Its signing key
+// is public.
 func Production() Settings {
 	audience := "meet-clients"
 	return Settings{
@@ -166,10 +170,11 @@ func Production() Settings {
 }
 
 // Quickstart returns settings for trying things out: any Host, no https
-// demanded, every mail address provisioned, telephony on, connections kept.
-// Set BaseURL to where the rooms' web pages would be.
+// demanded, every mail address provisioned, telephony on, connections kept, a
+// random signing key. Set BaseURL to where the rooms' web pages would be.
 func Quickstart() Settings {
 	s := Production()
+	s.JWTSecretKey = rand.Text() + rand.Text()
 	s.AllowedHosts = []string{"*"}
 	s.SecureSSLRedirect = false
 	s.AllowUserCreation = true
