@@ -120,11 +120,11 @@ func (c *ClusterServers) await(t testing.TB) {
 func (c *ClusterServers) agreedOwner(slot int) *Server {
 	var agreed *Server
 	for _, n := range c.Nodes {
-		ranges, err := n.client.ClusterSlots(context.Background()).Result()
+		shards, err := n.client.ClusterShards(context.Background()).Result()
 		if err != nil {
 			return nil
 		}
-		owner := c.ownerIn(ranges, slot)
+		owner := c.ownerIn(shards, slot)
 		if owner == nil || (agreed != nil && agreed != owner) {
 			return nil
 		}
@@ -133,14 +133,16 @@ func (c *ClusterServers) agreedOwner(slot int) *Server {
 	return agreed
 }
 
-func (c *ClusterServers) ownerIn(ranges []redis.ClusterSlot, slot int) *Server {
-	for _, r := range ranges {
-		if slot < r.Start || slot > r.End || len(r.Nodes) == 0 {
-			continue
-		}
-		for _, n := range c.Nodes {
-			if n.Addr() == r.Nodes[0].Addr {
-				return n
+func (c *ClusterServers) ownerIn(shards []redis.ClusterShard, slot int) *Server {
+	for _, shard := range shards {
+		for _, slots := range shard.Slots {
+			if int64(slot) < slots.Start || int64(slot) > slots.End || len(shard.Nodes) == 0 {
+				continue
+			}
+			for _, n := range c.Nodes {
+				if int64(n.claim.port) == shard.Nodes[0].Port {
+					return n
+				}
 			}
 		}
 	}

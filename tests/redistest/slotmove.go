@@ -1,6 +1,9 @@
 package redistest
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 // SlotMove is a slot on its way from one node to another. Until it is finished
 // the cluster answers ASK for keys that are at the new node already, and
@@ -43,8 +46,8 @@ func (m *SlotMove) MoveKeys(t testing.TB, count int) int {
 		t.Fatal("redistest: CLUSTER GETKEYSINSLOT did not answer a list")
 	}
 	if len(keys) > 0 {
-		migrate := []any{"MIGRATE", "127.0.0.1", m.to.claim.port, "", 0, patience.Milliseconds(), "KEYS"}
-		m.from.do(t, append(migrate, keys...)...)
+		to := []any{"MIGRATE", "127.0.0.1", m.to.claim.port, "", 0, patience.Milliseconds(), "KEYS"}
+		m.from.do(t, slices.Concat(to, keys)...)
 	}
 	return len(keys)
 }
