@@ -3,6 +3,7 @@ package redistest
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -35,8 +36,9 @@ var errAddressInUse = errors.New("address already in use")
 type Server struct {
 	dir      string
 	claim    *portClaim
-	args     []string // of redis-server, complete
-	password string   // of the default user, from --requirepass
+	args     []string       // of redis-server, complete
+	password string         // of the default user, from --requirepass
+	roots    *x509.CertPool // of a server with TLS
 
 	mu   sync.Mutex
 	proc *process
@@ -50,12 +52,18 @@ type Server struct {
 func Standalone(t testing.TB, extraArgs ...string) *Server {
 	t.Helper()
 	return launch(t, func(s *Server) error {
-		s.args = append(s.serverArgs(), extraArgs...)
-		if i := slices.Index(extraArgs, "--requirepass"); i >= 0 && i+1 < len(extraArgs) {
-			s.password = extraArgs[i+1]
-		}
+		s.args = s.serverArgs()
+		s.configure(extraArgs)
 		return nil
 	})
+}
+
+// configure adds a test's own options.
+func (s *Server) configure(extraArgs []string) {
+	s.args = append(s.args, extraArgs...)
+	if i := slices.Index(extraArgs, "--requirepass"); i >= 0 && i+1 < len(extraArgs) {
+		s.password = extraArgs[i+1]
+	}
 }
 
 // launch starts a server that prepare has given its arguments and files, on
@@ -103,9 +111,12 @@ func (s *Server) serverArgs() []string {
 // Addr is the server's host:port.
 func (s *Server) Addr() string { return s.claim.addr() }
 
-// URL is the server's redis:// URL, with the password if it has one.
+// URL is the server's redis:// or rediss:// URL, with the password if it has one.
 func (s *Server) URL() string {
 	u := url.URL{Scheme: "redis", Host: s.Addr()}
+	if s.roots != nil {
+		u.Scheme = "rediss"
+	}
 	if s.password != "" {
 		u.User = url.UserPassword("", s.password)
 	}
@@ -205,6 +216,7 @@ func (s *Server) options() *redis.Options {
 	return &redis.Options{
 		Addr:                     s.Addr(),
 		Password:                 s.password,
+		TLSConfig:                s.TLSConfig(),
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
 }
