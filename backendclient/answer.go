@@ -39,16 +39,11 @@ const maxDetail = 256
 // detail is Meet's text in an error body: "detail" or "error" if one of them is
 // a string, else the whole body.
 func detail(body []byte) string {
-	var texts struct {
-		Detail, Error any
-	}
-	// The target takes any type, so an error only means that this is no object.
-	_ = json.Unmarshal(body, &texts)
-	if s, ok := texts.Detail.(string); ok {
-		return s
-	}
-	if s, ok := texts.Error.(string); ok {
-		return s
+	for _, name := range [...]string{"detail", "error"} {
+		var text string
+		if value := member(body, name); value != nil && json.Unmarshal(value, &text) == nil && text != "" {
+			return text
+		}
 	}
 	var b bytes.Buffer
 	if json.Compact(&b, body) != nil {
@@ -81,11 +76,4 @@ func printable(text string, caller Caller) string {
 }
 
 // has says whether the body is an object with this key.
-func has(body []byte, key string) bool {
-	var object map[string]json.RawMessage
-	if json.Unmarshal(body, &object) != nil {
-		return false
-	}
-	_, ok := object[key]
-	return ok
-}
+func has(body []byte, key string) bool { return member(body, key) != nil }

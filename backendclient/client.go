@@ -84,8 +84,8 @@ type Client struct {
 	distrusted *cache[identity, string]    // tokens Meet has just refused
 	suspected  *cache[identity, struct{}]  // callers whose token was renewed after a server error
 
-	pageSize       atomic.Int64 // of Meet's list when not asked for another
-	honoursPerPage atomic.Bool  // Meet has been seen to take page_size
+	pageSize        atomic.Int64 // of Meet's list when not asked for another
+	honoursPageSize atomic.Bool  // Meet has been seen to take page_size
 }
 
 const (

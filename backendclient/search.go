@@ -1,0 +1,88 @@
+package backendclient
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+)
+
+const (
+	// maxSearchPages bounds a search: a thousand rooms.
+	maxSearchPages = 50
+
+	// maxSearchPasses is how often a search reads a list that changes under it.
+	maxSearchPasses = 2
+)
+
+// FindRoomBySlug finds the caller's room with this slug. The answer is that of
+// RetrieveRoom: 200 with the room as Meet wrote it, 404, or Meet's refusal.
+//
+// A Meet that filters by slug answers at once. One that does not has given the
+// first page of the list instead, and the search goes on from there, page by
+// page, to a bound of 1000 rooms (ErrTooManyRooms).
+func (c *Client) FindRoomBySlug(ctx context.Context, caller Caller, slug string) (*Answer, error) {
+	if slug == "" {
+		return noRoom(), nil
+	}
+	for pass := 1; ; pass++ {
+		a, consistent, err := c.search(ctx, caller, slug)
+		if a != nil || err != nil {
+			return a, err
+		}
+		if consistent || pass == maxSearchPasses {
+			return noRoom(), nil
+		}
+	}
+}
+
+func noRoom() *Answer {
+	return jsonAnswer(http.StatusNotFound, []byte(`{"detail":"No Room matches the given query."}`))
+}
+
+// search goes through the pages once. Without a find or a refusal it says
+// whether the pages it saw are of one list.
+func (c *Client) search(ctx context.Context, caller Caller, slug string) (found *Answer, consistent bool, err error) {
+	first, refusal, err := c.page(ctx, caller, pageQuery{page: 1, slug: slug})
+	if err != nil || refusal != nil {
+		return refusal, false, err
+	}
+	if room := withSlug(first, slug); room != nil {
+		return jsonAnswer(http.StatusOK, room), true, nil
+	}
+	if !first.next || len(first.rooms) == 0 {
+		return nil, true, nil
+	}
+
+	last := pages(first.count, len(first.rooms))
+	consistent = true
+	for from := 2; from <= min(last, maxSearchPages); from += c.pageWorkers {
+		to := min(from+c.pageWorkers-1, last, maxSearchPages)
+		parts, refusal, err := c.parts(ctx, caller, nil, 0, from, to)
+		if err != nil || refusal != nil {
+			return refusal, false, err
+		}
+		for _, p := range parts {
+			if p == nil || p.count != first.count {
+				consistent = false
+				continue
+			}
+			if room := withSlug(p, slug); room != nil {
+				return jsonAnswer(http.StatusOK, room), true, nil
+			}
+		}
+	}
+	if last > maxSearchPages {
+		return nil, false, &Error{Kind: ErrTooManyRooms, Op: "find room"}
+	}
+	return nil, consistent, nil
+}
+
+func withSlug(p *page, slug string) json.RawMessage {
+	for _, room := range p.rooms {
+		var text string
+		if value := member(room, "slug"); value != nil && json.Unmarshal(value, &text) == nil && text == slug {
+			return room
+		}
+	}
+	return nil
+}

@@ -1,0 +1,102 @@
+package backendclient
+
+import (
+	"bytes"
+	"encoding/json"
+	"iter"
+)
+
+// Lists are cut up without being decoded: rooms pass through byte for byte, and
+// encoding/json would read each three times. All of this is for JSON that
+// json.Valid has seen; a reply's body is.
+
+// members goes through the members of an object: the key as it is written
+// between its quotes, and the value. Of anything but an object it finds none.
+func members(object []byte) iter.Seq2[string, json.RawMessage] {
+	return func(yield func(string, json.RawMessage) bool) {
+		i := skipSpace(object, 0)
+		if i == len(object) || object[i] != '{' {
+			return
+		}
+		for i = skipSpace(object, i+1); object[i] != '}'; {
+			end := skipValue(object, i)
+			key := string(object[i+1 : end-1])
+			i = skipSpace(object, skipSpace(object, end)+1) // the colon
+			end = skipValue(object, i)
+			if !yield(key, object[i:end:end]) {
+				return
+			}
+			if i = skipSpace(object, end); object[i] == ',' {
+				i = skipSpace(object, i+1)
+			}
+		}
+	}
+}
+
+// elements cuts an array; nil if it is none, else not nil.
+func elements(array []byte) []json.RawMessage {
+	i := skipSpace(array, 0)
+	if i == len(array) || array[i] != '[' {
+		return nil
+	}
+	found := make([]json.RawMessage, 0, meetPageSize)
+	for i = skipSpace(array, i+1); array[i] != ']'; {
+		end := skipValue(array, i)
+		found = append(found, array[i:end:end])
+		if i = skipSpace(array, end); array[i] == ',' {
+			i = skipSpace(array, i+1)
+		}
+	}
+	return found
+}
+
+// member is the value of one member, nil if there is none.
+func member(object []byte, name string) json.RawMessage {
+	for key, value := range members(object) {
+		if key == name {
+			return value
+		}
+	}
+	return nil
+}
+
+func skipSpace(b []byte, i int) int {
+	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\t' || b[i] == '\r') {
+		i++
+	}
+	return i
+}
+
+// skipValue is where the value that begins at i ends.
+func skipValue(b []byte, i int) int {
+	switch b[i] {
+	case '"':
+		return skipString(b, i)
+	case '{', '[':
+		for depth := 0; ; i++ {
+			switch b[i] {
+			case '"':
+				i = skipString(b, i) - 1
+			case '{', '[':
+				depth++
+			case '}', ']':
+				if depth--; depth == 0 {
+					return i + 1
+				}
+			}
+		}
+	}
+	if n := bytes.IndexAny(b[i:], ",]} \n\t\r"); n >= 0 {
+		return i + n
+	}
+	return len(b)
+}
+
+func skipString(b []byte, i int) int {
+	for i++; b[i] != '"'; i++ {
+		if b[i] == '\\' {
+			i++
+		}
+	}
+	return i + 1
+}

@@ -1,0 +1,63 @@
+package backendclient
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestMembers(t *testing.T) {
+	t.Parallel()
+	object := []byte(` { "a" : 1 ,"b":[1,{"x":"]"}], "c\"d" : "}\\" , "e":null,"f":{} } `)
+	got := map[string]string{}
+	for key, value := range members(object) {
+		got[key] = string(value)
+	}
+	require.Equal(t, map[string]string{"a": "1", "b": `[1,{"x":"]"}]`, `c\"d`: `"}\\"`, "e": "null", "f": "{}"}, got)
+
+	for _, other := range []string{`[]`, `1`, `"{"`, `{}`, ` { } `} {
+		for key := range members([]byte(other)) {
+			t.Errorf("%s has member %s", other, key)
+		}
+	}
+}
+
+// FuzzSplit holds the cutting of valid JSON against encoding/json.
+func FuzzSplit(f *testing.F) {
+	for _, seed := range []string{
+		`{"count":45,"next":"https://meet.example.org/?page=2","previous":null,"results":[{"id":"a","name":"\"]}"},{"id":"b"}]}`,
+		`[ 1 , "a,b" , [ ] , { } , true,-1.5e3 ]`, `{"a":{"b":[{}]}}`, `{"a\\":"\\\\"}`, `null`, `12`, `[[[]]]`, " [\n1\t]\r",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if !json.Valid(data) {
+			t.Skip()
+		}
+		var array []json.RawMessage
+		if json.Unmarshal(data, &array) == nil && array != nil {
+			got := elements(data)
+			require.Len(t, got, len(array))
+			for i := range array {
+				require.Equal(t, string(array[i]), string(got[i]))
+			}
+		} else {
+			require.Nil(t, elements(data))
+		}
+
+		n := 0
+		for key, value := range members(data) {
+			n++
+			require.True(t, json.Valid([]byte(`"`+key+`"`)))
+			require.True(t, json.Valid(value))
+		}
+		var object map[string]json.RawMessage
+		if json.Unmarshal(data, &object) == nil {
+			// Keys may be there twice.
+			require.GreaterOrEqual(t, n, len(object))
+		} else {
+			require.Zero(t, n)
+		}
+	})
+}
