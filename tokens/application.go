@@ -1,0 +1,320 @@
+package tokens
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Application is an external platform that may call Meet on behalf of users.
+//
+// A value that came from an [Authority] is shared and must not be changed; use
+// [Authority.UpdateApplication]. Its JSON form is safe to show: it holds no
+// secret, and of the backend credentials only the client id.
+type Application struct {
+	// ID is 32 letters and digits, given at creation. It is the OAuth client id.
+	ID string `json:"id"`
+	// Aliases are further client ids: those an imported or adopted application
+	// has at Meet, so that its integrator changes nothing.
+	Aliases []string `json:"aliases,omitempty"`
+	// Name is for people. It need not be unique.
+	Name string `json:"name"`
+	// Type is what /identity/source shows. Default: "classic".
+	Type string `json:"type"`
+	// Active is false for an application that was disabled: none of its
+	// credentials and tokens is valid.
+	Active bool `json:"active"`
+	// Scopes are what its tokens may do. Removing one acts on live tokens.
+	Scopes Scopes `json:"scopes"`
+	// Domains are the mail domains it may act for: "example.org" exactly,
+	// ".example.org" for every name below it, "*" for "Meet decides". None
+	// means nobody.
+	Domains []string `json:"domains"`
+	// DeniedMails are addresses it may not act for, whatever Domains says.
+	DeniedMails []Mail `json:"denied_mails,omitempty"`
+	// TokenLifetime is how long its access tokens live. Default (0): the
+	// installation's.
+	TokenLifetime Duration `json:"token_lifetime,omitempty"`
+	// Refresh allows it refresh tokens.
+	Refresh bool `json:"refresh,omitempty"`
+	// Networks are the source addresses it may call from. None means any.
+	Networks []netip.Prefix `json:"networks,omitempty"`
+	// RoomDefaults fill what its room creations leave out.
+	RoomDefaults RoomDefaults `json:"room_defaults,omitzero"`
+	// Limits override the installation's rate limits by name.
+	Limits map[string]string `json:"limits,omitempty"`
+	// Backend is what it is at Meet. None means the gateway's own credentials.
+	Backend *BackendCredentials `json:"backend,omitempty"`
+	// Note is free text for operators.
+	Note string `json:"note,omitempty"`
+
+	// The fields below are kept by the Authority; a caller's values are ignored.
+
+	// Secrets are its live secrets, newest first; at most two.
+	Secrets []SecretInfo `json:"secrets,omitempty"`
+	// Version counts its changes, for [Authority.UpdateApplication].
+	Version int64 `json:"version"`
+	// Created, Updated and LastUsed are instants; LastUsed is written at most
+	// once a minute.
+	Created  time.Time `json:"created"`
+	Updated  time.Time `json:"updated"`
+	LastUsed time.Time `json:"last_used,omitzero"`
+
+	generation uint64
+	verifiers  []verifier
+}
+
+// RoomDefaults are the properties given to new rooms that do not name them.
+type RoomDefaults struct {
+	// AccessLevel is "trusted", "restricted" or "public". Default (""): the
+	// gateway's policy decides.
+	AccessLevel string `json:"access_level,omitempty"`
+	// Configuration is a JSON object as Meet takes it.
+	Configuration json.RawMessage `json:"configuration,omitempty"`
+}
+
+// IsZero reports whether nothing is set.
+func (d RoomDefaults) IsZero() bool { return d.AccessLevel == "" && len(d.Configuration) == 0 }
+
+// BackendCredentials are what an application presents at Meet. They are
+// encrypted at rest; the secret is never shown again.
+type BackendCredentials struct {
+	ClientID     string `json:"client_id"`
+	ClientSecret string `json:"-"`
+}
+
+// String hides the secret.
+func (c BackendCredentials) String() string { return c.ClientID + ":(hidden)" }
+
+// GoString is String.
+func (c BackendCredentials) GoString() string { return c.String() }
+
+// Duration is a time.Duration that is written as "1h30m0s" in JSON.
+type Duration time.Duration
+
+// MarshalText writes the form of [time.Duration.String].
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText reads the form of [time.ParseDuration].
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	*d = Duration(v)
+	return err //nolint:wrapcheck // the message is whole: time: invalid duration "x"
+}
+
+// MayDelegate reports whether the application may act for the address. The
+// error is [ErrDomainNotAllowed].
+func (app *Application) MayDelegate(m Mail) error {
+	if slices.Contains(app.DeniedMails, m) {
+		return deny(ErrDomainNotAllowed, "mail_denied")
+	}
+	domain := m.Domain()
+	for _, d := range app.Domains {
+		switch {
+		case d == "*", d == domain:
+			return nil
+		case d[0] == '.' && strings.HasSuffix(domain, d):
+			return nil
+		}
+	}
+	return deny(ErrDomainNotAllowed, "domain_not_allowed")
+}
+
+// AllowsSource reports whether the application may call from the address.
+func (app *Application) AllowsSource(ip netip.Addr) bool {
+	if len(app.Networks) == 0 {
+		return true
+	}
+	ip = ip.Unmap()
+	return slices.ContainsFunc(app.Networks, func(p netip.Prefix) bool { return p.Contains(ip) })
+}
+
+// Warnings tells what an operator should know about the application's settings.
+func (app *Application) Warnings() []string {
+	var w []string
+	if slices.Contains(app.Domains, "*") {
+		w = append(w, `domain "*": Meet alone decides for whom this application may act`)
+	}
+	if len(app.Domains) == 0 {
+		w = append(w, "no domain: this application may act for nobody")
+	}
+	if len(app.Scopes) == 0 {
+		w = append(w, "no scope: tokens of this application may do nothing")
+	}
+	return w
+}
+
+// Bounds of what an application may hold. They keep one application's record
+// small enough to be read on a request.
+const (
+	maxName    = 255
+	maxNote    = 4000
+	maxAliases = 8
+	maxScopes  = 64
+	maxDomains = 1000
+	maxDenied  = 1000
+	maxNets    = 100
+	maxConfig  = 16 << 10
+)
+
+// normalise checks the fields a caller may set and folds them to one form. The
+// error is ErrInvalidApplication and names the field.
+func (app *Application) normalise() error {
+	invalid := func(field, format string, args ...any) error {
+		return fmt.Errorf("%w: %s: %s", ErrInvalidApplication, field, fmt.Sprintf(format, args...))
+	}
+	app.Name = strings.TrimSpace(app.Name)
+	if app.Name == "" || len(app.Name) > maxName || hasControl(app.Name) {
+		return invalid("name", "must be 1 to %d bytes without control characters", maxName)
+	}
+	if app.Type == "" {
+		app.Type = "classic"
+	}
+	if len(app.Type) > 32 || !isSlug(app.Type) {
+		return invalid("type", "must be letters, digits and inner hyphens, at most 32")
+	}
+	if len(app.Note) > maxNote {
+		return invalid("note", "must be at most %d bytes", maxNote)
+	}
+	if len(app.Aliases) > maxAliases {
+		return invalid("aliases", "must be at most %d", maxAliases)
+	}
+	for _, a := range app.Aliases {
+		if !isClientID(a) {
+			return invalid("aliases", "%q is not a client id", a)
+		}
+	}
+	app.Aliases = uniq(app.Aliases)
+	scopes, err := NewScopes(app.Scopes...)
+	if err != nil {
+		return invalid("scopes", "%v", err)
+	}
+	if len(scopes) > maxScopes {
+		return invalid("scopes", "must be at most %d", maxScopes)
+	}
+	app.Scopes = scopes
+	if err := app.normaliseDomains(invalid); err != nil {
+		return err
+	}
+	if d := time.Duration(app.TokenLifetime); d != 0 && (d < minLifetime || d > maxLifetime) {
+		return invalid("token_lifetime", "must be from %v to %v", minLifetime, maxLifetime)
+	}
+	if len(app.Networks) > maxNets {
+		return invalid("networks", "must be at most %d", maxNets)
+	}
+	for i, p := range app.Networks {
+		if !p.IsValid() {
+			return invalid("networks", "number %d is not an address range", i+1)
+		}
+		app.Networks[i] = p.Masked()
+	}
+	switch app.RoomDefaults.AccessLevel {
+	case "", "trusted", "restricted", "public":
+	default:
+		return invalid("room_defaults.access_level", "must be trusted, restricted or public")
+	}
+	if c := app.RoomDefaults.Configuration; len(c) > 0 {
+		var object map[string]json.RawMessage
+		if len(c) > maxConfig || json.Unmarshal(c, &object) != nil || object == nil {
+			return invalid("room_defaults.configuration", "must be a JSON object of at most %d bytes", maxConfig)
+		}
+	}
+	if b := app.Backend; b != nil {
+		if b.ClientID == "" || b.ClientSecret == "" || len(b.ClientID) > 255 || len(b.ClientSecret) > maxSecret {
+			return invalid("backend", "client id and client secret belong together, at most 255 and %d bytes", maxSecret)
+		}
+	}
+	return nil
+}
+
+func (app *Application) normaliseDomains(invalid func(string, string, ...any) error) error {
+	if len(app.Domains) > maxDomains {
+		return invalid("domains", "must be at most %d", maxDomains)
+	}
+	for i, d := range app.Domains {
+		d = asciiLower(strings.TrimSpace(d))
+		if d != "*" && !isDomain(strings.TrimPrefix(d, ".")) {
+			return invalid("domains", "%q is neither a domain name, nor .name for the names below it, nor *", d)
+		}
+		app.Domains[i] = d
+	}
+	app.Domains = uniq(app.Domains)
+	if len(app.DeniedMails) > maxDenied {
+		return invalid("denied_mails", "must be at most %d", maxDenied)
+	}
+	for i, m := range app.DeniedMails {
+		folded, err := ParseMail(string(m))
+		if err != nil {
+			return invalid("denied_mails", "number %d is not a mail address", i+1)
+		}
+		app.DeniedMails[i] = folded
+	}
+	app.DeniedMails = uniq(app.DeniedMails)
+	return nil
+}
+
+// clone returns a copy whose fields may be changed.
+func (app *Application) clone() *Application {
+	c := *app
+	c.Aliases = slices.Clone(app.Aliases)
+	c.Scopes = slices.Clone(app.Scopes)
+	c.Domains = slices.Clone(app.Domains)
+	c.DeniedMails = slices.Clone(app.DeniedMails)
+	c.Networks = slices.Clone(app.Networks)
+	c.RoomDefaults.Configuration = slices.Clone(app.RoomDefaults.Configuration)
+	c.verifiers = slices.Clone(app.verifiers)
+	if app.Backend != nil {
+		b := *app.Backend
+		c.Backend = &b
+	}
+	if app.Limits != nil {
+		c.Limits = make(map[string]string, len(app.Limits))
+		for k, v := range app.Limits {
+			c.Limits[k] = v
+		}
+	}
+	return &c
+}
+
+// isClientID reports whether s can be a client id: visible ASCII, as long as Meet
+// allows.
+func isClientID(s string) bool {
+	if s == "" || len(s) > 100 {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+func isSlug(s string) bool {
+	if s == "" || s[0] == '-' || s[len(s)-1] == '-' {
+		return false
+	}
+	for i := range len(s) {
+		if !isAlnum(s[i]) && s[i] != '-' && s[i] != '_' {
+			return false
+		}
+	}
+	return true
+}
+
+func hasControl(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
+}
+
+func uniq[T comparable](in []T) []T {
+	var out []T
+	for _, v := range in {
+		if !slices.Contains(out, v) {
+			out = append(out, v)
+		}
+	}
+	return out
+}

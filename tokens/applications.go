@@ -1,0 +1,509 @@
+package tokens
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// applicationRecord is an application as it is stored: field "d" of its hash.
+type applicationRecord struct {
+	Format   int               `json:"f"`
+	Aliases  []string          `json:"aliases,omitempty"`
+	Name     string            `json:"name"`
+	Type     string            `json:"type"`
+	Active   bool              `json:"active"`
+	Scopes   Scopes            `json:"scopes,omitempty"`
+	Domains  []string          `json:"domains,omitempty"`
+	Denied   []Mail            `json:"denied,omitempty"`
+	Lifetime int64             `json:"ttl,omitempty"` // seconds
+	Refresh  bool              `json:"refresh,omitempty"`
+	Networks []netip.Prefix    `json:"nets,omitempty"`
+	Rooms    *RoomDefaults     `json:"rooms,omitempty"`
+	Limits   map[string]string `json:"limits,omitempty"`
+	Backend  string            `json:"backend,omitempty"` // sealed JSON of client id and secret
+	Note     string            `json:"note,omitempty"`
+	Secrets  []verifier        `json:"secrets,omitempty"`
+	Created  int64             `json:"created"` // unix milliseconds, as Updated
+	Updated  int64             `json:"updated"`
+	// Write is different for every write, so that a write that is repeated
+	// because its answer was lost can be told from another one that says the same.
+	Write string `json:"w"`
+}
+
+const applicationFormat = 1
+
+func (a *Authority) encodeApplication(app *Application) (string, error) {
+	r := applicationRecord{
+		Format: applicationFormat, Aliases: app.Aliases, Name: app.Name, Type: app.Type, Active: app.Active,
+		Scopes: app.Scopes, Domains: app.Domains, Denied: app.DeniedMails,
+		Lifetime: int64(time.Duration(app.TokenLifetime) / time.Second), Refresh: app.Refresh, Networks: app.Networks,
+		Limits: app.Limits, Note: app.Note, Secrets: app.verifiers,
+		Created: app.Created.UnixMilli(), Updated: app.Updated.UnixMilli(),
+		Write: randomID(tokenIDLength),
+	}
+	if !app.RoomDefaults.IsZero() {
+		r.Rooms = &app.RoomDefaults
+	}
+	if app.Backend != nil {
+		plain, err := json.Marshal([2]string{app.Backend.ClientID, app.Backend.ClientSecret})
+		if err != nil {
+			return "", fmt.Errorf("encoding backend credentials: %w", err)
+		}
+		r.Backend = base64.RawStdEncoding.EncodeToString(a.keys.seal(plain, keyApplication(app.ID)))
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		return "", fmt.Errorf("encoding application: %w", err)
+	}
+	return string(b), nil
+}
+
+func (a *Authority) decodeApplication(id string, m map[string]string) (*Application, error) {
+	var r applicationRecord
+	if err := json.Unmarshal([]byte(m[fieldDocument]), &r); err != nil || r.Format != applicationFormat {
+		return nil, unavailable("reading application "+id, errors.New("its record is damaged or of a later version"))
+	}
+	version, _ := strconv.ParseInt(m[fieldVersion], 10, 64)
+	app := &Application{
+		ID: id, Aliases: r.Aliases, Name: r.Name, Type: r.Type, Active: r.Active,
+		Scopes: r.Scopes, Domains: r.Domains, DeniedMails: r.Denied,
+		TokenLifetime: Duration(time.Duration(r.Lifetime) * time.Second), Refresh: r.Refresh, Networks: r.Networks,
+		Limits: r.Limits, Note: r.Note, Version: version,
+		Created: time.UnixMilli(r.Created).UTC(), Updated: time.UnixMilli(r.Updated).UTC(),
+		LastUsed:   parseInstant(m[fieldLastUsed]),
+		generation: parseUint(m[fieldGeneration]), verifiers: r.Secrets,
+	}
+	if r.Rooms != nil {
+		app.RoomDefaults = *r.Rooms
+	}
+	if r.Backend != "" {
+		// Credentials sealed under a secret that is gone are as good as none:
+		// the application falls back to the gateway's own, or fails at Meet.
+		app.Backend = a.openBackend(id, r.Backend)
+	}
+	now := a.now()
+	for _, v := range r.Secrets {
+		if !v.expired(now) {
+			app.Secrets = append(app.Secrets, v.info(parseInstant(m[prefixSecretUsed+v.ID])))
+		}
+	}
+	return app, nil
+}
+
+func (a *Authority) openBackend(id, text string) *BackendCredentials {
+	sealed, err := base64.RawStdEncoding.DecodeString(text)
+	if err != nil {
+		return nil
+	}
+	plain, _, err := a.keys.open(sealed, keyApplication(id))
+	var pair [2]string
+	if err != nil || json.Unmarshal(plain, &pair) != nil {
+		return nil
+	}
+	return &BackendCredentials{ClientID: pair[0], ClientSecret: pair[1]}
+}
+
+func parseInstant(ms string) time.Time {
+	n := parseUint(ms)
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(n)).UTC()
+}
+
+// saveScript writes a record if its version is the expected one. Finding its own
+// write there is success: the answer to it may have been lost on the way.
+var saveScript = redis.NewScript(`
+local have = redis.call('HMGET', KEYS[1], 'v', 'd')
+local version = tonumber(have[1] or '0')
+local expected = tonumber(ARGV[1])
+if version == expected + 1 and have[2] == ARGV[2] then return version end
+if version ~= expected then return -1 end
+redis.call('HSET', KEYS[1], 'v', expected + 1, 'd', ARGV[2])
+return expected + 1`)
+
+// deleteScript deletes a record if its version is the expected one, or any if that is 0.
+var deleteScript = redis.NewScript(`
+local version = tonumber(redis.call('HGET', KEYS[1], 'v') or '0')
+if version == 0 then return 0 end
+if ARGV[1] ~= '0' and version ~= tonumber(ARGV[1]) then return -1 end
+redis.call('DEL', KEYS[1])
+return 1`)
+
+// CreateApplication registers an application and returns it with its first
+// secret, which is not shown again. Fields that the Authority keeps are ignored.
+//
+// Errors: ErrInvalidApplication, ErrConflict if an alias is taken, ErrUnavailable.
+func (a *Authority) CreateApplication(ctx context.Context, app Application) (*Application, string, error) {
+	secret := newSecret(SecretPrefix)
+	created, err := a.create(ctx, app, func(n *Application) {
+		n.verifiers = []verifier{a.keys.newVerifier(randomID(8), n.ID, secret, n.Created)}
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	return created, secret, nil
+}
+
+func (a *Authority) create(ctx context.Context, app Application, addSecrets func(*Application)) (*Application, error) {
+	n := app.clone()
+	if err := n.normalise(); err != nil {
+		return nil, err
+	}
+	n.ID = randomID(applicationIDLength)
+	n.Created = a.now().UTC().Truncate(time.Millisecond)
+	n.Updated = n.Created
+	n.Version, n.generation = 0, 0
+	addSecrets(n)
+	if err := a.claimAliases(ctx, n.ID, n.Aliases); err != nil {
+		return nil, err
+	}
+	// The index comes first: an entry without a record is skipped by lists, a
+	// record without an entry would be found by nobody.
+	if err := a.store.rdb.ZAdd(ctx, keyIndex, redis.Z{Member: indexMember(n.Name, n.ID)}).Err(); err != nil {
+		return nil, unavailable("writing the index of applications", err)
+	}
+	if err := a.save(ctx, n); err != nil {
+		return nil, err
+	}
+	return a.Application(ctx, n.ID)
+}
+
+// save writes n over the version it came from and tells everybody.
+func (a *Authority) save(ctx context.Context, n *Application) error {
+	doc, err := a.encodeApplication(n)
+	if err != nil {
+		return err
+	}
+	version, err := saveScript.Run(ctx, a.store.rdb, []string{keyApplication(n.ID)}, n.Version, doc).Int64()
+	if err != nil {
+		return unavailable("writing an application", err)
+	}
+	if version < 0 {
+		return fmt.Errorf("application %s: %w", n.ID, ErrConflict)
+	}
+	if err := a.store.acknowledged(ctx, keyApplication(n.ID)); err != nil {
+		return err
+	}
+	return a.publish(ctx, change{changedApplication, n.ID, strconv.FormatInt(version, 10)})
+}
+
+// claimAliases takes the aliases for the application, or none of them.
+func (a *Authority) claimAliases(ctx context.Context, id string, aliases []string) error {
+	for i, alias := range aliases {
+		if isID(alias, applicationIDLength) {
+			// It could shadow another application's id.
+			if _, err := a.readApplication(ctx, alias); err == nil {
+				return fmt.Errorf("alias %q: %w", alias, ErrConflict)
+			} else if !errors.Is(err, ErrNotFound) {
+				return err
+			}
+		}
+		ok, err := a.store.rdb.SetNX(ctx, keyAlias(alias), id, 0).Result()
+		if err != nil {
+			return unavailable("writing an alias", err)
+		}
+		if !ok {
+			owner, err := a.store.rdb.Get(ctx, keyAlias(alias)).Result()
+			if err != nil && !errors.Is(err, redis.Nil) {
+				return unavailable("reading an alias", err)
+			}
+			if owner == id {
+				continue
+			}
+			if err := a.releaseAliases(ctx, aliases[:i]); err != nil {
+				return err
+			}
+			return fmt.Errorf("alias %q belongs to another application: %w", alias, ErrConflict)
+		}
+		if err := a.publish(ctx, change{changedAlias, alias, "-"}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Authority) releaseAliases(ctx context.Context, aliases []string) error {
+	for _, alias := range aliases {
+		if err := a.store.rdb.Del(ctx, keyAlias(alias)).Err(); err != nil {
+			return unavailable("removing an alias", err)
+		}
+		if err := a.publish(ctx, change{changedAlias, alias, "-"}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// indexMember sorts by name, then id.
+func indexMember(name, id string) string { return strings.ToLower(name) + "\x00" + id }
+
+// readApplication reads an application from Redis. ErrNotFound, ErrUnavailable.
+func (a *Authority) readApplication(ctx context.Context, id string) (*Application, error) {
+	m, err := a.store.rdb.HGetAll(ctx, keyApplication(id)).Result()
+	if err != nil {
+		return nil, unavailable("reading an application", err)
+	}
+	if m[fieldDocument] == "" {
+		return nil, fmt.Errorf("application: %w", ErrNotFound)
+	}
+	return a.decodeApplication(id, m)
+}
+
+// resolveAlias returns the id that an alias stands for, or "".
+func (a *Authority) resolveAlias(ctx context.Context, alias string) (string, error) {
+	id, err := a.store.rdb.Get(ctx, keyAlias(alias)).Result()
+	if errors.Is(err, redis.Nil) {
+		return "", nil
+	}
+	if err != nil {
+		return "", unavailable("reading an alias", err)
+	}
+	return id, nil
+}
+
+// Application returns the application with the id or alias, from memory while
+// that is known to be current. Errors: ErrNotFound, ErrUnavailable.
+func (a *Authority) Application(ctx context.Context, idOrAlias string) (*Application, error) {
+	if !isClientID(idOrAlias) {
+		return nil, fmt.Errorf("application: %w", ErrNotFound)
+	}
+	if a.feed.fresh() {
+		id := idOrAlias
+		if target, ok := a.cache.aliases.GetIfPresent(idOrAlias); ok {
+			id = target
+		}
+		if app, ok := a.cache.applications.GetIfPresent(id); ok {
+			return app, nil
+		}
+	}
+	app, err := a.loadApplication(ctx, idOrAlias)
+	if !errors.Is(err, ErrNotFound) {
+		return app, err
+	}
+	since := a.cache.now(keyAlias(idOrAlias))
+	id, err := a.resolveAlias(ctx, idOrAlias)
+	if err != nil {
+		return nil, err
+	}
+	if id == "" {
+		return nil, fmt.Errorf("application: %w", ErrNotFound)
+	}
+	fill(a.cache, a.cache.aliases, idOrAlias, id, keyAlias(idOrAlias), since)
+	return a.loadApplication(ctx, id)
+}
+
+// loadApplication reads an application from Redis into the cache.
+func (a *Authority) loadApplication(ctx context.Context, id string) (*Application, error) {
+	key := keyApplication(id)
+	since := a.cache.now(key)
+	app, err := a.readApplication(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	fill(a.cache, a.cache.applications, id, app, key, since)
+	return app, nil
+}
+
+// ListOptions select a page of applications, ordered by name.
+type ListOptions struct {
+	// Prefix limits the list to names that begin with it, whatever their case.
+	Prefix string
+	// After is the Next of the page before. Default: the first page.
+	After string
+	// Limit is how many at most. Default: 50; at most 1000.
+	Limit int
+}
+
+// ApplicationPage is a page of applications.
+type ApplicationPage struct {
+	Applications []*Application `json:"applications"`
+	// Next is what to give as After for the page behind this one; "" at the end.
+	Next string `json:"next,omitempty"`
+}
+
+// Applications lists applications by name. Errors: ErrUnavailable.
+func (a *Authority) Applications(ctx context.Context, o ListOptions) (*ApplicationPage, error) {
+	if o.Limit <= 0 {
+		o.Limit = 50
+	}
+	o.Limit = min(o.Limit, 1000)
+	prefix := strings.ToLower(o.Prefix)
+	lower := "[" + prefix
+	if o.After != "" {
+		after, err := base64.RawURLEncoding.DecodeString(o.After)
+		if err != nil || !strings.HasPrefix(string(after), prefix) {
+			return nil, fmt.Errorf("%w: after: not the next of a page of this list", ErrInvalidApplication)
+		}
+		lower = "(" + string(after)
+	}
+	members, err := a.store.rdb.ZRangeByLex(ctx, keyIndex, &redis.ZRangeBy{
+		Min: lower, Max: "(" + prefix + "\xff", Count: int64(o.Limit) + 1,
+	}).Result()
+	if err != nil {
+		return nil, unavailable("listing applications", err)
+	}
+	page := &ApplicationPage{Applications: []*Application{}}
+	if len(members) > o.Limit {
+		members = members[:o.Limit]
+		page.Next = base64.RawURLEncoding.EncodeToString([]byte(members[o.Limit-1]))
+	}
+	pipe := a.store.rdb.Pipeline()
+	reads := make([]*redis.MapStringStringCmd, len(members))
+	ids := make([]string, len(members))
+	for i, m := range members {
+		ids[i] = m[strings.LastIndexByte(m, 0)+1:]
+		reads[i] = pipe.HGetAll(ctx, keyApplication(ids[i]))
+	}
+	if len(members) > 0 {
+		if _, err := pipe.Exec(ctx); err != nil {
+			return nil, unavailable("listing applications", err)
+		}
+	}
+	for i, read := range reads {
+		if m := read.Val(); m[fieldDocument] != "" {
+			app, err := a.decodeApplication(ids[i], m)
+			if err != nil {
+				return nil, err
+			}
+			// A renaming that was cut short leaves two entries: show the true one.
+			if indexMember(app.Name, app.ID) == members[i] {
+				page.Applications = append(page.Applications, app)
+			}
+		}
+	}
+	return page, nil
+}
+
+// UpdateApplication changes an application as one step: if somebody else
+// changed it since version, nothing is written and the error is ErrConflict.
+// Version 0 takes whatever is there, again until nobody is in between. change
+// may be called several times and may return an error to leave all as it is.
+//
+// Errors: ErrNotFound, ErrConflict, ErrInvalidApplication, ErrUnavailable, and
+// that of change.
+func (a *Authority) UpdateApplication(ctx context.Context, id string, version int64, change func(*Application) error) (*Application, error) {
+	const tries = 10
+	for try := 1; ; try++ {
+		old, err := a.readApplication(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if version != 0 && old.Version != version {
+			return nil, fmt.Errorf("application %s has version %d: %w", id, old.Version, ErrConflict)
+		}
+		err = a.update(ctx, old, change)
+		if err == nil {
+			return a.Application(ctx, id)
+		}
+		if !errors.Is(err, ErrConflict) || version != 0 || try == tries {
+			return nil, err
+		}
+	}
+}
+
+func (a *Authority) update(ctx context.Context, old *Application, change func(*Application) error) error {
+	n := old.clone()
+	if err := change(n); err != nil {
+		return err
+	}
+	// What the Authority keeps is not the caller's to change.
+	n.ID, n.Version, n.Created, n.generation = old.ID, old.Version, old.Created, old.generation
+	if err := n.normalise(); err != nil {
+		return err
+	}
+	n.Updated = a.now().UTC().Truncate(time.Millisecond)
+	added := without(n.Aliases, old.Aliases)
+	if err := a.claimAliases(ctx, n.ID, added); err != nil {
+		return err
+	}
+	if n.Name != old.Name {
+		if err := a.store.rdb.ZAdd(ctx, keyIndex, redis.Z{Member: indexMember(n.Name, n.ID)}).Err(); err != nil {
+			return unavailable("writing the index of applications", err)
+		}
+	}
+	if err := a.save(ctx, n); err != nil {
+		if errors.Is(err, ErrConflict) {
+			return errors.Join(err, a.releaseAliases(ctx, added))
+		}
+		return err
+	}
+	if indexMember(n.Name, n.ID) != indexMember(old.Name, old.ID) {
+		if err := a.store.rdb.ZRem(ctx, keyIndex, indexMember(old.Name, old.ID)).Err(); err != nil {
+			return unavailable("writing the index of applications", err)
+		}
+	}
+	return a.releaseAliases(ctx, without(old.Aliases, n.Aliases))
+}
+
+func without(list, drop []string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return slices.Contains(drop, s) })
+}
+
+// DeleteApplication removes an application and with it the validity of all its
+// credentials. Version 0 removes any version. Errors: ErrNotFound, ErrConflict,
+// ErrUnavailable.
+func (a *Authority) DeleteApplication(ctx context.Context, id string, version int64) error {
+	app, err := a.readApplication(ctx, id)
+	if err != nil {
+		return err
+	}
+	done, err := deleteScript.Run(ctx, a.store.rdb, []string{keyApplication(id)}, version).Int64()
+	switch {
+	case err != nil:
+		return unavailable("deleting an application", err)
+	case done == 0:
+		return fmt.Errorf("application: %w", ErrNotFound)
+	case done < 0:
+		return fmt.Errorf("application %s: %w", id, ErrConflict)
+	}
+	if err := a.store.acknowledged(ctx, keyApplication(id)); err != nil {
+		return err
+	}
+	if err := a.publish(ctx, change{changedApplication, id, "0"}); err != nil {
+		return err
+	}
+	if err := a.releaseAliases(ctx, app.Aliases); err != nil {
+		return err
+	}
+	if err := a.store.rdb.ZRem(ctx, keyIndex, indexMember(app.Name, id)).Err(); err != nil {
+		return unavailable("writing the index of applications", err)
+	}
+	return nil
+}
+
+// RotateSecret gives the application a new secret and returns it, once. The
+// secrets it had go on working for grace (0: not at all). At most two live at
+// a time: the older of two is dropped. Version as in UpdateApplication.
+func (a *Authority) RotateSecret(ctx context.Context, id string, version int64, grace time.Duration) (*Application, string, error) {
+	secret := newSecret(SecretPrefix)
+	app, err := a.UpdateApplication(ctx, id, version, func(n *Application) error {
+		now := a.now()
+		live := slices.DeleteFunc(n.verifiers, func(v verifier) bool { return v.expired(now) })
+		n.verifiers = []verifier{a.keys.newVerifier(randomID(8), id, secret, now)}
+		if grace <= 0 || len(live) == 0 {
+			return nil
+		}
+		retiring := live[0]
+		end := now.Add(grace).UnixMilli()
+		if retiring.Expires == 0 || end < retiring.Expires {
+			retiring.Expires = end
+		}
+		n.verifiers = append(n.verifiers, retiring)
+		return nil
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	return app, secret, nil
+}

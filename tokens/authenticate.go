@@ -1,0 +1,153 @@
+package tokens
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// nobody stands for the application that does not exist, so that an unknown id
+// costs what a wrong secret costs: two reads, a record decoded, one HMAC.
+const nobodyDocument = `{"f":1,"name":"nobody","type":"classic","active":false,"scopes":["rooms:list","rooms:retrieve","rooms:create"],` +
+	`"domains":["example.org"],"secrets":[{"id":"00000000","k":"hmac","key":"","h":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","c":1}],"created":1,"updated":1}`
+
+// Authenticate finds out whether an application presented its secret (RFC 6749
+// §2.3.1). clientID is its id or an alias.
+//
+// It reads Redis every time and does the same work whether the id is unknown,
+// the secret wrong or the application disabled; only who has the right secret
+// is told that the application is inactive.
+//
+// Errors: ErrInvalidClient, ErrInactiveApplication, ErrBusy, ErrUnavailable.
+func (a *Authority) Authenticate(ctx context.Context, clientID, secret string) (*Application, *SecretInfo, error) {
+	app, err := a.applicationForLogin(ctx, clientID)
+	if err != nil {
+		return nil, nil, err
+	}
+	v, err := a.matchSecret(ctx, app, secret)
+	if err != nil {
+		return nil, nil, err
+	}
+	if v == nil || app.ID == "" {
+		return nil, nil, deny(ErrInvalidClient, "unknown_client_or_wrong_secret")
+	}
+	if !app.Active {
+		return app, nil, deny(ErrInactiveApplication, "application_inactive")
+	}
+	a.noteUse(app, v)
+	for i := range app.Secrets {
+		if app.Secrets[i].ID == v.ID {
+			return app, &app.Secrets[i], nil
+		}
+	}
+	return nil, nil, deny(ErrInvalidClient, "secret_expired")
+}
+
+// applicationForLogin reads the application, or nobody, with the same commands.
+func (a *Authority) applicationForLogin(ctx context.Context, clientID string) (*Application, error) {
+	known := isClientID(clientID)
+	if !known {
+		clientID = "?"
+	}
+	id, err := a.resolveAlias(ctx, clientID)
+	if err != nil {
+		return nil, err
+	}
+	if id == "" {
+		id = clientID
+	}
+	m, err := a.store.rdb.HGetAll(ctx, keyApplication(id)).Result()
+	if err != nil {
+		return nil, unavailable("reading an application", err)
+	}
+	if !known || m[fieldDocument] == "" {
+		id, m = "", map[string]string{fieldDocument: nobodyDocument, fieldVersion: "1"}
+	}
+	return a.decodeApplication(id, m)
+}
+
+// matchSecret returns the live verifier that the secret belongs to, or nil.
+func (a *Authority) matchSecret(ctx context.Context, app *Application, secret string) (*verifier, error) {
+	if len(secret) > maxSecret {
+		secret = "" // matches nothing, and costs the same
+	}
+	now := a.now()
+	var match *verifier
+	for i := range app.verifiers {
+		v := &app.verifiers[i]
+		if v.Kind != SecretHMAC {
+			ok, err := a.matchImported(ctx, v, secret)
+			if err != nil {
+				return nil, err
+			}
+			if ok && !v.expired(now) {
+				match = v
+			}
+			continue
+		}
+		if a.keys.matches(*v, app.ID, secret) && !v.expired(now) {
+			match = v
+		}
+	}
+	if match != nil && app.ID != "" && (match.Kind != SecretHMAC || match.Key != a.keys.first().id) {
+		a.rehash(app.ID, match.ID, secret)
+	}
+	return match, nil
+}
+
+// rehash replaces how a secret is stored by an HMAC under the first key, in the
+// background: the application is authenticated already.
+func (a *Authority) rehash(applicationID, secretID, secret string) {
+	a.inBackground(func(ctx context.Context) {
+		_, err := a.UpdateApplication(ctx, applicationID, 0, func(n *Application) error {
+			for i, v := range n.verifiers {
+				if v.ID == secretID {
+					r := a.keys.newVerifier(v.ID, applicationID, secret, time.UnixMilli(v.Created))
+					r.Expires = v.Expires
+					n.verifiers[i] = r
+					return nil
+				}
+			}
+			return ErrNotFound
+		})
+		// Not done is no harm: the next use tries again.
+		_ = err
+	})
+}
+
+// noteUse writes when the application and its secret were last used, at most
+// once a minute.
+func (a *Authority) noteUse(app *Application, v *verifier) {
+	now := a.now()
+	if now.Sub(app.LastUsed) < time.Minute {
+		return
+	}
+	a.inBackground(func(ctx context.Context) {
+		ms := now.UnixMilli()
+		// The record may have been deleted meanwhile: HSET would bring a part of it back.
+		err := touchScript.Run(ctx, a.store.rdb, []string{keyApplication(app.ID)},
+			fieldVersion, fieldLastUsed, ms, prefixSecretUsed+v.ID, ms).Err()
+		_ = err // a missing last-used instant is not worth an error
+	})
+}
+
+// inBackground runs f bounded in time, and Close waits for it. f must not
+// change anything that somebody relies on having happened.
+func (a *Authority) inBackground(f func(context.Context)) {
+	if a.closed.Load() {
+		return
+	}
+	a.background.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		f(ctx)
+	})
+}
+
+func (a *Authority) matchImported(ctx context.Context, v *verifier, secret string) (bool, error) {
+	ok, err := a.hash.verify(ctx, v.Hash, secret)
+	if err != nil {
+		return false, fmt.Errorf("checking an imported secret: %w", err)
+	}
+	return ok, nil
+}

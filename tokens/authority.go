@@ -1,0 +1,159 @@
+package tokens
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/tokens/django"
+)
+
+const (
+	// DefaultLifetime is how long an access token lives.
+	DefaultLifetime = time.Hour
+	// DefaultStaleness is how long a gateway trusts its caches without having
+	// heard from its feed.
+	DefaultStaleness = 5 * time.Second
+	// DefaultCacheEntries is how many verified tokens a gateway remembers.
+	DefaultCacheEntries = 100_000
+
+	minLifetime = 10 * time.Second
+	maxLifetime = 24 * time.Hour
+)
+
+// Options make an [Authority]. Store and Secrets are required.
+type Options struct {
+	// Store is where state is kept.
+	Store *Store
+	// Secrets have at least [MinSecret] random bytes each. Everything that is
+	// signed, hashed or encrypted uses keys derived from the first; the others
+	// still verify and decrypt, so that a secret can be rotated.
+	Secrets [][]byte
+	// SigningKeys sign access tokens instead of the secrets: the first signs,
+	// all verify. Default: HS256 with keys derived from Secrets.
+	SigningKeys []*SigningKey
+	// Issuer is the "iss" claim. Default: "meet-gateway".
+	Issuer string
+	// Audience is the "aud" claim. Default: "meet-clients".
+	Audience string
+	// Lifetime of access tokens. Default: 1h; at least 10s, at most 24h.
+	Lifetime time.Duration
+	// Staleness bounds how old a cached decision may be. Default: 5s.
+	Staleness time.Duration
+	// CacheEntries bounds the cache of verified tokens. Default: 100000.
+	CacheEntries int
+	// Refresh sets the lifetimes of refresh tokens.
+	Refresh RefreshOptions
+	// Observer is told what happens inside. Default: nobody.
+	Observer Observer
+	// Now is the clock. Default: time.Now.
+	Now func() time.Time
+}
+
+// Observer is told what happens inside an [Authority], for metrics and logs.
+// Its methods are called from several goroutines and must not block.
+type Observer interface {
+	// FeedLag is told how long a change took from being published to being
+	// applied here, as far as one clock can tell: for this node's own heartbeats.
+	FeedLag(time.Duration)
+	// FeedState is told when the feed becomes fresh or stale.
+	FeedState(fresh bool)
+	// StoreWentBack is told that Redis lost changes this node had seen (restored
+	// from a snapshot, failed over to a replica that lagged), and what was done.
+	StoreWentBack(lost int64, reapplied bool)
+}
+
+// Authority issues credentials and judges them. It is safe for concurrent use.
+type Authority struct {
+	store    *Store
+	keys     *keyring
+	signing  *signingKeys
+	issuer   string
+	audience string
+	lifetime time.Duration
+	refresh  RefreshOptions
+	observer Observer
+	now      func() time.Time
+
+	cache *cache
+	feed  *feed
+	stats stats
+	hash  hashPool
+
+	background sync.WaitGroup
+	closed     atomic.Bool
+}
+
+// New makes an Authority. It does no I/O: call [Authority.Start] to follow the
+// feed, without which every decision asks Redis.
+func New(o Options) (*Authority, error) {
+	if o.Store == nil {
+		return nil, errors.New("a store is needed")
+	}
+	kr, err := newKeyring(o.Secrets)
+	if err != nil {
+		return nil, err
+	}
+	if o.Lifetime == 0 {
+		o.Lifetime = DefaultLifetime
+	}
+	if o.Lifetime < minLifetime || o.Lifetime > maxLifetime {
+		return nil, fmt.Errorf("token lifetime %v is not between %v and %v", o.Lifetime, minLifetime, maxLifetime)
+	}
+	if o.Staleness == 0 {
+		o.Staleness = DefaultStaleness
+	}
+	if o.Staleness < 10*time.Millisecond {
+		return nil, fmt.Errorf("staleness %v is too short: heartbeats would be all this gateway does", o.Staleness)
+	}
+	if o.CacheEntries == 0 {
+		o.CacheEntries = DefaultCacheEntries
+	}
+	if o.CacheEntries < 0 {
+		return nil, errors.New("cache entries must be positive")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	refresh, err := o.Refresh.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	a := &Authority{
+		store: o.Store, keys: kr,
+		issuer: firstOf(o.Issuer, "meet-gateway"), audience: firstOf(o.Audience, "meet-clients"),
+		lifetime: o.Lifetime, refresh: refresh, observer: o.Observer, now: o.Now,
+	}
+	if a.observer == nil {
+		a.observer = noObserver{}
+	}
+	if a.signing, err = newSigningKeys(kr, o.SigningKeys); err != nil {
+		return nil, err
+	}
+	a.hash = newHashPool(django.Verify)
+	a.cache = newCache(o.CacheEntries)
+	a.feed = newFeed(a, o.Staleness)
+	return a, nil
+}
+
+// Start follows the feed until Close. It does not wait for Redis.
+func (a *Authority) Start() { a.feed.start() }
+
+// Close stops following the feed and waits for what runs in the background. It
+// leaves the Store open. Calling it again does nothing.
+func (a *Authority) Close() error {
+	if a.closed.Swap(true) {
+		return nil
+	}
+	a.feed.stop()
+	a.background.Wait()
+	return nil
+}
+
+type noObserver struct{}
+
+func (noObserver) FeedLag(time.Duration)     {}
+func (noObserver) FeedState(bool)            {}
+func (noObserver) StoreWentBack(int64, bool) {}

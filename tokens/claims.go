@@ -1,0 +1,193 @@
+package tokens
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// Claims are those of an access token: the published ones, "jti" to revoke it
+// by, and "sub", the user's public id (RFC 9068 §2.2).
+type Claims struct {
+	Issuer    string `json:"iss"`
+	Audience  string `json:"aud"`
+	IssuedAt  int64  `json:"iat"` // unix seconds, as ExpiresAt
+	ExpiresAt int64  `json:"exp"`
+	ID        string `json:"jti"`
+	Subject   string `json:"sub"`
+	ClientID  string `json:"client_id"`
+	Scope     string `json:"scope"`
+	UserID    string `json:"user_id"`
+	Delegated bool   `json:"delegated"`
+}
+
+// The six methods make Claims a [jwt.Claims].
+
+// GetExpirationTime returns "exp".
+func (c *Claims) GetExpirationTime() (*jwt.NumericDate, error) { return numericDate(c.ExpiresAt), nil }
+
+// GetIssuedAt returns "iat".
+func (c *Claims) GetIssuedAt() (*jwt.NumericDate, error) { return numericDate(c.IssuedAt), nil }
+
+// GetNotBefore returns nothing: access tokens have no "nbf".
+func (c *Claims) GetNotBefore() (*jwt.NumericDate, error) { return nil, nil }
+
+// GetIssuer returns "iss".
+func (c *Claims) GetIssuer() (string, error) { return c.Issuer, nil }
+
+// GetSubject returns "sub".
+func (c *Claims) GetSubject() (string, error) { return c.Subject, nil }
+
+// GetAudience returns "aud".
+func (c *Claims) GetAudience() (jwt.ClaimStrings, error) { return jwt.ClaimStrings{c.Audience}, nil }
+
+func numericDate(s int64) *jwt.NumericDate {
+	if s == 0 {
+		return nil
+	}
+	return jwt.NewNumericDate(time.Unix(s, 0))
+}
+
+// Validate checks what the parser does not: that nothing needed is missing.
+func (c *Claims) Validate() error {
+	if !isID(c.ClientID, applicationIDLength) || !isID(c.Subject, userIDLength) || !isID(c.ID, tokenIDLength) || !c.Delegated {
+		return errors.New("claims are incomplete")
+	}
+	return nil
+}
+
+const (
+	// MaxToken is the longest token looked at, in bytes. Ours have about 500.
+	MaxToken = 4096
+	// clockSkew is by how much the clocks of two gateways may differ before
+	// one refuses what the other issued ("iat" in the future).
+	clockSkew = 5 * time.Second
+)
+
+// accessToken is a token whose signature was good and whose record was read.
+type accessToken struct {
+	sum       [sha256.Size]byte
+	id        string // jti
+	kid       string
+	appID     string
+	userID    string
+	scopes    Scopes
+	issued    time.Time
+	expires   time.Time
+	births    generations
+	lastJudge judgement
+}
+
+// parse checks form, signature and claims of an access token, and nothing that
+// can change. Errors: ErrTokenMalformed, ErrTokenForeign, ErrTokenInvalid,
+// ErrTokenExpired.
+func (a *Authority) parse(raw string, sum [sha256.Size]byte) (*accessToken, error) {
+	if len(raw) > MaxToken || strings.Count(raw, ".") != 2 {
+		return nil, deny(ErrTokenMalformed, "not_a_jwt")
+	}
+	var c Claims
+	var kid string
+	// Time is judged below, by rules of our own: the parser's leeway would let
+	// a token live on after its "exp".
+	parser := jwt.NewParser(jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation(), jwt.WithValidMethods(validMethods))
+	_, err := parser.ParseWithClaims(raw, &c, func(t *jwt.Token) (any, error) {
+		kid, _ = t.Header["kid"].(string)
+		k, ok := a.signing.verify[kid]
+		if !ok {
+			return nil, deny(ErrTokenForeign, "unknown_key")
+		}
+		// The algorithm is a property of the key, never of the token.
+		if t.Method.Alg() != k.alg {
+			return nil, deny(ErrTokenInvalid, "algorithm_mismatch")
+		}
+		for name := range t.Header {
+			if name != "alg" && name != "kid" && name != "typ" {
+				return nil, deny(ErrTokenInvalid, "unexpected_header")
+			}
+		}
+		return k.key, nil
+	})
+	if d, ok := errors.AsType[*denial](err); ok {
+		return nil, d
+	}
+	switch {
+	case errors.Is(err, jwt.ErrTokenMalformed):
+		return nil, deny(ErrTokenMalformed, "not_a_jwt")
+	case errors.Is(err, jwt.ErrTokenSignatureInvalid) && kid == "":
+		return nil, deny(ErrTokenForeign, "unknown_key") // an algorithm we never use
+	case err != nil:
+		return nil, deny(ErrTokenInvalid, "bad_signature")
+	}
+	now := a.now()
+	switch {
+	case c.Validate() != nil:
+		return nil, deny(ErrTokenInvalid, "bad_claims")
+	case c.Issuer != a.issuer || c.Audience != a.audience:
+		return nil, deny(ErrTokenInvalid, "other_issuer_or_audience")
+	case c.ExpiresAt <= 0 || c.IssuedAt <= 0:
+		return nil, deny(ErrTokenInvalid, "no_exp")
+	case now.Unix() >= c.ExpiresAt:
+		return nil, deny(ErrTokenExpired, "expired")
+	case time.Unix(c.IssuedAt, 0).After(now.Add(clockSkew)):
+		return nil, deny(ErrTokenInvalid, "issued_in_the_future")
+	}
+	scopes, err := ParseScopes(c.Scope)
+	if err != nil {
+		return nil, deny(ErrTokenInvalid, "bad_claims")
+	}
+	return &accessToken{
+		sum: sum, id: strings.Clone(c.ID), kid: strings.Clone(kid), appID: c.ClientID, userID: c.Subject, scopes: scopes,
+		issued: time.Unix(c.IssuedAt, 0), expires: time.Unix(c.ExpiresAt, 0),
+	}, nil
+}
+
+var validMethods = []string{
+	jwt.SigningMethodHS256.Alg(), jwt.SigningMethodEdDSA.Alg(), jwt.SigningMethodES256.Alg(), jwt.SigningMethodRS256.Alg(),
+}
+
+// generations are what a token was born under. Any of them having been counted
+// up since means that it was revoked.
+type generations struct{ installation, application, user, grant uint64 }
+
+// A record is what Redis holds of a token: state, hash of the whole token, four
+// generations as varints. Its key is made from the token's id, so the hash says
+// that a reply is the answer to the question asked (CVE-2025-29923).
+const (
+	recordRevoked = 0
+	recordLive    = 1
+	recordHeader  = 1 + sha256.Size
+)
+
+func encodeRecord(sum [sha256.Size]byte, g generations) []byte {
+	b := make([]byte, 0, recordHeader+8)
+	b = append(append(b, recordLive), sum[:]...)
+	for _, n := range []uint64{g.installation, g.application, g.user, g.grant} {
+		b = binary.AppendUvarint(b, n)
+	}
+	return b
+}
+
+func decodeRecord(b []byte) (state byte, sum [sha256.Size]byte, g generations, err error) {
+	if len(b) < recordHeader {
+		return 0, sum, g, errors.New("token record is too short")
+	}
+	state = b[0]
+	copy(sum[:], b[1:recordHeader])
+	rest := b[recordHeader:]
+	for _, n := range []*uint64{&g.installation, &g.application, &g.user, &g.grant} {
+		v, size := binary.Uvarint(rest)
+		if size <= 0 {
+			return 0, sum, g, errors.New("token record is cut")
+		}
+		*n, rest = v, rest[size:]
+	}
+	if len(rest) != 0 || state > recordLive {
+		return 0, sum, g, fmt.Errorf("token record of an unknown form (state %d)", state)
+	}
+	return state, sum, g, nil
+}

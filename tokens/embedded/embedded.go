@@ -1,0 +1,94 @@
+// Package embedded is a Redis inside the process, for trying the gateway out and
+// for tests. Nothing survives the process, and nobody outside can share it.
+package embedded
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"github.com/meet-gateway/meet-gateway/tokens"
+)
+
+// tick is how often the server is told that time has passed: it expires keys
+// only when told so.
+const tick = 100 * time.Millisecond
+
+// Server is an in-process Redis.
+type Server struct {
+	redis    *miniredis.Miniredis
+	password string
+	once     sync.Once
+	stop     chan struct{}
+	stopped  chan struct{}
+}
+
+// Start starts a server on a loopback port of its own, with a random password:
+// anything on this machine can connect to a loopback port.
+func Start() (*Server, error) {
+	s := &Server{
+		redis: miniredis.NewMiniRedis(), password: tokens.NewPassword(),
+		stop: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	s.redis.RequireAuth(s.password)
+	if err := s.redis.Start(); err != nil {
+		return nil, fmt.Errorf("starting the embedded store: %w", err)
+	}
+	go s.drive()
+	return s, nil
+}
+
+// Connect opens a store on the server. Closing it leaves the server running.
+func (s *Server) Connect() (*tokens.Store, error) {
+	store, err := tokens.OpenRedis(tokens.RedisOptions{Addresses: []string{s.redis.Addr()}, Password: s.password, Mode: "embedded"})
+	if err != nil {
+		return nil, fmt.Errorf("opening the embedded store: %w", err)
+	}
+	return store, nil
+}
+
+// Close ends the server and loses what it holds. Calling it again does nothing.
+func (s *Server) Close() {
+	s.once.Do(func() {
+		close(s.stop)
+		<-s.stopped
+		s.redis.Close()
+	})
+}
+
+// Open starts a server and connects to it. Closing the store ends the server.
+func Open() (*tokens.Store, error) {
+	s, err := Start()
+	if err != nil {
+		return nil, err
+	}
+	store, err := s.Connect()
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	store.OnClose(func() error {
+		s.Close()
+		return nil
+	})
+	return store, nil
+}
+
+// drive makes the server's time pass as the clock does.
+func (s *Server) drive() {
+	defer close(s.stopped)
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	last := time.Now()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case now := <-ticker.C:
+			s.redis.FastForward(now.Sub(last))
+			last = now
+		}
+	}
+}

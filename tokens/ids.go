@@ -1,0 +1,61 @@
+package tokens
+
+import (
+	"crypto/rand"
+	"math/big"
+)
+
+// Ids are cryptographically random and drawn from 62 letters and digits.
+const (
+	alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+	applicationIDLength = 32
+	userIDLength        = 8
+	tokenIDLength       = 22 // 131 bits
+)
+
+// randomID returns n random characters of the alphabet.
+func randomID(n int) string {
+	id := make([]byte, 0, n)
+	var buf [64]byte
+	for len(id) < n {
+		_, _ = rand.Read(buf[:]) // never fails since Go 1.24
+		for _, b := range buf {
+			// 248 is the largest multiple of 62 in a byte: without the bound
+			// the first letters would come up more often.
+			if b < 248 && len(id) < n {
+				id = append(id, alphabet[b%62])
+			}
+		}
+	}
+	return string(id)
+}
+
+// isID reports whether s is n characters of the alphabet.
+func isID(s string, n int) bool {
+	if len(s) != n {
+		return false
+	}
+	for i := range len(s) {
+		if !isAlnum(s[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// base62 writes b as a number in base 62, padded to width characters.
+func base62(b []byte, width int) string {
+	s := new(big.Int).SetBytes(b).Text(62)
+	out := make([]byte, width)
+	for i := range out {
+		out[i] = '0'
+	}
+	// big.Int counts 0-9a-zA-Z; only the width and the character set matter
+	// here, and that it is always the same.
+	copy(out[width-len(s):], s)
+	return string(out)
+}
+
+// NewPassword returns a random password of 256 bits.
+func NewPassword() string { return randomID(43) }

@@ -1,0 +1,72 @@
+package tokens
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// installation is what overrules tokens whoever they belong to.
+type installation struct {
+	// generation is counted up to revoke everything issued so far.
+	generation uint64
+	// notBefore refuses tokens issued before it.
+	notBefore time.Time
+	// withdrawn are the ids of signing keys whose tokens are refused.
+	withdrawn map[string]bool
+	// lastSigned is, by key id, until when something signed by the key lives.
+	lastSigned map[string]time.Time
+}
+
+// Fields of the installation's hash.
+const (
+	fieldGeneration  = "g"  // also in applications and users
+	fieldNotBefore   = "nb" // unix milliseconds
+	prefixWithdrawn  = "w:" // + key id
+	prefixLastSigned = "s:" // + key id: unix seconds
+	prefixGrantGen   = "g:" // in users: + application id
+	fieldDocument    = "d"
+	fieldVersion     = "v"
+	fieldLastUsed    = "u"
+	prefixSecretUsed = "s:" // in applications: + secret id
+)
+
+func parseInstallation(m map[string]string) *installation {
+	in := &installation{
+		generation: parseUint(m[fieldGeneration]),
+		withdrawn:  map[string]bool{}, lastSigned: map[string]time.Time{},
+	}
+	if ms := parseUint(m[fieldNotBefore]); ms > 0 {
+		in.notBefore = time.UnixMilli(int64(ms))
+	}
+	for k, v := range m {
+		if id, ok := strings.CutPrefix(k, prefixWithdrawn); ok {
+			in.withdrawn[id] = true
+		}
+		if id, ok := strings.CutPrefix(k, prefixLastSigned); ok {
+			in.lastSigned[id] = time.Unix(int64(parseUint(v)), 0)
+		}
+	}
+	return in
+}
+
+func parseUint(s string) uint64 {
+	n, _ := strconv.ParseUint(s, 10, 64) // absent is 0; only this package writes these fields
+	return n
+}
+
+// loadInstallation reads the installation from Redis.
+func (a *Authority) loadInstallation(ctx context.Context) (*installation, error) {
+	since := a.cache.now(keyInstallation)
+	m, err := a.store.rdb.HGetAll(ctx, keyInstallation).Result()
+	if err != nil {
+		return nil, unavailable("reading the installation", err)
+	}
+	in := parseInstallation(m)
+	a.cache.installation.Store(in)
+	if a.cache.now(keyInstallation) != since {
+		a.cache.installation.CompareAndSwap(in, nil)
+	}
+	return in, nil
+}

@@ -1,0 +1,168 @@
+package tokens
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/redis/go-redis/v9"
+)
+
+// Grant is what an application is to be given a token for.
+type Grant struct {
+	// Application was authenticated before.
+	Application *Application
+	// Mail is whom it acts for; [Application.MayDelegate] was asked before.
+	Mail Mail
+	// BackendUserID is Meet's id of the user, for the "user_id" claim. Default:
+	// the user's public id.
+	BackendUserID string
+	// Scopes are what Meet granted. The token gets those the application has too.
+	Scopes Scopes
+}
+
+// Token is an access token just issued.
+type Token struct {
+	// Value is the JWT.
+	Value string
+	// ID is its "jti".
+	ID string
+	// Scopes are what it may do.
+	Scopes Scopes
+	// Lifetime is how long it is valid from now on.
+	Lifetime time.Duration
+	// Refresh is a refresh token, if the application is allowed them; else "".
+	Refresh string
+}
+
+// String hides the token.
+func (t *Token) String() string { return "token " + t.ID }
+
+// GoString is String.
+func (t *Token) GoString() string { return t.String() }
+
+// Issue signs an access token and records it. The token is not valid before
+// Redis has acknowledged the record. Errors: ErrUnavailable.
+func (a *Authority) Issue(ctx context.Context, g Grant) (*Token, error) {
+	u, err := a.userFor(ctx, g.Mail, g.Application.ID)
+	if err != nil {
+		return nil, err
+	}
+	in, err := a.currentInstallation(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t, err := a.sign(g, u, in)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.record(ctx, t); err != nil {
+		return nil, err
+	}
+	a.noteSeen(u, g.Application.ID, g.BackendUserID)
+	token := &Token{Value: t.value, ID: t.id, Scopes: t.scopes, Lifetime: t.lifetime}
+	if g.Application.Refresh {
+		if token.Refresh, err = a.newFamily(ctx, g, u, t); err != nil {
+			return nil, err
+		}
+	}
+	return token, nil
+}
+
+// signed is a token that was signed and not yet recorded.
+type signed struct {
+	value    string
+	id       string
+	scopes   Scopes
+	lifetime time.Duration
+	record   []byte
+	births   generations
+}
+
+func (a *Authority) sign(g Grant, u *User, in *installation) (*signed, error) {
+	app := g.Application
+	t := &signed{
+		id: randomID(tokenIDLength), scopes: g.Scopes.Intersect(app.Scopes), lifetime: a.lifetime,
+		births: generations{in.generation, app.generation, u.generation, u.grants[app.ID]},
+	}
+	if app.TokenLifetime != 0 {
+		t.lifetime = time.Duration(app.TokenLifetime)
+	}
+	t.lifetime = t.lifetime.Truncate(time.Second)
+	now := a.now()
+	c := &Claims{
+		Issuer: a.issuer, Audience: a.audience, IssuedAt: now.Unix(), ExpiresAt: now.Add(t.lifetime).Unix(),
+		ID: t.id, Subject: u.ID, ClientID: app.ID, Scope: t.scopes.String(),
+		UserID: firstOf(g.BackendUserID, u.ID), Delegated: true,
+	}
+	unsigned := jwt.NewWithClaims(a.signing.method, c)
+	unsigned.Header["kid"] = a.signing.kid
+	value, err := unsigned.SignedString(a.signing.key)
+	if err != nil {
+		return nil, fmt.Errorf("signing a token: %w", err)
+	}
+	t.value = value
+	t.record = encodeRecord(sha256.Sum256([]byte(value)), t.births)
+	return t, nil
+}
+
+// record makes a signed token valid. Doing it again changes nothing: neither
+// does it bring a revoked token back.
+func (a *Authority) record(ctx context.Context, t *signed) error {
+	if err := a.noteSigned(ctx, t.lifetime); err != nil {
+		return err
+	}
+	err := a.store.rdb.SetArgs(ctx, keyToken(t.id), t.record, redis.SetArgs{Mode: "NX", TTL: t.lifetime}).Err()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return unavailable("recording a token", err)
+	}
+	return nil
+}
+
+// lastSignedStep is how far behind the note of a key's last use may be.
+const lastSignedStep = time.Minute
+
+// noteSigned keeps until when something signed by the current key lives, so that
+// it is known when the key may be removed. It is written ahead of need, at most
+// once a minute.
+func (a *Authority) noteSigned(ctx context.Context, lifetime time.Duration) error {
+	s := a.signing
+	until := a.now().Add(lifetime)
+	s.mu.Lock()
+	known := !until.After(s.last)
+	s.mu.Unlock()
+	if known {
+		return nil
+	}
+	until = until.Add(lastSignedStep)
+	err := laterScript.Run(ctx, a.store.rdb, []string{keyInstallation}, prefixLastSigned+s.kid, until.Unix()).Err()
+	if err != nil {
+		return unavailable("noting the use of a key", err)
+	}
+	s.mu.Lock()
+	if until.After(s.last) {
+		s.last = until
+	}
+	s.mu.Unlock()
+	return nil
+}
+
+// laterScript sets a field of a hash to a number unless it has a larger one.
+var laterScript = redis.NewScript(`
+local have = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0')
+if have < tonumber(ARGV[2]) then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
+return 1`)
+
+// currentInstallation returns the installation from memory while that is known
+// to be current.
+func (a *Authority) currentInstallation(ctx context.Context) (*installation, error) {
+	if a.feed.fresh() {
+		if in := a.cache.installation.Load(); in != nil {
+			return in, nil
+		}
+	}
+	return a.loadInstallation(ctx)
+}

@@ -1,0 +1,89 @@
+package tokens
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// The four methods below keep Meet's own tokens for all gateways: encrypted,
+// under a key that tells nothing, for as long as they live. The room that talks
+// to Meet declares the interface they fulfil.
+
+// LoadMeetToken returns what was saved under key, or nil when there is nothing.
+// The error is ErrUnavailable.
+func (a *Authority) LoadMeetToken(ctx context.Context, key string) ([]byte, error) {
+	// A rotated secret means another name: the token is fetched once more.
+	name := keyMeetToken(a.keys.first(), key)
+	sealed, err := a.store.rdb.Get(ctx, name).Bytes()
+	if errors.Is(err, redis.Nil) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, unavailable("reading a backend token", err)
+	}
+	value, _, err := a.keys.open(sealed, name)
+	if err != nil {
+		return nil, nil //nolint:nilerr // made with another secret: as good as none
+	}
+	return value, nil
+}
+
+// SaveMeetToken keeps value under key for ttl. The error is ErrUnavailable.
+func (a *Authority) SaveMeetToken(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	name := keyMeetToken(a.keys.first(), key)
+	if err := a.store.rdb.Set(ctx, name, a.keys.seal(value, name), ttl).Err(); err != nil {
+		return unavailable("writing a backend token", err)
+	}
+	return nil
+}
+
+// deleteEqualScript deletes a key if it still has the value.
+var deleteEqualScript = redis.NewScript(`
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0`)
+
+// DropMeetToken forgets value under key, unless there is another one by now.
+// The error is ErrUnavailable.
+func (a *Authority) DropMeetToken(ctx context.Context, key string, value []byte) error {
+	name := keyMeetToken(a.keys.first(), key)
+	sealed, err := a.store.rdb.Get(ctx, name).Bytes()
+	if errors.Is(err, redis.Nil) {
+		return nil
+	}
+	if err != nil {
+		return unavailable("reading a backend token", err)
+	}
+	if plain, _, err := a.keys.open(sealed, name); err == nil && string(plain) != string(value) {
+		return nil
+	}
+	if err := deleteEqualScript.Run(ctx, a.store.rdb, []string{name}, sealed).Err(); err != nil {
+		return unavailable("removing a backend token", err)
+	}
+	return nil
+}
+
+// LockMeetToken takes the lock for fetching the token under key, unless another
+// gateway has it. It ends by itself after ttl; unlock ends it before. The error
+// is ErrUnavailable.
+func (a *Authority) LockMeetToken(ctx context.Context, key string, ttl time.Duration) (unlock func(), acquired bool, err error) {
+	name := keyMeetLock(a.keys.first(), key)
+	mine := randomID(tokenIDLength)
+	err = a.store.rdb.SetArgs(ctx, name, mine, redis.SetArgs{Mode: "NX", TTL: ttl}).Err()
+	if errors.Is(err, redis.Nil) {
+		// A repeated command may have met its own first try.
+		if owner, getErr := a.store.rdb.Get(ctx, name).Result(); getErr != nil || owner != mine {
+			return nil, false, nil
+		}
+	} else if err != nil {
+		return nil, false, unavailable("locking a backend token", err)
+	}
+	return func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.store.timeout)
+		defer cancel()
+		// Not unlocked means locked until ttl: others wait, nobody fails.
+		_ = deleteEqualScript.Run(ctx, a.store.rdb, []string{name}, mine).Err()
+	}, true, nil
+}

@@ -1,0 +1,438 @@
+package tokens
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// A refresh token is the prefix "mgr_", the id of its family, 256 random bits
+// and a checksum. All tokens that came from one grant by rotation are a family
+// and share one hash in Redis, so that rotating is one atomic step:
+//
+//   - the current token is exchanged for a new pair;
+//   - the one before it, within a short window, gets the same pair again: its
+//     holder lost the answer;
+//   - anything older, or the one before it later, means that two parties hold
+//     the token: the family and the access tokens it gave are revoked
+//     (RFC 9700 §4.14.2).
+//
+// Redis holds keyed hashes of the tokens and the last pair encrypted.
+
+// Defaults of RefreshOptions.
+const (
+	DefaultRefreshIdle     = 30 * 24 * time.Hour
+	DefaultRefreshAbsolute = 90 * 24 * time.Hour
+	DefaultRefreshWindow   = 10 * time.Second
+)
+
+// RefreshOptions are the lifetimes of refresh tokens.
+type RefreshOptions struct {
+	// Idle ends a family that is not used for so long. Default: 720h (30 days).
+	Idle time.Duration
+	// Absolute ends a family so long after its grant. Default: 2160h (90 days).
+	Absolute time.Duration
+	// Window is how long the token before the current one gets the same pair
+	// again. Default: 10s; at most 1m.
+	Window time.Duration
+}
+
+func (o RefreshOptions) withDefaults() (RefreshOptions, error) {
+	if o.Idle == 0 {
+		o.Idle = DefaultRefreshIdle
+	}
+	if o.Absolute == 0 {
+		o.Absolute = DefaultRefreshAbsolute
+	}
+	if o.Window == 0 {
+		o.Window = DefaultRefreshWindow
+	}
+	if o.Idle < time.Minute || o.Absolute < o.Idle {
+		return o, fmt.Errorf("refresh lifetimes: idle %v must be at least 1m and at most absolute %v", o.Idle, o.Absolute)
+	}
+	if o.Window < time.Second || o.Window > time.Minute {
+		return o, fmt.Errorf("refresh window %v is not between 1s and 1m", o.Window)
+	}
+	return o, nil
+}
+
+// Fields of a family's hash.
+const (
+	fieldCurrent  = "cur"  // hash of the current token
+	fieldPrevious = "prev" // hash of the one before
+	fieldRotated  = "at"   // when, unix milliseconds
+	fieldPair     = "pair" // sealed: the pair given when it was rotated
+	fieldFamily   = "fam"  // JSON of family
+	fieldAccess   = "acc"  // keys of the access tokens' records, newest first
+	fieldTill     = "till" // until when the current token lives, unix milliseconds
+)
+
+const (
+	familyIDLength = 22
+	// maxFamilyAccess is how many access tokens of a family are remembered.
+	maxFamilyAccess = 16
+)
+
+// family is what does not change while tokens rotate.
+type family struct {
+	Application   string      `json:"a"`
+	User          string      `json:"u"`
+	BackendUserID string      `json:"b,omitempty"`
+	Scopes        Scopes      `json:"s"`
+	Created       int64       `json:"c"` // unix milliseconds, as End
+	End           int64       `json:"e"`
+	Births        generations `json:"-"`
+	BirthList     [4]uint64   `json:"g"`
+}
+
+// pair is what a rotation gives.
+type pair struct {
+	Access   string        `json:"a"`
+	AccessID string        `json:"i"`
+	Record   []byte        `json:"r"`
+	Scopes   Scopes        `json:"s"`
+	Lifetime time.Duration `json:"l"`
+	Issued   int64         `json:"t"` // unix milliseconds
+	Refresh  string        `json:"n"`
+}
+
+// newRefreshToken returns a token of the family.
+func newRefreshToken(familyID string) string {
+	var b [secretBytes]byte
+	_, _ = rand.Read(b[:]) // never fails since Go 1.24
+	return withChecksum(RefreshPrefix + familyID + base62(b[:], secretDigits))
+}
+
+// familyOf returns the family id of a refresh token, and whether it has the
+// form of one. A wrong checksum is a token like any other that is not valid.
+func familyOf(raw string) (string, bool) {
+	const length = len(RefreshPrefix) + familyIDLength + secretDigits + checksumDigits
+	if len(raw) != length || !strings.HasPrefix(raw, RefreshPrefix) || !isID(raw[len(RefreshPrefix):], length-len(RefreshPrefix)) {
+		return "", false
+	}
+	return raw[len(RefreshPrefix) : len(RefreshPrefix)+familyIDLength], true
+}
+
+// refreshHashes returns the keyed hash of a token under every configured key,
+// the first key's first.
+func (a *Authority) refreshHashes(raw string) []string {
+	hashes := make([]string, 0, len(a.keys.keys))
+	for _, k := range a.keys.keys {
+		sum := k.sum(forRefresh, raw)
+		hashes = append(hashes, base64.RawURLEncoding.EncodeToString(sum[:]))
+	}
+	return hashes
+}
+
+// newFamily gives a first refresh token.
+func (a *Authority) newFamily(ctx context.Context, g Grant, u *User, t *signed) (string, error) {
+	id := randomID(familyIDLength)
+	raw := newRefreshToken(id)
+	now := a.now()
+	f := family{
+		Application: g.Application.ID, User: u.ID, BackendUserID: g.BackendUserID, Scopes: g.Scopes,
+		Created: now.UnixMilli(), End: now.Add(a.refresh.Absolute).UnixMilli(),
+		BirthList: [4]uint64{t.births.installation, t.births.application, t.births.user, t.births.grant},
+	}
+	doc, err := json.Marshal(f)
+	if err != nil {
+		return "", fmt.Errorf("encoding a refresh token: %w", err)
+	}
+	pipe := a.store.rdb.TxPipeline()
+	pipe.HSet(ctx, keyFamily(id), fieldFamily, doc, fieldCurrent, a.refreshHashes(raw)[0],
+		fieldAccess, keyToken(t.id), fieldTill, a.familyTill(f, now).UnixMilli())
+	pipe.PExpireAt(ctx, keyFamily(id), a.familyTill(f, now).Add(time.Minute))
+	if _, err := pipe.Exec(ctx); err != nil {
+		return "", unavailable("recording a refresh token", err)
+	}
+	return raw, nil
+}
+
+func (a *Authority) familyTill(f family, now time.Time) time.Time {
+	idle, end := now.Add(a.refresh.Idle), time.UnixMilli(f.End)
+	if idle.After(end) {
+		return end
+	}
+	return idle
+}
+
+// readFamily returns the family of a token and its place in it. The error is
+// ErrInvalidGrant or ErrUnavailable.
+func (a *Authority) readFamily(ctx context.Context, raw string) (id string, f family, current bool, till time.Time, err error) {
+	id, ok := familyOf(raw)
+	if !ok {
+		return "", f, false, till, deny(ErrInvalidGrant, "malformed")
+	}
+	m, err := a.store.rdb.HMGet(ctx, keyFamily(id), fieldFamily, fieldCurrent, fieldPrevious, fieldTill).Result()
+	if err != nil {
+		return "", f, false, till, unavailable("reading a refresh token", err)
+	}
+	doc, _ := m[0].(string)
+	cur, _ := m[1].(string)
+	prev, _ := m[2].(string)
+	tillText, _ := m[3].(string)
+	if doc == "" {
+		return "", f, false, till, deny(ErrInvalidGrant, "unknown_token")
+	}
+	if err := json.Unmarshal([]byte(doc), &f); err != nil {
+		return "", f, false, till, unavailable("reading a refresh token", err)
+	}
+	g := f.BirthList
+	f.Births = generations{g[0], g[1], g[2], g[3]}
+	till = parseInstant(tillText)
+	known := false
+	for _, h := range a.refreshHashes(raw) {
+		if equalHash(h, cur) {
+			known, current = true, true
+		} else if equalHash(h, prev) {
+			known = true
+		}
+	}
+	if !known {
+		// The family id is part of the token, so this is an old token of the
+		// family or a guess. Only a rotation may tell: it decides atomically.
+		return id, f, false, till, nil
+	}
+	return id, f, current, till, nil
+}
+
+func equalHash(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
+
+// rotateScript exchanges a token. KEYS: family. ARGV: now, window (both ms),
+// new hash, new pair, new access record key, new till, number of hashes of the
+// presented token, these hashes, ttl (ms).
+// It answers {"rotated"}, {"again", pair}, {"reused", access keys} or {"unknown"}.
+var rotateScript = redis.NewScript(`
+local have = redis.call('HMGET', KEYS[1], 'cur', 'prev', 'at', 'pair', 'acc')
+if not have[1] then return {'unknown'} end
+local n = tonumber(ARGV[7])
+local cur, prev = false, false
+for i = 8, 7 + n do
+  if ARGV[i] == have[1] then cur = true end
+  if have[2] and ARGV[i] == have[2] then prev = true end
+end
+if cur then
+  local acc = ARGV[5]
+  local count = 1
+  for key in string.gmatch(have[5] or '', '%S+') do
+    if count < ` + strconv.Itoa(maxFamilyAccess) + ` then acc = acc .. ' ' .. key; count = count + 1 end
+  end
+  redis.call('HSET', KEYS[1], 'cur', ARGV[3], 'prev', have[1], 'at', ARGV[1], 'pair', ARGV[4], 'acc', acc, 'till', ARGV[6])
+  redis.call('PEXPIRE', KEYS[1], ARGV[8 + n])
+  return {'rotated'}
+end
+if prev and tonumber(ARGV[1]) - tonumber(have[3]) <= tonumber(ARGV[2]) then return {'again', have[4]} end
+redis.call('DEL', KEYS[1])
+return {'reused', have[5] or ''}`)
+
+// Refresh exchanges a refresh token for a new pair (RFC 6749 §6). The
+// application must be the one it was given to. Whether the user's domain is
+// still allowed and nothing was revoked is checked again; what Meet says of the
+// user is checked by the caller between Inspect and Refresh.
+//
+// A token that was exchanged already ends its family, unless that was within
+// the window: then the same pair is returned.
+//
+// Errors: ErrInvalidGrant, ErrInactiveApplication, ErrDomainNotAllowed, ErrUnavailable.
+func (a *Authority) Refresh(ctx context.Context, app *Application, raw string) (*Token, error) {
+	id, f, _, till, err := a.readFamily(ctx, raw)
+	if err != nil {
+		return nil, err
+	}
+	if f.Application != app.ID {
+		return nil, deny(ErrInvalidGrant, "other_application")
+	}
+	now := a.now()
+	if !now.Before(till) {
+		return nil, deny(ErrInvalidGrant, "expired")
+	}
+	if !app.Refresh {
+		return nil, deny(ErrInvalidGrant, "refresh_not_allowed")
+	}
+	in, u, err := a.judgeFamily(ctx, f, app)
+	if err != nil {
+		return nil, err
+	}
+	g := Grant{Application: app, Mail: u.Mail, BackendUserID: firstOf(u.BackendUserID, f.BackendUserID), Scopes: f.Scopes}
+	t, err := a.sign(g, u, in)
+	if err != nil {
+		return nil, err
+	}
+	next := pair{
+		Access: t.value, AccessID: t.id, Record: t.record, Scopes: t.scopes, Lifetime: t.lifetime,
+		Issued: now.UnixMilli(), Refresh: newRefreshToken(id),
+	}
+	result, err := a.rotate(ctx, id, f, raw, next)
+	if err != nil {
+		return nil, err
+	}
+	// Whoever hands the pair out records the access token: of several at once
+	// none may be faster than the record.
+	age := now.Sub(time.UnixMilli(result.Issued))
+	rest := result.Lifetime - max(age, 0)
+	if rest < time.Second {
+		return nil, deny(ErrInvalidGrant, "expired")
+	}
+	if err := a.record(ctx, &signed{id: result.AccessID, record: result.Record, lifetime: rest}); err != nil {
+		return nil, err
+	}
+	a.noteSeen(u, app.ID, "")
+	return &Token{Value: result.Access, ID: result.AccessID, Scopes: result.Scopes, Lifetime: rest.Truncate(time.Second), Refresh: result.Refresh}, nil
+}
+
+// judgeFamily decides what can have changed since the grant.
+func (a *Authority) judgeFamily(ctx context.Context, f family, app *Application) (*installation, *User, error) {
+	in, _, u, err := a.circumstances(ctx, app.ID, f.User, true)
+	if err != nil {
+		return nil, nil, invalidGrant(err)
+	}
+	if err := overruled(in, app, u, f.Births, time.UnixMilli(f.Created), ""); err != nil {
+		return nil, nil, invalidGrant(err)
+	}
+	return in, u, nil
+}
+
+func invalidGrant(err error) error {
+	if errors.Is(err, ErrTokenInvalid) {
+		return deny(ErrInvalidGrant, Reason(err))
+	}
+	return err
+}
+
+func (a *Authority) rotate(ctx context.Context, id string, f family, raw string, next pair) (*pair, error) {
+	plain, err := json.Marshal(next)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a refresh token: %w", err)
+	}
+	now := a.now()
+	till := a.familyTill(f, now)
+	key := keyFamily(id)
+	hashes := a.refreshHashes(raw)
+	args := []any{
+		now.UnixMilli(), a.refresh.Window.Milliseconds(), a.refreshHashes(next.Refresh)[0], a.keys.seal(plain, key),
+		keyToken(next.AccessID), till.UnixMilli(), len(hashes),
+	}
+	for _, h := range hashes {
+		args = append(args, h)
+	}
+	args = append(args, till.Sub(now).Milliseconds()+time.Minute.Milliseconds())
+	answer, err := rotateScript.Run(ctx, a.store.rdb, []string{key}, args...).StringSlice()
+	if err != nil {
+		return nil, unavailable("rotating a refresh token", err)
+	}
+	if err := a.store.acknowledged(ctx, key); err != nil {
+		return nil, err
+	}
+	switch answer[0] {
+	case "rotated":
+		return &next, nil
+	case "again":
+		plain, _, err := a.keys.open([]byte(answer[1]), key)
+		if err != nil {
+			return nil, unavailable("reading a refresh token's pair", err)
+		}
+		earlier := new(pair)
+		if err := json.Unmarshal(plain, earlier); err != nil {
+			return nil, unavailable("reading a refresh token's pair", err)
+		}
+		return earlier, nil
+	case "reused":
+		for _, record := range strings.Fields(answer[1]) {
+			if err := a.revokeRecord(ctx, record); err != nil {
+				return nil, err
+			}
+		}
+		return nil, deny(ErrInvalidGrant, "reused")
+	default:
+		return nil, deny(ErrInvalidGrant, "unknown_token")
+	}
+}
+
+// inspectRefresh is Inspect for a refresh token.
+func (a *Authority) inspectRefresh(ctx context.Context, raw string) (*Identity, error) {
+	if _, ok := familyOf(raw); !ok {
+		return nil, deny(ErrTokenMalformed, "not_a_refresh_token")
+	}
+	_, f, current, till, err := a.readFamily(ctx, raw)
+	switch {
+	case errors.Is(err, ErrInvalidGrant):
+		return nil, deny(ErrTokenInvalid, Reason(err))
+	case err != nil:
+		return nil, err
+	case !current:
+		return nil, deny(ErrTokenInvalid, "rotated")
+	case !a.now().Before(till):
+		return nil, deny(ErrTokenExpired, "expired")
+	}
+	in, app, u, err := a.circumstances(ctx, f.Application, f.User, true)
+	if err != nil {
+		return nil, err
+	}
+	if err := overruled(in, app, u, f.Births, time.UnixMilli(f.Created), ""); err != nil {
+		return nil, err
+	}
+	if !app.Refresh {
+		return nil, deny(ErrTokenInvalid, "refresh_not_allowed")
+	}
+	return &Identity{
+		Credential: RefreshToken, Application: app, User: u, Scopes: f.Scopes.Intersect(app.Scopes),
+		Issued: time.UnixMilli(f.Created), Expires: till,
+	}, nil
+}
+
+// endFamilyScript removes a family if the token is its current one or the one
+// before, and answers the keys of its access tokens' records.
+var endFamilyScript = redis.NewScript(`
+local have = redis.call('HMGET', KEYS[1], 'cur', 'prev', 'acc')
+for i = 1, #ARGV do
+  if ARGV[i] == have[1] or ARGV[i] == have[2] then
+    redis.call('DEL', KEYS[1])
+    return have[3] or ''
+  end
+end
+return false`)
+
+// revokeFamily ends the family of a refresh token and its access tokens. owner
+// "" is any application.
+func (a *Authority) revokeFamily(ctx context.Context, raw, owner string) error {
+	id, f, _, _, err := a.readFamily(ctx, raw)
+	if errors.Is(err, ErrInvalidGrant) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if owner != "" && f.Application != owner {
+		return deny(ErrNotOwner, "other_application")
+	}
+	hashes := a.refreshHashes(raw)
+	args := make([]any, len(hashes))
+	for i, h := range hashes {
+		args[i] = h
+	}
+	records, err := endFamilyScript.Run(ctx, a.store.rdb, []string{keyFamily(id)}, args...).Text()
+	if errors.Is(err, redis.Nil) {
+		return nil
+	}
+	if err != nil {
+		return unavailable("revoking a refresh token", err)
+	}
+	if err := a.store.acknowledged(ctx, keyFamily(id)); err != nil {
+		return err
+	}
+	for _, record := range strings.Fields(records) {
+		if err := a.revokeRecord(ctx, record); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,70 @@
+package tokens
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Scopes of Meet's external API. An application may hold others: they mean
+// nothing until a route asks for them.
+const (
+	ScopeRoomsList     = "rooms:list"
+	ScopeRoomsRetrieve = "rooms:retrieve"
+	ScopeRoomsCreate   = "rooms:create"
+	ScopeRoomsUpdate   = "rooms:update"
+	ScopeRoomsDelete   = "rooms:delete"
+)
+
+// Scopes is a set of permissions in the order they were given, without repeats.
+type Scopes []string
+
+// ParseScopes reads a space-separated list of scopes (RFC 6749 §3.3). Scopes
+// are folded to lower case as Meet does. The error is [ErrInvalidScope].
+func ParseScopes(s string) (Scopes, error) { return NewScopes(strings.Fields(s)...) }
+
+// NewScopes makes a set of the given scopes. The error is [ErrInvalidScope].
+func NewScopes(names ...string) (Scopes, error) {
+	var set Scopes
+	for _, n := range names {
+		n = asciiLower(n)
+		if !isScope(n) {
+			return nil, fmt.Errorf("%w: %q", ErrInvalidScope, n)
+		}
+		if !set.Has(n) {
+			set = append(set, n)
+		}
+	}
+	return set, nil
+}
+
+// isScope reports whether s is a scope-token: %x21 / %x23-5B / %x5D-7E, and
+// short enough to be meant.
+func isScope(s string) bool {
+	if s == "" || len(s) > 64 {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
+// Has reports whether the set holds the scope.
+func (s Scopes) Has(scope string) bool { return slices.Contains(s, scope) }
+
+// Intersect returns the scopes that are in both sets, in the order of s.
+func (s Scopes) Intersect(other Scopes) Scopes {
+	var both Scopes
+	for _, n := range s {
+		if other.Has(n) {
+			both = append(both, n)
+		}
+	}
+	return both
+}
+
+// String returns the scopes separated by one space.
+func (s Scopes) String() string { return strings.Join(s, " ") }

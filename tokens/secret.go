@@ -1,0 +1,128 @@
+package tokens
+
+import (
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/binary"
+	"hash/crc32"
+	"strings"
+	"time"
+)
+
+// Secrets and refresh tokens are a recognisable prefix, a random part in base
+// 62 and a checksum, so that scanners find leaked ones and a typo can be told
+// from a wrong secret without asking anybody.
+const (
+	SecretPrefix  = "mgs_"
+	RefreshPrefix = "mgr_"
+
+	secretBytes    = 32 // 256 bits: needs no stretching
+	secretDigits   = 43 // 62^43 > 2^256
+	checksumDigits = 6  // 62^6 > 2^32
+
+	// maxSecret bounds what is hashed at all. Meet's own secrets have 128 characters.
+	maxSecret = 512
+	// maxSecrets is how many secrets of one application live at a time.
+	maxSecrets = 2
+)
+
+// newSecret returns prefix, 256 random bits and the checksum.
+func newSecret(prefix string) string {
+	var b [secretBytes]byte
+	_, _ = rand.Read(b[:]) // never fails since Go 1.24
+	return withChecksum(prefix + base62(b[:], secretDigits))
+}
+
+func withChecksum(s string) string {
+	var sum [4]byte
+	binary.BigEndian.PutUint32(sum[:], crc32.ChecksumIEEE([]byte(s)))
+	return s + base62(sum[:], checksumDigits)
+}
+
+// ChecksumOK reports whether s has the form of a secret or refresh token made
+// here and a checksum that fits: false means a typo or something else. It says
+// nothing about whether the secret is right, and never decides anything on a
+// request.
+func ChecksumOK(s string) bool {
+	if !strings.HasPrefix(s, SecretPrefix) && !strings.HasPrefix(s, RefreshPrefix) {
+		return false
+	}
+	if len(s) <= len(SecretPrefix)+checksumDigits {
+		return false
+	}
+	return withChecksum(s[:len(s)-checksumDigits]) == s
+}
+
+// SecretKind tells how a secret is kept.
+type SecretKind string
+
+const (
+	// SecretHMAC is a secret made here, or one imported and used since: its
+	// HMAC-SHA-256 under a derived key is kept.
+	SecretHMAC SecretKind = "hmac"
+	// SecretDjango is an imported secret that has not been used yet: its Django
+	// password hash is kept until the first use.
+	SecretDjango SecretKind = "django"
+)
+
+// SecretInfo is what may be shown of a secret.
+type SecretInfo struct {
+	// ID tells the secrets of one application apart.
+	ID string `json:"id"`
+	// Kind tells how it is kept.
+	Kind SecretKind `json:"kind"`
+	// Created is when it was made or imported.
+	Created time.Time `json:"created"`
+	// LastUsed is when it last authenticated the application, at a resolution
+	// of a minute; zero if never.
+	LastUsed time.Time `json:"last_used,omitzero"`
+	// Expires is when it stops working; zero if never. A secret that is being
+	// rotated out has one.
+	Expires time.Time `json:"expires,omitzero"`
+}
+
+// verifier is a secret as it is stored: never the secret itself.
+type verifier struct {
+	ID      string     `json:"id"`
+	Kind    SecretKind `json:"k"`
+	Key     string     `json:"key,omitempty"` // id of the master key of an HMAC
+	Hash    string     `json:"h"`             // base64url HMAC, or an encoded Django hash
+	Created int64      `json:"c"`             // unix milliseconds, as Expires
+	Expires int64      `json:"e,omitempty"`
+}
+
+// newVerifier makes what is stored of a secret.
+func (kr *keyring) newVerifier(id, applicationID, secret string, created time.Time) verifier {
+	k := kr.first()
+	sum := k.sum(forSecrets, applicationID, secret)
+	return verifier{
+		ID: id, Kind: SecretHMAC, Key: k.id,
+		Hash: base64.RawURLEncoding.EncodeToString(sum[:]), Created: created.UnixMilli(),
+	}
+}
+
+// matches reports whether the secret is the one the HMAC was made from, in
+// constant time. A verifier made with a secret that is no longer configured
+// matches nothing.
+func (kr *keyring) matches(v verifier, applicationID, secret string) bool {
+	k, known := kr.byID(v.Key), true
+	if k == nil {
+		k, known = kr.first(), false
+	}
+	sum := k.sum(forSecrets, applicationID, secret)
+	want, err := base64.RawURLEncoding.DecodeString(v.Hash)
+	return subtle.ConstantTimeCompare(sum[:], want) == 1 && err == nil && known
+}
+
+func (v verifier) expired(now time.Time) bool {
+	return v.Expires != 0 && now.UnixMilli() >= v.Expires
+}
+
+func (v verifier) info(lastUsed time.Time) SecretInfo {
+	i := SecretInfo{ID: v.ID, Kind: v.Kind, Created: time.UnixMilli(v.Created).UTC(), LastUsed: lastUsed}
+	if v.Expires != 0 {
+		i.Expires = time.UnixMilli(v.Expires).UTC()
+	}
+	return i
+}

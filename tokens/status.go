@@ -1,0 +1,105 @@
+package tokens
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+type stats struct{ hits, misses atomic.Uint64 }
+
+// Status is how an Authority is doing.
+type Status struct {
+	Store StoreStatus `json:"store"`
+	Feed  FeedStatus  `json:"feed"`
+	Cache CacheStatus `json:"cache"`
+	Keys  []KeyStatus `json:"keys"`
+}
+
+// StoreStatus is how Redis is doing.
+type StoreStatus struct {
+	// Mode is "standalone", "sentinel", "cluster" or "embedded".
+	Mode string `json:"mode"`
+	// Available tells whether Redis answered just now, in Latency.
+	Available bool     `json:"available"`
+	Latency   Duration `json:"latency,omitempty"`
+	Error     string   `json:"error,omitempty"`
+}
+
+// FeedStatus is how well this node is informed.
+type FeedStatus struct {
+	// Fresh tells whether the caches are trusted.
+	Fresh bool `json:"fresh"`
+	// Age is how long ago the feed was last known to be complete. Absent if never.
+	Age Duration `json:"age,omitempty"`
+	// Staleness is the bound on Age.
+	Staleness Duration `json:"staleness"`
+	// Changes is the number of the last change heard of.
+	Changes uint64 `json:"changes"`
+}
+
+// CacheStatus is what this node remembers.
+type CacheStatus struct {
+	Tokens       int    `json:"tokens"`
+	Applications int    `json:"applications"`
+	Users        int    `json:"users"`
+	Hits         uint64 `json:"hits"`
+	Misses       uint64 `json:"misses"`
+}
+
+// KeyStatus is one key that tokens are or were signed with.
+type KeyStatus struct {
+	ID        string `json:"id"`
+	Algorithm string `json:"algorithm"`
+	// Signs is true for the one that signs.
+	Signs     bool `json:"signs"`
+	Withdrawn bool `json:"withdrawn,omitempty"`
+	// LiveUntil is when the last token it signed expires; zero if it never signed.
+	LiveUntil time.Time `json:"live_until,omitzero"`
+	// SafeToRemove tells that nothing it signed lives any more. For a secret
+	// this is about tokens only: see docs/operations.md.
+	SafeToRemove bool `json:"safe_to_remove"`
+}
+
+// Status asks Redis for a sign of life and tells how things are. It never fails:
+// what is not known is said.
+func (a *Authority) Status(ctx context.Context) Status {
+	s := Status{Store: StoreStatus{Mode: a.store.mode}}
+	began := time.Now()
+	in, err := a.loadInstallation(ctx)
+	if err == nil {
+		s.Store.Available, s.Store.Latency = true, Duration(time.Since(began).Round(time.Microsecond))
+	} else {
+		s.Store.Error = "Redis does not answer" // the cause may hold an address; it is in the log
+		in = parseInstallation(nil)
+	}
+	s.Feed = FeedStatus{Fresh: a.feed.fresh(), Staleness: Duration(a.feed.staleness)}
+	if age, ok := a.feed.lag(); ok {
+		s.Feed.Age = Duration(age.Round(time.Millisecond))
+	}
+	a.feed.mu.Lock()
+	s.Feed.Changes = a.feed.highest
+	a.feed.mu.Unlock()
+	s.Cache = CacheStatus{
+		Tokens: a.cache.tokens.EstimatedSize(), Applications: a.cache.applications.EstimatedSize(),
+		Users: a.cache.users.EstimatedSize(), Hits: a.stats.hits.Load(), Misses: a.stats.misses.Load(),
+	}
+	now := a.now()
+	for _, id := range a.signing.order {
+		k := KeyStatus{
+			ID: id, Algorithm: a.signing.verify[id].alg, Signs: id == a.signing.kid,
+			Withdrawn: in.withdrawn[id], LiveUntil: in.lastSigned[id],
+		}
+		k.SafeToRemove = err == nil && !k.Signs && (k.Withdrawn || !now.Before(k.LiveUntil))
+		s.Keys = append(s.Keys, k)
+	}
+	return s
+}
+
+// Ready tells whether this node could serve a request it has never seen: Redis
+// answers. The error is ErrUnavailable.
+func (a *Authority) Ready(ctx context.Context) error { return a.store.Ping(ctx) }
+
+// Fresh reports whether decisions are made from memory, because the feed is
+// known to be complete within the staleness bound.
+func (a *Authority) Fresh() bool { return a.feed.fresh() }

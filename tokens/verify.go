@@ -1,0 +1,204 @@
+package tokens
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// CredentialType is the kind of a credential, in the words of the identity API.
+type CredentialType string
+
+// The three kinds of credential.
+const (
+	AccessToken  CredentialType = "access_token"
+	RefreshToken CredentialType = "refresh_token"
+	Basic        CredentialType = "basic"
+)
+
+// Identity is what a valid credential turned out to be. It is shared between
+// requests and must not be changed.
+type Identity struct {
+	// Credential is the kind of the credential.
+	Credential CredentialType
+	// Application is who was given it.
+	Application *Application
+	// User is for whom; nil for an application's own credential.
+	User *User
+	// Scopes are what it may do now: what it was issued with and the
+	// application still has.
+	Scopes Scopes
+	// Issued and Expires bound its life; Expires is zero for no end.
+	Issued, Expires time.Time
+	// TokenID is its "jti"; "" for other kinds.
+	TokenID string
+}
+
+// judgement is the last decision about a token, and what it was based on.
+type judgement struct{ p atomic.Pointer[judged] }
+
+type judged struct {
+	installation *installation
+	application  *Application
+	user         *User
+	identity     Identity
+	err          error
+}
+
+// Verify finds out whether an access token is valid, and whose it is. It is on
+// the path of every request: while the feed is fresh and the token known, it
+// answers from memory; when the feed is stale, it asks Redis.
+//
+// Errors: ErrTokenMalformed, ErrTokenForeign, ErrTokenExpired, ErrTokenInvalid,
+// ErrInactiveApplication, ErrUnavailable. [Reason] has details for logs.
+func (a *Authority) Verify(ctx context.Context, raw string) (*Identity, error) {
+	sum := sha256.Sum256([]byte(raw))
+	if a.feed.fresh() {
+		if t, ok := a.cache.tokens.GetIfPresent(sum); ok {
+			a.stats.hits.Add(1)
+			return a.judge(ctx, t, false)
+		}
+	}
+	a.stats.misses.Add(1)
+	t, err := a.readToken(ctx, raw, sum)
+	if err != nil {
+		return nil, err
+	}
+	return a.judge(ctx, t, !a.feed.fresh())
+}
+
+// Inspect decides as Verify does, but always on what Redis says now. It also
+// accepts refresh tokens: /identity and introspection do, nothing else may.
+func (a *Authority) Inspect(ctx context.Context, raw string) (*Identity, error) {
+	if strings.HasPrefix(raw, RefreshPrefix) {
+		return a.inspectRefresh(ctx, raw)
+	}
+	t, err := a.readToken(ctx, raw, sha256.Sum256([]byte(raw)))
+	if err != nil {
+		return nil, err
+	}
+	return a.judge(ctx, t, true)
+}
+
+// readToken parses the token and compares it with its record.
+func (a *Authority) readToken(ctx context.Context, raw string, sum [sha256.Size]byte) (*accessToken, error) {
+	t, err := a.parse(raw, sum)
+	if err != nil {
+		return nil, err
+	}
+	since := a.cache.now(string(sum[:]))
+	value, err := a.store.rdb.Get(ctx, keyToken(t.id)).Bytes()
+	if errors.Is(err, redis.Nil) {
+		return nil, deny(ErrTokenInvalid, "unknown_token")
+	}
+	if err != nil {
+		return nil, unavailable("reading a token's record", err)
+	}
+	state, recorded, births, err := decodeRecord(value)
+	if err != nil {
+		return nil, unavailable("reading a token's record", err)
+	}
+	if subtle.ConstantTimeCompare(recorded[:], sum[:]) != 1 {
+		return nil, deny(ErrTokenInvalid, "record_mismatch")
+	}
+	if state == recordRevoked {
+		return nil, deny(ErrTokenInvalid, "revoked")
+	}
+	t.births = births
+	fill(a.cache, a.cache.tokens, sum, t, string(sum[:]), since)
+	return t, nil
+}
+
+// judge decides on a token whose signature and record are good: what can have
+// changed since. live reads Redis instead of memory.
+func (a *Authority) judge(ctx context.Context, t *accessToken, live bool) (*Identity, error) {
+	now := a.now()
+	if !now.Before(t.expires) {
+		return nil, deny(ErrTokenExpired, "expired")
+	}
+	in, app, u, err := a.circumstances(ctx, t.appID, t.userID, live)
+	if err != nil {
+		return nil, err
+	}
+	if j := t.lastJudge.p.Load(); j != nil && j.installation == in && j.application == app && j.user == u {
+		if j.err != nil {
+			return nil, j.err
+		}
+		return &j.identity, nil
+	}
+	j := &judged{installation: in, application: app, user: u}
+	j.err = overruled(in, app, u, t.births, t.issued, t.kid)
+	j.identity = Identity{
+		Credential: AccessToken, Application: app, User: u, Scopes: t.scopes.Intersect(app.Scopes),
+		Issued: t.issued, Expires: t.expires, TokenID: t.id,
+	}
+	t.lastJudge.p.Store(j)
+	if j.err != nil {
+		return nil, j.err
+	}
+	return &j.identity, nil
+}
+
+// circumstances are what overrules a token: the installation, its application
+// and its user. An application or user that is gone makes the token invalid.
+func (a *Authority) circumstances(ctx context.Context, appID, userID string, live bool) (in *installation, app *Application, u *User, err error) {
+	if !live {
+		in = a.cache.installation.Load()
+		app, _ = a.cache.applications.GetIfPresent(appID)
+		u, _ = a.cache.users.GetIfPresent(userID)
+	}
+	if in == nil {
+		if in, err = a.loadInstallation(ctx); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	if app == nil {
+		if app, err = a.loadApplication(ctx, appID); err != nil {
+			return nil, nil, nil, goneIsInvalid(err, "application_deleted")
+		}
+	}
+	if u == nil {
+		if u, err = a.readUser(ctx, userID); err != nil {
+			return nil, nil, nil, goneIsInvalid(err, "user_deleted")
+		}
+	}
+	return in, app, u, nil
+}
+
+func goneIsInvalid(err error, reason string) error {
+	if errors.Is(err, ErrNotFound) {
+		return deny(ErrTokenInvalid, reason)
+	}
+	return err
+}
+
+// overruled tells whether something revoked or forbids a token born under the
+// given generations. The same rules hold for refresh tokens.
+func overruled(in *installation, app *Application, u *User, born generations, issued time.Time, kid string) error {
+	switch {
+	case born.installation != in.generation:
+		return deny(ErrTokenInvalid, "installation_revoked")
+	case issued.Before(in.notBefore):
+		return deny(ErrTokenInvalid, "issued_too_early")
+	case in.withdrawn[kid]:
+		return deny(ErrTokenInvalid, "key_withdrawn")
+	case born.application != app.generation:
+		return deny(ErrTokenInvalid, "application_revoked")
+	case born.user != u.generation:
+		return deny(ErrTokenInvalid, "user_revoked")
+	case born.grant != u.grants[app.ID]:
+		return deny(ErrTokenInvalid, "grant_revoked")
+	case !app.Active:
+		return deny(ErrInactiveApplication, "application_inactive")
+	}
+	if err := app.MayDelegate(u.Mail); err != nil {
+		return deny(ErrTokenInvalid, Reason(err))
+	}
+	return nil
+}
