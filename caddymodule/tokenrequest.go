@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -49,6 +48,9 @@ type requestError struct {
 func (e *requestError) Error() string { return e.text }
 
 var errTwoCredentials = errors.New("client credentials were sent in more than one way")
+
+// fieldRequired is Meet's text for a field that is not there.
+const fieldRequired = "This field is required."
 
 // readBody reads a whole body of at most limit bytes. Beyond it the error is a
 // requestError 413.
@@ -147,7 +149,7 @@ func (r *tokenRequest) fill(fields map[string]*string) error {
 		value, sent := fields[name]
 		switch {
 		case !sent:
-			wrong.add(name, "This field is required.")
+			wrong.add(name, fieldRequired)
 		case value == nil:
 			wrong.add(name, "This field may not be null.")
 		case value == &notAString:
@@ -179,88 +181,37 @@ func (r *tokenRequest) fill(fields map[string]*string) error {
 // notAString stands for a JSON value that cannot be read as text.
 var notAString string
 
-// parseJSONFields reads a flat JSON object. Numbers count as their text, as at
-// Meet; a key that is there twice has no meaning and is refused.
+// parseJSONFields reads the fields of a flat JSON object. Numbers count as their
+// text, as at Meet.
 func parseJSONFields(body []byte) (map[string]*string, error) {
-	if len(bytes.TrimSpace(body)) == 0 {
-		return nil, nil
+	object, err := parseJSONObject(body)
+	if err != nil || object == nil {
+		return nil, err
 	}
-	if !utf8.Valid(body) {
-		return nil, &requestError{http.StatusBadRequest, "JSON parse error - the body is not UTF-8."}
-	}
-	dec := json.NewDecoder(bytes.NewReader(body))
-	dec.UseNumber()
-	first, err := dec.Token()
-	if err != nil {
-		return nil, errJSON(err)
-	}
-	if first != json.Delim('{') {
-		return nil, notAnObject(dec, first)
-	}
-	fields := make(map[string]*string)
-	for dec.More() {
-		key, err := dec.Token()
-		if err != nil {
-			return nil, errJSON(err)
-		}
-		var value any
-		if err := dec.Decode(&value); err != nil {
-			return nil, errJSON(err)
-		}
-		name, _ := key.(string)
-		if _, twice := fields[name]; twice {
-			return nil, &requestError{http.StatusBadRequest, "JSON parse error - a key is there twice."}
-		}
-		fields[name] = textOf(value)
-	}
-	if _, err := dec.Token(); err != nil { // the closing brace
-		return nil, errJSON(err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, &requestError{http.StatusBadRequest, "JSON parse error - extra data."}
+	fields := make(map[string]*string, len(object))
+	for name, raw := range object {
+		fields[name] = textOf(raw)
 	}
 	return fields, nil
 }
 
-// notAnObject answers for JSON that is well-formed but no object. What follows
-// the first token must be well-formed too.
-func notAnObject(dec *json.Decoder, first json.Token) error {
-	kind := map[bool]string{true: "list", false: "str"}[first == json.Delim('[')]
-	switch first.(type) {
-	case json.Number:
-		kind = "int"
-	case bool:
-		kind = "bool"
-	case nil:
-		return fieldErrors{"non_field_errors": {"No data provided"}}
-	}
-	for {
-		if _, err := dec.Token(); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			return errJSON(err)
+// textOf reads a JSON value as text: nil for null, notAString for what is
+// neither a string nor a number.
+func textOf(raw json.RawMessage) *string {
+	var text string
+	switch c := raw[0]; {
+	case c == '"':
+		if json.Unmarshal(raw, &text) != nil {
+			return &notAString
 		}
-	}
-	return fieldErrors{"non_field_errors": {"Invalid data. Expected a dictionary, but got " + kind + "."}}
-}
-
-func errJSON(error) error {
-	// Not the decoder's own words: they quote what was sent.
-	return &requestError{http.StatusBadRequest, "JSON parse error - the body is not valid JSON."}
-}
-
-func textOf(value any) *string {
-	switch v := value.(type) {
-	case string:
-		return &v
-	case json.Number:
-		s := v.String()
-		return &s
-	case nil:
+	case c == '-' || '0' <= c && c <= '9':
+		text = string(raw)
+	case c == 'n':
 		return nil
 	default:
 		return &notAString
 	}
+	return &text
 }
 
 // parseFormFields reads an application/x-www-form-urlencoded body. A parameter

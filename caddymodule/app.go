@@ -1,0 +1,280 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/tokens"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"go.uber.org/zap"
+)
+
+func init() {
+	caddy.RegisterModule(App{})
+}
+
+// appName is the name of the app, the global option, the directive and the
+// subsystem of metrics.
+const appName = "meet_gateway"
+
+// App is what all gates of a process share: the store, the keys, the
+// applications and the caches of what was verified.
+//
+// It survives reloads: as long as nothing in its configuration changes, the same
+// connections, caches and feed go on. Texts may hold placeholders such as
+// `{env.MEET_GATEWAY_SECRET}` or `{file./run/secrets/meet_gateway}`. They are
+// resolved when the configuration is loaded and never shown; a file that changed
+// needs `caddy reload --force`.
+type App struct {
+	// Where the state is kept: `redis` or `embedded`.
+	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=meet_gateway.stores inline_key=type"`
+
+	// Random texts of at least 32 bytes. All keys are derived from the first; the
+	// others still verify and decrypt, so that it can be rotated. Every gateway of
+	// an installation has the same. The embedded store makes its own if there is none.
+	Secrets []string `json:"secrets,omitempty"`
+
+	// Private keys (PEM) for signing access tokens with EdDSA, ES256 or RS256.
+	// The first signs, all verify. Default: HS256 with a key derived from the secret.
+	SigningKeys []string `json:"signing_keys,omitempty"`
+
+	// The `iss` claim of access tokens. Default: `meet-gateway`.
+	Issuer string `json:"issuer,omitempty"`
+
+	// The `aud` claim of access tokens. Default: `meet-clients`.
+	Audience string `json:"audience,omitempty"`
+
+	// How long access tokens live, unless an application says otherwise. Default: 1h.
+	TokenLifetime caddy.Duration `json:"token_lifetime,omitempty"`
+
+	// How long a gateway that hears nothing from Redis goes on trusting what it has
+	// verified. Default: 5s.
+	Staleness caddy.Duration `json:"staleness,omitempty"`
+
+	// How many verified tokens are remembered. Default: 100000.
+	CacheEntries int `json:"cache_entries,omitempty"`
+
+	// The lifetimes of refresh tokens.
+	Refresh *Refresh `json:"refresh,omitempty"`
+
+	// For trying out: if the store is the embedded one and a backend is the sandbox,
+	// registers a demo application and prints how to use it, once. Without effect
+	// otherwise, so that one configuration serves both.
+	Quickstart bool `json:"quickstart,omitempty"`
+
+	store     Store
+	key       string
+	authority *pooledAuthority
+	logger    *zap.Logger
+	gates     []*Handler // complete once the configuration is provisioned
+}
+
+// Refresh sets the lifetimes of refresh tokens.
+type Refresh struct {
+	// A refresh token that is not used for so long ends. Default: 720h.
+	Idle caddy.Duration `json:"idle,omitempty"`
+	// It ends so long after the first one, whatever happens. Default: 2160h.
+	Absolute caddy.Duration `json:"absolute,omitempty"`
+	// How long the token before the current one gets the same answer again, so
+	// that an answer that got lost is no theft. Default: 10s.
+	Window caddy.Duration `json:"window,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: appName, New: func() caddy.Module { return new(App) }}
+}
+
+// Provision sets the app up. It does no I/O but reading the files that
+// placeholders name.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.logger = ctx.Logger()
+	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
+	}
+	if a.StoreRaw == nil {
+		return errors.New("no store: write `store redis <url>`, or `store embedded` for trying out, in the meet_gateway global option")
+	}
+	mod, err := ctx.LoadModule(a, "StoreRaw")
+	if err != nil {
+		return fmt.Errorf("loading the store: %w", err)
+	}
+	a.store = mod.(Store)
+
+	if err := a.borrowAuthority(); err != nil {
+		return err
+	}
+	if a.Quickstart {
+		return a.onStarted(ctx, a.quickstart)
+	}
+	return nil
+}
+
+// borrowAuthority takes the Authority that earlier configurations made of the
+// same inputs, or makes one.
+func (a *App) borrowAuthority() error {
+	o, err := a.options()
+	if err != nil {
+		return err
+	}
+	signing, err := a.signingKeys(&o)
+	if err != nil {
+		return err
+	}
+	key, err := poolKey("authority", []any{
+		a.store.Key(), o.Secrets, signing, o.Issuer, o.Audience, o.Lifetime, o.Staleness, o.CacheEntries, o.Refresh,
+	})
+	if err != nil {
+		return err
+	}
+	val, _, err := authorities.LoadOrNew(key, func() (caddy.Destructor, error) {
+		authority, err := tokens.New(o)
+		if err != nil {
+			return nil, err
+		}
+		return &pooledAuthority{Authority: authority}, nil
+	})
+	if err != nil {
+		return fmt.Errorf("meet_gateway: %w", err)
+	}
+	a.key, a.authority = key, val.(*pooledAuthority)
+	return nil
+}
+
+func (a *App) options() (tokens.Options, error) {
+	secrets, err := resolveSecrets(a.Secrets, a.store.Secret())
+	if err != nil {
+		return tokens.Options{}, err
+	}
+	o := tokens.Options{
+		Store:        a.store.Tokens(),
+		Secrets:      secrets,
+		Issuer:       a.Issuer,
+		Audience:     a.Audience,
+		Lifetime:     time.Duration(a.TokenLifetime),
+		Staleness:    time.Duration(a.Staleness),
+		CacheEntries: a.CacheEntries,
+		Observer:     observer{},
+	}
+	if a.Refresh != nil {
+		o.Refresh = tokens.RefreshOptions{
+			Idle: time.Duration(a.Refresh.Idle), Absolute: time.Duration(a.Refresh.Absolute), Window: time.Duration(a.Refresh.Window),
+		}
+	}
+	return o, nil
+}
+
+// signingKeys parses the signing keys into o and returns their text for the
+// pool's key.
+func (a *App) signingKeys(o *tokens.Options) ([]string, error) {
+	repl := caddy.NewReplacer()
+	var texts []string
+	for i, text := range a.SigningKeys {
+		pem, err := resolveText(repl, text)
+		if err != nil {
+			return nil, fmt.Errorf("signing_key %d: %w", i+1, err)
+		}
+		key, err := tokens.ParseSigningKey([]byte(pem))
+		if err != nil {
+			return nil, fmt.Errorf("signing_key %d: %w", i+1, err)
+		}
+		o.SigningKeys = append(o.SigningKeys, key)
+		texts = append(texts, pem)
+	}
+	return texts, nil
+}
+
+// Start follows the changes that other gateways make. A Redis that is away is no
+// reason not to start: until it is there, requests are answered with 503.
+func (a *App) Start() error {
+	a.authority.start.Do(a.authority.Start)
+	if _, embedded := a.store.(*EmbeddedStore); embedded {
+		a.logger.Warn("the embedded store is for trying out: everything is lost when this process ends, and no other gateway sees it; use `store redis` in production")
+		return nil
+	}
+	go a.checkStore()
+	return nil
+}
+
+// checkStore tells the operator early what requests would tell later.
+func (a *App) checkStore() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := a.store.Tokens().Ping(ctx); err != nil {
+		a.logger.Error("redis does not answer; until it does, requests are answered with 503", zap.Error(err))
+	}
+}
+
+// Stop implements caddy.App. What runs is shared with the next configuration and
+// ends in Cleanup.
+func (*App) Stop() error { return nil }
+
+// Cleanup gives the Authority back.
+func (a *App) Cleanup() error {
+	if a.authority == nil {
+		return nil
+	}
+	a.authority = nil
+	_, err := authorities.Delete(a.key)
+	return err
+}
+
+// Authority is what issues and judges tokens, for the admin API and the gates.
+func (a *App) Authority() *tokens.Authority { return a.authority.Authority }
+
+// ActiveApp returns the app of the configuration that is running. It fails if
+// there is none.
+func ActiveApp() (*App, error) {
+	mod, err := caddy.ActiveContext().AppIfConfigured(appName)
+	if err != nil {
+		return nil, fmt.Errorf("meet_gateway is not running: %w", err)
+	}
+	return mod.(*App), nil
+}
+
+// Gates returns the gates of this configuration.
+func (a *App) Gates() []*Handler { return a.gates }
+
+// onStarted calls f when all apps of this configuration are running.
+func (*App) onStarted(ctx caddy.Context, f func(caddy.Context) error) error {
+	events, err := ctx.App("events")
+	if err != nil {
+		return fmt.Errorf("getting the events app: %w", err)
+	}
+	return events.(*caddyevents.App).On("started", eventHandler(func() error { return f(ctx) }))
+}
+
+type eventHandler func() error
+
+// Handle implements caddyevents.Handler.
+func (f eventHandler) Handle(context.Context, caddy.Event) error { return f() }
+
+// authorities keeps Authorities across reloads.
+var authorities = caddy.NewUsagePool()
+
+// pooledAuthority closes its Authority some time after the last configuration
+// let it go.
+type pooledAuthority struct {
+	*tokens.Authority
+	start sync.Once
+	demo  demo
+}
+
+// Destruct implements caddy.Destructor.
+func (p *pooledAuthority) Destruct() error { return afterDrain(drain, p.Close) }
+
+// Interface guards
+var (
+	_ caddy.App           = (*App)(nil)
+	_ caddy.Provisioner   = (*App)(nil)
+	_ caddy.CleanerUpper  = (*App)(nil)
+	_ caddyevents.Handler = eventHandler(nil)
+	_ caddy.Destructor    = (*pooledAuthority)(nil)
+	_ caddy.Destructor    = (*pooledStore)(nil)
+)

@@ -1,0 +1,454 @@
+package caddymodule
+
+import (
+	"slices"
+	"strconv"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"github.com/dustin/go-humanize"
+)
+
+func init() {
+	httpcaddyfile.RegisterGlobalOption(appName, parseGlobalOption)
+	httpcaddyfile.RegisterHandlerDirective(appName, parseDirective)
+	httpcaddyfile.RegisterDirectiveOrder(appName, httpcaddyfile.Before, "reverse_proxy")
+}
+
+// parseGlobalOption sets the app up from the global option. Syntax:
+//
+//	meet_gateway {
+//	    store          redis [<url>] { ... } | embedded
+//	    secret         <text>
+//	    signing_key    <pem>
+//	    issuer         <name>
+//	    audience       <name>
+//	    token_lifetime <duration>
+//	    staleness      <duration>
+//	    cache_entries  <number>
+//	    refresh {
+//	        idle     <duration>
+//	        absolute <duration>
+//	        window   <duration>
+//	    }
+//	    quickstart
+//	}
+//
+// secret and signing_key may be there several times: the first signs, all verify.
+func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
+	if existing != nil {
+		d.Next()
+		return nil, d.Errf("%s is already set", d.Val())
+	}
+	app := new(App)
+	if err := app.UnmarshalCaddyfile(d); err != nil {
+		return nil, err
+	}
+	return httpcaddyfile.App{Name: appName, Value: caddyconfig.JSON(app, nil)}, nil
+}
+
+// UnmarshalCaddyfile sets up the app from Caddyfile tokens; see the global option
+// meet_gateway for the syntax.
+func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // consume the option's name
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	seen := seenOptions{}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		option := d.Val()
+		if option != "secret" && option != "signing_key" {
+			if err := seen.add(d); err != nil {
+				return err
+			}
+		}
+		var err error
+		switch option {
+		case "store":
+			err = a.unmarshalStore(d)
+		case "secret":
+			err = appendArg(d, &a.Secrets)
+		case "signing_key":
+			err = appendArg(d, &a.SigningKeys)
+		case "issuer":
+			err = oneArg(d, &a.Issuer)
+		case "audience":
+			err = oneArg(d, &a.Audience)
+		case "token_lifetime":
+			err = durationArg(d, &a.TokenLifetime)
+		case "staleness":
+			err = durationArg(d, &a.Staleness)
+		case "cache_entries":
+			err = numberArg(d, &a.CacheEntries)
+		case "refresh":
+			a.Refresh = new(Refresh)
+			err = a.Refresh.unmarshalCaddyfile(d)
+		case "quickstart":
+			a.Quickstart = true
+			err = noArgs(d)
+		default:
+			err = unknownOption(d, "store", "secret", "signing_key", "issuer", "audience", "token_lifetime", "staleness",
+				"cache_entries", "refresh", "quickstart")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *App) unmarshalStore(d *caddyfile.Dispenser) error {
+	if !d.NextArg() {
+		return d.Errf("store needs a type, one of: %s", joinWords(storeTypes()))
+	}
+	name := d.Val()
+	if !slices.Contains(storeTypes(), name) {
+		return d.Errf("unknown store %q, expected one of: %s", name, joinWords(storeTypes()))
+	}
+	mod, err := caddyfile.UnmarshalModule(d, storeNamespace+"."+name)
+	if err != nil {
+		return err
+	}
+	store, ok := mod.(Store)
+	if !ok {
+		return d.Errf("module %s.%s is no store", storeNamespace, name)
+	}
+	a.StoreRaw = caddyconfig.JSONModuleObject(store, "type", name, nil)
+	return nil
+}
+
+const storeNamespace = "meet_gateway.stores"
+
+// storeTypes lists the stores that are in this binary.
+func storeTypes() []string {
+	var names []string
+	for _, info := range caddy.GetModules(storeNamespace) {
+		names = append(names, info.ID.Name())
+	}
+	return names
+}
+
+func (r *Refresh) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	if err := noArgs(d); err != nil {
+		return err
+	}
+	seen := seenOptions{}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if err := seen.add(d); err != nil {
+			return err
+		}
+		var err error
+		switch d.Val() {
+		case "idle":
+			err = durationArg(d, &r.Idle)
+		case "absolute":
+			err = durationArg(d, &r.Absolute)
+		case "window":
+			err = durationArg(d, &r.Window)
+		default:
+			err = unknownOption(d, "idle", "absolute", "window")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parseDirective sets a gate up from the directive. Syntax:
+//
+//	meet_gateway [<matcher>] {
+//	    base_path <path...>
+//	    backend <upstreams...> | sandbox {
+//	        host        <name>
+//	        path        <path>
+//	        credentials <client id> <client secret>
+//	        <any option of reverse_proxy, or of the sandbox>
+//	    }
+//	    route                   <method> <path> <scope>
+//	    unknown_user_status     400|404
+//	    not_a_member_status     403|404
+//	    identity_invalid_status 401|400
+//	    identity_error_style    numeric|string
+//	    foreign_tokens          refuse|passthrough
+//	    room_access_levels      <level...>
+//	    strict_rooms
+//	    room_url_base           <url>
+//	    max_token_body          <size>
+//	    max_room_body           <size>
+//	    exchange_timeout        <duration>
+//	    request_timeout         <duration>
+//	    max_exchanges           <number>
+//	}
+//
+// route may be there several times.
+func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	gate := new(Handler)
+	if err := gate.unmarshalCaddyfile(h); err != nil {
+		return nil, err
+	}
+	return gate, nil
+}
+
+func (h *Handler) unmarshalCaddyfile(helper httpcaddyfile.Helper) error {
+	d := helper.Dispenser
+	d.Next() // consume the directive's name
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	seen := seenOptions{}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		option := d.Val()
+		if option != "route" {
+			if err := seen.add(d); err != nil {
+				return err
+			}
+		}
+		var err error
+		switch option {
+		case "base_path":
+			err = h.unmarshalBasePaths(d)
+		case "backend":
+			err = h.unmarshalBackend(helper)
+		case "route":
+			err = h.unmarshalRoute(d)
+		case "unknown_user_status":
+			err = choiceArg(d, &h.UnknownUserStatus, 400, 404)
+		case "not_a_member_status":
+			err = choiceArg(d, &h.NotAMemberStatus, 403, 404)
+		case "identity_invalid_status":
+			err = choiceArg(d, &h.IdentityInvalidStatus, 401, 400)
+		case "identity_error_style":
+			err = wordArg(d, &h.IdentityErrorStyle, styleNumeric, styleString)
+		case "foreign_tokens":
+			err = wordArg(d, &h.ForeignTokens, foreignRefuse, foreignPassthrough)
+		case "room_access_levels":
+			err = wordsArg(d, &h.RoomAccessLevels, levelTrusted, levelRestricted, levelPublic)
+		case "strict_rooms":
+			h.StrictRooms = true
+			err = noArgs(d)
+		case "room_url_base":
+			err = oneArg(d, &h.RoomURLBase)
+		case "max_token_body":
+			err = sizeArg(d, &h.MaxTokenBody)
+		case "max_room_body":
+			err = sizeArg(d, &h.MaxRoomBody)
+		case "exchange_timeout":
+			err = durationArg(d, &h.ExchangeTimeout)
+		case "request_timeout":
+			err = durationArg(d, &h.RequestTimeout)
+		case "max_exchanges":
+			err = numberArg(d, &h.MaxExchanges)
+		default:
+			err = unknownOption(d, "base_path", "backend", "route", "unknown_user_status", "not_a_member_status",
+				"identity_invalid_status", "identity_error_style", "foreign_tokens", "room_access_levels", "strict_rooms",
+				"room_url_base", "max_token_body", "max_room_body", "exchange_timeout", "request_timeout", "max_exchanges")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if h.BackendRaw == nil {
+		return d.Err("meet_gateway needs a backend")
+	}
+	return nil
+}
+
+func (h *Handler) unmarshalBasePaths(d *caddyfile.Dispenser) error {
+	if h.BasePaths = d.RemainingArgs(); len(h.BasePaths) == 0 {
+		return d.ArgErr()
+	}
+	if _, err := sortedBasePaths(h.BasePaths); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
+}
+
+func (h *Handler) unmarshalRoute(d *caddyfile.Dispenser) error {
+	var r Route
+	if !d.AllArgs(&r.Method, &r.Path, &r.Scope) {
+		return d.ArgErr()
+	}
+	routes := append(slices.Clone(h.Routes), r)
+	if _, err := newRouteTable(routes); err != nil {
+		return d.WrapErr(err)
+	}
+	h.Routes = routes
+	return nil
+}
+
+// unmarshalBackend takes the gate's own options out of the block and gives the
+// rest to the parser of the guest handler.
+func (h *Handler) unmarshalBackend(helper httpcaddyfile.Helper) error {
+	d := helper.Dispenser
+	var rest []caddyfile.Token
+	name := d.Token()
+	args := 0
+	sandbox := false
+	for d.NextArg() {
+		if args++; d.Val() == "sandbox" {
+			sandbox = true
+			continue
+		}
+		rest = append(rest, d.Token())
+	}
+	if sandbox && args > 1 {
+		return d.Err("the backend is either the sandbox or upstreams, not both")
+	}
+	others, err := h.unmarshalBackendOptions(d)
+	if err != nil {
+		return err
+	}
+	name.Text = "reverse_proxy"
+	segment := append([]caddyfile.Token{name}, rest...)
+	if len(others) > 0 {
+		segment = append(segment, inBraces(segment[len(segment)-1], others)...)
+	}
+	guest := helper.WithDispenser(caddyfile.NewDispenser(segment))
+	if sandbox {
+		s := new(Sandbox)
+		if err := s.UnmarshalCaddyfile(guest.Dispenser); err != nil {
+			return err
+		}
+		h.BackendRaw = caddyconfig.JSONModuleObject(s, "handler", "meet_sandbox", nil)
+		return nil
+	}
+	proxy := new(reverseproxy.Handler)
+	if err := proxy.UnmarshalCaddyfile(guest.Dispenser); err != nil {
+		return err
+	}
+	if err := proxy.FinalizeUnmarshalCaddyfile(guest); err != nil {
+		return err
+	}
+	if len(proxy.Upstreams) == 0 && proxy.DynamicUpstreamsRaw == nil {
+		return d.Err("backend needs an upstream, or `sandbox`")
+	}
+	h.BackendRaw = caddyconfig.JSONModuleObject(proxy, "handler", "reverse_proxy", nil)
+	return nil
+}
+
+// unmarshalBackendOptions reads the gate's own options and returns the tokens of
+// the others.
+func (h *Handler) unmarshalBackendOptions(d *caddyfile.Dispenser) ([]caddyfile.Token, error) {
+	var others []caddyfile.Token
+	seen := seenOptions{}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		switch d.Val() {
+		case "host", "path", "credentials":
+			if err := seen.add(d); err != nil {
+				return nil, err
+			}
+		}
+		var err error
+		switch d.Val() {
+		case "host":
+			err = oneArg(d, &h.BackendHost)
+		case "path":
+			err = oneArg(d, &h.BackendPath)
+		case "credentials":
+			h.Credentials = new(Credentials)
+			if !d.AllArgs(&h.Credentials.ClientID, &h.Credentials.ClientSecret) {
+				err = d.ArgErr()
+			}
+		default:
+			others = append(others, d.NextSegment()...)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return others, nil
+}
+
+// inBraces makes a block of tokens, which opens on the line of the token before
+// and closes on one of its own.
+func inBraces(before caddyfile.Token, tokens []caddyfile.Token) []caddyfile.Token {
+	open, closing := before, tokens[len(tokens)-1]
+	open.Text, closing.Text = "{", "}"
+	closing.Line++
+	block := append([]caddyfile.Token{open}, tokens...)
+	return append(block, closing)
+}
+
+// choiceArg reads one of two status codes.
+func choiceArg(d *caddyfile.Dispenser, dst *int, allowed ...int) error {
+	option := d.Val()
+	var text string
+	if err := oneArg(d, &text); err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || !slices.Contains(allowed, n) {
+		words := make([]string, len(allowed))
+		for i, a := range allowed {
+			words[i] = strconv.Itoa(a)
+		}
+		return d.Errf("%s: unknown value %q, expected one of: %s", option, text, joinWords(words))
+	}
+	*dst = n
+	return nil
+}
+
+func wordArg(d *caddyfile.Dispenser, dst *string, allowed ...string) error {
+	option := d.Val()
+	var text string
+	if err := oneArg(d, &text); err != nil {
+		return err
+	}
+	if !slices.Contains(allowed, text) {
+		return d.Errf("%s: unknown value %q, expected one of: %s", option, text, joinWords(allowed))
+	}
+	*dst = text
+	return nil
+}
+
+func wordsArg(d *caddyfile.Dispenser, dst *[]string, allowed ...string) error {
+	option := d.Val()
+	words := d.RemainingArgs()
+	if len(words) == 0 {
+		return d.ArgErr()
+	}
+	for i, word := range words {
+		if !slices.Contains(allowed, word) {
+			return d.Errf("%s: unknown value %q, expected some of: %s", option, word, joinWords(allowed))
+		}
+		if slices.Contains(words[:i], word) {
+			return d.Errf("%s: %s is there twice", option, word)
+		}
+	}
+	*dst = words
+	return nil
+}
+
+func sizeArg(d *caddyfile.Dispenser, dst *int64) error {
+	option := d.Val()
+	var text string
+	if err := oneArg(d, &text); err != nil {
+		return err
+	}
+	const most = 64 << 20
+	size, err := humanize.ParseBytes(text)
+	if err != nil || size == 0 || size > most {
+		return d.Errf("%s must be a size such as 64KiB, up to 64MiB, got %q", option, text)
+	}
+	*dst = int64(size)
+	return nil
+}
+
+func appendArg(d *caddyfile.Dispenser, dst *[]string) error {
+	var text string
+	if err := oneArg(d, &text); err != nil {
+		return err
+	}
+	*dst = append(*dst, text)
+	return nil
+}
+
+// Interface guards
+var (
+	_ caddyfile.Unmarshaler = (*App)(nil)
+)

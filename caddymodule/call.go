@@ -1,0 +1,161 @@
+package caddymodule
+
+import (
+	"errors"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/tokens"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+)
+
+// outcomeOK is the outcome of requests that were not refused.
+const outcomeOK = "ok"
+
+// call is one request on its way through the gate.
+type call struct {
+	h         *Handler
+	w         http.ResponseWriter
+	r         *http.Request
+	requestID string
+
+	target   target
+	base     string // the base path under which it came
+	match    match
+	endpoint endpoint
+	scope    string
+
+	// application and identity are known once the credential was verified.
+	application *tokens.Application
+	identity    *tokens.Identity
+}
+
+// serve finds the endpoint and calls it. An error is answered by refuse.
+func (c *call) serve() error {
+	if err := c.find(); err != nil {
+		return err
+	}
+	switch c.endpoint {
+	case endpointToken:
+		return c.serveToken()
+	case endpointIdentity:
+		return c.serveIdentity()
+	case endpointIdentitySource:
+		return c.serveIdentitySource()
+	default:
+		return c.serveRooms()
+	}
+}
+
+// find looks the target up in the closed route table.
+func (c *call) find() error {
+	var err error
+	if c.target, err = parseTarget(c.r.RequestURI); err != nil {
+		return err
+	}
+	rest, ok := c.cutBasePath()
+	if !ok {
+		return errUnknownPath
+	}
+	if c.match, ok = c.h.routes.lookup(rest); !ok {
+		return errUnknownPath
+	}
+	// The endpoint is known even if the method is not, so that errors come in its form.
+	c.endpoint = c.match.pattern.actions[0].endpoint
+	action := c.match.pattern.action(c.r.Method)
+	if action == nil {
+		return methodNotAllowed(c.r.Method, c.match.pattern.allow)
+	}
+	c.endpoint, c.scope = action.endpoint, action.scope
+	return nil
+}
+
+// cutBasePath finds the longest base path that the target is under.
+func (c *call) cutBasePath() (rest string, ok bool) {
+	for _, base := range c.h.basePath {
+		if rest, ok := strings.CutPrefix(c.target.path, base); ok && strings.HasPrefix(rest, "/") {
+			c.base = base
+			return rest, true
+		}
+	}
+	return "", false
+}
+
+// refuse answers an error, in the form of the endpoint.
+func (c *call) refuse(err error) error {
+	r := refusalOf(err, c.endpoint)
+	if c.endpoint == endpointToken && errors.Is(err, backendclient.ErrUserNotFound) {
+		r.status = c.h.UnknownUserStatus
+	}
+	c.logRefusal(&r)
+	c.note(r.reason)
+	r.setHeaders(c.w.Header())
+	switch c.endpoint {
+	case endpointIdentity, endpointIdentitySource:
+		return c.writeIdentityError(&r)
+	case endpointToken:
+		c.w.Header()["Pragma"] = headerNoCache
+	}
+	return writeJSON(c.w, r.status, r.body())
+}
+
+// note leaves what became of the request in metrics, placeholders and the access
+// log.
+func (c *call) note(outcome string) {
+	requestsTotal.WithLabelValues(string(c.endpoint), outcome).Inc()
+	ctx := c.r.Context()
+	if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Set("http.meet_gateway.endpoint", string(c.endpoint))
+		repl.Set("http.meet_gateway.outcome", outcome)
+		repl.Set("http.meet_gateway.request_id", c.requestID)
+		c.setUser(repl)
+	}
+	if fields, ok := ctx.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+		fields.Set(zap.String("request_id", c.requestID))
+		fields.Set(zap.String("endpoint", string(c.endpoint)))
+		fields.Set(zap.String("outcome", outcome))
+		if c.application != nil {
+			fields.Set(zap.String("client_id", c.application.ID))
+		}
+	}
+}
+
+// setUser publishes who the caller is, as Caddy's authentication does.
+func (c *call) setUser(repl *caddy.Replacer) {
+	if c.application == nil {
+		return
+	}
+	repl.Set("http.auth.user.client_id", c.application.ID)
+	if c.identity == nil {
+		repl.Set("http.auth.user.id", c.application.ID)
+		return
+	}
+	if c.identity.User != nil {
+		repl.Set("http.auth.user.id", c.identity.User.ID)
+	}
+	repl.Set("http.auth.user.scopes", c.identity.Scopes)
+}
+
+// checkSource refuses applications from addresses that are not theirs. The
+// address is the one that Caddy trusts.
+func (c *call) checkSource() error {
+	if len(c.application.Networks) == 0 {
+		return nil
+	}
+	text, _ := caddyhttp.GetVar(c.r.Context(), caddyhttp.ClientIPVarKey).(string)
+	ip, err := netip.ParseAddr(text)
+	if err != nil || !c.application.AllowsSource(ip) {
+		return errSource
+	}
+	return nil
+}
+
+// caller is on whose behalf Meet is called.
+func (c *call) caller(mail tokens.Mail) backendclient.Caller {
+	return backendclient.Caller{Credentials: c.h.credentialsOf(c), Mail: string(mail), RequestID: c.requestID}
+}

@@ -1,0 +1,14 @@
+// Command meet-gateway is Caddy with the gateway's modules in it.
+package main
+
+import (
+	_ "time/tzdata"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	// Modules: Caddy's own and the gateway's.
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+	_ "github.com/meet-gateway/meet-gateway/caddymodule"
+)
+
+func main() { caddycmd.Main() }

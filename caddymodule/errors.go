@@ -1,0 +1,291 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/tokens"
+)
+
+// Errors that arise in this room. Each has its row in the table below.
+var (
+	errUnknownPath      = errors.New("no such path")
+	errMethodNotAllowed = errors.New("method not allowed")
+	errNoToken          = errors.New("no bearer token")
+	errScope            = errors.New("scope missing")
+	errSource           = errors.New("source address not allowed")
+	errInvalidRoom      = errors.New("room is not a UUID")
+	errPublicRooms      = errors.New("public rooms are not allowed")
+)
+
+// Values of "error" where no published text has to stand there (RFC 6749
+// sections 5.2 and 4.1.2.1, and what follows their example).
+const (
+	codeInvalidRequest = "invalid_request"
+	codeUnavailable    = "temporarily_unavailable"
+	codeBadGateway     = "bad_gateway"
+	codeTimeout        = "gateway_timeout"
+	codeServerError    = "server_error"
+)
+
+// realm is the protection space in challenges (RFC 9110 section 11.5).
+const realm = "meet-gateway"
+
+// refusal is how the gateway says no.
+type refusal struct {
+	status int
+	// detail is the public text, in the published or Meet's own words.
+	detail string
+	// code stands in "error" in place of the text, where no text is published.
+	code string
+	// reason is one word for logs and metrics, out of a closed set.
+	reason string
+	// outage marks failures of the installation, which the operator must see.
+	outage bool
+	// challenge asks for credentials (RFC 9110 section 11.6.1).
+	challenge string
+	// retryAfter tells when another attempt makes sense.
+	retryAfter time.Duration
+	// fields are the texts by field, in Meet's form.
+	fields fieldErrors
+	// allow lists the methods of a path.
+	allow string
+	// cause is for the log.
+	cause error
+}
+
+// challenges, complete header values. A request without credentials gets no
+// error code (RFC 6750 section 3.1).
+const (
+	challengeBearer        = `Bearer realm="` + realm + `"`
+	challengeInvalidToken  = challengeBearer + `, error="invalid_token"`
+	challengeInvalidHeader = challengeBearer + `, error="invalid_request"`
+	challengeBasic         = `Basic realm="` + realm + `", charset="UTF-8"`
+)
+
+// Texts, published or Meet's.
+const (
+	textInvalidCredentials = "Invalid credentials"
+	textInactive           = "Application is inactive"
+	textUserNotFound       = "User not found."
+	textBadMail            = "Scope should be a valid email address."
+	textDomain             = "This application is not authorized for this email domain."
+	textProvisioning       = "Failed to create or retrieve provisional user."
+	textNoCredentials      = "Authentication credentials were not provided."
+	textInvalidHeader      = "Invalid token header."
+	textInvalidToken       = "Invalid token."
+	textUnavailable        = "The service is temporarily unavailable. Try again later."
+	textBadGateway         = "The meeting service gave no usable answer."
+	textTimeout            = "The meeting service did not answer in time."
+	textNotFound           = "Not found."
+	textPublicRooms        = "Public rooms are disabled for the external API."
+)
+
+// failureRow is one domain error and its answer. Where the token endpoint
+// answers otherwise than the rest, its answer stands in token.
+type failureRow struct {
+	err    error
+	answer refusal
+	token  *refusal
+}
+
+// failures is the only table from domain errors to answers. The first row that
+// matches counts.
+var failures = []failureRow{
+	// The request itself.
+	{err: errMalformedTarget, answer: refusal{status: 400, detail: "Malformed request target.", code: codeInvalidRequest, reason: "malformed_target"}},
+	{err: errMalformedQuery, answer: refusal{status: 400, detail: "Malformed query.", code: codeInvalidRequest, reason: "malformed_query"}},
+	{err: errRepeatedParameter, answer: refusal{status: 400, detail: "A query parameter is there twice.", code: codeInvalidRequest, reason: "malformed_query"}},
+	{err: errUnknownPath, answer: refusal{status: 404, detail: textNotFound, reason: "unknown_path"}},
+	{err: errTwoCredentials, answer: refusal{status: 400, detail: "Client credentials were sent in more than one way.", code: codeInvalidRequest, reason: "two_credentials"}},
+
+	// The caller's credential.
+	{err: errNoToken, answer: refusal{status: 401, detail: textNoCredentials, reason: "no_credentials", challenge: challengeBearer}},
+	{err: errAuthorizationRepeated, answer: refusal{status: 401, detail: textInvalidHeader, reason: "malformed_authorization", challenge: challengeInvalidHeader}},
+	{err: errAuthorizationValue, answer: refusal{status: 401, detail: textInvalidHeader, reason: "malformed_authorization", challenge: challengeInvalidHeader}},
+	{err: errAuthorizationEncoding, answer: refusal{status: 401, detail: "Invalid token encoding.", reason: "malformed_authorization", challenge: challengeInvalidHeader}},
+	{err: tokens.ErrTokenExpired, answer: refusal{status: 401, detail: "Token expired.", reason: "token_expired", challenge: challengeInvalidToken}},
+	{err: tokens.ErrTokenMalformed, answer: refusal{status: 401, detail: textInvalidToken, reason: "token_malformed", challenge: challengeInvalidToken}},
+	{err: tokens.ErrTokenForeign, answer: refusal{status: 401, detail: textInvalidToken, reason: "token_foreign", challenge: challengeInvalidToken}},
+	{err: tokens.ErrTokenInvalid, answer: refusal{status: 401, detail: textInvalidToken, reason: "token_invalid", challenge: challengeInvalidToken}},
+	{err: tokens.ErrInvalidClient, answer: refusal{status: 401, detail: textInvalidCredentials, reason: "invalid_client", challenge: challengeBasic}},
+	{
+		err:    tokens.ErrInactiveApplication,
+		answer: refusal{status: 401, detail: "Application is disabled.", reason: "application_inactive", challenge: challengeInvalidToken},
+		token:  &refusal{status: 401, detail: textInactive, reason: "application_inactive", challenge: challengeBasic},
+	},
+	{err: errSource, answer: refusal{status: 403, detail: "This application is not authorized from this address.", reason: "source_not_allowed"}},
+	{err: tokens.ErrDomainNotAllowed, answer: refusal{status: 403, detail: textDomain, reason: "domain_not_allowed"}},
+	{err: tokens.ErrInvalidMail, answer: refusal{status: 400, detail: textBadMail, reason: "invalid_mail", fields: fieldErrors{"scope": {"Invalid email address."}}}},
+
+	// Rooms.
+	{err: errInvalidRoom, answer: refusal{status: 404, detail: textNotFound, reason: "not_found"}},
+	{err: errPublicRooms, answer: refusal{status: 400, reason: "public_room", fields: fieldErrors{"access_level": {textPublicRooms}}}},
+
+	// Our own store.
+	{err: tokens.ErrUnavailable, answer: refusal{status: 503, detail: textUnavailable, code: codeUnavailable, reason: "store_unavailable", outage: true, retryAfter: 2 * time.Second}},
+	{err: tokens.ErrBusy, answer: refusal{status: 503, detail: textUnavailable, code: codeUnavailable, reason: "busy", retryAfter: 2 * time.Second}},
+
+	// Meet. What is the gateway's or the operator's fault is never the caller's 401.
+	{
+		err:    backendclient.ErrUserNotFound,
+		answer: refusal{status: 401, detail: textUserNotFound, reason: "user_not_found", challenge: challengeInvalidToken},
+		token:  &refusal{status: 400, detail: textUserNotFound, reason: "user_not_found"},
+	},
+	{err: backendclient.ErrInvalidMail, answer: refusal{status: 400, detail: textBadMail, reason: "invalid_mail", fields: fieldErrors{"scope": {"Invalid email address."}}}},
+	{err: backendclient.ErrDomainRefused, answer: refusal{status: 403, detail: textDomain, reason: "domain_refused"}},
+	{err: backendclient.ErrDuplicateUser, answer: refusal{status: 409, detail: "Several users share this email address.", reason: "duplicate_user", outage: true}},
+	{err: backendclient.ErrProvisioningConflict, answer: refusal{status: 409, detail: textProvisioning, reason: "provisioning_conflict"}},
+	{
+		err:    backendclient.ErrApplicationInactive,
+		answer: refusal{status: 401, detail: "Application is disabled.", reason: "backend_application_inactive", outage: true, challenge: challengeInvalidToken},
+		token:  &refusal{status: 401, detail: textInactive, reason: "backend_application_inactive", outage: true, challenge: challengeBasic},
+	},
+	{err: backendclient.ErrUserDisabled, answer: refusal{status: 401, detail: "User account is disabled.", reason: "user_disabled", challenge: challengeInvalidToken}},
+	{err: backendclient.ErrBackendCredentials, answer: refusal{status: 502, detail: textBadGateway, code: codeBadGateway, reason: "backend_credentials", outage: true}},
+	{err: backendclient.ErrAPIDisabled, answer: refusal{status: 502, detail: textBadGateway, code: codeBadGateway, reason: "backend_api_disabled", outage: true}},
+	{err: backendclient.ErrMisconfigured, answer: refusal{status: 502, detail: textBadGateway, code: codeBadGateway, reason: "backend_misconfigured", outage: true}},
+	{err: backendclient.ErrBadAnswer, answer: refusal{status: 502, detail: textBadGateway, code: codeBadGateway, reason: "backend_bad_answer", outage: true}},
+	{err: backendclient.ErrUnavailable, answer: refusal{status: 503, detail: textUnavailable, code: codeUnavailable, reason: "backend_unavailable", outage: true, retryAfter: 5 * time.Second}},
+	{err: backendclient.ErrBusy, answer: refusal{status: 503, detail: textUnavailable, code: codeUnavailable, reason: "backend_busy", outage: true, retryAfter: 2 * time.Second}},
+	{
+		err:    backendclient.ErrTimeout,
+		answer: refusal{status: 504, detail: textTimeout, code: codeTimeout, reason: "backend_timeout", outage: true},
+		// An exchange can be tried again whatever became of it.
+		token: &refusal{status: 503, detail: textUnavailable, code: codeUnavailable, reason: "backend_timeout", outage: true, retryAfter: 5 * time.Second},
+	},
+	{err: backendclient.ErrTooManyRooms, answer: refusal{status: 503, detail: "This user has too many rooms to search.", code: codeUnavailable, reason: "too_many_rooms"}},
+	{err: backendclient.ErrInvalidRequest, answer: refusal{status: 400, detail: "Malformed request target.", code: codeInvalidRequest, reason: "malformed_target"}},
+
+	// The caller went away; nobody reads this answer.
+	{err: context.Canceled, answer: refusal{status: 499, detail: "Client closed request.", code: codeInvalidRequest, reason: "canceled"}},
+	{err: context.DeadlineExceeded, answer: refusal{status: 504, detail: textTimeout, code: codeTimeout, reason: "backend_timeout", outage: true}},
+}
+
+// textMayHaveEffect is added where a request that changes something got lost.
+const textMayHaveEffect = " The request may have been carried out: check before trying again."
+
+// refusalOf looks the answer to an error up. at is the endpoint where it arose.
+func refusalOf(err error, at endpoint) refusal {
+	if r, ok := errors.AsType[*refusal](err); ok {
+		return *r
+	}
+	if re, ok := errors.AsType[*requestError](err); ok {
+		return refusal{status: re.status, detail: re.text, reason: reasonOfStatus(re.status)}
+	}
+	if fe, ok := errors.AsType[fieldErrors](err); ok {
+		return refusal{status: http.StatusBadRequest, code: codeOfFields(fe), fields: fe, reason: "invalid_fields"}
+	}
+	for i := range failures {
+		row := &failures[i]
+		if !errors.Is(err, row.err) {
+			continue
+		}
+		r := row.answer
+		if at == endpointToken && row.token != nil {
+			r = *row.token
+		}
+		r.cause = err
+		r.adopt(err)
+		return r
+	}
+	return refusal{
+		status: http.StatusInternalServerError, detail: "Internal error.", code: codeServerError,
+		reason: "internal", outage: true, cause: err,
+	}
+}
+
+// adopt takes over what the error knows better than the table.
+func (r *refusal) adopt(err error) {
+	if reason := tokens.Reason(err); reason != "" {
+		r.reason = reason
+	}
+	be, ok := errors.AsType[*backendclient.Error](err)
+	if !ok {
+		return
+	}
+	if r.retryAfter > 0 && be.RetryAfter > 0 {
+		r.retryAfter = be.RetryAfter
+	}
+	if be.Effect && r.status >= 500 {
+		r.detail += textMayHaveEffect
+	}
+}
+
+// Error makes a refusal that an endpoint has decided on an error.
+func (r *refusal) Error() string { return r.reason }
+
+// insufficientScope is the published 403 and its challenge (RFC 6750 section
+// 3.1).
+func insufficientScope(scope string) error {
+	return &refusal{
+		status: http.StatusForbidden, detail: "Insufficient permissions. Required scope: '" + scope + "'", reason: "insufficient_scope",
+		challenge: challengeBearer + `, error="insufficient_scope", scope="` + scope + `"`,
+		cause:     errScope,
+	}
+}
+
+// methodNotAllowed is a 405 with Allow (RFC 9110 section 15.5.6).
+func methodNotAllowed(method, allow string) error {
+	return &refusal{
+		status: http.StatusMethodNotAllowed, detail: fmt.Sprintf("Method \"%s\" not allowed.", method), reason: "method_not_allowed",
+		allow: allow, cause: errMethodNotAllowed,
+	}
+}
+
+func reasonOfStatus(status int) string {
+	switch status {
+	case http.StatusRequestEntityTooLarge:
+		return "body_too_large"
+	case http.StatusUnsupportedMediaType:
+		return "unsupported_media_type"
+	}
+	return "malformed_request"
+}
+
+func codeOfFields(fields fieldErrors) string {
+	if _, wrong := fields["grant_type"]; wrong && len(fields) == 1 && fields["grant_type"][0] != fieldRequired {
+		return "unsupported_grant_type"
+	}
+	return codeInvalidRequest
+}
+
+// body is the answer as JSON: `detail` as Meet says it and `error` as the
+// published API says it, plus the texts by field.
+func (r *refusal) body() []byte {
+	object := make(map[string]any, len(r.fields)+2)
+	for name, texts := range r.fields {
+		object[name] = texts
+	}
+	if r.detail != "" {
+		object["detail"] = r.detail
+		object["error"] = r.detail
+	}
+	if r.code != "" {
+		object["error"] = r.code
+	}
+	b, err := json.Marshal(object)
+	if err != nil { // strings and lists of strings
+		panic(err)
+	}
+	return b
+}
+
+// setHeaders writes what goes with the answer.
+func (r *refusal) setHeaders(h http.Header) {
+	if r.challenge != "" {
+		h["Www-Authenticate"] = []string{r.challenge}
+	}
+	if r.retryAfter > 0 {
+		h["Retry-After"] = []string{strconv.Itoa(int((r.retryAfter + time.Second - 1) / time.Second))}
+	}
+	if r.allow != "" {
+		h["Allow"] = []string{r.allow}
+	}
+}

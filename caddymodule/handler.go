@@ -1,0 +1,390 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"go.uber.org/zap"
+)
+
+func init() {
+	caddy.RegisterModule(Handler{})
+}
+
+// Defaults of the handler.
+const (
+	defaultBasePath     = "/external-api/v1.0"
+	defaultMaxTokenBody = 8 << 10
+	defaultMaxRoomBody  = 64 << 10
+)
+
+// Words of the handler's options.
+const (
+	foreignRefuse      = "refuse"
+	foreignPassthrough = "passthrough"
+	styleNumeric       = "numeric"
+	styleString        = "string"
+)
+
+// Handler is the gate in front of Meet's external API. It answers every request
+// by itself: what it does not know is 404, and nothing comes after it.
+//
+// It sets these placeholders for requests with a valid credential:
+//
+// Placeholder | Description
+// ------------|-------------
+// `{http.auth.user.id}` | The public id of the user (8 characters), or of the application for its own credential
+// `{http.auth.user.client_id}` | The id of the application
+// `{http.auth.user.scopes}` | What the credential may do, separated by spaces
+// `{http.meet_gateway.endpoint}` | The endpoint, such as `rooms_list`
+// `{http.meet_gateway.outcome}` | `ok`, or the reason of the refusal
+// `{http.meet_gateway.request_id}` | The id of the request, as sent to Meet and to the caller
+type Handler struct {
+	// The paths under which the API is served, each with everything below it.
+	// Default: `/external-api/v1.0`.
+	BasePaths []string `json:"base_paths,omitempty"`
+
+	// The handler that reaches Meet, usually `reverse_proxy`, or `meet_sandbox` for
+	// trying out.
+	BackendRaw json.RawMessage `json:"backend,omitempty" caddy:"namespace=http.handlers inline_key=handler"`
+
+	// Meet's public host name, which is one of its ALLOWED_HOSTS, with the port if
+	// it is not the default one. Default: the name in the first upstream.
+	BackendHost string `json:"backend_host,omitempty"`
+
+	// Where Meet serves its external API. Default: `/external-api/v1.0`.
+	BackendPath string `json:"backend_path,omitempty"`
+
+	// What applications without credentials of their own present at Meet.
+	Credentials *Credentials `json:"credentials,omitempty"`
+
+	// Further paths of Meet's external API that are open.
+	Routes []Route `json:"routes,omitempty"`
+
+	// The status for users whom Meet does not know: 400 as published, or 404 as
+	// Meet. Default: 400.
+	UnknownUserStatus int `json:"unknown_user_status,omitempty"`
+
+	// The status for rooms of which the user is no member: 403 as Meet, or 404.
+	// Default: 403.
+	NotAMemberStatus int `json:"not_a_member_status,omitempty"`
+
+	// The status of /identity for credentials that were read and are not valid:
+	// 401, or 400 for clients that know no other. Default: 401.
+	IdentityInvalidStatus int `json:"identity_invalid_status,omitempty"`
+
+	// What `code` holds in errors of /identity: `numeric` for the status, with the
+	// word in `error.code`, or `string` for the word. Default: `numeric`.
+	IdentityErrorStyle string `json:"identity_error_style,omitempty"`
+
+	// What happens to Bearer tokens that were issued elsewhere: `refuse`, or
+	// `passthrough` to Meet as they are, for Meet's resource-server mode and add-ons.
+	// Default: `refuse`.
+	ForeignTokens string `json:"foreign_tokens,omitempty"`
+
+	// The access levels that callers may give new rooms. The first is given where
+	// they ask for none. Default: `trusted`, `restricted`.
+	RoomAccessLevels []string `json:"room_access_levels,omitempty"`
+
+	// Whether bodies of room creations are dropped, as the published API says.
+	// Default: false, access_level and configuration are passed on.
+	StrictRooms bool `json:"strict_rooms,omitempty"`
+
+	// Where rooms are on the web, such as `https://meet.example.org`: fills `url`
+	// where Meet leaves it out. Default: none, `url` is then left out as well.
+	RoomURLBase string `json:"room_url_base,omitempty"`
+
+	// The largest body of a token request, in bytes. Default: 8192.
+	MaxTokenBody int64 `json:"max_token_body,omitempty"`
+
+	// The largest body of a request for rooms, in bytes. Default: 65536.
+	MaxRoomBody int64 `json:"max_room_body,omitempty"`
+
+	// The bound on one exchange at Meet. Default: 15s.
+	ExchangeTimeout caddy.Duration `json:"exchange_timeout,omitempty"`
+
+	// The bound on one request for rooms at Meet. Default: 10s.
+	RequestTimeout caddy.Duration `json:"request_timeout,omitempty"`
+
+	// How many exchanges run at once; each costs Meet a second of CPU. Default: 2.
+	MaxExchanges int `json:"max_exchanges,omitempty"`
+
+	app      *App
+	basePath []string // longest first
+	routes   *routeTable
+	client   *backendclient.Client
+	guest    *guestTransport
+	fallback backendclient.Credentials
+	host     string
+	sandbox  bool
+	logger   *zap.Logger
+}
+
+// Credentials are what an application presents at Meet. Texts may hold
+// placeholders.
+type Credentials struct {
+	ClientID     string `json:"client_id"`
+	ClientSecret string `json:"client_secret"`
+}
+
+// sandboxed is implemented by guest handlers that are no real Meet.
+type sandboxed interface {
+	// Quickstart tells a host and credentials that work there.
+	Quickstart() (host string, credentials backendclient.Credentials)
+}
+
+// CaddyModule returns the Caddy module information.
+func (Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.meet_gateway", New: func() caddy.Module { return new(Handler) }}
+}
+
+// Provision sets the gate up. It makes no request.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Logger()
+	mod, err := ctx.AppIfConfigured(appName)
+	if err != nil {
+		if errors.Is(err, caddy.ErrNotConfigured) {
+			return errors.New("the meet_gateway directive needs the meet_gateway global option, with a store and a secret")
+		}
+		return err
+	}
+	h.app = mod.(*App)
+
+	h.setDefaults()
+	if err := h.validate(); err != nil {
+		return err
+	}
+	if h.basePath, err = sortedBasePaths(h.BasePaths); err != nil {
+		return err
+	}
+	if h.routes, err = newRouteTable(h.Routes); err != nil {
+		return err
+	}
+	if err := h.provisionBackend(ctx); err != nil {
+		return err
+	}
+	h.app.gates = append(h.app.gates, h)
+	return nil
+}
+
+func (h *Handler) setDefaults() {
+	if len(h.BasePaths) == 0 {
+		h.BasePaths = []string{defaultBasePath}
+	}
+	if len(h.RoomAccessLevels) == 0 {
+		h.RoomAccessLevels = []string{levelTrusted, levelRestricted}
+	}
+	setDefault(&h.UnknownUserStatus, http.StatusBadRequest)
+	setDefault(&h.NotAMemberStatus, http.StatusForbidden)
+	setDefault(&h.IdentityInvalidStatus, http.StatusUnauthorized)
+	setDefault(&h.IdentityErrorStyle, styleNumeric)
+	setDefault(&h.ForeignTokens, foreignRefuse)
+	setDefault(&h.MaxTokenBody, defaultMaxTokenBody)
+	setDefault(&h.MaxRoomBody, defaultMaxRoomBody)
+}
+
+func setDefault[T comparable](dst *T, value T) {
+	var zero T
+	if *dst == zero {
+		*dst = value
+	}
+}
+
+func (h *Handler) validate() error {
+	for _, check := range []struct {
+		option  string
+		value   any
+		allowed []any
+	}{
+		{"unknown_user_status", h.UnknownUserStatus, []any{400, 404}},
+		{"not_a_member_status", h.NotAMemberStatus, []any{403, 404}},
+		{"identity_invalid_status", h.IdentityInvalidStatus, []any{401, 400}},
+		{"identity_error_style", h.IdentityErrorStyle, []any{styleNumeric, styleString}},
+		{"foreign_tokens", h.ForeignTokens, []any{foreignRefuse, foreignPassthrough}},
+	} {
+		if !slices.Contains(check.allowed, check.value) {
+			return fmt.Errorf("%s must be %v or %v, got %v", check.option, check.allowed[0], check.allowed[1], check.value)
+		}
+	}
+	for i, level := range h.RoomAccessLevels {
+		if level != levelTrusted && level != levelRestricted && level != levelPublic {
+			return fmt.Errorf("room_access_levels: %q is not one of %s, %s, %s", level, levelTrusted, levelRestricted, levelPublic)
+		}
+		if slices.Contains(h.RoomAccessLevels[:i], level) {
+			return fmt.Errorf("room_access_levels: %s is there twice", level)
+		}
+	}
+	if h.RoomURLBase != "" {
+		base, err := validRoomURLBase(h.RoomURLBase)
+		if err != nil {
+			return err
+		}
+		h.RoomURLBase = base
+	}
+	if h.MaxTokenBody < 0 || h.MaxRoomBody < 0 || h.MaxExchanges < 0 || h.ExchangeTimeout < 0 || h.RequestTimeout < 0 {
+		return errors.New("sizes, numbers and timeouts must not be negative")
+	}
+	return nil
+}
+
+// sortedBasePaths checks the base paths and brings the longest to the front. The
+// root becomes an empty text.
+func sortedBasePaths(paths []string) ([]string, error) {
+	var sorted []string
+	for _, path := range paths {
+		t, err := parseTarget(path)
+		if err != nil || t.query != "" || t.path != "" && t.slash {
+			return nil, fmt.Errorf("base_path %q must be / or an absolute path without a trailing slash", path)
+		}
+		if slices.Contains(sorted, t.path) {
+			return nil, fmt.Errorf("base_path %q is there twice", path)
+		}
+		sorted = append(sorted, t.path)
+	}
+	slices.SortStableFunc(sorted, func(a, b string) int { return len(b) - len(a) })
+	return sorted, nil
+}
+
+// provisionBackend loads the guest handler and makes the client that uses it.
+func (h *Handler) provisionBackend(ctx caddy.Context) error {
+	if h.BackendRaw == nil {
+		return errors.New("no backend: write `backend <upstream>`, or `backend sandbox` for trying out")
+	}
+	mod, err := ctx.LoadModule(h, "BackendRaw")
+	if err != nil {
+		return fmt.Errorf("loading the backend: %w", err)
+	}
+	guest := mod.(caddyhttp.MiddlewareHandler)
+	if err := h.resolveBackend(guest); err != nil {
+		return err
+	}
+	h.guest = newGuestTransport(guest)
+	h.client, err = backendclient.New(backendclient.Options{
+		Transport:       h.guest,
+		BasePath:        h.BackendPath,
+		Host:            h.host,
+		Store:           h.app.Authority(),
+		MaxExchanges:    h.MaxExchanges,
+		ExchangeTimeout: time.Duration(h.ExchangeTimeout),
+		RequestTimeout:  time.Duration(h.RequestTimeout),
+		MaxTokens:       h.app.CacheEntries,
+		OnExchange:      observeExchange,
+	})
+	if err != nil {
+		return fmt.Errorf("backend: %w", err)
+	}
+	return nil
+}
+
+// resolveBackend finds out Meet's host name and the fallback credentials.
+func (h *Handler) resolveBackend(guest caddyhttp.MiddlewareHandler) error {
+	repl := caddy.NewReplacer()
+	host, err := resolveText(repl, h.BackendHost)
+	if err != nil {
+		return fmt.Errorf("backend host: %w", err)
+	}
+	h.host = host
+	if h.Credentials != nil {
+		id, err := resolveText(repl, h.Credentials.ClientID)
+		if err != nil {
+			return fmt.Errorf("backend credentials: client id: %w", err)
+		}
+		secret, err := resolveText(repl, h.Credentials.ClientSecret)
+		if err != nil {
+			return fmt.Errorf("backend credentials: client secret: %w", err)
+		}
+		if (id == "") != (secret == "") {
+			return errors.New("backend credentials: client id and client secret belong together, one of them is empty")
+		}
+		h.fallback = backendclient.Credentials{ClientID: id, ClientSecret: secret}
+	}
+
+	switch g := guest.(type) {
+	case sandboxed:
+		h.sandbox = true
+		sandboxHost, credentials := g.Quickstart()
+		setDefault(&h.host, sandboxHost)
+		setDefault(&h.fallback, credentials)
+		h.logger.Warn("the sandbox backend is for trying out: it is a Meet in memory, rooms lead nowhere and are lost when this process ends")
+	case *reverseproxy.Handler:
+		if h.host == "" {
+			h.host = upstreamHost(g)
+		}
+		keepHost(g)
+	}
+	if h.host == "" {
+		return errors.New("no backend host: write `host <name>` in the backend block, with Meet's public host name")
+	}
+	return nil
+}
+
+// upstreamHost is the name in the first upstream, if it can be told.
+func upstreamHost(g *reverseproxy.Handler) string {
+	if len(g.Upstreams) == 0 || strings.ContainsAny(g.Upstreams[0].Dial, "{/") {
+		return ""
+	}
+	host, port, err := net.SplitHostPort(g.Upstreams[0].Dial)
+	if err != nil {
+		return ""
+	}
+	if port == "80" || port == "443" {
+		return host
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// keepHost stops reverse_proxy from replacing Host by the upstream's address, as
+// it does for TLS upstreams: Meet refuses names that it does not know. An
+// operator's own `header_up Host` stays.
+func keepHost(g *reverseproxy.Handler) {
+	if g.Headers == nil {
+		g.Headers = new(headers.Handler)
+	}
+	if g.Headers.Request == nil {
+		g.Headers.Request = new(headers.HeaderOps)
+	}
+	if g.Headers.Request.Set == nil {
+		g.Headers.Request.Set = make(http.Header)
+	}
+	if g.Headers.Request.Set.Get("Host") == "" {
+		g.Headers.Request.Set.Set("Host", "{http.request.host}")
+	}
+}
+
+// credentialsOf returns what an application presents at Meet.
+func (h *Handler) credentialsOf(c *call) backendclient.Credentials {
+	if b := c.application.Backend; b != nil {
+		return backendclient.Credentials{ClientID: b.ClientID, ClientSecret: b.ClientSecret}
+	}
+	return h.fallback
+}
+
+// ServeHTTP answers the request. It never calls next.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	c := &call{h: h, w: w, r: r, requestID: requestID(r.Header), endpoint: endpointNone}
+	setAnswerHeaders(w.Header(), c.requestID)
+	if err := c.serve(); err != nil {
+		return c.refuse(err)
+	}
+	c.note(outcomeOK)
+	return nil
+}
+
+// Interface guards
+var (
+	_ caddy.Module                = (*Handler)(nil)
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

@@ -1,0 +1,157 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/tokens"
+)
+
+// Words of the identity API's errors. The first two are published.
+const (
+	codeHeaderType         = "invalid_authorization_header_type"
+	codeHeaderValue        = "invalid_authorization_header_value"
+	codeInvalidCredentials = "invalid_credentials"
+)
+
+// identityPayload is the published object Identity.
+type identityPayload struct {
+	Type string `json:"type"`
+	ID   string `json:"id"`
+	// ValidUntil is the remaining time in seconds, despite its name; null without end.
+	ValidUntil     *int64                `json:"valid_until"`
+	CredentialType tokens.CredentialType `json:"credential_type"`
+	// Scopes are there only for applications.
+	Scopes *tokens.Scopes `json:"scopes,omitempty"`
+}
+
+// sourcePayload is the application behind a credential.
+type sourcePayload struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	Type string `json:"type"`
+}
+
+// identityEnvelope is what every answer of the identity API is wrapped in.
+type identityEnvelope struct {
+	Status  string         `json:"status"`
+	Payload any            `json:"payload"`
+	Code    any            `json:"code"`
+	Error   *identityError `json:"error,omitempty"`
+}
+
+type identityError struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// serveIdentity tells what a credential is and how long it is still valid, from
+// live state and without calling Meet.
+func (c *call) serveIdentity() error {
+	expires, err := c.inspect()
+	if err != nil {
+		return err
+	}
+	payload := identityPayload{CredentialType: c.identity.Credential, ValidUntil: remaining(expires)}
+	if u := c.identity.User; u != nil {
+		payload.Type, payload.ID = "user", u.ID
+	} else {
+		scopes := c.identity.Scopes
+		if scopes == nil {
+			scopes = tokens.Scopes{}
+		}
+		payload.Type, payload.ID, payload.Scopes = "application", c.application.ID, &scopes
+	}
+	return c.writeEnvelope(http.StatusOK, identityEnvelope{Status: "success", Payload: payload, Code: http.StatusOK})
+}
+
+// serveIdentitySource tells which application is behind a credential.
+func (c *call) serveIdentitySource() error {
+	if _, err := c.inspect(); err != nil {
+		return err
+	}
+	app := c.application
+	return c.writeEnvelope(http.StatusOK, identityEnvelope{
+		Status: "success", Payload: sourcePayload{ID: app.ID, Name: app.Name, Type: app.Type}, Code: http.StatusOK,
+	})
+}
+
+// remaining is the time left in whole seconds, at least 1 for what is valid now.
+func remaining(expires time.Time) *int64 {
+	if expires.IsZero() {
+		return nil
+	}
+	seconds := max(int64(time.Until(expires)/time.Second), 1)
+	return &seconds
+}
+
+// inspect judges the credential in the Authorization header. These endpoints,
+// and no others, accept refresh tokens there.
+func (c *call) inspect() (expires time.Time, err error) {
+	auth, err := parseAuthorization(c.r.Header)
+	if err != nil {
+		return time.Time{}, identityRefusal(codeHeaderValue, "The Authorization header is malformed.")
+	}
+	ctx := c.r.Context()
+	authority := c.h.app.Authority()
+	switch auth.scheme {
+	case schemeBearer:
+		id, err := authority.Inspect(ctx, auth.token)
+		if errors.Is(err, tokens.ErrTokenMalformed) {
+			return time.Time{}, identityRefusal(codeHeaderValue, "The Bearer token is malformed.")
+		}
+		if err != nil {
+			return time.Time{}, err
+		}
+		c.application, c.identity = id.Application, id
+		return id.Expires, c.checkSource()
+	case schemeBasic:
+		app, secret, err := authority.Authenticate(ctx, auth.id, auth.secret)
+		if err != nil {
+			return time.Time{}, err
+		}
+		c.application = app
+		c.identity = &tokens.Identity{Credential: tokens.Basic, Application: app, Scopes: app.Scopes, Expires: secret.Expires}
+		return secret.Expires, c.checkSource()
+	default:
+		return time.Time{}, identityRefusal(codeHeaderType, "The Authorization header must be of type Bearer or Basic.")
+	}
+}
+
+// identityRefusal is one of the two published 400s.
+func identityRefusal(code, text string) error {
+	return &refusal{status: http.StatusBadRequest, code: code, detail: text, reason: code}
+}
+
+// writeIdentityError wraps a refusal in the envelope. What was read and is not
+// valid has one code whatever the reason (RFC 7662 section 2.2).
+func (c *call) writeIdentityError(r *refusal) error {
+	status, code, message := r.status, r.code, r.detail
+	switch {
+	case status == http.StatusUnauthorized:
+		status, code, message = c.h.IdentityInvalidStatus, codeInvalidCredentials, "The credential is not valid."
+		if status != http.StatusUnauthorized {
+			c.w.Header().Del("Www-Authenticate")
+		}
+	case code == "" && status == http.StatusMethodNotAllowed:
+		code = "method_not_allowed"
+	case code == "":
+		code = r.reason
+	}
+	envelope := identityEnvelope{Status: "error", Code: status, Error: &identityError{Code: code, Message: message}}
+	if c.h.IdentityErrorStyle == styleString {
+		envelope.Code = code
+	}
+	return c.writeEnvelope(status, envelope)
+}
+
+func (c *call) writeEnvelope(status int, envelope identityEnvelope) error {
+	body, err := json.Marshal(envelope)
+	if err != nil {
+		return err
+	}
+	c.w.Header()["Pragma"] = headerNoCache
+	return writeJSON(c.w, status, body)
+}

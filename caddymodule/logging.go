@@ -1,0 +1,106 @@
+package caddymodule
+
+import (
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// outagePeriod is how often one kind of outage is logged.
+const outagePeriod = 10 * time.Second
+
+// throttle lets one line per kind and period through and counts the others.
+type throttle struct {
+	mu   sync.Mutex
+	seen map[string]*throttled
+}
+
+type throttled struct {
+	last       time.Time
+	suppressed int
+}
+
+// allow reports whether a line of this kind may be written now, and how many
+// were not since the last one. Kinds come from a closed set.
+func (t *throttle) allow(kind string, now time.Time) (suppressed int, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s, known := t.seen[kind]
+	if !known {
+		if t.seen == nil {
+			t.seen = make(map[string]*throttled)
+		}
+		s = &throttled{}
+		t.seen[kind] = s
+	} else if now.Sub(s.last) < outagePeriod {
+		s.suppressed++
+		return 0, false
+	}
+	suppressed = s.suppressed
+	s.last, s.suppressed = now, 0
+	return suppressed, true
+}
+
+// outages is shared by all gates: an outage is one thing however many notice it.
+var outages throttle
+
+// logRefusal writes the one line about a request that was refused: outages for
+// the operator who must act, denials with their reason. Neither credentials nor
+// mail addresses get here.
+func (c *call) logRefusal(r *refusal) {
+	if r.outage {
+		c.logOutage(r)
+		return
+	}
+	level := zapcore.InfoLevel
+	switch {
+	case r.status == http.StatusNotFound, r.status == http.StatusMethodNotAllowed, r.reason == "canceled", r.reason == "no_credentials":
+		level = zapcore.DebugLevel // what scanners and closed browsers make
+	}
+	if entry := c.h.logger.Check(level, "request refused"); entry != nil {
+		entry.Write(c.logFields(r)...)
+	}
+}
+
+func (c *call) logOutage(r *refusal) {
+	suppressed, ok := outages.allow(r.reason, time.Now())
+	if !ok {
+		return
+	}
+	entry := c.h.logger.Check(zapcore.ErrorLevel, "request failed")
+	if entry == nil {
+		return
+	}
+	fields := append(c.logFields(r), zap.Error(r.cause))
+	if be, ok := errors.AsType[*backendclient.Error](r.cause); ok && be.Hint != "" {
+		fields = append(fields, zap.String("hint", be.Hint))
+	}
+	if suppressed > 0 {
+		fields = append(fields, zap.Int("suppressed", suppressed))
+	}
+	entry.Write(fields...)
+}
+
+func (c *call) logFields(r *refusal) []zap.Field {
+	fields := []zap.Field{
+		zap.String("reason", r.reason),
+		zap.Int("status", r.status),
+		zap.String("endpoint", string(c.endpoint)),
+		zap.String("request_id", c.requestID),
+	}
+	if c.application != nil {
+		fields = append(fields, zap.String("client_id", c.application.ID))
+	}
+	return fields
+}
+
+// errorFields are the fields of a line about a failure beside the answer.
+func errorFields(c *call, err error) []zap.Field {
+	return []zap.Field{zap.Error(err), zap.String("endpoint", string(c.endpoint)), zap.String("request_id", c.requestID)}
+}

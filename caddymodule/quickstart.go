@@ -1,0 +1,149 @@
+package caddymodule
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/tokens"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// demo is made once per embedded store, however often the configuration is
+// reloaded.
+type demo struct{ once sync.Once }
+
+// quickstart registers the demo application and prints how to use it. It runs
+// when the gateway accepts requests.
+func (a *App) quickstart(ctx caddy.Context) error {
+	if _, embedded := a.store.(*EmbeddedStore); !embedded {
+		return nil
+	}
+	gates := a.Gates()
+	i := slices.IndexFunc(gates, func(h *Handler) bool { return h.sandbox })
+	if i < 0 {
+		return nil
+	}
+	var err error
+	a.authority.demo.once.Do(func() { err = a.printDemo(ctx, gates[i]) })
+	return err
+}
+
+func (a *App) printDemo(ctx caddy.Context, gate *Handler) error {
+	bounded, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	app, secret, err := a.Authority().CreateApplication(bounded, tokens.Application{
+		Name: "Demo", Active: true, Domains: []string{"*"},
+		Scopes: tokens.Scopes{tokens.ScopeRoomsList, tokens.ScopeRoomsRetrieve, tokens.ScopeRoomsCreate},
+		Note:   "Made by quickstart.",
+	})
+	if err != nil {
+		return fmt.Errorf("making the demo application: %w", err)
+	}
+	httpApp, err := ctx.AppIfConfigured("http")
+	if err != nil {
+		return err
+	}
+	base := baseURL(httpApp.(*caddyhttp.App), gate)
+	return writeDemo(os.Stdout, base, app.ID, secret)
+}
+
+// writeDemo prints four commands that work when pasted in this order.
+func writeDemo(w io.Writer, base, id, secret string) error {
+	_, err := fmt.Fprintf(w, `
+The gateway is ready, with a Meet in memory behind it. Nothing is kept.
+
+  base URL       %[1]s
+  client id      %[2]s
+  client secret  %[3]s
+
+Paste these, one after the other: a token for a user, a room, the rooms, the token itself.
+
+  TOKEN=$(curl -s %[1]s/application/token -H 'Content-Type: application/json' -d '{"client_id":"%[2]s","client_secret":"%[3]s","grant_type":"client_credentials","scope":"ada@example.org"}' | sed 's/.*"access_token":"\([^"]*\)".*/\1/') && echo "$TOKEN"
+  curl -s -X POST %[1]s/rooms -H "Authorization: Bearer $TOKEN"; echo
+  curl -s %[1]s/rooms -H "Authorization: Bearer $TOKEN"; echo
+  curl -s %[1]s/identity -H "Authorization: Bearer $TOKEN"; echo
+
+`, base, id, secret)
+	return err
+}
+
+// baseURL is where a gate can be reached from this machine.
+func baseURL(app *caddyhttp.App, gate *Handler) string {
+	path := gate.BasePaths[0]
+	if path == "/" {
+		path = ""
+	}
+	for _, server := range app.Servers {
+		hosts, found := findGate(server.Routes, gate, nil)
+		if !found || len(server.Listen) == 0 {
+			continue
+		}
+		return serverOrigin(app, server, hosts) + path
+	}
+	return "http://localhost" + path
+}
+
+func serverOrigin(app *caddyhttp.App, server *caddyhttp.Server, hosts []string) string {
+	host, port := "localhost", ""
+	if address, err := caddy.ParseNetworkAddress(server.Listen[0]); err == nil {
+		port = fmt.Sprint(address.StartPort)
+		if ip := net.ParseIP(address.Host); ip != nil && !ip.IsUnspecified() {
+			host = address.Host
+		}
+	}
+	if i := slices.IndexFunc(hosts, func(h string) bool { return !strings.ContainsAny(h, "*{") }); i >= 0 {
+		host = hosts[i]
+	}
+	scheme, usual := "http", fmt.Sprint(orPort(app.HTTPPort, caddyhttp.DefaultHTTPPort))
+	if len(server.TLSConnPolicies) > 0 {
+		scheme, usual = "https", fmt.Sprint(orPort(app.HTTPSPort, caddyhttp.DefaultHTTPSPort))
+	}
+	if port == "" || port == usual {
+		return scheme + "://" + host
+	}
+	return scheme + "://" + net.JoinHostPort(host, port)
+}
+
+func orPort(port, fallback int) int {
+	if port == 0 {
+		return fallback
+	}
+	return port
+}
+
+// findGate looks for a gate in routes and those below them, and returns the host
+// names that lead to it.
+func findGate(routes caddyhttp.RouteList, gate *Handler, hosts []string) ([]string, bool) {
+	for _, route := range routes {
+		names := hosts
+		for _, set := range route.MatcherSets {
+			for _, matcher := range set {
+				if m, ok := matcher.(*caddyhttp.MatchHost); ok {
+					names = *m
+				}
+			}
+		}
+		for _, handler := range route.Handlers {
+			switch handler := handler.(type) {
+			case *Handler:
+				if handler == gate {
+					return names, true
+				}
+			case *caddyhttp.Subroute:
+				if found, ok := findGate(handler.Routes, gate, names); ok {
+					return found, true
+				}
+			}
+		}
+	}
+	return nil, false
+}

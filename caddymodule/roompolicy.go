@@ -1,0 +1,81 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/meet-gateway/meet-gateway/tokens"
+)
+
+// Access levels of Meet's rooms.
+const (
+	levelTrusted    = "trusted"
+	levelRestricted = "restricted"
+	levelPublic     = "public"
+)
+
+// roomPolicy decides what Meet is told about a new room. Of what a caller sends
+// only what is named here is passed on.
+type roomPolicy struct {
+	levels []string
+	strict bool
+}
+
+// roomRequest is what Meet is told, in the order of Meet's documentation.
+type roomRequest struct {
+	AccessLevel   string          `json:"access_level"`
+	Configuration json.RawMessage `json:"configuration,omitempty"`
+}
+
+// body makes the body of a creation from what the caller sent. The access level
+// is always named, so that another default of Meet's makes no difference.
+func (p roomPolicy) body(sent []byte, defaults tokens.RoomDefaults) ([]byte, error) {
+	if p.strict {
+		return []byte("{}"), nil
+	}
+	fields, err := parseJSONObject(sent)
+	if err != nil {
+		return nil, err
+	}
+	room := roomRequest{AccessLevel: p.levels[0], Configuration: defaults.Configuration}
+	if slices.Contains(p.levels, defaults.AccessLevel) {
+		room.AccessLevel = defaults.AccessLevel
+	}
+	if raw, asked := fields["access_level"]; asked {
+		if room.AccessLevel, err = p.level(raw); err != nil {
+			return nil, err
+		}
+	}
+	if raw, asked := fields["configuration"]; asked {
+		room.Configuration = raw
+	}
+	return json.Marshal(room)
+}
+
+// level checks an access level that a caller asks for, in Meet's words.
+func (p roomPolicy) level(raw json.RawMessage) (string, error) {
+	var level string
+	if err := json.Unmarshal(raw, &level); err != nil {
+		return "", fieldErrors{"access_level": {fmt.Sprintf("%q is not a valid choice.", cutText(string(raw)))}}
+	}
+	switch {
+	case string(raw) == "null":
+		return "", fieldErrors{"access_level": {"This field may not be null."}}
+	case slices.Contains(p.levels, level):
+		return level, nil
+	case level == levelPublic:
+		return "", errPublicRooms
+	default:
+		return "", fieldErrors{"access_level": {fmt.Sprintf("%q is not a valid choice.", cutText(level))}}
+	}
+}
+
+// cutText bounds what is repeated from a request.
+func cutText(s string) string {
+	const longest = 100
+	if len(s) > longest {
+		s = s[:longest] + "…"
+	}
+	return s
+}

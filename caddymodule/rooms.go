@@ -1,0 +1,281 @@
+package caddymodule
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
+)
+
+// serveRooms verifies the token, checks the scope and asks Meet on behalf of the
+// user.
+func (c *call) serveRooms() error {
+	auth, err := parseAuthorization(c.r.Header)
+	if err != nil {
+		return err
+	}
+	if auth.scheme != schemeBearer {
+		return errNoToken
+	}
+	if c.identity, err = c.h.app.Authority().Verify(c.r.Context(), auth.token); err != nil {
+		c.identity = nil
+		return err
+	}
+	c.application = c.identity.Application
+	if err := c.checkSource(); err != nil {
+		return err
+	}
+	if !c.identity.Scopes.Has(c.scope) {
+		return insufficientScope(c.scope)
+	}
+	if c.match.invalid {
+		return errInvalidRoom
+	}
+	answer, err := c.askMeet()
+	if err != nil {
+		c.afterFailure(err)
+		return err
+	}
+	return c.relay(answer)
+}
+
+func (c *call) askMeet() (*backendclient.Answer, error) {
+	caller := c.caller(c.identity.User.Mail)
+	switch c.endpoint {
+	case endpointRoomsList:
+		return c.listRooms(caller)
+	case endpointRoomsCreate:
+		return c.createRoom(caller)
+	case endpointRoomsRetrieve:
+		return c.h.client.RetrieveRoom(c.r.Context(), caller, c.match.id)
+	default:
+		return c.sendOperatorRoute(caller)
+	}
+}
+
+// afterFailure revokes the tokens of a user whom Meet has switched off: Meet
+// would refuse each of their requests, and says so only when asked.
+func (c *call) afterFailure(err error) {
+	if !errors.Is(err, backendclient.ErrUserDisabled) {
+		return
+	}
+	if err := c.h.app.Authority().RevokeUser(detached(c.r.Context()), string(c.identity.User.Mail)); err != nil {
+		c.h.logger.Error("tokens of a user disabled in Meet could not be revoked", errorFields(c, err)...)
+	}
+}
+
+// listRooms answers GET /rooms with any page size the published API allows.
+func (c *call) listRooms(caller backendclient.Caller) (*backendclient.Answer, error) {
+	q, err := parseRoomsQuery(c.target.query)
+	if err != nil {
+		return nil, err
+	}
+	o := backendclient.ListOptions{Room: c.completeRoom}
+	if o.Page, err = parsePage(q); err != nil {
+		return nil, err
+	}
+	if o.PageSize, err = parsePageSize(q); err != nil {
+		return nil, err
+	}
+	links := c.publicURL()
+	o.Link = func(page int) string {
+		return links.page(page, o.PageSize, q.hasPageSize)
+	}
+	return c.h.client.ListRooms(c.r.Context(), caller, o)
+}
+
+// errInvalidPage is Meet's answer to pages that do not exist.
+var errInvalidPage = &refusal{status: http.StatusNotFound, detail: "Invalid page.", reason: "invalid_page"}
+
+// parsePage reads `page` as Meet does: empty is the first, `last` the last.
+func parsePage(q roomsQuery) (int, error) {
+	switch {
+	case q.page == "":
+		return 1, nil
+	case q.page == "last":
+		return backendclient.PageLast, nil
+	}
+	page, err := strconv.Atoi(strings.TrimSpace(q.page))
+	if err != nil || page < 1 {
+		return 0, errInvalidPage
+	}
+	return page, nil
+}
+
+// parsePageSize reads `page_size`, 1 to 100; what is not is answered as a bad page.
+func parsePageSize(q roomsQuery) (int, error) {
+	if q.pageSize == "" {
+		return backendclient.DefaultPageSize, nil
+	}
+	size, err := strconv.Atoi(strings.TrimSpace(q.pageSize))
+	if err != nil || size < 1 || size > backendclient.MaxPageSize {
+		return 0, errInvalidPage
+	}
+	return size, nil
+}
+
+// createRoom answers POST /rooms by the operator's policy.
+func (c *call) createRoom(caller backendclient.Caller) (*backendclient.Answer, error) {
+	body, err := readBody(c.w, c.r, c.h.MaxRoomBody)
+	if err != nil {
+		return nil, err
+	}
+	if err := requireJSON(c.r.Header, body); err != nil {
+		return nil, err
+	}
+	body, err = c.h.policy().body(body, c.application.RoomDefaults)
+	if err != nil {
+		return nil, err
+	}
+	return c.h.client.CreateRoom(c.r.Context(), caller, body)
+}
+
+// requireJSON refuses bodies that are not JSON, as Meet's rooms do.
+func requireJSON(h http.Header, body []byte) error {
+	mt, err := mediaType(h)
+	if err != nil {
+		return err
+	}
+	if len(body) > 0 && mt != "application/json" {
+		return unsupportedMediaType(h.Get("Content-Type"))
+	}
+	return nil
+}
+
+// sendOperatorRoute forwards a path that the operator opened.
+func (c *call) sendOperatorRoute(caller backendclient.Caller) (*backendclient.Answer, error) {
+	body, err := readBody(c.w, c.r, c.h.MaxRoomBody)
+	if err != nil {
+		return nil, err
+	}
+	if err := requireJSON(c.r.Header, body); err != nil {
+		return nil, err
+	}
+	method := c.r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet // net/http drops the body
+	}
+	return c.h.client.Send(c.r.Context(), caller, backendclient.Request{
+		Method: method, Path: c.match.path + "/", Query: url.Values{}, Body: body,
+	})
+}
+
+// relay writes Meet's answer in the published form.
+func (c *call) relay(a *backendclient.Answer) error {
+	switch {
+	case a.Status < 300:
+		return c.relaySuccess(a)
+	case a.Status == http.StatusNotFound && c.endpoint == endpointRoomsList:
+		return errInvalidPage
+	case a.Status == http.StatusNotFound:
+		return errInvalidRoom
+	case a.Status == http.StatusForbidden:
+		return c.notAMember(a)
+	}
+	// Meet's own words about the request: a field that is wrong, a method or path
+	// that this Meet does not have.
+	r := refusal{status: a.Status, reason: "meet_" + strconv.Itoa(a.Status/100) + "xx"}
+	c.note(r.reason)
+	c.logRefusal(&r)
+	if allow := a.Header.Get("Allow"); allow != "" && a.Status == http.StatusMethodNotAllowed {
+		c.w.Header()["Allow"] = []string{allow}
+	}
+	return writeJSON(c.w, a.Status, withBothKeys(a.Body))
+}
+
+// notAMember answers for somebody else's room, and for what else Meet forbids.
+func (c *call) notAMember(a *backendclient.Answer) error {
+	if c.h.NotAMemberStatus == http.StatusNotFound {
+		return &refusal{status: http.StatusNotFound, detail: textNotFound, reason: "not_a_member"}
+	}
+	return &refusal{status: http.StatusForbidden, detail: textOf403(a.Body), reason: "not_a_member"}
+}
+
+// textOf403 takes Meet's own text over; it says why, in one sentence.
+func textOf403(body []byte) string {
+	var said struct{ Detail string }
+	if json.Unmarshal(body, &said) == nil && said.Detail != "" {
+		return said.Detail
+	}
+	return "You do not have permission to perform this action."
+}
+
+func (c *call) relaySuccess(a *backendclient.Answer) error {
+	body := a.Body
+	switch c.endpoint {
+	case endpointRoomsRetrieve, endpointRoomsCreate:
+		body = c.completeRoom(body)
+	}
+	if location := a.Header.Get("Location"); c.endpoint == endpointRoomsCreate && isWebURL(location) {
+		c.w.Header()["Location"] = []string{location} // the room's web page, as at Meet
+	}
+	return writeJSON(c.w, a.Status, body)
+}
+
+func isWebURL(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.User == nil
+}
+
+// completeRoom fills `url` where Meet leaves it out and the operator has said
+// where rooms are. A room that has one, as most do, stays as it is, byte for byte.
+func (c *call) completeRoom(room json.RawMessage) json.RawMessage {
+	if c.h.RoomURLBase == "" || bytes.Contains(room, []byte(`"url":`)) {
+		return room
+	}
+	var known struct {
+		Slug string  `json:"slug"`
+		URL  *string `json:"url"`
+	}
+	if json.Unmarshal(room, &known) != nil || known.URL != nil || !isSlug(known.Slug) {
+		return room
+	}
+	room = bytes.TrimRight(room, " \t\r\n")
+	end := len(room) - 1 // the closing brace
+	return fmt.Appendf(room[:end:end], `,"url":"%s/%s"}`, c.h.RoomURLBase, known.Slug)
+}
+
+// validRoomURLBase checks where rooms are said to be.
+func validRoomURLBase(s string) (string, error) {
+	s = strings.TrimRight(s, "/")
+	u, err := url.Parse(s)
+	if err != nil || !isWebURL(s) || u.RawQuery != "" || u.Fragment != "" || strings.ContainsAny(s, `"\<> `) {
+		return "", fmt.Errorf("room_url_base %q must be a web address such as https://meet.example.org", s)
+	}
+	return s, nil
+}
+
+// withBothKeys adds `error` to an error object that has only `detail`, and the
+// other way round. Anything else stays as it is.
+func withBothKeys(body []byte) []byte {
+	var object map[string]json.RawMessage
+	if json.Unmarshal(body, &object) != nil || object == nil {
+		return body
+	}
+	detail, hasDetail := object["detail"]
+	text, hasError := object["error"]
+	switch {
+	case hasDetail && !hasError:
+		object["error"] = detail
+	case hasError && !hasDetail:
+		object["detail"] = text
+	default:
+		return body
+	}
+	both, err := json.Marshal(object)
+	if err != nil {
+		return body
+	}
+	return both
+}
+
+// policy is the part of the configuration that new rooms depend on.
+func (h *Handler) policy() roomPolicy {
+	return roomPolicy{levels: h.RoomAccessLevels, strict: h.StrictRooms}
+}

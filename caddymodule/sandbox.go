@@ -1,0 +1,129 @@
+package caddymodule
+
+import (
+	"net/http"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+func init() {
+	caddy.RegisterModule(Sandbox{})
+}
+
+// Sandbox is a Meet in memory, for trying the gateway out and for tests. It
+// provisions any user. Its rooms survive reloads, lead nowhere, and end with the
+// process. All configurations of a process share one.
+type Sandbox struct {
+	// Where rooms are said to be on the web. Default: `https://meet.example.org`.
+	BaseURL string `json:"base_url,omitempty"`
+
+	pooled *pooledSandbox
+}
+
+const (
+	sandboxKey     = "sandbox"
+	sandboxHost    = "meet.example.org"
+	sandboxBaseURL = "https://" + sandboxHost
+	sandboxClient  = "meet-gateway"
+	// Not a secret: the sandbox is in this process and holds nothing.
+	sandboxSecret = "sandbox"
+)
+
+// CaddyModule returns the Caddy module information.
+func (Sandbox) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.meet_sandbox", New: func() caddy.Module { return new(Sandbox) }}
+}
+
+// Provision opens the sandbox, or joins the one that is open.
+func (s *Sandbox) Provision(caddy.Context) error {
+	if s.BaseURL == "" {
+		s.BaseURL = sandboxBaseURL
+	}
+	val, _, err := sandboxes.LoadOrNew(sandboxKey+" "+s.BaseURL, func() (caddy.Destructor, error) {
+		settings := sandbox.Quickstart()
+		settings.BaseURL = s.BaseURL
+		meet := sandbox.New(settings, sandbox.WithRecorder(0))
+		meet.AddApplication(sandbox.Application{
+			ClientID: sandboxClient, Secret: sandboxSecret, Active: true,
+			Scopes: []string{"rooms:list", "rooms:retrieve", "rooms:create", "rooms:update", "rooms:delete"},
+		})
+		return &pooledSandbox{meet}, nil
+	})
+	if err != nil {
+		return err
+	}
+	s.pooled = val.(*pooledSandbox)
+	return nil
+}
+
+// Cleanup gives the sandbox back.
+func (s *Sandbox) Cleanup() error {
+	if s.pooled == nil {
+		return nil
+	}
+	_, err := sandboxes.Delete(sandboxKey + " " + s.BaseURL)
+	s.pooled = nil
+	return err
+}
+
+// ServeHTTP answers as Meet does.
+func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	s.pooled.ServeHTTP(w, r)
+	return nil
+}
+
+// Quickstart implements sandboxed.
+func (*Sandbox) Quickstart() (host string, credentials backendclient.Credentials) {
+	return sandboxHost, backendclient.Credentials{ClientID: sandboxClient, ClientSecret: sandboxSecret}
+}
+
+// UnmarshalCaddyfile sets up the sandbox from Caddyfile tokens. Syntax:
+//
+//	backend sandbox {
+//	    base_url <url>
+//	}
+func (s *Sandbox) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // consume the name
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	seen := seenOptions{}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if err := seen.add(d); err != nil {
+			return err
+		}
+		switch d.Val() {
+		case "base_url":
+			if err := oneArg(d, &s.BaseURL); err != nil {
+				return err
+			}
+		default:
+			return unknownOption(d, "base_url")
+		}
+	}
+	return nil
+}
+
+// sandboxes keeps sandboxes across reloads.
+var sandboxes = caddy.NewUsagePool()
+
+// pooledSandbox is in memory only: there is nothing to close.
+type pooledSandbox struct{ *sandbox.Meet }
+
+// Destruct implements caddy.Destructor.
+func (*pooledSandbox) Destruct() error { return nil }
+
+// Interface guards
+var (
+	_ caddy.Module                = (*Sandbox)(nil)
+	_ caddy.Provisioner           = (*Sandbox)(nil)
+	_ caddy.CleanerUpper          = (*Sandbox)(nil)
+	_ caddyfile.Unmarshaler       = (*Sandbox)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Sandbox)(nil)
+	_ sandboxed                   = (*Sandbox)(nil)
+)

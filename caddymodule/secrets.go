@@ -1,0 +1,55 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+var errEmptyFile = errors.New("the file is missing or empty")
+
+// resolveText replaces placeholders in a configured text. A variable that is not
+// set gives an empty text; a file that cannot be read, or a placeholder that
+// does not exist, is an error.
+func resolveText(repl *caddy.Replacer, text string) (string, error) {
+	resolved, err := repl.ReplaceOrErr(text, false, true)
+	if err != nil {
+		return "", err
+	}
+	if resolved == "" && strings.Contains(text, "{file.") {
+		return "", errEmptyFile
+	}
+	return resolved, nil
+}
+
+// resolveSecrets resolves the secrets that an operator configured. own is the
+// secret that the store brings, used if the operator gave none. Texts are never
+// repeated in errors.
+func resolveSecrets(texts []string, own []byte) ([][]byte, error) {
+	repl := caddy.NewReplacer()
+	var secrets [][]byte
+	for i, text := range texts {
+		resolved, err := resolveText(repl, text)
+		if err != nil {
+			return nil, fmt.Errorf("secret %d: %w", i+1, err)
+		}
+		if resolved == "" {
+			if len(texts) == 1 {
+				continue // as if it were not there
+			}
+			return nil, fmt.Errorf("secret %d is empty", i+1)
+		}
+		secrets = append(secrets, []byte(resolved))
+	}
+	if len(secrets) > 0 {
+		return secrets, nil
+	}
+	if own == nil {
+		return nil, errors.New("no secret: this store needs one of at least 32 random bytes. " +
+			"Make it with `openssl rand -base64 32`, give every gateway the same one, for example as MEET_GATEWAY_SECRET, " +
+			"and write `secret {env.MEET_GATEWAY_SECRET}` in the meet_gateway global option")
+	}
+	return [][]byte{own}, nil
+}

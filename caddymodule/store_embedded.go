@@ -1,0 +1,91 @@
+package caddymodule
+
+import (
+	"crypto/rand"
+	"fmt"
+
+	"github.com/meet-gateway/meet-gateway/tokens"
+	"github.com/meet-gateway/meet-gateway/tokens/embedded"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+func init() {
+	caddy.RegisterModule(EmbeddedStore{})
+}
+
+// EmbeddedStore keeps the state in the memory of this process: for trying the
+// gateway out and for tests. It survives reloads and ends with the process. All
+// configurations of a process share one.
+type EmbeddedStore struct {
+	pooled *pooledStore
+}
+
+const embeddedKey = "embedded"
+
+// CaddyModule returns the Caddy module information.
+func (EmbeddedStore) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "meet_gateway.stores.embedded", New: func() caddy.Module { return new(EmbeddedStore) }}
+}
+
+// Provision opens the store, or joins the one that is open.
+func (s *EmbeddedStore) Provision(caddy.Context) error {
+	val, _, err := stores.LoadOrNew(embeddedKey, func() (caddy.Destructor, error) {
+		store, err := embedded.Open()
+		if err != nil {
+			return nil, err
+		}
+		secret := make([]byte, 32)
+		_, _ = rand.Read(secret) // never fails, see crypto/rand
+		return &pooledStore{Store: store, secret: secret}, nil
+	})
+	if err != nil {
+		return fmt.Errorf("opening the embedded store: %w", err)
+	}
+	s.pooled = val.(*pooledStore)
+	return nil
+}
+
+// Cleanup gives the store back.
+func (s *EmbeddedStore) Cleanup() error {
+	if s.pooled == nil {
+		return nil
+	}
+	s.pooled = nil
+	_, err := stores.Delete(embeddedKey)
+	return err
+}
+
+// Tokens implements Store.
+func (s *EmbeddedStore) Tokens() *tokens.Store { return s.pooled.Store }
+
+// Key implements Store.
+func (*EmbeddedStore) Key() string { return embeddedKey }
+
+// Secret implements Store: one that was drawn when the store was opened. Nobody
+// needs it after the process has ended.
+func (s *EmbeddedStore) Secret() []byte { return s.pooled.secret }
+
+// UnmarshalCaddyfile sets up the store from Caddyfile tokens. Syntax:
+//
+//	store embedded
+func (s *EmbeddedStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // consume the store's name
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	if d.NextBlock(d.Nesting()) {
+		return d.Errf("store embedded takes no options, got %q", d.Val())
+	}
+	return nil
+}
+
+// Interface guards
+var (
+	_ caddy.Module          = (*EmbeddedStore)(nil)
+	_ caddy.Provisioner     = (*EmbeddedStore)(nil)
+	_ caddy.CleanerUpper    = (*EmbeddedStore)(nil)
+	_ caddyfile.Unmarshaler = (*EmbeddedStore)(nil)
+	_ Store                 = (*EmbeddedStore)(nil)
+)

@@ -1,0 +1,84 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/tokens"
+)
+
+// tokenResponse is the published TokenResponse (RFC 6749 section 5.1).
+type tokenResponse struct {
+	AccessToken string `json:"access_token"`
+	TokenType   string `json:"token_type"`
+	ExpiresIn   int64  `json:"expires_in"`
+	// Scope is left out if nothing was granted, as at Meet.
+	Scope        string `json:"scope,omitempty"`
+	RefreshToken string `json:"refresh_token,omitempty"`
+}
+
+// serveToken exchanges an application's credentials and a user's mail for an
+// access token. What the gateway can refuse by itself is refused before the
+// exchange, which costs Meet a second of CPU and may make a user.
+func (c *call) serveToken() error {
+	body, err := readBody(c.w, c.r, c.h.MaxTokenBody)
+	if err != nil {
+		return err
+	}
+	req, err := parseTokenRequest(c.r.Header, body)
+	if err != nil {
+		return err
+	}
+	ctx := c.r.Context()
+	authority := c.h.app.Authority()
+	if c.application, _, err = authority.Authenticate(ctx, req.clientID, req.clientSecret); err != nil {
+		c.application = nil // not who it says it is
+		return err
+	}
+	if err := c.checkSource(); err != nil {
+		return err
+	}
+	mail, err := tokens.ParseMail(req.scope)
+	if err != nil {
+		return err
+	}
+	if err := c.application.MayDelegate(mail); err != nil {
+		return err
+	}
+	meet, err := c.h.client.Token(ctx, c.caller(mail))
+	if err != nil {
+		return err
+	}
+	token, err := authority.Issue(ctx, tokens.Grant{
+		Application: c.application, Mail: mail, BackendUserID: meet.UserID, Scopes: knownScopes(meet.Scopes),
+	})
+	if err != nil {
+		return err
+	}
+	return c.writeToken(token)
+}
+
+// knownScopes reads what Meet granted: none if it named none. A word that is no
+// scope grants nothing.
+func knownScopes(names []string) tokens.Scopes {
+	var granted tokens.Scopes
+	for _, name := range names {
+		if s, err := tokens.NewScopes(name); err == nil {
+			granted = append(granted, s...)
+		}
+	}
+	return granted
+}
+
+func (c *call) writeToken(t *tokens.Token) error {
+	body, err := json.Marshal(tokenResponse{
+		AccessToken: t.Value, TokenType: "Bearer", ExpiresIn: int64(t.Lifetime / time.Second),
+		Scope: t.Scopes.String(), RefreshToken: t.Refresh,
+	})
+	if err != nil {
+		return err
+	}
+	c.w.Header()["Pragma"] = headerNoCache
+	return writeJSON(c.w, http.StatusOK, body)
+}

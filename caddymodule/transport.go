@@ -1,0 +1,252 @@
+package caddymodule
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"sync"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+// maxRecorded bounds the answer of the guest handler that is held in memory.
+// backendclient reads less; this is what stops an endless answer.
+const maxRecorded = 8 << 20
+
+// maxPooled is the largest buffer that is kept for the next answer.
+const maxPooled = 64 << 10
+
+// guestTransport carries backendclient's requests to Meet by calling the guest
+// handler (usually reverse_proxy) as if they had come from a client. So the
+// operator names the upstream once, and load balancing, health checks and TLS
+// apply to exchanges and rooms alike.
+//
+// Each call gets a request context, replacer and variables of its own: calls for
+// one client run at the same time, and handlers write to all three.
+type guestTransport struct {
+	handler caddyhttp.MiddlewareHandler
+	// server stands in where a call is made outside of any client's request.
+	server *caddyhttp.Server
+}
+
+func newGuestTransport(handler caddyhttp.MiddlewareHandler) *guestTransport {
+	return &guestTransport{handler: handler, server: new(caddyhttp.Server)}
+}
+
+// RoundTrip calls the guest handler and records its answer. It never follows a
+// redirect and never retries. A handler that fails without an answer makes a
+// *backendclient.TransportError.
+func (t *guestTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	rec := recorders.Get().(*recorder)
+	rec.reset()
+	guest, repl := t.prepare(req, rec)
+	err := t.serve(rec, guest)
+
+	ctxErr := req.Context().Err()
+	const clientClosed = 499 // what reverse_proxy records when its context is cancelled
+	switch {
+	case err == nil && rec.status != 0 && (ctxErr == nil || rec.status != clientClosed):
+		return rec.response(req), nil
+	case ctxErr != nil:
+		err = ctxErr
+	case err == nil:
+		err = &backendclient.TransportError{Status: http.StatusBadGateway, Err: errNoAnswer}
+	default:
+		err = transportError(err, repl)
+	}
+	rec.release()
+	return nil, err
+}
+
+var (
+	errNoAnswer = errors.New("the backend handler gave no answer")
+	errTooLarge = errors.New("the answer is too large")
+)
+
+// prepare makes the request that the guest handler sees, ready in all that
+// Caddy's handlers expect of a request.
+func (t *guestTransport) prepare(req *http.Request, rec *recorder) (*http.Request, *caddy.Replacer) {
+	ctx := req.Context()
+	server, _ := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if server == nil {
+		server = t.server
+	}
+	clientIP, _ := caddyhttp.GetVar(ctx, caddyhttp.ClientIPVarKey).(string)
+
+	guest := new(http.Request)
+	*guest = *req
+	u := *req.URL
+	u.Scheme, u.Host = "", ""
+	guest.URL = &u
+	guest.RequestURI = u.RequestURI()
+	guest.Header = maps.Clone(req.Header)
+	guest.RemoteAddr = "@"
+	if original, ok := ctx.Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		guest.RemoteAddr = original.RemoteAddr
+	}
+	setForwardedFor(guest, clientIP)
+
+	repl := caddy.NewReplacer()
+	guest = caddyhttp.PrepareRequest(guest, repl, rec, server)
+	// The headers are all ours, so reverse_proxy is to keep them as they are.
+	caddyhttp.SetVar(guest.Context(), caddyhttp.TrustedProxyVarKey, true)
+	caddyhttp.SetVar(guest.Context(), caddyhttp.ClientIPVarKey, clientIP)
+	return guest, repl
+}
+
+// setForwardedFor names the client as Caddy sees it (trusted_proxies), never as
+// a header claims. reverse_proxy appends the peer's own address.
+func setForwardedFor(r *http.Request, clientIP string) {
+	peer, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		peer = ""
+	}
+	if clientIP != "" && clientIP != peer {
+		r.Header["X-Forwarded-For"] = []string{clientIP}
+	}
+}
+
+// serve calls the guest. A handler that breaks off its answer panics with
+// http.ErrAbortHandler, as net/http wants it; here nobody else would catch it.
+func (t *guestTransport) serve(rec *recorder, r *http.Request) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the backend's answer broke off: %w", panicError(p, rec))
+		}
+	}()
+	return t.handler.ServeHTTP(rec, r, noNext)
+}
+
+func panicError(p any, rec *recorder) error {
+	if rec.overflow {
+		return errTooLarge
+	}
+	if err, ok := p.(error); ok {
+		return err
+	}
+	return fmt.Errorf("panic: %v", p)
+}
+
+// noNext is what comes after the guest handler: nothing, so no answer.
+var noNext = caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
+
+// transportError tells backendclient what a handler's error means.
+func transportError(err error, repl *caddy.Replacer) error {
+	te := &backendclient.TransportError{Status: http.StatusBadGateway, Err: err}
+	if he, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
+		te.Status = he.StatusCode
+		if he.Err != nil {
+			te.Err = he.Err // without the place in Caddy's source
+		}
+	}
+	if _, ok := errors.AsType[reverseproxy.DialError](err); ok {
+		te.NotSent = true
+	}
+	// 503 means that there was no upstream to send to, unless one had answered
+	// and an lb_retry_match gave its answer up.
+	if _, answered := repl.Get("http.reverse_proxy.status_code"); answered && te.Status == http.StatusServiceUnavailable {
+		te.Status = http.StatusBadGateway
+	}
+	if te.Status != http.StatusServiceUnavailable && te.Status != http.StatusGatewayTimeout {
+		te.Status = http.StatusBadGateway
+	}
+	return te
+}
+
+// recorder is the ResponseWriter of a guest handler. Its buffer is pooled.
+type recorder struct {
+	header   http.Header
+	status   int
+	body     bytes.Buffer
+	overflow bool
+}
+
+var recorders = sync.Pool{New: func() any { return new(recorder) }}
+
+func (rec *recorder) reset() {
+	rec.header = make(http.Header, 8)
+	rec.status = 0
+	rec.overflow = false
+	rec.body.Reset()
+}
+
+func (rec *recorder) release() {
+	rec.header = nil
+	if rec.body.Cap() <= maxPooled {
+		recorders.Put(rec)
+	}
+}
+
+// Header implements http.ResponseWriter.
+func (rec *recorder) Header() http.Header { return rec.header }
+
+// WriteHeader implements http.ResponseWriter. Informational answers are dropped.
+func (rec *recorder) WriteHeader(status int) {
+	if rec.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		rec.status = status
+	}
+}
+
+// Write implements http.ResponseWriter.
+func (rec *recorder) Write(p []byte) (int, error) {
+	rec.WriteHeader(http.StatusOK)
+	if rec.body.Len()+len(p) > maxRecorded {
+		rec.overflow = true
+		return 0, errTooLarge
+	}
+	return rec.body.Write(p)
+}
+
+// Flush implements http.Flusher; everything is held until the end.
+func (rec *recorder) Flush() { rec.WriteHeader(http.StatusOK) }
+
+func (rec *recorder) response(req *http.Request) *http.Response {
+	res := &http.Response{
+		StatusCode:    rec.status,
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        rec.header,
+		ContentLength: int64(rec.body.Len()),
+		Body:          &recordedBody{rec: rec},
+		Request:       req,
+	}
+	return res
+}
+
+// recordedBody reads a recorder's body and gives the recorder back when closed.
+type recordedBody struct{ rec *recorder }
+
+func (b *recordedBody) Read(p []byte) (int, error) {
+	if b.rec == nil {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	return b.rec.body.Read(p)
+}
+
+func (b *recordedBody) Close() error {
+	if b.rec != nil {
+		b.rec.release()
+		b.rec = nil
+	}
+	return nil
+}
+
+// detached keeps what a context carries and drops its end: for what must go on
+// when the client has gone away.
+func detached(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }
+
+// Interface guards
+var (
+	_ http.RoundTripper   = (*guestTransport)(nil)
+	_ http.ResponseWriter = (*recorder)(nil)
+	_ http.Flusher        = (*recorder)(nil)
+)
