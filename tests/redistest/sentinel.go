@@ -43,14 +43,17 @@ type SentinelServers struct {
 	client *redis.Client
 }
 
-// Sentinel starts all five servers and returns when the replica is in step and
-// every sentinel knows the replica and the other sentinels.
+// Sentinel starts all five servers and returns when the sentinels know each
+// other and the replica is in step.
 func Sentinel(t testing.TB) *SentinelServers {
 	t.Helper()
 	master := Standalone(t)
 	replica := Standalone(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(master.claim.port))
 	s := &SentinelServers{Data: []*Server{master, replica}}
-	eventually(t, "the replica to follow the master", func() bool { return follows(replica, master) })
+	eventually(t, "the replica to follow the master", func() bool {
+		info, _ := replica.client.Info(context.Background(), "replication").Result()
+		return infoField(info, "master_link_status") == "up"
+	})
 
 	for range sentinels {
 		s.Sentinels = append(s.Sentinels, launch(t, func(n *Server) error {
@@ -60,9 +63,10 @@ func Sentinel(t testing.TB) *SentinelServers {
 		}))
 	}
 	for _, n := range s.Sentinels {
-		// By default they look at the servers every ten seconds, talk to each other
-		// every two, and wait four talks before they correct a server's role.
-		n.do(t, "SENTINEL", "DEBUG", "INFO-PERIOD", 500, "PUBLISH-PERIOD", 250)
+		// By default they look at the servers every ten seconds and talk to each other
+		// every two. They wait for four talks before they correct a server's role: it
+		// must take longer than a promotion, about a second, or they undo each other's.
+		n.do(t, "SENTINEL", "DEBUG", "INFO-PERIOD", 500, "PUBLISH-PERIOD", 1000)
 	}
 	s.awaitWatch(t)
 
@@ -114,11 +118,7 @@ func (s *SentinelServers) FlushAll(t testing.TB) {
 func (s *SentinelServers) Failover(t testing.TB) *Server {
 	t.Helper()
 	former := s.Master(t)
-	for _, n := range s.Data {
-		if n != former {
-			eventually(t, "the replica to follow the master", func() bool { return follows(n, former) })
-		}
-	}
+	s.awaitReplica(t)
 	leader := s.Sentinels[0].client
 	eventually(t, "a sentinel to carry out the failover", func() bool {
 		ctx := context.Background()
@@ -127,14 +127,14 @@ func (s *SentinelServers) Failover(t testing.TB) *Server {
 			return false
 		}
 		if watched.Val()["port"] == strconv.Itoa(former.claim.port) {
-			// Refused, or given up soon after, while the sentinel has not seen for itself that the replica is well.
+			// Refused or given up while the sentinel does not find the replica well enough.
 			_ = leader.Do(ctx, "SENTINEL", "FAILOVER", MasterName)
 			return false
 		}
 		return true
 	})
 	master := s.AwaitFailover(t, former)
-	eventually(t, "the former master to follow the new one", func() bool { return follows(former, master) })
+	s.awaitReplica(t)
 	return master
 }
 
@@ -150,13 +150,34 @@ func (s *SentinelServers) AwaitFailover(t testing.TB, former *Server) *Server {
 	return master
 }
 
-// awaitWatch returns when the sentinels are able to fail over.
+// awaitWatch returns when the sentinels know each other and the replica.
 func (s *SentinelServers) awaitWatch(t testing.TB) {
 	t.Helper()
 	for _, n := range s.Sentinels {
-		eventually(t, "the sentinels to know each other and the replica", func() bool {
+		eventually(t, "the sentinels to know each other", func() bool {
 			info, err := n.client.Info(context.Background(), "sentinel").Result()
 			return err == nil && strings.HasSuffix(infoField(info, "master0"), ",slaves=1,sentinels="+strconv.Itoa(sentinels))
+		})
+	}
+	s.awaitReplica(t)
+}
+
+// awaitReplica returns when every running sentinel has seen that the replica
+// follows the master. One that has still seen it as a master would at once undo
+// its promotion.
+func (s *SentinelServers) awaitReplica(t testing.TB) {
+	t.Helper()
+	for _, n := range s.Sentinels {
+		eventually(t, "the sentinels to see the replica in step", func() bool {
+			if !n.Running() {
+				return true
+			}
+			ctx := context.Background()
+			replicas := redis.NewMapStringStringSliceCmd(ctx, "SENTINEL", "REPLICAS", MasterName)
+			return n.client.Process(ctx, replicas) == nil && len(replicas.Val()) == 1 &&
+				replicas.Val()[0]["flags"] == "slave" &&
+				replicas.Val()[0]["role-reported"] == "slave" &&
+				replicas.Val()[0]["master-link-status"] == "ok"
 		})
 	}
 }
@@ -189,12 +210,4 @@ func (s *SentinelServers) agreedMaster() *Server {
 func role(s *Server) string {
 	info, _ := s.client.Info(context.Background(), "replication").Result()
 	return infoField(info, "role")
-}
-
-// follows reports whether replica is in step with master.
-func follows(replica, master *Server) bool {
-	info, _ := replica.client.Info(context.Background(), "replication").Result()
-	return infoField(info, "role") == "slave" &&
-		infoField(info, "master_port") == strconv.Itoa(master.claim.port) &&
-		infoField(info, "master_link_status") == "up"
 }
