@@ -322,7 +322,7 @@ func (h *Handler) resolveBackend(guest caddyhttp.MiddlewareHandler) error {
 		if h.host == "" {
 			h.host = upstreamHost(g)
 		}
-		keepHost(g)
+		keepHost(g, h.host)
 	}
 	if h.host == "" {
 		return errors.New("no backend host: write `host <name>` in the backend block, with Meet's public host name")
@@ -348,7 +348,11 @@ func upstreamHost(g *reverseproxy.Handler) string {
 // keepHost stops reverse_proxy from replacing Host by the upstream's address, as
 // it does for TLS upstreams: Meet refuses names that it does not know. An
 // operator's own `header_up Host` stays.
-func keepHost(g *reverseproxy.Handler) {
+func keepHost(g *reverseproxy.Handler, host string) {
+	transport, replaces := g.Transport.(reverseproxy.RequestHeaderOpsTransport)
+	if !replaces || transport.RequestHeaderOps() == nil {
+		return
+	}
 	if g.Headers == nil {
 		g.Headers = new(headers.Handler)
 	}
@@ -359,7 +363,7 @@ func keepHost(g *reverseproxy.Handler) {
 		g.Headers.Request.Set = make(http.Header)
 	}
 	if g.Headers.Request.Set.Get("Host") == "" {
-		g.Headers.Request.Set.Set("Host", "{http.request.host}")
+		g.Headers.Request.Set.Set("Host", host)
 	}
 }
 

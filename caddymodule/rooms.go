@@ -83,11 +83,36 @@ func (c *call) listRooms(caller backendclient.Caller) (*backendclient.Answer, er
 	if o.PageSize, err = parsePageSize(q); err != nil {
 		return nil, err
 	}
+	if q.slug != "" {
+		return c.findRoom(caller, q.slug, o.Page)
+	}
 	links := c.publicURL()
 	o.Link = func(page int) string {
 		return links.page(page, o.PageSize, q.hasPageSize)
 	}
 	return c.h.client.ListRooms(c.r.Context(), caller, o)
+}
+
+// findRoom answers GET /rooms?slug=: a list of the one room with this slug, or of
+// none.
+func (c *call) findRoom(caller backendclient.Caller, slug string, page int) (*backendclient.Answer, error) {
+	if page > 1 {
+		return nil, errInvalidPage
+	}
+	list := []byte(`{"count":0,"next":null,"previous":null,"results":[]}`)
+	if !isSlug(slug) {
+		return &backendclient.Answer{Status: http.StatusOK, Body: list}, nil
+	}
+	answer, err := c.h.client.FindRoomBySlug(c.r.Context(), caller, slug)
+	switch {
+	case err != nil:
+		return nil, err
+	case answer.Status == http.StatusOK:
+		list = fmt.Appendf(nil, `{"count":1,"next":null,"previous":null,"results":[%s]}`, c.completeRoom(answer.Body))
+	case answer.Status != http.StatusNotFound:
+		return answer, nil
+	}
+	return &backendclient.Answer{Status: http.StatusOK, Body: list}, nil
 }
 
 // errInvalidPage is Meet's answer to pages that do not exist.
