@@ -135,7 +135,7 @@ func judgeExchange(a *reply, path string) *Error {
 	case status == http.StatusOK && a.json:
 		return nil
 	case status == http.StatusBadRequest && a.json:
-		e.Kind, e.Hint = judgeFields(a.body)
+		e.Hint, e.Kind = judgeFields(a.body)
 	case status == http.StatusUnauthorized && e.Detail == "Invalid credentials":
 		e.Kind, e.Hint = ErrBackendCredentials, hintCredentials
 	case status == http.StatusUnauthorized && e.Detail == "Application is inactive":
@@ -158,16 +158,16 @@ func judgeExchange(a *reply, path string) *Error {
 
 // judgeFields reads a 400 of the token endpoint: {"error": …} about the mail,
 // {"detail": …} about the body, or a list for each field that is wrong.
-func judgeFields(body []byte) (kind error, hint string) {
+func judgeFields(body []byte) (hint string, kind error) {
 	switch {
 	case has(body, "error"), has(body, "scope") && !has(body, "grant_type"):
-		return ErrInvalidMail, ""
+		return "", ErrInvalidMail
 	case has(body, "client_id") && has(body, "grant_type"):
-		return ErrMisconfigured, hintBody
+		return hintBody, ErrMisconfigured
 	case has(body, "client_id"), has(body, "client_secret"):
-		return ErrBackendCredentials, hintCredentials
+		return hintCredentials, ErrBackendCredentials
 	}
-	return ErrMisconfigured, hintBody
+	return hintBody, ErrMisconfigured
 }
 
 const (

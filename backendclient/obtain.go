@@ -37,9 +37,10 @@ const (
 // one in the store, else a new one. Any number of callers who wait for the same
 // token cause one exchange, across processes if there is a store.
 //
-// The exchange runs on a context of its own, bounded by ExchangeTimeout: a
-// caller who goes away does not spoil it for the others. It sees no values of
-// ctx; the RequestID is that of the caller who came first.
+// The exchange runs on a context of its own, so that a caller who goes away does
+// not spoil it for the others: it sees no values of ctx, and its RequestID is
+// that of the caller who came first. It ends within three times ExchangeTimeout
+// (wait for another process, wait for its turn, exchange), mostly far sooner.
 func (c *Client) Token(ctx context.Context, caller Caller) (*Token, error) {
 	id := caller.identity()
 	if t, ok := c.tokens.get(id, c.now()); ok {
@@ -82,7 +83,9 @@ func (c *Client) obtain(ctx context.Context, caller Caller, id identity) (*Token
 	}
 	key := c.storeKey(id)
 	flight := c.flights.DoChan(key, func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*c.exchangeTimeout)
+		// For another process, for its turn, and for the exchange: each is bounded
+		// by ExchangeTimeout on its own.
+		ctx, cancel := context.WithTimeout(context.Background(), 3*c.exchangeTimeout)
 		defer cancel()
 
 		t, e := c.obtainAlone(ctx, caller, id, key)
@@ -298,9 +301,8 @@ func (c *Client) evict(id identity, t *Token) {
 // than once in a while: an outage of Meet must not cost every token.
 func (c *Client) renewOnSuspicion(ctx context.Context, caller Caller, old *Token) (*Token, *Error) {
 	id := caller.identity()
-	if !c.suspect(id, old) {
-		return old, nil
-	}
+	c.suspect(id, old)
+	// There is one if it was renewed meanwhile, or not evicted this time.
 	if t, ok := c.tokens.get(id, c.now()); ok {
 		return t, nil
 	}
@@ -316,12 +318,11 @@ func (c *Client) renewOnSuspicion(ctx context.Context, caller Caller, old *Token
 
 // suspect distrusts a token after a server error, unless that happened to this
 // caller a moment ago.
-func (c *Client) suspect(id identity, t *Token) bool {
-	now := c.now()
-	if _, ok := c.suspected.get(id, now); ok {
-		return false
+func (c *Client) suspect(id identity, t *Token) {
+	if _, ok := c.suspected.get(id, c.now()); ok {
+		return
 	}
-	c.suspected.put(id, struct{}{}, now.Add(keepSuspected))
+	// In this order, whoever sees the suspicion does not see the token any more.
 	c.distrust(id, t)
-	return true
+	c.suspected.put(id, struct{}{}, c.now().Add(keepSuspected))
 }

@@ -137,7 +137,8 @@ func TestFailureTable(t *testing.T) {
 		"external API off":        {getRooms, []http.Handler{respond(404, "text/html", htmlPage)}, 0, backendclient.ErrAPIDisabled, "EXTERNAL_API_ENABLED=True", false, 1, 1},
 		"no such path": {
 			backendclient.Request{Method: http.MethodPost, Path: "/rooms/x/grant-access/"},
-			[]http.Handler{respond(404, "text/html", htmlPage)}, 0, backendclient.ErrAPIDisabled, "no such path", false, 1, 1,
+			[]http.Handler{respond(404, "text/html", htmlPage)},
+			0, backendclient.ErrAPIDisabled, "no such path", false, 1, 1,
 		},
 
 		// Server errors: GET is sent once more with a new token, POST never.
@@ -399,13 +400,16 @@ func TestMisconfiguredMeets(t *testing.T) {
 		kind     error
 		hint     string
 	}{
-		"empty audience":     {func(s *sandbox.Settings) { s.JWTAudience = &nothing }, backendclient.ErrMisconfigured, "APPLICATION_JWT_AUDIENCE"},
-		"empty audience, RS": {func(s *sandbox.Settings) { s.JWTAudience = &nothing; s.ResourceServer.Mode = sandbox.ResourceServerInactive }, backendclient.ErrMisconfigured, "APPLICATION_JWT_AUDIENCE"},
-		"born expired":       {func(s *sandbox.Settings) { s.JWTExpiration = 0 }, backendclient.ErrMisconfigured, "APPLICATION_JWT_EXPIRATION_SECONDS"},
-		"no key":             {func(s *sandbox.Settings) { s.JWTSecretKey = "" }, backendclient.ErrBadAnswer, "APPLICATION_JWT_SECRET_KEY"},
-		"other host":         {func(s *sandbox.Settings) { s.AllowedHosts = nil }, backendclient.ErrMisconfigured, "DJANGO_ALLOWED_HOSTS"},
-		"no external API":    {func(s *sandbox.Settings) { s.ExternalAPIEnabled = false }, backendclient.ErrAPIDisabled, "EXTERNAL_API_ENABLED"},
-		"no applications":    {func(s *sandbox.Settings) { s.ApplicationEnabled = false }, backendclient.ErrAPIDisabled, "APPLICATION_ENABLED"},
+		"empty audience": {func(s *sandbox.Settings) { s.JWTAudience = &nothing }, backendclient.ErrMisconfigured, "APPLICATION_JWT_AUDIENCE"},
+		"empty audience, RS": {func(s *sandbox.Settings) {
+			s.JWTAudience = &nothing
+			s.ResourceServer.Mode = sandbox.ResourceServerInactive
+		}, backendclient.ErrMisconfigured, "APPLICATION_JWT_AUDIENCE"},
+		"born expired":    {func(s *sandbox.Settings) { s.JWTExpiration = 0 }, backendclient.ErrMisconfigured, "APPLICATION_JWT_EXPIRATION_SECONDS"},
+		"no key":          {func(s *sandbox.Settings) { s.JWTSecretKey = "" }, backendclient.ErrBadAnswer, "APPLICATION_JWT_SECRET_KEY"},
+		"other host":      {func(s *sandbox.Settings) { s.AllowedHosts = nil }, backendclient.ErrMisconfigured, "DJANGO_ALLOWED_HOSTS"},
+		"no external API": {func(s *sandbox.Settings) { s.ExternalAPIEnabled = false }, backendclient.ErrAPIDisabled, "EXTERNAL_API_ENABLED"},
+		"no applications": {func(s *sandbox.Settings) { s.ApplicationEnabled = false }, backendclient.ErrAPIDisabled, "APPLICATION_ENABLED"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
