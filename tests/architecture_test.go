@@ -60,6 +60,11 @@ var rooms = []room{
 		mayImport:    []string{ours("tokens"), "github.com/alicebob/miniredis"},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests")},
 	},
+	{ // for tests of other packages
+		folder:       "tokens/storetest",
+		mayImport:    []string{ours("tokens"), goRedis, "github.com/stretchr/testify"},
+		mustNotReach: []string{caddy, zap, prometheus, ours("backendclient"), ours("caddymodule")},
+	},
 	{
 		folder:       "backendclient",
 		mayImport:    []string{"golang.org/x/sync"},
