@@ -381,6 +381,16 @@ func TestRoomsThatMove(t *testing.T) {
 			},
 			func() []string { return append([]string{"a-new-one"}, numbered(60)...) },
 		},
+		// One made behind the others moves none, but the count tells of it.
+		"made at the end": {
+			func(request int, rooms []string) []string {
+				if request == 3 {
+					return append(rooms, "z-new-one")
+				}
+				return rooms
+			},
+			func() []string { return append(numbered(60), "z-new-one") },
+		},
 		// A room deleted pulls one from page 2 to page 1, which is read already.
 		"deleted meanwhile": {
 			func(request int, rooms []string) []string {

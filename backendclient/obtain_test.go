@@ -455,6 +455,33 @@ func TestHolderOfTheLockFails(t *testing.T) {
 	require.Equal(t, 1, meet.Exchanges())
 }
 
+// TestSavedBeforeTheLock: another process saves its token and unlocks between our
+// look and our lock.
+func TestSavedBeforeTheLock(t *testing.T) {
+	t.Parallel()
+	meet := newMeet(sandbox.Production())
+	store := newMemory()
+	other := newClient(t, meet, sharing(store))
+	c := newClient(t, meet, sharing(overtaken{store, func() {
+		_, err := other.Token(context.Background(), alice)
+		require.NoError(t, err)
+	}}))
+	_, err := c.Token(context.Background(), alice)
+	require.NoError(t, err)
+	require.Equal(t, 1, meet.Exchanges())
+	require.Empty(t, store.locks)
+}
+
+type overtaken struct {
+	*memory
+	by func()
+}
+
+func (o overtaken) LockMeetToken(ctx context.Context, key string, ttl time.Duration) (func(), bool, error) {
+	o.by()
+	return o.memory.LockMeetToken(ctx, key, ttl)
+}
+
 // TestRefusedTokenStaysOutOfUse: a refused token does not come back from the
 // store, even when the store did not drop it, and the next process is told.
 func TestRefusedTokenStaysOutOfUse(t *testing.T) {

@@ -546,6 +546,33 @@ func TestAnswersAreBounded(t *testing.T) {
 	}
 }
 
+// endless is a body that never ends, and counts what is read of it.
+type endless struct{ read atomic.Int64 }
+
+func (e *endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = ' '
+	}
+	e.read.Add(int64(len(p)))
+	return len(p), nil
+}
+
+func (*endless) Close() error { return nil }
+
+func TestEndlessAnswer(t *testing.T) {
+	t.Parallel()
+	body := new(endless)
+	c := newClient(t, nil, func(o *backendclient.Options) {
+		o.MaxBody = 10_000
+		o.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 200, ContentLength: -1, Header: http.Header{"Content-Type": {"application/json"}}, Body: body}, nil
+		})
+	})
+	_, err := c.Token(context.Background(), alice)
+	require.ErrorIs(t, err, backendclient.ErrBadAnswer)
+	require.EqualValues(t, 10_001, body.read.Load())
+}
+
 // TestAnswerBreaksOff: a body shorter than it said is no answer.
 func TestAnswerBreaksOff(t *testing.T) {
 	t.Parallel()
