@@ -69,7 +69,12 @@ func (c *call) logRefusal(r *refusal) {
 }
 
 func (c *call) logOutage(r *refusal) {
-	suppressed, ok := outages.allow(r.reason, time.Now())
+	hint := ""
+	if be, ok := errors.AsType[*backendclient.Error](r.cause); ok {
+		hint = be.Hint
+	}
+	// What an operator can act on makes two outages different ones.
+	suppressed, ok := outages.allow(r.reason+" "+hint, time.Now())
 	if !ok {
 		return
 	}
@@ -78,8 +83,8 @@ func (c *call) logOutage(r *refusal) {
 		return
 	}
 	fields := append(c.logFields(r), zap.Error(r.cause))
-	if be, ok := errors.AsType[*backendclient.Error](r.cause); ok && be.Hint != "" {
-		fields = append(fields, zap.String("hint", be.Hint))
+	if hint != "" {
+		fields = append(fields, zap.String("hint", hint))
 	}
 	if suppressed > 0 {
 		fields = append(fields, zap.Int("suppressed", suppressed))

@@ -43,7 +43,8 @@ func newGuestTransport(handler caddyhttp.MiddlewareHandler) *guestTransport {
 
 // RoundTrip calls the guest handler and records its answer. It never follows a
 // redirect and never retries. A handler that fails without an answer makes a
-// *backendclient.TransportError.
+// *backendclient.TransportError; one that fails in the middle of its answer makes
+// a body that ends in an error.
 func (t *guestTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	rec := recorders.Get().(*recorder)
 	rec.reset()
@@ -53,6 +54,10 @@ func (t *guestTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctxErr := req.Context().Err()
 	const clientClosed = 499 // what reverse_proxy records when its context is cancelled
 	switch {
+	case err != nil && rec.status != 0 && ctxErr == nil:
+		// As with any transport: the answer began, and reading it ends in an error.
+		rec.err = err
+		return rec.response(req), nil
 	case err == nil && rec.status != 0 && (ctxErr == nil || rec.status != clientClosed):
 		return rec.response(req), nil
 	case ctxErr != nil:
@@ -167,6 +172,7 @@ type recorder struct {
 	status   int
 	body     bytes.Buffer
 	overflow bool
+	err      error // in place of the end of the body
 }
 
 var recorders = sync.Pool{New: func() any { return new(recorder) }}
@@ -175,6 +181,7 @@ func (rec *recorder) reset() {
 	rec.header = make(http.Header, 8)
 	rec.status = 0
 	rec.overflow = false
+	rec.err = nil
 	rec.body.Reset()
 }
 
@@ -219,6 +226,9 @@ func (rec *recorder) response(req *http.Request) *http.Response {
 		Body:          &recordedBody{rec: rec},
 		Request:       req,
 	}
+	if rec.err != nil {
+		res.ContentLength = -1
+	}
 	return res
 }
 
@@ -229,7 +239,11 @@ func (b *recordedBody) Read(p []byte) (int, error) {
 	if b.rec == nil {
 		return 0, http.ErrBodyReadAfterClose
 	}
-	return b.rec.body.Read(p)
+	n, err := b.rec.body.Read(p)
+	if err != nil && b.rec.err != nil {
+		err = b.rec.err
+	}
+	return n, err
 }
 
 func (b *recordedBody) Close() error {
