@@ -1,9 +1,6 @@
 package backendclient
 
-import (
-	"net/url"
-	"strings"
-)
+import "net/url"
 
 // What an operator should look at. Meet's settings are named as in its
 // documentation.
@@ -39,7 +36,8 @@ func redirectHint(path, location string) string {
 	switch {
 	case err != nil || location == "":
 		return hintRedirect
-	case u.Host == "" && u.Path == path+"/", u.Host == "" && strings.TrimSuffix(u.Path, "/") == strings.TrimSuffix(path, "/"):
+	case u.Host == "" && u.Path == path:
+		// To the very path that was sent: it arrived without its slash.
 		return hintSlash
 	case u.Scheme == "https" && u.Path == path:
 		return hintProto

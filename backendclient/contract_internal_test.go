@@ -1,0 +1,92 @@
+package backendclient
+
+import (
+	"bufio"
+	"encoding/json"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// recorded is what this test needs of a line of the recorded contract.
+type recorded struct {
+	ID      string
+	Request struct{ Method, Path string }
+
+	Response struct {
+		Status  int
+		Headers map[string]any
+		Body    json.RawMessage
+	}
+}
+
+// reply is the recorded answer as roundTrip gives it. A body of HTML stands as a
+// JSON string in the recording.
+func (r recorded) reply() *reply {
+	a := &reply{status: r.Response.Status, header: http.Header{}}
+	for name, value := range r.Response.Headers {
+		if s, ok := value.(string); ok {
+			a.header.Set(name, s)
+		}
+	}
+	if isJSON(a.header.Get("Content-Type")) {
+		a.json = true
+		if string(r.Response.Body) != `""` {
+			a.body = r.Response.Body
+		}
+	}
+	return a
+}
+
+// TestRecordedAnswers judges every answer that was recorded from a real Meet on
+// the paths this client uses: what is an answer is JSON and none of 401, 3xx and
+// 5xx, and the rest is an error that says what it is.
+func TestRecordedAnswers(t *testing.T) {
+	t.Parallel()
+	f, err := os.Open("sandbox/testdata/meet-backend.jsonl")
+	require.NoError(t, err)
+	defer f.Close()
+
+	judged := map[string]int{}
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var r recorded
+		require.NoError(t, json.Unmarshal(lines.Bytes(), &r))
+		path, _, _ := strings.Cut(r.Request.Path, "?")
+		below, ok := strings.CutPrefix(path, defaultBasePath)
+		a := r.reply()
+		switch {
+		case !ok:
+		case below == tokenPath && r.Request.Method == http.MethodPost:
+			judged["exchange"]++
+			switch {
+			case a.status == http.StatusBadRequest && !a.json:
+				// Asks once more, see explainHTML.
+			case a.status == http.StatusOK:
+				require.Nil(t, judgeExchange(a, path), r.ID)
+			default:
+				e := judgeExchange(a, path)
+				require.NotNil(t, e, r.ID)
+				require.NotEqual(t, "other", Reason(e), r.ID)
+				require.False(t, e.Kind == ErrBadAnswer && a.json, "%s: an answer of Meet's own is known", r.ID)
+			}
+		case strings.HasPrefix(below, roomsPath):
+			judged["rooms"]++
+			v, e := judgeRooms(a, wireRequest{method: r.Request.Method, path: path, below: below})
+			if v != relay {
+				require.NotNil(t, e, r.ID)
+				require.False(t, e.Kind == ErrBadAnswer && a.json, "%s: an answer of Meet's own is known", r.ID)
+				continue
+			}
+			require.True(t, a.json, r.ID)
+			require.NotContains(t, []int{301, 401, 500}, a.status, r.ID)
+		}
+	}
+	require.NoError(t, lines.Err())
+	require.Greater(t, judged["exchange"], 150)
+	require.Greater(t, judged["rooms"], 350)
+}
