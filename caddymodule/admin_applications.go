@@ -1,0 +1,250 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/tokens"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// shownApplication is an application as the admin API shows it.
+type shownApplication struct {
+	*tokens.Application
+	// Lists are shown when they are empty: that means something.
+	Scopes  tokens.Scopes `json:"scopes"`
+	Domains []string      `json:"domains"`
+	// Warnings are what an operator should know about the settings.
+	Warnings []string `json:"warnings,omitempty"`
+	// ClientID and ClientSecret are there once, when a secret is made (names of
+	// RFC 7591 §3.2.1).
+	ClientID     string `json:"client_id,omitempty"`
+	ClientSecret string `json:"client_secret,omitempty"`
+}
+
+func shown(app *tokens.Application) *shownApplication {
+	s := &shownApplication{Application: app, Scopes: app.Scopes, Domains: app.Domains, Warnings: app.Warnings()}
+	if s.Scopes == nil {
+		s.Scopes = tokens.Scopes{}
+	}
+	if s.Domains == nil {
+		s.Domains = []string{}
+	}
+	return s
+}
+
+func withSecret(app *tokens.Application, secret string) *shownApplication {
+	s := shown(app)
+	s.ClientID, s.ClientSecret = app.ID, secret
+	return s
+}
+
+// etag identifies what can be changed of an application: its version.
+func etag(app *tokens.Application) string { return `"` + strconv.FormatInt(app.Version, 10) + `"` }
+
+func (c *adminCall) answerApplication(status int, s *shownApplication) error {
+	c.w.Header().Set("Etag", etag(s.Application))
+	return c.answer(status, s)
+}
+
+// listApplications answers GET applications?prefix=&after=&limit=.
+func (c *adminCall) listApplications() error {
+	query, err := c.query("prefix", "after", "limit")
+	if err != nil {
+		return err
+	}
+	o := tokens.ListOptions{Prefix: query.Get("prefix"), After: query.Get("after")}
+	if query.Has("limit") {
+		o.Limit, err = strconv.Atoi(query.Get("limit"))
+		if err != nil || o.Limit < 1 || o.Limit > maxPage {
+			return badField("limit", "It must be a number from 1 to %d.", maxPage)
+		}
+	}
+	page, err := c.authority.Applications(c.r.Context(), o)
+	if err != nil {
+		return err
+	}
+	list := struct {
+		Applications []*shownApplication `json:"applications"`
+		Next         string              `json:"next,omitempty"`
+	}{Applications: []*shownApplication{}, Next: page.Next}
+	for _, app := range page.Applications {
+		list.Applications = append(list.Applications, shown(app))
+	}
+	return c.answer(http.StatusOK, list)
+}
+
+// maxPage is the most applications that one page holds.
+const maxPage = 1000
+
+// query returns the query and refuses parameters that mean nothing here.
+func (c *adminCall) query(known ...string) (url.Values, error) {
+	query, err := url.ParseQuery(c.r.URL.RawQuery)
+	if err != nil {
+		return nil, &problem{Status: http.StatusBadRequest, Detail: "The query cannot be read."}
+	}
+	for _, name := range slices.Sorted(keysOf(query)) {
+		if !slices.Contains(known, name) {
+			return nil, badField(name, "Unknown parameter.")
+		}
+		if len(query[name]) > 1 {
+			return nil, badField(name, "It is there more than once.")
+		}
+	}
+	return query, nil
+}
+
+// createApplication answers POST applications.
+func (c *adminCall) createApplication() error {
+	c.change("application.create")
+	given, err := c.object(isApplicationField)
+	if err != nil {
+		return err
+	}
+	app := tokens.Application{Active: true}
+	if err := setFields(&app, given); err != nil {
+		return err
+	}
+	created, secret, err := c.authority.CreateApplication(c.r.Context(), app)
+	if err != nil {
+		return err
+	}
+	c.audit.application, c.audit.fields = created.ID, slices.Sorted(keysOf(given))
+	c.w.Header().Set("Location", adminBase+"applications/"+created.ID)
+	return c.answerApplication(http.StatusCreated, withSecret(created, secret))
+}
+
+// showApplication answers GET applications/{id}.
+func (c *adminCall) showApplication() error {
+	app, err := c.authority.CurrentApplication(c.r.Context(), c.argument)
+	if err != nil {
+		return err
+	}
+	return c.answerApplication(http.StatusOK, shown(app))
+}
+
+var errUnchanged = errors.New("nothing to change")
+
+// patchApplication answers PATCH applications/{id}: a JSON merge patch (RFC 7396)
+// of the fields that can be set. Lists and objects are replaced as a whole.
+func (c *adminCall) patchApplication() error {
+	c.change("application.change")
+	given, err := c.object(isApplicationField)
+	if err != nil {
+		return err
+	}
+	id, version, err := c.target()
+	if err != nil {
+		return err
+	}
+	changed, err := c.authority.UpdateApplication(c.r.Context(), id, version, c.merge(given))
+	if errors.Is(err, errUnchanged) {
+		changed, err = c.authority.CurrentApplication(c.r.Context(), id)
+	}
+	if err != nil {
+		return changedMeanwhile(err, version)
+	}
+	return c.answerApplication(http.StatusOK, shown(changed))
+}
+
+// merge sets the given fields and notes which of them are new.
+func (c *adminCall) merge(given map[string]json.RawMessage) func(*tokens.Application) error {
+	return func(app *tokens.Application) error {
+		before := *app
+		if err := setFields(app, given); err != nil {
+			return err
+		}
+		c.audit.fields = changedFields(&before, app)
+		if len(c.audit.fields) == 0 {
+			return errUnchanged
+		}
+		return nil
+	}
+}
+
+// deleteApplication answers DELETE applications/{id}.
+func (c *adminCall) deleteApplication() error {
+	c.change("application.delete")
+	id, version, err := c.target()
+	if err != nil {
+		return err
+	}
+	if err := c.authority.DeleteApplication(c.r.Context(), id, version); err != nil {
+		return changedMeanwhile(err, version)
+	}
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// maxGrace bounds how long a secret that is rotated out goes on working.
+const maxGrace = 366 * 24 * time.Hour
+
+// rotateSecret answers POST applications/{id}/rotate with {"grace": "24h"} or
+// {"now": true}.
+func (c *adminCall) rotateSecret() error {
+	c.change("application.rotate")
+	var in struct {
+		Grace *string `json:"grace"`
+		Now   bool    `json:"now"`
+	}
+	if err := c.decode(maxAdminBody, &in, "grace", "now"); err != nil {
+		return err
+	}
+	var grace time.Duration
+	switch {
+	case in.Now == (in.Grace != nil):
+		return badField("grace", `Say either {"grace": "24h"}, how long the present secret goes on working, or {"now": true}.`)
+	case in.Grace != nil:
+		var err error
+		grace, err = caddy.ParseDuration(*in.Grace)
+		if err != nil || grace <= 0 || grace > maxGrace {
+			return badField("grace", `It must be a duration such as "24h" or "7d", at most 366d.`)
+		}
+	}
+	id, version, err := c.target()
+	if err != nil {
+		return err
+	}
+	app, secret, err := c.authority.RotateSecret(c.r.Context(), id, version, grace)
+	if err != nil {
+		return changedMeanwhile(err, version)
+	}
+	c.audit.fields = []string{"secrets"}
+	return c.answerApplication(http.StatusOK, withSecret(app, secret))
+}
+
+// target finds the application of the path, and the version that If-Match asks
+// for (0: whatever is there).
+func (c *adminCall) target() (id string, version int64, err error) {
+	app, err := c.authority.CurrentApplication(c.r.Context(), c.argument)
+	if err != nil {
+		return "", 0, err
+	}
+	c.audit.application = app.ID
+	header := strings.TrimSpace(strings.Join(c.r.Header.Values("If-Match"), ","))
+	if header == "" || header == "*" {
+		return app.ID, 0, nil
+	}
+	for tag := range strings.SplitSeq(header, ",") {
+		if strings.TrimSpace(tag) == etag(app) {
+			return app.ID, app.Version, nil
+		}
+	}
+	c.w.Header().Set("Etag", etag(app))
+	return "", 0, &problem{Status: http.StatusPreconditionFailed, Detail: "The application was changed meanwhile; its version is now " + etag(app) + "."}
+}
+
+// changedMeanwhile tells a lost race for a version from a conflict about an alias.
+func changedMeanwhile(err error, version int64) error {
+	if version != 0 && errors.Is(err, tokens.ErrConflict) && !strings.Contains(err.Error(), "alias") {
+		return &problem{Status: http.StatusPreconditionFailed, Detail: "The application was changed meanwhile."}
+	}
+	return err
+}
