@@ -160,7 +160,7 @@ func (a *App) options() (tokens.Options, error) {
 		Lifetime:     time.Duration(a.TokenLifetime),
 		Staleness:    time.Duration(a.Staleness),
 		CacheEntries: a.CacheEntries,
-		Observer:     observer{},
+		Observer:     authorityObserver{},
 	}
 	if a.Refresh != nil {
 		o.Refresh = tokens.RefreshOptions{

@@ -1,8 +1,10 @@
 package caddymodule
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -319,6 +321,9 @@ func (h *Handler) unmarshalBackend(helper httpcaddyfile.Helper) error {
 	}
 	proxy := new(reverseproxy.Handler)
 	if err := proxy.UnmarshalCaddyfile(guest.Dispenser); err != nil {
+		if strings.Contains(err.Error(), "unrecognized subdirective") {
+			return fmt.Errorf("%w (expected host, path, credentials or an option of reverse_proxy)", err)
+		}
 		return err
 	}
 	if err := proxy.FinalizeUnmarshalCaddyfile(guest); err != nil {

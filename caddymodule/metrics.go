@@ -51,14 +51,14 @@ func observeExchange(outcome string, took time.Duration) {
 	exchangeSeconds.WithLabelValues(outcome).Observe(took.Seconds())
 }
 
-// observer turns what an Authority notices into metrics.
-type observer struct{}
+// authorityObserver turns what an Authority notices into metrics.
+type authorityObserver struct{}
 
 // FeedLag implements tokens.Observer.
-func (observer) FeedLag(lag time.Duration) { feedLagSeconds.Observe(lag.Seconds()) }
+func (authorityObserver) FeedLag(lag time.Duration) { feedLagSeconds.Observe(lag.Seconds()) }
 
 // FeedState implements tokens.Observer.
-func (observer) FeedState(fresh bool) {
+func (authorityObserver) FeedState(fresh bool) {
 	if fresh {
 		feedFresh.Set(1)
 		return
@@ -67,4 +67,4 @@ func (observer) FeedState(fresh bool) {
 }
 
 // StoreWentBack implements tokens.Observer.
-func (observer) StoreWentBack(int64, bool) { storeWentBackTotal.Inc() }
+func (authorityObserver) StoreWentBack(int64, bool) { storeWentBackTotal.Inc() }

@@ -1,0 +1,136 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/tokens"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestRefusalOf(t *testing.T) {
+	for _, tc := range []struct {
+		err          error
+		token, rooms int
+		retry        bool
+	}{
+		{tokens.ErrUnavailable, 503, 503, true},
+		{tokens.ErrBusy, 503, 503, true},
+		{tokens.ErrInvalidClient, 401, 401, false},
+		{tokens.ErrInactiveApplication, 401, 401, false},
+		{tokens.ErrInvalidMail, 400, 400, false},
+		{tokens.ErrDomainNotAllowed, 403, 403, false},
+		{tokens.ErrTokenMalformed, 401, 401, false},
+		{tokens.ErrTokenExpired, 401, 401, false},
+		{tokens.ErrTokenInvalid, 401, 401, false},
+		{tokens.ErrTokenForeign, 401, 401, false},
+		{backendclient.ErrUserNotFound, 400, 401, false},
+		{backendclient.ErrInvalidMail, 400, 400, false},
+		{backendclient.ErrDomainRefused, 403, 403, false},
+		{backendclient.ErrDuplicateUser, 409, 409, false},
+		{backendclient.ErrProvisioningConflict, 409, 409, false},
+		{backendclient.ErrBackendCredentials, 502, 502, false},
+		{backendclient.ErrApplicationInactive, 401, 401, false},
+		{backendclient.ErrUserDisabled, 401, 401, false},
+		{backendclient.ErrAPIDisabled, 502, 502, false},
+		{backendclient.ErrMisconfigured, 502, 502, false},
+		{backendclient.ErrUnavailable, 503, 503, true},
+		{backendclient.ErrTimeout, 503, 504, false},
+		{backendclient.ErrBadAnswer, 502, 502, false},
+		{backendclient.ErrBusy, 503, 503, true},
+		{backendclient.ErrTooManyRooms, 503, 503, false},
+		{backendclient.ErrInvalidRequest, 400, 400, false},
+		{context.Canceled, 499, 499, false},
+		{errMalformedTarget, 400, 400, false},
+		{errUnknownPath, 404, 404, false},
+		{errNoToken, 401, 401, false},
+		{errSource, 403, 403, false},
+		{errTwoCredentials, 400, 400, false},
+		{errors.New("never heard of"), 500, 500, false},
+	} {
+		t.Run(tc.err.Error(), func(t *testing.T) {
+			wrapped := fmt.Errorf("wrapped: %w", tc.err)
+			token, rooms := refusalOf(wrapped, endpointToken), refusalOf(wrapped, endpointRoomsList)
+			require.Equal(t, tc.token, token.status)
+			require.Equal(t, tc.rooms, rooms.status)
+			require.Equal(t, tc.retry, rooms.retryAfter > 0)
+			for _, r := range []refusal{token, rooms} {
+				require.NotEmpty(t, r.reason)
+				require.Equal(t, r.status == 401, r.challenge != "")
+				var object map[string]any
+				require.NoError(t, json.Unmarshal(r.body(), &object))
+				require.NotEmpty(t, object["error"])
+				require.NotContains(t, string(r.body()), "wrapped", "errors are for logs")
+				require.Contains(t, object, "detail")
+			}
+		})
+	}
+}
+
+func TestRefusal_TakesOverWhatTheErrorKnows(t *testing.T) {
+	r := refusalOf(&backendclient.Error{Kind: backendclient.ErrUnavailable, Effect: true, RetryAfter: 90 * time.Second}, endpointRoomsCreate)
+	require.Equal(t, textUnavailable+textMayHaveEffect, r.detail)
+	h := http.Header{}
+	r.setHeaders(h)
+	require.Equal(t, "90", h.Get("Retry-After"))
+
+	r = refusalOf(&backendclient.Error{Kind: backendclient.ErrUserDisabled, Effect: true}, endpointRoomsCreate)
+	require.Equal(t, "User account is disabled.", r.detail)
+}
+
+func TestWithBothKeys(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"detail":"a"}`:             `{"detail":"a","error":"a"}`,
+		`{"error":"a"}`:              `{"detail":"a","error":"a"}`,
+		`{"detail":"a","error":"b"}`: `{"detail":"a","error":"b"}`,
+		`{"field":["a"]}`:            `{"field":["a"]}`,
+		`["a"]`:                      `["a"]`,
+		`null`:                       `null`,
+		``:                           ``,
+	} {
+		require.Equal(t, want, string(withBothKeys([]byte(in))))
+	}
+}
+
+func TestCompleteRoom(t *testing.T) {
+	c := &call{h: &Handler{RoomURLBase: "https://visio.example.org"}}
+	for in, want := range map[string]string{
+		`{"id":"1","slug":"a-b"}`:                   `{"id":"1","slug":"a-b","url":"https://visio.example.org/a-b"}`,
+		"{\"slug\":\"a-b\"}\n":                      `{"slug":"a-b","url":"https://visio.example.org/a-b"}`,
+		`{"slug":"a-b","url":"https://meet/a-b"}`:   `{"slug":"a-b","url":"https://meet/a-b"}`,
+		`{"slug":"a-b","url" : "https://meet/a-b"}`: `{"slug":"a-b","url" : "https://meet/a-b"}`,
+		`{"slug":"a\",\"b"}`:                        `{"slug":"a\",\"b"}`,
+		`{"slug":"../x"}`:                           `{"slug":"../x"}`,
+		`{"id":"1"}`:                                `{"id":"1"}`,
+		`[]`:                                        `[]`,
+		`{"slug":"a-b","name":"\"url\":"}`:          `{"slug":"a-b","name":"\"url\":","url":"https://visio.example.org/a-b"}`,
+	} {
+		require.Equal(t, want, string(c.completeRoom(json.RawMessage(in))), in)
+	}
+	c.h.RoomURLBase = ""
+	require.Equal(t, `{"slug":"a-b"}`, string(c.completeRoom(json.RawMessage(`{"slug":"a-b"}`))))
+}
+
+func TestThrottle(t *testing.T) {
+	var th throttle
+	now := time.Now()
+	n, ok := th.allow("a", now)
+	require.True(t, ok)
+	require.Zero(t, n)
+	for range 3 {
+		_, ok = th.allow("a", now.Add(time.Second))
+		require.False(t, ok)
+	}
+	_, ok = th.allow("b", now.Add(time.Second))
+	require.True(t, ok)
+	n, ok = th.allow("a", now.Add(outagePeriod))
+	require.True(t, ok)
+	require.Equal(t, 3, n)
+}
