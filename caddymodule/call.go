@@ -43,10 +43,20 @@ func (c *call) serve() error {
 	switch c.endpoint {
 	case endpointToken:
 		return c.serveToken()
+	case endpointRevoke:
+		return c.serveRevoke()
+	case endpointIntrospect:
+		return c.serveIntrospect()
 	case endpointIdentity:
 		return c.serveIdentity()
 	case endpointIdentitySource:
 		return c.serveIdentitySource()
+	case endpointJWKS:
+		return c.serveJWKS()
+	case endpointServerMetadata:
+		return c.serveServerMetadata()
+	case endpointResourceMetadata:
+		return c.serveResourceMetadata()
 	default:
 		return c.serveRooms()
 	}
@@ -58,7 +68,10 @@ func (c *call) find() error {
 	if c.target, err = parseTarget(c.r.RequestURI); err != nil {
 		return err
 	}
-	rest, ok := c.cutBasePath()
+	rest, ok := c.cutWellKnown()
+	if !ok {
+		rest, ok = c.cutBasePath()
+	}
 	if !ok {
 		return errUnknownPath
 	}
@@ -98,6 +111,9 @@ func (c *call) refuse(err error) error {
 	switch c.endpoint {
 	case endpointIdentity, endpointIdentitySource:
 		return c.writeIdentityError(&r)
+	case endpointRevoke, endpointIntrospect:
+		r.sayInOAuth()
+		fallthrough
 	case endpointToken:
 		c.w.Header()["Pragma"] = headerNoCache
 	}

@@ -32,6 +32,10 @@ const (
 	codeBadGateway     = "bad_gateway"
 	codeTimeout        = "gateway_timeout"
 	codeServerError    = "server_error"
+	codeInvalidClient  = "invalid_client"
+	codeInvalidGrant   = "invalid_grant"
+	codeInvalidScope   = "invalid_scope"
+	codeUnauthorized   = "unauthorized_client"
 )
 
 // realm is the protection space in challenges (RFC 9110 section 11.5).
@@ -87,8 +91,9 @@ const (
 	textPublicRooms        = "Public rooms are disabled for the external API."
 )
 
-// failureRow is one domain error and its answer. Where the token endpoint
-// answers otherwise than the rest, its answer stands in token.
+// failureRow is one domain error and its answer. Where the endpoints that
+// applications authenticate at answer otherwise than the rest, their answer
+// stands in token.
 type failureRow struct {
 	err    error
 	answer refusal
@@ -123,6 +128,12 @@ var failures = []failureRow{
 	{err: errSource, answer: refusal{status: 403, detail: "This application is not authorized from this address.", reason: "source_not_allowed"}},
 	{err: tokens.ErrDomainNotAllowed, answer: refusal{status: 403, detail: textDomain, reason: "domain_not_allowed"}},
 	{err: tokens.ErrInvalidMail, answer: refusal{status: 400, detail: textBadMail, reason: "invalid_mail", fields: fieldErrors{"scope": {"Invalid email address."}}}},
+
+	// Refresh tokens, and what applications ask about their own tokens.
+	{err: tokens.ErrInvalidGrant, answer: refusal{status: 400, detail: "The refresh token is not valid.", code: codeInvalidGrant, reason: "invalid_grant"}},
+	{err: errGrantNotAllowed, answer: refusal{status: 400, code: codeUnauthorized, reason: "grant_not_allowed", fields: fieldErrors{"grant_type": {notAChoice(grantRefreshToken)}}}},
+	{err: errOtherUser, answer: refusal{status: 400, code: codeInvalidScope, reason: "other_user", fields: fieldErrors{"scope": {"The refresh token belongs to another user."}}}},
+	{err: tokens.ErrNotOwner, answer: refusal{status: 400, detail: "The token was issued to another application.", code: codeInvalidGrant, reason: "other_application"}},
 
 	// Rooms.
 	{err: errInvalidRoom, answer: refusal{status: 404, detail: textNotFound, reason: "not_found"}},
@@ -188,7 +199,7 @@ func refusalOf(err error, at endpoint) refusal {
 			continue
 		}
 		r := row.answer
-		if at == endpointToken && row.token != nil {
+		if at.authenticatesClients() && row.token != nil {
 			r = *row.token
 		}
 		r.cause = err
@@ -198,6 +209,28 @@ func refusalOf(err error, at endpoint) refusal {
 	return refusal{
 		status: http.StatusInternalServerError, detail: "Internal error.", code: codeServerError,
 		reason: "internal", outage: true, cause: err,
+	}
+}
+
+// authenticatesClients tells whether applications present their own credential
+// at an endpoint.
+func (e endpoint) authenticatesClients() bool {
+	return e == endpointToken || e == endpointRevoke || e == endpointIntrospect
+}
+
+// sayInOAuth puts a word of RFC 6749 section 5.2 into "error", where no other
+// text is published (RFC 7009 section 2.2.1, RFC 7662 section 2.3).
+func (r *refusal) sayInOAuth() {
+	if r.code != "" {
+		return
+	}
+	switch r.status {
+	case http.StatusUnauthorized:
+		r.code = codeInvalidClient
+	case http.StatusForbidden:
+		r.code = codeUnauthorized
+	default:
+		r.code = codeInvalidRequest
 	}
 }
 

@@ -12,14 +12,26 @@ import (
 type endpoint string
 
 const (
-	endpointToken          endpoint = "token"
-	endpointIdentity       endpoint = "identity"
-	endpointIdentitySource endpoint = "identity_source"
-	endpointRoomsList      endpoint = "rooms_list"
-	endpointRoomsCreate    endpoint = "rooms_create"
-	endpointRoomsRetrieve  endpoint = "rooms_retrieve"
-	endpointOperator       endpoint = "operator" // opened by a route line
-	endpointNone           endpoint = "none"     // no route matched
+	endpointToken            endpoint = "token"
+	endpointRevoke           endpoint = "revoke"
+	endpointIntrospect       endpoint = "introspect"
+	endpointIdentity         endpoint = "identity"
+	endpointIdentitySource   endpoint = "identity_source"
+	endpointRoomsList        endpoint = "rooms_list"
+	endpointRoomsCreate      endpoint = "rooms_create"
+	endpointRoomsRetrieve    endpoint = "rooms_retrieve"
+	endpointJWKS             endpoint = "jwks"
+	endpointServerMetadata   endpoint = "server_metadata"
+	endpointResourceMetadata endpoint = "resource_metadata"
+	endpointOperator         endpoint = "operator" // opened by a route line
+	endpointNone             endpoint = "none"     // no route matched
+)
+
+// Paths of the endpoints that applications authenticate at.
+const (
+	pathToken      = "/application/token"
+	pathRevoke     = "/application/revoke"
+	pathIntrospect = "/application/introspect"
 )
 
 // Route opens one more path of Meet's external API. Nothing that is not listed
@@ -28,7 +40,7 @@ type Route struct {
 	// The HTTP method: GET, POST, PUT, PATCH or DELETE. GET includes HEAD.
 	Method string `json:"method"`
 	// The path below the base path, beginning with `/rooms/`, without a trailing
-	// slash. A segment is a literal of a-z, 0-9, `-` and `_`, or `{id}` for a
+	// slash. A segment is a literal of a-z, 0-9, `-`, `_` and `.`, or `{id}` for a
 	// UUID, or `{slug}` for a room's slug.
 	Path string `json:"path"`
 	// The scope a token needs for it, for example `rooms:update`.
@@ -89,12 +101,17 @@ func newRouteTable(routes []Route) (*routeTable, error) {
 		path string
 		action
 	}{
-		{"/application/token", action{http.MethodPost, endpointToken, ""}},
+		{pathToken, action{http.MethodPost, endpointToken, ""}},
+		{pathRevoke, action{http.MethodPost, endpointRevoke, ""}},
+		{pathIntrospect, action{http.MethodPost, endpointIntrospect, ""}},
 		{"/identity", action{http.MethodGet, endpointIdentity, ""}},
 		{"/identity/source", action{http.MethodGet, endpointIdentitySource, ""}},
 		{"/rooms", action{http.MethodGet, endpointRoomsList, "rooms:list"}},
 		{"/rooms", action{http.MethodPost, endpointRoomsCreate, "rooms:create"}},
 		{"/rooms/{id}", action{http.MethodGet, endpointRoomsRetrieve, "rooms:retrieve"}},
+		{pathJWKS, action{http.MethodGet, endpointJWKS, ""}},
+		{pathServerMetadata, action{http.MethodGet, endpointServerMetadata, ""}},
+		{pathResourceMetadata, action{http.MethodGet, endpointResourceMetadata, ""}},
 	} {
 		if err := t.add(r.path, r.action); err != nil {
 			return nil, err
@@ -131,6 +148,20 @@ func (t *routeTable) add(path string, a action) error {
 	p.actions = append(p.actions, a)
 	p.allow = p.allowed()
 	return nil
+}
+
+// scopes lists what the routes ask for, sorted.
+func (t *routeTable) scopes() []string {
+	var scopes []string
+	for _, p := range t.patterns {
+		for _, a := range p.actions {
+			if a.scope != "" && !slices.Contains(scopes, a.scope) {
+				scopes = append(scopes, a.scope)
+			}
+		}
+	}
+	slices.Sort(scopes)
+	return scopes
 }
 
 func compareKind(a, b segment) int { return int(a.kind) - int(b.kind) }
@@ -235,7 +266,7 @@ func parsePattern(path string) ([]segment, error) {
 		case isLiteral(s):
 			segments = append(segments, segment{literal: s})
 		default:
-			return nil, fmt.Errorf("path %q: a segment is {id}, {slug} or made of a-z, 0-9, - and _", path)
+			return nil, fmt.Errorf("path %q: a segment is {id}, {slug} or made of a-z, 0-9, -, _ and .", path)
 		}
 	}
 	if ids > 1 {
@@ -260,9 +291,12 @@ func (r Route) validate() error {
 }
 
 func isLiteral(s string) bool {
+	if s == "." || s == ".." {
+		return false
+	}
 	for i := range len(s) {
 		switch c := s[i]; {
-		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-', c == '_':
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
 		default:
 			return false
 		}

@@ -30,14 +30,11 @@ func (c *call) serveToken() error {
 	if err != nil {
 		return err
 	}
-	ctx := c.r.Context()
-	authority := c.h.app.Authority()
-	if c.application, _, err = authority.Authenticate(ctx, req.clientID, req.clientSecret); err != nil {
-		c.application = nil // not who it says it is
+	if err := c.authenticate(req.clientID, req.clientSecret); err != nil {
 		return err
 	}
-	if err := c.checkSource(); err != nil {
-		return err
+	if req.grantType == grantRefreshToken {
+		return c.serveRefresh(req)
 	}
 	mail, err := tokens.ParseMail(req.scope)
 	if err != nil {
@@ -46,11 +43,11 @@ func (c *call) serveToken() error {
 	if err := c.application.MayDelegate(mail); err != nil {
 		return err
 	}
-	meet, err := c.h.client.Token(ctx, c.caller(mail))
+	meet, err := c.h.client.Token(c.r.Context(), c.caller(mail))
 	if err != nil {
 		return err
 	}
-	token, err := authority.Issue(ctx, tokens.Grant{
+	token, err := c.h.app.Authority().Issue(c.r.Context(), tokens.Grant{
 		Application: c.application, Mail: mail, BackendUserID: meet.UserID, Scopes: knownScopes(meet.Scopes),
 	})
 	if err != nil {

@@ -21,7 +21,7 @@ const maxFormFields = 100
 // tokenRequest is a request to the token endpoint, fields trimmed. It prints
 // without credentials and mail.
 type tokenRequest struct {
-	clientID, clientSecret, grantType, scope string
+	clientID, clientSecret, grantType, scope, refreshToken string
 	// basic is true if the client authenticated by HTTP Basic.
 	basic bool
 }
@@ -100,83 +100,31 @@ func unsupportedMediaType(mt string) error {
 	return &requestError{http.StatusUnsupportedMediaType, fmt.Sprintf("Unsupported media type \"%s\" in request.", mt)}
 }
 
-// parseTokenRequest reads the body of a token request (RFC 6749 section 4.4.2
-// as Meet takes it: JSON or form) and joins it with HTTP Basic client
-// authentication (section 2.3.1). Errors are fieldErrors, *requestError or
-// errTwoCredentials.
+// parseTokenRequest reads a token request (RFC 6749 sections 4.4.2 and 6).
+// Errors are those of parseClientFields.
 func parseTokenRequest(h http.Header, body []byte) (tokenRequest, error) {
-	var fields map[string]*string // nil value: null
-	var err error
-	switch mt, typeErr := mediaType(h); {
-	case typeErr != nil:
-		return tokenRequest{}, typeErr
-	case mt == "application/json":
-		fields, err = parseJSONFields(body)
-	case mt == "application/x-www-form-urlencoded":
-		fields, err = parseFormFields(string(body))
-	case mt == "" && len(body) == 0:
-	default:
-		return tokenRequest{}, unsupportedMediaType(h.Get("Content-Type"))
-	}
+	f, err := parseClientFields(h, body)
 	if err != nil {
 		return tokenRequest{}, err
 	}
-
-	// Any other scheme is ignored here, as at Meet: some clients send their last
-	// Bearer token with everything.
-	auth, err := parseAuthorization(h)
-	if err != nil && (auth.scheme == schemeBasic || errors.Is(err, errAuthorizationRepeated)) {
-		return tokenRequest{}, &requestError{http.StatusBadRequest, "Malformed Authorization header."}
+	req := tokenRequest{basic: f.basic.scheme == schemeBasic}
+	f.takeCredentials(&req.clientID, &req.clientSecret)
+	f.take("grant_type", &req.grantType)
+	switch req.grantType {
+	case grantRefreshToken:
+		f.take("refresh_token", &req.refreshToken)
+		f.takeOptional("scope", &req.scope)
+		return req, f.err()
+	case grantClientCredentials, "":
+	default:
+		f.wrong.add("grant_type", notAChoice(req.grantType))
 	}
-	var req tokenRequest
-	if auth.scheme == schemeBasic {
-		id, secret := formDecoded(auth.id), formDecoded(auth.secret)
-		if _, twice := fields["client_secret"]; twice {
-			return tokenRequest{}, errTwoCredentials
-		}
-		if other := fields["client_id"]; other != nil && *other != id {
-			return tokenRequest{}, errTwoCredentials
-		}
-		req.clientID, req.clientSecret, req.basic = id, secret, true
-	}
-	return req, req.fill(fields)
+	f.take("scope", &req.scope)
+	return req, f.err()
 }
 
-// fill takes the fields over and reports those that are wrong, all at once.
-func (r *tokenRequest) fill(fields map[string]*string) error {
-	wrong := fieldErrors{}
-	take := func(name string, dst *string) {
-		value, sent := fields[name]
-		switch {
-		case !sent:
-			wrong.add(name, fieldRequired)
-		case value == nil:
-			wrong.add(name, "This field may not be null.")
-		case value == &notAString:
-			wrong.add(name, "Not a valid string.")
-		case strings.Contains(*value, "\x00"):
-			wrong.add(name, "Null characters are not allowed.")
-		case strings.TrimSpace(*value) == "":
-			wrong.add(name, "This field may not be blank.")
-		default:
-			*dst = strings.TrimSpace(*value)
-		}
-	}
-	if !r.basic {
-		take("client_id", &r.clientID)
-		take("client_secret", &r.clientSecret)
-	}
-	take("grant_type", &r.grantType)
-	take("scope", &r.scope)
-	// The place where another grant_type becomes possible.
-	if r.grantType != "" && r.grantType != grantClientCredentials {
-		wrong.add("grant_type", fmt.Sprintf("%q is not a valid choice.", r.grantType))
-	}
-	if len(wrong) > 0 {
-		return wrong
-	}
-	return nil
-}
+// notAChoice is Meet's text for a word that is not on its list.
+func notAChoice(word string) string { return fmt.Sprintf("%q is not a valid choice.", word) }
 
 // notAString stands for a JSON value that cannot be read as text.
 var notAString string

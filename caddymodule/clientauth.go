@@ -1,0 +1,151 @@
+package caddymodule
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+)
+
+// clientFields are the fields of a request that an application makes for itself:
+// for a token, to revoke one, to ask about one. It collects what is wrong with
+// them, so that all of it can be told at once.
+type clientFields struct {
+	values map[string]*string // nil value: null
+	// basic holds the credential if the application authenticated by HTTP Basic.
+	basic authorization
+	wrong fieldErrors
+}
+
+// parseClientFields reads the body of such a request, JSON or form, and joins it
+// with HTTP Basic client authentication (RFC 6749 section 2.3.1). Errors are
+// fieldErrors, *requestError or errTwoCredentials.
+func parseClientFields(h http.Header, body []byte) (*clientFields, error) {
+	f := &clientFields{wrong: fieldErrors{}}
+	var err error
+	switch mt, typeErr := mediaType(h); {
+	case typeErr != nil:
+		return nil, typeErr
+	case mt == "application/json":
+		f.values, err = parseJSONFields(body)
+	case mt == "application/x-www-form-urlencoded":
+		f.values, err = parseFormFields(string(body))
+	case mt == "" && len(body) == 0:
+	default:
+		return nil, unsupportedMediaType(h.Get("Content-Type"))
+	}
+	if err != nil {
+		return nil, err
+	}
+
+	// Any other scheme is ignored here, as at Meet: some clients send their last
+	// Bearer token with everything.
+	auth, err := parseAuthorization(h)
+	if err != nil && (auth.scheme == schemeBasic || errors.Is(err, errAuthorizationRepeated)) {
+		return nil, &requestError{http.StatusBadRequest, "Malformed Authorization header."}
+	}
+	if auth.scheme != schemeBasic {
+		return f, nil
+	}
+	auth.id, auth.secret = formDecoded(auth.id), formDecoded(auth.secret)
+	if _, twice := f.values["client_secret"]; twice {
+		return nil, errTwoCredentials
+	}
+	if other := f.values["client_id"]; other != nil && *other != auth.id {
+		return nil, errTwoCredentials
+	}
+	f.basic = auth
+	return f, nil
+}
+
+// takeCredentials reads who the application says it is.
+func (f *clientFields) takeCredentials(id, secret *string) {
+	if f.basic.scheme == schemeBasic {
+		*id, *secret = f.basic.id, f.basic.secret
+		return
+	}
+	f.take("client_id", id)
+	f.take("client_secret", secret)
+}
+
+// take reads a field that must be there, in Meet's words if it is not.
+func (f *clientFields) take(name string, dst *string) {
+	value, sent := f.values[name]
+	switch {
+	case !sent:
+		f.wrong.add(name, fieldRequired)
+	case value == nil:
+		f.wrong.add(name, "This field may not be null.")
+	case value == &notAString:
+		f.wrong.add(name, "Not a valid string.")
+	case strings.Contains(*value, "\x00"):
+		f.wrong.add(name, "Null characters are not allowed.")
+	case strings.TrimSpace(*value) == "":
+		f.wrong.add(name, "This field may not be blank.")
+	default:
+		*dst = strings.TrimSpace(*value)
+	}
+}
+
+// takeOptional reads a field that need not be there. A parameter without a value
+// counts as left out (RFC 6749 section 3.2).
+func (f *clientFields) takeOptional(name string, dst *string) {
+	if value := f.values[name]; value != nil && *value != "" {
+		f.take(name, dst)
+	}
+}
+
+// err is what is wrong with the fields, or nil.
+func (f *clientFields) err() error {
+	if len(f.wrong) == 0 {
+		return nil
+	}
+	return f.wrong
+}
+
+// heldTokenRequest is an application's request about a token that it holds: to
+// revoke it (RFC 7009 section 2.1) or to be told about it (RFC 7662 section
+// 2.1). It prints without credentials.
+type heldTokenRequest struct{ clientID, clientSecret, token string }
+
+// String shows nothing that was sent.
+func (heldTokenRequest) String() string { return "request about a token" }
+
+// GoString is String.
+func (r heldTokenRequest) GoString() string { return r.String() }
+
+// parseHeldTokenRequest reads such a request. The token_type_hint is not looked
+// at: the forms of our tokens differ.
+func parseHeldTokenRequest(h http.Header, body []byte) (heldTokenRequest, error) {
+	f, err := parseClientFields(h, body)
+	if err != nil {
+		return heldTokenRequest{}, err
+	}
+	var req heldTokenRequest
+	f.takeCredentials(&req.clientID, &req.clientSecret)
+	f.take("token", &req.token)
+	return req, f.err()
+}
+
+// readHeldTokenRequest reads such a request and finds out who makes it.
+func (c *call) readHeldTokenRequest() (token string, err error) {
+	body, err := readBody(c.w, c.r, c.h.MaxTokenBody)
+	if err != nil {
+		return "", err
+	}
+	req, err := parseHeldTokenRequest(c.r.Header, body)
+	if err != nil {
+		return "", err
+	}
+	return req.token, c.authenticate(req.clientID, req.clientSecret)
+}
+
+// authenticate finds out which application is calling, and that it may from
+// where it does.
+func (c *call) authenticate(clientID, secret string) error {
+	app, _, err := c.h.app.Authority().Authenticate(c.r.Context(), clientID, secret)
+	if err != nil {
+		return err
+	}
+	c.application = app
+	return c.checkSource()
+}

@@ -1,0 +1,116 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// Paths of the documents that clients configure themselves by.
+const (
+	pathJWKS             = "/.well-known/jwks.json"
+	pathServerMetadata   = "/.well-known/oauth-authorization-server"
+	pathResourceMetadata = "/.well-known/oauth-protected-resource"
+)
+
+// headerMaxAge lets verifiers keep the keys for a while. A new key is published
+// before it signs, so a copy this old misses nothing.
+var headerMaxAge = []string{"public, max-age=300"}
+
+// serverMetadata describes the token endpoint and its neighbours (RFC 8414
+// section 2).
+type serverMetadata struct {
+	Issuer                string   `json:"issuer"`
+	TokenEndpoint         string   `json:"token_endpoint"`
+	JWKSURI               string   `json:"jwks_uri"`
+	ScopesSupported       []string `json:"scopes_supported"`
+	ResponseTypes         []string `json:"response_types_supported"`
+	GrantTypes            []string `json:"grant_types_supported"`
+	TokenAuth             []string `json:"token_endpoint_auth_methods_supported"`
+	RevocationEndpoint    string   `json:"revocation_endpoint"`
+	RevocationAuth        []string `json:"revocation_endpoint_auth_methods_supported"`
+	IntrospectionEndpoint string   `json:"introspection_endpoint"`
+	IntrospectionAuth     []string `json:"introspection_endpoint_auth_methods_supported"`
+}
+
+// resourceMetadata describes the rooms (RFC 9728 section 2).
+type resourceMetadata struct {
+	Resource             string   `json:"resource"`
+	AuthorizationServers []string `json:"authorization_servers"`
+	ScopesSupported      []string `json:"scopes_supported"`
+	BearerMethods        []string `json:"bearer_methods_supported"`
+	Name                 string   `json:"resource_name"`
+}
+
+// serveJWKS publishes the public signing keys (RFC 7517 section 5). There are
+// none while tokens are signed with HS256.
+func (c *call) serveJWKS() error {
+	return c.writePublic(c.h.app.Authority().JWKS(), headerMaxAge)
+}
+
+// serveServerMetadata answers for the base path under which it was asked.
+func (c *call) serveServerMetadata() error {
+	base := c.publicBase()
+	methods := []string{"client_secret_basic", "client_secret_post"}
+	return c.writePublic(serverMetadata{
+		Issuer:                base,
+		TokenEndpoint:         base + pathToken,
+		JWKSURI:               base + pathJWKS,
+		ScopesSupported:       c.h.routes.scopes(),
+		ResponseTypes:         []string{}, // there is no authorization endpoint
+		GrantTypes:            []string{grantClientCredentials, grantRefreshToken},
+		TokenAuth:             methods,
+		RevocationEndpoint:    base + pathRevoke,
+		RevocationAuth:        methods,
+		IntrospectionEndpoint: base + pathIntrospect,
+		IntrospectionAuth:     methods,
+	}, headerNoStore)
+}
+
+// serveResourceMetadata answers for the base path under which it was asked.
+func (c *call) serveResourceMetadata() error {
+	base := c.publicBase()
+	return c.writePublic(resourceMetadata{
+		Resource:             base,
+		AuthorizationServers: []string{base},
+		ScopesSupported:      c.h.routes.scopes(),
+		BearerMethods:        []string{"header"},
+		Name:                 "La Suite Meet external API",
+	}, headerNoStore)
+}
+
+// writePublic answers with something that is the same for every caller.
+func (c *call) writePublic(v any, cacheControl []string) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	delete(c.w.Header(), "Vary")
+	c.w.Header()["Cache-Control"] = cacheControl
+	return writeJSON(c.w, http.StatusOK, body)
+}
+
+// publicBase is the base path as the caller reached it: scheme, host, port and
+// path, without a slash at the end.
+func (c *call) publicBase() string {
+	trusted, _ := caddyhttp.GetVar(c.r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
+	scheme, host := origin(c.r, trusted)
+	return scheme + "://" + host + c.base
+}
+
+// cutWellKnown finds the base path behind a well-known name, where RFC 8414
+// section 3.1 and RFC 9728 section 3.1 put it: the metadata of
+// https://host/base is also at https://host/.well-known/name/base.
+func (c *call) cutWellKnown() (rest string, ok bool) {
+	for _, name := range []string{pathServerMetadata, pathResourceMetadata} {
+		base, found := strings.CutPrefix(c.target.path, name)
+		if found && slices.Contains(c.h.basePath, base) {
+			c.base = base
+			return name, true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,247 @@
+package tests
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
+	"github.com/meet-gateway/meet-gateway/tokens"
+
+	"github.com/stretchr/testify/require"
+)
+
+const base = "/external-api/v1.0"
+
+// asClient makes a form request with HTTP Basic.
+func asClient(g *gatewaytest.Gateway, c *gatewaytest.Client, path string, pairs ...string) *gatewaytest.Answer {
+	form := url.Values{}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		form.Set(pairs[i], pairs[i+1])
+	}
+	return g.Do(http.MethodPost, base+path, form.Encode(), "Content-Type", formType, "Authorization", basicOf(c.ID, c.Secret))
+}
+
+func basicOf(id, secret string) string {
+	r := &http.Request{Header: http.Header{}}
+	r.SetBasicAuth(url.QueryEscape(id), url.QueryEscape(secret))
+	return r.Header.Get("Authorization")
+}
+
+func refreshing(app *tokens.Application) { app.Refresh = true }
+
+func TestRevoke(t *testing.T) {
+	g := gatewaytest.Start(t, gatewaytest.Config{})
+	app, other := g.AddApplication(nil), g.AddApplication(nil)
+	token := g.Token(app, "ada@example.org")
+	rooms := func() int {
+		return g.Do(http.MethodGet, base+"/rooms", "", "Authorization", gatewaytest.Bearer(token)).Status
+	}
+
+	for name, tc := range map[string]struct {
+		answer *gatewaytest.Answer
+		status int
+		body   string
+	}{
+		"another application's": {
+			asClient(g, other, "/application/revoke", "token", token),
+			400, `{"detail":"The token was issued to another application.","error":"invalid_grant"}`,
+		},
+		"no token": {
+			asClient(g, app, "/application/revoke", "token_type_hint", "access_token"),
+			400, `{"token":["This field is required."],"error":"invalid_request"}`,
+		},
+		"wrong secret": {
+			g.Do(http.MethodPost, base+"/application/revoke", "token="+token, "Content-Type", formType, "Authorization", basicOf(app.ID, "wrong")),
+			401, `{"detail":"Invalid credentials","error":"invalid_client"}`,
+		},
+		"credentials twice": {
+			g.Do(http.MethodPost, base+"/application/revoke", "client_secret=x&token="+token, "Content-Type", formType, "Authorization", basicOf(app.ID, app.Secret)),
+			400, `{"detail":"Client credentials were sent in more than one way.","error":"invalid_request"}`,
+		},
+		"the token as credential": {
+			g.Do(http.MethodPost, base+"/application/revoke", "token="+token, "Content-Type", formType, "Authorization", gatewaytest.Bearer(token)),
+			400, `{"client_id":["This field is required."],"client_secret":["This field is required."],"error":"invalid_request"}`,
+		},
+		"text":                         {g.Do(http.MethodPost, base+"/application/revoke", "x", "Content-Type", "text/plain"), 415, `{"detail":"Unsupported media type \"text/plain\" in request.","error":"invalid_request"}`},
+		"a token that was never there": {asClient(g, app, "/application/revoke/", "token", "x"), 200, `{}`},
+	} {
+		require.Equal(t, tc.status, tc.answer.Status, name)
+		require.JSONEq(t, tc.body, tc.answer.Body, name)
+		require.Equal(t, 200, rooms(), name)
+	}
+
+	for range 2 { // the second time there is nothing left to revoke
+		a := g.Do(http.MethodPost, base+"/application/revoke", `{"client_id":"`+app.ID+`","client_secret":"`+app.Secret+`","token":"`+token+`","token_type_hint":"refresh_token"}`, "Content-Type", jsonType)
+		require.Equal(t, 200, a.Status, a.Body)
+		require.Equal(t, 401, rooms())
+	}
+}
+
+func TestIntrospect(t *testing.T) {
+	g := gatewaytest.Start(t, gatewaytest.Config{})
+	app, other := g.AddApplication(refreshing), g.AddApplication(nil)
+	pair := g.TokenRequest(app, "ada@example.org").JSON(t)
+	token, refresh := pair["access_token"].(string), pair["refresh_token"].(string)
+
+	a := asClient(g, app, "/application/introspect", "token", token)
+	require.Equal(t, 200, a.Status, a.Body)
+	told := a.JSON(t)
+	require.Equal(t, true, told["active"])
+	require.Equal(t, "Bearer", told["token_type"])
+	require.Equal(t, app.ID, told["client_id"])
+	require.Equal(t, "meet-clients", told["aud"])
+	require.Equal(t, "meet-gateway", told["iss"])
+	require.Regexp(t, `^[0-9A-Za-z]{8}$`, told["sub"])
+	require.InDelta(t, 3600, told["exp"].(float64)-told["iat"].(float64), 1)
+	require.Equal(t, pair["scope"], told["scope"])
+	require.NotEmpty(t, told["jti"])
+	require.Len(t, told, 10, "username is not disclosed")
+	require.NotContains(t, a.Body, "ada")
+	require.Equal(t, "no-store", a.Header.Get("Cache-Control"))
+
+	r := asClient(g, app, "/application/introspect/", "token", refresh).JSON(t)
+	require.Equal(t, true, r["active"])
+	require.Equal(t, told["sub"], r["sub"])
+	require.NotContains(t, r, "token_type")
+	require.NotContains(t, r, "jti")
+
+	inactive := func(c *gatewaytest.Client, token string) {
+		t.Helper()
+		a := asClient(g, c, "/application/introspect", "token", token)
+		require.Equal(t, 200, a.Status)
+		require.Equal(t, `{"active":false}`, a.Body)
+	}
+	inactive(other, token)
+	inactive(other, refresh)
+	inactive(app, "x")
+	inactive(app, token+"x")
+
+	bad := g.Do(http.MethodPost, base+"/application/introspect", "token="+token, "Content-Type", formType, "Authorization", basicOf(other.ID, app.Secret))
+	require.Equal(t, 401, bad.Status)
+	require.JSONEq(t, `{"detail":"Invalid credentials","error":"invalid_client"}`, bad.Body)
+	require.Equal(t, `Basic realm="meet-gateway", charset="UTF-8"`, bad.Header.Get("WWW-Authenticate"))
+	require.Equal(t, 400, g.Do(http.MethodPost, base+"/application/introspect", "token="+token, "Content-Type", formType).Status, "no credentials")
+
+	// The refresh token takes its access token with it.
+	require.Equal(t, 200, asClient(g, app, "/application/revoke", "token", refresh).Status)
+	inactive(app, refresh)
+	inactive(app, token)
+}
+
+func TestRefreshGrant(t *testing.T) {
+	g := gatewaytest.Start(t, gatewaytest.Config{})
+	app, other := g.AddApplication(refreshing), g.AddApplication(refreshing)
+	refresh := func(c *gatewaytest.Client, token string, more ...string) *gatewaytest.Answer {
+		return asClient(g, c, "/application/token", append([]string{"grant_type", "refresh_token", "refresh_token", token}, more...)...)
+	}
+	first := g.TokenRequest(app, "ada@example.org").JSON(t)
+
+	a := refresh(other, first["refresh_token"].(string))
+	require.Equal(t, 400, a.Status)
+	require.JSONEq(t, `{"detail":"The refresh token is not valid.","error":"invalid_grant"}`, a.Body)
+	a = refresh(app, first["refresh_token"].(string), "scope", "eve@example.org")
+	require.Equal(t, 400, a.Status)
+	require.JSONEq(t, `{"scope":["The refresh token belongs to another user."],"error":"invalid_scope"}`, a.Body)
+	require.Equal(t, 400, refresh(app, first["access_token"].(string)).Status)
+	require.Equal(t, 400, refresh(app, "x").Status)
+	a = asClient(g, app, "/application/token", "grant_type", "refresh_token")
+	require.JSONEq(t, `{"refresh_token":["This field is required."],"error":"invalid_request"}`, a.Body)
+
+	// None of these has spent it.
+	a = refresh(app, first["refresh_token"].(string), "scope", "Ada@example.org")
+	require.Equal(t, 200, a.Status, a.Body)
+	second := a.JSON(t)
+	require.NotEqual(t, first["access_token"], second["access_token"])
+	require.NotEqual(t, first["refresh_token"], second["refresh_token"])
+	require.Equal(t, first["scope"], second["scope"])
+	require.Equal(t, "no-store", a.Header.Get("Cache-Control"))
+
+	// Who lost the answer gets it again.
+	again := refresh(app, first["refresh_token"].(string)).JSON(t)
+	require.Equal(t, second["access_token"], again["access_token"])
+	require.Equal(t, second["refresh_token"], again["refresh_token"])
+
+	// Older ones are a theft: everything ends.
+	require.Equal(t, 200, refresh(app, second["refresh_token"].(string)).Status)
+	third := refresh(app, second["refresh_token"].(string)).JSON(t)
+	require.Equal(t, 400, refresh(app, first["refresh_token"].(string)).Status)
+	require.Equal(t, 400, refresh(app, third["refresh_token"].(string)).Status)
+	require.Equal(t, 401, g.Do(http.MethodGet, base+"/rooms", "", "Authorization", gatewaytest.Bearer(third["access_token"].(string))).Status)
+}
+
+func TestRefreshGrant_OffUnlessAllowed(t *testing.T) {
+	g := gatewaytest.Start(t, gatewaytest.Config{})
+	app := g.AddApplication(nil)
+	answer := g.TokenRequest(app, "ada@example.org").JSON(t)
+	require.NotContains(t, answer, "refresh_token")
+	a := asClient(g, app, "/application/token", "grant_type", "refresh_token", "refresh_token", "mgr_x")
+	require.Equal(t, 400, a.Status)
+	require.JSONEq(t, `{"grant_type":["\"refresh_token\" is not a valid choice."],"error":"unauthorized_client"}`, a.Body)
+}
+
+func TestWellKnown(t *testing.T) {
+	g := gatewaytest.Start(t, gatewaytest.Config{
+		Gate: "base_path /external-api/v1.0 /\nbackend sandbox\nroute PATCH /rooms/{id} rooms:update",
+	})
+	for path, base := range map[string]string{
+		"/.well-known/oauth-authorization-server":              g.URL,
+		"/.well-known/oauth-authorization-server/":             g.URL,
+		base + "/.well-known/oauth-authorization-server":       g.URL + base,
+		"/.well-known/oauth-authorization-server" + base:       g.URL + base,
+		"/.well-known/oauth-authorization-server" + base + "/": g.URL + base,
+	} {
+		a := g.Do(http.MethodGet, path, "")
+		require.Equal(t, 200, a.Status, path)
+		require.JSONEq(t, `{
+			"issuer":"`+base+`","token_endpoint":"`+base+`/application/token","jwks_uri":"`+base+`/.well-known/jwks.json",
+			"scopes_supported":["rooms:create","rooms:list","rooms:retrieve","rooms:update"],"response_types_supported":[],
+			"grant_types_supported":["client_credentials","refresh_token"],
+			"token_endpoint_auth_methods_supported":["client_secret_basic","client_secret_post"],
+			"revocation_endpoint":"`+base+`/application/revoke","revocation_endpoint_auth_methods_supported":["client_secret_basic","client_secret_post"],
+			"introspection_endpoint":"`+base+`/application/introspect","introspection_endpoint_auth_methods_supported":["client_secret_basic","client_secret_post"]
+		}`, a.Body, path)
+	}
+	a := g.Do(http.MethodGet, "/.well-known/oauth-protected-resource"+base, "")
+	require.JSONEq(t, `{
+		"resource":"`+g.URL+base+`","authorization_servers":["`+g.URL+base+`"],"bearer_methods_supported":["header"],
+		"scopes_supported":["rooms:create","rooms:list","rooms:retrieve","rooms:update"],
+		"resource_name":"La Suite Meet external API"
+	}`, a.Body)
+	for _, path := range []string{
+		"/.well-known/oauth-authorization-server/external-api", "/.well-known/oauth-authorization-serverx", "/.well-known/jwks.json" + base,
+		"/.well-known/openid-configuration",
+	} {
+		require.Equal(t, 404, g.Do(http.MethodGet, path, "").Status, path)
+	}
+
+	require.JSONEq(t, `{"keys":[]}`, g.Do(http.MethodGet, "/.well-known/jwks.json", "").Body, "the key of HS256 is nobody's business")
+	require.Equal(t, 405, g.Do(http.MethodPost, "/.well-known/jwks.json", "").Status)
+}
+
+func TestJWKS_HoldsTheConfiguredKeys(t *testing.T) {
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	require.NoError(t, err)
+	file := filepath.Join(t.TempDir(), "key.pem")
+	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600))
+
+	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded\nsigning_key {file." + file + "}"})
+	a := g.Do(http.MethodGet, base+"/.well-known/jwks.json", "")
+	require.Equal(t, "public, max-age=300", a.Header.Get("Cache-Control"))
+	require.Empty(t, a.Header.Get("Vary"))
+	var set struct{ Keys []map[string]string }
+	require.NoError(t, json.Unmarshal([]byte(a.Body), &set))
+	require.Len(t, set.Keys, 1)
+	require.Equal(t, "EdDSA", set.Keys[0]["alg"])
+	require.NotEmpty(t, set.Keys[0]["kid"])
+	require.NotContains(t, set.Keys[0], "d", "the private half")
+}
