@@ -57,6 +57,8 @@ func (c *call) serve() error {
 		return c.serveServerMetadata()
 	case endpointResourceMetadata:
 		return c.serveResourceMetadata()
+	case endpointOpenAPI:
+		return c.serveOpenAPI()
 	default:
 		return c.serveRooms()
 	}

@@ -23,6 +23,7 @@ const (
 	endpointJWKS             endpoint = "jwks"
 	endpointServerMetadata   endpoint = "server_metadata"
 	endpointResourceMetadata endpoint = "resource_metadata"
+	endpointOpenAPI          endpoint = "openapi"
 	endpointOperator         endpoint = "operator" // opened by a route line
 	endpointNone             endpoint = "none"     // no route matched
 )
@@ -112,6 +113,8 @@ func newRouteTable(routes []Route) (*routeTable, error) {
 		{pathJWKS, action{http.MethodGet, endpointJWKS, ""}},
 		{pathServerMetadata, action{http.MethodGet, endpointServerMetadata, ""}},
 		{pathResourceMetadata, action{http.MethodGet, endpointResourceMetadata, ""}},
+		{pathOpenAPIYAML, action{http.MethodGet, endpointOpenAPI, ""}},
+		{pathOpenAPIJSON, action{http.MethodGet, endpointOpenAPI, ""}},
 	} {
 		if err := t.add(r.path, r.action); err != nil {
 			return nil, err

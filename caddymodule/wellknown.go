@@ -43,6 +43,7 @@ type resourceMetadata struct {
 	ScopesSupported      []string `json:"scopes_supported"`
 	BearerMethods        []string `json:"bearer_methods_supported"`
 	Name                 string   `json:"resource_name"`
+	Documentation        string   `json:"resource_documentation"`
 }
 
 // serveJWKS publishes the public signing keys (RFC 7517 section 5). There are
@@ -79,6 +80,7 @@ func (c *call) serveResourceMetadata() error {
 		ScopesSupported:      c.h.routes.scopes(),
 		BearerMethods:        []string{"header"},
 		Name:                 "La Suite Meet external API",
+		Documentation:        base + pathOpenAPIYAML,
 	}, headerNoStore)
 }
 

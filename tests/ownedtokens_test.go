@@ -213,7 +213,7 @@ func TestWellKnown(t *testing.T) {
 	require.JSONEq(t, `{
 		"resource":"`+g.URL+base+`","authorization_servers":["`+g.URL+base+`"],"bearer_methods_supported":["header"],
 		"scopes_supported":["rooms:create","rooms:list","rooms:retrieve","rooms:update"],
-		"resource_name":"La Suite Meet external API"
+		"resource_name":"La Suite Meet external API","resource_documentation":"`+g.URL+base+`/openapi.yaml"
 	}`, a.Body)
 	for _, path := range []string{
 		"/.well-known/oauth-authorization-server/external-api", "/.well-known/oauth-authorization-serverx", "/.well-known/jwks.json" + base,
@@ -244,4 +244,18 @@ func TestJWKS_HoldsTheConfiguredKeys(t *testing.T) {
 	require.Equal(t, "EdDSA", set.Keys[0]["alg"])
 	require.NotEmpty(t, set.Keys[0]["kid"])
 	require.NotContains(t, set.Keys[0], "d", "the private half")
+}
+
+func TestOpenAPI_IsServedWithItsOwnAddress(t *testing.T) {
+	g := gatewaytest.Start(t, gatewaytest.Config{Gate: "base_path /external-api/v1.0 /\nbackend sandbox"})
+	for _, base := range []string{"", base} {
+		y := g.Do(http.MethodGet, base+"/openapi.yaml", "")
+		require.Equal(t, 200, y.Status)
+		require.Equal(t, "application/yaml", y.Header.Get("Content-Type"))
+		require.Contains(t, y.Body, `- url: "`+g.URL+base+`"`)
+		require.NotContains(t, y.Body, "gateway.invalid")
+		j := g.Do(http.MethodGet, base+"/openapi.json/", "")
+		require.Equal(t, jsonType, j.Header.Get("Content-Type"))
+		require.Equal(t, g.URL+base, j.JSON(t)["servers"].([]any)[0].(map[string]any)["url"])
+	}
 }

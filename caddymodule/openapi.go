@@ -1,0 +1,81 @@
+package caddymodule
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Paths of the API's own description.
+const (
+	pathOpenAPIYAML = "/openapi.yaml"
+	pathOpenAPIJSON = "/openapi.json"
+)
+
+// openAPIServer stands in the description where the base path that it was
+// fetched from belongs. It is there once.
+const openAPIServer = "https://gateway.invalid"
+
+//go:embed openapi.yaml
+var openAPIYAML []byte
+
+// openAPIJSON is the same description as JSON.
+var openAPIJSON = sync.OnceValue(func() []byte {
+	body, err := yamlToJSON(openAPIYAML)
+	if err != nil { // the file is part of the binary
+		panic(err)
+	}
+	return body
+})
+
+// OpenAPIYAML returns the description of the API (OpenAPI 3.1) with the given
+// base URL as its server.
+func OpenAPIYAML(base string) []byte { return withServer(openAPIYAML, base) }
+
+// OpenAPIJSON is OpenAPIYAML as JSON.
+func OpenAPIJSON(base string) []byte { return withServer(openAPIJSON(), base) }
+
+// withServer puts the base URL into a description. A JSON string means the same
+// in YAML.
+func withServer(description []byte, base string) []byte {
+	quoted, err := json.Marshal(base)
+	if err != nil { // a string
+		panic(err)
+	}
+	return bytes.Replace(description, []byte(`"`+openAPIServer+`"`), quoted, 1)
+}
+
+// yamlToJSON converts a YAML document whose keys are texts.
+func yamlToJSON(document []byte) ([]byte, error) {
+	var v any
+	if err := yaml.Unmarshal(document, &v); err != nil {
+		return nil, fmt.Errorf("reading YAML: %w", err)
+	}
+	body, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("writing JSON: %w", err)
+	}
+	return body, nil
+}
+
+var headerTypeYAML = []string{"application/yaml"} // RFC 9512
+
+// serveOpenAPI answers with the description, for the base path under which it
+// was asked.
+func (c *call) serveOpenAPI() error {
+	base := c.publicBase()
+	delete(c.w.Header(), "Vary")
+	if strings.HasSuffix(c.match.pattern.template, pathOpenAPIJSON) {
+		return writeJSON(c.w, http.StatusOK, OpenAPIJSON(base))
+	}
+	c.w.Header()["Content-Type"] = headerTypeYAML
+	c.w.WriteHeader(http.StatusOK)
+	_, err := c.w.Write(OpenAPIYAML(base))
+	return err
+}
