@@ -45,7 +45,7 @@ func Cluster(t testing.TB) *ClusterServers {
 		n.do(t, "CLUSTER", "SET-CONFIG-EPOCH", i+1)
 		n.do(t, "CLUSTER", "ADDSLOTSRANGE", first, last)
 		for _, other := range c.Nodes[:i] {
-			n.do(t, "CLUSTER", "MEET", "127.0.0.1", other.claim.port)
+			n.do(t, "CLUSTER", "MEET", "127.0.0.1", other.claim.Port)
 		}
 	}
 	c.await(t)
@@ -140,7 +140,7 @@ func (c *ClusterServers) ownerIn(shards []redis.ClusterShard, slot int) *Server 
 				continue
 			}
 			for _, n := range c.Nodes {
-				if int64(n.claim.port) == shard.Nodes[0].Port {
+				if int64(n.claim.Port) == shard.Nodes[0].Port {
 					return n
 				}
 			}

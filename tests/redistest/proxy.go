@@ -11,13 +11,15 @@ import (
 
 	"github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
+
+	"github.com/meet-gateway/meet-gateway/tests/child"
 )
 
 // Proxy is a network in front of one server that can be cut, slowed down or
 // muted, while the server itself is well and others reach it as before.
 type Proxy struct {
 	server *Server
-	claim  *portClaim
+	claim  *child.PortClaim
 	proxy  *toxiproxy.Proxy
 }
 
@@ -30,19 +32,19 @@ func Proxied(t testing.TB, s *Server) *Proxy {
 	t.Helper()
 	api := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
 	for attempt := 1; ; attempt++ {
-		claim, err := claimPort()
+		claim, err := child.ClaimPort()
 		if err != nil {
 			t.Fatal("redistest:", err)
 		}
-		p := &Proxy{server: s, claim: claim, proxy: toxiproxy.NewProxy(api, t.Name(), claim.addr(), s.Addr())}
+		p := &Proxy{server: s, claim: claim, proxy: toxiproxy.NewProxy(api, t.Name(), claim.Addr(), s.Addr())}
 		if err = p.proxy.Start(); err == nil {
 			t.Cleanup(func() {
 				p.proxy.Stop()
-				claim.release()
+				claim.Release()
 			})
 			return p
 		}
-		claim.release()
+		claim.Release()
 		if attempt == 5 {
 			t.Fatal("redistest: starting the proxy:", err)
 		}
@@ -50,7 +52,7 @@ func Proxied(t testing.TB, s *Server) *Proxy {
 }
 
 // Addr is the host:port at which the server is reached through the proxy.
-func (p *Proxy) Addr() string { return p.claim.addr() }
+func (p *Proxy) Addr() string { return p.claim.Addr() }
 
 // URL is the server's URL through the proxy.
 func (p *Proxy) URL() string {

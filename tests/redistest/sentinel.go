@@ -48,7 +48,7 @@ type SentinelServers struct {
 func Sentinel(t testing.TB) *SentinelServers {
 	t.Helper()
 	master := Standalone(t)
-	replica := Standalone(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(master.claim.port))
+	replica := Standalone(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(master.claim.Port))
 	s := &SentinelServers{Data: []*Server{master, replica}}
 	eventually(t, "the replica to follow the master", func() bool {
 		info, _ := replica.client.Info(context.Background(), "replication").Result()
@@ -58,7 +58,7 @@ func Sentinel(t testing.TB) *SentinelServers {
 	for range sentinels {
 		s.Sentinels = append(s.Sentinels, launch(t, func(n *Server) error {
 			n.args = []string{"sentinel.conf", "--sentinel"}
-			config := fmt.Sprintf(sentinelConfig, n.claim.port, master.claim.port)
+			config := fmt.Sprintf(sentinelConfig, n.claim.Port, master.claim.Port)
 			return os.WriteFile(filepath.Join(n.dir, n.args[0]), []byte(config), 0o600)
 		}))
 	}
@@ -126,7 +126,7 @@ func (s *SentinelServers) Failover(t testing.TB) *Server {
 		if leader.Process(ctx, watched) != nil || strings.Contains(watched.Val()["flags"], "failover_in_progress") {
 			return false
 		}
-		if watched.Val()["port"] == strconv.Itoa(former.claim.port) {
+		if watched.Val()["port"] == strconv.Itoa(former.claim.Port) {
 			// Refused or given up while the sentinel does not find the replica well enough.
 			_ = leader.Do(ctx, "SENTINEL", "FAILOVER", MasterName)
 			return false

@@ -21,6 +21,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/meet-gateway/meet-gateway/tests/child"
 )
 
 // patience bounds every wait of this package. It is generous, because a wait
@@ -35,13 +37,13 @@ var errAddressInUse = errors.New("address already in use")
 // Its methods may be called from several goroutines.
 type Server struct {
 	dir      string
-	claim    *portClaim
+	claim    *child.PortClaim
 	args     []string       // of redis-server, complete
 	password string         // of the default user, from --requirepass
 	roots    *x509.CertPool // of a server with TLS
 
 	mu   sync.Mutex
-	proc *process
+	proc *child.Process
 
 	client *redis.Client
 }
@@ -74,13 +76,13 @@ func launch(t testing.TB, prepare func(*Server) error) *Server {
 		t.Fatal("redis-server is not installed; the tests need it: apt-get install redis-server")
 	}
 	for attempt := 1; ; attempt++ {
-		claim, err := claimPort()
+		claim, err := child.ClaimPort()
 		if err != nil {
 			t.Fatal("redistest:", err)
 		}
 		s := &Server{dir: t.TempDir(), claim: claim}
 		if err := prepare(s); err != nil {
-			claim.release()
+			claim.Release()
 			t.Fatal("redistest:", err)
 		}
 		err = s.start()
@@ -89,7 +91,7 @@ func launch(t testing.TB, prepare func(*Server) error) *Server {
 			t.Cleanup(s.end)
 			return s
 		}
-		claim.release()
+		claim.Release()
 		if !errors.Is(err, errAddressInUse) || attempt == 5 {
 			t.Fatal("redistest:", err)
 		}
@@ -99,7 +101,7 @@ func launch(t testing.TB, prepare func(*Server) error) *Server {
 // serverArgs are the options that every data server shares.
 func (s *Server) serverArgs() []string {
 	return []string{
-		"--port", strconv.Itoa(s.claim.port),
+		"--port", strconv.Itoa(s.claim.Port),
 		"--bind", "127.0.0.1",
 		"--dir", s.dir,
 		"--save", "",
@@ -109,7 +111,7 @@ func (s *Server) serverArgs() []string {
 }
 
 // Addr is the server's host:port.
-func (s *Server) Addr() string { return s.claim.addr() }
+func (s *Server) Addr() string { return s.claim.Addr() }
 
 // URL is the server's redis:// or rediss:// URL, with the password if it has one.
 func (s *Server) URL() string {
@@ -142,7 +144,7 @@ func (s *Server) Stop(t testing.TB) {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.proc.terminate()
+	s.proc.Terminate()
 }
 
 // Kill ends the server as a crash does and returns when the process is gone.
@@ -150,7 +152,7 @@ func (s *Server) Kill(t testing.TB) {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.proc.kill()
+	s.proc.Kill()
 }
 
 // Pause makes the server silent: the kernel still accepts connections for it,
@@ -159,10 +161,10 @@ func (s *Server) Pause(t testing.TB) {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.proc.signal(syscall.SIGSTOP); err != nil {
+	if err := s.proc.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal("redistest: pausing the server:", err)
 	}
-	eventually(t, "the server to come to a halt", s.proc.suspended)
+	eventually(t, "the server to come to a halt", s.proc.Suspended)
 }
 
 // Resume lets a paused server go on where it was.
@@ -170,7 +172,7 @@ func (s *Server) Resume(t testing.TB) {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.proc.signal(syscall.SIGCONT); err != nil {
+	if err := s.proc.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal("redistest: resuming the server:", err)
 	}
 }
@@ -179,7 +181,7 @@ func (s *Server) Resume(t testing.TB) {
 func (s *Server) Running() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.proc.running()
+	return s.proc.Running()
 }
 
 // FlushAll empties the server.
@@ -225,7 +227,7 @@ func (s *Server) options() *redis.Options {
 func (s *Server) start() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.proc != nil && s.proc.running() {
+	if s.proc != nil && s.proc.Running() {
 		return fmt.Errorf("the server at %s is running already", s.Addr())
 	}
 	logName := filepath.Join(s.dir, "redis.log")
@@ -239,17 +241,17 @@ func (s *Server) start() error {
 	cmd.Dir = s.dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C") // newer servers refuse to start under an unknown locale
 	cmd.Stdout, cmd.Stderr = log, log
-	proc, err := startProcess(cmd)
+	proc, err := child.Start(cmd)
 	if err != nil {
 		return fmt.Errorf("starting redis-server: %w", err)
 	}
 	deadline := time.Now().Add(patience)
 	for !s.answers(proc) {
-		if proc.running() && time.Now().Before(deadline) {
+		if proc.Running() && time.Now().Before(deadline) {
 			time.Sleep(pollEvery)
 			continue
 		}
-		proc.kill()
+		proc.Kill()
 		text, _ := os.ReadFile(logName)
 		if bytes.Contains(bytes.ToLower(text), []byte("already in use")) {
 			return fmt.Errorf("%w: %s", errAddressInUse, s.Addr())
@@ -263,7 +265,7 @@ func (s *Server) start() error {
 // answers reports whether it is really proc that serves at the address, not a
 // stranger who got the port first, and whether its data is loaded.
 // It makes a new client each time: a client that has failed holds off for a while.
-func (s *Server) answers(proc *process) bool {
+func (s *Server) answers(proc *child.Process) bool {
 	conn, err := net.Dial("tcp", s.Addr()) // a client would write each failure to the test's output
 	if err != nil {
 		return false
@@ -281,7 +283,7 @@ func (s *Server) answers(proc *process) bool {
 		return false
 	}
 	info, err := c.Info(ctx, "server").Result()
-	return err == nil && infoField(info, "process_id") == strconv.Itoa(proc.handle.Pid)
+	return err == nil && infoField(info, "process_id") == strconv.Itoa(proc.ID())
 }
 
 // end is the cleanup: nothing is worth keeping, so the process is killed.
@@ -289,8 +291,8 @@ func (s *Server) end() {
 	_ = s.client.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.proc.kill()
-	s.claim.release()
+	s.proc.Kill()
+	s.claim.Release()
 }
 
 // infoField reads one field of an answer to INFO or CLUSTER INFO.

@@ -46,7 +46,7 @@ func (m *SlotMove) MoveKeys(t testing.TB, count int) int {
 		t.Fatal("redistest: CLUSTER GETKEYSINSLOT did not answer a list")
 	}
 	if len(keys) > 0 {
-		to := []any{"MIGRATE", "127.0.0.1", m.to.claim.port, "", 0, patience.Milliseconds(), "KEYS"}
+		to := []any{"MIGRATE", "127.0.0.1", m.to.claim.Port, "", 0, patience.Milliseconds(), "KEYS"}
 		m.from.do(t, slices.Concat(to, keys)...)
 	}
 	return len(keys)

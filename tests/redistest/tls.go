@@ -36,7 +36,7 @@ func StandaloneTLS(t testing.TB, extraArgs ...string) *Server {
 		s.roots.AddCert(certificate)
 		s.args = append(s.serverArgs(),
 			"--port", "0",
-			"--tls-port", strconv.Itoa(s.claim.port),
+			"--tls-port", strconv.Itoa(s.claim.Port),
 			"--tls-cert-file", certificateFile,
 			"--tls-key-file", keyFile,
 			"--tls-auth-clients", "no")

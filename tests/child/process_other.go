@@ -1,6 +1,6 @@
 //go:build !linux
 
-package redistest
+package child
 
 import "syscall"
 
@@ -8,5 +8,5 @@ import "syscall"
 // child outlives a test binary that was killed.
 func dieWithParent() *syscall.SysProcAttr { return nil }
 
-// suspended trusts that SIGSTOP has been obeyed.
-func (p *process) suspended() bool { return true }
+// Suspended trusts that SIGSTOP has been obeyed.
+func (p *Process) Suspended() bool { return true }

@@ -1,4 +1,4 @@
-package redistest
+package child
 
 import (
 	"errors"
@@ -20,17 +20,18 @@ const (
 	busOffset = 10000
 )
 
-// portClaim keeps a port, and the bus port that belongs to it, for one server.
+// PortClaim keeps a port, and the bus port that belongs to it, for one server.
 // It outlives the listening socket and holds between test binaries: without it
 // another package could take the port of a server that is stopped for a while.
-type portClaim struct {
-	port int
+type PortClaim struct {
+	// Port is the number.
+	Port int
 	lock *os.File
 }
 
-// claimPort finds a port on which nothing listens and that nobody has claimed.
-func claimPort() (*portClaim, error) {
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("redistest-%d", os.Getuid()))
+// ClaimPort finds a port on which nothing listens and that nobody has claimed.
+func ClaimPort() (*PortClaim, error) {
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("test-ports-%d", os.Getuid()))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the folder of port claims: %w", err)
 	}
@@ -44,18 +45,18 @@ func claimPort() (*portClaim, error) {
 			return nil, fmt.Errorf("claiming port %d: %w", port, err)
 		}
 		if free(port) && free(port+busOffset) {
-			return &portClaim{port: port, lock: lock}, nil
+			return &PortClaim{Port: port, lock: lock}, nil
 		}
 		_ = lock.Close()
 	}
 	return nil, fmt.Errorf("no free port between %d and %d", firstPort, lastPort)
 }
 
-// release gives the port back. The kernel does the same when the process ends.
-func (c *portClaim) release() { _ = c.lock.Close() }
+// Release gives the port back. The kernel does the same when the process ends.
+func (c *PortClaim) Release() { _ = c.lock.Close() }
 
-// addr is the port's address on loopback.
-func (c *portClaim) addr() string { return loopback(c.port) }
+// Addr is the port's address on loopback, host:port.
+func (c *PortClaim) Addr() string { return loopback(c.Port) }
 
 func lockFile(name string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)

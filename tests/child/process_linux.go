@@ -1,4 +1,4 @@
-package redistest
+package child
 
 import (
 	"bytes"
@@ -13,9 +13,9 @@ func dieWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }
 
-// suspended reports whether the child has come to a halt after SIGSTOP: the
+// Suspended reports whether the child has come to a halt after SIGSTOP: the
 // signal returns before a child running on another core has obeyed it.
-func (p *process) suspended() bool {
+func (p *Process) Suspended() bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.handle.Pid))
 	if err != nil {
 		return false

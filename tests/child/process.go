@@ -1,4 +1,4 @@
-package redistest
+package child
 
 import (
 	"errors"
@@ -12,17 +12,17 @@ import (
 // stopPatience is how long a process may take to end by itself.
 const stopPatience = 10 * time.Second
 
-// process is one running child. Its handle stays valid after the end of the
+// Process is one running child. Its handle stays valid after the end of the
 // child, so no signal can reach a stranger that was given the same id.
-type process struct {
+type Process struct {
 	handle *os.Process
 	ended  chan struct{}
 }
 
-// startProcess runs cmd until it ends or the test binary does.
-func startProcess(cmd *exec.Cmd) (*process, error) {
+// Start runs cmd until it ends or the test binary does.
+func Start(cmd *exec.Cmd) (*Process, error) {
 	cmd.SysProcAttr = dieWithParent()
-	p := &process{ended: make(chan struct{})}
+	p := &Process{ended: make(chan struct{})}
 	started := make(chan error)
 	go func() {
 		// The kernel ties the child to the thread that started it rather than to
@@ -41,8 +41,11 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 	return p, <-started
 }
 
-// running reports whether the child has not been seen to end.
-func (p *process) running() bool {
+// ID is the child's process id.
+func (p *Process) ID() int { return p.handle.Pid }
+
+// Running reports whether the child has not been seen to end.
+func (p *Process) Running() bool {
 	select {
 	case <-p.ended:
 		return false
@@ -51,27 +54,27 @@ func (p *process) running() bool {
 	}
 }
 
-// signal sends s; a child that has ended already is no error.
-func (p *process) signal(s os.Signal) error {
+// Signal sends s; a child that has ended already is no error.
+func (p *Process) Signal(s os.Signal) error {
 	if err := p.handle.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	return nil
 }
 
-// terminate asks the child to end in good order and makes sure that it does.
-func (p *process) terminate() {
-	_ = p.signal(syscall.SIGTERM)
-	_ = p.signal(syscall.SIGCONT) // a stopped child would not see the request
+// Terminate asks the child to end in good order and makes sure that it does.
+func (p *Process) Terminate() {
+	_ = p.Signal(syscall.SIGTERM)
+	_ = p.Signal(syscall.SIGCONT) // a stopped child would not see the request
 	select {
 	case <-p.ended:
 	case <-time.After(stopPatience):
-		p.kill()
+		p.Kill()
 	}
 }
 
-// kill ends the child at once, as a crash or a pulled plug does.
-func (p *process) kill() {
-	_ = p.signal(syscall.SIGKILL)
+// Kill ends the child at once, as a crash or a pulled plug does.
+func (p *Process) Kill() {
+	_ = p.Signal(syscall.SIGKILL)
 	<-p.ended
 }
