@@ -98,7 +98,7 @@ func (d description) shows(t *testing.T, r *refusal) bool {
 			continue
 		}
 		for _, example := range answer.Content["application/json"].Examples {
-			if sameJSON(t, example.Value, r.body()) {
+			if equalJSON(t, example.Value, r.body()) {
 				return true
 			}
 		}
@@ -146,7 +146,7 @@ func (d description) responsesWith(t *testing.T, status int) []string {
 	return names
 }
 
-func sameJSON(t *testing.T, a, b []byte) bool {
+func equalJSON(t *testing.T, a, b []byte) bool {
 	t.Helper()
 	var x, y any
 	require.NoError(t, json.Unmarshal(a, &x))
