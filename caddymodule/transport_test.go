@@ -98,7 +98,9 @@ func TestGuestTransport_Failures(t *testing.T) {
 		{"no answer", func(http.ResponseWriter, *http.Request) error { return nil }, 502, false},
 		{"plain error", func(http.ResponseWriter, *http.Request) error { return errors.New("broken") }, 502, false},
 		{"refused", func(http.ResponseWriter, *http.Request) error { return caddyhttp.Error(502, refused) }, 502, true},
-		{"no upstream", func(http.ResponseWriter, *http.Request) error { return caddyhttp.Error(503, errors.New("no upstreams available")) }, 503, false},
+		{"no upstream", func(http.ResponseWriter, *http.Request) error {
+			return caddyhttp.Error(503, errors.New("no upstreams available"))
+		}, 503, false},
 		{"timeout", func(http.ResponseWriter, *http.Request) error { return caddyhttp.Error(504, errors.New("timeout")) }, 504, false},
 		{"other status", func(http.ResponseWriter, *http.Request) error { return caddyhttp.Error(418, errors.New("teapot")) }, 502, false},
 		{"given up after an answer", func(_ http.ResponseWriter, r *http.Request) error {
