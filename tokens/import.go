@@ -1,0 +1,94 @@
+package tokens
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+
+	"github.com/meet-gateway/meet-gateway/tokens/django"
+)
+
+// ImportApplication registers an application whose secret is known only as the
+// password hash that Django keeps of it (see package django for the forms). The
+// secret goes on working; at its first use the hash is replaced by an HMAC. Without
+// a hash the application has no secret until one is rotated in. Put the client
+// id that the integrator presents into Aliases.
+//
+// Errors: those of [Authority.CreateApplication], and ErrInvalidApplication for a
+// hash that cannot be verified, which the error does not repeat.
+func (a *Authority) ImportApplication(ctx context.Context, app Application, djangoHash string) (*Application, error) {
+	if err := checkImported(djangoHash); err != nil {
+		return nil, err
+	}
+	return a.create(ctx, app, func(n *Application) {
+		n.verifiers = nil
+		if djangoHash != "" {
+			n.verifiers = []verifier{importedVerifier(djangoHash, n.Created.UnixMilli())}
+		}
+	})
+}
+
+// UpdateImported is [Authority.UpdateApplication] for an application that is
+// imported again. The hash replaces the secrets it has if none of them was used
+// since it was imported; a secret that was used or made here stays.
+func (a *Authority) UpdateImported(ctx context.Context, id string, version int64, djangoHash string, change func(*Application) error) (*Application, error) {
+	if err := checkImported(djangoHash); err != nil {
+		return nil, err
+	}
+	return a.UpdateApplication(ctx, id, version, func(n *Application) error {
+		if djangoHash != "" && n.TakesImported(djangoHash) {
+			n.verifiers = []verifier{importedVerifier(djangoHash, a.now().UnixMilli())}
+		}
+		return change(n)
+	})
+}
+
+// TakesImported reports whether an imported hash would replace the application's
+// secrets: it is another one, and those that are there were never used.
+func (app *Application) TakesImported(djangoHash string) bool {
+	if app.HasImported(djangoHash) {
+		return false
+	}
+	return !slices.ContainsFunc(app.Secrets, func(s SecretInfo) bool { return s.Kind != SecretDjango })
+}
+
+// HasImported reports whether one of the application's secrets is the one that
+// was imported with the hash, also when the hash has been replaced since.
+func (app *Application) HasImported(djangoHash string) bool {
+	id := importedSecretID(djangoHash)
+	return slices.ContainsFunc(app.Secrets, func(s SecretInfo) bool { return s.ID == id })
+}
+
+// Checked returns the application as it would be registered: folded, sorted out,
+// with defaults. The error is ErrInvalidApplication and names the field.
+func (app *Application) Checked() (*Application, error) {
+	c := app.clone()
+	if err := c.normalise(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func checkImported(hash string) error {
+	if hash == "" {
+		return nil
+	}
+	if _, err := django.Identify(hash); err != nil {
+		return fmt.Errorf("%w: secret: %w", ErrInvalidApplication, err)
+	}
+	return nil
+}
+
+func importedVerifier(hash string, created int64) verifier {
+	return verifier{ID: importedSecretID(hash), Kind: SecretDjango, Hash: hash, Created: created}
+}
+
+// importedSecretID makes the id of a secret from its hash, so that importing the
+// same dump again finds the secret, whatever it is kept as by then. Forty bits of
+// a digest of a salted hash tell nobody anything.
+func importedSecretID(hash string) string {
+	sum := sha256.Sum256([]byte(hash))
+	const length = 8
+	return base62(sum[:5], length)
+}
