@@ -1,0 +1,38 @@
+package tests
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/stretchr/testify/require"
+
+	_ "github.com/meet-gateway/meet-gateway/caddymodule"
+)
+
+// TestDocs_EveryOptionIsDocumented asks the parser which options there are, by
+// getting one wrong in every block, and looks each up in docs/caddyfile.md.
+func TestDocs_EveryOptionIsDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../docs/caddyfile.md")
+	require.NoError(t, err)
+	const unknown = "no_such_option"
+	for block, caddyfile := range map[string]string{
+		"global option": "{\n\tmeet_gateway {\n\t\t" + unknown + "\n\t}\n}\n",
+		"refresh":       "{\n\tmeet_gateway {\n\t\trefresh {\n\t\t\t" + unknown + "\n\t\t}\n\t}\n}\n",
+		"store redis":   "{\n\tmeet_gateway {\n\t\tstore redis {\n\t\t\t" + unknown + "\n\t\t}\n\t}\n}\n",
+		"tls":           "{\n\tmeet_gateway {\n\t\tstore redis {\n\t\t\ttls {\n\t\t\t\t" + unknown + "\n\t\t\t}\n\t\t}\n\t}\n}\n",
+		"directive":     ":80 {\n\tmeet_gateway {\n\t\t" + unknown + "\n\t}\n}\n",
+	} {
+		t.Run(block, func(t *testing.T) {
+			_, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
+			require.ErrorContains(t, err, unknown)
+			list := regexp.MustCompile(`expected one of: ([a-z_, ]+)`).FindStringSubmatch(err.Error())
+			require.NotNil(t, list, "the error names what would have been right: %v", err)
+			for option := range strings.SplitSeq(list[1], ", ") {
+				require.Regexp(t, "[`{; ]"+regexp.QuoteMeta(strings.TrimSpace(option))+"[ `]", string(doc), "option %s of %s", option, block)
+			}
+		})
+	}
+}
