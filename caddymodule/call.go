@@ -9,13 +9,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/tokens"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
 )
-
-// outcomeOK is the outcome of requests that were not refused.
-const outcomeOK = "ok"
 
 // call is one request on its way through the gate.
 type call struct {
@@ -28,7 +23,9 @@ type call struct {
 	base     string // the base path under which it came
 	match    match
 	endpoint endpoint
+	action   *action
 	scope    string
+	outcome  string
 
 	// application and identity are known once the credential was verified.
 	application *tokens.Application
@@ -82,11 +79,10 @@ func (c *call) find() error {
 	}
 	// The endpoint is known even if the method is not, so that errors come in its form.
 	c.endpoint = c.match.pattern.actions[0].endpoint
-	action := c.match.pattern.action(c.r.Method)
-	if action == nil {
+	if c.action = c.match.pattern.action(c.r.Method); c.action == nil {
 		return methodNotAllowed(c.r.Method, c.match.pattern.allow)
 	}
-	c.endpoint, c.scope = action.endpoint, action.scope
+	c.endpoint, c.scope = c.action.endpoint, c.action.scope
 	return nil
 }
 
@@ -120,43 +116,6 @@ func (c *call) refuse(err error) error {
 		c.w.Header()["Pragma"] = headerNoCache
 	}
 	return writeJSON(c.w, r.status, r.body())
-}
-
-// note leaves what became of the request in metrics, placeholders and the access
-// log.
-func (c *call) note(outcome string) {
-	requestsTotal.WithLabelValues(string(c.endpoint), outcome).Inc()
-	ctx := c.r.Context()
-	if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
-		repl.Set("http.meet_gateway.endpoint", string(c.endpoint))
-		repl.Set("http.meet_gateway.outcome", outcome)
-		repl.Set("http.meet_gateway.request_id", c.requestID)
-		c.setUser(repl)
-	}
-	if fields, ok := ctx.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-		fields.Set(zap.String("request_id", c.requestID))
-		fields.Set(zap.String("endpoint", string(c.endpoint)))
-		fields.Set(zap.String("outcome", outcome))
-		if c.application != nil {
-			fields.Set(zap.String("client_id", c.application.ID))
-		}
-	}
-}
-
-// setUser publishes who the caller is, as Caddy's authentication does.
-func (c *call) setUser(repl *caddy.Replacer) {
-	if c.application == nil {
-		return
-	}
-	repl.Set("http.auth.user.client_id", c.application.ID)
-	if c.identity == nil {
-		repl.Set("http.auth.user.id", c.application.ID)
-		return
-	}
-	if c.identity.User != nil {
-		repl.Set("http.auth.user.id", c.identity.User.ID)
-	}
-	repl.Set("http.auth.user.scopes", c.identity.Scopes)
 }
 
 // checkSource refuses applications from addresses that are not theirs. The

@@ -58,6 +58,8 @@ type refusal struct {
 	retryAfter time.Duration
 	// fields are the texts by field, in Meet's form.
 	fields fieldErrors
+	// whole is the body as it is, in place of the texts.
+	whole []byte
 	// allow lists the methods of a path.
 	allow string
 	// cause is for the log.
@@ -292,6 +294,9 @@ func codeOfFields(fields fieldErrors) string {
 // body is the answer as JSON: `detail` as Meet says it and `error` as the
 // published API says it, plus the texts by field.
 func (r *refusal) body() []byte {
+	if r.whole != nil {
+		return r.whole
+	}
 	object := make(map[string]any, len(r.fields)+2)
 	for name, texts := range r.fields {
 		object[name] = texts

@@ -24,6 +24,7 @@ func setAnswerHeaders(h http.Header, requestID string) {
 }
 
 // writeJSON ends an answer. Every body that leaves the gateway goes through here.
+// That a client has gone away is no error: nobody is left to answer.
 func writeJSON(w http.ResponseWriter, status int, body []byte) error {
 	if status == http.StatusNoContent {
 		w.WriteHeader(status)
@@ -31,6 +32,6 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) error {
 	}
 	w.Header()["Content-Type"] = headerTypeJSON
 	w.WriteHeader(status)
-	_, err := w.Write(body)
-	return err
+	_, _ = w.Write(body)
+	return nil
 }

@@ -205,13 +205,11 @@ func (c *call) relay(a *backendclient.Answer) error {
 	}
 	// Meet's own words about the request: a field that is wrong, a method or path
 	// that this Meet does not have.
-	r := refusal{status: a.Status, reason: "meet_" + strconv.Itoa(a.Status/100) + "xx"}
-	c.note(r.reason)
-	c.logRefusal(&r)
-	if allow := a.Header.Get("Allow"); allow != "" && a.Status == http.StatusMethodNotAllowed {
-		c.w.Header()["Allow"] = []string{allow}
+	r := &refusal{status: a.Status, reason: "refused_by_meet", whole: withBothKeys(a.Body)}
+	if a.Status == http.StatusMethodNotAllowed {
+		r.allow = a.Header.Get("Allow")
 	}
-	return writeJSON(c.w, a.Status, withBothKeys(a.Body))
+	return r
 }
 
 // notAMember answers for somebody else's room, and for what else Meet forbids.

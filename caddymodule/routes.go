@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // endpoint names what a route does. It is the label of metrics and logs.
@@ -67,6 +69,7 @@ type action struct {
 	method   string
 	endpoint endpoint
 	scope    string // empty where the endpoint decides by itself
+	served   prometheus.Counter
 }
 
 // pattern is one path of the closed route table.
@@ -99,24 +102,25 @@ type routeTable struct {
 func newRouteTable(routes []Route) (*routeTable, error) {
 	t := &routeTable{}
 	for _, r := range []struct {
-		path string
-		action
+		path, method string
+		endpoint     endpoint
+		scope        string
 	}{
-		{pathToken, action{http.MethodPost, endpointToken, ""}},
-		{pathRevoke, action{http.MethodPost, endpointRevoke, ""}},
-		{pathIntrospect, action{http.MethodPost, endpointIntrospect, ""}},
-		{"/identity", action{http.MethodGet, endpointIdentity, ""}},
-		{"/identity/source", action{http.MethodGet, endpointIdentitySource, ""}},
-		{"/rooms", action{http.MethodGet, endpointRoomsList, "rooms:list"}},
-		{"/rooms", action{http.MethodPost, endpointRoomsCreate, "rooms:create"}},
-		{"/rooms/{id}", action{http.MethodGet, endpointRoomsRetrieve, "rooms:retrieve"}},
-		{pathJWKS, action{http.MethodGet, endpointJWKS, ""}},
-		{pathServerMetadata, action{http.MethodGet, endpointServerMetadata, ""}},
-		{pathResourceMetadata, action{http.MethodGet, endpointResourceMetadata, ""}},
-		{pathOpenAPIYAML, action{http.MethodGet, endpointOpenAPI, ""}},
-		{pathOpenAPIJSON, action{http.MethodGet, endpointOpenAPI, ""}},
+		{pathToken, http.MethodPost, endpointToken, ""},
+		{pathRevoke, http.MethodPost, endpointRevoke, ""},
+		{pathIntrospect, http.MethodPost, endpointIntrospect, ""},
+		{"/identity", http.MethodGet, endpointIdentity, ""},
+		{"/identity/source", http.MethodGet, endpointIdentitySource, ""},
+		{"/rooms", http.MethodGet, endpointRoomsList, "rooms:list"},
+		{"/rooms", http.MethodPost, endpointRoomsCreate, "rooms:create"},
+		{"/rooms/{id}", http.MethodGet, endpointRoomsRetrieve, "rooms:retrieve"},
+		{pathJWKS, http.MethodGet, endpointJWKS, ""},
+		{pathServerMetadata, http.MethodGet, endpointServerMetadata, ""},
+		{pathResourceMetadata, http.MethodGet, endpointResourceMetadata, ""},
+		{pathOpenAPIYAML, http.MethodGet, endpointOpenAPI, ""},
+		{pathOpenAPIJSON, http.MethodGet, endpointOpenAPI, ""},
 	} {
-		if err := t.add(r.path, r.action); err != nil {
+		if err := t.add(r.path, r.method, r.endpoint, r.scope); err != nil {
 			return nil, err
 		}
 	}
@@ -124,14 +128,14 @@ func newRouteTable(routes []Route) (*routeTable, error) {
 		if err := r.validate(); err != nil {
 			return nil, err
 		}
-		if err := t.add(r.Path, action{r.Method, endpointOperator, r.Scope}); err != nil {
+		if err := t.add(r.Path, r.Method, endpointOperator, r.Scope); err != nil {
 			return nil, err
 		}
 	}
 	return t, nil
 }
 
-func (t *routeTable) add(path string, a action) error {
+func (t *routeTable) add(path, method string, at endpoint, scope string) error {
 	segments, err := parsePattern(path)
 	if err != nil {
 		return err
@@ -145,10 +149,10 @@ func (t *routeTable) add(path string, a action) error {
 		i = slices.IndexFunc(t.patterns, func(p *pattern) bool { return slices.Equal(p.segments, segments) })
 	}
 	p := t.patterns[i]
-	if p.action(a.method) != nil {
-		return fmt.Errorf("route %s %s is already there", a.method, path)
+	if p.action(method) != nil {
+		return fmt.Errorf("route %s %s is already there", method, path)
 	}
-	p.actions = append(p.actions, a)
+	p.actions = append(p.actions, action{method, at, scope, requestsTotal.WithLabelValues(string(at), outcomeOK)})
 	p.allow = p.allowed()
 	return nil
 }

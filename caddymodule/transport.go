@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"net"
 	"net/http"
 	"sync"
 
@@ -48,8 +46,8 @@ func newGuestTransport(handler caddyhttp.MiddlewareHandler) *guestTransport {
 func (t *guestTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	rec := recorders.Get().(*recorder)
 	rec.reset()
-	guest, repl := t.prepare(req, rec)
-	err := t.serve(rec, guest)
+	guest := newGuestRequest(req, rec, t.server)
+	err := t.serve(rec, guest.request)
 
 	ctxErr := req.Context().Err()
 	const clientClosed = 499 // what reverse_proxy records when its context is cancelled
@@ -65,7 +63,7 @@ func (t *guestTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	case err == nil:
 		err = &backendclient.TransportError{Status: http.StatusBadGateway, Err: errNoAnswer}
 	default:
-		err = transportError(err, repl)
+		err = transportError(err, guest.repl)
 	}
 	rec.release()
 	return nil, err
@@ -75,49 +73,6 @@ var (
 	errNoAnswer = errors.New("the backend handler gave no answer")
 	errTooLarge = errors.New("the answer is too large")
 )
-
-// prepare makes the request that the guest handler sees, ready in all that
-// Caddy's handlers expect of a request.
-func (t *guestTransport) prepare(req *http.Request, rec *recorder) (*http.Request, *caddy.Replacer) {
-	ctx := req.Context()
-	server, _ := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if server == nil {
-		server = t.server
-	}
-	clientIP, _ := caddyhttp.GetVar(ctx, caddyhttp.ClientIPVarKey).(string)
-
-	guest := new(http.Request)
-	*guest = *req
-	u := *req.URL
-	u.Scheme, u.Host = "", ""
-	guest.URL = &u
-	guest.RequestURI = u.RequestURI()
-	guest.Header = maps.Clone(req.Header)
-	guest.RemoteAddr = "@"
-	if original, ok := ctx.Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
-		guest.RemoteAddr = original.RemoteAddr
-	}
-	setForwardedFor(guest, clientIP)
-
-	repl := caddy.NewReplacer()
-	guest = caddyhttp.PrepareRequest(guest, repl, rec, server)
-	// The headers are all ours, so reverse_proxy is to keep them as they are.
-	caddyhttp.SetVar(guest.Context(), caddyhttp.TrustedProxyVarKey, true)
-	caddyhttp.SetVar(guest.Context(), caddyhttp.ClientIPVarKey, clientIP)
-	return guest, repl
-}
-
-// setForwardedFor names the client as Caddy sees it (trusted_proxies), never as
-// a header claims. reverse_proxy appends the peer's own address.
-func setForwardedFor(r *http.Request, clientIP string) {
-	peer, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		peer = ""
-	}
-	if clientIP != "" && clientIP != peer {
-		r.Header["X-Forwarded-For"] = []string{clientIP}
-	}
-}
 
 // serve calls the guest. A handler that breaks off its answer panics with
 // http.ErrAbortHandler, as net/http wants it; here nobody else would catch it.

@@ -1,0 +1,77 @@
+package caddymodule
+
+import (
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// outcomeOK is the outcome of requests that were not refused.
+const outcomeOK = "ok"
+
+// note leaves what became of the request in metrics, placeholders and the access
+// log. Placeholders and log fields are worked out when somebody reads them.
+func (c *call) note(outcome string) {
+	c.outcome = outcome
+	if outcome == outcomeOK {
+		c.action.served.Inc()
+	} else {
+		requestsTotal.WithLabelValues(string(c.endpoint), outcome).Inc()
+	}
+	ctx := c.r.Context()
+	if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Map(c.placeholder)
+	}
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); !ok || server.Logs == nil {
+		return
+	}
+	if fields, ok := ctx.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+		fields.Add(zap.Inline(c))
+	}
+}
+
+// placeholder publishes who the caller is, as Caddy's authentication does, and
+// what became of the request.
+func (c *call) placeholder(key string) (any, bool) {
+	switch key {
+	case "http.meet_gateway.endpoint":
+		return string(c.endpoint), true
+	case "http.meet_gateway.outcome":
+		return c.outcome, true
+	case "http.meet_gateway.request_id":
+		return c.requestID, true
+	}
+	if c.application == nil {
+		return nil, false
+	}
+	switch key {
+	case "http.auth.user.id":
+		if c.identity != nil && c.identity.User != nil {
+			return c.identity.User.ID, true
+		}
+		return c.application.ID, true
+	case "http.auth.user.client_id":
+		return c.application.ID, true
+	case "http.auth.user.scopes":
+		if c.identity != nil {
+			return c.identity.Scopes.String(), true
+		}
+	}
+	return nil, false
+}
+
+// MarshalLogObject implements zapcore.ObjectMarshaler: the fields that are added
+// to the access log.
+func (c *call) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	enc.AddString("request_id", c.requestID)
+	enc.AddString("endpoint", string(c.endpoint))
+	enc.AddString("outcome", c.outcome)
+	if c.application != nil {
+		enc.AddString("client_id", c.application.ID)
+	}
+	return nil
+}
+
+// Interface guards
+var _ zapcore.ObjectMarshaler = (*call)(nil)
