@@ -70,20 +70,30 @@ type adminCall struct {
 // {id} takes any text.
 type adminRoute struct {
 	path    string
-	methods map[string]func(*adminCall) error
+	methods methods
 }
+
+type methods = map[string]func(*adminCall) error
 
 // adminRoutes are looked through in order: words win over {id}.
 var adminRoutes = []adminRoute{
 	{"applications", methods{http.MethodGet: (*adminCall).listApplications, http.MethodPost: (*adminCall).createApplication}},
+	{"applications/import", methods{http.MethodGet: (*adminCall).showImports, http.MethodPost: (*adminCall).importApplications}},
+	{"applications/export", methods{http.MethodGet: (*adminCall).exportApplications}},
+	{"applications/apply", methods{http.MethodPut: (*adminCall).applyApplications}},
 	{"applications/{id}", methods{
 		http.MethodGet: (*adminCall).showApplication, http.MethodPatch: (*adminCall).patchApplication,
 		http.MethodDelete: (*adminCall).deleteApplication,
 	}},
 	{"applications/{id}/rotate", methods{http.MethodPost: (*adminCall).rotateSecret}},
+	{"users/lookup", methods{http.MethodPost: (*adminCall).lookUpUser}},
+	{"users/{id}", methods{http.MethodGet: (*adminCall).showUser}},
+	{"revocations", methods{http.MethodPost: (*adminCall).revoke}},
+	{"status", methods{http.MethodGet: (*adminCall).showStatus}},
+	{"routes", methods{http.MethodGet: (*adminCall).showRoutes}},
+	{"health/live", methods{http.MethodGet: (*adminCall).showLive}},
+	{"health/ready", methods{http.MethodGet: (*adminCall).showReady}},
 }
-
-type methods = map[string]func(*adminCall) error
 
 // serve answers one request. It writes problem details itself instead of
 // returning a caddy.APIError, whose form is another one.
@@ -107,6 +117,7 @@ func (a *adminAPI) dispatch(c *adminCall) error {
 	}
 	app, err := a.active()
 	if err != nil {
+		// Without its app it serves nothing, and says so.
 		return &problem{Status: http.StatusServiceUnavailable, Detail: "The running configuration has no meet_gateway app.", retryAfter: outageRetry}
 	}
 	c.app, c.authority = app, app.Authority()

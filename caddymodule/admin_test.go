@@ -21,7 +21,7 @@ import (
 
 // adminTester calls the admin API without a Caddy around it.
 type adminTester struct {
-	t         *testing.T
+	t         testing.TB
 	api       *adminAPI
 	app       *App
 	authority *tokens.Authority
@@ -31,7 +31,7 @@ type adminTester struct {
 	answers []string
 }
 
-func newAdminTester(t *testing.T) *adminTester {
+func newAdminTester(t testing.TB) *adminTester {
 	t.Helper()
 	server, err := embedded.Start()
 	require.NoError(t, err)

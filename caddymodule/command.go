@@ -47,7 +47,7 @@ func addMeetCommands(cmd *cobra.Command) {
 	flags.StringP("config", "c", "", "A configuration file to read the address from, if --address is not given")
 	flags.StringP("adapter", "a", "", "The adapter for --config")
 	flags.Bool("json", false, "Write JSON")
-	cmd.AddCommand(appCommand())
+	cmd.AddCommand(appCommand(), userCommand(), revokeCommand(), secretCommand(), statusCommand(), routesCommand())
 	explainUnknown(cmd)
 }
 

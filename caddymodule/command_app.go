@@ -29,6 +29,7 @@ by its name, if no other has the same.`,
 		appActiveCommand("disable", "Disables an application: none of its secrets and tokens is valid", false),
 		appActiveCommand("enable", "Enables an application again", true),
 		appDeleteCommand(), appRotateCommand(),
+		appImportCommand(), appExportCommand(), appApplyCommand(),
 	)
 	return cmd
 }

@@ -1,0 +1,378 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"reflect"
+	"slices"
+
+	"github.com/meet-gateway/meet-gateway/tokens"
+
+	"go.uber.org/zap"
+)
+
+// appliedChange is one step of bringing the applications to what a file says.
+type appliedChange struct {
+	// Action is "create", "change" or "delete"; what is as it should be is not listed.
+	Action string `json:"action"`
+	ID     string `json:"id,omitempty"`
+	Name   string `json:"name"`
+	// Fields tell what differs.
+	Fields   []fieldChange `json:"fields,omitempty"`
+	Warnings []string      `json:"warnings,omitempty"`
+	// ClientSecret is that of an application that was created, once.
+	ClientSecret string `json:"client_secret,omitempty"`
+
+	entry    int // in the file
+	existing *tokens.Application
+	given    map[string]json.RawMessage
+}
+
+// fieldChange is a field's value before and after. Secrets are not shown.
+type fieldChange struct {
+	Field string `json:"field"`
+	From  any    `json:"from"`
+	To    any    `json:"to"`
+}
+
+// Actions of an appliedChange.
+const (
+	actionCreate = "create"
+	actionChange = "change"
+	actionDelete = "delete"
+)
+
+// applyAnswer is the answer to PUT applications/apply.
+type applyAnswer struct {
+	DryRun    bool             `json:"dry_run"`
+	Changes   []*appliedChange `json:"changes"`
+	Unchanged int              `json:"unchanged"`
+}
+
+// applyApplications answers PUT applications/apply: it creates and changes
+// applications until they are what the body says, and with prune deletes all
+// others. Nothing is done unless all of it is valid.
+func (c *adminCall) applyApplications() error {
+	var in struct {
+		Applications []json.RawMessage `json:"applications"`
+		Prune        bool              `json:"prune"`
+		DryRun       bool              `json:"dry_run"`
+	}
+	if err := c.decode(maxApplyBody, &in, "applications", "prune", "dry_run"); err != nil {
+		return err
+	}
+	if in.Applications == nil {
+		return badField("applications", "It must be a list of applications.")
+	}
+	if !in.DryRun {
+		c.change("application.apply")
+	}
+	p := plan{c: c, matched: map[string]int{}, named: map[string]int{}, aliased: map[string]int{}}
+	for i, raw := range in.Applications {
+		if err := p.add(i, raw); err != nil {
+			return inEntry(i, err)
+		}
+	}
+	if in.Prune {
+		if err := p.prune(); err != nil {
+			return err
+		}
+	}
+	answer := applyAnswer{DryRun: in.DryRun, Changes: p.changes, Unchanged: p.unchanged}
+	if in.DryRun {
+		return c.answer(http.StatusOK, answer)
+	}
+	answer.Changes = []*appliedChange{}
+	for _, change := range p.changes {
+		if err := c.apply(change); err != nil {
+			failed := *problemOf(inEntry(change.entry, err))
+			failed.Done = answer // it holds secrets that are not shown again
+			return &failed
+		}
+		answer.Changes = append(answer.Changes, change)
+	}
+	return c.answer(http.StatusOK, answer)
+}
+
+// inEntry says in which entry of the file it is.
+func inEntry(i int, err error) error {
+	if i < 0 {
+		return err
+	}
+	p := *problemOf(err)
+	at := fmt.Sprintf("applications[%d]", i)
+	if p.Field != "" {
+		at += "." + p.Field
+	}
+	p.Field = at
+	return &p
+}
+
+// plan is what is to be done, before anything is.
+type plan struct {
+	c         *adminCall
+	changes   []*appliedChange
+	unchanged int
+	matched   map[string]int // entry by application id
+	named     map[string]int // entry by name of those to create
+	aliased   map[string]int // entry by alias
+}
+
+// add compares one entry with the application it means.
+func (p *plan) add(i int, raw json.RawMessage) error {
+	given, err := readObject(raw, func(name string) bool { return name == "id" || isApplicationField(name) })
+	if err != nil {
+		return err
+	}
+	existing, err := p.find(given)
+	if err != nil {
+		return err
+	}
+	delete(given, "id")
+	// What is left out is the default. Credentials at Meet stay: no export has them.
+	for _, f := range applicationFields {
+		if _, ok := given[f.name]; !ok && f.name != "backend" {
+			given[f.name] = json.RawMessage("null")
+		}
+	}
+	var wanted tokens.Application
+	if existing != nil {
+		if at, twice := p.matched[existing.ID]; twice {
+			return &problem{Status: http.StatusUnprocessableEntity, Detail: fmt.Sprintf("applications[%d] means the same application.", at)}
+		}
+		p.matched[existing.ID] = i
+		wanted.Backend = existing.Backend
+	}
+	if err := setFields(&wanted, given); err != nil {
+		return err
+	}
+	checked, err := wanted.Checked()
+	if err != nil {
+		return err
+	}
+	for _, alias := range checked.Aliases {
+		if at, twice := p.aliased[alias]; twice {
+			return &problem{Status: http.StatusUnprocessableEntity, Field: "aliases", Detail: fmt.Sprintf("%q is an alias of applications[%d] as well.", alias, at)}
+		}
+		p.aliased[alias] = i
+	}
+	change := &appliedChange{Action: actionChange, Name: checked.Name, entry: i, existing: existing, given: given, Warnings: checked.Warnings()}
+	before := existing
+	if existing == nil {
+		if at, twice := p.named[checked.Name]; twice {
+			return &problem{Status: http.StatusUnprocessableEntity, Field: "name", Detail: fmt.Sprintf("applications[%d] has the same name; tell them apart by aliases.", at)}
+		}
+		p.named[checked.Name] = i
+		change.Action, before = actionCreate, &tokens.Application{Active: true, Type: checked.Type}
+	} else {
+		change.ID = existing.ID
+	}
+	if change.Fields = fieldChanges(before, checked); len(change.Fields) == 0 && existing != nil {
+		p.unchanged++
+		return nil
+	}
+	p.changes = append(p.changes, change)
+	return nil
+}
+
+// find returns the application that an entry means: by its id, else by an alias,
+// else by its name. It is nil if there is none yet.
+func (p *plan) find(given map[string]json.RawMessage) (*tokens.Application, error) {
+	var key struct {
+		ID      string
+		Name    string
+		Aliases []string
+	}
+	for name, into := range map[string]any{"id": &key.ID, "name": &key.Name, "aliases": &key.Aliases} {
+		if raw, ok := given[name]; ok && decodeStrict(raw, into) != nil {
+			return nil, badField(name, "It has the wrong type.")
+		}
+	}
+	if key.ID != "" {
+		app, err := p.c.authority.CurrentApplication(p.c.r.Context(), key.ID)
+		if errors.Is(err, tokens.ErrNotFound) {
+			return nil, &problem{Status: http.StatusUnprocessableEntity, Field: "id", Detail: "There is no such application; leave the id out to create one."}
+		}
+		return app, err
+	}
+	var found *tokens.Application
+	for _, alias := range key.Aliases {
+		app, err := p.c.authority.CurrentApplication(p.c.r.Context(), alias)
+		if errors.Is(err, tokens.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if found != nil && found.ID != app.ID {
+			return nil, &problem{Status: http.StatusUnprocessableEntity, Field: "aliases", Detail: "They belong to different applications."}
+		}
+		found = app
+	}
+	if found != nil || key.Name == "" {
+		return found, nil
+	}
+	return p.findByName(key.Name)
+}
+
+func (p *plan) findByName(name string) (*tokens.Application, error) {
+	var found *tokens.Application
+	err := p.c.eachApplication(name, func(app *tokens.Application) error {
+		if app.Name != name {
+			return nil
+		}
+		if found != nil {
+			return &problem{Status: http.StatusUnprocessableEntity, Field: "name", Detail: "Several applications have this name; say which by its id."}
+		}
+		found = app
+		return nil
+	})
+	return found, err
+}
+
+// prune plans to delete what no entry means.
+func (p *plan) prune() error {
+	return p.c.eachApplication("", func(app *tokens.Application) error {
+		if _, wanted := p.matched[app.ID]; !wanted {
+			p.changes = append(p.changes, &appliedChange{Action: actionDelete, ID: app.ID, Name: app.Name, entry: -1, existing: app})
+		}
+		return nil
+	})
+}
+
+// eachApplication calls f for every application whose name begins with prefix.
+func (c *adminCall) eachApplication(prefix string, f func(*tokens.Application) error) error {
+	o := tokens.ListOptions{Prefix: prefix, Limit: maxPage}
+	for {
+		page, err := c.authority.Applications(c.r.Context(), o)
+		if err != nil {
+			return err
+		}
+		for _, app := range page.Applications {
+			if err := f(app); err != nil {
+				return err
+			}
+		}
+		if page.Next == "" {
+			return nil
+		}
+		o.After = page.Next
+	}
+}
+
+// fieldChanges lists the fields in which two applications differ, with values
+// that may be shown.
+func fieldChanges(from, to *tokens.Application) []fieldChange {
+	var changes []fieldChange
+	changed := changedFields(from, to)
+	for _, f := range applicationFields {
+		if !slices.Contains(changed, f.name) {
+			continue
+		}
+		change := fieldChange{f.name, f.get(from), f.get(to)}
+		if f.name == "backend" && reflect.DeepEqual(change.From, change.To) {
+			secret := maps.Clone(change.To.(map[string]string))
+			secret["client_secret"] = "(another one)"
+			change.To = secret
+		}
+		changes = append(changes, change)
+	}
+	return changes
+}
+
+// apply carries out one step.
+func (c *adminCall) apply(change *appliedChange) error {
+	ctx := c.r.Context()
+	entry := auditEntry{action: "application." + change.Action, application: change.ID}
+	for _, f := range change.Fields {
+		entry.fields = append(entry.fields, f.Field)
+	}
+	var err error
+	switch change.Action {
+	case actionCreate:
+		var app tokens.Application
+		var created *tokens.Application
+		if err = setFields(&app, change.given); err == nil {
+			created, change.ClientSecret, err = c.authority.CreateApplication(ctx, app)
+		}
+		if err == nil {
+			change.ID, entry.application = created.ID, created.ID
+		}
+	case actionChange:
+		_, err = c.authority.UpdateApplication(ctx, change.ID, change.existing.Version, func(n *tokens.Application) error {
+			return setFields(n, change.given)
+		})
+	case actionDelete:
+		err = c.authority.DeleteApplication(ctx, change.ID, change.existing.Version)
+	}
+	if err != nil {
+		return err
+	}
+	c.recordEntry(entry, "done", zap.String("by", "apply"))
+	return nil
+}
+
+// exportApplications answers GET applications/export: all that PUT
+// applications/apply takes, and no secret.
+func (c *adminCall) exportApplications() error {
+	query, err := c.query("prefix")
+	if err != nil {
+		return err
+	}
+	began := false
+	write := func(s string) {
+		if !began {
+			c.w.Header().Set("Content-Type", "application/json")
+			began = true
+		}
+		_, _ = c.w.Write([]byte(s)) // whoever asked has gone away
+	}
+	separator := `{"applications":[` + "\n"
+	err = c.eachApplication(query.Get("prefix"), func(app *tokens.Application) error {
+		element, err := exported(app)
+		if err != nil {
+			return err
+		}
+		write(separator)
+		write(element)
+		separator = ",\n"
+		return nil
+	})
+	if err != nil && began {
+		// The status has been sent: only a broken connection says that this is not all.
+		panic(http.ErrAbortHandler)
+	}
+	if err != nil {
+		return err
+	}
+	if !began {
+		write(separator)
+	}
+	write("\n]}\n")
+	return nil
+}
+
+// exported is an application as apply takes it: in a fixed order, without what
+// is not set.
+func exported(app *tokens.Application) (string, error) {
+	always := []string{"name", "active", "scopes", "domains"}
+	out := `{"id":"` + app.ID + `"`
+	for _, f := range applicationFields {
+		value := f.get(app)
+		if isEmpty(value) && !slices.Contains(always, f.name) {
+			continue
+		}
+		if isEmpty(value) && (f.name == "scopes" || f.name == "domains") {
+			value = []string{}
+		}
+		b, err := json.Marshal(value)
+		if err != nil {
+			return "", fmt.Errorf("encoding application %s: %w", app.ID, err)
+		}
+		out += `,"` + f.name + `":` + string(b)
+	}
+	return out + "}", nil
+}

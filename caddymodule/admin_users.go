@@ -1,0 +1,47 @@
+package caddymodule
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/meet-gateway/meet-gateway/tokens"
+)
+
+// showUser answers GET users/{id}. By mail address users are found with POST
+// users/lookup alone: Caddy logs the path of every request to its admin endpoint.
+func (c *adminCall) showUser() error {
+	if strings.Contains(c.argument, "@") {
+		return &problem{
+			Status: http.StatusBadRequest,
+			Detail: `Mail addresses do not belong into paths, which are logged: send POST /meet-gateway/users/lookup with {"mail": "…"}.`,
+		}
+	}
+	return c.answerUser(c.argument)
+}
+
+// lookUpUser answers POST users/lookup.
+func (c *adminCall) lookUpUser() error {
+	var in struct {
+		Mail string `json:"mail"`
+	}
+	if err := c.decode(maxAdminBody, &in, "mail"); err != nil {
+		return err
+	}
+	mail, err := tokens.ParseMail(in.Mail)
+	if err != nil {
+		return &problem{Status: http.StatusUnprocessableEntity, Field: "mail", Detail: "It is not a mail address."}
+	}
+	return c.answerUser(string(mail))
+}
+
+func (c *adminCall) answerUser(idOrMail string) error {
+	user, err := c.authority.User(c.r.Context(), idOrMail)
+	if err != nil {
+		p := *problemOf(err)
+		if p.Status == http.StatusNotFound {
+			p.Detail = "No application has ever acted for this user."
+		}
+		return &p
+	}
+	return c.answer(http.StatusOK, user)
+}
