@@ -25,6 +25,9 @@ func (c *call) serveRooms() error {
 	}
 	if c.identity, err = c.h.app.Authority().Verify(c.r.Context(), auth.token); err != nil {
 		c.identity = nil
+		if c.isForeign(auth.token, err) {
+			return c.passThrough(auth.token)
+		}
 		return err
 	}
 	c.application = c.identity.Application

@@ -1,0 +1,195 @@
+package caddymodule
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/tokens"
+)
+
+// maxForeignToken bounds tokens that are passed through: Meet's server takes
+// header lines of 8190 bytes.
+const maxForeignToken = 8000
+
+// isForeign tells whether a refused token is to be judged by Meet: the operator
+// wants it, and the token was not issued here. Credentials of the gateway's own
+// kinds never leave it.
+func (c *call) isForeign(token string, err error) bool {
+	if c.h.ForeignTokens != foreignPassthrough || !errors.Is(err, tokens.ErrTokenForeign) && !errors.Is(err, tokens.ErrTokenMalformed) {
+		return false
+	}
+	if len(token) > maxForeignToken || strings.HasPrefix(token, tokens.RefreshPrefix) || strings.HasPrefix(token, tokens.SecretPrefix) {
+		return false
+	}
+	return !strings.ContainsFunc(token, func(r rune) bool {
+		return !strings.ContainsRune("-._~+/=", r) && (r < '0' || r > 'z' || r > '9' && r < 'A' || r > 'Z' && r < 'a')
+	})
+}
+
+// passThrough asks Meet with the caller's own token, for Meet's resource-server
+// mode and its add-ons. Path, query, headers and body are rebuilt as for every
+// other request; who the caller is and what it may do is for Meet to say.
+func (c *call) passThrough(token string) error {
+	if c.match.invalid {
+		return errInvalidRoom
+	}
+	req, err := c.foreignRequest(token)
+	if err != nil {
+		return err
+	}
+	timeout := time.Duration(c.h.RequestTimeout)
+	setDefault(&timeout, 10*time.Second)
+	ctx, cancel := context.WithTimeout(c.r.Context(), timeout)
+	defer cancel()
+	res, err := c.h.guest.RoundTrip(req.WithContext(ctx))
+	if err != nil {
+		return foreignFailure(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		return backendclient.ErrBadAnswer
+	}
+	return c.relayForeign(res, body)
+}
+
+func (c *call) foreignRequest(token string) (*http.Request, error) {
+	body, err := readBody(c.w, c.r, c.h.MaxRoomBody)
+	if err != nil {
+		return nil, err
+	}
+	if err := requireJSON(c.r.Header, body); err != nil {
+		return nil, err
+	}
+	u := url.URL{Scheme: "https", Host: c.h.host, Path: c.h.meetPath() + c.match.path + "/"}
+	switch c.endpoint {
+	case endpointRoomsCreate:
+		if body, err = c.h.policy().body(body, tokens.RoomDefaults{}); err != nil {
+			return nil, err
+		}
+	case endpointRoomsList:
+		q, err := parseRoomsQuery(c.target.query)
+		if err != nil {
+			return nil, err
+		}
+		if q.hasPage {
+			u.RawQuery = url.Values{"page": {q.page}}.Encode()
+		}
+	}
+	method := c.r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet // net/http drops the body
+	}
+	req, err := http.NewRequest(method, u.String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, errMalformedTarget
+	}
+	req.Header = http.Header{
+		"Accept":            headerTypeJSON,
+		"Accept-Encoding":   {"identity"},
+		"Authorization":     {"Bearer " + token},
+		"User-Agent":        {"meet-gateway"},
+		"X-Forwarded-Proto": {"https"},
+		"X-Request-Id":      {c.requestID},
+	}
+	if len(body) > 0 {
+		req.Header["Content-Type"] = headerTypeJSON
+	}
+	return req, nil
+}
+
+// meetPath is where Meet serves its external API.
+func (h *Handler) meetPath() string {
+	if h.BackendPath == "" {
+		return defaultBasePath
+	}
+	return strings.TrimRight(h.BackendPath, "/")
+}
+
+// foreignFailure tells what a transport's error means, as backendclient does for
+// its own requests.
+func foreignFailure(err error) error {
+	te, isTransport := errors.AsType[*backendclient.TransportError](err)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return err
+	case errors.Is(err, context.DeadlineExceeded), isTransport && te.Status == http.StatusGatewayTimeout:
+		return &backendclient.Error{Kind: backendclient.ErrTimeout, Err: err}
+	}
+	return &backendclient.Error{Kind: backendclient.ErrUnavailable, Err: err}
+}
+
+// relayForeign writes Meet's answer. Here a 401 is about the caller's token. Meet
+// refuses tokens that its identity provider does not know with a page in HTML.
+func (c *call) relayForeign(res *http.Response, body []byte) error {
+	mt, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
+	isJSON := mt == "application/json" && json.Valid(body)
+	switch status := res.StatusCode; {
+	case status == http.StatusUnauthorized, status == http.StatusBadRequest && !isJSON:
+		return &refusal{
+			status: http.StatusUnauthorized, detail: textInvalidToken, reason: "foreign_token_refused", challenge: challengeInvalidToken,
+		}
+	case status == http.StatusNoContent:
+		return writeJSON(c.w, status, nil)
+	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable:
+		return &backendclient.Error{Kind: backendclient.ErrBusy, Status: status}
+	case status >= 500 || !isJSON || status >= 300 && status < 400:
+		return &backendclient.Error{Kind: backendclient.ErrBadAnswer, Status: status}
+	case c.endpoint == endpointRoomsList && status < 300:
+		return writeJSON(c.w, status, c.relinked(body))
+	}
+	answer := &backendclient.Answer{Status: res.StatusCode, Header: res.Header, Body: body}
+	return c.relay(answer)
+}
+
+// relinked points the links of a list at where the caller found it.
+func (c *call) relinked(body []byte) []byte {
+	var list struct {
+		Count    json.RawMessage   `json:"count"`
+		Next     *string           `json:"next"`
+		Previous *string           `json:"previous"`
+		Results  []json.RawMessage `json:"results"`
+	}
+	if json.Unmarshal(body, &list) != nil {
+		return body
+	}
+	links := c.publicURL()
+	for _, link := range []**string{&list.Next, &list.Previous} {
+		if *link == nil {
+			continue
+		}
+		here := links.page(pageOf(**link), 0, false)
+		*link = &here
+	}
+	for i, room := range list.Results {
+		list.Results[i] = c.completeRoom(room)
+	}
+	relinked, err := json.Marshal(list)
+	if err != nil {
+		return body
+	}
+	return relinked
+}
+
+// pageOf is the page that one of Meet's links leads to.
+func pageOf(link string) int {
+	u, err := url.Parse(link)
+	if err != nil {
+		return 1
+	}
+	page, err := strconv.Atoi(u.Query().Get("page"))
+	if err != nil {
+		return 1
+	}
+	return page
+}
