@@ -1,0 +1,159 @@
+package tests
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
+	"github.com/meet-gateway/meet-gateway/tests/child"
+	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
+	"github.com/meet-gateway/meet-gateway/tests/redistest"
+
+	"github.com/stretchr/testify/require"
+)
+
+// binary builds the gateway once for all tests that run it as a process.
+var binary = sync.OnceValues(func() (string, error) {
+	var err error
+	if binaryDir, err = os.MkdirTemp("", "meet-gateway"); err != nil {
+		return "", err
+	}
+	path := filepath.Join(binaryDir, "meet-gateway")
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "go", "build", "-o", path, "../caddymodule/cmd/meet-gateway").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("building the gateway: %w: %s", err, out)
+	}
+	return path, nil
+})
+
+// binaryDir is empty until somebody needs the binary.
+var binaryDir string
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if binaryDir != "" {
+		_ = os.RemoveAll(binaryDir)
+	}
+	os.Exit(code)
+}
+
+// shipped is the gateway as a process, run with the Caddyfile at the top level.
+type shipped struct {
+	t       *testing.T
+	process *child.Process
+	address string
+	out     *output
+}
+
+// output collects what a process prints.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+func startShipped(t *testing.T, env ...string) *shipped {
+	t.Helper()
+	path, err := binary()
+	require.NoError(t, err)
+	gate, err := child.ClaimPort()
+	require.NoError(t, err)
+	t.Cleanup(gate.Release)
+	admin, err := child.ClaimPort()
+	require.NoError(t, err)
+	t.Cleanup(admin.Release)
+
+	s := &shipped{t: t, address: gate.Addr(), out: new(output)}
+	cmd := exec.Command(path, "run", "--config", "../Caddyfile")
+	home := t.TempDir()
+	cmd.Env = append([]string{
+		"HOME=" + home, "XDG_DATA_HOME=" + home, "XDG_CONFIG_HOME=" + home, "PATH=" + os.Getenv("PATH"),
+		"CADDY_ADMIN=" + admin.Addr(), "MEET_GATEWAY_ADDR=:" + strings.Split(gate.Addr(), ":")[1],
+	}, env...)
+	cmd.Stdout, cmd.Stderr = s.out, s.out
+	s.process, err = child.Start(cmd)
+	require.NoError(t, err)
+	t.Cleanup(s.process.Terminate)
+	return s
+}
+
+func (s *shipped) waitFor(text string) {
+	s.t.Helper()
+	require.Eventually(s.t, func() bool { return strings.Contains(s.out.String(), text) || !s.process.Running() }, 30*time.Second, 20*time.Millisecond)
+	require.Contains(s.t, s.out.String(), text)
+}
+
+func TestShipped_QuickstartCommandsWorkWhenPasted(t *testing.T) {
+	s := startShipped(t)
+	s.waitFor("curl -s http://localhost:" + strings.Split(s.address, ":")[1] + "/external-api/v1.0/identity")
+	printed := s.out.String()
+	commands := regexp.MustCompile(`(?m)^  (TOKEN=.*|curl .*)$`).FindAllStringSubmatch(printed, -1)
+	require.Len(t, commands, 4)
+	var script strings.Builder
+	for _, c := range commands {
+		script.WriteString(c[1] + "\n")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	shell := exec.CommandContext(ctx, "sh", "-e")
+	shell.Stdin = strings.NewReader(script.String())
+	out, err := shell.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Regexp(t, `(?s)^ey[^\n]+\n\{"id":"[0-9a-f-]{36}",.*\}\n\{"count":1,.*\}\n\{"status":"success","payload":\{"type":"user",.*\}\n$`, string(out))
+
+	require.Contains(t, printed, "the embedded store is for trying out")
+	require.Contains(t, printed, "the sandbox backend is for trying out")
+}
+
+func TestShipped_ProductionByEnvironment(t *testing.T) {
+	redis := redistest.Standalone(t)
+	meet := gatewaytest.StartMeet(t, sandbox.Production(), nil)
+	meet.AddUser(sandbox.User{Sub: "alice", Email: "alice@example.com", Active: true})
+	s := startShipped(t,
+		"MEET_STORE=redis", "REDIS_URL="+redis.URL(), "MEET_GATEWAY_SECRET=0123456789-0123456789-0123456789-abc",
+		"MEET_BACKEND=http://"+meet.Address, "MEET_BACKEND_HOST=meet.example.org",
+		"MEET_CLIENT_ID="+gatewaytest.MeetClientID, "MEET_CLIENT_SECRET="+gatewaytest.MeetClientSecret,
+	)
+	s.waitFor("serving initial configuration")
+	res, err := http.Get("http://" + s.address + "/identity")
+	require.NoError(t, err)
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	require.Equal(t, 400, res.StatusCode)
+	require.Contains(t, string(body), "invalid_authorization_header_type")
+	require.NotContains(t, s.out.String(), "trying out")
+	require.NotContains(t, s.out.String(), "client secret")
+}
+
+func TestShipped_RedisWithoutASecretRefusesToStart(t *testing.T) {
+	for _, secret := range []string{"", "short"} {
+		s := startShipped(t, "MEET_STORE=redis", "REDIS_URL=redis://127.0.0.1:1", "MEET_GATEWAY_SECRET="+secret)
+		s.waitFor("openssl rand -base64 32")
+		require.Eventually(t, func() bool { return !s.process.Running() }, 30*time.Second, 20*time.Millisecond)
+	}
+}
