@@ -71,20 +71,19 @@ func (c *adminCall) showStatus() error {
 	return c.answer(http.StatusOK, s)
 }
 
-// readiness tells whether a node can do its work, and what is not as it should be.
-//
-// A node whose feed is fresh serves what it knows from memory while Redis is away,
-// for as long as it may trust it; one that reaches Redis serves everything. Only
-// without both is every answer a 503. The backend does not count: it is the same
-// for all nodes, so taking nodes out would help nobody.
+// readiness tells whether a node answers what it has not seen before, and what is
+// not as it should be. Without Redis new tokens and tokens that are new to this
+// node get 503, so it is not ready, although it serves what it knows from memory
+// until the staleness bound. The backend does not count: it is the same for all
+// nodes, and taking all of them out would only replace their answers.
 func readiness(available, fresh bool) (ready bool, reason string) {
 	switch {
-	case !available && !fresh:
-		return false, "redis does not answer"
+	case !available && fresh:
+		return false, "redis does not answer; what is known is still served from memory"
 	case !available:
-		return true, "redis does not answer; what is known is served from memory for a while"
+		return false, "redis does not answer"
 	case !fresh:
-		return true, "changes of other gateways are not heard of; redis is asked per request"
+		return true, "what other gateways change is not heard of; redis is asked per request"
 	}
 	return true, ""
 }
