@@ -65,6 +65,11 @@ type Application struct {
 
 	generation uint64
 	verifiers  []verifier
+	// sealedBackend is Backend as stored, if it cannot be opened: it was sealed
+	// with a secret that is not configured here. Then Backend is nil, and the
+	// application must not be used, since it would act under other credentials.
+	sealedBackend string
+	read          time.Time // from Redis
 }
 
 // RoomDefaults are the properties given to new rooms that do not name them.
@@ -116,7 +121,7 @@ func (app *Application) MayDelegate(m Mail) error {
 		switch {
 		case d == "*", d == domain:
 			return nil
-		case d[0] == '.' && strings.HasSuffix(domain, d):
+		case strings.HasPrefix(d, ".") && strings.HasSuffix(domain, d):
 			return nil
 		}
 	}
@@ -143,6 +148,9 @@ func (app *Application) Warnings() []string {
 	}
 	if len(app.Scopes) == 0 {
 		w = append(w, "no scope: tokens of this application may do nothing")
+	}
+	if app.sealedBackend != "" {
+		w = append(w, "backend credentials were encrypted with a secret that is not configured: this application cannot be used until they are set again")
 	}
 	return w
 }

@@ -18,6 +18,7 @@ import (
 // applicationRecord is an application as it is stored: field "d" of its hash.
 type applicationRecord struct {
 	Format   int               `json:"f"`
+	ID       string            `json:"id"` // so that a reply is known to be the answer to the question asked
 	Aliases  []string          `json:"aliases,omitempty"`
 	Name     string            `json:"name"`
 	Type     string            `json:"type"`
@@ -44,7 +45,7 @@ const applicationFormat = 1
 
 func (a *Authority) encodeApplication(app *Application) (string, error) {
 	r := applicationRecord{
-		Format: applicationFormat, Aliases: app.Aliases, Name: app.Name, Type: app.Type, Active: app.Active,
+		Format: applicationFormat, ID: app.ID, Aliases: app.Aliases, Name: app.Name, Type: app.Type, Active: app.Active,
 		Scopes: app.Scopes, Domains: app.Domains, Denied: app.DeniedMails,
 		Lifetime: int64(time.Duration(app.TokenLifetime) / time.Second), Refresh: app.Refresh, Networks: app.Networks,
 		Limits: app.Limits, Note: app.Note, Secrets: app.verifiers,
@@ -54,7 +55,10 @@ func (a *Authority) encodeApplication(app *Application) (string, error) {
 	if !app.RoomDefaults.IsZero() {
 		r.Rooms = &app.RoomDefaults
 	}
-	if app.Backend != nil {
+	switch {
+	case app.Backend == nil:
+		r.Backend = app.sealedBackend
+	default:
 		plain, err := json.Marshal([2]string{app.Backend.ClientID, app.Backend.ClientSecret})
 		if err != nil {
 			return "", fmt.Errorf("encoding backend credentials: %w", err)
@@ -68,10 +72,15 @@ func (a *Authority) encodeApplication(app *Application) (string, error) {
 	return string(b), nil
 }
 
+// decodeApplication returns the application that a hash holds: ErrNotFound,
+// ErrUnavailable.
 func (a *Authority) decodeApplication(id string, m map[string]string) (*Application, error) {
+	if m[fieldDocument] == "" {
+		return nil, fmt.Errorf("application: %w", ErrNotFound)
+	}
 	var r applicationRecord
-	if err := json.Unmarshal([]byte(m[fieldDocument]), &r); err != nil || r.Format != applicationFormat {
-		return nil, unavailable("reading application "+id, errors.New("its record is damaged or of a later version"))
+	if err := json.Unmarshal([]byte(m[fieldDocument]), &r); err != nil || r.Format != applicationFormat || r.ID != id {
+		return nil, unavailable("reading application "+id, errors.New("its record is damaged, another one's or of a later version"))
 	}
 	version, _ := strconv.ParseInt(m[fieldVersion], 10, 64)
 	app := &Application{
@@ -80,16 +89,16 @@ func (a *Authority) decodeApplication(id string, m map[string]string) (*Applicat
 		TokenLifetime: Duration(time.Duration(r.Lifetime) * time.Second), Refresh: r.Refresh, Networks: r.Networks,
 		Limits: r.Limits, Note: r.Note, Version: version,
 		Created: time.UnixMilli(r.Created).UTC(), Updated: time.UnixMilli(r.Updated).UTC(),
-		LastUsed:   parseInstant(m[fieldLastUsed]),
+		LastUsed: parseInstant(m[fieldLastUsed]), read: a.now(),
 		generation: parseUint(m[fieldGeneration]), verifiers: r.Secrets,
 	}
 	if r.Rooms != nil {
 		app.RoomDefaults = *r.Rooms
 	}
 	if r.Backend != "" {
-		// Credentials sealed under a secret that is gone are as good as none:
-		// the application falls back to the gateway's own, or fails at Meet.
-		app.Backend = a.openBackend(id, r.Backend)
+		if app.Backend = a.openBackend(id, r.Backend); app.Backend == nil {
+			app.sealedBackend = r.Backend
+		}
 	}
 	now := a.now()
 	for _, v := range r.Secrets {
@@ -122,7 +131,8 @@ func parseInstant(ms string) time.Time {
 }
 
 // saveScript writes a record if its version is the expected one. Finding its own
-// write there is success: the answer to it may have been lost on the way.
+// write there is success: the answer to it may have been lost on the way. Of
+// the last uses of secrets those named in ARGV[3] stay.
 var saveScript = redis.NewScript(`
 local have = redis.call('HMGET', KEYS[1], 'v', 'd')
 local version = tonumber(have[1] or '0')
@@ -130,6 +140,9 @@ local expected = tonumber(ARGV[1])
 if version == expected + 1 and have[2] == ARGV[2] then return version end
 if version ~= expected then return -1 end
 redis.call('HSET', KEYS[1], 'v', expected + 1, 'd', ARGV[2])
+for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+  if string.sub(field, 1, 2) == 's:' and not string.find(ARGV[3], field, 1, true) then redis.call('HDEL', KEYS[1], field) end
+end
 return expected + 1`)
 
 // deleteScript deletes a record if its version is the expected one, or any if that is 0.
@@ -185,17 +198,38 @@ func (a *Authority) save(ctx context.Context, n *Application) error {
 	if err != nil {
 		return err
 	}
-	version, err := saveScript.Run(ctx, a.store.rdb, []string{keyApplication(n.ID)}, n.Version, doc).Int64()
+	var live strings.Builder
+	for _, v := range n.verifiers {
+		live.WriteString(prefixSecretUsed + v.ID + " ")
+	}
+	cmd, err := a.store.write(ctx, saveScript, keyApplication(n.ID), n.Version, doc, live.String())
+	if err != nil {
+		return a.uncertain(change{changedApplication, n.ID, anyVersion}, "writing an application", err)
+	}
+	version, err := cmd.Int64()
 	if err != nil {
 		return unavailable("writing an application", err)
 	}
 	if version < 0 {
 		return fmt.Errorf("application %s: %w", n.ID, ErrConflict)
 	}
-	if err := a.store.acknowledged(ctx, keyApplication(n.ID)); err != nil {
-		return err
+	a.feed.noteEdit(n.ID, edit{version, doc})
+	return a.publish(ctx, edited(n, version))
+}
+
+// edited is the change that an application became n, with the given version.
+func edited(n *Application, version int64) change {
+	value := strconv.FormatInt(version, 10)
+	if !n.Active {
+		value += "/off"
 	}
-	return a.publish(ctx, change{changedApplication, n.ID, strconv.FormatInt(version, 10)})
+	return change{changedApplication, n.ID, value}
+}
+
+// tellAgain publishes an application that is not what a caller believes. What
+// the caller believes may come from a change that was made and not published.
+func (a *Authority) tellAgain(ctx context.Context, id string) {
+	_ = a.publish(ctx, change{changedApplication, id, anyVersion}) // it is kept if it fails
 }
 
 // claimAliases takes the aliases for the application, or none of them.
@@ -221,6 +255,11 @@ func (a *Authority) claimAliases(ctx context.Context, id string, aliases []strin
 			if owner == id {
 				continue
 			}
+			if taken, err := a.takeOrphan(ctx, alias, owner, id); err != nil {
+				return err
+			} else if taken {
+				continue
+			}
 			if err := a.releaseAliases(ctx, aliases[:i]); err != nil {
 				return err
 			}
@@ -231,6 +270,32 @@ func (a *Authority) claimAliases(ctx context.Context, id string, aliases []strin
 		}
 	}
 	return nil
+}
+
+// moveScript gives an alias to another application if it still has its owner.
+var moveScript = redis.NewScript(`
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1`)
+
+// takeOrphan takes an alias from an application that does not exist: its creation
+// or removal was cut short.
+func (a *Authority) takeOrphan(ctx context.Context, alias, owner, id string) (bool, error) {
+	if _, err := a.readApplication(ctx, owner); !errors.Is(err, ErrNotFound) {
+		return false, err
+	}
+	cmd, err := a.store.write(ctx, moveScript, keyAlias(alias), owner, id)
+	if err != nil {
+		return false, a.uncertain(change{changedAlias, alias, "-"}, "writing an alias", err)
+	}
+	moved, err := cmd.Int64()
+	if err != nil {
+		return false, unavailable("writing an alias", err)
+	}
+	if moved == 0 {
+		return false, nil
+	}
+	return true, a.publish(ctx, change{changedAlias, alias, "-"})
 }
 
 func (a *Authority) releaseAliases(ctx context.Context, aliases []string) error {
@@ -253,9 +318,6 @@ func (a *Authority) readApplication(ctx context.Context, id string) (*Applicatio
 	m, err := a.store.rdb.HGetAll(ctx, keyApplication(id)).Result()
 	if err != nil {
 		return nil, unavailable("reading an application", err)
-	}
-	if m[fieldDocument] == "" {
-		return nil, fmt.Errorf("application: %w", ErrNotFound)
 	}
 	return a.decodeApplication(id, m)
 }
@@ -283,7 +345,7 @@ func (a *Authority) Application(ctx context.Context, idOrAlias string) (*Applica
 		if target, ok := a.cache.aliases.GetIfPresent(idOrAlias); ok {
 			id = target
 		}
-		if app, ok := a.cache.applications.GetIfPresent(id); ok {
+		if app, ok := a.cache.applications.GetIfPresent(id); ok && !outdated(app.read, a.now()) {
 			return app, nil
 		}
 	}
@@ -307,11 +369,24 @@ func (a *Authority) Application(ctx context.Context, idOrAlias string) (*Applica
 func (a *Authority) loadApplication(ctx context.Context, id string) (*Application, error) {
 	key := keyApplication(id)
 	since := a.cache.now(key)
-	app, err := a.readApplication(ctx, id)
+	m, err := a.store.rdb.HGetAll(ctx, key).Result()
+	if err != nil {
+		return nil, unavailable("reading an application", err)
+	}
+	return a.keepApplication(id, m, since)
+}
+
+// keepApplication decodes an application that was read since, for use, into the
+// cache.
+func (a *Authority) keepApplication(id string, m map[string]string, since epoch) (*Application, error) {
+	app, err := a.decodeApplication(id, m)
 	if err != nil {
 		return nil, err
 	}
-	fill(a.cache, a.cache.applications, id, app, key, since)
+	if app.sealedBackend != "" {
+		return nil, unavailable("reading application "+id, errUnsealable)
+	}
+	fill(a.cache, a.cache.applications, id, app, keyApplication(id), since)
 	return app, nil
 }
 
@@ -371,15 +446,16 @@ func (a *Authority) Applications(ctx context.Context, o ListOptions) (*Applicati
 		}
 	}
 	for i, read := range reads {
-		if m := read.Val(); m[fieldDocument] != "" {
-			app, err := a.decodeApplication(ids[i], m)
-			if err != nil {
-				return nil, err
-			}
-			// A renaming that was cut short leaves two entries: show the true one.
-			if indexMember(app.Name, app.ID) == members[i] {
-				page.Applications = append(page.Applications, app)
-			}
+		app, err := a.decodeApplication(ids[i], read.Val())
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		// A renaming that was cut short leaves two entries: show the true one.
+		if indexMember(app.Name, app.ID) == members[i] {
+			page.Applications = append(page.Applications, app)
 		}
 	}
 	return page, nil
@@ -400,6 +476,7 @@ func (a *Authority) UpdateApplication(ctx context.Context, id string, version in
 			return nil, err
 		}
 		if version != 0 && old.Version != version {
+			a.tellAgain(ctx, id)
 			return nil, fmt.Errorf("application %s has version %d: %w", id, old.Version, ErrConflict)
 		}
 		err = a.update(ctx, old, change)
@@ -438,17 +515,45 @@ func (a *Authority) update(ctx context.Context, old *Application, change func(*A
 		}
 		return err
 	}
-	if indexMember(n.Name, n.ID) != indexMember(old.Name, old.ID) {
-		if err := a.store.rdb.ZRem(ctx, keyIndex, indexMember(old.Name, old.ID)).Err(); err != nil {
-			return unavailable("writing the index of applications", err)
-		}
+	if err := a.reindex(ctx, n.ID, indexMember(old.Name, n.ID), indexMember(n.Name, n.ID)); err != nil {
+		return err
 	}
 	return a.releaseAliases(ctx, without(old.Aliases, n.Aliases))
+}
+
+// reindex replaces an application's entry in the index after it was renamed. If
+// somebody else renames it back at the same time, one of the two sees what the
+// other has written last.
+func (a *Authority) reindex(ctx context.Context, id, before, now string) error {
+	if before == now {
+		return nil
+	}
+	if err := a.store.rdb.ZAdd(ctx, keyIndex, redis.Z{Member: now}).Err(); err != nil {
+		return unavailable("writing the index of applications", err)
+	}
+	if err := a.store.rdb.ZRem(ctx, keyIndex, before).Err(); err != nil {
+		return unavailable("writing the index of applications", err)
+	}
+	app, err := a.readApplication(ctx, id)
+	if err != nil || indexMember(app.Name, id) != before {
+		return nil //nolint:nilerr // gone, or not to be had: there is nothing to put right
+	}
+	if err := a.store.rdb.ZAdd(ctx, keyIndex, redis.Z{Member: before}).Err(); err != nil {
+		return unavailable("writing the index of applications", err)
+	}
+	return nil
 }
 
 func without(list, drop []string) []string {
 	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return slices.Contains(drop, s) })
 }
+
+// Versions in changes that are not those of an edit: the application was
+// deleted; it may have changed in any way, and nothing has to be written again.
+const (
+	deletedVersion = "0"
+	anyVersion     = "1"
+)
 
 // DeleteApplication removes an application and with it the validity of all its
 // credentials. Version 0 removes any version. Errors: ErrNotFound, ErrConflict,
@@ -456,21 +561,25 @@ func without(list, drop []string) []string {
 func (a *Authority) DeleteApplication(ctx context.Context, id string, version int64) error {
 	app, err := a.readApplication(ctx, id)
 	if err != nil {
+		if errors.Is(err, ErrNotFound) && isClientID(id) {
+			a.tellAgain(ctx, id)
+		}
 		return err
 	}
-	done, err := deleteScript.Run(ctx, a.store.rdb, []string{keyApplication(id)}, version).Int64()
-	switch {
-	case err != nil:
+	cmd, err := a.store.write(ctx, deleteScript, keyApplication(id), version)
+	if err != nil {
+		return a.uncertain(change{changedApplication, id, anyVersion}, "deleting an application", err)
+	}
+	done, err := cmd.Int64()
+	if err != nil {
 		return unavailable("deleting an application", err)
-	case done == 0:
-		return fmt.Errorf("application: %w", ErrNotFound)
-	case done < 0:
+	}
+	if done < 0 {
+		a.tellAgain(ctx, id)
 		return fmt.Errorf("application %s: %w", id, ErrConflict)
 	}
-	if err := a.store.acknowledged(ctx, keyApplication(id)); err != nil {
-		return err
-	}
-	if err := a.publish(ctx, change{changedApplication, id, "0"}); err != nil {
+	// Done or not there any more: it was, so this or somebody else's try deleted it.
+	if err := a.publish(ctx, change{changedApplication, id, deletedVersion}); err != nil {
 		return err
 	}
 	if err := a.releaseAliases(ctx, app.Aliases); err != nil {

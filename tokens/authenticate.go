@@ -31,13 +31,16 @@ func (a *Authority) Authenticate(ctx context.Context, clientID, secret string) (
 	if v == nil || app.ID == "" {
 		return nil, nil, deny(ErrInvalidClient, "unknown_client_or_wrong_secret")
 	}
+	if app.sealedBackend != "" {
+		return nil, nil, unavailable("reading application "+app.ID, errUnsealable)
+	}
 	if !app.Active {
 		return app, nil, deny(ErrInactiveApplication, "application_inactive")
 	}
-	a.noteUse(app, v)
 	for i := range app.Secrets {
-		if app.Secrets[i].ID == v.ID {
-			return app, &app.Secrets[i], nil
+		if s := &app.Secrets[i]; s.ID == v.ID {
+			a.noteUse(app, s)
+			return app, s, nil
 		}
 	}
 	return nil, nil, deny(ErrInvalidClient, "secret_expired")
@@ -45,6 +48,9 @@ func (a *Authority) Authenticate(ctx context.Context, clientID, secret string) (
 
 // applicationForLogin reads the application, or nobody, with the same commands.
 func (a *Authority) applicationForLogin(ctx context.Context, clientID string) (*Application, error) {
+	if err := a.feed.authoritative(); err != nil {
+		return nil, err
+	}
 	known := isClientID(clientID)
 	if !known {
 		clientID = "?"
@@ -73,7 +79,12 @@ func (a *Authority) matchSecret(ctx context.Context, app *Application, secret st
 	}
 	now := a.now()
 	var match *verifier
-	for i := range app.verifiers {
+	for i := range max(len(app.verifiers), maxSecrets) {
+		if i >= len(app.verifiers) {
+			// As many HMACs for one secret, or none, as for two.
+			a.keys.matches(verifier{Key: a.keys.first().id}, app.ID, secret)
+			continue
+		}
 		v := &app.verifiers[i]
 		if v.Kind != SecretHMAC {
 			ok, err := a.matchImported(ctx, v, secret)
@@ -117,30 +128,17 @@ func (a *Authority) rehash(applicationID, secretID, secret string) {
 
 // noteUse writes when the application and its secret were last used, at most
 // once a minute.
-func (a *Authority) noteUse(app *Application, v *verifier) {
+func (a *Authority) noteUse(app *Application, s *SecretInfo) {
 	now := a.now()
-	if now.Sub(app.LastUsed) < time.Minute {
+	if now.Sub(s.LastUsed) < time.Minute {
 		return
 	}
 	a.inBackground(func(ctx context.Context) {
 		ms := now.UnixMilli()
 		// The record may have been deleted meanwhile: HSET would bring a part of it back.
 		err := touchScript.Run(ctx, a.store.rdb, []string{keyApplication(app.ID)},
-			fieldVersion, fieldLastUsed, ms, prefixSecretUsed+v.ID, ms).Err()
+			fieldVersion, fieldLastUsed, ms, prefixSecretUsed+s.ID, ms).Err()
 		_ = err // a missing last-used instant is not worth an error
-	})
-}
-
-// inBackground runs f bounded in time, and Close waits for it. f must not
-// change anything that somebody relies on having happened.
-func (a *Authority) inBackground(f func(context.Context)) {
-	if a.closed.Load() {
-		return
-	}
-	a.background.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		f(ctx)
 	})
 }
 

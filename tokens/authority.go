@@ -3,7 +3,6 @@ package tokens
 import (
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -81,8 +80,9 @@ type Authority struct {
 	feed  *feed
 	stats stats
 	hash  hashPool
+	mints mints
 
-	background sync.WaitGroup
+	background background
 	closed     atomic.Bool
 }
 
@@ -148,7 +148,7 @@ func (a *Authority) Close() error {
 		return nil
 	}
 	a.feed.stop()
-	a.background.Wait()
+	a.background.close()
 	return nil
 }
 

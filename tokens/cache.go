@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"hash/maphash"
 	"sync/atomic"
+	"time"
 
 	"github.com/maypok86/otter/v2"
 )
@@ -15,6 +16,9 @@ import (
 // may arrive in between. Every key therefore belongs to one of a few epochs: an
 // invalidation counts the epoch up before it removes the entry, and who fills
 // the cache removes its own entry again if the epoch moved since before its read.
+//
+// Should a change ever be missed (a gateway died between writing and telling),
+// maxAge bounds how long anybody goes on not knowing it.
 type cache struct {
 	tokens       *otter.Cache[[sha256.Size]byte, *accessToken] // by hash of the whole token
 	applications *otter.Cache[string, *Application]            // by id
@@ -28,6 +32,12 @@ type cache struct {
 	// all counts whole-cache invalidations; it takes part in every epoch.
 	all atomic.Uint64
 }
+
+// maxAge is for how long anything remembered is used.
+const maxAge = 10 * time.Minute
+
+// outdated reports whether what was read from Redis then has to be read again.
+func outdated(then, now time.Time) bool { return now.Sub(then) > maxAge }
 
 func newCache(entries int) *cache {
 	return &cache{

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -26,11 +27,13 @@ import (
 // shows as well. Freshness is therefore counted from when the last heartbeat
 // heard was sent.
 //
+// A heartbeat is a write, though it changes nothing: a server that only answers
+// reads (a replica cut off from its primary, a primary cut off from its
+// replicas) may be behind for any length of time, and must not prove anything.
+//
 // Three things end in forgetting everything: a new subscription, a number that
 // was skipped, and a number that went back. The last means that Redis has lost
-// changes (an old snapshot, a failover to a replica that lagged): what this
-// gateway still remembers of them is written again, and if that is not all of
-// it, everything issued so far is revoked.
+// changes; see lost.go for what is done then.
 
 // change is one thing that changed, as published.
 type change struct {
@@ -44,7 +47,7 @@ type change struct {
 type changeKind string
 
 const (
-	changedApplication  changeKind = "a" // id; value: version
+	changedApplication  changeKind = "a" // id; value: version, and "/off" if it is not active
 	changedAlias        changeKind = "c" // alias
 	revokedApplication  changeKind = "A" // id; value: generation
 	revokedUser         changeKind = "U" // id; value: generation
@@ -54,7 +57,12 @@ const (
 	revokedInstallation changeKind = "I" // value: generation
 	revokedBefore       changeKind = "B" // value: unix milliseconds
 	withdrawnKey        changeKind = "K" // key id
+	changedEverything   changeKind = "*" // more than can be told one by one
 )
+
+// unknownValue stands for a generation or hash when it is only known that the
+// change may have been made.
+const unknownValue = "0"
 
 func (c change) String() string { return string(c.kind) + " " + c.id + " " + c.value }
 
@@ -79,8 +87,8 @@ return seq`)
 
 // heartbeatScript tells the sender alone, and counts nothing.
 var heartbeatScript = redis.NewScript(`
-local seq = redis.call('GET', KEYS[1]) or '0'
-redis.call('PUBLISH', ARGV[1], seq .. ' h ' .. ARGV[2] .. ' -')
+local seq = redis.call('INCRBY', KEYS[1], 0)
+redis.call('PUBLISH', ARGV[1], string.format('%.0f', seq) .. ' h ' .. ARGV[2] .. ' -')
 return seq`)
 
 // raiseScript lifts the counter to at least the given number.
@@ -89,20 +97,40 @@ local seq = tonumber(redis.call('GET', KEYS[1]) or '0')
 if seq < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], ARGV[1]) end
 return 1`)
 
+// publishPatience bounds telling the other gateways.
+const publishPatience = 5 * time.Second
+
 // publish applies the change here and tells the other gateways. The change
-// must have been acknowledged by Redis before.
+// must have been acknowledged by Redis before. If they cannot be told now, that
+// is an error, and they will be told as soon as possible.
 func (a *Authority) publish(ctx context.Context, c change) error {
 	a.feed.apply(c)
-	seq, err := publishScript.Run(ctx, a.store.rdb, []string{keyFeed}, channelFeed, c.String()).Int64()
-	if err != nil {
+	// What was changed has to be told even if the caller has gone away.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishPatience)
+	defer cancel()
+	if err := a.feed.tell(ctx, c); err != nil {
+		a.feed.keep(c)
 		return unavailable("publishing a change", err)
 	}
-	a.feed.remember(uint64(seq), c)
 	return nil
 }
 
-// history is how many changes a gateway could write again.
-const history = 4096
+// uncertain handles a change of which is not known whether Redis has made it:
+// the answer was lost, or the replicas have not confirmed. The caller is told
+// that it failed; should it have been made all the same, everybody learns it.
+func (a *Authority) uncertain(c change, doing string, err error) error {
+	a.feed.apply(c)
+	a.feed.keep(c)
+	return unavailable(doing, err)
+}
+
+const (
+	// history is how many changes a gateway could write again.
+	history = 4096
+	// maxKept is how many changes wait to be published one by one. When there
+	// are more, one message says that everything changed.
+	maxKept = 256
+)
 
 type feed struct {
 	a         *Authority
@@ -112,39 +140,53 @@ type feed struct {
 	// proven is when the newest heartbeat that came back was sent, in
 	// nanoseconds since born; 0 if none did on this subscription.
 	proven atomic.Int64
-	born   time.Time
-	wasOK  atomic.Bool
+	// refused is since when Redis answers that it must not be written to, in
+	// nanoseconds since born; 0 if it does not.
+	refused atomic.Int64
+	born    time.Time
+	proved  atomic.Bool // whether one ever came back
+	wasOK   atomic.Bool
 
 	mu      sync.Mutex
-	heardTo uint64            // highest number heard, on this subscription
-	synced  bool              // whether heardTo has been set on this subscription
-	highest uint64            // highest number heard or published, ever
-	recent  map[uint64]change // the last changes by number
+	heardTo uint64    // highest number heard, on this subscription
+	synced  bool      // whether heardTo has been set on this subscription
+	highest uint64    // highest number known, ever
+	recent  changeLog // the last changes
+	edits   editLog   // the last edits made here
+	kept    []change  // changes still to be published
 
+	asking  sync.Mutex      // one heartbeat at a time
+	servers map[string]bool // run ids of primaries that have all we know
+
+	once   sync.Once
 	cancel context.CancelFunc
-	done   sync.WaitGroup
+	done    sync.WaitGroup
 }
 
 func newFeed(a *Authority, staleness time.Duration) *feed {
-	return &feed{a: a, node: randomID(12), staleness: staleness, born: time.Now(), recent: map[uint64]change{}}
+	return &feed{a: a, node: randomID(12), staleness: staleness, born: time.Now(), servers: map[string]bool{}}
 }
 
 func (f *feed) start() {
-	if f.cancel != nil {
-		return
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	f.cancel = cancel
-	f.done.Add(2)
-	go func() { defer f.done.Done(); f.listen(ctx) }()
-	go func() { defer f.done.Done(); f.beat(ctx) }()
+	f.once.Do(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		f.cancel = cancel
+		f.done.Add(2)
+		go func() { defer f.done.Done(); f.listen(ctx) }()
+		go func() { defer f.done.Done(); f.beat(ctx) }()
+	})
 }
 
+// stop ends the listening. Changes that were not published yet get a last try.
 func (f *feed) stop() {
+	f.once.Do(func() {}) // a feed that was stopped does not start
 	if f.cancel != nil {
 		f.cancel()
 	}
 	f.done.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), publishPatience)
+	defer cancel()
+	_ = f.publishKept(ctx) // nobody was promised more than a try
 }
 
 // fresh reports whether the caches may be trusted.
@@ -158,6 +200,22 @@ func (f *feed) lag() (time.Duration, bool) {
 	p := f.proven.Load()
 	return time.Since(f.born) - time.Duration(p), p != 0
 }
+
+// authoritative returns an error when Redis has said for longer than the
+// staleness bound that it must not be written to. What it answers to reads may
+// then be older than any bound.
+func (f *feed) authoritative() error {
+	r := f.refused.Load()
+	if r != 0 && time.Since(f.born)-time.Duration(r) > f.staleness {
+		return unavailable("asking Redis", errors.New("it takes no writes: it is a replica, or a primary that has lost its replicas"))
+	}
+	return nil
+}
+
+// settling reports whether this gateway has lost its feed and does not know yet
+// whether Redis still has all that it had: a record that is not there may come
+// back.
+func (f *feed) settling() bool { return f.proved.Load() && !f.fresh() }
 
 func (f *feed) interval() time.Duration { return f.staleness / 5 }
 
@@ -177,16 +235,32 @@ func (f *feed) beat(ctx context.Context) {
 }
 
 // ask sends one heartbeat: when it was sent, and the highest number that Redis
-// must know by then.
+// must know by then. Before, it tells what could not be told earlier, and makes
+// sure that the servers have what they acknowledged.
 func (f *feed) ask(ctx context.Context) {
-	f.mu.Lock()
-	highest := f.highest
-	f.mu.Unlock()
-	mark := fmt.Sprintf("%d/%d", int64(time.Since(f.born)), highest)
-	ctx, cancel := context.WithTimeout(ctx, f.staleness)
+	f.asking.Lock()
+	defer f.asking.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, max(f.staleness, f.a.store.timeout))
 	defer cancel()
-	// A failure needs no handling: the heartbeat will be missed.
-	_ = heartbeatScript.Run(ctx, f.a.store.rdb, []string{keyFeed}, channelNode+f.node, mark).Err()
+	err := f.publishKept(ctx)
+	if err == nil {
+		err = f.checkServers(ctx)
+	}
+	if err == nil {
+		f.mu.Lock()
+		highest := f.highest
+		f.mu.Unlock()
+		mark := fmt.Sprintf("%d/%d", int64(time.Since(f.born)), highest)
+		err = heartbeatScript.Run(ctx, f.a.store.rdb, []string{keyFeed}, channelNode+f.node, mark).Err()
+	}
+	// Other failures need no handling: the heartbeat will be missed, and the
+	// next one tries again.
+	switch {
+	case err == nil:
+		f.refused.Store(0)
+	case redis.IsReadOnlyError(err) || redis.IsNoReplicasError(err):
+		f.refused.CompareAndSwap(0, int64(time.Since(f.born)))
+	}
 }
 
 func (f *feed) report() {
@@ -212,11 +286,13 @@ func (f *feed) session(ctx context.Context) {
 	ps := f.a.store.rdb.Subscribe(ctx, channelFeed, channelNode+f.node)
 	// Receiving does not watch the context.
 	unhook := context.AfterFunc(ctx, func() { _ = ps.Close() })
+	var asked sync.WaitGroup
 	defer func() {
 		unhook()
 		_ = ps.Close()
 		f.proven.Store(0)
 		f.report()
+		asked.Wait()
 	}()
 	for ctx.Err() == nil {
 		m, err := ps.ReceiveTimeout(ctx, f.staleness)
@@ -232,8 +308,10 @@ func (f *feed) session(ctx context.Context) {
 			f.synced, f.heardTo = false, 0
 			f.mu.Unlock()
 			f.a.cache.dropAll()
-			// Ask for the proof now instead of at the next tick.
-			f.a.background.Go(func() { f.ask(ctx) })
+			if m.Channel != channelFeed { // the second of the two
+				// Ask for the proof now instead of at the next tick.
+				asked.Go(func() { f.ask(ctx) })
+			}
 		case *redis.Message:
 			f.receive(ctx, m.Payload)
 		}
@@ -250,8 +328,9 @@ func (f *feed) receive(ctx context.Context, payload string) {
 		f.heard(ctx, seq, c.id)
 		return
 	}
-	f.remember(seq, c)
 	f.mu.Lock()
+	f.recent.add(seq, c)
+	f.highest = max(f.highest, seq)
 	skipped := f.synced && seq > f.heardTo+1
 	f.heardTo = max(f.heardTo, seq)
 	f.mu.Unlock()
@@ -259,15 +338,6 @@ func (f *feed) receive(ctx context.Context, payload string) {
 		f.a.cache.dropAll()
 	}
 	f.apply(c)
-}
-
-// remember keeps a change so that it can be written again.
-func (f *feed) remember(seq uint64, c change) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.highest = max(f.highest, seq)
-	f.recent[seq] = c
-	delete(f.recent, seq-history)
 }
 
 // heard handles a heartbeat of our own that came back. seq is the number it
@@ -286,51 +356,61 @@ func (f *feed) heard(ctx context.Context, seq uint64, mark string) {
 	f.mu.Lock()
 	skipped := f.synced && seq > f.heardTo
 	f.heardTo = max(f.heardTo, seq)
+	f.highest = max(f.highest, seq)
 	f.synced = true
 	f.mu.Unlock()
 	if skipped {
 		f.a.cache.dropAll()
 	}
 	f.proven.Store(sent)
+	f.proved.Store(true)
 	f.a.observer.FeedLag(time.Since(f.born) - time.Duration(sent))
 	f.report()
 }
 
-// writeAgain restores what Redis lost between number and known. It reports
-// whether that was acknowledged.
-func (f *feed) writeAgain(ctx context.Context, number, known uint64) bool {
-	f.mu.Lock()
-	var lost []change
-	complete := true
-	for n := number + 1; n <= known; n++ {
-		c, ok := f.recent[n]
-		if !ok {
-			complete = false
-			break
-		}
-		lost = append(lost, c)
-	}
-	f.mu.Unlock()
-	f.a.cache.dropAll()
-	ctx, cancel := context.WithTimeout(ctx, f.staleness)
-	defer cancel()
-	if complete {
-		for _, c := range lost {
-			if err := f.a.repeat(ctx, c); err != nil {
-				return false
-			}
-		}
-	} else if err := f.a.revokeEverything(ctx); err != nil {
-		return false
-	}
-	if err := raiseScript.Run(ctx, f.a.store.rdb, []string{keyFeed}, known).Err(); err != nil {
-		return false
+// tell publishes the change, and remembers it under its number.
+func (f *feed) tell(ctx context.Context, c change) error {
+	seq, err := publishScript.Run(ctx, f.a.store.rdb, []string{keyFeed}, channelFeed, c.String()).Int64()
+	if err != nil {
+		return err //nolint:wrapcheck // wrapped by the callers
 	}
 	f.mu.Lock()
-	f.heardTo = max(f.heardTo, known)
-	f.mu.Unlock()
-	f.a.observer.StoreWentBack(int64(known-number), complete)
-	return true
+	defer f.mu.Unlock()
+	f.recent.add(uint64(seq), c)
+	f.highest = max(f.highest, uint64(seq))
+	return nil
+}
+
+// keep holds a change that could not be published until it can.
+func (f *feed) keep(c change) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case slices.Contains(f.kept, c):
+	case len(f.kept) < maxKept:
+		f.kept = append(f.kept, c)
+	default:
+		f.kept = []change{{changedEverything, "-", "-"}}
+	}
+}
+
+// publishKept publishes the changes that are held.
+func (f *feed) publishKept(ctx context.Context) error {
+	for {
+		f.mu.Lock()
+		if len(f.kept) == 0 {
+			f.mu.Unlock()
+			return nil
+		}
+		c := f.kept[0]
+		f.mu.Unlock()
+		if err := f.tell(ctx, c); err != nil {
+			return err
+		}
+		f.mu.Lock()
+		f.kept = slices.DeleteFunc(f.kept, func(k change) bool { return k == c })
+		f.mu.Unlock()
+	}
 }
 
 // apply forgets what the change names.
@@ -351,6 +431,8 @@ func (f *feed) apply(c change) {
 		if b, err := base64.RawURLEncoding.DecodeString(c.value); err == nil && len(b) == len(sum) {
 			copy(sum[:], b)
 			k.dropToken(sum)
+		} else {
+			k.dropAll() // which token it is is not known
 		}
 	case revokedInstallation, revokedBefore, withdrawnKey:
 		k.dropInstallation()

@@ -3,11 +3,19 @@ package tokens
 import (
 	"context"
 	"errors"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
 )
 
 // hashPool checks imported password hashes. Django's cost a second of CPU each
 // on purpose, so one is checked at a time and few may wait: a stranger who
 // knows the client id of an imported application cannot take more than one core.
+//
+// An argon2 hash with several lanes is computed by as many goroutines. Who waits
+// for it gets it sooner for that, and the pool rests afterwards until no more
+// than one core was used on average.
 type hashPool struct {
 	running chan struct{}
 	waiting chan struct{}
@@ -31,9 +39,28 @@ func (p *hashPool) verify(ctx context.Context, encoded, secret string) (bool, er
 	}
 	select {
 	case p.running <- struct{}{}:
-		defer func() { <-p.running }()
 	case <-ctx.Done():
 		return false, errors.Join(deny(ErrBusy, "hash_pool_timeout"), ctx.Err())
 	}
+	began := time.Now()
+	defer func() {
+		rest := time.Since(began) * time.Duration(min(lanes(encoded), runtime.GOMAXPROCS(0))-1)
+		time.AfterFunc(rest, func() { <-p.running })
+	}()
 	return p.check(encoded, secret)
+}
+
+// lanes returns how many goroutines compute a hash: argon2's "p" parameter, or 1.
+func lanes(encoded string) int {
+	if !strings.HasPrefix(encoded, "argon2$") {
+		return 1
+	}
+	for field := range strings.FieldsFuncSeq(encoded, func(r rune) bool { return r == '$' || r == ',' }) {
+		if text, ok := strings.CutPrefix(field, "p="); ok {
+			if n, err := strconv.Atoi(text); err == nil && n > 0 {
+				return n
+			}
+		}
+	}
+	return 1
 }

@@ -2,6 +2,7 @@ package tokens
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,10 @@ type installation struct {
 	withdrawn map[string]bool
 	// lastSigned is, by key id, until when something signed by the key lives.
 	lastSigned map[string]time.Time
+	// rekeyed is, by key id of a secret, when nothing was found that depends on it.
+	rekeyed map[string]time.Time
+
+	read time.Time // from Redis
 }
 
 // Fields of the installation's hash.
@@ -25,6 +30,7 @@ const (
 	fieldNotBefore   = "nb" // unix milliseconds
 	prefixWithdrawn  = "w:" // + key id
 	prefixLastSigned = "s:" // + key id: unix seconds
+	prefixRekeyed    = "r:" // + key id of a secret: unix seconds
 	prefixGrantGen   = "g:" // in users: + application id
 	fieldDocument    = "d"
 	fieldVersion     = "v"
@@ -32,23 +38,31 @@ const (
 	prefixSecretUsed = "s:" // in applications: + secret id
 )
 
-func parseInstallation(m map[string]string) *installation {
+// parseInstallation fails on a field that an installation does not have: what
+// was read is then something else.
+func parseInstallation(m map[string]string) (*installation, error) {
 	in := &installation{
 		generation: parseUint(m[fieldGeneration]),
-		withdrawn:  map[string]bool{}, lastSigned: map[string]time.Time{},
+		withdrawn:  map[string]bool{}, lastSigned: map[string]time.Time{}, rekeyed: map[string]time.Time{},
 	}
 	if ms := parseUint(m[fieldNotBefore]); ms > 0 {
 		in.notBefore = time.UnixMilli(int64(ms))
 	}
 	for k, v := range m {
-		if id, ok := strings.CutPrefix(k, prefixWithdrawn); ok {
+		id := k[min(len(k), len(prefixWithdrawn)):] // all prefixes are as long
+		switch {
+		case k == fieldGeneration, k == fieldNotBefore:
+		case strings.HasPrefix(k, prefixWithdrawn):
 			in.withdrawn[id] = true
-		}
-		if id, ok := strings.CutPrefix(k, prefixLastSigned); ok {
+		case strings.HasPrefix(k, prefixLastSigned):
 			in.lastSigned[id] = time.Unix(int64(parseUint(v)), 0)
+		case strings.HasPrefix(k, prefixRekeyed):
+			in.rekeyed[id] = time.Unix(int64(parseUint(v)), 0)
+		default:
+			return nil, fmt.Errorf("the installation has an unknown field %.8q", k)
 		}
 	}
-	return in
+	return in, nil
 }
 
 func parseUint(s string) uint64 {
@@ -63,7 +77,16 @@ func (a *Authority) loadInstallation(ctx context.Context) (*installation, error)
 	if err != nil {
 		return nil, unavailable("reading the installation", err)
 	}
-	in := parseInstallation(m)
+	return a.keepInstallation(m, since)
+}
+
+// keepInstallation decodes an installation that was read since into the cache.
+func (a *Authority) keepInstallation(m map[string]string, since epoch) (*installation, error) {
+	in, err := parseInstallation(m)
+	if err != nil {
+		return nil, unavailable("reading the installation", err)
+	}
+	in.read = a.now()
 	a.cache.installation.Store(in)
 	if a.cache.now(keyInstallation) != since {
 		a.cache.installation.CompareAndSwap(in, nil)

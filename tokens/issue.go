@@ -47,11 +47,9 @@ func (t *Token) GoString() string { return t.String() }
 // Issue signs an access token and records it. The token is not valid before
 // Redis has acknowledged the record. Errors: ErrUnavailable.
 func (a *Authority) Issue(ctx context.Context, g Grant) (*Token, error) {
-	u, err := a.userFor(ctx, g.Mail, g.Application.ID)
-	if err != nil {
-		return nil, err
-	}
-	in, err := a.currentInstallation(ctx)
+	// Read now, not remembered: a token born under a generation that somebody
+	// else has just counted up would be revoked at birth.
+	u, in, err := a.userFor(ctx, g.Mail, g.Application.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +57,7 @@ func (a *Authority) Issue(ctx context.Context, g Grant) (*Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.record(ctx, t); err != nil {
+	if err := a.record(ctx, t, u); err != nil {
 		return nil, err
 	}
 	a.noteSeen(u, g.Application.ID, g.BackendUserID)
@@ -86,7 +84,7 @@ func (a *Authority) sign(g Grant, u *User, in *installation) (*signed, error) {
 	app := g.Application
 	t := &signed{
 		id: randomID(tokenIDLength), scopes: g.Scopes.Intersect(app.Scopes), lifetime: a.lifetime,
-		births: generations{in.generation, app.generation, u.generation, u.grants[app.ID]},
+		births: generations{in.generation, app.generation, u.generation, u.grantCount},
 	}
 	if app.TokenLifetime != 0 {
 		t.lifetime = time.Duration(app.TokenLifetime)
@@ -111,7 +109,7 @@ func (a *Authority) sign(g Grant, u *User, in *installation) (*signed, error) {
 
 // record makes a signed token valid. Doing it again changes nothing: neither
 // does it bring a revoked token back.
-func (a *Authority) record(ctx context.Context, t *signed) error {
+func (a *Authority) record(ctx context.Context, t *signed, u *User) error {
 	if err := a.noteSigned(ctx, t.lifetime); err != nil {
 		return err
 	}
@@ -119,6 +117,8 @@ func (a *Authority) record(ctx context.Context, t *signed) error {
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return unavailable("recording a token", err)
 	}
+	now := a.now()
+	a.mints.add(mint{at: now, expires: now.Add(t.lifetime), key: keyToken(t.id), record: t.record, user: u})
 	return nil
 }
 
@@ -150,19 +150,10 @@ func (a *Authority) noteSigned(ctx context.Context, lifetime time.Duration) erro
 	return nil
 }
 
-// laterScript sets a field of a hash to a number unless it has a larger one.
+// laterScript sets a field of a hash to a number unless it has that or a larger
+// one, and answers whether it did.
 var laterScript = redis.NewScript(`
 local have = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0')
-if have < tonumber(ARGV[2]) then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
+if have >= tonumber(ARGV[2]) then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1`)
-
-// currentInstallation returns the installation from memory while that is known
-// to be current.
-func (a *Authority) currentInstallation(ctx context.Context) (*installation, error) {
-	if a.feed.fresh() {
-		if in := a.cache.installation.Load(); in != nil {
-			return in, nil
-		}
-	}
-	return a.loadInstallation(ctx)
-}

@@ -31,8 +31,12 @@ func (a *Authority) LoadMeetToken(ctx context.Context, key string) ([]byte, erro
 	return value, nil
 }
 
-// SaveMeetToken keeps value under key for ttl. The error is ErrUnavailable.
+// SaveMeetToken keeps value under key for ttl; for less than a millisecond it is
+// not worth keeping. The error is ErrUnavailable.
 func (a *Authority) SaveMeetToken(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	if ttl < time.Millisecond {
+		return nil
+	}
 	name := keyMeetToken(a.keys.first(), key)
 	if err := a.store.rdb.Set(ctx, name, a.keys.seal(value, name), ttl).Err(); err != nil {
 		return unavailable("writing a backend token", err)
@@ -74,7 +78,11 @@ func (a *Authority) LockMeetToken(ctx context.Context, key string, ttl time.Dura
 	err = a.store.rdb.SetArgs(ctx, name, mine, redis.SetArgs{Mode: "NX", TTL: ttl}).Err()
 	if errors.Is(err, redis.Nil) {
 		// A repeated command may have met its own first try.
-		if owner, getErr := a.store.rdb.Get(ctx, name).Result(); getErr != nil || owner != mine {
+		owner, err := a.store.rdb.Get(ctx, name).Result()
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return nil, false, unavailable("locking a backend token", err)
+		}
+		if owner != mine {
 			return nil, false, nil
 		}
 	} else if err != nil {

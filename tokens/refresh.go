@@ -3,6 +3,7 @@ package tokens
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/json"
@@ -25,6 +26,9 @@ import (
 //   - anything older, or the one before it later, means that two parties hold
 //     the token: the family and the access tokens it gave are revoked
 //     (RFC 9700 §4.14.2).
+//
+// A family that has ended stays marked as such until it would have expired, so
+// that ending it can be tried again until all its access tokens are revoked.
 //
 // Redis holds keyed hashes of the tokens and the last pair encrypted.
 
@@ -74,6 +78,8 @@ const (
 	fieldFamily   = "fam"  // JSON of family
 	fieldAccess   = "acc"  // keys of the access tokens' records, newest first
 	fieldTill     = "till" // until when the current token lives, unix milliseconds
+	fieldEnded    = "end"  // set when the family is over
+	fieldKey      = "key"  // id of the master key of the current token's hash
 )
 
 const (
@@ -148,7 +154,7 @@ func (a *Authority) newFamily(ctx context.Context, g Grant, u *User, t *signed) 
 		return "", fmt.Errorf("encoding a refresh token: %w", err)
 	}
 	pipe := a.store.rdb.TxPipeline()
-	pipe.HSet(ctx, keyFamily(id), fieldFamily, doc, fieldCurrent, a.refreshHashes(raw)[0],
+	pipe.HSet(ctx, keyFamily(id), fieldFamily, doc, fieldCurrent, a.refreshHashes(raw)[0], fieldKey, a.keys.first().id,
 		fieldAccess, keyToken(t.id), fieldTill, a.familyTill(f, now).UnixMilli())
 	pipe.PExpireAt(ctx, keyFamily(id), a.familyTill(f, now).Add(time.Minute))
 	if _, err := pipe.Exec(ctx); err != nil {
@@ -165,55 +171,62 @@ func (a *Authority) familyTill(f family, now time.Time) time.Time {
 	return idle
 }
 
-// readFamily returns the family of a token and its place in it. The error is
-// ErrInvalidGrant or ErrUnavailable.
-func (a *Authority) readFamily(ctx context.Context, raw string) (id string, f family, current bool, till time.Time, err error) {
+// presented is a refresh token and what Redis knows of its family.
+type presented struct {
+	id      string
+	family  family
+	current bool      // whether it is the current token of the family
+	ended   bool      // whether the family is over
+	till    time.Time // until when the current token lives
+}
+
+// readFamily returns the family of a token and its place in it. A token that is
+// neither the current one nor the one before may be an old one or a guess: only
+// a rotation may tell, since it decides atomically. The error is ErrInvalidGrant
+// or ErrUnavailable.
+func (a *Authority) readFamily(ctx context.Context, raw string) (*presented, error) {
+	if err := a.feed.authoritative(); err != nil {
+		return nil, err
+	}
 	id, ok := familyOf(raw)
 	if !ok {
-		return "", f, false, till, deny(ErrInvalidGrant, "malformed")
+		return nil, deny(ErrInvalidGrant, "malformed")
 	}
-	m, err := a.store.rdb.HMGet(ctx, keyFamily(id), fieldFamily, fieldCurrent, fieldPrevious, fieldTill).Result()
+	m, err := a.store.rdb.HMGet(ctx, keyFamily(id), fieldFamily, fieldCurrent, fieldTill, fieldEnded).Result()
 	if err != nil {
-		return "", f, false, till, unavailable("reading a refresh token", err)
+		return nil, unavailable("reading a refresh token", err)
 	}
 	doc, _ := m[0].(string)
 	cur, _ := m[1].(string)
-	prev, _ := m[2].(string)
-	tillText, _ := m[3].(string)
+	till, _ := m[2].(string)
 	if doc == "" {
-		return "", f, false, till, deny(ErrInvalidGrant, "unknown_token")
-	}
-	if err := json.Unmarshal([]byte(doc), &f); err != nil {
-		return "", f, false, till, unavailable("reading a refresh token", err)
-	}
-	g := f.BirthList
-	f.Births = generations{g[0], g[1], g[2], g[3]}
-	till = parseInstant(tillText)
-	known := false
-	for _, h := range a.refreshHashes(raw) {
-		if equalHash(h, cur) {
-			known, current = true, true
-		} else if equalHash(h, prev) {
-			known = true
+		if a.feed.settling() {
+			return nil, unavailable("reading a refresh token", errors.New("it is not there, and what Redis may have lost is not written again yet"))
 		}
+		return nil, deny(ErrInvalidGrant, "unknown_token")
 	}
-	if !known {
-		// The family id is part of the token, so this is an old token of the
-		// family or a guess. Only a rotation may tell: it decides atomically.
-		return id, f, false, till, nil
+	p := &presented{id: id, till: parseInstant(till), ended: m[3] != nil}
+	if err := json.Unmarshal([]byte(doc), &p.family); err != nil {
+		return nil, unavailable("reading a refresh token", err)
 	}
-	return id, f, current, till, nil
+	g := p.family.BirthList
+	p.family.Births = generations{g[0], g[1], g[2], g[3]}
+	for _, h := range a.refreshHashes(raw) {
+		p.current = p.current || equalHash(h, cur)
+	}
+	return p, nil
 }
 
 func equalHash(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 
 // rotateScript exchanges a token. KEYS: family. ARGV: now, window (both ms),
 // new hash, new pair, new access record key, new till, number of hashes of the
-// presented token, these hashes, ttl (ms).
+// presented token, these hashes, ttl (ms), id of the key of the new hash.
 // It answers {"rotated"}, {"again", pair}, {"reused", access keys} or {"unknown"}.
 var rotateScript = redis.NewScript(`
-local have = redis.call('HMGET', KEYS[1], 'cur', 'prev', 'at', 'pair', 'acc')
+local have = redis.call('HMGET', KEYS[1], 'cur', 'prev', 'at', 'pair', 'acc', 'end')
 if not have[1] then return {'unknown'} end
+if have[6] then return {'reused', have[5] or ''} end
 local n = tonumber(ARGV[7])
 local cur, prev = false, false
 for i = 8, 7 + n do
@@ -226,12 +239,12 @@ if cur then
   for key in string.gmatch(have[5] or '', '%S+') do
     if count < ` + strconv.Itoa(maxFamilyAccess) + ` then acc = acc .. ' ' .. key; count = count + 1 end
   end
-  redis.call('HSET', KEYS[1], 'cur', ARGV[3], 'prev', have[1], 'at', ARGV[1], 'pair', ARGV[4], 'acc', acc, 'till', ARGV[6])
+  redis.call('HSET', KEYS[1], 'cur', ARGV[3], 'prev', have[1], 'at', ARGV[1], 'pair', ARGV[4], 'acc', acc, 'till', ARGV[6], 'key', ARGV[9 + n])
   redis.call('PEXPIRE', KEYS[1], ARGV[8 + n])
   return {'rotated'}
 end
 if prev and tonumber(ARGV[1]) - tonumber(have[3]) <= tonumber(ARGV[2]) then return {'again', have[4]} end
-redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'end', ARGV[1])
 return {'reused', have[5] or ''}`)
 
 // Refresh exchanges a refresh token for a new pair (RFC 6749 §6). The
@@ -244,15 +257,16 @@ return {'reused', have[5] or ''}`)
 //
 // Errors: ErrInvalidGrant, ErrInactiveApplication, ErrDomainNotAllowed, ErrUnavailable.
 func (a *Authority) Refresh(ctx context.Context, app *Application, raw string) (*Token, error) {
-	id, f, _, till, err := a.readFamily(ctx, raw)
+	p, err := a.readFamily(ctx, raw)
 	if err != nil {
 		return nil, err
 	}
+	f := p.family
 	if f.Application != app.ID {
 		return nil, deny(ErrInvalidGrant, "other_application")
 	}
 	now := a.now()
-	if !now.Before(till) {
+	if !now.Before(p.till) {
 		return nil, deny(ErrInvalidGrant, "expired")
 	}
 	if !app.Refresh {
@@ -269,9 +283,9 @@ func (a *Authority) Refresh(ctx context.Context, app *Application, raw string) (
 	}
 	next := pair{
 		Access: t.value, AccessID: t.id, Record: t.record, Scopes: t.scopes, Lifetime: t.lifetime,
-		Issued: now.UnixMilli(), Refresh: newRefreshToken(id),
+		Issued: now.UnixMilli(), Refresh: newRefreshToken(p.id),
 	}
-	result, err := a.rotate(ctx, id, f, raw, next)
+	result, err := a.rotate(ctx, p.id, f, raw, next)
 	if err != nil {
 		return nil, err
 	}
@@ -282,7 +296,7 @@ func (a *Authority) Refresh(ctx context.Context, app *Application, raw string) (
 	if rest < time.Second {
 		return nil, deny(ErrInvalidGrant, "expired")
 	}
-	if err := a.record(ctx, &signed{id: result.AccessID, record: result.Record, lifetime: rest}); err != nil {
+	if err := a.record(ctx, &signed{id: result.AccessID, record: result.Record, lifetime: rest}, u); err != nil {
 		return nil, err
 	}
 	a.noteSeen(u, app.ID, "")
@@ -291,7 +305,7 @@ func (a *Authority) Refresh(ctx context.Context, app *Application, raw string) (
 
 // judgeFamily decides what can have changed since the grant.
 func (a *Authority) judgeFamily(ctx context.Context, f family, app *Application) (*installation, *User, error) {
-	in, _, u, err := a.circumstances(ctx, app.ID, f.User, true)
+	in, _, u, err := a.readCircumstances(ctx, app.ID, f.User)
 	if err != nil {
 		return nil, nil, invalidGrant(err)
 	}
@@ -324,13 +338,14 @@ func (a *Authority) rotate(ctx context.Context, id string, f family, raw string,
 	for _, h := range hashes {
 		args = append(args, h)
 	}
-	args = append(args, till.Sub(now).Milliseconds()+time.Minute.Milliseconds())
-	answer, err := rotateScript.Run(ctx, a.store.rdb, []string{key}, args...).StringSlice()
+	args = append(args, till.Sub(now).Milliseconds()+time.Minute.Milliseconds(), a.keys.first().id)
+	cmd, err := a.store.write(ctx, rotateScript, key, args...)
 	if err != nil {
 		return nil, unavailable("rotating a refresh token", err)
 	}
-	if err := a.store.acknowledged(ctx, key); err != nil {
-		return nil, err
+	answer, err := cmd.StringSlice()
+	if err != nil || len(answer) == 0 {
+		return nil, unavailable("rotating a refresh token", err)
 	}
 	switch answer[0] {
 	case "rotated":
@@ -346,10 +361,8 @@ func (a *Authority) rotate(ctx context.Context, id string, f family, raw string,
 		}
 		return earlier, nil
 	case "reused":
-		for _, record := range strings.Fields(answer[1]) {
-			if err := a.revokeRecord(ctx, record); err != nil {
-				return nil, err
-			}
+		if err := a.revokeRecords(ctx, answer[1]); err != nil {
+			return nil, err
 		}
 		return nil, deny(ErrInvalidGrant, "reused")
 	default:
@@ -362,18 +375,21 @@ func (a *Authority) inspectRefresh(ctx context.Context, raw string) (*Identity, 
 	if _, ok := familyOf(raw); !ok {
 		return nil, deny(ErrTokenMalformed, "not_a_refresh_token")
 	}
-	_, f, current, till, err := a.readFamily(ctx, raw)
+	p, err := a.readFamily(ctx, raw)
 	switch {
 	case errors.Is(err, ErrInvalidGrant):
 		return nil, deny(ErrTokenInvalid, Reason(err))
 	case err != nil:
 		return nil, err
-	case !current:
+	case p.ended:
+		return nil, deny(ErrTokenInvalid, "revoked")
+	case !p.current:
 		return nil, deny(ErrTokenInvalid, "rotated")
-	case !a.now().Before(till):
+	case !a.now().Before(p.till):
 		return nil, deny(ErrTokenExpired, "expired")
 	}
-	in, app, u, err := a.circumstances(ctx, f.Application, f.User, true)
+	f := p.family
+	in, app, u, err := a.readCircumstances(ctx, f.Application, f.User)
 	if err != nil {
 		return nil, err
 	}
@@ -385,17 +401,18 @@ func (a *Authority) inspectRefresh(ctx context.Context, raw string) (*Identity, 
 	}
 	return &Identity{
 		Credential: RefreshToken, Application: app, User: u, Scopes: f.Scopes.Intersect(app.Scopes),
-		Issued: time.UnixMilli(f.Created), Expires: till,
+		Issued: time.UnixMilli(f.Created), Expires: p.till,
 	}, nil
 }
 
-// endFamilyScript removes a family if the token is its current one or the one
-// before, and answers the keys of its access tokens' records.
+// endFamilyScript ends a family if the token is its current one or the one
+// before, and answers the keys of its access tokens' records. ARGV: now (unix
+// ms), hashes of the token.
 var endFamilyScript = redis.NewScript(`
 local have = redis.call('HMGET', KEYS[1], 'cur', 'prev', 'acc')
-for i = 1, #ARGV do
+for i = 2, #ARGV do
   if ARGV[i] == have[1] or ARGV[i] == have[2] then
-    redis.call('DEL', KEYS[1])
+    redis.call('HSET', KEYS[1], 'end', ARGV[1])
     return have[3] or ''
   end
 end
@@ -404,33 +421,39 @@ return false`)
 // revokeFamily ends the family of a refresh token and its access tokens. owner
 // "" is any application.
 func (a *Authority) revokeFamily(ctx context.Context, raw, owner string) error {
-	id, f, _, _, err := a.readFamily(ctx, raw)
+	p, err := a.readFamily(ctx, raw)
 	if errors.Is(err, ErrInvalidGrant) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if owner != "" && f.Application != owner {
+	if owner != "" && p.family.Application != owner {
 		return deny(ErrNotOwner, "other_application")
 	}
-	hashes := a.refreshHashes(raw)
-	args := make([]any, len(hashes))
-	for i, h := range hashes {
-		args[i] = h
+	args := []any{a.now().UnixMilli()}
+	for _, h := range a.refreshHashes(raw) {
+		args = append(args, h)
 	}
-	records, err := endFamilyScript.Run(ctx, a.store.rdb, []string{keyFamily(id)}, args...).Text()
+	cmd, err := a.store.write(ctx, endFamilyScript, keyFamily(p.id), args...)
+	if err != nil {
+		return unavailable("revoking a refresh token", err)
+	}
+	records, err := cmd.Text()
 	if errors.Is(err, redis.Nil) {
 		return nil
 	}
 	if err != nil {
 		return unavailable("revoking a refresh token", err)
 	}
-	if err := a.store.acknowledged(ctx, keyFamily(id)); err != nil {
-		return err
-	}
-	for _, record := range strings.Fields(records) {
-		if err := a.revokeRecord(ctx, record); err != nil {
+	return a.revokeRecords(ctx, records)
+}
+
+// revokeRecords revokes the access tokens of a family, given the keys of their
+// records.
+func (a *Authority) revokeRecords(ctx context.Context, keys string) error {
+	for _, key := range strings.Fields(keys) {
+		if err := a.revokeRecord(ctx, key, [sha256.Size]byte{}, maxLifetime); err != nil {
 			return err
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -19,10 +18,15 @@ import (
 // may not have happened and that doing it again is safe.
 
 // revokeRecordScript marks a record as revoked and answers it. The mark stays
-// until the token would have expired, so that nothing can record it again.
+// until the token would have expired, so that nothing can record it again; where
+// no record is (it was lost, and may be written again), a mark is put. ARGV:
+// state, mark, its life in ms.
 var revokeRecordScript = redis.NewScript(`
 local value = redis.call('GET', KEYS[1])
-if not value then return false end
+if not value then
+  redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+  return ARGV[2]
+end
 redis.call('SETRANGE', KEYS[1], 0, ARGV[1])
 return value`)
 
@@ -31,7 +35,7 @@ return value`)
 // valid anyway: that is no error (RFC 7009 §2.2). Errors: ErrUnavailable.
 func (a *Authority) RevokeToken(ctx context.Context, rawOrID string) error {
 	if isID(rawOrID, tokenIDLength) {
-		return a.revokeRecord(ctx, keyToken(rawOrID))
+		return a.revokeRecord(ctx, keyToken(rawOrID), [sha256.Size]byte{}, maxLifetime)
 	}
 	return a.revokeRaw(ctx, rawOrID, "")
 }
@@ -46,30 +50,51 @@ func (a *Authority) revokeRaw(ctx context.Context, raw, owner string) error {
 	if strings.HasPrefix(raw, RefreshPrefix) {
 		return a.revokeFamily(ctx, raw, owner)
 	}
-	t, err := a.parse(raw, sha256.Sum256([]byte(raw)))
+	sum := hashToken(raw)
+	// Not parse: a token that is not valid yet by this node's clock is revoked too.
+	t, err := a.parseSigned(raw, sum)
 	if err != nil {
 		return nil //nolint:nilerr // what is not a token of ours needs no revoking
 	}
 	if owner != "" && t.appID != owner {
 		return deny(ErrNotOwner, "other_application")
 	}
-	return a.revokeRecord(ctx, keyToken(t.id))
-}
-
-func (a *Authority) revokeRecord(ctx context.Context, key string) error {
-	value, err := revokeRecordScript.Run(ctx, a.store.rdb, []string{key}, string([]byte{recordRevoked})).Text()
-	if errors.Is(err, redis.Nil) {
+	rest := t.expires.Sub(a.now())
+	if rest <= 0 {
 		return nil
 	}
+	return a.revokeRecord(ctx, keyToken(t.id), sum, min(rest, maxLifetime)+time.Second)
+}
+
+// revokedMark returns the record of a revoked token of which only the hash is
+// known, in the form that changes have it; nil if it has not.
+func revokedMark(sumText string) []byte {
+	b, err := base64.RawURLEncoding.DecodeString(sumText)
+	if err != nil || len(b) != sha256.Size {
+		return nil
+	}
+	mark := encodeRecord([sha256.Size]byte(b), generations{})
+	mark[0] = recordRevoked
+	return mark
+}
+
+// revokeRecord marks a record. sum is the hash of the token where it is known;
+// life is how long the token can be valid at most.
+func (a *Authority) revokeRecord(ctx context.Context, key string, sum [sha256.Size]byte, life time.Duration) error {
+	sumText := base64.RawURLEncoding.EncodeToString(sum[:])
+	cmd, err := a.store.write(ctx, revokeRecordScript, key, string([]byte{recordRevoked}), revokedMark(sumText), life.Milliseconds())
+	if err != nil {
+		if sum == [sha256.Size]byte{} {
+			sumText = unknownValue
+		}
+		return a.uncertain(change{revokedToken, key, sumText}, "revoking a token", err)
+	}
+	value, err := cmd.Text()
 	if err != nil {
 		return unavailable("revoking a token", err)
 	}
-	_, sum, _, err := decodeRecord([]byte(value))
-	if err != nil {
+	if _, sum, _, err = decodeRecord([]byte(value)); err != nil {
 		return unavailable("revoking a token", err)
-	}
-	if err := a.store.acknowledged(ctx, key); err != nil {
-		return err
 	}
 	return a.publish(ctx, change{revokedToken, key, base64.RawURLEncoding.EncodeToString(sum[:])})
 }
@@ -77,7 +102,7 @@ func (a *Authority) revokeRecord(ctx context.Context, key string) error {
 // RevokeApplication ends all tokens of an application issued so far. Its secrets
 // go on working. Errors: ErrNotFound, ErrUnavailable.
 func (a *Authority) RevokeApplication(ctx context.Context, id string) error {
-	return a.bump(ctx, keyApplication(id), fieldVersion, fieldGeneration, revokedApplication, id)
+	return a.bump(ctx, bumpScript, keyApplication(id), change{kind: revokedApplication, id: id}, fieldVersion, fieldGeneration)
 }
 
 // RevokeUser ends all tokens for a user issued so far, whichever application
@@ -87,7 +112,7 @@ func (a *Authority) RevokeUser(ctx context.Context, idOrMail string) error {
 	if err != nil {
 		return err
 	}
-	return a.bump(ctx, keyUser(u.ID), fieldMail, fieldGeneration, revokedUser, u.ID)
+	return a.bump(ctx, bumpScript, keyUser(u.ID), change{kind: revokedUser, id: u.ID}, fieldMail, fieldGeneration)
 }
 
 // RevokeGrant ends all tokens that one application has for one user. Errors:
@@ -101,22 +126,26 @@ func (a *Authority) RevokeGrant(ctx context.Context, applicationID, idOrMail str
 	if err != nil {
 		return err
 	}
-	return a.bump(ctx, keyUser(u.ID), fieldMail, prefixGrantGen+app.ID, revokedGrant, u.ID+"/"+app.ID)
+	return a.bump(ctx, revokeGrantScript, keyUser(u.ID), change{kind: revokedGrant, id: u.ID + "/" + app.ID}, app.ID, maxGrants)
 }
 
-// bump counts a generation up.
-func (a *Authority) bump(ctx context.Context, key, mustHave, field string, kind changeKind, id string) error {
-	generation, err := bumpScript.Run(ctx, a.store.rdb, []string{key}, mustHave, field).Int64()
+// bump runs a script that counts a generation up and answers it, or 0 if what it
+// belongs to is not there.
+func (a *Authority) bump(ctx context.Context, script *redis.Script, key string, c change, args ...any) error {
+	cmd, err := a.store.write(ctx, script, key, args...)
+	if err != nil {
+		c.value = unknownValue
+		return a.uncertain(c, "revoking", err)
+	}
+	generation, err := cmd.Int64()
 	if err != nil {
 		return unavailable("revoking", err)
 	}
 	if generation == 0 {
 		return fmt.Errorf("revoking: %w", ErrNotFound)
 	}
-	if err := a.store.acknowledged(ctx, key); err != nil {
-		return err
-	}
-	return a.publish(ctx, change{kind, id, strconv.FormatInt(generation, 10)})
+	c.value = strconv.FormatInt(generation, 10)
+	return a.publish(ctx, c)
 }
 
 // RevokeKey ends all access tokens signed with the key. The key stays
@@ -146,79 +175,17 @@ func (a *Authority) RevokeBefore(ctx context.Context, t time.Time) error {
 // RevokeAll ends all tokens issued so far. Errors: ErrUnavailable.
 func (a *Authority) RevokeAll(ctx context.Context) error { return a.revokeEverything(ctx) }
 
+// countScript counts a field of a hash up.
+var countScript = redis.NewScript(`return redis.call('HINCRBY', KEYS[1], ARGV[1], 1)`)
+
 func (a *Authority) revokeEverything(ctx context.Context) error {
-	generation, err := a.store.rdb.HIncrBy(ctx, keyInstallation, fieldGeneration, 1).Result()
-	if err != nil {
-		return unavailable("revoking everything", err)
-	}
-	if err := a.store.acknowledged(ctx, keyInstallation); err != nil {
-		return err
-	}
-	return a.publish(ctx, change{revokedInstallation, "-", strconv.FormatInt(generation, 10)})
+	return a.bump(ctx, countScript, keyInstallation, change{kind: revokedInstallation, id: "-"}, fieldGeneration)
 }
 
 // overrule raises a field of the installation.
 func (a *Authority) overrule(ctx context.Context, field, value string, c change) error {
-	if err := laterScript.Run(ctx, a.store.rdb, []string{keyInstallation}, field, value).Err(); err != nil {
-		return unavailable("revoking", err)
-	}
-	if err := a.store.acknowledged(ctx, keyInstallation); err != nil {
-		return err
+	if _, err := a.store.write(ctx, laterScript, keyInstallation, field, value); err != nil {
+		return a.uncertain(c, "revoking", err)
 	}
 	return a.publish(ctx, c)
-}
-
-// laterIfScript is laterScript for a record that must (still) have a field.
-var laterIfScript = redis.NewScript(`
-if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
-local have = tonumber(redis.call('HGET', KEYS[1], ARGV[2]) or '0')
-if have < tonumber(ARGV[3]) then redis.call('HSET', KEYS[1], ARGV[2], ARGV[3]) end
-return 1`)
-
-// repeat writes a change again that Redis has lost. What cannot be written again
-// (an application edited) ends the tokens it could have ended.
-func (a *Authority) repeat(ctx context.Context, c change) error {
-	var err error
-	switch c.kind {
-	case revokedToken:
-		err = revokeRecordScript.Run(ctx, a.store.rdb, []string{c.id}, string([]byte{recordRevoked})).Err()
-		if errors.Is(err, redis.Nil) {
-			err = nil // lost as well
-		}
-	case revokedApplication:
-		err = laterIfScript.Run(ctx, a.store.rdb, []string{keyApplication(c.id)}, fieldVersion, fieldGeneration, c.value).Err()
-	case revokedUser:
-		err = laterIfScript.Run(ctx, a.store.rdb, []string{keyUser(c.id)}, fieldMail, fieldGeneration, c.value).Err()
-	case revokedGrant:
-		user, app, _ := strings.Cut(c.id, "/")
-		err = laterIfScript.Run(ctx, a.store.rdb, []string{keyUser(user)}, fieldMail, prefixGrantGen+app, c.value).Err()
-	case revokedInstallation:
-		err = laterScript.Run(ctx, a.store.rdb, []string{keyInstallation}, fieldGeneration, c.value).Err()
-	case revokedBefore:
-		err = laterScript.Run(ctx, a.store.rdb, []string{keyInstallation}, fieldNotBefore, c.value).Err()
-	case withdrawnKey:
-		err = laterScript.Run(ctx, a.store.rdb, []string{keyInstallation}, prefixWithdrawn+c.id, c.value).Err()
-	case changedApplication:
-		return a.repeatEdit(ctx, c)
-	case changedAlias, changedUser:
-	}
-	if err != nil {
-		return unavailable("writing a lost change again", err)
-	}
-	return a.publish(ctx, c)
-}
-
-// repeatEdit ends the tokens of an application whose last edit is lost.
-func (a *Authority) repeatEdit(ctx context.Context, c change) error {
-	app, err := a.readApplication(ctx, c.id)
-	if errors.Is(err, ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if want, _ := strconv.ParseInt(c.value, 10, 64); want != 0 && app.Version >= want {
-		return nil
-	}
-	return a.RevokeApplication(ctx, c.id)
 }

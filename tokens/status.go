@@ -71,7 +71,7 @@ func (a *Authority) Status(ctx context.Context) Status {
 		s.Store.Available, s.Store.Latency = true, Duration(time.Since(began).Round(time.Microsecond))
 	} else {
 		s.Store.Error = "Redis does not answer" // the cause may hold an address; it is in the log
-		in = parseInstallation(nil)
+		in = new(installation)
 	}
 	s.Feed = FeedStatus{Fresh: a.feed.fresh(), Staleness: Duration(a.feed.staleness)}
 	if age, ok := a.feed.lag(); ok {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -170,30 +171,94 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// acknowledged waits until the configured number of replicas has what was
-// written before on the same key, so that a failover cannot undo it.
-func (s *Store) acknowledged(ctx context.Context, key string) error {
+// write runs a script that changes one key. It returns when Redis has
+// acknowledged the change and the configured number of replicas has it, so that
+// a failover cannot undo it. Unless the error is nil the change may or may not
+// have been made.
+func (s *Store) write(ctx context.Context, script *redis.Script, key string, args ...any) (*redis.Cmd, error) {
 	if s.wait == 0 {
+		cmd := script.Run(ctx, s.rdb, []string{key}, args...)
+		return cmd, notNil(cmd.Err())
+	}
+	cmd, err := s.writeReplicated(ctx, script, key, args...)
+	if c, ok := s.rdb.(*redis.ClusterClient); ok && err != nil {
+		if _, moved := redis.IsMovedError(err); moved {
+			c.ReloadState(ctx)
+			cmd, err = s.writeReplicated(ctx, script, key, args...)
+		}
+	}
+	return cmd, err
+}
+
+// writeReplicated sends the script and WAIT down one connection: Redis counts
+// what the connection that waits has written, and another connection, or a
+// server that became the primary in between, would confirm what it never saw.
+func (s *Store) writeReplicated(ctx context.Context, script *redis.Script, key string, args ...any) (*redis.Cmd, error) {
+	node, ok := s.rdb.(*redis.Client)
+	if c, cluster := s.rdb.(*redis.ClusterClient); cluster {
+		var err error
+		if node, err = c.MasterForKey(ctx, key); err != nil {
+			return nil, fmt.Errorf("finding the primary: %w", err)
+		}
+	} else if !ok {
+		return nil, fmt.Errorf("waiting for replicas is not possible with %T", s.rdb)
+	}
+	pipe := node.Pipeline()
+	// The script whole, since a pipeline cannot send it when its hash is unknown.
+	cmd := script.Eval(ctx, pipe, []string{key}, args...)
+	patience := s.timeout * 3 / 4 // less than the time after which reading the answer ends
+	waited := pipe.Do(ctx, "WAIT", s.wait, patience.Milliseconds())
+	_, err := pipe.Exec(ctx)
+	if err = notNil(err); err != nil {
+		return cmd, err //nolint:wrapcheck // wrapped by whoever knows what was written
+	}
+	n, err := waited.Int()
+	if err != nil {
+		return cmd, fmt.Errorf("waiting for replicas: %w", err)
+	}
+	if n < s.wait {
+		return cmd, fmt.Errorf("waiting for replicas: %d of %d acknowledged", n, s.wait)
+	}
+	return cmd, nil
+}
+
+// notNil drops the error that only says that an answer is nil.
+func notNil(err error) error {
+	if errors.Is(err, redis.Nil) {
 		return nil
 	}
-	var n int64
-	var err error
-	if c, ok := s.rdb.(*redis.ClusterClient); ok {
-		node, nodeErr := c.MasterForKey(ctx, key)
-		if nodeErr != nil {
-			return unavailable("finding the primary", nodeErr)
+	return err
+}
+
+// servers returns the run ids of the processes that are primaries now. One that
+// was restarted or promoted has another run id, and may have lost what its
+// predecessor acknowledged. Servers that do not tell their run id (the embedded
+// one; INFO forbidden) are left out, as are those that do not answer: nothing
+// can be found out about them.
+func (s *Store) servers(ctx context.Context) []string {
+	var mu sync.Mutex
+	var ids []string
+	ask := func(ctx context.Context, c *redis.Client) error {
+		info, err := c.Info(ctx, "server").Result()
+		if err != nil {
+			return nil //nolint:nilerr // see above
 		}
-		n, err = node.Wait(ctx, s.wait, s.timeout).Result()
-	} else {
-		n, err = s.rdb.(*redis.Client).Wait(ctx, s.wait, s.timeout).Result()
+		for line := range strings.Lines(info) {
+			if id, ok := strings.CutPrefix(line, "run_id:"); ok {
+				mu.Lock()
+				ids = append(ids, strings.TrimSpace(id))
+				mu.Unlock()
+			}
+		}
+		return nil
 	}
-	if err != nil {
-		return unavailable("waiting for replicas", err)
+	switch c := s.rdb.(type) {
+	case *redis.ClusterClient:
+		_ = c.ForEachMaster(ctx, ask)
+	case *redis.Client:
+		_ = ask(ctx, c)
 	}
-	if n < int64(s.wait) {
-		return unavailable("waiting for replicas", fmt.Errorf("%d of %d acknowledged", n, s.wait))
-	}
-	return nil
+	return ids
 }
 
 func firstOf(a, b string) string {

@@ -29,9 +29,28 @@ type User struct {
 	LastSeen   time.Time `json:"last_seen,omitzero"`
 	LastSeenBy string    `json:"last_seen_by,omitempty"`
 
+	// generation is the instant (unix seconds) at which the record was made, plus
+	// the number of revocations since: a record that was lost and made again
+	// does not bring old tokens back.
 	generation uint64
-	grants     map[string]uint64 // generation by application id
+	// A revoked grant is kept as the value that grantCount had got by it. Tokens
+	// carry the grantCount of their birth. Only the latest are kept one by one;
+	// grantFloor stands for all the others.
+	grants     map[string]uint64 // by application id
+	grantCount uint64
+	grantFloor uint64
+
+	read time.Time // from Redis
 }
+
+// revokedUpTo returns the grantCount below which an application's tokens for
+// the user are revoked.
+func (u *User) revokedUpTo(applicationID string) uint64 {
+	return max(u.grants[applicationID], u.grantFloor)
+}
+
+// maxGrants is how many revoked grants of a user are kept one by one.
+const maxGrants = 64
 
 // Fields of a user's hash.
 const (
@@ -41,6 +60,8 @@ const (
 	fieldFirstBy     = "fb"
 	fieldLastSeen    = "l"
 	fieldLastBy      = "lb"
+	fieldGrantCount  = "gc"
+	fieldGrantFloor  = "gf"
 )
 
 // touchScript sets fields of a hash if it (still) has the first given field.
@@ -55,10 +76,48 @@ var bumpScript = redis.NewScript(`
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
 return redis.call('HINCRBY', KEYS[1], ARGV[2], 1)`)
 
-// newUserScript makes a user's record unless the id is taken.
+// revokeGrantScript revokes a user's grant to an application and answers the
+// value it has got, or 0 if there is no such user. With a value given it makes
+// sure of that one, and answers 0 if there is nothing to do. ARGV: application,
+// number of grants to keep, value.
+var revokeGrantScript = redis.NewScript(`
+if redis.call('HEXISTS', KEYS[1], 'm') == 0 then return 0 end
+local function number(field) return tonumber(redis.call('HGET', KEYS[1], field) or '0') end
+local value = tonumber(ARGV[3] or '')
+if value then
+  if number('g:' .. ARGV[1]) >= value or number('gf') >= value then return 0 end
+  if number('gc') < value then redis.call('HSET', KEYS[1], 'gc', ARGV[3]) end
+else
+  value = redis.call('HINCRBY', KEYS[1], 'gc', 1)
+end
+redis.call('HSET', KEYS[1], 'g:' .. ARGV[1], value)
+local keep = tonumber(ARGV[2])
+if redis.call('HLEN', KEYS[1]) > keep then
+  local all = redis.call('HGETALL', KEYS[1])
+  local count, oldest, least = 0, nil, nil
+  for i = 1, #all, 2 do
+    if string.sub(all[i], 1, 2) == 'g:' then
+      count = count + 1
+      local v = tonumber(all[i + 1])
+      if not least or v < least then oldest, least = all[i], v end
+    end
+  end
+  if count > keep then
+    redis.call('HDEL', KEYS[1], oldest)
+    if number('gf') < least then redis.call('HSET', KEYS[1], 'gf', least) end
+  end
+end
+return value`)
+
+// newUserScript makes a user's record unless the id is taken. ARGV: sealed
+// mail, first seen, by, generation, grant count. Finding its own write there
+// is success: the answer to it may have been lost on the way.
 var newUserScript = redis.NewScript(`
-if redis.call('HSETNX', KEYS[1], 'm', ARGV[1]) == 0 then return 0 end
-redis.call('HSET', KEYS[1], 'f', ARGV[2], 'fb', ARGV[3])
+if redis.call('HSETNX', KEYS[1], 'm', ARGV[1]) == 0 then
+  if redis.call('HGET', KEYS[1], 'm') == ARGV[1] then return 1 end
+  return 0
+end
+redis.call('HSET', KEYS[1], 'f', ARGV[2], 'fb', ARGV[3], 'g', ARGV[4], 'gc', ARGV[5])
 return 1`)
 
 // User returns a user by public id or mail address. Errors: ErrNotFound,
@@ -102,36 +161,43 @@ func (a *Authority) findUserID(ctx context.Context, m Mail) (string, error) {
 	return "", nil
 }
 
-// userFor returns the user with the address, and makes it if need be.
-func (a *Authority) userFor(ctx context.Context, m Mail, by string) (*User, error) {
-	if id, ok := a.cache.mails.GetIfPresent(m); ok {
-		u, err := a.user(ctx, id)
-		if !errors.Is(err, ErrNotFound) {
-			return u, err
+// userFor returns the user with the address as Redis has it now, and the
+// installation with it. It makes the user if need be.
+func (a *Authority) userFor(ctx context.Context, m Mail, by string) (*User, *installation, error) {
+	id, remembered := a.cache.mails.GetIfPresent(m)
+	for {
+		if !remembered {
+			var err error
+			if id, err = a.findUserID(ctx, m); err != nil {
+				return nil, nil, err
+			}
+			if id == "" {
+				if id, err = a.newUser(ctx, m, by); err != nil {
+					return nil, nil, err
+				}
+			}
 		}
-		a.cache.mails.Invalidate(m)
-	}
-	id, err := a.findUserID(ctx, m)
-	if err != nil {
-		return nil, err
-	}
-	if id == "" {
-		if id, err = a.newUser(ctx, m, by); err != nil {
-			return nil, err
+		in, u, err := a.readUserAndInstallation(ctx, id)
+		if errors.Is(err, ErrNotFound) {
+			if remembered {
+				a.cache.mails.Invalidate(m)
+				remembered = false
+				continue
+			}
+			// The index outlived the record (an old snapshot): bring the record back.
+			if err := a.makeUser(ctx, id, m, by); err != nil && !errors.Is(err, ErrConflict) {
+				return nil, nil, err
+			}
+			in, u, err = a.readUserAndInstallation(ctx, id)
 		}
-	}
-	u, err := a.user(ctx, id)
-	if errors.Is(err, ErrNotFound) {
-		// The index outlived the record (an old snapshot): bring the record back.
-		if err = a.makeUser(ctx, id, m, by); err == nil {
-			u, err = a.user(ctx, id)
+		if err != nil {
+			return nil, nil, err
 		}
+		if !remembered {
+			a.cache.mails.Set(m, id)
+		}
+		return u, in, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	a.cache.mails.Set(m, id)
-	return u, nil
 }
 
 // newUser allocates an id for the address. Of several at once one wins, and all
@@ -169,7 +235,8 @@ func (a *Authority) newUser(ctx context.Context, m Mail, by string) (string, err
 
 func (a *Authority) makeUser(ctx context.Context, id string, m Mail, by string) error {
 	sealed := a.keys.seal([]byte(m), keyUser(id))
-	made, err := newUserScript.Run(ctx, a.store.rdb, []string{keyUser(id)}, sealed, a.now().UnixMilli(), by).Int64()
+	now := a.now()
+	made, err := newUserScript.Run(ctx, a.store.rdb, []string{keyUser(id)}, sealed, now.UnixMilli(), by, now.Unix(), 0).Int64()
 	if err != nil {
 		return unavailable("making a user", err)
 	}
@@ -179,14 +246,18 @@ func (a *Authority) makeUser(ctx context.Context, id string, m Mail, by string) 
 	return nil
 }
 
-// user returns the user from memory while that is known to be current.
-func (a *Authority) user(ctx context.Context, id string) (*User, error) {
-	if a.feed.fresh() {
-		if u, ok := a.cache.users.GetIfPresent(id); ok {
-			return u, nil
-		}
+// restoreUser makes the record of a user again as it was, if it is gone.
+func (a *Authority) restoreUser(ctx context.Context, u *User) error {
+	sealed := a.keys.seal([]byte(u.Mail), keyUser(u.ID))
+	err := newUserScript.Run(ctx, a.store.rdb, []string{keyUser(u.ID)}, sealed,
+		u.FirstSeen.UnixMilli(), u.FirstSeenBy, u.generation, u.grantCount).Err()
+	if err != nil {
+		return unavailable("making a user again", err)
 	}
-	return a.readUser(ctx, id)
+	if err := a.store.rdb.SetNX(ctx, keyMail(a.keys.first(), u.Mail), u.ID, 0).Err(); err != nil {
+		return unavailable("indexing a user again", err)
+	}
+	return nil
 }
 
 // readUser reads the user from Redis into the cache.
@@ -197,11 +268,16 @@ func (a *Authority) readUser(ctx context.Context, id string) (*User, error) {
 	if err != nil {
 		return nil, unavailable("reading a user", err)
 	}
+	return a.keepUser(id, m, since)
+}
+
+// keepUser decodes a user that was read since into the cache.
+func (a *Authority) keepUser(id string, m map[string]string, since epoch) (*User, error) {
 	u, err := a.decodeUser(id, m)
 	if err != nil {
 		return nil, err
 	}
-	fill(a.cache, a.cache.users, id, u, key, since)
+	fill(a.cache, a.cache.users, id, u, keyUser(id), since)
 	return u, nil
 }
 
@@ -223,7 +299,9 @@ func (a *Authority) decodeUser(id string, m map[string]string) (*User, error) {
 		ID: id, Mail: Mail(mail), BackendUserID: m[fieldBackendUser],
 		FirstSeen: parseInstant(m[fieldFirstSeen]), FirstSeenBy: m[fieldFirstBy],
 		LastSeen: parseInstant(m[fieldLastSeen]), LastSeenBy: m[fieldLastBy],
+		read:       a.now(),
 		generation: parseUint(m[fieldGeneration]),
+		grantCount: parseUint(m[fieldGrantCount]), grantFloor: parseUint(m[fieldGrantFloor]),
 	}
 	for k, v := range m {
 		if app, ok := strings.CutPrefix(k, prefixGrantGen); ok {
@@ -241,7 +319,7 @@ func (a *Authority) decodeUser(id string, m map[string]string) (*User, error) {
 func (a *Authority) noteSeen(u *User, by, backendUserID string) {
 	now := a.now()
 	changed := backendUserID != "" && backendUserID != u.BackendUserID
-	if !changed && u.LastSeenBy == by && now.Sub(u.LastSeen) < time.Minute {
+	if !changed && now.Sub(u.LastSeen) < time.Minute {
 		return
 	}
 	if backendUserID == "" {

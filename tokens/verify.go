@@ -58,11 +58,13 @@ type judged struct {
 // Errors: ErrTokenMalformed, ErrTokenForeign, ErrTokenExpired, ErrTokenInvalid,
 // ErrInactiveApplication, ErrUnavailable. [Reason] has details for logs.
 func (a *Authority) Verify(ctx context.Context, raw string) (*Identity, error) {
-	sum := sha256.Sum256([]byte(raw))
-	if a.feed.fresh() {
-		if t, ok := a.cache.tokens.GetIfPresent(sum); ok {
+	sum := hashToken(raw)
+	now := a.now()
+	fresh := a.feed.fresh()
+	if fresh {
+		if t, ok := a.cache.tokens.GetIfPresent(sum); ok && !outdated(t.read, now) {
 			a.stats.hits.Add(1)
-			return a.judge(ctx, t, false)
+			return a.judge(ctx, t, now, false)
 		}
 	}
 	a.stats.misses.Add(1)
@@ -70,7 +72,13 @@ func (a *Authority) Verify(ctx context.Context, raw string) (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.judge(ctx, t, !a.feed.fresh())
+	return a.judge(ctx, t, now, !fresh)
+}
+
+// hashToken hashes a token without copying one of usual length to the heap.
+func hashToken(raw string) [sha256.Size]byte {
+	var usual [1024]byte
+	return sha256.Sum256(append(usual[:0], raw...))
 }
 
 // Inspect decides as Verify does, but always on what Redis says now. It also
@@ -79,11 +87,11 @@ func (a *Authority) Inspect(ctx context.Context, raw string) (*Identity, error) 
 	if strings.HasPrefix(raw, RefreshPrefix) {
 		return a.inspectRefresh(ctx, raw)
 	}
-	t, err := a.readToken(ctx, raw, sha256.Sum256([]byte(raw)))
+	t, err := a.readToken(ctx, raw, hashToken(raw))
 	if err != nil {
 		return nil, err
 	}
-	return a.judge(ctx, t, true)
+	return a.judge(ctx, t, a.now(), true)
 }
 
 // readToken parses the token and compares it with its record.
@@ -92,9 +100,15 @@ func (a *Authority) readToken(ctx context.Context, raw string, sum [sha256.Size]
 	if err != nil {
 		return nil, err
 	}
+	if err := a.feed.authoritative(); err != nil {
+		return nil, err
+	}
 	since := a.cache.now(string(sum[:]))
 	value, err := a.store.rdb.Get(ctx, keyToken(t.id)).Bytes()
 	if errors.Is(err, redis.Nil) {
+		if a.feed.settling() {
+			return nil, unavailable("reading a token's record", errors.New("it is not there, and what Redis may have lost is not written again yet"))
+		}
 		return nil, deny(ErrTokenInvalid, "unknown_token")
 	}
 	if err != nil {
@@ -110,19 +124,18 @@ func (a *Authority) readToken(ctx context.Context, raw string, sum [sha256.Size]
 	if state == recordRevoked {
 		return nil, deny(ErrTokenInvalid, "revoked")
 	}
-	t.births = births
+	t.births, t.read = births, a.now()
 	fill(a.cache, a.cache.tokens, sum, t, string(sum[:]), since)
 	return t, nil
 }
 
 // judge decides on a token whose signature and record are good: what can have
 // changed since. live reads Redis instead of memory.
-func (a *Authority) judge(ctx context.Context, t *accessToken, live bool) (*Identity, error) {
-	now := a.now()
+func (a *Authority) judge(ctx context.Context, t *accessToken, now time.Time, live bool) (*Identity, error) {
 	if !now.Before(t.expires) {
 		return nil, deny(ErrTokenExpired, "expired")
 	}
-	in, app, u, err := a.circumstances(ctx, t.appID, t.userID, live)
+	in, app, u, err := a.circumstances(ctx, t.appID, t.userID, now, live)
 	if err != nil {
 		return nil, err
 	}
@@ -147,28 +160,58 @@ func (a *Authority) judge(ctx context.Context, t *accessToken, live bool) (*Iden
 
 // circumstances are what overrules a token: the installation, its application
 // and its user. An application or user that is gone makes the token invalid.
-func (a *Authority) circumstances(ctx context.Context, appID, userID string, live bool) (in *installation, app *Application, u *User, err error) {
+func (a *Authority) circumstances(ctx context.Context, appID, userID string, now time.Time, live bool) (in *installation, app *Application, u *User, err error) {
 	if !live {
 		in = a.cache.installation.Load()
 		app, _ = a.cache.applications.GetIfPresent(appID)
 		u, _ = a.cache.users.GetIfPresent(userID)
-	}
-	if in == nil {
-		if in, err = a.loadInstallation(ctx); err != nil {
-			return nil, nil, nil, err
+		if in != nil && app != nil && u != nil && !outdated(in.read, now) && !outdated(app.read, now) && !outdated(u.read, now) {
+			return in, app, u, nil
 		}
 	}
-	if app == nil {
-		if app, err = a.loadApplication(ctx, appID); err != nil {
-			return nil, nil, nil, goneIsInvalid(err, "application_deleted")
-		}
+	return a.readCircumstances(ctx, appID, userID)
+}
+
+// readCircumstances reads all three in one go.
+func (a *Authority) readCircumstances(ctx context.Context, appID, userID string) (in *installation, app *Application, u *User, err error) {
+	if err := a.feed.authoritative(); err != nil {
+		return nil, nil, nil, err
 	}
-	if u == nil {
-		if u, err = a.readUser(ctx, userID); err != nil {
-			return nil, nil, nil, goneIsInvalid(err, "user_deleted")
-		}
+	inSince, appSince, userSince := a.cache.now(keyInstallation), a.cache.now(keyApplication(appID)), a.cache.now(keyUser(userID))
+	pipe := a.store.rdb.Pipeline()
+	inRead := pipe.HGetAll(ctx, keyInstallation)
+	appRead := pipe.HGetAll(ctx, keyApplication(appID))
+	userRead := pipe.HGetAll(ctx, keyUser(userID))
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, nil, nil, unavailable("reading what a token depends on", err)
+	}
+	if in, err = a.keepInstallation(inRead.Val(), inSince); err != nil {
+		return nil, nil, nil, err
+	}
+	if app, err = a.keepApplication(appID, appRead.Val(), appSince); err != nil {
+		return nil, nil, nil, goneIsInvalid(err, "application_deleted")
+	}
+	if u, err = a.keepUser(userID, userRead.Val(), userSince); err != nil {
+		return nil, nil, nil, goneIsInvalid(err, "user_deleted")
 	}
 	return in, app, u, nil
+}
+
+// readUserAndInstallation reads what a new token is born under.
+func (a *Authority) readUserAndInstallation(ctx context.Context, userID string) (*installation, *User, error) {
+	inSince, userSince := a.cache.now(keyInstallation), a.cache.now(keyUser(userID))
+	pipe := a.store.rdb.Pipeline()
+	inRead := pipe.HGetAll(ctx, keyInstallation)
+	userRead := pipe.HGetAll(ctx, keyUser(userID))
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, nil, unavailable("reading what a token is born under", err)
+	}
+	in, err := a.keepInstallation(inRead.Val(), inSince)
+	if err != nil {
+		return nil, nil, err
+	}
+	u, err := a.keepUser(userID, userRead.Val(), userSince)
+	return in, u, err
 }
 
 func goneIsInvalid(err error, reason string) error {
@@ -192,7 +235,7 @@ func overruled(in *installation, app *Application, u *User, born generations, is
 		return deny(ErrTokenInvalid, "application_revoked")
 	case born.user != u.generation:
 		return deny(ErrTokenInvalid, "user_revoked")
-	case born.grant != u.grants[app.ID]:
+	case born.grant < u.revokedUpTo(app.ID):
 		return deny(ErrTokenInvalid, "grant_revoked")
 	case !app.Active:
 		return deny(ErrInactiveApplication, "application_inactive")

@@ -1,0 +1,212 @@
+package tokens
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Redis can lose what it acknowledged: by a failover to a replica that lagged,
+// by a restart with a file that lagged, by being restored from an old snapshot,
+// by being emptied. Two signs tell:
+//
+//   - a server has another run id than before: it was restarted, or promoted.
+//     Whatever this gateway still remembers is then written again, since a few
+//     new changes may already have taken the numbers of the lost ones;
+//   - the number of changes went back. If this gateway does not remember all of
+//     what is missing, it revokes everything issued so far.
+//
+// Writing again changes nothing where nothing was lost, and it is what every
+// gateway does, so one that remembers is enough. A gateway that knows its duty
+// and cannot do it does not prove its feed.
+
+// repeatPatience bounds one attempt at writing everything again.
+const repeatPatience = 30 * time.Second
+
+// checkServers writes again what servers may have lost that were not primaries
+// before.
+func (f *feed) checkServers(ctx context.Context) error {
+	ids := f.a.store.servers(ctx)
+	added := false
+	for _, id := range ids {
+		added = added || !f.servers[id]
+	}
+	if !added {
+		return nil
+	}
+	f.mu.Lock()
+	changes, nothing := f.recent.all(), len(f.recent.ring) == 0
+	f.mu.Unlock()
+	if len(f.servers) > 0 || !nothing {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), repeatPatience)
+		defer cancel()
+		if err := f.repeatAll(ctx, changes); err != nil {
+			return err
+		}
+	}
+	const many = 256 // of which nearly all are gone
+	if len(f.servers) > many {
+		clear(f.servers)
+	}
+	for _, id := range ids {
+		f.servers[id] = true
+	}
+	return nil
+}
+
+// repeatAll makes sure that Redis has the tokens just issued, and then what was
+// changed.
+func (f *feed) repeatAll(ctx context.Context, changes []change) error {
+	if err := f.a.recordAgain(ctx); err != nil {
+		return err
+	}
+	for _, c := range changes {
+		if err := f.a.repeat(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeAgain restores what Redis lost between number and known. It reports
+// whether that was acknowledged.
+func (f *feed) writeAgain(ctx context.Context, number, known uint64) bool {
+	f.mu.Lock()
+	lost, complete := f.recent.between(number, known)
+	f.mu.Unlock()
+	f.a.cache.dropAll()
+	ctx, cancel := context.WithTimeout(ctx, repeatPatience)
+	defer cancel()
+	if err := f.repeatAll(ctx, lost); err != nil {
+		return false
+	}
+	if !complete {
+		if err := f.a.revokeEverything(ctx); err != nil {
+			return false
+		}
+	}
+	if err := raiseScript.Run(ctx, f.a.store.rdb, []string{keyFeed}, known).Err(); err != nil {
+		return false
+	}
+	f.mu.Lock()
+	f.heardTo = max(f.heardTo, known)
+	f.mu.Unlock()
+	f.a.cache.dropAll() // what was said meanwhile had numbers that were used before
+	f.a.observer.StoreWentBack(int64(known-number), complete)
+	return true
+}
+
+// repeatRevokedScript marks a token's record as revoked. A record that is not
+// there is made: some other gateway may remember the token and record it again.
+var repeatRevokedScript = redis.NewScript(`
+local state = redis.call('GETRANGE', KEYS[1], 0, 0)
+if state == '' then
+  redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+  return 1
+end
+if state == string.sub(ARGV[2], 1, 1) then return 0 end
+redis.call('SETRANGE', KEYS[1], 0, ARGV[1])
+return 1`)
+
+// laterIfScript is laterScript for a record that must (still) have a field.
+var laterIfScript = redis.NewScript(`
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
+local have = tonumber(redis.call('HGET', KEYS[1], ARGV[2]) or '0')
+if have >= tonumber(ARGV[3]) then return 0 end
+redis.call('HSET', KEYS[1], ARGV[2], ARGV[3])
+return 1`)
+
+// repeat writes a change again that Redis may have lost, and tells everybody if
+// it had.
+func (a *Authority) repeat(ctx context.Context, c change) error {
+	var cmd *redis.Cmd
+	var err error
+	if c.value == unknownValue && c.kind != changedApplication {
+		return nil // it was never known to have been made
+	}
+	switch c.kind {
+	case revokedToken:
+		cmd, err = a.repeatRevoked(ctx, c)
+	case revokedApplication:
+		cmd, err = a.store.write(ctx, laterIfScript, keyApplication(c.id), fieldVersion, fieldGeneration, c.value)
+	case revokedUser:
+		cmd, err = a.store.write(ctx, laterIfScript, keyUser(c.id), fieldMail, fieldGeneration, c.value)
+	case revokedGrant:
+		user, app, _ := strings.Cut(c.id, "/")
+		cmd, err = a.store.write(ctx, revokeGrantScript, keyUser(user), app, maxGrants, c.value)
+	case revokedInstallation:
+		cmd, err = a.store.write(ctx, laterScript, keyInstallation, fieldGeneration, c.value)
+	case revokedBefore:
+		cmd, err = a.store.write(ctx, laterScript, keyInstallation, fieldNotBefore, c.value)
+	case withdrawnKey:
+		cmd, err = a.store.write(ctx, laterScript, keyInstallation, prefixWithdrawn+c.id, c.value)
+	case changedApplication:
+		return a.repeatEdit(ctx, c)
+	case changedAlias, changedUser, changedEverything:
+		return nil
+	default:
+		return nil // of a later version: those who made it know what to do
+	}
+	if err != nil {
+		return unavailable("writing a lost change again", err)
+	}
+	if n, _ := cmd.Int64(); n == 0 {
+		return nil // it was not lost
+	}
+	return a.publish(ctx, c)
+}
+
+func (a *Authority) repeatRevoked(ctx context.Context, c change) (*redis.Cmd, error) {
+	mark := revokedMark(c.value)
+	if mark == nil {
+		return redis.NewCmdResult(int64(0), nil), nil
+	}
+	return a.store.write(ctx, repeatRevokedScript, c.id, string([]byte{recordRevoked}), mark, maxLifetime.Milliseconds())
+}
+
+// repeatEditScript writes an application's record if an older one is there.
+var repeatEditScript = redis.NewScript(`
+local have = tonumber(redis.call('HGET', KEYS[1], 'v') or '0')
+if have == 0 or have >= tonumber(ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[1], 'v', ARGV[1], 'd', ARGV[2])
+return 1`)
+
+// repeatEdit restores the last edit of an application if it is lost. What was
+// edited by another gateway is not known here: the tokens that the edit could
+// have ended are ended, and an application that was disabled or deleted is
+// disabled.
+func (a *Authority) repeatEdit(ctx context.Context, c change) error {
+	app, err := a.readApplication(ctx, c.id)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	versionText, off, _ := strings.Cut(c.value, "/")
+	want, _ := strconv.ParseInt(versionText, 10, 64)
+	deleted := c.value == deletedVersion
+	if !deleted && app.Version >= want {
+		return nil
+	}
+	a.feed.mu.Lock()
+	e, known := a.feed.edits.byID[c.id]
+	a.feed.mu.Unlock()
+	if known && e.version >= want && !deleted {
+		if _, err := a.store.write(ctx, repeatEditScript, keyApplication(c.id), e.version, e.document); err != nil {
+			return unavailable("writing a lost change again", err)
+		}
+		return a.publish(ctx, c)
+	}
+	if (off != "" || deleted) && app.Active {
+		_, err := a.UpdateApplication(ctx, c.id, 0, func(n *Application) error { n.Active = false; return nil })
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
+	return a.RevokeApplication(ctx, c.id)
+}
