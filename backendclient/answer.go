@@ -23,15 +23,21 @@ type Answer struct {
 
 var wantedHeaders = [...]string{"Content-Type", "Location", "Allow", "Retry-After"}
 
-// answer makes an Answer of a reply.
-func (a *reply) answer() *Answer {
+// wanted copies what is kept of an answer's headers. A header that came twice
+// means nothing.
+func wanted(from http.Header) http.Header {
 	h := make(http.Header, len(wantedHeaders))
 	for _, name := range wantedHeaders {
-		if v := a.header[name]; len(v) == 1 {
+		if v := from[name]; len(v) == 1 {
 			h[name] = v
 		}
 	}
-	return &Answer{Status: a.status, Header: h, Body: a.body}
+	return h
+}
+
+// answer makes an Answer of a reply.
+func (a *reply) answer() *Answer {
+	return &Answer{Status: a.status, Header: a.header, Body: a.body}
 }
 
 const maxDetail = 256

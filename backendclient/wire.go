@@ -44,8 +44,9 @@ func (r wireRequest) operation() string {
 	return r.method + " " + r.path
 }
 
-// reply is what came back. The body is read, and json true, only if the answer
-// says that it is JSON and is; for HEAD saying so is enough.
+// reply is what came back. Of the headers there are those of wantedHeaders. The
+// body is read, and json true, only if the answer says that it is JSON and is;
+// for HEAD saying so is enough.
 type reply struct {
 	status int
 	header http.Header
@@ -72,7 +73,7 @@ func (c *Client) roundTrip(ctx context.Context, r wireRequest, timeout time.Dura
 	}
 	defer res.Body.Close()
 
-	a = &reply{status: res.StatusCode, header: res.Header}
+	a = &reply{status: res.StatusCode, header: wanted(res.Header)}
 	if !isJSON(res.Header.Get("Content-Type")) {
 		return a, nil
 	}
@@ -106,19 +107,19 @@ func (c *Client) roundTrip(ctx context.Context, r wireRequest, timeout time.Dura
 
 var errTooLarge = errors.New("answer too large")
 
+// readBody reads at most limit bytes; that a known length is within it was
+// checked before.
 func readBody(res *http.Response, limit int64) ([]byte, error) {
-	var b bytes.Buffer
-	if res.ContentLength > 0 {
-		// ReadFrom wants room to see the end without growing.
-		b.Grow(int(res.ContentLength) + bytes.MinRead)
+	if res.ContentLength >= 0 {
+		b := make([]byte, res.ContentLength)
+		_, err := io.ReadFull(res.Body, b)
+		return b, err
 	}
-	if _, err := b.ReadFrom(io.LimitReader(res.Body, limit+1)); err != nil {
-		return nil, err
-	}
-	if int64(b.Len()) > limit {
+	b, err := io.ReadAll(io.LimitReader(res.Body, limit+1))
+	if err == nil && int64(len(b)) > limit {
 		return nil, errTooLarge
 	}
-	return b.Bytes(), nil
+	return b, err
 }
 
 // httpRequest writes every header itself: what is not here does not reach Meet.

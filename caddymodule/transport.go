@@ -121,7 +121,8 @@ func transportError(err error, repl *caddy.Replacer) error {
 	return te
 }
 
-// recorder is the ResponseWriter of a guest handler. Its buffer is pooled.
+// recorder is the ResponseWriter of a guest handler. Its buffer and its header map
+// serve the next one as soon as the answer's body is closed.
 type recorder struct {
 	header   http.Header
 	status   int
@@ -130,10 +131,9 @@ type recorder struct {
 	err      error // in place of the end of the body
 }
 
-var recorders = sync.Pool{New: func() any { return new(recorder) }}
+var recorders = sync.Pool{New: func() any { return &recorder{header: make(http.Header)} }}
 
 func (rec *recorder) reset() {
-	rec.header = make(http.Header, 8)
 	rec.status = 0
 	rec.overflow = false
 	rec.err = nil
@@ -141,7 +141,7 @@ func (rec *recorder) reset() {
 }
 
 func (rec *recorder) release() {
-	rec.header = nil
+	clear(rec.header)
 	if rec.body.Cap() <= maxPooled {
 		recorders.Put(rec)
 	}

@@ -1,0 +1,149 @@
+package tokens_test
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tokens"
+	"github.com/meet-gateway/meet-gateway/tokens/embedded"
+)
+
+// office is an Authority with an application and a token, for measuring.
+type office struct {
+	*tokens.Authority
+	app    *tokens.Application
+	secret string
+	grant  tokens.Grant
+	token  string
+}
+
+func openOffice(t testing.TB, keys ...*tokens.SigningKey) *office {
+	t.Helper()
+	store, err := embedded.Open()
+	require.NoError(t, err)
+	a, err := tokens.New(tokens.Options{Store: store, Secrets: [][]byte{[]byte("0123456789-0123456789-0123456789")}, SigningKeys: keys})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, a.Close())
+		require.NoError(t, store.Close())
+	})
+	a.Start()
+	require.Eventually(t, a.Fresh, 30*time.Second, time.Millisecond)
+
+	ctx := context.Background()
+	o := &office{Authority: a}
+	o.app, o.secret, err = a.CreateApplication(ctx, tokens.Application{
+		Name: "Test", Active: true, Domains: []string{"example.com"},
+		Scopes: tokens.Scopes{tokens.ScopeRoomsList, tokens.ScopeRoomsRetrieve, tokens.ScopeRoomsCreate},
+	})
+	require.NoError(t, err)
+	o.grant = tokens.Grant{Application: o.app, Mail: "ada@example.com", Scopes: o.app.Scopes}
+	token, err := a.Issue(ctx, o.grant)
+	require.NoError(t, err)
+	o.token = token.Value
+	_, err = a.Verify(ctx, o.token)
+	require.NoError(t, err)
+	return o
+}
+
+// What is promised of the path of every request: nothing to speak of is left to
+// the garbage collector, however many tokens are known.
+func TestVerify_KnownTokenCostsTwoAllocationsAtMost(t *testing.T) {
+	o := openOffice(t)
+	ctx := context.Background()
+	perRun := func() float64 {
+		return testing.AllocsPerRun(1000, func() {
+			if _, err := o.Verify(ctx, o.token); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	require.LessOrEqual(t, perRun(), 2.0)
+	for range 500 {
+		token, err := o.Issue(ctx, o.grant)
+		require.NoError(t, err)
+		_, err = o.Verify(ctx, token.Value)
+		require.NoError(t, err)
+	}
+	require.LessOrEqual(t, perRun(), 2.0, "the cache has grown")
+}
+
+func BenchmarkVerify_Known(b *testing.B) {
+	o := openOffice(b)
+	ctx := context.Background()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := o.Verify(ctx, o.token); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// The signature, the claims and the record: what a token costs that this process
+// has not seen, the embedded store included.
+func BenchmarkVerify_New(b *testing.B) {
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(b, err)
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	require.NoError(b, err)
+	eddsa, err := tokens.ParseSigningKey(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	require.NoError(b, err)
+	for _, algorithm := range []struct {
+		name string
+		keys []*tokens.SigningKey
+	}{{"HS256", nil}, {"EdDSA", []*tokens.SigningKey{eddsa}}} {
+		b.Run(algorithm.name, func(b *testing.B) {
+			o := openOffice(b, algorithm.keys...)
+			ctx := context.Background()
+			b.ReportAllocs()
+			for b.Loop() {
+				// Inspect never answers from memory.
+				if _, err := o.Inspect(ctx, o.token); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkVerify_BadSignature(b *testing.B) {
+	o := openOffice(b)
+	ctx := context.Background()
+	bad := o.token[:len(o.token)-4] + "AAAA"
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := o.Verify(ctx, bad); err == nil {
+			b.Fatal("accepted")
+		}
+	}
+}
+
+func BenchmarkAuthenticate(b *testing.B) {
+	o := openOffice(b)
+	ctx := context.Background()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := o.Authority.Authenticate(ctx, o.app.ID, o.secret); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// Signing and recording, the embedded store included.
+func BenchmarkIssue(b *testing.B) {
+	o := openOffice(b)
+	ctx := context.Background()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := o.Issue(ctx, o.grant); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
