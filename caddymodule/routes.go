@@ -43,7 +43,7 @@ type Route struct {
 	// The HTTP method: GET, POST, PUT, PATCH or DELETE. GET includes HEAD.
 	Method string `json:"method"`
 	// The path below the base path, beginning with `/rooms/`, without a trailing
-	// slash. A segment is a literal of a-z, 0-9, `-`, `_` and `.`, or `{id}` for a
+	// slash. A segment is a literal of a-z, 0-9, `-`, `.` and `_`, or `{id}` for a
 	// UUID, or `{slug}` for a room's slug.
 	Path string `json:"path"`
 	// The scope a token needs for it, for example `rooms:update`.
@@ -143,7 +143,6 @@ func (t *routeTable) add(path, method string, at endpoint, scope string) error {
 	i := slices.IndexFunc(t.patterns, func(p *pattern) bool { return slices.Equal(p.segments, segments) })
 	if i < 0 {
 		t.patterns = append(t.patterns, &pattern{template: path, segments: segments})
-		i = len(t.patterns) - 1
 		// A literal wins over a typed segment in the same place.
 		slices.SortStableFunc(t.patterns, func(a, b *pattern) int { return slices.CompareFunc(a.segments, b.segments, compareKind) })
 		i = slices.IndexFunc(t.patterns, func(p *pattern) bool { return slices.Equal(p.segments, segments) })
@@ -273,7 +272,7 @@ func parsePattern(path string) ([]segment, error) {
 		case isLiteral(s):
 			segments = append(segments, segment{literal: s})
 		default:
-			return nil, fmt.Errorf("path %q: a segment is {id}, {slug} or made of a-z, 0-9, -, _ and .", path)
+			return nil, fmt.Errorf("path %q: a segment is {id}, {slug} or made of a-z, 0-9, -, . and _", path)
 		}
 	}
 	if ids > 1 {
