@@ -66,7 +66,10 @@ func Start(t testing.TB, c Config) *Gateway {
 	g := &Gateway{t: t, logs: filepath.Join(t.TempDir(), "caddy.log"), Admin: freeAddress(t)}
 	g.URL = "http://" + freeAddress(t)
 	g.Reload(c)
-	t.Cleanup(func() { _ = caddy.Stop() })
+	t.Cleanup(func() {
+		running.Store(nil)
+		_ = caddy.Stop()
+	})
 	return g
 }
 
@@ -108,6 +111,9 @@ func (g *Gateway) Load(caddyfile string) error {
 	err = caddy.Load(config, true)
 	httpClient.CloseIdleConnections() // their server is gone
 	g.loaded = time.Now()
+	if err == nil {
+		g.judgeBy(caddyfile)
+	}
 	return err
 }
 
@@ -205,6 +211,7 @@ func (a *Answer) JSON(t testing.TB) map[string]any {
 
 // httpClient follows no redirects: the gateway must not need any.
 var httpClient = &http.Client{
+	Transport:     Judged,
 	Timeout:       20 * time.Second,
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }

@@ -1,0 +1,295 @@
+// Package contract judges exchanges with the gateway by what is written down
+// about them: the gateway's own description, which says everything that can
+// happen, and the published one, which says what platforms were promised.
+package contract
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+)
+
+// Exchange is a request and its answer, both read to their ends.
+type Exchange struct {
+	Method string
+	// Target is the path with the query, as it was sent.
+	Target        string
+	RequestHeader http.Header
+	RequestBody   []byte
+	// Streamed means that the body of the request is not known.
+	Streamed bool
+
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// Route is a path that the operator opened, as in the Caddyfile. What Meet
+// answers there is not described.
+type Route struct{ Method, Path string }
+
+// Judge knows both descriptions and what a gateway serves.
+type Judge struct {
+	ours      *openapi3.T
+	published *openapi3.T
+	bases     []string // longest first, no slash at the end
+	routes    []Route
+}
+
+// New makes a judge for a gateway that serves the API under some base paths.
+func New(basePaths []string, routes []Route) (*Judge, error) {
+	ours, err := loadOurs()
+	if err != nil {
+		return nil, fmt.Errorf("the gateway's description: %w", err)
+	}
+	published, err := loadPublished()
+	if err != nil {
+		return nil, fmt.Errorf("the published description: %w", err)
+	}
+	j := &Judge{ours: ours, published: published, routes: routes}
+	for _, base := range basePaths {
+		j.bases = append(j.bases, strings.TrimSuffix(base, "/"))
+	}
+	slices.SortFunc(j.bases, func(a, b string) int { return len(b) - len(a) })
+	return j, nil
+}
+
+// loadOurs and loadPublished read the descriptions once: judges change nothing.
+var loadOurs = sync.OnceValues(func() (*openapi3.T, error) {
+	return load(caddymodule.OpenAPIYAML("https://gateway.example.org"))
+})
+
+// checkFormats has the formats checked that the descriptions name. The library
+// leaves them unchecked unless told how, for all descriptions at once.
+var checkFormats = sync.OnceFunc(func() {
+	openapi3.DefineStringFormatValidator("uuid", openapi3.NewRegexpFormatValidator(`^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$`))
+	openapi3.DefineStringFormatValidator("email", openapi3.NewRegexpFormatValidator(`^\s*[^@\s]+@[^@\s]+\s*$`))
+	openapi3.DefineStringFormatValidator("uri", openapi3.NewRegexpFormatValidator(`^https?://[^/\s]+(/\S*)?$`))
+})
+
+func load(description []byte) (*openapi3.T, error) {
+	checkFormats()
+	loader := openapi3.NewLoader()
+	doc, err := loader.LoadFromData(description)
+	if err != nil {
+		return nil, err
+	}
+	return doc, doc.Validate(loader.Context, openapi3.EnableExamplesValidation(), openapi3.EnableSchemaFormatValidation())
+}
+
+// Violations tells what is wrong with an exchange: a status, header or body that
+// is not described, something described that is missing, or a promise of the
+// published description that is not kept.
+func (j *Judge) Violations(e Exchange) []error {
+	found := j.judge(e)
+	for i, err := range found {
+		found[i] = fmt.Errorf("%s %s, answered with %d: %w", e.Method, e.Target, e.Status, err)
+	}
+	return found
+}
+
+func (j *Judge) judge(e Exchange) []error {
+	rest, ok := j.cutBase(e.Target)
+	if !ok {
+		return j.fallback(e, "UnknownPath", "MalformedTarget")
+	}
+	item, template, params := find(j.ours, rest)
+	if item == nil {
+		if j.operatorHas(e.Method, rest) {
+			return undescribedHeaders(e, operatorHeaders)
+		}
+		if j.operatorHas("", rest) {
+			return j.fallback(e, "MethodNotAllowed")
+		}
+		return j.fallback(e, "UnknownPath", "MalformedTarget")
+	}
+	operation := item.GetOperation(methodOf(e))
+	switch {
+	case operation == nil && j.operatorHas(e.Method, rest):
+		return undescribedHeaders(e, operatorHeaders)
+	case operation == nil && strings.HasPrefix(rest, "/identity"):
+		return j.fallback(e, "IdentityMethodNotAllowed")
+	case operation == nil:
+		return j.fallback(e, "MethodNotAllowed")
+	}
+	route := &routers.Route{Spec: j.ours, Path: template, PathItem: item, Method: methodOf(e), Operation: operation}
+	found := judgeAnswer(e, route, params)
+	if e.Status < 300 && !e.Streamed {
+		if err := judgeRequest(e, route, params); err != nil {
+			found = append(found, fmt.Errorf("a request that is not described succeeds: %w", err))
+		}
+	}
+	return append(found, j.judgePublished(e, rest)...)
+}
+
+// fallback judges an answer that belongs to no operation by the components that
+// the description names for it.
+func (j *Judge) fallback(e Exchange, components ...string) []error {
+	var all []error
+	for _, name := range components {
+		response := j.ours.Components.Responses[name]
+		status := map[string]int{
+			"UnknownPath": http.StatusNotFound, "MalformedTarget": http.StatusBadRequest,
+			"MethodNotAllowed": http.StatusMethodNotAllowed, "IdentityMethodNotAllowed": http.StatusMethodNotAllowed,
+		}[name]
+		operation := &openapi3.Operation{Responses: openapi3.NewResponses(openapi3.WithStatus(status, response))}
+		route := &routers.Route{Spec: j.ours, PathItem: &openapi3.PathItem{}, Method: methodOf(e), Operation: operation}
+		found := judgeAnswer(e, route, nil)
+		if len(found) == 0 {
+			return nil
+		}
+		all = append(all, found...)
+	}
+	return all
+}
+
+// everywhere are the headers of every answer, of which the first four are HTTP's
+// own.
+var everywhere = []string{
+	"Date", "Content-Length", "Content-Type", "Connection",
+	"X-Request-Id", "Cache-Control", "Vary", "X-Content-Type-Options", "Ratelimit", "Ratelimit-Policy",
+}
+
+// operatorHeaders are those of a route that the operator opened. Allow is there
+// if this Meet does not have it.
+var operatorHeaders = append(slices.Clone(everywhere), "Www-Authenticate", "Retry-After", "Allow")
+
+func undescribedHeaders(e Exchange, described []string) []error {
+	var found []error
+	for name := range e.Header {
+		if !slices.Contains(described, name) {
+			found = append(found, fmt.Errorf("header %s is not described", name))
+		}
+	}
+	return found
+}
+
+// judgeAnswer compares status, headers and body with an operation.
+func judgeAnswer(e Exchange, route *routers.Route, params map[string]string) []error {
+	response := route.Operation.Responses.Status(e.Status)
+	if response == nil {
+		return []error{fmt.Errorf("the status is not described; the body is %.300s", e.Body)}
+	}
+	described := slices.Clone(everywhere[:4])
+	var found []error
+	for name, header := range response.Value.Headers {
+		name = http.CanonicalHeaderKey(name)
+		described = append(described, name)
+		if header.Value.Required && e.Header.Get(name) == "" {
+			found = append(found, fmt.Errorf("header %s is missing", name))
+		}
+	}
+	found = append(found, undescribedHeaders(e, described)...)
+	if err := validateAnswer(e, route, params); err != nil {
+		found = append(found, err)
+	}
+	return found
+}
+
+func validateAnswer(e Exchange, route *routers.Route, params map[string]string) error {
+	request, err := requestOf(e)
+	if err != nil {
+		return err
+	}
+	request.Method = methodOf(e) // a HEAD is answered as a GET, without the body
+	input := &openapi3filter.ResponseValidationInput{
+		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: request, PathParams: params, Route: route},
+		Status:                 e.Status, Header: e.Header,
+		Options: &openapi3filter.Options{IncludeResponseStatus: true, ExcludeResponseBody: e.Method == http.MethodHead},
+	}
+	input.SetBodyBytes(e.Body)
+	return openapi3filter.ValidateResponse(context.Background(), input)
+}
+
+func judgeRequest(e Exchange, route *routers.Route, params map[string]string) error {
+	request, err := requestOf(e)
+	if err != nil {
+		return err
+	}
+	return openapi3filter.ValidateRequest(context.Background(), &openapi3filter.RequestValidationInput{
+		Request: request, PathParams: params, Route: route,
+		Options: &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, SkipSettingDefaults: true},
+	})
+}
+
+func requestOf(e Exchange) (*http.Request, error) {
+	u, err := url.ParseRequestURI(e.Target)
+	if err != nil {
+		return nil, err
+	}
+	return &http.Request{
+		Method: e.Method, URL: u, Header: e.RequestHeader.Clone(), Host: "gateway.example.org",
+		Body: io.NopCloser(bytes.NewReader(e.RequestBody)), ContentLength: int64(len(e.RequestBody)),
+	}, nil
+}
+
+func methodOf(e Exchange) string {
+	if e.Method == http.MethodHead {
+		return http.MethodGet
+	}
+	return e.Method
+}
+
+// cutBase returns the path below the base path, without a slash at the end.
+func (j *Judge) cutBase(target string) (string, bool) {
+	path, _, _ := strings.Cut(target, "?")
+	path = strings.TrimSuffix(path, "/")
+	for _, name := range []string{"/.well-known/oauth-authorization-server", "/.well-known/oauth-protected-resource"} {
+		if base, ok := strings.CutPrefix(path, name); ok && slices.Contains(j.bases, base) {
+			return name, true
+		}
+	}
+	for _, base := range j.bases {
+		if rest, ok := strings.CutPrefix(path, base); ok && strings.HasPrefix(rest, "/") {
+			return rest, true
+		}
+	}
+	return "", false
+}
+
+// find looks a path up in a description. Paths without parameters come first.
+func find(doc *openapi3.T, path string) (item *openapi3.PathItem, template string, params map[string]string) {
+	for _, template := range doc.Paths.InMatchingOrder() {
+		if params, ok := matches(template, path); ok {
+			return doc.Paths.Value(template), template, params
+		}
+	}
+	return nil, "", nil
+}
+
+func matches(template, path string) (params map[string]string, ok bool) {
+	want, have := strings.Split(template, "/"), strings.Split(path, "/")
+	if len(want) != len(have) {
+		return nil, false
+	}
+	params = map[string]string{}
+	for i := range want {
+		if name, isParam := strings.CutPrefix(want[i], "{"); isParam && have[i] != "" {
+			params[strings.TrimSuffix(name, "}")] = have[i]
+		} else if want[i] != have[i] {
+			return nil, false
+		}
+	}
+	return params, true
+}
+
+// operatorHas reports whether the operator opened a path for a method, or for
+// any if it is empty.
+func (j *Judge) operatorHas(method, path string) bool {
+	return slices.ContainsFunc(j.routes, func(r Route) bool {
+		_, ok := matches(r.Path, path)
+		return ok && (method == "" || r.Method == method)
+	})
+}

@@ -1,0 +1,168 @@
+package contract
+
+import (
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/routers"
+)
+
+//go:embed testdata/meet-external-api.yaml
+var publishedYAML []byte
+
+// The published file is held to more than it says: it requires nothing, so that
+// an empty object would be every answer. Here every name that a schema or an
+// example of an answer has is a promise. Where the two disagree (the schema of
+// the rooms' 401 says `detail`, its examples `error`) both are promised, which is
+// why the gateway sends both. What cannot be kept, or is not all, stands below,
+// once, with the reason.
+
+// notAlways are names that some answers do not have.
+var notAlways = map[string]string{
+	"scope":     "a token that may do nothing has none, at Meet too",
+	"url":       "without a base URL neither Meet nor the gateway knows where rooms are",
+	"telephony": "described as being there if enabled",
+}
+
+// nullable are names that are described as texts and may be null.
+var nullable = map[string]string{
+	"pin_code": "a room that is older than telephony has none, at Meet too",
+}
+
+// alsoAnswered are statuses of answers that the published file does not have.
+// The operation "" is each.
+var alsoAnswered = []struct {
+	operation string
+	status    int
+	reason    string
+}{
+	{"", 409, "Meet cannot tell users apart, or an attempt is in flight"},
+	{"", 413, "bodies are bounded"},
+	{"", 415, "only JSON is published"},
+	{"", 429, "requests are limited"},
+	{"", 500, "the gateway failed"},
+	{"", 502, "Meet failed"},
+	{"", 503, "Meet or the store is away"},
+	{"", 504, "Meet is too slow"},
+	{"generateToken", 404, "Meet's own status for unknown users, where the operator chose it"},
+	{"listRooms", 400, "a query that cannot be read"},
+	{"listRooms", 404, "a page that does not exist"},
+	{"createRoom", 400, "access_level and configuration can be wrong; the file promises an empty object"},
+	{"createRoom", 422, "an Idempotency-Key was used with another body"},
+	{"retrieveRoom", 400, "Meet does not accept the user's address any more"},
+}
+
+var loadPublished = sync.OnceValues(func() (*openapi3.T, error) {
+	doc, err := load(publishedYAML)
+	if err != nil {
+		return nil, err
+	}
+	for _, schema := range doc.Components.Schemas {
+		allowNull(schema.Value)
+	}
+	return doc, nil
+})
+
+func allowNull(schema *openapi3.Schema) {
+	for name, property := range schema.Properties {
+		if _, ok := nullable[name]; ok {
+			property.Value.Nullable = true
+		}
+		allowNull(property.Value)
+	}
+}
+
+// judgePublished compares an exchange with the published description, if it has
+// the operation.
+func (j *Judge) judgePublished(e Exchange, rest string) []error {
+	item, template, params := find(j.published, rest)
+	if item == nil {
+		return nil
+	}
+	operation := item.GetOperation(methodOf(e))
+	if operation == nil {
+		return nil
+	}
+	response := operation.Responses.Status(e.Status)
+	if response == nil {
+		if isAlsoAnswered(operation.OperationID, e.Status) {
+			return nil
+		}
+		return []error{fmt.Errorf("the status is not published")}
+	}
+	route := &routers.Route{Spec: j.published, Path: template, PathItem: item, Method: methodOf(e), Operation: operation}
+	if err := validateAnswer(e, route, params); err != nil {
+		return []error{fmt.Errorf("not as published: %w", err)}
+	}
+	if len(e.Body) == 0 {
+		return nil // HEAD
+	}
+	var body any
+	if err := json.Unmarshal(e.Body, &body); err != nil {
+		return []error{err}
+	}
+	return broken(response.Value.Content["application/json"], body)
+}
+
+func isAlsoAnswered(operation string, status int) bool {
+	for _, a := range alsoAnswered {
+		if (a.operation == "" || a.operation == operation) && a.status == status {
+			return true
+		}
+	}
+	return false
+}
+
+// broken lists the promises about a body that are not kept.
+func broken(media *openapi3.MediaType, body any) []error {
+	found := missing(media.Schema.Value, body)
+	object, _ := body.(map[string]any)
+	for _, name := range exampleNames(media) {
+		if _, ok := object[name]; !ok && notAlways[name] == "" {
+			found = append(found, fmt.Errorf("%q is missing, which a published example has", name))
+		}
+	}
+	return found
+}
+
+func exampleNames(media *openapi3.MediaType) []string {
+	names := map[string]bool{}
+	for _, example := range media.Examples {
+		if object, ok := example.Value.Value.(map[string]any); ok {
+			for name := range object {
+				names[name] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+// missing lists the properties of a schema that a value does not have.
+func missing(schema *openapi3.Schema, value any) []error {
+	var found []error
+	switch value := value.(type) {
+	case map[string]any:
+		for _, name := range slices.Sorted(maps.Keys(schema.Properties)) {
+			property, ok := value[name]
+			switch {
+			case ok:
+				found = append(found, missing(schema.Properties[name].Value, property)...)
+			case notAlways[name] == "":
+				found = append(found, fmt.Errorf("%q is missing, which is published", name))
+			}
+		}
+	case []any:
+		if schema.Items == nil {
+			return nil
+		}
+		for _, item := range value {
+			found = append(found, missing(schema.Items.Value, item)...)
+		}
+	}
+	return found
+}

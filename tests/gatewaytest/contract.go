@@ -1,0 +1,56 @@
+package gatewaytest
+
+import (
+	"net/http"
+	"strings"
+	"sync/atomic"
+
+	"github.com/meet-gateway/meet-gateway/tests/contract"
+
+	"github.com/stretchr/testify/require"
+)
+
+// running is the one gateway of this process.
+var running atomic.Pointer[judged]
+
+type judged struct {
+	gateway *Gateway
+	judge   *contract.Judge
+}
+
+// Judged carries requests out; every exchange with the gateway that is running
+// is judged by what is written down about it, and the test fails over what is
+// not. Clients of tests use it as their transport.
+var Judged http.RoundTripper = &contract.Transport{
+	Next: http.DefaultTransport,
+	Judge: func(r *http.Request) *contract.Judge {
+		j := running.Load()
+		if j == nil || "http://"+r.URL.Host != j.gateway.URL {
+			return nil
+		}
+		return j.judge
+	},
+	Report: func(violation error) {
+		if j := running.Load(); j != nil {
+			j.gateway.t.Errorf("not as described: %v", violation)
+		}
+	},
+}
+
+// judgeBy has exchanges judged by what a Caddyfile serves.
+func (g *Gateway) judgeBy(caddyfile string) {
+	g.t.Helper()
+	bases := []string{"/external-api/v1.0"}
+	var routes []contract.Route
+	for line := range strings.Lines(caddyfile) {
+		switch words := strings.Fields(line); {
+		case len(words) > 1 && words[0] == "base_path":
+			bases = words[1:]
+		case len(words) == 4 && words[0] == "route":
+			routes = append(routes, contract.Route{Method: words[1], Path: words[2]})
+		}
+	}
+	judge, err := contract.New(bases, routes)
+	require.NoError(g.t, err)
+	running.Store(&judged{g, judge})
+}
