@@ -68,9 +68,7 @@ bench: ## Run the micro-benchmarks
 	@go test -run '^$$' -bench . -benchmem ./...
 
 fuzz: ## Run every fuzz target for FUZZTIME (10s)
-	@for package in $$(go list ./...); do \
-		for target in $$(go test -list '^Fuzz' $$package | sed -n '/^Fuzz/p'); do \
-			echo "$$package $$target"; \
-			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
-		done; \
+	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | while IFS=: read -r file function; do \
+		echo "$${file%/*} $${function#func }"; \
+		go test -run '^$$' -fuzz "^$${function#func }\$$" -fuzztime $(FUZZTIME) "$${file%/*}"; \
 	done
