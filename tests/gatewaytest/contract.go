@@ -40,15 +40,22 @@ var Judged http.RoundTripper = &contract.Transport{
 // judgeBy has exchanges judged by what a Caddyfile serves.
 func (g *Gateway) judgeBy(caddyfile string) {
 	g.t.Helper()
-	bases := []string{"/external-api/v1.0"}
+	var bases []string
 	var routes []contract.Route
+	gates := -1 // the global option has the same name
 	for line := range strings.Lines(caddyfile) {
 		switch words := strings.Fields(line); {
+		case len(words) > 0 && words[0] == "meet_gateway":
+			gates++
 		case len(words) > 1 && words[0] == "base_path":
-			bases = words[1:]
+			bases = append(bases, words[1:]...)
+			gates--
 		case len(words) == 4 && words[0] == "route":
 			routes = append(routes, contract.Route{Method: words[1], Path: words[2]})
 		}
+	}
+	if gates > 0 { // some do not say
+		bases = append(bases, "/external-api/v1.0")
 	}
 	judge, err := contract.New(bases, routes)
 	require.NoError(g.t, err)
