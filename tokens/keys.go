@@ -46,3 +46,8 @@ func keyMeetLock(k *masterKey, key string) string {
 	sum := k.sum(forMeet, key)
 	return keyPrefix + "l:" + hex.EncodeToString(sum[:16])
 }
+
+func keyReplay(k *masterKey, applicationID, userID, key string) string {
+	sum := k.sum(forReplays, "key", applicationID, userID, key)
+	return keyPrefix + "i:" + base64.RawURLEncoding.EncodeToString(sum[:16])
+}

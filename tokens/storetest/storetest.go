@@ -44,6 +44,7 @@ func Run(t *testing.T, open Opener) {
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open) })
 	}
+	runMore(t, open)
 }
 
 // Node opens a store and starts an authority on it, as one gateway does.

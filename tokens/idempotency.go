@@ -1,0 +1,300 @@
+package tokens
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// A request that carries an Idempotency-Key (draft-ietf-httpapi-idempotency-key-header)
+// has its effect once. What became of it is kept in one hash per (application,
+// user, key), from before it is sent:
+//
+//	in flight ─┬─ Finish ───▶ answered: repeated to whoever asks again
+//	           ├─ Abandon ──▶ forgotten: it had no effect, and may be sent again
+//	           └─ Doubt, or nothing heard for inFlight ──▶ unknown
+//
+// Unknown stays unknown: the request may have had its effect, so it is never
+// sent a second time under this key. A gateway that dies in between, or that
+// cannot write what it heard, ends there too.
+
+var (
+	// ErrInvalidIdempotencyKey means that the header is outside the grammar of
+	// [ParseIdempotencyKey].
+	ErrInvalidIdempotencyKey = errors.New("invalid idempotency key")
+	// ErrKeyReused means that the key was used before with another request (422).
+	ErrKeyReused = errors.New("idempotency key was used with another request")
+	// ErrInFlight means that the first request with the key is not answered yet (409).
+	ErrInFlight = errors.New("a request with this idempotency key is in flight")
+	// ErrOutcomeUnknown means that the first request with the key was sent and
+	// never answered: it may have had its effect, and sending it again could
+	// have it twice. It stays so until the key expires.
+	ErrOutcomeUnknown = errors.New("outcome of the request with this idempotency key is unknown")
+)
+
+const (
+	// IdempotencyLifetime is how long an answer can be repeated.
+	IdempotencyLifetime = 24 * time.Hour
+	// inFlight is how long an unanswered request counts as being worked on. It is
+	// longer than any time limit of a request.
+	inFlight = time.Minute
+	// maxIdempotencyKey is the longest key accepted, in bytes.
+	maxIdempotencyKey = 255
+	// maxAnswer bounds an answer that is kept.
+	maxAnswer = 1 << 20
+)
+
+// Answer is the answer to a request, as far as it is repeated.
+type Answer struct {
+	// Status is the HTTP status.
+	Status int `json:"s"`
+	// Header holds the header fields worth repeating, by name.
+	Header map[string]string `json:"h,omitempty"`
+	// Body is the body.
+	Body []byte `json:"b,omitempty"`
+}
+
+// String hides the answer.
+func (a Answer) String() string { return fmt.Sprintf("answer %d (hidden)", a.Status) }
+
+// GoString is String.
+func (a Answer) GoString() string { return a.String() }
+
+// Replay is what [Authority.BeginIdempotent] found. Either it has the answer of
+// the first request, or the caller's request is the first: then the caller sends
+// it and calls one of Finish, Abandon and Doubt.
+type Replay struct {
+	// Answer is the answer to repeat; nil if the request is the first.
+	Answer *Answer
+
+	a           *Authority
+	name        string
+	fingerprint string
+	nonce       string
+}
+
+// Fields of an idempotency key's hash.
+const (
+	fieldFingerprint = "f" // keyed hash of the request
+	fieldOwner       = "n" // random: whose request it is
+	fieldAnswer      = "a" // sealed; absent while there is none
+	fieldUnknown     = "u" // "1" when nobody will ever tell the outcome
+)
+
+// beginScript takes the key, or tells what became of it.
+// KEYS: hash. ARGV: fingerprint, nonce, lifetime (ms).
+// Answers: taken now, fingerprint, answer, unknown, time to live (ms).
+var beginScript = redis.NewScript(`
+local have = redis.call('HMGET', KEYS[1], 'f', 'n', 'a', 'u')
+if not have[1] then
+  redis.call('HSET', KEYS[1], 'f', ARGV[1], 'n', ARGV[2])
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+  return {1, '', '', '', 0}
+end
+if have[2] == ARGV[2] then return {1, '', '', '', 0} end
+return {0, have[1], have[3] or '', have[4] or '', redis.call('PTTL', KEYS[1])}`)
+
+// settleScript writes a field if the key is still the owner's and has no answer.
+// A key that Redis has lost is written again: better late than twice.
+// KEYS: hash. ARGV: fingerprint, nonce, field, value, lifetime (ms).
+var settleScript = redis.NewScript(`
+local have = redis.call('HMGET', KEYS[1], 'n', 'a')
+if have[1] and have[1] ~= ARGV[2] or have[2] then return 0 end
+redis.call('HSET', KEYS[1], 'f', ARGV[1], 'n', ARGV[2], ARGV[3], ARGV[4])
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+return 1`)
+
+// abandonScript forgets the key if it is still the owner's and has no answer.
+var abandonScript = redis.NewScript(`
+local have = redis.call('HMGET', KEYS[1], 'n', 'a')
+if have[1] ~= ARGV[1] or have[2] then return 0 end
+return redis.call('DEL', KEYS[1])`)
+
+// ParseIdempotencyKey reads the value of an Idempotency-Key header: a string of
+// RFC 9651 §3.3.3, in quotes as the draft has it or bare as most clients send
+// it, of 1 to 255 visible ASCII characters. Both forms of one key are the same
+// key. The error is ErrInvalidIdempotencyKey.
+func ParseIdempotencyKey(header string) (string, error) {
+	key := strings.Trim(header, " \t")
+	if strings.HasPrefix(key, `"`) {
+		var ok bool
+		if key, ok = unquote(key); !ok {
+			return "", fmt.Errorf("%w: a quote or a backslash is out of place", ErrInvalidIdempotencyKey)
+		}
+	}
+	if err := checkIdempotencyKey(key); err != nil {
+		return "", err
+	}
+	return key, nil
+}
+
+func checkIdempotencyKey(key string) error {
+	if key == "" || len(key) > maxIdempotencyKey {
+		return fmt.Errorf("%w: it must have 1 to %d characters", ErrInvalidIdempotencyKey, maxIdempotencyKey)
+	}
+	for i := range len(key) {
+		if key[i] <= ' ' || key[i] > '~' {
+			return fmt.Errorf("%w: it must be visible ASCII", ErrInvalidIdempotencyKey)
+		}
+	}
+	return nil
+}
+
+// unquote reads a string of RFC 9651 §3.3.3, which escapes only its quotes and
+// its backslashes.
+func unquote(s string) (string, bool) {
+	var b strings.Builder
+	for i := 1; i < len(s); i++ {
+		switch s[i] {
+		case '"':
+			return b.String(), i == len(s)-1
+		case '\\':
+			i++
+			if i == len(s) || s[i] != '"' && s[i] != '\\' {
+				return "", false
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return "", false
+}
+
+// BeginIdempotent starts a request of an application for a user that carries an
+// idempotency key. fingerprint is a hash of what makes the request the same one:
+// method, path and body.
+//
+// When the Replay has no Answer, nothing was sent under the key yet, and nobody
+// else will send it: the caller does, and reports with Finish, Abandon or Doubt.
+//
+// Errors: ErrInvalidIdempotencyKey, ErrKeyReused, ErrInFlight,
+// ErrOutcomeUnknown, ErrUnavailable. With any of them nothing must be sent.
+func (a *Authority) BeginIdempotent(ctx context.Context, applicationID, userID, key string, fingerprint [sha256.Size]byte) (*Replay, error) {
+	if err := checkIdempotencyKey(key); err != nil {
+		return nil, err
+	}
+	// The key may have been used before the secret was rotated.
+	for _, k := range a.keys.keys[1:] {
+		r := a.newReplay(k, applicationID, userID, key, fingerprint)
+		have, err := a.store.rdb.HMGet(ctx, r.name, fieldFingerprint, fieldAnswer, fieldUnknown).Result()
+		if err != nil {
+			return nil, unavailable("looking up an idempotency key", err)
+		}
+		if have[0] != nil {
+			ttl, err := a.store.rdb.PTTL(ctx, r.name).Result()
+			if err != nil {
+				return nil, unavailable("looking up an idempotency key", err)
+			}
+			return r.found(text(have[0]), text(have[1]), text(have[2]), ttl)
+		}
+	}
+	r := a.newReplay(a.keys.first(), applicationID, userID, key, fingerprint)
+	cmd, err := a.store.write(ctx, beginScript, r.name, r.fingerprint, r.nonce, IdempotencyLifetime.Milliseconds())
+	if err != nil {
+		// It may have been taken all the same. Nothing was sent, so give it back.
+		a.inBackground(func(ctx context.Context) { _ = r.Abandon(ctx) })
+		return nil, unavailable("taking an idempotency key", err)
+	}
+	have, err := cmd.Slice()
+	if err != nil {
+		return nil, unavailable("taking an idempotency key", err)
+	}
+	if taken, _ := have[0].(int64); taken == 1 {
+		return r, nil
+	}
+	ms, _ := have[4].(int64)
+	return r.found(text(have[1]), text(have[2]), text(have[3]), time.Duration(ms)*time.Millisecond)
+}
+
+func text(v any) string {
+	s, _ := v.(string)
+	return s
+}
+
+func (a *Authority) newReplay(k *masterKey, applicationID, userID, key string, fingerprint [sha256.Size]byte) *Replay {
+	sum := k.sum(forReplays, "request", string(fingerprint[:]))
+	return &Replay{
+		a: a, name: keyReplay(k, applicationID, userID, key),
+		fingerprint: base64.RawURLEncoding.EncodeToString(sum[:]), nonce: randomID(tokenIDLength),
+	}
+}
+
+// found tells what became of a request that was begun before.
+func (r *Replay) found(fingerprint, answer, unknown string, ttl time.Duration) (*Replay, error) {
+	switch {
+	case fingerprint != r.fingerprint:
+		return nil, deny(ErrKeyReused, "idempotency_key_reused")
+	case answer != "":
+		plain, _, err := r.a.keys.open([]byte(answer), r.name)
+		if err == nil {
+			err = json.Unmarshal(plain, &r.Answer)
+		}
+		if err != nil || r.Answer == nil {
+			// There is an answer that cannot be read: the effect was had.
+			return nil, deny(ErrOutcomeUnknown, "idempotency_answer_unreadable")
+		}
+		return r, nil
+	case unknown != "", ttl < IdempotencyLifetime-inFlight:
+		return nil, deny(ErrOutcomeUnknown, "idempotency_outcome_unknown")
+	default:
+		return nil, deny(ErrInFlight, "idempotency_in_flight")
+	}
+}
+
+// Finish keeps the answer for [IdempotencyLifetime]. It goes on when the caller
+// has gone: ctx is for its values only.
+//
+// When it fails (ErrUnavailable, or an answer over 1 MiB) the caller still gives
+// the answer out. The key stays taken: a retry gets ErrInFlight, then
+// ErrOutcomeUnknown, and is not sent again.
+func (r *Replay) Finish(ctx context.Context, answer Answer) error {
+	plain, err := json.Marshal(answer)
+	if err != nil {
+		return fmt.Errorf("encoding an answer: %w", err)
+	}
+	if len(plain) > maxAnswer {
+		return errors.Join(errors.New("the answer is too large to be kept"), r.Doubt(ctx))
+	}
+	return r.settle(ctx, fieldAnswer, r.a.keys.seal(plain, r.name))
+}
+
+// Doubt says that the request was sent and that its outcome will not be known.
+// Not calling it comes to the same, a minute later. The error is ErrUnavailable.
+func (r *Replay) Doubt(ctx context.Context) error {
+	return r.settle(ctx, fieldUnknown, []byte("1"))
+}
+
+func (r *Replay) settle(ctx context.Context, field string, value []byte) error {
+	ctx, cancel := r.last(ctx)
+	defer cancel()
+	_, err := r.a.store.write(ctx, settleScript, r.name, r.fingerprint, r.nonce, field, value, IdempotencyLifetime.Milliseconds())
+	if err != nil {
+		return unavailable("keeping an answer", err)
+	}
+	return nil
+}
+
+// Abandon says that the request was not sent, or that it certainly had no effect
+// worth keeping: the key is free again. The error is ErrUnavailable; the key then
+// stays taken.
+func (r *Replay) Abandon(ctx context.Context) error {
+	ctx, cancel := r.last(ctx)
+	defer cancel()
+	if err := abandonScript.Run(ctx, r.a.store.rdb, []string{r.name}, r.nonce).Err(); err != nil {
+		return unavailable("giving an idempotency key back", err)
+	}
+	return nil
+}
+
+// last is for the last words about a request, which must be said though the
+// caller may have hung up.
+func (r *Replay) last(ctx context.Context) (context.Context, context.CancelFunc) {
+	const steps = 4 // connect, write, write once more, wait for replicas
+	return context.WithTimeout(context.WithoutCancel(ctx), steps*r.a.store.timeout)
+}

@@ -1,0 +1,131 @@
+package tokens
+
+import (
+	"crypto/sha256"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/stretchr/testify/require"
+)
+
+// overMiniredis is an Authority on a Redis whose time the test moves.
+func overMiniredis(t *testing.T) (*Authority, *miniredis.Miniredis) {
+	t.Helper()
+	server := miniredis.RunT(t)
+	store, err := OpenRedis(RedisOptions{Addresses: []string{server.Addr()}})
+	require.NoError(t, err)
+	a, err := New(Options{Store: store, Secrets: [][]byte{[]byte("0123456789-0123456789-0123456789")}})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, a.Close())
+		require.NoError(t, store.Close())
+	})
+	return a, server
+}
+
+func TestIdempotency_OverTime(t *testing.T) {
+	ctx := t.Context()
+	a, server := overMiniredis(t)
+	request := sha256.Sum256([]byte("a request"))
+	first, err := a.BeginIdempotent(ctx, "app", "user", "key", request)
+	require.NoError(t, err)
+	server.FastForward(inFlight - time.Second)
+	_, err = a.BeginIdempotent(ctx, "app", "user", "key", request)
+	require.ErrorIs(t, err, ErrInFlight)
+	server.FastForward(2 * time.Second)
+	_, err = a.BeginIdempotent(ctx, "app", "user", "key", request)
+	require.ErrorIs(t, err, ErrOutcomeUnknown, "the gateway died in between")
+	server.FastForward(time.Hour)
+	require.NoError(t, first.Finish(ctx, Answer{Status: 201, Body: []byte("a room")}), "it only took long")
+	server.FastForward(IdempotencyLifetime - time.Second)
+	again, err := a.BeginIdempotent(ctx, "app", "user", "key", request)
+	require.NoError(t, err)
+	require.Equal(t, 201, again.Answer.Status)
+	server.FastForward(2 * time.Second)
+	again, err = a.BeginIdempotent(ctx, "app", "user", "key", request)
+	require.NoError(t, err)
+	require.Nil(t, again.Answer, "expired")
+}
+
+func TestIdempotency_RedisForgot(t *testing.T) {
+	ctx := t.Context()
+	a, server := overMiniredis(t)
+	request := sha256.Sum256(nil)
+	first, err := a.BeginIdempotent(ctx, "app", "user", "key", request)
+	require.NoError(t, err)
+	server.FlushAll()
+	require.NoError(t, first.Finish(ctx, Answer{Status: 201}))
+	again, err := a.BeginIdempotent(ctx, "app", "user", "key", request)
+	require.NoError(t, err)
+	require.Equal(t, 201, again.Answer.Status)
+}
+
+func TestIdempotency_TooLargeToKeep(t *testing.T) {
+	ctx := t.Context()
+	a, _ := overMiniredis(t)
+	request := sha256.Sum256(nil)
+	first, err := a.BeginIdempotent(ctx, "app", "user", "key", request)
+	require.NoError(t, err)
+	require.Error(t, first.Finish(ctx, Answer{Status: 201, Body: make([]byte, maxAnswer)}))
+	_, err = a.BeginIdempotent(ctx, "app", "user", "key", request)
+	require.ErrorIs(t, err, ErrOutcomeUnknown)
+}
+
+func TestIdempotency_NothingInClear(t *testing.T) {
+	ctx := t.Context()
+	a, server := overMiniredis(t)
+	r, err := a.BeginIdempotent(ctx, "application-1", "user-1", "key-of-the-client", sha256.Sum256([]byte("body")))
+	require.NoError(t, err)
+	require.NoError(t, r.Finish(ctx, Answer{Status: 201, Header: map[string]string{"Location": "the-location"}, Body: []byte("the-body")}))
+	dump := server.Dump()
+	for _, clear := range []string{"application-1", "user-1", "key-of-the-client", "the-location", "the-body"} {
+		require.NotContains(t, dump, clear)
+	}
+	for _, key := range server.Keys() {
+		if !strings.HasSuffix(key, "feed") {
+			require.Positive(t, server.TTL(key), key)
+		}
+	}
+	require.NotContains(t, (&Answer{Body: []byte("the-body")}).String(), "the-body")
+}
+
+func TestParseIdempotencyKey(t *testing.T) {
+	for header, want := range map[string]string{
+		`8e03978e-40d5-43dd-bc93-6894a57f9324`:   "8e03978e-40d5-43dd-bc93-6894a57f9324",
+		`"8e03978e-40d5-43dd-bc93-6894a57f9324"`: "8e03978e-40d5-43dd-bc93-6894a57f9324",
+		` "a" `:                                  "a",
+		`"a\"b\\c"`:                              `a"b\c`,
+		`a"b`:                                    `a"b`,
+		`~!`:                                     "~!",
+		strings.Repeat("k", 255):                 strings.Repeat("k", 255),
+	} {
+		got, err := ParseIdempotencyKey(header)
+		require.NoError(t, err, "%q", header)
+		require.Equal(t, want, got)
+	}
+	for _, header := range []string{
+		"", " ", `""`, `"`, `"a`, `"a\`, `"a\b"`, `"a"b`, `"a";p=1`, `"a b"`, "a b", "é", "a\x00", "a\x7f", "a\n",
+		strings.Repeat("k", 256),
+	} {
+		_, err := ParseIdempotencyKey(header)
+		require.ErrorIs(t, err, ErrInvalidIdempotencyKey, "%q", header)
+		require.NotContains(t, err.Error(), "kkk")
+	}
+}
+
+func FuzzParseIdempotencyKey(f *testing.F) {
+	f.Fuzz(func(t *testing.T, header string) {
+		key, err := ParseIdempotencyKey(header)
+		if err != nil {
+			require.ErrorIs(t, err, ErrInvalidIdempotencyKey)
+			return
+		}
+		require.NoError(t, checkIdempotencyKey(key))
+		quoted := `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(key) + `"`
+		again, err := ParseIdempotencyKey(quoted)
+		require.NoError(t, err)
+		require.Equal(t, key, again)
+	})
+}

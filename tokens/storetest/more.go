@@ -1,0 +1,16 @@
+package storetest
+
+import "testing"
+
+// runMore runs what the suite says about requests, rather than about tokens.
+func runMore(t *testing.T, open Opener) {
+	t.Helper()
+	for name, test := range map[string]func(*testing.T, Opener){
+		"Idempotency":              testIdempotency,
+		"IdempotencyRace":          testIdempotencyRace,
+		"IdempotencySecretRotated": testIdempotencySecretRotated,
+		"IdempotencyOutage":        testIdempotencyOutage,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, open) })
+	}
+}
