@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 )
 
@@ -54,4 +57,40 @@ func TestInstantBefore(t *testing.T) {
 func TestOneLine(t *testing.T) {
 	require.Equal(t, "a b c d [31me", oneLine("a\tb\nc\u0085d\x1b[31me"))
 	require.Equal(t, "é €", oneLine("é €"))
+}
+
+// Every command and every resource is in the documentation.
+func TestDocs(t *testing.T) {
+	cli, err := os.ReadFile("../docs/cli.md")
+	require.NoError(t, err)
+	meet := &cobra.Command{Use: "meet"}
+	addMeetCommands(meet)
+	var walk func(*cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		for _, sub := range cmd.Commands() {
+			walk(sub)
+		}
+		if !cmd.HasSubCommands() {
+			require.Contains(t, string(cli), "`"+cmd.CommandPath())
+		}
+	}
+	walk(meet)
+	create, _, err := meet.Find([]string{"app", "create"})
+	require.NoError(t, err)
+	create.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+		if f.Name != "help" {
+			require.Contains(t, string(cli), "--"+f.Name)
+		}
+	})
+
+	api, err := os.ReadFile("../docs/admin-api.md")
+	require.NoError(t, err)
+	for _, route := range adminRoutes {
+		for method := range route.methods {
+			require.Contains(t, string(api), "| `"+method+" "+route.path)
+		}
+	}
+	for _, f := range applicationFields {
+		require.Contains(t, string(api), "\n| `"+f.name+"` |")
+	}
 }
