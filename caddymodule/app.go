@@ -134,11 +134,11 @@ func (a *App) borrowAuthority() error {
 		return err
 	}
 	val, _, err := authorities.LoadOrNew(key, func() (caddy.Destructor, error) {
-		authority, err := tokens.New(o)
-		if err != nil {
-			return nil, err
-		}
-		return &pooledAuthority{Authority: authority}, nil
+		p := new(pooledAuthority)
+		o.Observer = &p.observer
+		var err error
+		p.Authority, err = tokens.New(o)
+		return p, err
 	})
 	if err != nil {
 		return fmt.Errorf("meet_gateway: %w", err)
@@ -160,7 +160,6 @@ func (a *App) options() (tokens.Options, error) {
 		Lifetime:     time.Duration(a.TokenLifetime),
 		Staleness:    time.Duration(a.Staleness),
 		CacheEntries: a.CacheEntries,
-		Observer:     authorityObserver{},
 	}
 	if a.Refresh != nil {
 		o.Refresh = tokens.RefreshOptions{
@@ -193,7 +192,7 @@ func (a *App) signingKeys(o *tokens.Options) ([]string, error) {
 // Start follows the changes that other gateways make. A Redis that is away is no
 // reason not to start: until it is there, requests are answered with 503.
 func (a *App) Start() error {
-	a.authority.start.Do(a.authority.Start)
+	a.authority.start()
 	if _, embedded := a.store.(*EmbeddedStore); embedded {
 		a.logger.Warn("the embedded store is for trying out: everything is lost when this process ends, and no other gateway sees it; use `store redis` in production")
 		return nil
@@ -215,12 +214,12 @@ func (a *App) checkStore() {
 // ends in Cleanup.
 func (*App) Stop() error { return nil }
 
-// Cleanup gives the Authority back.
+// Cleanup gives the Authority back. It stays in its field: requests that are
+// still in flight use it.
 func (a *App) Cleanup() error {
 	if a.authority == nil {
 		return nil
 	}
-	a.authority = nil
 	_, err := authorities.Delete(a.key)
 	return err
 }
@@ -262,8 +261,16 @@ var authorities = caddy.NewUsagePool()
 // let it go.
 type pooledAuthority struct {
 	*tokens.Authority
-	start sync.Once
-	demo  demo
+	observer authorityObserver
+	starting sync.Once
+}
+
+// start follows the feed, once for all configurations.
+func (p *pooledAuthority) start() {
+	p.starting.Do(func() {
+		speaking.Store(&p.observer)
+		p.Start()
+	})
 }
 
 // Destruct implements caddy.Destructor.

@@ -50,21 +50,3 @@ func registerMetrics(reg prometheus.Registerer) error {
 func observeExchange(outcome string, took time.Duration) {
 	exchangeSeconds.WithLabelValues(outcome).Observe(took.Seconds())
 }
-
-// authorityObserver turns what an Authority notices into metrics.
-type authorityObserver struct{}
-
-// FeedLag implements tokens.Observer.
-func (authorityObserver) FeedLag(lag time.Duration) { feedLagSeconds.Observe(lag.Seconds()) }
-
-// FeedState implements tokens.Observer.
-func (authorityObserver) FeedState(fresh bool) {
-	if fresh {
-		feedFresh.Set(1)
-		return
-	}
-	feedFresh.Set(0)
-}
-
-// StoreWentBack implements tokens.Observer.
-func (authorityObserver) StoreWentBack(int64, bool) { storeWentBackTotal.Inc() }

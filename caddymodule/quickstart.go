@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens"
@@ -17,14 +16,11 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// demo is made once per embedded store, however often the configuration is
-// reloaded.
-type demo struct{ once sync.Once }
-
-// quickstart registers the demo application and prints how to use it. It runs
-// when the gateway accepts requests.
+// quickstart registers the demo application and prints how to use it, once per
+// embedded store. It runs when the gateway accepts requests.
 func (a *App) quickstart(ctx caddy.Context) error {
-	if _, embedded := a.store.(*EmbeddedStore); !embedded {
+	store, embedded := a.store.(*EmbeddedStore)
+	if !embedded {
 		return nil
 	}
 	gates := a.Gates()
@@ -33,7 +29,7 @@ func (a *App) quickstart(ctx caddy.Context) error {
 		return nil
 	}
 	var err error
-	a.authority.demo.once.Do(func() { err = a.printDemo(ctx, gates[i]) })
+	store.pooled.demo.Do(func() { err = a.printDemo(ctx, gates[i]) })
 	return err
 }
 

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"sync"
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens"
@@ -32,6 +33,7 @@ var stores = caddy.NewUsagePool()
 type pooledStore struct {
 	*tokens.Store
 	secret []byte
+	demo   sync.Once // the demo application of quickstart
 }
 
 // Destruct implements caddy.Destructor. An Authority that still drains uses its

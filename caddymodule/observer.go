@@ -1,0 +1,64 @@
+package caddymodule
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/tokens"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+)
+
+// authorityObserver turns what an Authority notices into metrics and log lines.
+// For a while after a reload two Authorities can be alive: only the one that was
+// started last has a say.
+type authorityObserver struct {
+	stale atomic.Bool
+}
+
+// speaking is the observer of the Authority that was started last.
+var speaking atomic.Pointer[authorityObserver]
+
+func (o *authorityObserver) speaks() bool { return speaking.Load() == o }
+
+// FeedLag implements tokens.Observer.
+func (o *authorityObserver) FeedLag(lag time.Duration) {
+	if o.speaks() {
+		feedLagSeconds.Observe(lag.Seconds())
+	}
+}
+
+// FeedState implements tokens.Observer.
+func (o *authorityObserver) FeedState(fresh bool) {
+	if !o.speaks() {
+		return
+	}
+	if !fresh {
+		feedFresh.Set(0)
+		if !o.stale.Swap(true) {
+			logger().Warn("the feed from redis is silent: asking redis for each request until it is back")
+		}
+		return
+	}
+	feedFresh.Set(1)
+	if o.stale.Swap(false) {
+		logger().Info("the feed from redis is back")
+	}
+}
+
+// StoreWentBack implements tokens.Observer.
+func (o *authorityObserver) StoreWentBack(lost int64, reapplied bool) {
+	if !o.speaks() {
+		return
+	}
+	storeWentBackTotal.Inc()
+	logger().Error("redis has lost changes that this gateway had seen: restored from a snapshot, or failed over to a replica that lagged",
+		zap.Int64("changes", lost), zap.Bool("reapplied", reapplied))
+}
+
+// logger is for what no configuration's own logger is there for.
+func logger() *zap.Logger { return caddy.Log().Named(appName) }
+
+// Interface guards
+var _ tokens.Observer = (*authorityObserver)(nil)
