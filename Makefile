@@ -18,7 +18,7 @@ FUZZTIME := 10s
 
 CADDYFILES := $(sort $(shell find . -name 'Caddyfile*' -not -path './.git/*' -o -name '*.caddyfile' -not -path './.git/*'))
 
-.PHONY: help run build test deps format-check vet staticcheck caddyfiles race lint fmt bench fuzz
+.PHONY: help run build test deps format-check vet staticcheck caddyfiles race lint fmt bench bench-micro fuzz
 
 help: ## List the commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -64,7 +64,11 @@ fmt: ## Format all Go files and Caddyfiles
 	@go run $(GOFUMPT) -w .
 	@for f in $(CADDYFILES); do go run ./caddymodule/cmd/meet-gateway fmt --overwrite "$$f"; done
 
-bench: ## Run the micro-benchmarks
+bench: ## Measure what the gateway costs and write docs/benchmarks.md (QUICK=1: in three minutes)
+	@.ci/install bench
+	@go run ./tests/bench $(if $(QUICK),-quick)
+
+bench-micro: ## Run the micro-benchmarks
 	@go test -run '^$$' -bench . -benchmem ./...
 
 fuzz: ## Run every fuzz target for FUZZTIME (10s)

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"encoding/xml"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestSpreadOf(t *testing.T) {
+	same := func(v float64) float64 { return v }
+	require.Equal(t, spread{Median: 2, Min: 1, Max: 9}, spreadOf([]float64{9, 1, 2}, same))
+	require.Equal(t, spread{Median: 3, Min: 1, Max: 9}, spreadOf([]float64{9, 1, 2, 4}, same))
+	require.Equal(t, "1.05 (1.00 to 1.10)", spread{1.05, 1, 1.1}.String())
+	require.Equal(t, "105.0 (99.0 to 110.5)", spread{105, 99, 110.5}.String())
+}
+
+func TestParseWrk(t *testing.T) {
+	s, err := parseWrk([]byte("Running 1s test\n\n" + `{"requests":2000,"microseconds":1000000,"refused":20,"broken":1,"p50":1,"p99":2,"p999":3}` + "\n"))
+	require.NoError(t, err)
+	require.Equal(t, sent{Requests: 2000, Microseconds: 1_000_000, Refused: 20, Broken: 1}, s)
+	require.InDelta(t, 2000, s.perSecond(), 0.1)
+	_, err = parseWrk([]byte("unable to connect to 127.0.0.1:1"))
+	require.Error(t, err)
+	_, err = parseWrk([]byte(`{"requests":0}`))
+	require.ErrorContains(t, err, "no answer")
+}
+
+func TestParseVegeta(t *testing.T) {
+	var rows strings.Builder
+	for range 990 {
+		rows.WriteString("1795304562674246883,200,1000000,0,300,,,,0,GET,http://127.0.0.1:1/,\n")
+	}
+	for range 10 {
+		rows.WriteString("1795304562674246883,200,9000000,0,300,,,,0,GET,http://127.0.0.1:1/,\n")
+	}
+	l, err := parseVegeta([]byte(rows.String()))
+	require.NoError(t, err)
+	require.Equal(t, latency{P50: 1, P99: 1, P999: 9}, l)
+	_, err = parseVegeta([]byte("1795304562674246883,502,1000000,0,300,,,,0,GET,http://127.0.0.1:1/,\n"))
+	require.ErrorContains(t, err, "502")
+	_, err = parseVegeta(nil)
+	require.Error(t, err)
+}
+
+func TestParseInfo(t *testing.T) {
+	before := parseInfo("# Stats\r\ntotal_net_input_bytes:100\r\ntotal_net_output_bytes:200\r\nused_memory:1000\r\ncmdstat_get:calls=10,usec=5\r\ncmdstat_info:calls=1,usec=5\r\n")
+	after := parseInfo("total_net_input_bytes:150\r\ntotal_net_output_bytes:260\r\nused_memory:1100\r\ncmdstat_get:calls=12,usec=5\r\ncmdstat_set:calls=3,usec=5\r\ncmdstat_info:calls=2,usec=5\r\n")
+	d := after.since(before)
+	require.Equal(t, counters{commands: map[string]int64{"get": 2, "set": 3}, in: 50, out: 60, memory: 100}, d)
+	require.EqualValues(t, 5, d.total())
+}
+
+func TestParseMicros(t *testing.T) {
+	got := parseMicros([]byte("goos: linux\npkg: github.com/meet-gateway/meet-gateway/tokens\nBenchmarkVerify_New/HS256-2   \t 2144\t 217880 ns/op\t 11663 B/op\t 240 allocs/op\nPASS\n"))
+	require.Equal(t, []micro{{Package: "tokens", Name: "Verify_New/HS256", Time: "217880", Bytes: "11663", Allocations: "240"}}, got)
+}
+
+func TestRecording(t *testing.T) {
+	answers, err := readRecording("../..", recordedRoom, recordedCreate, recordedList+"1")
+	require.NoError(t, err)
+	text, err := nginxAnswer(answers[recordedCreate])
+	require.NoError(t, err)
+	require.Contains(t, text, "return 201 ")
+	require.Contains(t, text, "add_header Location")
+	require.NotContains(t, text, "<", "placeholders are filled")
+	_, err = readRecording("../..", "no-such-exchange")
+	require.ErrorContains(t, err, "no-such-exchange")
+}
+
+func TestExpectedDistinct(t *testing.T) {
+	require.InDelta(t, 1, expectedDistinct(1, 5), 1e-9)
+	require.InDelta(t, 0, expectedDistinct(0, 5), 1e-9)
+	require.InDelta(t, 1.75, expectedDistinct(4, 2), 1e-9)
+	require.InDelta(t, 1000, expectedDistinct(1000, 1e9), 1e-6)
+}
+
+// filled is a report with something in each place.
+func filled() *report {
+	run := func(cpu time.Duration) sample {
+		return sample{sent: sent{Requests: 1000, Microseconds: 1e6}, CPU: cpu, Commands: map[string]int64{"get": 1000}}
+	}
+	pairs := []pair{{run(80 * time.Millisecond), run(84 * time.Millisecond)}}
+	return &report{
+		Machine: machine{Cores: 2, CPU: "test"}, Settings: newSettings(false),
+		Cases:  []*result{{ID: "hot", Name: "one hot token", A: "plain", B: "gate", Pairs: pairs, Budget: 1.05}, {ID: "token", Name: "token endpoint", Pairs: pairs, Budget: 2, Extra: 10}},
+		Peers:  []peer{{result: &result{ID: "nginx", Name: "nginx", Pairs: pairs}, What: "something", Without: "something else"}},
+		Fixed:  &fixedRate{Rate: 4000, Pairs: []latencyPair{{latency{1, 2, 3}, latency{1, 2.2, 3}}}},
+		Memory: []resident{{"idle", 50 << 20, 60 << 20}},
+		Sweeps: []*sweep{{ID: "tokens", Name: "tokens", Points: []point{{X: 1, Plain: spread{80, 79, 81}, Gate: spread{84, 83, 85}}, {X: 1000, Plain: spread{80, 79, 81}, Gate: spread{90, 83, 95}}}}},
+		Micros: []micro{{"tokens", "Verify", "1000", "0", "0"}},
+		Coefficients: coefficients{
+			HotCPU: 84, NewCPU: 120, CreateCPU: 100, TokenCPU: 200, NewCommands: 1, TokenCommands: 5, RedisCPU: 5,
+			MemoryToken: 200, MemoryUser: 400, MemoryMeetToken: 900, MemoryCached: 1500, HeartbeatCommands: 3, HeartbeatBytes: 500, ChangeBytes: 100, ChangeCPU: 5,
+		},
+		Spreads: []spreadRequests{{Nodes: 2, Tokens: 10, Requests: 100, Predicted: 20, Measured: 19}},
+		Feeds:   []feedStep{{Nodes: 4, Idle: 3, Bytes: 100, CPU: 5, Lag: 1}},
+	}
+}
+
+func TestReport(t *testing.T) {
+	top := t.TempDir()
+	require.NoError(t, filled().write(top))
+	text, err := os.ReadFile(top + "/docs/benchmarks.md")
+	require.NoError(t, err)
+	require.Contains(t, string(text), "| one hot token | plain | 80.0 (80.0 to 80.0) | 84.0 (84.0 to 84.0) | 1.05 (1.05 to 1.05) | ≤ 1.05: met |")
+	require.Contains(t, string(text), "0.93 (0.93 to 0.93)", "signing counts for A")
+	require.NotContains(t, string(text), "quick run (`QUICK=1`)")
+	text, err = os.ReadFile(top + "/docs/scaling.md")
+	require.NoError(t, err)
+	require.Contains(t, string(text), "| 1,000,000 | 100,000,000 | same token, same node |")
+	require.NotContains(t, string(text), "NaN")
+	svg, err := os.Open(top + "/docs/cost-tokens.svg")
+	require.NoError(t, err)
+	defer svg.Close()
+	for d := xml.NewDecoder(svg); ; {
+		if _, err := d.Token(); errors.Is(err, io.EOF) {
+			break
+		} else {
+			require.NoError(t, err)
+		}
+	}
+	require.Contains(t, verdict(spread{1.06, 1, 2}, 1.05), "missed")
+}
+
+// A quick run leaves parts out.
+func TestReport_WithGaps(t *testing.T) {
+	require.NoError(t, (&report{Settings: newSettings(true)}).write(t.TempDir()))
+}
+
+func TestModel(t *testing.T) {
+	m := newModel(filled())
+	for i := 0; i < len(m.Plans); i += 2 {
+		anywhere, sticky := m.Plans[i], m.Plans[i+1]
+		require.LessOrEqual(t, sticky.Misses, anywhere.Misses, "tokens that stay at a node are known there")
+		require.LessOrEqual(t, sticky.Nodes, anywhere.Nodes)
+		require.InDelta(t, anywhere.RedisMemory, sticky.RedisMemory, 1)
+		require.GreaterOrEqual(t, anywhere.Nodes*nodeCores*nodeUtilisation*1e6, anywhere.Requests*readPart*m.C.HotCPU, "the nodes have the CPU")
+		if i > 0 {
+			require.GreaterOrEqual(t, anywhere.Nodes, m.Plans[i-2].Nodes)
+			require.GreaterOrEqual(t, anywhere.Shards, m.Plans[i-2].Shards)
+		}
+	}
+	require.Greater(t, m.Bends[0].Nodes, m.Bends[3].Nodes)
+}
+
+// What a process has used is what its clock says, and it ends when it is told to.
+func TestProcess(t *testing.T) {
+	if _, err := exec.LookPath("sh"); err != nil {
+		t.Skip("no shell")
+	}
+	p, err := start(t.TempDir(), "worker", nil, "sh", "-c", "echo begun; while :; do :; done")
+	require.NoError(t, err)
+	defer p.stop()
+	require.Eventually(t, func() bool {
+		used, err := p.cpu()
+		return err == nil && used > time.Millisecond
+	}, 30*time.Second, time.Millisecond)
+	rss, err := p.rss()
+	require.NoError(t, err)
+	require.Positive(t, rss)
+	require.Eventually(t, func() bool { return p.tail() == "begun" }, 30*time.Second, time.Millisecond)
+	p.stop()
+	_, err = p.cpu()
+	require.Error(t, err)
+}

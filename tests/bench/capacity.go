@@ -1,0 +1,373 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/tokens"
+)
+
+// coefficients are the measured costs that the capacity model multiplies. CPU is
+// in microseconds, memory in bytes.
+type coefficients struct {
+	// CPU of the gateway and commands at Redis for one request of a kind.
+	HotCPU, NewCPU, ListCPU, CreateCPU, TokenCPU, IdentityCPU, GarbageCPU                   float64
+	HotCommands, NewCommands, ListCommands, CreateCommands, TokenCommands, IdentityCommands float64
+	RedisCPU                                                                                float64 // per command
+	RedisBytesNew, RedisBytesToken                                                          float64 // on the network, both ways, per request
+	MemoryToken, MemoryUser, MemoryMeetToken                                                float64 // in Redis, for each
+	MemoryCached                                                                            float64 // in the gateway, for each token known
+	HeartbeatCommands                                                                       float64 // per second and node
+	HeartbeatBytes                                                                          float64
+	ChangeBytes                                                                             float64 // per change and node
+	ChangeCPU                                                                               float64 // of Redis, per change and node
+}
+
+// spreadRequests is one check of the model of the caches: requests for tokens
+// drawn at random, over nodes at random.
+type spreadRequests struct {
+	Nodes, Tokens, Requests int
+	Predicted, Measured     float64 // reads of token records
+}
+
+// feedStep is what changes cost with some number of nodes.
+type feedStep struct {
+	Nodes     int
+	Idle      float64 // commands per second and node
+	IdleBytes float64 // per second and node
+	Bytes     float64 // per change and node
+	CPU       float64 // of Redis, per change and node, in microseconds
+	Lag       float64 // until the last node has heard of a change, in milliseconds
+}
+
+// expectedDistinct is how many of n equally likely things have come up after k
+// draws.
+func expectedDistinct(n, k float64) float64 {
+	if n <= 0 {
+		return 0
+	}
+	return n * -math.Expm1(k*math.Log1p(-1/n))
+}
+
+// capacity measures what the model needs beside the cases, and checks it.
+func (b *bench) capacity(ctx context.Context) error {
+	if b.s.Filter != "" {
+		return nil
+	}
+	c := &b.report.Coefficients
+	for _, r := range b.report.Cases {
+		cpu, commands := r.b(sample.cpuPerRequest), r.b(sample.commandsPerRequest)
+		bytes := r.b(func(s sample) float64 { return float64(s.RedisIn+s.RedisOut) / float64(s.Requests) })
+		switch r.ID {
+		case "hot":
+			c.HotCPU, c.HotCommands = cpu, commands
+		case "new-hs256":
+			c.NewCPU, c.NewCommands, c.RedisBytesNew = cpu, commands, bytes
+		case "list":
+			c.ListCPU, c.ListCommands = cpu, commands
+		case "create":
+			c.CreateCPU, c.CreateCommands = cpu, commands
+		case "token":
+			c.TokenCPU, c.TokenCommands, c.RedisBytesToken = cpu, commands, bytes
+			c.RedisCPU = r.b(func(s sample) float64 {
+				var n int64
+				for _, calls := range s.Commands {
+					n += calls
+				}
+				return float64(s.RedisCPU.Nanoseconds()) / 1000 / float64(n)
+			})
+		case "identity":
+			c.IdentityCPU, c.IdentityCommands = cpu, commands
+		case "garbage":
+			c.GarbageCPU = cpu
+		}
+	}
+	for _, s := range b.report.Sweeps {
+		if first, last := s.Points[0], s.Points[len(s.Points)-1]; s.ID == "tokens" {
+			c.MemoryCached = float64(last.RSS-first.RSS) / float64(last.X-first.X)
+		}
+	}
+	if err := b.memory(ctx); err != nil {
+		return err
+	}
+	if err := b.spreads(ctx); err != nil {
+		return err
+	}
+	if err := b.feeds(ctx); err != nil {
+		return err
+	}
+	return b.blend(ctx)
+}
+
+// memory finds out what a token and a user take in Redis.
+func (b *bench) memory(ctx context.Context) error {
+	c := &b.report.Coefficients
+	var err error
+	if c.MemoryMeetToken, err = b.redis.memoryUsage(ctx, "mg1:k:"); err != nil {
+		return err
+	}
+	const n = 10_000
+	grown := func(tokens, users int) (float64, error) {
+		before, err := b.redis.counters(ctx)
+		if err != nil {
+			return 0, err
+		}
+		p, err := newPlatform(b.lab)
+		if err != nil {
+			return 0, err
+		}
+		defer p.close()
+		// Users are counted from 0, so many of them are new.
+		if _, err := p.issue(ctx, tokens, b.clients[:1], users); err != nil {
+			return 0, err
+		}
+		after, err := b.redis.counters(ctx)
+		return float64(after.memory - before.memory), err
+	}
+	if _, err := grown(1, 1); err != nil { // connections and scripts are there now
+		return err
+	}
+	known, err := grown(n, 1)
+	if err != nil {
+		return err
+	}
+	c.MemoryToken = known / n
+	if c.MemoryUser, err = b.redis.memoryUsage(ctx, "mg1:u:"); err != nil {
+		return err
+	}
+	index, err := b.redis.memoryUsage(ctx, "mg1:m:")
+	c.MemoryUser += index
+	return err
+}
+
+// node is a gateway's memory and ears, without its HTTP server: what the model
+// says about caches and the feed can be checked with many of them.
+func (b *bench) nodes(n int) ([]*platform, func(), error) {
+	var nodes []*platform
+	closeAll := func() {
+		for _, p := range nodes {
+			p.close()
+		}
+	}
+	for range n {
+		p, err := newPlatform(b.lab)
+		if err != nil {
+			closeAll()
+			return nil, nil, err
+		}
+		nodes = append(nodes, p)
+	}
+	deadline := time.Now().Add(30 * time.Second)
+	for _, p := range nodes {
+		for !p.authority.Fresh() {
+			if time.Now().After(deadline) {
+				closeAll()
+				return nil, nil, fmt.Errorf("a node hears nothing from Redis")
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	return nodes, closeAll, nil
+}
+
+// spreads checks how often the nodes have to ask Redis for a token's record.
+func (b *bench) spreads(ctx context.Context) error {
+	requests := 20_000
+	if b.s.Quick {
+		requests = 5_000
+	}
+	issued, err := b.platform.issue(ctx, 2_000, b.clients, 2_000)
+	if err != nil {
+		return err
+	}
+	for _, n := range []int{1, 2, 4, 8} {
+		nodes, closeAll, err := b.nodes(n)
+		if err != nil {
+			return err
+		}
+		before, err := b.records(ctx)
+		if err == nil {
+			err = b.roam(ctx, nodes, issued, requests)
+		}
+		after, err2 := b.records(ctx)
+		closeAll()
+		if err != nil || err2 != nil {
+			return fmt.Errorf("spreading requests: %w, %w", err, err2)
+		}
+		s := spreadRequests{
+			Nodes: n, Tokens: len(issued), Requests: requests,
+			Predicted: expectedDistinct(float64(n*len(issued)), float64(requests)), Measured: float64(after - before),
+		}
+		fmt.Fprintf(os.Stderr, "%-12s %7d nodes   predicted %.0f  measured %.0f look-ups\n", "caches", n, s.Predicted, s.Measured)
+		b.report.Spreads = append(b.report.Spreads, s)
+	}
+	return nil
+}
+
+// records counts the times that Redis was asked for a token's record: nothing but
+// heartbeats, which run as scripts, reads single values otherwise.
+func (b *bench) records(ctx context.Context) (int64, error) {
+	c, err := b.redis.counters(ctx)
+	return c.commands["get"] - c.commands["evalsha"], err
+}
+
+// roam verifies tokens drawn at random at nodes drawn at random.
+func (b *bench) roam(ctx context.Context, nodes []*platform, issued []*tokens.Token, requests int) error {
+	draw := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same draws every time
+	for range requests {
+		_, err := nodes[draw.IntN(len(nodes))].authority.Verify(ctx, issued[draw.IntN(len(issued))].Value)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// feeds measures what a change costs Redis with more and more nodes, and how long
+// the last one takes to hear of it.
+func (b *bench) feeds(ctx context.Context) error {
+	steps := []int{1, 4, 16, 64}
+	changes := 500
+	if b.s.Quick {
+		steps, changes = []int{1, 8}, 100
+	}
+	for _, n := range steps {
+		s, err := b.feed(ctx, n, changes)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(os.Stderr, "%-12s %7d nodes   idle %.1f commands/s  %.0f B, %.2f µs per change and node  last after %.1f ms\n", "feed", n, s.Idle, s.Bytes, s.CPU, s.Lag)
+		b.report.Feeds = append(b.report.Feeds, s)
+	}
+	c := &b.report.Coefficients
+	last := b.report.Feeds[len(b.report.Feeds)-1]
+	c.HeartbeatCommands, c.HeartbeatBytes, c.ChangeBytes, c.ChangeCPU = last.Idle, last.IdleBytes, last.Bytes, last.CPU
+	return nil
+}
+
+func (b *bench) feed(ctx context.Context, n, changes int) (feedStep, error) {
+	s := feedStep{Nodes: n}
+	issued, err := b.platform.issue(ctx, changes, b.clients, changes)
+	if err != nil {
+		return s, err
+	}
+	nodes, closeAll, err := b.nodes(n)
+	if err != nil {
+		return s, err
+	}
+	defer closeAll()
+
+	const idle = 3 * time.Second
+	before, err := b.state(ctx, nil)
+	if err != nil {
+		return s, err
+	}
+	time.Sleep(idle)
+	rested, err := b.state(ctx, nil)
+	if err != nil {
+		return s, err
+	}
+	asked := rested.redis.since(before.redis)
+	perNode := float64(n) * idle.Seconds()
+	s.Idle = float64(asked.total()) / perNode
+	s.IdleBytes = float64(asked.in+asked.out) / perNode
+
+	// Everybody knows the token that is revoked last.
+	last := issued[len(issued)-1]
+	for _, p := range nodes {
+		if _, err := p.authority.Verify(ctx, last.Value); err != nil {
+			return s, err
+		}
+	}
+	before, err = b.state(ctx, nil)
+	if err != nil {
+		return s, err
+	}
+	began := time.Now()
+	for _, t := range issued {
+		if err := b.platform.authority.RevokeToken(ctx, t.ID); err != nil {
+			return s, err
+		}
+	}
+	done := time.Now()
+	var wait sync.WaitGroup
+	for _, p := range nodes {
+		wait.Go(func() {
+			for p.authority.Fresh() {
+				if _, err := p.authority.Verify(ctx, last.Value); err != nil {
+					return
+				}
+				time.Sleep(100 * time.Microsecond)
+			}
+		})
+	}
+	wait.Wait()
+	s.Lag = float64(time.Since(done).Microseconds()) / 1000
+	after, err := b.state(ctx, nil)
+	if err != nil {
+		return s, err
+	}
+	asked = after.redis.since(before.redis)
+	took := time.Since(began).Seconds()
+	s.Bytes = (float64(asked.out) - s.IdleBytes*float64(n)*took) / float64(n*changes)
+	s.CPU = float64((after.redisCPU - before.redisCPU).Nanoseconds()) / 1000 / float64(n*changes)
+	return s, nil
+}
+
+// blended checks the sum: a load of all kinds, predicted from what each costs.
+type blended struct {
+	PredictedCPU, MeasuredCPU           float64 // microseconds per request
+	PredictedCommands, MeasuredCommands float64 // per request
+}
+
+// blend drives a mixture of kinds: of 100 requests 90 are reads with known tokens,
+// 5 lists, 3 creations, 1 for a token and 1 for /identity.
+func (b *bench) blend(ctx context.Context) error {
+	issued, err := b.platform.issue(ctx, 1_000, b.clients, 1_000)
+	if err != nil {
+		return err
+	}
+	l := &load{connections: connections}
+	for i, t := range issued {
+		r := read(t.Value)
+		switch {
+		case i%100 < 5:
+			r.path = listPath
+		case i%100 < 8:
+			r.method, r.path, r.contentType, r.body = "POST", listPath, "application/json", `{"access_level":"trusted"}`
+		case i%100 == 8:
+			r = request{
+				method: "POST", path: tokenPath, contentType: "application/json",
+				body: fmt.Sprintf(`{"client_id":%q,"client_secret":%q,"grant_type":"client_credentials","scope":%q}`, b.clients[i%10].ID, b.clients[i%10].secret, string(mail(i))),
+			}
+		case i%100 == 9:
+			r.path = "/identity"
+		}
+		l.requests = append(l.requests, r)
+	}
+	t := on(l, b.gate)
+	if err := b.warm(ctx, t); err != nil {
+		return err
+	}
+	var samples []sample
+	for range b.s.fewer() {
+		s, err := b.measure(ctx, t, b.s.Run)
+		if err != nil {
+			return err
+		}
+		samples = append(samples, s)
+	}
+	c := b.report.Coefficients
+	m := &b.report.Blend
+	m.PredictedCPU = 0.90*c.HotCPU + 0.05*c.ListCPU + 0.03*c.CreateCPU + 0.01*c.TokenCPU + 0.01*c.IdentityCPU
+	m.PredictedCommands = 0.90*c.HotCommands + 0.05*c.ListCommands + 0.03*c.CreateCommands + 0.01*c.TokenCommands + 0.01*c.IdentityCommands
+	m.MeasuredCPU = spreadOf(samples, sample.cpuPerRequest).Median
+	m.MeasuredCommands = spreadOf(samples, sample.commandsPerRequest).Median
+	fmt.Fprintf(os.Stderr, "%-28s predicted %.1f µs, %.2f commands  measured %.1f µs, %.2f commands\n", "blend", m.PredictedCPU, m.PredictedCommands, m.MeasuredCPU, m.MeasuredCommands)
+	return nil
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+// lab holds what is running for the measurements, all of it on loopback.
+type lab struct {
+	top    string // of the repository
+	dir    string // for everything that is written on the way
+	binary string // the gateway's, also plain Caddy
+	secret string
+	gen    *generator
+
+	upstream *upstream
+	redis    *redisServer
+
+	mu      sync.Mutex
+	running []*process
+}
+
+// newLab starts what every measurement needs. It builds the binary unless one is
+// given.
+func newLab(ctx context.Context, top, binary string) (*lab, error) {
+	dir, err := os.MkdirTemp("", "meet-gateway-bench-")
+	if err != nil {
+		return nil, err
+	}
+	l := &lab{top: top, dir: dir, binary: binary, secret: randomHex(32)}
+	if l.binary == "" {
+		l.binary = filepath.Join(dir, "meet-gateway")
+		if err := l.build(ctx, l.binary, "auto"); err != nil {
+			l.close()
+			return nil, err
+		}
+	}
+	if l.gen, err = newGenerator(dir); err == nil {
+		if l.redis, err = startRedis(ctx, l); err == nil {
+			l.upstream, err = startUpstream(ctx, l)
+		}
+	}
+	if err != nil {
+		l.close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// build makes the gateway's binary as make build does, pgo aside: "auto" takes
+// the profile beside main.go if there is one.
+func (l *lab) build(ctx context.Context, binary, pgo string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-pgo", pgo, "-o", binary, "./caddymodule/cmd/meet-gateway")
+	cmd.Dir = l.top
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building the gateway: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// start runs a process that ends with the lab.
+func (l *lab) start(name string, env []string, command string, args ...string) (*process, error) {
+	p, err := start(l.dir, name, env, command, args...)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.running = append(l.running, p)
+	return p, nil
+}
+
+// close ends everything, the last started first.
+func (l *lab) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := len(l.running) - 1; i >= 0; i-- {
+		l.running[i].stop()
+	}
+	l.running = nil
+	_ = os.RemoveAll(l.dir)
+}
+
+// server is something that is measured: where it listens and the processes whose
+// CPU time and memory it costs.
+type server struct {
+	name      string
+	address   string
+	admin     string
+	processes []*process
+}
+
+func (s *server) stop() {
+	for _, p := range s.processes {
+		p.stop()
+	}
+}
+
+// caddySite is the configuration of one Caddy process, plain or gateway.
+type caddySite struct {
+	global string // inside the global options
+	site   string // inside the site
+	log    bool   // a JSON access log to a file
+}
+
+// startCaddy runs the binary with a Caddyfile.
+func (l *lab) startCaddy(ctx context.Context, name string, c caddySite) (*server, error) {
+	s := &server{name: name}
+	var err error
+	if s.address, err = freeAddress(); err != nil {
+		return nil, err
+	}
+	if s.admin, err = freeAddress(); err != nil {
+		return nil, err
+	}
+	_, port, err := net.SplitHostPort(s.address)
+	if err != nil {
+		return nil, err
+	}
+	if c.log {
+		c.site += fmt.Sprintf("\nlog {\noutput file %s {\nroll_size 1GiB\n}\n}\n", filepath.Join(l.dir, name+".access.json"))
+	}
+	text := fmt.Sprintf("{\nadmin %s\nauto_https off\npersist_config off\n%s\n}\nhttp://:%s {\nbind 127.0.0.1\n%s\n}\n", s.admin, c.global, port, c.site)
+	file := filepath.Join(l.dir, name+".caddyfile")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	home := filepath.Join(l.dir, name+".home")
+	env := []string{"MEET_GATEWAY_SECRET=" + l.secret, "XDG_DATA_HOME=" + home, "XDG_CONFIG_HOME=" + home}
+	p, err := l.start(name, env, l.binary, "run", "--config", file, "--adapter", "caddyfile")
+	if err != nil {
+		return nil, err
+	}
+	s.processes = []*process{p}
+	return s, p.listening(ctx, s.address)
+}
+
+// startPlain is what the gateway is compared with: the same binary as a proxy
+// that lets everything through.
+func (l *lab) startPlain(ctx context.Context, name string, log bool) (*server, error) {
+	return l.startCaddy(ctx, name, caddySite{site: "reverse_proxy " + l.upstream.address, log: log})
+}
+
+// gateOptions vary a gateway.
+type gateOptions struct {
+	cacheEntries int
+	signingKey   string // a PEM file
+	log          bool
+}
+
+// startGate runs a gateway on the lab's Redis and upstream.
+func (l *lab) startGate(ctx context.Context, name string, o gateOptions) (*server, error) {
+	global := []string{"store redis redis://" + l.redis.address, "secret {env.MEET_GATEWAY_SECRET}"}
+	if o.cacheEntries > 0 {
+		global = append(global, fmt.Sprintf("cache_entries %d", o.cacheEntries))
+	}
+	if o.signingKey != "" {
+		global = append(global, "signing_key {file."+o.signingKey+"}")
+	}
+	return l.startCaddy(ctx, name, caddySite{
+		global: "meet_gateway {\n" + strings.Join(global, "\n") + "\n}",
+		site: "meet_gateway {\nbase_path /external-api/v1.0 /\nbackend " + l.upstream.address +
+			" {\nhost meet.example.org\ncredentials gateway-at-meet gateway-secret-at-meet\n}\n}",
+		log: o.log,
+	})
+}
+
+func randomHex(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// latency is what vegeta saw at a fixed rate, in milliseconds.
+type latency struct{ P50, P99, P999 float64 }
+
+// latencyPair is plain and gate, right after each other.
+type latencyPair struct{ A, B latency }
+
+// fixedRate is the case at half of plain's saturation.
+type fixedRate struct {
+	Rate  int
+	Pairs []latencyPair
+}
+
+func (f *fixedRate) spread(value func(latencyPair) float64) spread { return spreadOf(f.Pairs, value) }
+
+// A99, B99 and Ratio99 are for the report.
+func (f *fixedRate) A50() spread { return f.spread(func(p latencyPair) float64 { return p.A.P50 }) }
+
+func (f *fixedRate) B50() spread { return f.spread(func(p latencyPair) float64 { return p.B.P50 }) }
+
+func (f *fixedRate) A99() spread { return f.spread(func(p latencyPair) float64 { return p.A.P99 }) }
+
+func (f *fixedRate) B99() spread { return f.spread(func(p latencyPair) float64 { return p.B.P99 }) }
+
+func (f *fixedRate) A999() spread { return f.spread(func(p latencyPair) float64 { return p.A.P999 }) }
+
+func (f *fixedRate) B999() spread { return f.spread(func(p latencyPair) float64 { return p.B.P999 }) }
+
+func (f *fixedRate) Ratio99() spread {
+	return f.spread(func(p latencyPair) float64 { return p.B.P99 / p.A.P99 })
+}
+
+// vegeta builds the load generator that keeps a rate whatever the server does, so
+// that a server that stalls does not make its own measurement rarer (wrk waits
+// for each answer). Its module is pinned beside this program.
+func (b *bench) vegeta(ctx context.Context) (string, error) {
+	binary := filepath.Join(b.dir, "vegeta")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/tsenart/vegeta/v12")
+	cmd.Dir = filepath.Join(b.top, "tests/bench/vegeta")
+	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=readonly")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building vegeta: %w\n%s", err, out)
+	}
+	return binary, nil
+}
+
+func (b *bench) latencies(ctx context.Context) error {
+	var saturation float64
+	for _, r := range b.report.Cases {
+		if r.ID == "hot" {
+			saturation = spreadOf(r.Pairs, func(p pair) float64 { return p.A.perSecond() }).Median
+		}
+	}
+	if saturation == 0 {
+		return nil
+	}
+	binary, err := b.vegeta(ctx)
+	if err != nil {
+		return err
+	}
+	l, err := b.oneToken(ctx)
+	if err != nil {
+		return err
+	}
+	f := &fixedRate{Rate: int(saturation / 2)}
+	fmt.Fprintf(os.Stderr, "%-28s %d/s", "latency", f.Rate)
+	for i := range b.s.fewer() + 1 {
+		var p latencyPair
+		if p.A, err = b.attack(ctx, binary, b.plain, l.requests[0], f.Rate); err != nil {
+			return err
+		}
+		if p.B, err = b.attack(ctx, binary, b.gate, l.requests[0], f.Rate); err != nil {
+			return err
+		}
+		if i > 0 { // the first warms up
+			f.Pairs = append(f.Pairs, p)
+		}
+	}
+	fmt.Fprintf(os.Stderr, "  p99 A %s ms  B %s ms  ratio %s\n", f.A99(), f.B99(), f.Ratio99())
+	b.report.Fixed = f
+	return nil
+}
+
+// attack sends one request again and again at a rate.
+func (b *bench) attack(ctx context.Context, binary string, s *server, r request, rate int) (latency, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.s.Fixed+30*time.Second)
+	defer cancel()
+	attack := exec.CommandContext(ctx, binary, "attack", "-rate", strconv.Itoa(rate), "-duration", b.s.Fixed.String(),
+		"-connections", strconv.Itoa(connections), "-workers", strconv.Itoa(connections), "-max-body", "0")
+	attack.Stdin = bytes.NewBufferString(fmt.Sprintf("%s http://%s%s\nAuthorization: %s\nAccept: application/json\n", r.method, s.address, r.path, r.authorization))
+	results, err := attack.Output()
+	if err != nil {
+		return latency{}, fmt.Errorf("vegeta attack: %w", err)
+	}
+	encode := exec.CommandContext(ctx, binary, "encode", "-to", "csv")
+	encode.Stdin = bytes.NewReader(results)
+	text, err := encode.Output()
+	if err != nil {
+		return latency{}, fmt.Errorf("vegeta encode: %w", err)
+	}
+	return parseVegeta(text)
+}
+
+// parseVegeta works percentiles out of vegeta's results, one a line: timestamp,
+// status and latency in nanoseconds come first. (vegeta's own reports estimate
+// percentiles and have no 99.9.)
+func parseVegeta(results []byte) (latency, error) {
+	rows := csv.NewReader(bytes.NewReader(results))
+	rows.FieldsPerRecord = -1
+	var took []float64
+	for {
+		row, err := rows.Read()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil || len(row) < 3 {
+			return latency{}, fmt.Errorf("reading vegeta's results: %v: %w", row, err)
+		}
+		if row[1] != strconv.Itoa(http.StatusOK) {
+			return latency{}, fmt.Errorf("vegeta got status %s: %v", row[1], row)
+		}
+		ns, err := strconv.ParseFloat(row[2], 64)
+		if err != nil {
+			return latency{}, fmt.Errorf("reading vegeta's results: %w", err)
+		}
+		took = append(took, ns/1e6)
+	}
+	if len(took) == 0 {
+		return latency{}, errors.New("vegeta sent nothing")
+	}
+	slices.Sort(took)
+	return latency{P50: percentile(took, 0.5), P99: percentile(took, 0.99), P999: percentile(took, 0.999)}, nil
+}
+
+// percentile is the smallest value that the given part of the sorted values does
+// not exceed.
+func percentile(sorted []float64, part float64) float64 {
+	return sorted[max(int(math.Ceil(part*float64(len(sorted))))-1, 0)]
+}

@@ -1,0 +1,35 @@
+-- Sends the requests of a file, one a line: method, path, Authorization,
+-- Content-Type and body, between tabs. They are sent in order, from the top again
+-- when the file is through; with the second argument "once" the run ends there.
+local requests, at, once = {}, 0, false
+
+function init(args)
+	once = args[2] == "once"
+	for line in io.lines(args[1]) do
+		local method, path, authorization, kind, body = line:match("([^\t]*)\t([^\t]*)\t([^\t]*)\t([^\t]*)\t(.*)")
+		local headers = {Accept = "application/json"}
+		if authorization ~= "" then headers["Authorization"] = authorization end
+		if kind ~= "" then headers["Content-Type"] = kind end
+		requests[#requests + 1] = wrk.format(method, path, headers, body ~= "" and body or nil)
+	end
+end
+
+function request()
+	at = at + 1
+	if at > #requests then
+		if once then
+			wrk.thread:stop()
+			return requests[#requests]
+		end
+		at = 1
+	end
+	return requests[at]
+end
+
+function done(summary, latency)
+	local e = summary.errors
+	io.write(string.format(
+		'\n{"requests":%d,"microseconds":%d,"refused":%d,"broken":%d,"p50":%d,"p99":%d,"p999":%d}\n',
+		summary.requests, summary.duration, e.status, e.connect + e.read + e.write + e.timeout,
+		latency:percentile(50), latency:percentile(99), latency:percentile(99.9)))
+end

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/meet-gateway/meet-gateway/tokens"
+)
+
+// platform issues what callers present: applications and tokens, made with the
+// gateway's own Authority on the same Redis and secret, so that ten thousand cost
+// seconds.
+type platform struct {
+	authority *tokens.Authority
+	store     *tokens.Store
+}
+
+var allScopes = tokens.Scopes{tokens.ScopeRoomsList, tokens.ScopeRoomsRetrieve, tokens.ScopeRoomsCreate}
+
+func newPlatform(l *lab, keys ...*tokens.SigningKey) (*platform, error) {
+	store, err := tokens.OpenRedis(tokens.RedisOptions{URL: "redis://" + l.redis.address})
+	if err != nil {
+		return nil, err
+	}
+	authority, err := tokens.New(tokens.Options{Store: store, Secrets: [][]byte{[]byte(l.secret)}, SigningKeys: keys})
+	if err != nil {
+		return nil, err
+	}
+	authority.Start()
+	return &platform{authority: authority, store: store}, nil
+}
+
+func (p *platform) close() {
+	_ = p.authority.Close()
+	_ = p.store.Close()
+}
+
+// client is an application with its secret.
+type client struct {
+	*tokens.Application
+	secret string
+}
+
+func (p *platform) applications(ctx context.Context, n int) ([]client, error) {
+	clients := make([]client, n)
+	for i := range clients {
+		app, secret, err := p.authority.CreateApplication(ctx, tokens.Application{
+			Name: fmt.Sprintf("Platform %d", i), Active: true, Scopes: allScopes, Domains: []string{"example.com"},
+		})
+		if err != nil {
+			return nil, fmt.Errorf("registering an application: %w", err)
+		}
+		clients[i] = client{app, secret}
+	}
+	return clients, nil
+}
+
+func mail(user int) tokens.Mail { return tokens.Mail(fmt.Sprintf("user%d@example.com", user)) }
+
+// issue makes n tokens: the i-th for application i modulo their number and user i
+// modulo users.
+func (p *platform) issue(ctx context.Context, n int, clients []client, users int) ([]*tokens.Token, error) {
+	issued := make([]*tokens.Token, n)
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	failures := make(chan error, 16)
+	for range cap(failures) {
+		workers.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				t, err := p.authority.Issue(ctx, tokens.Grant{Application: clients[i%len(clients)].Application, Mail: mail(i % users), Scopes: allScopes})
+				if err != nil {
+					failures <- fmt.Errorf("issuing a token: %w", err)
+					return
+				}
+				issued[i] = t
+			}
+		})
+	}
+	workers.Wait()
+	select {
+	case err := <-failures:
+		return nil, err
+	default:
+		return issued, nil
+	}
+}

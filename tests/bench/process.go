@@ -1,0 +1,173 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// process is a part of the laboratory that runs by itself.
+type process struct {
+	name string
+	cmd  *exec.Cmd
+	log  string
+	done chan struct{}
+	err  error // of Wait, once done is closed
+	// workers are the processes it has started itself, such as nginx's. They are
+	// measured in its stead and end with it.
+	workers []int
+}
+
+// start runs a command whose output goes to a file in dir. The process gets a
+// group of its own, so that an interrupt reaches this program alone, which then
+// ends what it started.
+func start(dir, name string, env []string, command string, args ...string) (*process, error) {
+	p := &process{name: name, log: filepath.Join(dir, name+".log"), done: make(chan struct{})}
+	out, err := os.Create(p.log)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	p.cmd = exec.Command(command, args...)
+	p.cmd.Stdout, p.cmd.Stderr = out, out
+	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting %s: %w", name, err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// listening waits until the process accepts connections, and finds its workers.
+func (p *process) listening(ctx context.Context, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		if err == nil {
+			_ = conn.Close()
+			p.workers, err = children(p.cmd.Process.Pid)
+			return err
+		}
+		select {
+		case <-p.done:
+			return fmt.Errorf("%s ended: %w\n%s", p.name, errors.Join(p.err, errors.New("it never listened")), p.tail())
+		case <-ctx.Done():
+			return fmt.Errorf("%s does not listen on %s: %w\n%s", p.name, address, ctx.Err(), p.tail())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// tail is the end of what the process printed.
+func (p *process) tail() string {
+	b, err := os.ReadFile(p.log)
+	if err != nil {
+		return ""
+	}
+	lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
+	return string(bytes.Join(lines[max(0, len(lines)-10):], []byte("\n")))
+}
+
+// stop ends the process, by its id, and waits for it.
+func (p *process) stop() {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+	case <-time.After(5 * time.Second):
+		_ = p.cmd.Process.Kill()
+		<-p.done
+	}
+}
+
+// pids are the processes that do the work.
+func (p *process) pids() []int {
+	if len(p.workers) > 0 {
+		return p.workers
+	}
+	return []int{p.cmd.Process.Pid}
+}
+
+// cpu is the CPU time that it has used so far.
+func (p *process) cpu() (time.Duration, error) {
+	var sum time.Duration
+	for _, pid := range p.pids() {
+		t, err := cpuTime(pid)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", p.name, err)
+		}
+		sum += t
+	}
+	return sum, nil
+}
+
+// rss is its resident memory in bytes.
+func (p *process) rss() (int64, error) {
+	var sum int64
+	for _, pid := range p.pids() {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if err != nil {
+			return 0, err
+		}
+		_, rest, _ := strings.Cut(string(status), "VmRSS:")
+		fields := strings.Fields(rest)
+		if len(fields) == 0 {
+			return 0, fmt.Errorf("%s: no VmRSS", p.name)
+		}
+		kib, err := strconv.ParseInt(fields[0], 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("%s: VmRSS: %w", p.name, err)
+		}
+		sum += kib << 10
+	}
+	return sum, nil
+}
+
+// children are the processes that pid has started.
+func children(pid int) ([]int, error) {
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, stat := range stats {
+		b, err := os.ReadFile(stat)
+		if err != nil {
+			continue // a process that has ended
+		}
+		// "pid (command) state parent …"; the command may hold anything.
+		fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+		if len(fields) < 2 || fields[1] != strconv.Itoa(pid) {
+			continue
+		}
+		child, err := strconv.Atoi(filepath.Base(filepath.Dir(stat)))
+		if err != nil {
+			return nil, err
+		}
+		pids = append(pids, child)
+	}
+	return pids, nil
+}
+
+// freeAddress is a loopback address that was free a moment ago.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}

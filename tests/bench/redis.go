@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// redisServer is the Redis of the lab. It keeps nothing on disk.
+type redisServer struct {
+	*process
+	address string
+	client  *redis.Client
+}
+
+func startRedis(ctx context.Context, l *lab) (*redisServer, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	p, err := l.start("redis", nil, "redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", l.dir)
+	if err != nil {
+		return nil, err
+	}
+	r := &redisServer{process: p, address: address, client: redis.NewClient(&redis.Options{Addr: address})}
+	return r, p.listening(ctx, address)
+}
+
+// counters are Redis's own counts since it started.
+type counters struct {
+	// commands by name; those of this program's own questions are left out.
+	commands map[string]int64
+	// in and out are bytes on the network.
+	in, out int64
+	// memory is what all data take, in bytes.
+	memory int64
+}
+
+// total is the number of commands.
+func (c counters) total() (n int64) {
+	for _, v := range c.commands {
+		n += v
+	}
+	return n
+}
+
+// since is what was added after an earlier count.
+func (c counters) since(earlier counters) counters {
+	d := counters{commands: map[string]int64{}, in: c.in - earlier.in, out: c.out - earlier.out, memory: c.memory - earlier.memory}
+	for name, n := range c.commands {
+		if n -= earlier.commands[name]; n > 0 {
+			d.commands[name] = n
+		}
+	}
+	return d
+}
+
+func (r *redisServer) counters(ctx context.Context) (counters, error) {
+	text, err := r.client.Info(ctx, "everything").Result()
+	if err != nil {
+		return counters{}, fmt.Errorf("asking Redis for its counters: %w", err)
+	}
+	return parseInfo(text), nil
+}
+
+// parseInfo reads the answer to INFO.
+func parseInfo(text string) counters {
+	c := counters{commands: map[string]int64{}}
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		if command, ok := strings.CutPrefix(name, "cmdstat_"); ok {
+			if command == "info" || strings.HasPrefix(command, "memory") || strings.HasPrefix(command, "config") {
+				continue
+			}
+			calls, _, _ := strings.Cut(strings.TrimPrefix(value, "calls="), ",")
+			c.commands[command], _ = strconv.ParseInt(calls, 10, 64)
+			continue
+		}
+		switch name {
+		case "total_net_input_bytes":
+			c.in, _ = strconv.ParseInt(value, 10, 64)
+		case "total_net_output_bytes":
+			c.out, _ = strconv.ParseInt(value, 10, 64)
+		case "used_memory":
+			c.memory, _ = strconv.ParseInt(value, 10, 64)
+		}
+	}
+	return c
+}
+
+// memoryUsage is what a key costs by MEMORY USAGE, in bytes, on average over a
+// few keys with the prefix.
+func (r *redisServer) memoryUsage(ctx context.Context, prefix string) (float64, error) {
+	keys, _, err := r.client.Scan(ctx, 0, prefix+"*", 10_000).Result()
+	if err != nil || len(keys) == 0 {
+		return 0, err
+	}
+	keys = keys[:min(len(keys), 100)]
+	var sum int64
+	for _, key := range keys {
+		n, err := r.client.MemoryUsage(ctx, key).Result()
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return float64(sum) / float64(len(keys)), nil
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// loadScript makes wrk send the requests of a file.
+//
+//go:embed load.lua
+var loadScript []byte
+
+// request is one request of a load.
+type request struct {
+	method, path  string
+	authorization string
+	contentType   string
+	body          string
+}
+
+// load is what wrk sends.
+type load struct {
+	requests    []request
+	connections int
+	// once ends the run when each request was sent.
+	once bool
+}
+
+// sent is what wrk says of a run.
+type sent struct {
+	Requests     int64 `json:"requests"`
+	Microseconds int64 `json:"microseconds"`
+	// Refused counts answers with a status from 400 up.
+	Refused int64 `json:"refused"`
+	// Broken counts requests without an answer.
+	Broken int64 `json:"broken"`
+}
+
+func (s sent) perSecond() float64 {
+	if s.Microseconds == 0 {
+		return 0
+	}
+	return float64(s.Requests) / (float64(s.Microseconds) / 1e6)
+}
+
+// generator runs wrk.
+type generator struct {
+	dir    string
+	script string
+	files  map[*load]string
+}
+
+func newGenerator(dir string) (*generator, error) {
+	if _, err := exec.LookPath("wrk"); err != nil {
+		return nil, fmt.Errorf("wrk is needed: apt-get install wrk: %w", err)
+	}
+	g := &generator{dir: dir, script: filepath.Join(dir, "load.lua"), files: map[*load]string{}}
+	return g, os.WriteFile(g.script, loadScript, 0o600)
+}
+
+// run drives the addresses, each with a share of the connections, for a time.
+func (g *generator) run(ctx context.Context, l *load, d time.Duration, addresses ...string) (sent, error) {
+	file, err := g.file(l)
+	if err != nil {
+		return sent{}, err
+	}
+	type outcome struct {
+		sent
+		err error
+	}
+	outcomes := make(chan outcome, len(addresses))
+	for _, address := range addresses {
+		go func() {
+			s, err := g.one(ctx, file, l, max(l.connections/len(addresses), 1), d, address)
+			outcomes <- outcome{s, err}
+		}()
+	}
+	var sum sent
+	for range addresses {
+		o := <-outcomes
+		if o.err != nil {
+			err = o.err
+			continue
+		}
+		sum.Requests += o.Requests
+		sum.Refused += o.Refused
+		sum.Broken += o.Broken
+		sum.Microseconds = max(sum.Microseconds, o.Microseconds)
+	}
+	return sum, err
+}
+
+func (g *generator) one(ctx context.Context, file string, l *load, connections int, d time.Duration, address string) (sent, error) {
+	// One thread sends more than any part here can take, and keeps the order.
+	args := []string{
+		"-t1", "-c" + strconv.Itoa(connections), "-d" + strconv.FormatFloat(d.Seconds(), 'f', 0, 64) + "s",
+		"-s", g.script, "http://" + address, "--", file,
+	}
+	if l.once {
+		args = append(args, "once")
+	}
+	ctx, cancel := context.WithTimeout(ctx, d+30*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "wrk", args...).CombinedOutput()
+	if err != nil {
+		return sent{}, fmt.Errorf("wrk: %w\n%s", err, out)
+	}
+	return parseWrk(out)
+}
+
+// parseWrk reads the line that load.lua prints at the end.
+func parseWrk(out []byte) (sent, error) {
+	lines := bytes.Split(bytes.TrimSpace(out), []byte("\n"))
+	var s sent
+	if err := json.Unmarshal(lines[len(lines)-1], &s); err != nil {
+		return sent{}, fmt.Errorf("reading what wrk printed: %w\n%s", err, out)
+	}
+	if s.Requests == 0 {
+		return sent{}, fmt.Errorf("wrk got no answer\n%s", out)
+	}
+	return s, nil
+}
+
+// file writes a load where wrk finds it, once.
+func (g *generator) file(l *load) (string, error) {
+	if name, ok := g.files[l]; ok {
+		return name, nil
+	}
+	name := filepath.Join(g.dir, fmt.Sprintf("load-%d.tsv", len(g.files)))
+	f, err := os.Create(name)
+	if err != nil {
+		return "", err
+	}
+	w := bufio.NewWriter(f)
+	for _, r := range l.requests {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.method, r.path, r.authorization, r.contentType, r.body)
+	}
+	if err := w.Flush(); err != nil {
+		return "", err
+	}
+	g.files[l] = name
+	return name, f.Close()
+}
