@@ -61,13 +61,13 @@ func (s *Sandbox) Provision(caddy.Context) error {
 	return nil
 }
 
-// Cleanup gives the sandbox back.
+// Cleanup gives the sandbox back. It stays in its field: requests that are still
+// in flight use it.
 func (s *Sandbox) Cleanup() error {
 	if s.pooled == nil {
 		return nil
 	}
 	_, err := sandboxes.Delete(sandboxKey + " " + s.BaseURL)
-	s.pooled = nil
 	return err
 }
 

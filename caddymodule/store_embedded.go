@@ -52,7 +52,6 @@ func (s *EmbeddedStore) Cleanup() error {
 	if s.pooled == nil {
 		return nil
 	}
-	s.pooled = nil
 	_, err := stores.Delete(embeddedKey)
 	return err
 }

@@ -104,12 +104,12 @@ func (s *RedisStore) Provision(caddy.Context) error {
 	return nil
 }
 
-// Cleanup gives the handle back.
+// Cleanup gives the handle back. It stays in its field: the check at the start may
+// still run.
 func (s *RedisStore) Cleanup() error {
 	if s.pooled == nil {
 		return nil
 	}
-	s.pooled = nil
 	_, err := stores.Delete(s.key)
 	return err
 }
