@@ -340,7 +340,7 @@ func TestRooms_MeetFailures(t *testing.T) {
 		"html 404":      {html(404), 502, 1},
 		"html 403":      {html(403), 502, 1},
 		"html 400":      {html(400), 502, 2},
-		"301":           {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://evil.example/", 301) }, 502, 1},
+		"301":           {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://evil.example/", http.StatusMovedPermanently) }, 502, 1},
 		"502":           {html(502), 503, 1},
 		"503":           {html(503), 503, 1},
 		"504":           {html(504), 504, 1},
