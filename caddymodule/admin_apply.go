@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"reflect"
 	"slices"
@@ -144,7 +143,7 @@ func (p *plan) add(i int, raw json.RawMessage) error {
 			return &problem{Status: http.StatusUnprocessableEntity, Detail: fmt.Sprintf("applications[%d] means the same application.", at)}
 		}
 		p.matched[existing.ID] = i
-		wanted.Backend = existing.Backend
+		wanted = *existing
 	}
 	if err := setFields(&wanted, given); err != nil {
 		return err
@@ -273,14 +272,24 @@ func fieldChanges(from, to *tokens.Application) []fieldChange {
 			continue
 		}
 		change := fieldChange{f.name, f.get(from), f.get(to)}
-		if f.name == "backend" && reflect.DeepEqual(change.From, change.To) {
-			secret := maps.Clone(change.To.(map[string]string))
-			secret["client_secret"] = "(another one)"
-			change.To = secret
+		if f.name == "backend" {
+			change.From, change.To = shownBackends(from, to)
 		}
 		changes = append(changes, change)
 	}
 	return changes
+}
+
+// shownBackends tells credentials apart that differ in what is not shown.
+func shownBackends(from, to *tokens.Application) (before, after any) {
+	before, after = getBackend(from), getBackend(to)
+	if from.BackendUnreadable() {
+		before = "(cannot be decrypted)"
+	}
+	if to.Backend != nil && reflect.DeepEqual(before, after) {
+		after = map[string]string{"client_id": to.Backend.ClientID, "client_secret": "(another one)"}
+	}
+	return before, after
 }
 
 // apply carries out one step.

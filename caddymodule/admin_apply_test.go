@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
 // steps lists the changes of an apply answer.
@@ -145,4 +147,27 @@ func TestAdminApply_TellsWhatWasDoneBeforeItFailed(t *testing.T) {
 	first := p.Done.Changes[0]
 	_, _, err := a.authority.Authenticate(context.Background(), first.ID, first.ClientSecret)
 	require.NoError(t, err)
+}
+
+// Credentials sealed with a secret that is gone stay until they are set or
+// removed on purpose.
+func TestAdminApply_UnreadableBackend(t *testing.T) {
+	a := newAdminTester(t)
+	id, _ := a.create(`{"name":"Calendar","backend":{"client_id":"c","client_secret":"s"}}`)
+	store, err := a.redis.Connect()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, store.Close()) })
+	other, err := tokens.New(tokens.Options{Store: store, Secrets: [][]byte{[]byte(strings.Repeat("o", tokens.MinSecret))}})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, other.Close()) })
+	a.app.authority = &pooledAuthority{Authority: other}
+
+	path := "applications/" + id
+	require.Len(t, a.object(http.StatusOK, http.MethodGet, path, "")["warnings"], 3)
+	require.Empty(t, a.apply(`{"applications":[{"name":"Calendar"}]}`))
+	a.problem(http.StatusUnprocessableEntity, "backend.client_secret", http.MethodPatch, path, `{"backend":{"client_id":"c"}}`)
+
+	require.Equal(t, []string{"change Calendar backend"}, a.apply(`{"dry_run":true,"applications":[{"name":"Calendar","backend":{"client_id":"c","client_secret":"s"}}]}`))
+	a.object(http.StatusOK, http.MethodPatch, path, `{"backend":null}`)
+	require.Len(t, a.object(http.StatusOK, http.MethodGet, path, "")["warnings"], 2)
 }

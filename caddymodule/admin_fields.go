@@ -97,7 +97,7 @@ func setBackend(a *tokens.Application, raw json.RawMessage) error {
 	}
 	switch {
 	case pair == nil:
-		a.Backend = nil
+		a.ForgetBackend()
 	case pair.ClientSecret != "":
 		a.Backend = &tokens.BackendCredentials{ClientID: pair.ClientID, ClientSecret: pair.ClientSecret}
 	case a.Backend == nil || a.Backend.ClientID != pair.ClientID:
@@ -151,7 +151,8 @@ func changedFields(a, b *tokens.Application) []string {
 	for _, f := range applicationFields {
 		same := sameJSON(f.get(a), f.get(b))
 		if f.name == "backend" {
-			same = reflect.DeepEqual(a.Backend, b.Backend) // the secret counts and is not shown
+			// The secret counts and is not shown.
+			same = reflect.DeepEqual(a.Backend, b.Backend) && a.BackendUnreadable() == b.BackendUnreadable()
 		}
 		if !same {
 			names = append(names, f.name)
