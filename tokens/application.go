@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
 
 // Application is an external platform that may call Meet on behalf of users.
@@ -44,7 +46,8 @@ type Application struct {
 	Networks []netip.Prefix `json:"networks,omitempty"`
 	// RoomDefaults fill what its room creations leave out.
 	RoomDefaults RoomDefaults `json:"room_defaults,omitzero"`
-	// Limits override the installation's rate limits by name.
+	// Limits override the installation's limits by name, such as "token": "60/1m"
+	// or "read_user": "off"; see [limit.ParseOverrides].
 	Limits map[string]string `json:"limits,omitempty"`
 	// Backend is what it is at Meet. None means the gateway's own credentials.
 	Backend *BackendCredentials `json:"backend,omitempty"`
@@ -70,6 +73,7 @@ type Application struct {
 	// application must not be used, since it would act under other credentials.
 	sealedBackend string
 	read          time.Time // from Redis
+	rates         *limit.Rates
 }
 
 // RoomDefaults are the properties given to new rooms that do not name them.
@@ -218,6 +222,9 @@ func (app *Application) normalise() error {
 			return invalid("networks", "number %d is not an address range", i+1)
 		}
 		app.Networks[i] = p.Masked()
+	}
+	if _, err := limit.ParseOverrides(app.Limits); err != nil {
+		return invalid("limits", "%v", err)
 	}
 	switch app.RoomDefaults.AccessLevel {
 	case "", "trusted", "restricted", "public":

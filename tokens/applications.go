@@ -89,7 +89,7 @@ func (a *Authority) decodeApplication(id string, m map[string]string) (*Applicat
 		TokenLifetime: Duration(time.Duration(r.Lifetime) * time.Second), Refresh: r.Refresh, Networks: r.Networks,
 		Limits: r.Limits, Note: r.Note, Version: version,
 		Created: time.UnixMilli(r.Created).UTC(), Updated: time.UnixMilli(r.Updated).UTC(),
-		LastUsed: parseInstant(m[fieldLastUsed]), read: a.now(),
+		LastUsed: parseInstant(m[fieldLastUsed]), read: a.now(), rates: parseRates(r.Limits),
 		generation: parseUint(m[fieldGeneration]), verifiers: r.Secrets,
 	}
 	if r.Rooms != nil {

@@ -31,9 +31,10 @@ const (
 	forRefresh purpose = "refresh token"
 	forMeet    purpose = "backend token index"
 	forReplays purpose = "idempotency key"
+	forNames   purpose = "name of a key"
 )
 
-var purposes = []purpose{forTokens, forSecrets, forMails, forSealing, forRefresh, forMeet, forReplays}
+var purposes = []purpose{forTokens, forSecrets, forMails, forSealing, forRefresh, forMeet, forReplays, forNames}
 
 // masterKey is one configured secret and all that is derived from it.
 type masterKey struct {

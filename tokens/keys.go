@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+
+	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
 
 // Names of everything in Redis, in one place. docs/redis.md tells what each
@@ -50,4 +52,14 @@ func keyMeetLock(k *masterKey, key string) string {
 func keyReplay(k *masterKey, applicationID, userID, key string) string {
 	sum := k.sum(forReplays, "key", applicationID, userID, key)
 	return keyPrefix + "i:" + base64.RawURLEncoding.EncodeToString(sum[:16])
+}
+
+// keyName names what is found by things that Redis must not tell anybody.
+func keyName(k *masterKey, kind string, parts ...string) string {
+	sum := k.sum(forNames, append([]string{kind}, parts...)...)
+	return keyPrefix + kind + ":" + base64.RawURLEncoding.EncodeToString(sum[:16])
+}
+
+func keyRate(k *masterKey, of limit.Key) string {
+	return keyName(k, "q", of.Policy.String(), of.Subject, of.Detail)
 }

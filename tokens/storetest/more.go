@@ -10,6 +10,8 @@ func runMore(t *testing.T, open Opener) {
 		"IdempotencyRace":          testIdempotencyRace,
 		"IdempotencySecretRotated": testIdempotencySecretRotated,
 		"IdempotencyOutage":        testIdempotencyOutage,
+		"Limits":                   testLimits,
+		"LimitsOutage":             testLimitsOutage,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open) })
 	}

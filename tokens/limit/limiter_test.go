@@ -1,0 +1,459 @@
+package limit_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+
+	"github.com/meet-gateway/meet-gateway/tokens/limit"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// count is a shared count in memory, which takes some time to answer.
+type count struct {
+	mu    sync.Mutex
+	tat   map[limit.Key]time.Time
+	asked int
+	keys  []limit.Key
+
+	delay time.Duration
+	away  bool
+}
+
+var errAway = errors.New("away")
+
+func (c *count) Debit(ctx context.Context, k limit.Key, r limit.Rate, n int) (time.Duration, error) {
+	c.mu.Lock()
+	delay, away := c.delay, c.away
+	c.asked++
+	c.keys = append(c.keys, k)
+	c.mu.Unlock()
+	select {
+	case <-time.After(delay):
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	if away {
+		return 0, errAway
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.tat == nil {
+		c.tat = map[limit.Key]time.Time{}
+	}
+	now := time.Now()
+	tat := c.tat[k]
+	if tat.Before(now) {
+		tat = now
+	}
+	tat = tat.Add(r.Per / time.Duration(r.Count) * time.Duration(n))
+	if most := now.Add(limit.MaxDebt * r.Per); tat.After(most) {
+		tat = most
+	}
+	c.tat[k] = tat
+	return tat.Sub(now), nil
+}
+
+func (c *count) messages() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.asked
+}
+
+func (c *count) set(delay time.Duration, away bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.delay, c.away = delay, away
+}
+
+func rates(t interface{ Fatal(...any) }, m map[string]string) *limit.Rates {
+	r, err := limit.ParseRates(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// granted asks n times and returns how many were granted.
+func granted(n int, ask func() limit.Decision) (granted int) {
+	for range n {
+		if ask().Allowed {
+			granted++
+		}
+	}
+	return granted
+}
+
+var me = limit.Caller{Application: "app", User: "user"}
+
+func TestLimiter_OneGatewayIsExact(t *testing.T) {
+	for name, shared := range map[string]limit.Shared{"alone": nil, "shared": &count{}, "slowly shared": &count{delay: 5 * time.Millisecond}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				for _, n := range []int{1, 2, 3, 10, 100, 1000} {
+					l := limit.New(limit.Options{Shared: shared, Rates: rates(t, map[string]string{"read": "off", "read_user": fmt.Sprintf("%d/1m", n)})})
+					defer l.Close()
+					who := limit.Caller{Application: "app", User: fmt.Sprint(n)}
+					read := func() limit.Decision { return l.Read(t.Context(), who) }
+					began := time.Now()
+					got := granted(2*n, read)
+					require.GreaterOrEqual(t, got, n, "the whole limit at once")
+					require.LessOrEqual(t, got, n+int(time.Since(began)*time.Duration(n)/time.Minute)+1, "and what has come back since")
+					if time.Since(began) == 0 {
+						require.Equal(t, n, got)
+					}
+					d := read()
+					require.False(t, d.Allowed)
+					require.False(t, d.Alone)
+					require.Positive(t, d.RetryAfter)
+					time.Sleep(d.RetryAfter)
+					require.Equal(t, 1, granted(5, read), "as told by Retry-After")
+					time.Sleep(2 * time.Minute)
+					require.GreaterOrEqual(t, granted(2*n, read), n, "everything has come back")
+				}
+			})
+		})
+	}
+}
+
+func TestLimiter_OneGatewayIsExactAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &count{delay: time.Millisecond}
+		l := limit.New(limit.Options{Shared: c, Rates: rates(t, map[string]string{"create": "100/1m", "create_user": "off"})})
+		defer l.Close()
+		var yes atomic.Int32
+		var wg sync.WaitGroup
+		for range 300 {
+			wg.Go(func() {
+				if l.Create(t.Context(), me).Allowed {
+					yes.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		require.EqualValues(t, 100, yes.Load())
+	})
+}
+
+// Whatever the gateways are asked and when, together they grant at most what the
+// doc comment of Limiter says, and that they granted too much is made up for.
+func TestLimiter_TogetherWithinTheStatedError(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		synctest.Test(t, func(t *testing.T) {
+			n := rapid.IntRange(1, 200).Draw(r, "count")
+			nodes := rapid.IntRange(1, 4).Draw(r, "nodes")
+			rate := limit.Rate{Count: n, Per: time.Minute}
+			set := new(limit.Rates)
+			set.Set(limit.Read, rate)
+			set.Set(limit.ReadUser, limit.Rate{})
+			c := &count{delay: time.Duration(rapid.IntRange(0, 20).Draw(r, "delay")) * time.Millisecond}
+			var gateways []*limit.Limiter
+			for range nodes {
+				l := limit.New(limit.Options{Shared: c, Nodes: nodes, Rates: set})
+				defer l.Close()
+				gateways = append(gateways, l)
+			}
+			began := time.Now()
+			total := 0
+			for range rapid.IntRange(1, 300).Draw(r, "steps") {
+				l := gateways[rapid.IntRange(0, nodes-1).Draw(r, "gateway")]
+				total += granted(rapid.IntRange(1, 20).Draw(r, "burst"), func() limit.Decision { return l.Read(t.Context(), me) })
+				time.Sleep(time.Duration(rapid.IntRange(0, 400).Draw(r, "pause")) * time.Millisecond)
+				batch := max(1, n/(10*nodes))
+				// One more for the slack that makes up for messages' time.
+				most := n + int(time.Since(began)*time.Duration(n)/rate.Per) + 2*batch*nodes + 1
+				require.LessOrEqual(t, total, most)
+			}
+		})
+	})
+}
+
+func TestLimiter_TogetherUnderSiege(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &count{delay: time.Millisecond}
+		set := rates(t, map[string]string{"read": "600/1m", "read_user": "off"})
+		total := 0
+		var gateways []*limit.Limiter
+		for range 3 {
+			l := limit.New(limit.Options{Shared: c, Nodes: 3, Rates: set})
+			defer l.Close()
+			gateways = append(gateways, l)
+		}
+		for range 600 { // ten minutes of a hundred requests a second to each
+			for _, l := range gateways {
+				total += granted(100, func() limit.Decision { return l.Read(t.Context(), me) })
+			}
+			time.Sleep(time.Second)
+		}
+		exact := 600 + 10*600
+		require.InDelta(t, exact, total, 2*3*20, "too much once is made up for: the error does not add up")
+	})
+}
+
+func TestLimiter_CostsOneMessageABatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &count{delay: time.Millisecond}
+		l := limit.New(limit.Options{Shared: c, Rates: rates(t, map[string]string{"read": "1000/1m", "read_user": "off"})})
+		defer l.Close()
+		for range 500 {
+			began := time.Now()
+			require.True(t, l.Read(t.Context(), me).Allowed)
+			require.Zero(t, time.Since(began), "no request waits")
+			time.Sleep(60 * time.Millisecond)
+		}
+		require.Equal(t, 500/50, c.messages())
+
+		// Who asks now and then is never told of at all.
+		for range 100 {
+			require.True(t, l.Read(t.Context(), limit.Caller{Application: "rare"}).Allowed)
+			time.Sleep(time.Minute)
+		}
+		require.Equal(t, 500/50, c.messages())
+	})
+}
+
+func TestLimiter_SharedCountAway(t *testing.T) {
+	for name, broken := range map[string]struct {
+		delay time.Duration
+		away  bool
+	}{"refuses": {0, true}, "hangs": {time.Hour, false}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := &count{}
+				l := limit.New(limit.Options{Shared: c, Nodes: 4, Rates: rates(t, map[string]string{"read": "100/1m", "read_user": "off", "create": "1/1m", "create_user": "off"})})
+				defer l.Close()
+				read := func() limit.Decision { return l.Read(t.Context(), me) }
+				// Before, this gateway was granting all there was.
+				require.Equal(t, 100, granted(1000, read))
+				synctest.Wait()
+				c.set(broken.delay, broken.away)
+				time.Sleep(10 * time.Minute)
+
+				began := time.Now()
+				got := granted(1000, read)
+				require.GreaterOrEqual(t, got, 25, "its share")
+				require.LessOrEqual(t, got, 25+3*2, "and what it may grant before it knows")
+				require.Less(t, time.Since(began), time.Second, "nobody waits for long")
+				d := read()
+				require.False(t, d.Allowed)
+				require.True(t, d.Alone)
+				time.Sleep(d.RetryAfter)
+				require.True(t, read().Allowed, "it goes on at the pace of its share")
+				for range 60 {
+					got += granted(10, read)
+					time.Sleep(time.Second)
+				}
+				require.InDelta(t, 25+25, got, 6)
+				require.True(t, l.Create(t.Context(), me).Allowed, "not even a limit of one is blocked")
+
+				c.set(0, false)
+				time.Sleep(10 * time.Minute)
+				got = granted(1, read)
+				synctest.Wait() // its answer says that all is well
+				got += granted(1000, read)
+				require.Equal(t, 100, got, "and all is as before")
+			})
+		})
+	}
+}
+
+func TestLimiter_UserDoesNotUseUpTheApplication(t *testing.T) {
+	l := limit.New(limit.Options{Rates: rates(t, map[string]string{"create": "10/1m", "create_user": "2/1m"})})
+	defer l.Close()
+	require.Equal(t, 2, granted(50, func() limit.Decision { return l.Create(t.Context(), me) }))
+	d := l.Create(t.Context(), me)
+	require.Equal(t, limit.CreateUser, d.Policy)
+	others := 0
+	for i := range 20 {
+		others += granted(1, func() limit.Decision {
+			return l.Create(t.Context(), limit.Caller{Application: "app", User: fmt.Sprint(i)})
+		})
+	}
+	require.Equal(t, 8, others)
+	d = l.Create(t.Context(), limit.Caller{Application: "app", User: "another"})
+	require.False(t, d.Allowed)
+	require.Equal(t, limit.Create, d.Policy)
+	require.True(t, l.Create(t.Context(), limit.Caller{Application: "other app", User: "user"}).Allowed)
+	require.True(t, l.Read(t.Context(), me).Allowed)
+	require.True(t, l.Token(t.Context(), me).Allowed)
+}
+
+func TestLimiter_OfTheApplication(t *testing.T) {
+	l := limit.New(limit.Options{Rates: rates(t, map[string]string{"read": "3/1m"})})
+	defer l.Close()
+	own, err := limit.ParseOverrides(map[string]string{"read": "5/1m", "read_user": "off"})
+	require.NoError(t, err)
+	c := limit.Caller{Application: "app", User: "user", Rates: own}
+	require.Equal(t, 5, granted(10, func() limit.Decision { return l.Read(t.Context(), c) }))
+	none, err := limit.ParseOverrides(map[string]string{"read": "off", "read_user": "off"})
+	require.NoError(t, err)
+	d := l.Read(t.Context(), limit.Caller{Application: "app", User: "user", Rates: none})
+	require.True(t, d.Allowed)
+	require.Empty(t, d.RateLimit())
+	require.Empty(t, d.RateLimitPolicy())
+}
+
+func TestLimiter_TellsTheNearerLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := limit.New(limit.Options{Rates: rates(t, map[string]string{"read": "10/1m", "read_user": "8/1m"})})
+		defer l.Close()
+		d := l.Read(t.Context(), me)
+		require.Equal(t, `"read_user";q=8;w=60`, d.RateLimitPolicy())
+		require.Equal(t, `"read_user";r=7;t=8`, d.RateLimit())
+		for i := range 5 {
+			d = l.Read(t.Context(), limit.Caller{Application: "app", User: fmt.Sprint(i)})
+		}
+		require.Equal(t, `"read";q=10;w=60`, d.RateLimitPolicy())
+		require.Equal(t, `"read";r=4;t=36`, d.RateLimit())
+		granted(10, func() limit.Decision { return l.Read(t.Context(), me) })
+		d = l.Read(t.Context(), me)
+		require.False(t, d.Allowed)
+		require.Equal(t, `"read";r=0;t=60`, d.RateLimit())
+		require.EqualValues(t, 6, d.RetryAfterSeconds())
+	})
+}
+
+func TestLimiter_Failures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &count{}
+		set := rates(t, map[string]string{"failed": "3/1m", "failed_source": "10/1m"})
+		l := limit.New(limit.Options{Shared: c, Rates: set})
+		defer l.Close()
+		other := limit.New(limit.Options{Shared: c, Rates: set})
+		defer other.Close()
+		here, near := netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("::ffff:192.0.2.200")
+		elsewhere := netip.MustParseAddr("198.51.100.7")
+
+		for range 3 {
+			require.True(t, l.Try("app", here, nil).Allowed)
+			l.Fail(t.Context(), "app", here, nil)
+		}
+		d := l.Try("app", here, nil)
+		require.False(t, d.Allowed)
+		require.Equal(t, limit.Failed, d.Policy)
+		require.Equal(t, 20*time.Second, d.RetryAfter)
+		require.False(t, l.Try("app", near, nil).Allowed, "one network")
+		require.True(t, l.Try("app", elsewhere, nil).Allowed, "the victim goes on from elsewhere")
+		require.True(t, l.Try("other", here, nil).Allowed)
+
+		// The other gateway hears of it with its first failure.
+		synctest.Wait()
+		require.True(t, other.Try("app", here, nil).Allowed)
+		other.Fail(t.Context(), "app", here, nil)
+		synctest.Wait()
+		require.False(t, other.Try("app", here, nil).Allowed)
+
+		// Many client ids from one network.
+		for i := range 20 {
+			l.Fail(t.Context(), fmt.Sprint(i), here, nil)
+		}
+		d = l.Try("yet another", near, nil)
+		require.False(t, d.Allowed)
+		require.Equal(t, limit.FailedSource, d.Policy)
+		require.True(t, l.Try("app", elsewhere, nil).Allowed)
+
+		own, err := limit.ParseOverrides(map[string]string{"failed": "off"})
+		require.NoError(t, err)
+		for range 9 {
+			l.Fail(t.Context(), "lenient", elsewhere, own)
+		}
+		require.True(t, l.Try("lenient", elsewhere, own).Allowed)
+
+		// Without an address nothing but the pair is slowed.
+		for i := range 40 {
+			l.Fail(t.Context(), fmt.Sprint(i%4), netip.Addr{}, nil)
+		}
+		require.False(t, l.Try("1", netip.Addr{}, nil).Allowed)
+		require.True(t, l.Try("5", netip.Addr{}, nil).Allowed)
+	})
+}
+
+func TestNetwork(t *testing.T) {
+	for in, want := range map[string]string{
+		"192.0.2.7":              "192.0.2.0/24",
+		"::ffff:192.0.2.7":       "192.0.2.0/24",
+		"2001:db8:1:2:3:4:5:6":   "2001:db8:1:2::/64",
+		"fe80::1%eth0":           "fe80::/64",
+		"2001:db8:1:2:ffff::%x1": "2001:db8:1:2::/64",
+	} {
+		require.Equal(t, want, limit.Network(netip.MustParseAddr(in)).String())
+	}
+	require.False(t, limit.Network(netip.Addr{}).IsValid())
+}
+
+func TestLimiter_MemoryIsBounded(t *testing.T) {
+	c := &count{}
+	l := limit.New(limit.Options{Shared: c, Entries: 100})
+	defer l.Close()
+	for i := range 5000 {
+		l.Read(t.Context(), limit.Caller{Application: "app", User: fmt.Sprint(i)})
+		l.Fail(t.Context(), fmt.Sprint(i)+string(make([]byte, 1000)), netip.MustParseAddr("192.0.2.7"), nil)
+	}
+	require.LessOrEqual(t, l.Entries(), 2*110+2)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, k := range c.keys {
+		require.LessOrEqual(t, len(k.Subject), 128)
+	}
+}
+
+func TestLimiter_Closed(t *testing.T) {
+	c := &count{delay: time.Hour}
+	l := limit.New(limit.Options{Shared: c, Patience: time.Millisecond})
+	for range 10 {
+		l.Create(t.Context(), me)
+	}
+	l.Close()
+	l.Close()
+	require.True(t, l.Create(t.Context(), me).Allowed)
+}
+
+func TestLimiter_KnownCallerCostsNoAllocation(t *testing.T) {
+	l := limit.New(limit.Options{Shared: &count{}, Rates: rates(t, map[string]string{"read": "1000000/1s", "read_user": "1000000/1s"})})
+	defer l.Close()
+	ctx := t.Context()
+	l.Read(ctx, me)
+	require.Zero(t, int(testing.AllocsPerRun(1000, func() { l.Read(ctx, me) })))
+}
+
+func BenchmarkLimiter(b *testing.B) {
+	ctx := b.Context()
+	l := limit.New(limit.Options{Shared: &count{}, Rates: rates(b, map[string]string{"read": "1000000/1s", "read_user": "1000000/1s", "create": "1/1d", "create_user": "off"})})
+	defer l.Close()
+	b.Run("application and user", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			l.Read(ctx, me)
+		}
+	})
+	b.Run("application", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			l.Read(ctx, limit.Caller{Application: "app"})
+		}
+	})
+	b.Run("refused", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			l.Create(ctx, me)
+		}
+	})
+	b.Run("try", func(b *testing.B) {
+		b.ReportAllocs()
+		source := netip.MustParseAddr("192.0.2.7")
+		for b.Loop() {
+			l.Try("app", source, nil)
+		}
+	})
+}
