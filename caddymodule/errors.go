@@ -32,6 +32,8 @@ const (
 	codeBadGateway     = "bad_gateway"
 	codeTimeout        = "gateway_timeout"
 	codeServerError    = "server_error"
+	codeConflict       = "conflict"
+	codeUnprocessable  = "unprocessable"
 	codeInvalidClient  = "invalid_client"
 	codeInvalidGrant   = "invalid_grant"
 	codeInvalidScope   = "invalid_scope"
@@ -141,6 +143,12 @@ var failures = []failureRow{
 	{err: errInvalidRoom, answer: refusal{status: 404, detail: textNotFound, reason: "not_found"}},
 	{err: errPublicRooms, answer: refusal{status: 400, reason: "public_room", fields: fieldErrors{"access_level": {textPublicRooms}}}},
 
+	// Idempotency-Key.
+	{err: tokens.ErrInvalidIdempotencyKey, answer: refusal{status: 400, detail: "Malformed Idempotency-Key.", code: codeInvalidRequest, reason: "idempotency_key_malformed"}},
+	{err: tokens.ErrKeyReused, answer: refusal{status: 422, detail: "This Idempotency-Key was used with another request.", code: codeUnprocessable, reason: "idempotency_key_reused"}},
+	{err: tokens.ErrInFlight, answer: refusal{status: 409, detail: "A request with this Idempotency-Key is in progress.", code: codeConflict, reason: "idempotency_in_flight", retryAfter: time.Second}},
+	{err: tokens.ErrOutcomeUnknown, answer: refusal{status: 409, detail: "It is not known what became of the first request with this Idempotency-Key. Check before trying again with another one.", code: codeConflict, reason: "idempotency_outcome_unknown"}},
+
 	// Our own store.
 	{err: tokens.ErrUnavailable, answer: refusal{status: 503, detail: textUnavailable, code: codeUnavailable, reason: "store_unavailable", outage: true, retryAfter: 2 * time.Second}},
 	{err: tokens.ErrBusy, answer: refusal{status: 503, detail: textUnavailable, code: codeUnavailable, reason: "busy", retryAfter: 2 * time.Second}},
@@ -248,9 +256,14 @@ func (r *refusal) adopt(err error) {
 	if r.retryAfter > 0 && be.RetryAfter > 0 {
 		r.retryAfter = be.RetryAfter
 	}
-	if be.Effect && r.status >= 500 {
-		r.detail += textMayHaveEffect
+	if !be.Effect || r.status < 500 {
+		return
 	}
+	if r.status == http.StatusServiceUnavailable {
+		// 503 invites another attempt, which could have the effect twice.
+		r.status, r.detail, r.code, r.retryAfter = http.StatusBadGateway, textBadGateway, codeBadGateway, 0
+	}
+	r.detail += textMayHaveEffect
 }
 
 // Error makes a refusal that an endpoint has decided on an error.

@@ -76,8 +76,14 @@ func TestRefusalOf(t *testing.T) {
 
 func TestRefusal_TakesOverWhatTheErrorKnows(t *testing.T) {
 	r := refusalOf(&backendclient.Error{Kind: backendclient.ErrUnavailable, Effect: true, RetryAfter: 90 * time.Second}, endpointRoomsCreate)
-	require.Equal(t, textUnavailable+textMayHaveEffect, r.detail)
+	require.Equal(t, textBadGateway+textMayHaveEffect, r.detail)
+	require.Equal(t, http.StatusBadGateway, r.status, "503 would invite another attempt")
 	h := http.Header{}
+	r.setHeaders(h)
+	require.Empty(t, h.Get("Retry-After"))
+
+	r = refusalOf(&backendclient.Error{Kind: backendclient.ErrUnavailable, RetryAfter: 90 * time.Second}, endpointRoomsCreate)
+	require.Equal(t, textUnavailable, r.detail)
 	r.setHeaders(h)
 	require.Equal(t, "90", h.Get("Retry-After"))
 

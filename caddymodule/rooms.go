@@ -150,18 +150,20 @@ func parsePageSize(q roomsQuery) (int, error) {
 
 // createRoom answers POST /rooms by the operator's policy.
 func (c *call) createRoom(caller backendclient.Caller) (*backendclient.Answer, error) {
-	body, err := readBody(c.w, c.r, c.h.MaxRoomBody)
+	sent, err := readBody(c.w, c.r, c.h.MaxRoomBody)
 	if err != nil {
 		return nil, err
 	}
-	if err := requireJSON(c.r.Header, body); err != nil {
+	if err := requireJSON(c.r.Header, sent); err != nil {
 		return nil, err
 	}
-	body, err = c.h.policy().body(body, c.application.RoomDefaults)
+	body, err := c.h.policy().body(sent, c.application.RoomDefaults)
 	if err != nil {
 		return nil, err
 	}
-	return c.h.client.CreateRoom(c.r.Context(), caller, body)
+	return c.once(sent, func() (*backendclient.Answer, error) {
+		return c.h.client.CreateRoom(c.r.Context(), caller, body)
+	})
 }
 
 // requireJSON refuses bodies that are not JSON, as Meet's rooms do.

@@ -1,0 +1,77 @@
+package caddymodule
+
+import (
+	"crypto/sha256"
+	"errors"
+	"net/http"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/tokens"
+
+	"go.uber.org/zap"
+)
+
+const headerIdempotencyKey = "Idempotency-Key"
+
+// once sends a request that may be repeated by an impatient client. With an
+// Idempotency-Key the first answer is given again and nothing is sent twice;
+// without one the request is just sent. body is the request as the client made
+// it: what the operator's policy makes of it may differ the next time.
+func (c *call) once(body []byte, send func() (*backendclient.Answer, error)) (*backendclient.Answer, error) {
+	values := c.r.Header[headerIdempotencyKey]
+	if len(values) == 0 {
+		return send()
+	}
+	if len(values) > 1 {
+		return nil, tokens.ErrInvalidIdempotencyKey
+	}
+	key, err := tokens.ParseIdempotencyKey(values[0])
+	if err != nil {
+		return nil, err
+	}
+	attempt, err := c.h.app.Authority().BeginIdempotent(c.r.Context(), c.application.ID, c.identity.User.ID, key, sha256.Sum256(body))
+	if err != nil {
+		return nil, err
+	}
+	if a := attempt.Answer; a != nil {
+		return answerOf(a), nil
+	}
+	answer, err := send()
+	if err := c.settle(attempt, answer, err); err != nil {
+		// The answer is given out all the same; a repeated request is not sent.
+		c.h.logger.Error("answer could not be kept for its idempotency key", zap.String("request_id", c.requestID), zap.Error(err))
+	}
+	return answer, err
+}
+
+// settle keeps what became of the attempt. A refusal had no effect, so the key
+// is free for a request that is mended.
+func (c *call) settle(attempt *tokens.Replay, answer *backendclient.Answer, err error) error {
+	ctx := c.r.Context()
+	be, ok := errors.AsType[*backendclient.Error](err)
+	switch {
+	case err == nil && answer.Status < http.StatusMultipleChoices:
+		return attempt.Finish(ctx, keptAnswer(answer))
+	case err == nil, ok && !be.Effect:
+		return attempt.Abandon(ctx)
+	default:
+		return attempt.Doubt(ctx)
+	}
+}
+
+// keptAnswer is what is kept of an answer: what relay looks at.
+func keptAnswer(a *backendclient.Answer) tokens.Answer {
+	kept := tokens.Answer{Status: a.Status, Body: a.Body}
+	if location := a.Header.Get("Location"); location != "" {
+		kept.Header = map[string]string{"Location": location}
+	}
+	return kept
+}
+
+func answerOf(kept *tokens.Answer) *backendclient.Answer {
+	header := make(http.Header, len(kept.Header))
+	for name, value := range kept.Header {
+		header.Set(name, value)
+	}
+	return &backendclient.Answer{Status: kept.Status, Header: header, Body: kept.Body}
+}
