@@ -89,7 +89,7 @@ func (f *clientFields) take(name string, dst *string) {
 // takeOptional reads a field that need not be there. A parameter without a value
 // counts as left out (RFC 6749 section 3.2).
 func (f *clientFields) takeOptional(name string, dst *string) {
-	if value := f.values[name]; value != nil && *value != "" {
+	if value := f.values[name]; value != nil && (*value != "" || value == &notAString) {
 		f.take(name, dst)
 	}
 }

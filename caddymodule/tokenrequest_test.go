@@ -149,6 +149,7 @@ func FuzzParseTokenRequest(f *testing.F) {
 	for _, body := range []string{
 		"", "{}", `{"client_id":"id","client_secret":"secret","grant_type":"client_credentials","scope":"a@b.c"}`, `{"client_id":{"a":[]}}`, "[]", "null",
 		"client_id=id&client_secret=secret&grant_type=client_credentials&scope=a%40b.c", "a=1&a=2", `{"a":1}{`, "\"", "[1,", `{"client_id":1e400}`,
+		"grant_type=refresh_token&refresh_token=r&client_id=id&client_secret=secret",
 	} {
 		f.Add(jsonType, "", []byte(body))
 		f.Add(formType, "Basic "+basicValue("id:secret"), []byte(body))
@@ -162,10 +163,15 @@ func FuzzParseTokenRequest(f *testing.F) {
 			require.True(t, isFields || isRequest || errors.Is(err, errTwoCredentials))
 			return
 		}
-		for _, field := range []string{req.clientID, req.grantType, req.scope} {
+		fields := []string{req.clientID, req.grantType, req.scope}
+		if req.grantType == grantRefreshToken {
+			fields[2] = req.refreshToken
+		} else {
+			require.Equal(t, grantClientCredentials, req.grantType)
+		}
+		for _, field := range fields {
 			require.NotEmpty(t, strings.TrimSpace(field))
 			require.NotContains(t, field, "\x00")
 		}
-		require.Equal(t, grantClientCredentials, req.grantType)
 	})
 }

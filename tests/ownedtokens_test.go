@@ -12,7 +12,9 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
+	"github.com/meet-gateway/meet-gateway/tests/redistest"
 	"github.com/meet-gateway/meet-gateway/tokens"
 
 	"github.com/stretchr/testify/require"
@@ -82,6 +84,38 @@ func TestRevoke(t *testing.T) {
 		a := g.Do(http.MethodPost, base+"/application/revoke", `{"client_id":"`+app.ID+`","client_secret":"`+app.Secret+`","token":"`+token+`","token_type_hint":"refresh_token"}`, "Content-Type", jsonType)
 		require.Equal(t, 200, a.Status, a.Body)
 		require.Equal(t, 401, rooms())
+	}
+}
+
+// Nobody is told that a token is revoked before Redis has said so.
+func TestRevoke_NotBeforeRedisAcknowledges(t *testing.T) {
+	server := redistest.Standalone(t)
+	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store redis " + server.URL() + " {\ntimeout 200ms\n}\nsecret 0123456789-0123456789-0123456789-abc"})
+	app := g.AddApplication(refreshing)
+	pair := g.TokenRequest(app, "ada@example.org").JSON(t)
+	token, refresh := pair["access_token"].(string), pair["refresh_token"].(string)
+	rooms := func() int {
+		return g.Do(http.MethodGet, base+"/rooms", "", "Authorization", gatewaytest.Bearer(token)).Status
+	}
+
+	server.SetReadOnly(t, true) // a failover has left this gateway with a replica
+	for _, held := range []string{token, refresh} {
+		a := asClient(g, app, "/application/revoke", "token", held)
+		require.Equal(t, 503, a.Status, a.Body)
+		require.NotEmpty(t, a.Header.Get("Retry-After"))
+		require.JSONEq(t, `{"detail":"The service is temporarily unavailable. Try again later.","error":"temporarily_unavailable"}`, a.Body)
+	}
+	require.Equal(t, 200, rooms(), "not revoked")
+	require.Equal(t, 503, asClient(g, app, "/application/token", "grant_type", "refresh_token", "refresh_token", refresh).Status)
+
+	server.SetReadOnly(t, false)
+	require.Equal(t, 200, asClient(g, app, "/application/token", "grant_type", "refresh_token", "refresh_token", refresh).Status, "not spent")
+	require.Equal(t, 200, asClient(g, app, "/application/revoke", "token", token).Status)
+	require.Equal(t, 401, rooms())
+
+	server.Stop(t)
+	for _, path := range []string{"/application/revoke", "/application/introspect"} {
+		require.Equal(t, 503, asClient(g, app, path, "token", token).Status, path)
 	}
 }
 
@@ -175,6 +209,41 @@ func TestRefreshGrant(t *testing.T) {
 	require.Equal(t, 400, refresh(app, first["refresh_token"].(string)).Status)
 	require.Equal(t, 400, refresh(app, third["refresh_token"].(string)).Status)
 	require.Equal(t, 401, g.Do(http.MethodGet, base+"/rooms", "", "Authorization", gatewaytest.Bearer(third["access_token"].(string))).Status)
+}
+
+// What may have changed since the grant is judged again, and a Meet that fails
+// costs nobody a token.
+func TestRefreshGrant_JudgesAgain(t *testing.T) {
+	meet := gatewaytest.StartMeet(t, sandbox.Quickstart(), nil)
+	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
+	app := g.AddApplication(func(a *tokens.Application) { a.Refresh, a.Domains = true, []string{"example.org"} })
+	token := g.TokenRequest(app, "ada@example.org").JSON(t)["refresh_token"].(string)
+	refresh := func() *gatewaytest.Answer {
+		return asClient(g, app, "/application/token", "grant_type", "refresh_token", "refresh_token", token)
+	}
+	change := func(f func(*tokens.Application)) {
+		t.Helper()
+		_, err := g.Authority().UpdateApplication(t.Context(), app.ID, 0, func(a *tokens.Application) error {
+			f(a)
+			return nil
+		})
+		require.NoError(t, err)
+	}
+
+	change(func(a *tokens.Application) { a.Domains = []string{"example.com"} })
+	require.JSONEq(t, `{"detail":"The refresh token is not valid.","error":"invalid_grant"}`, refresh().Body)
+	change(func(a *tokens.Application) { a.Domains, a.Active = []string{"example.org"}, false })
+	a := refresh()
+	require.Equal(t, 401, a.Status)
+	require.JSONEq(t, `{"detail":"Application is inactive","error":"Application is inactive"}`, a.Body)
+	// Credentials that nothing is kept for: Meet has to be asked, and refuses.
+	change(func(a *tokens.Application) {
+		a.Active, a.Backend = true, &tokens.BackendCredentials{ClientID: "other", ClientSecret: "wrong"}
+	})
+	require.Equal(t, 502, refresh().Status)
+	change(func(a *tokens.Application) { a.Backend = nil })
+	a = refresh()
+	require.Equal(t, 200, a.Status, a.Body)
 }
 
 func TestRefreshGrant_OffUnlessAllowed(t *testing.T) {

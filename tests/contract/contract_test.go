@@ -103,7 +103,7 @@ func TestJudge(t *testing.T) {
 			e.Target = "/.well-known/oauth-protected-resource/external-api/v1.0"
 			e.Header.Del("Vary")
 		}), ""},
-		"description": {with(rooms(200, "openapi: 3.1.0"), func(e *Exchange) {
+		"description": {with(rooms(200, "openapi: 3.1.0\n"), func(e *Exchange) {
 			e.Target = "/openapi.yaml"
 			e.Header.Del("Vary")
 			e.Header.Set("Content-Type", "application/yaml")
@@ -117,6 +117,33 @@ func TestJudge(t *testing.T) {
 				require.Contains(t, said, tc.want)
 			}
 		})
+	}
+}
+
+// An answer that is described without an example is half described. The examples
+// themselves are compared with their schemas where descriptions are loaded.
+func TestOurs_EveryAnswerHasAnExample(t *testing.T) {
+	doc, err := loadOurs()
+	require.NoError(t, err)
+	for path, item := range doc.Paths.Map() {
+		for method, operation := range item.Operations() {
+			require.NotEmpty(t, operation.Summary, "%s %s", method, path)
+			for status, response := range operation.Responses.Map() {
+				for media, content := range response.Value.Content {
+					require.NotEmpty(t, content.Examples, "%s %s %s %s", method, path, status, media)
+				}
+			}
+			if operation.RequestBody != nil {
+				for media, content := range operation.RequestBody.Value.Content {
+					require.NotEmpty(t, content.Examples, "%s %s %s", method, path, media)
+				}
+			}
+		}
+	}
+	for name, response := range doc.Components.Responses {
+		for _, content := range response.Value.Content {
+			require.NotEmpty(t, content.Examples, name)
+		}
 	}
 }
 

@@ -1,0 +1,116 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func headersOf(contentType, authorization string) http.Header {
+	h := http.Header{"Content-Type": {contentType}}
+	if authorization != "" {
+		h.Set("Authorization", authorization)
+	}
+	return h
+}
+
+func TestParseHeldTokenRequest(t *testing.T) {
+	want := heldTokenRequest{clientID: "id", clientSecret: "secret", token: "t"}
+	basic := "Basic " + basicValue("id:secret")
+	for _, tc := range []struct{ name, contentType, authorization, body string }{
+		{"form and basic", formType, basic, "token=t"},
+		{"form", formType, "", "token=t&token_type_hint=refresh_token&client_id=id&client_secret=secret"},
+		{"json", jsonType, "", `{"token":" t ","client_id":"id","client_secret":"secret","token_type_hint":null}`},
+		{"json and basic", jsonType, basic, `{"token":"t"}`},
+		{"bearer is ignored", formType, "Bearer t", "token=t&client_id=id&client_secret=secret"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, err := parseHeldTokenRequest(headersOf(tc.contentType, tc.authorization), []byte(tc.body))
+			require.NoError(t, err)
+			require.Equal(t, want, got)
+		})
+	}
+}
+
+func TestParseHeldTokenRequest_Refusals(t *testing.T) {
+	required := []string{fieldRequired}
+	basic := "Basic " + basicValue("id:secret")
+	for _, tc := range []struct {
+		name, contentType, authorization, body string
+		want                                   error
+	}{
+		{"nothing", formType, "", "", fieldErrors{"client_id": required, "client_secret": required, "token": required}},
+		{"no token", formType, basic, "token_type_hint=access_token", fieldErrors{"token": required}},
+		{"blank", formType, basic, "token=+", fieldErrors{"token": {"This field may not be blank."}}},
+		{"null", jsonType, basic, `{"token":null}`, fieldErrors{"token": {"This field may not be null."}}},
+		{"list", jsonType, basic, `{"token":["t"]}`, fieldErrors{"token": {"Not a valid string."}}},
+		{"token twice", formType, basic, "token=t&token=u", &requestError{400, "A form field is there twice."}},
+		{"secret twice", formType, basic, "token=t&client_secret=secret", errTwoCredentials},
+		{"text", "text/plain", basic, "t", &requestError{415, `Unsupported media type "text/plain" in request.`}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := parseHeldTokenRequest(headersOf(tc.contentType, tc.authorization), []byte(tc.body))
+			require.Equal(t, tc.want, err)
+		})
+	}
+}
+
+func TestHeldTokenRequest_PrintsNothing(t *testing.T) {
+	r := heldTokenRequest{"id", "secret", "token"}
+	require.NotContains(t, fmt.Sprintf("%v %+v %#v %s", r, r, r, r), "secret")
+}
+
+func TestParseTokenRequest_Refresh(t *testing.T) {
+	basic := "Basic " + basicValue("id:secret")
+	want := tokenRequest{clientID: "id", clientSecret: "secret", grantType: "refresh_token", refreshToken: "r", basic: true}
+	for _, body := range []string{"grant_type=refresh_token&refresh_token=r", "grant_type=refresh_token&refresh_token=r&scope="} {
+		got, err := parseTokenRequest(headersOf(formType, basic), []byte(body))
+		require.NoError(t, err, body)
+		require.Equal(t, want, got, body)
+	}
+	want.scope = "a@b.c"
+	got, err := parseTokenRequest(headersOf(jsonType, basic), []byte(`{"grant_type":"refresh_token","refresh_token":"r","scope":" a@b.c"}`))
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+
+	_, err = parseTokenRequest(headersOf(formType, ""), []byte("grant_type=refresh_token&scope=a"))
+	required := []string{fieldRequired}
+	require.Equal(t, fieldErrors{"client_id": required, "client_secret": required, "refresh_token": required}, err)
+	_, err = parseTokenRequest(headersOf(jsonType, basic), []byte(`{"grant_type":"refresh_token","refresh_token":"r","scope":[]}`))
+	require.Equal(t, fieldErrors{"scope": {"Not a valid string."}}, err)
+}
+
+func TestRefusal_SayInOAuth(t *testing.T) {
+	for status, want := range map[int]string{400: "invalid_request", 401: "invalid_client", 403: "unauthorized_client", 413: "invalid_request"} {
+		r := refusal{status: status, detail: "x"}
+		r.sayInOAuth()
+		require.JSONEq(t, `{"detail":"x","error":"`+want+`"}`, string(r.body()))
+	}
+	r := refusal{status: 503, detail: "x", code: codeUnavailable}
+	r.sayInOAuth()
+	require.Equal(t, codeUnavailable, r.code)
+}
+
+func FuzzParseHeldTokenRequest(f *testing.F) {
+	for _, body := range []string{"", "token=t", `{"token":"t"}`, `{"token":{}}`, "token=%00", "token=t&client_id=id"} {
+		f.Add(formType, "Basic "+basicValue("id:secret"), []byte(body))
+		f.Add(jsonType, "", []byte(body))
+	}
+	f.Fuzz(func(t *testing.T, contentType, authorization string, body []byte) {
+		req, err := parseHeldTokenRequest(http.Header{"Content-Type": {contentType}, "Authorization": {authorization}}, body)
+		if err != nil {
+			_, isFields := errors.AsType[fieldErrors](err)
+			_, isRequest := errors.AsType[*requestError](err)
+			require.True(t, isFields || isRequest || errors.Is(err, errTwoCredentials))
+			return
+		}
+		for _, field := range []string{req.clientID, req.token} {
+			require.NotEmpty(t, strings.TrimSpace(field))
+			require.NotContains(t, field, "\x00")
+		}
+	})
+}
