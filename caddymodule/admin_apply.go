@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/meet-gateway/meet-gateway/tokens"
 
@@ -217,9 +218,15 @@ func (p *plan) find(given map[string]json.RawMessage) (*tokens.Application, erro
 	return p.findByName(key.Name)
 }
 
+// findByName reads no more of the list than it must: those of this name come
+// before those that only begin with it.
 func (p *plan) findByName(name string) (*tokens.Application, error) {
 	var found *tokens.Application
+	enough := errors.New("enough")
 	err := p.c.eachApplication(name, func(app *tokens.Application) error {
+		if strings.ToLower(app.Name) != strings.ToLower(name) {
+			return enough
+		}
 		if app.Name != name {
 			return nil
 		}
@@ -229,6 +236,9 @@ func (p *plan) findByName(name string) (*tokens.Application, error) {
 		found = app
 		return nil
 	})
+	if errors.Is(err, enough) {
+		err = nil
+	}
 	return found, err
 }
 

@@ -176,7 +176,7 @@ func isEmpty(v any) bool {
 	if !r.IsValid() {
 		return true
 	}
-	switch r.Kind() { //nolint:exhaustive // the kinds that can be empty
+	switch r.Kind() {
 	case reflect.Slice, reflect.Map:
 		return r.Len() == 0
 	default:

@@ -262,7 +262,7 @@ valid; "meet revoke app" ends them.`,
 				return err
 			}
 			body, _, err := c.admin.call(c.ctx, adminRequest{
-				method: http.MethodPost, path: applicationPath(app.ID) + "/rotate", body: in, ifMatch: etag(app.Application),
+				method: http.MethodPost, path: applicationPath(app.ID) + "/rotate", body: in,
 			})
 			if err != nil {
 				return err

@@ -33,7 +33,7 @@ var errUnreachable = errors.New("no gateway answers")
 type adminClient struct {
 	address string
 	origin  string
-	sockets bool
+	socket  bool
 	http    *http.Client
 }
 
@@ -55,7 +55,7 @@ func dialAdmin(address string) (*adminClient, error) {
 	if parsed.IsUnixNetwork() {
 		// The configured address may end in permission bits: unix//path|0220.
 		parsed.Host, _, _ = strings.Cut(parsed.Host, "|")
-		a.sockets, a.origin = true, "http://127.0.0.1"
+		a.socket, a.origin = true, "http://127.0.0.1"
 	}
 	dialer := net.Dialer{Timeout: 5 * time.Second}
 	a.http = &http.Client{
@@ -105,7 +105,7 @@ func (a *adminClient) do(ctx context.Context, in adminRequest) (*http.Response, 
 	if in.ifMatch != "" {
 		req.Header.Set("If-Match", in.ifMatch)
 	}
-	if !a.sockets {
+	if !a.socket {
 		req.Header.Set("Origin", a.origin) // Caddy checks it
 	}
 	req.Header.Set(claimedUserHeader, systemUser())
@@ -180,7 +180,7 @@ func (a *adminClient) refusal(resp *http.Response) error {
 			Error string `json:"error"`
 		}
 		if json.Unmarshal(body, &caddyError) == nil && caddyError.Error != "" {
-			return fmt.Errorf("Caddy at %s refused: %s", a.address, caddyError.Error) //nolint:revive,staticcheck // a name
+			return fmt.Errorf("the admin endpoint at %s refused: %s", a.address, caddyError.Error)
 		}
 	}
 	if resp.StatusCode == http.StatusNotFound {
