@@ -30,6 +30,8 @@ import (
 // A heartbeat is a write, though it changes nothing: a server that only answers
 // reads (a replica cut off from its primary, a primary cut off from its
 // replicas) may be behind for any length of time, and must not prove anything.
+// When heartbeats have failed for the staleness bound, Redis is not believed at
+// all, even if it answers.
 //
 // Three things end in forgetting everything: a new subscription, a number that
 // was skipped, and a number that went back. The last means that Redis has lost
@@ -140,11 +142,11 @@ type feed struct {
 	// proven is when the newest heartbeat that came back was sent, in
 	// nanoseconds since born; 0 if none did on this subscription.
 	proven atomic.Int64
-	// refused is since when Redis answers that it must not be written to, in
-	// nanoseconds since born; 0 if it does not.
-	refused atomic.Int64
+	// checked is when Redis was last found to be the primary and to have all
+	// that this gateway knows, in nanoseconds since born; 0 if never.
+	checked atomic.Int64
 	born    time.Time
-	proved  atomic.Bool // whether one ever came back
+	proved  atomic.Bool // whether a heartbeat ever came back
 	wasOK   atomic.Bool
 
 	mu      sync.Mutex
@@ -160,7 +162,7 @@ type feed struct {
 
 	once   sync.Once
 	cancel context.CancelFunc
-	done    sync.WaitGroup
+	done   sync.WaitGroup
 }
 
 func newFeed(a *Authority, staleness time.Duration) *feed {
@@ -201,13 +203,13 @@ func (f *feed) lag() (time.Duration, bool) {
 	return time.Since(f.born) - time.Duration(p), p != 0
 }
 
-// authoritative returns an error when Redis has said for longer than the
-// staleness bound that it must not be written to. What it answers to reads may
-// then be older than any bound.
+// authoritative returns an error when it is not known within the staleness bound
+// that the Redis that answers is the primary and has lost nothing: what it says
+// may then be older than any bound. Without a feed nothing is known of that ever.
 func (f *feed) authoritative() error {
-	r := f.refused.Load()
-	if r != 0 && time.Since(f.born)-time.Duration(r) > f.staleness {
-		return unavailable("asking Redis", errors.New("it takes no writes: it is a replica, or a primary that has lost its replicas"))
+	c := f.checked.Load()
+	if c != 0 && time.Since(f.born)-time.Duration(c) > f.staleness {
+		return unavailable("asking Redis", errors.New("it has not been found to be the primary, and to have lost nothing, for too long"))
 	}
 	return nil
 }
@@ -242,10 +244,13 @@ func (f *feed) ask(ctx context.Context) {
 	defer f.asking.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, max(f.staleness, f.a.store.timeout))
 	defer cancel()
-	err := f.publishKept(ctx)
-	if err == nil {
-		err = f.checkServers(ctx)
+	began := time.Since(f.born)
+	// A failure needs no handling: nothing is proven, and the next heartbeat
+	// tries again.
+	if f.checkServers(ctx) != nil {
+		return
 	}
+	err := f.publishKept(ctx)
 	if err == nil {
 		f.mu.Lock()
 		highest := f.highest
@@ -253,14 +258,15 @@ func (f *feed) ask(ctx context.Context) {
 		mark := fmt.Sprintf("%d/%d", int64(time.Since(f.born)), highest)
 		err = heartbeatScript.Run(ctx, f.a.store.rdb, []string{keyFeed}, channelNode+f.node, mark).Err()
 	}
-	// Other failures need no handling: the heartbeat will be missed, and the
-	// next one tries again.
-	switch {
-	case err == nil:
-		f.refused.Store(0)
-	case redis.IsReadOnlyError(err) || redis.IsNoReplicasError(err):
-		f.refused.CompareAndSwap(0, int64(time.Since(f.born)))
+	if err == nil || isFull(err) {
+		f.checked.Store(int64(began))
 	}
+}
+
+// isFull reports whether a primary refuses writes because it has no room for
+// them, or could not save. What it answers to reads is still true.
+func isFull(err error) bool {
+	return redis.IsOOMError(err) || redis.HasErrorPrefix(err, "MISCONF")
 }
 
 func (f *feed) report() {

@@ -1,0 +1,462 @@
+package tokens
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// faults makes commands fail that a test names.
+type faults struct {
+	mu     sync.Mutex
+	before func(redis.Cmder) error // instead of the command
+	after  func(redis.Cmder) error // instead of its answer
+}
+
+func (f *faults) set(before, after func(redis.Cmder) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.before, f.after = before, after
+}
+
+func (f *faults) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (f *faults) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (f *faults) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		f.mu.Lock()
+		before, after := f.before, f.after
+		f.mu.Unlock()
+		if before != nil {
+			if err := before(cmd); err != nil {
+				cmd.SetErr(err)
+				return err
+			}
+		}
+		err := next(ctx, cmd)
+		cmd.SetErr(err) // go-redis does so later
+		if after != nil {
+			if lost := after(cmd); lost != nil {
+				cmd.SetErr(lost)
+				return lost
+			}
+		}
+		return err
+	}
+}
+
+var errLost = errors.New("lost on the way")
+
+// runs returns a fault that hits the script alone, sent by its hash or whole.
+func runs(s *redis.Script) func(redis.Cmder) error {
+	return func(cmd redis.Cmder) error {
+		args := cmd.Args()
+		if len(args) < 2 || redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") {
+			return nil
+		}
+		if text, ok := args[1].(string); ok && (text == s.Hash() || redis.NewScript(text).Hash() == s.Hash()) {
+			return errLost
+		}
+		return nil
+	}
+}
+
+// testNode is an Authority on a miniredis of its own or of others.
+func testNode(t testing.TB, server *miniredis.Miniredis, change ...func(*Options)) (*Authority, *faults) {
+	t.Helper()
+	store, err := OpenRedis(RedisOptions{Addresses: []string{server.Addr()}})
+	require.NoError(t, err)
+	f := new(faults)
+	store.rdb.AddHook(f)
+	o := Options{Store: store, Secrets: [][]byte{[]byte("tokens-test-secret-0123456789abcdef")}, Staleness: time.Second}
+	for _, c := range change {
+		c(&o)
+	}
+	a, err := New(o)
+	require.NoError(t, err)
+	a.Start()
+	t.Cleanup(func() {
+		f.set(nil, nil)
+		require.NoError(t, a.Close())
+		require.NoError(t, store.Close())
+	})
+	eventually(t, a.Fresh)
+	return a, f
+}
+
+func eventually(t testing.TB, what func() bool) {
+	t.Helper()
+	require.Eventually(t, what, 20*time.Second, 2*time.Millisecond)
+}
+
+func testApp(t testing.TB, a *Authority) *Application {
+	t.Helper()
+	app, _, err := a.CreateApplication(t.Context(), Application{
+		Name: "Calendar", Active: true, Domains: []string{"example.org"}, Scopes: Scopes{ScopeRoomsList}, Refresh: true,
+	})
+	require.NoError(t, err)
+	return app
+}
+
+func testToken(t testing.TB, a *Authority, app *Application) *Token {
+	t.Helper()
+	tok, err := a.Issue(t.Context(), Grant{Application: app, Mail: "alice@example.org", Scopes: app.Scopes})
+	require.NoError(t, err)
+	return tok
+}
+
+// A change that Redis took and that could not be told is told later, whatever
+// the caller is answered when trying again.
+func TestFeed_TellsLater(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(a *Authority, app *Application) error
+		again  error // of the same call once more, while nothing can be told
+	}{
+		"delete": {func(a *Authority, app *Application) error {
+			return a.DeleteApplication(t.Context(), app.ID, app.Version)
+		}, ErrNotFound},
+		"revocation": {func(a *Authority, app *Application) error { return a.RevokeApplication(t.Context(), app.ID) }, ErrUnavailable},
+		"edit": {func(a *Authority, app *Application) error {
+			_, err := a.UpdateApplication(t.Context(), app.ID, app.Version, func(n *Application) error { n.Active = false; return nil })
+			return err
+		}, ErrConflict},
+	} {
+		for _, closing := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, then closing %v", name, closing), func(t *testing.T) {
+				server := miniredis.RunT(t)
+				a, f := testNode(t, server)
+				b, _ := testNode(t, server)
+				app := testApp(t, a)
+				tok := testToken(t, a, app)
+				_, err := b.Verify(t.Context(), tok.Value)
+				require.NoError(t, err)
+
+				f.set(runs(publishScript), nil)
+				require.ErrorIs(t, c.change(a, app), ErrUnavailable)
+				require.ErrorIs(t, c.change(a, app), c.again)
+				f.set(nil, nil)
+				if closing {
+					require.NoError(t, a.Close())
+				}
+				eventually(t, func() bool { _, err := b.Verify(t.Context(), tok.Value); return err != nil })
+				_, err = b.Verify(t.Context(), tok.Value)
+				require.NotErrorIs(t, err, ErrUnavailable)
+			})
+		}
+	}
+}
+
+// The answer to a write is lost: the caller is told that it failed, trying again
+// succeeds, and everybody knows either way.
+func TestFeed_LostAnswers(t *testing.T) {
+	for name, c := range map[string]struct {
+		script *redis.Script
+		change func(a *Authority, app *Application, tok *Token) error
+	}{
+		"delete": {deleteScript, func(a *Authority, app *Application, _ *Token) error {
+			return a.DeleteApplication(t.Context(), app.ID, 0)
+		}},
+		"application": {bumpScript, func(a *Authority, app *Application, _ *Token) error { return a.RevokeApplication(t.Context(), app.ID) }},
+		"grant": {revokeGrantScript, func(a *Authority, app *Application, _ *Token) error {
+			return a.RevokeGrant(t.Context(), app.ID, "alice@example.org")
+		}},
+		"token":    {revokeRecordScript, func(a *Authority, _ *Application, tok *Token) error { return a.RevokeToken(t.Context(), tok.Value) }},
+		"token id": {revokeRecordScript, func(a *Authority, _ *Application, tok *Token) error { return a.RevokeToken(t.Context(), tok.ID) }},
+		"family": {endFamilyScript, func(a *Authority, app *Application, tok *Token) error {
+			return a.RevokeOwnToken(t.Context(), app, tok.Refresh)
+		}},
+		"family's token": {revokeRecordScript, func(a *Authority, app *Application, tok *Token) error {
+			return a.RevokeOwnToken(t.Context(), app, tok.Refresh)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := miniredis.RunT(t)
+			a, f := testNode(t, server)
+			b, _ := testNode(t, server)
+			app := testApp(t, a)
+			tok := testToken(t, a, app)
+			_, err := b.Verify(t.Context(), tok.Value)
+			require.NoError(t, err)
+			f.set(nil, runs(c.script))
+			require.ErrorIs(t, c.change(a, app, tok), ErrUnavailable)
+			f.set(nil, nil)
+			if !strings.HasPrefix(name, "family") { // of which only is known that it may be over
+				eventually(t, func() bool { _, err := b.Verify(t.Context(), tok.Value); return err != nil })
+			}
+			if err := c.change(a, app, tok); name == "delete" {
+				require.ErrorIs(t, err, ErrNotFound)
+			} else {
+				require.NoError(t, err)
+			}
+			eventually(t, func() bool { _, err := b.Verify(t.Context(), tok.Value); return err != nil })
+			_, err = b.Inspect(t.Context(), tok.Value)
+			require.NotErrorIs(t, err, ErrUnavailable)
+		})
+	}
+}
+
+// The gateway that made a change dies before it tells anybody. Whoever tries
+// again at another one is refused, and by that everybody learns of the change.
+func TestFeed_TriedAgainElsewhere(t *testing.T) {
+	server := miniredis.RunT(t)
+	a, f := testNode(t, server)
+	b, _ := testNode(t, server)
+	c, _ := testNode(t, server)
+	app := testApp(t, a)
+	tok := testToken(t, a, app)
+	_, err := b.Verify(t.Context(), tok.Value)
+	require.NoError(t, err)
+	f.set(runs(publishScript), nil)
+	require.ErrorIs(t, a.DeleteApplication(t.Context(), app.ID, app.Version), ErrUnavailable)
+	require.NoError(t, a.Close())
+	require.ErrorIs(t, c.DeleteApplication(t.Context(), app.ID, app.Version), ErrNotFound)
+	eventually(t, func() bool { _, err := b.Verify(t.Context(), tok.Value); return errors.Is(err, ErrTokenInvalid) })
+}
+
+// A refresh token that turns out to be used twice ends its family, even if that
+// takes several tries.
+func TestRefresh_ReuseIsFollowedThrough(t *testing.T) {
+	server := miniredis.RunT(t)
+	a, f := testNode(t, server)
+	app := testApp(t, a)
+	first := testToken(t, a, app)
+	second, err := a.Refresh(t.Context(), app, first.Refresh)
+	require.NoError(t, err)
+	third, err := a.Refresh(t.Context(), app, second.Refresh)
+	require.NoError(t, err)
+	f.set(runs(revokeRecordScript), nil)
+	_, err = a.Refresh(t.Context(), app, first.Refresh)
+	require.ErrorIs(t, err, ErrUnavailable)
+	f.set(nil, nil)
+	_, err = a.Inspect(t.Context(), third.Refresh)
+	require.ErrorIs(t, err, ErrTokenInvalid, "the family is over already")
+	_, err = a.Refresh(t.Context(), app, third.Refresh)
+	require.ErrorIs(t, err, ErrInvalidGrant)
+	for _, tok := range []*Token{first, second, third} {
+		_, err := a.Inspect(t.Context(), tok.Value)
+		require.ErrorIs(t, err, ErrTokenInvalid)
+	}
+}
+
+func TestFeed_ManyKeptChangesBecomeOne(t *testing.T) {
+	f := newFeed(nil, time.Second)
+	for i := range maxKept {
+		f.keep(change{revokedUser, fmt.Sprint(i), "1"})
+		f.keep(change{revokedUser, fmt.Sprint(i), "1"})
+	}
+	require.Len(t, f.kept, maxKept)
+	f.keep(change{revokedUser, "one more", "1"})
+	require.Equal(t, []change{{changedEverything, "-", "-"}}, f.kept)
+}
+
+// What is read from Redis while the news arrives that it changed must not stay.
+func TestCache_FillLosesAgainstDrop(t *testing.T) {
+	c := newCache(100)
+	for name, drop := range map[string]func(){
+		"one": func() { c.dropUser("u") },
+		"all": func() { c.dropAll() },
+	} {
+		since := c.now(keyUser("u"))
+		drop()
+		fill(c, c.users, "u", new(User), keyUser("u"), since)
+		_, there := c.users.GetIfPresent("u")
+		require.False(t, there, name)
+	}
+	fill(c, c.users, "u", new(User), keyUser("u"), c.now(keyUser("u")))
+	_, there := c.users.GetIfPresent("u")
+	require.True(t, there)
+}
+
+// A value read before a change is never in the cache after its news, in whatever
+// order the two goroutines get to run.
+func TestCache_FillRaces(t *testing.T) {
+	c := newCache(1000)
+	for i := range 2000 {
+		key := fmt.Sprint(i % 7)
+		since := c.now(keyUser(key)) // and now Redis answers with the old value
+		var wg sync.WaitGroup
+		wg.Go(func() { fill(c, c.users, key, new(User), keyUser(key), since) })
+		wg.Go(func() {
+			if i%2 == 0 {
+				c.dropUser(key)
+			} else {
+				c.dropAll()
+			}
+		})
+		wg.Wait()
+		_, there := c.users.GetIfPresent(key)
+		require.False(t, there)
+	}
+}
+
+func TestFeed_SkippedNumberForgetsEverything(t *testing.T) {
+	server := miniredis.RunT(t)
+	a, _ := testNode(t, server, func(o *Options) { o.Staleness = time.Hour }) // no heartbeat but the first
+	app := testApp(t, a)
+	known := func() bool { _, ok := a.cache.applications.GetIfPresent(app.ID); return ok }
+	fillIt := func() {
+		_, err := a.Application(t.Context(), app.ID)
+		require.NoError(t, err)
+		eventually(t, known)
+	}
+	settle := func() { // all that was published has been heard
+		n := a.feed.highest
+		eventually(t, func() bool { a.feed.mu.Lock(); defer a.feed.mu.Unlock(); return a.feed.heardTo >= n })
+	}
+	settle()
+	for name, message := range map[string]string{
+		"skipped":       "1000 u abcdefgh 1",
+		"later kind":    "%d z something 1",
+		"unreadable":    "what is this",
+		"no number":     "x u abcdefgh 1",
+		"token unknown": "%d t key 0",
+	} {
+		fillIt()
+		if strings.Contains(message, "%d") {
+			message = fmt.Sprintf(message, a.feed.heardTo+1)
+		}
+		server.Publish(channelFeed, message)
+		eventually(t, func() bool { return !known() })
+		_ = name
+	}
+}
+
+func TestFeed_Close(t *testing.T) {
+	server := miniredis.RunT(t)
+	a, _ := testNode(t, server)
+	a.Start()
+	require.NoError(t, a.Close())
+	require.NoError(t, a.Close())
+	a.Start() // too late: nothing runs
+	require.False(t, a.Fresh())
+}
+
+func TestChangeLog(t *testing.T) {
+	var l changeLog
+	for i := range uint64(history + 10) {
+		l.add(i+1, change{revokedUser, fmt.Sprint(i + 1), "1"})
+		l.add(i+1, change{revokedUser, fmt.Sprint(i + 1), "1"})
+	}
+	require.Len(t, l.all(), history)
+	require.Len(t, l.has, history)
+	require.Equal(t, "11", l.all()[0].id)
+	lost, complete := l.between(history, history+10)
+	require.True(t, complete)
+	require.Len(t, lost, 10)
+	_, complete = l.between(5, history+10)
+	require.False(t, complete, "the oldest are forgotten")
+	// Numbers that were given twice: both changes are remembered.
+	l.add(history+10, change{revokedUser, "another", "1"})
+	lost, complete = l.between(history+9, history+10)
+	require.True(t, complete)
+	require.Len(t, lost, 2)
+	_, complete = l.between(history+10, history+20)
+	require.False(t, complete)
+}
+
+func TestEditLog(t *testing.T) {
+	var l editLog
+	for i := range maxEdits + 5 {
+		l.put(fmt.Sprint(i), edit{1, "a"})
+		l.put(fmt.Sprint(i), edit{2, "b"})
+	}
+	require.Len(t, l.byID, maxEdits)
+	require.Len(t, l.order, maxEdits)
+	require.Equal(t, edit{2, "b"}, l.byID[fmt.Sprint(maxEdits+4)])
+	require.NotContains(t, l.byID, "4")
+}
+
+func TestMints(t *testing.T) {
+	var m mints
+	now := time.Now()
+	for i := range maxMints + 10 {
+		m.add(mint{at: now, expires: now.Add(time.Duration(i) * time.Second), key: fmt.Sprint(i)})
+	}
+	require.Len(t, m.ring, maxMints)
+	require.Len(t, m.since(now.Add(-time.Second), now.Add(-time.Second)), maxMints)
+	require.Empty(t, m.since(now, now))
+	left := m.since(now.Add(-time.Second), now.Add(maxMints*time.Second))
+	require.Len(t, left, 9)
+}
+
+func TestParseMessage(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		word := rapid.StringMatching(`[!-~]{1,20}`)
+		c := change{changeKind(word.Draw(t, "kind")), word.Draw(t, "id"), word.Draw(t, "value")}
+		n := rapid.Uint64().Draw(t, "number")
+		number, back, err := parseMessage(fmt.Sprintf("%d %s", n, c))
+		require.NoError(t, err)
+		require.Equal(t, n, number)
+		require.Equal(t, c, back)
+	})
+	for _, bad := range []string{"", "1", "1 a b", "1 a b c d", "x a b c", "-1 a b c", "1  b c", "18446744073709551616 a b c"} {
+		_, _, err := parseMessage(bad)
+		require.Error(t, err, bad)
+	}
+}
+
+func FuzzParseMessage(f *testing.F) {
+	for _, s := range []string{"1 a 0123 4", "7 h 123/4 -", "18446744073709551615 t k AAAA", "", "1 2 3", "x y z w"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		number, c, err := parseMessage(s)
+		if err != nil {
+			return
+		}
+		again, back, err := parseMessage(fmt.Sprintf("%d %s", number, c))
+		if err != nil || again != number || back != c {
+			t.Fatalf("%q is read as %d %v and that as %d %v %v", s, number, c, again, back, err)
+		}
+		a := &Authority{cache: newCache(10)}
+		newFeed(a, time.Second).apply(c) // must not panic, whatever it names
+	})
+}
+
+// Grants of a user that were revoked are kept one by one up to a number; older
+// ones by a floor that never lets a revoked token live again.
+func TestRevokedGrants_AreBounded(t *testing.T) {
+	server := miniredis.RunT(t)
+	a, _ := testNode(t, server)
+	ctx := t.Context()
+	first := testApp(t, a)
+	old := testToken(t, a, first)
+	u, err := a.User(ctx, "alice@example.org")
+	require.NoError(t, err)
+	require.NoError(t, a.RevokeGrant(ctx, first.ID, u.ID))
+	var live []*Token
+	for range maxGrants + 20 {
+		app := testApp(t, a)
+		tok := testToken(t, a, app)
+		require.NoError(t, a.RevokeGrant(ctx, app.ID, u.ID))
+		_, err := a.Verify(ctx, tok.Value)
+		require.Equal(t, "grant_revoked", Reason(err))
+		live = append(live, testToken(t, a, app))
+	}
+	fields, err := server.HKeys(keyUser(u.ID))
+	require.NoError(t, err)
+	grants := slices.DeleteFunc(fields, func(k string) bool { return !strings.HasPrefix(k, prefixGrantGen) })
+	require.Len(t, grants, maxGrants)
+	_, err = a.Inspect(ctx, old.Value)
+	require.ErrorIs(t, err, ErrTokenInvalid, "its own entry is gone, the floor is not")
+	for i, tok := range live[len(live)-maxGrants/2:] {
+		_, err = a.Inspect(ctx, tok.Value)
+		require.NoError(t, err, i)
+	}
+	fresh := testToken(t, a, first)
+	_, err = a.Inspect(ctx, fresh.Value)
+	require.NoError(t, err)
+}
