@@ -56,9 +56,6 @@ func expectedDistinct(n, k float64) float64 {
 
 // capacity measures what the model needs beside the cases, and checks it.
 func (b *bench) capacity(ctx context.Context) error {
-	if b.s.Filter != "" {
-		return nil
-	}
 	c := &b.report.Coefficients
 	for _, r := range b.report.Cases {
 		cpu, commands := r.b(sample.cpuPerRequest), r.b(sample.commandsPerRequest)

@@ -104,7 +104,7 @@ func (b *bench) attack(ctx context.Context, binary string, s *server, r request,
 	ctx, cancel := context.WithTimeout(ctx, b.s.Fixed+30*time.Second)
 	defer cancel()
 	attack := exec.CommandContext(ctx, binary, "attack", "-rate", strconv.Itoa(rate), "-duration", b.s.Fixed.String(),
-		"-connections", strconv.Itoa(connections), "-workers", strconv.Itoa(connections), "-max-body", "0")
+		"-connections", strconv.Itoa(4*connections), "-max-connections", strconv.Itoa(4*connections), "-max-body", "0")
 	attack.Stdin = bytes.NewBufferString(fmt.Sprintf("%s http://%s%s\nAuthorization: %s\nAccept: application/json\n", r.method, s.address, r.path, r.authorization))
 	results, err := attack.Output()
 	if err != nil {

@@ -25,7 +25,8 @@ func main() {
 	if *tokenService != "" {
 		exit(serveTokens(*tokenService, *redisAddress))
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A reader that goes away is a reason to end what was started, not to die.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Minute)
 	s := newSettings(*quick)
 	s.Filter = *filter
@@ -59,7 +60,11 @@ func run(ctx context.Context, s settings, binary string) error {
 	if err := b.report.remember(b, "idle, just started"); err != nil {
 		return err
 	}
-	for _, part := range []func(context.Context) error{b.cases, b.peers, b.latencies, b.sweeps, b.capacity, b.micros} {
+	parts := []func(context.Context) error{b.cases, b.peers, b.latencies, b.sweeps, b.capacity, b.micros}
+	if s.Filter != "" {
+		parts = parts[:2]
+	}
+	for _, part := range parts {
 		if err := part(ctx); err != nil {
 			return err
 		}

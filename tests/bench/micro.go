@@ -17,7 +17,7 @@ type micro struct {
 
 // micros runs the micro-benchmarks beside the code.
 func (b *bench) micros(ctx context.Context) error {
-	if b.s.Quick || b.s.Filter != "" {
+	if b.s.Quick {
 		return nil
 	}
 	fmt.Fprintln(os.Stderr, "micro-benchmarks")

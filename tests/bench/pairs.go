@@ -131,8 +131,6 @@ func (l *lab) measure(ctx context.Context, t *target, d time.Duration) (sample, 
 // pair is a run of A and one of B, right after each other.
 type pair struct{ A, B sample }
 
-func (p pair) ratio() float64 { return p.B.cpuPerRequest() / p.A.cpuPerRequest() }
-
 // pairs measures A B A B. Whatever disturbs the machine for longer than a run
 // then disturbs both, and the ratio of a pair stays.
 func (l *lab) pairs(ctx context.Context, a, b *target, n int, d time.Duration) ([]pair, error) {

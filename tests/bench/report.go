@@ -83,6 +83,7 @@ func render(text string, data any) ([]byte, error) {
 		"cpuA":      (*result).cpuA,
 		"cpuB":      (*result).cpuB,
 		"ratios":    (*result).ratios,
+		"best":      (*result).best,
 		"rate":      func(r *result) string { return thousands(r.b(func(s sample) float64 { return s.perSecond() })) },
 		"commands":  func(r *result) string { return fmt.Sprintf("%.2f", r.b(sample.commandsPerRequest)) },
 		"bytes":     func(r *result) string { return fmt.Sprintf("%.0f", r.b(redisBytes)) },
