@@ -211,13 +211,14 @@ func TestRefreshGrant(t *testing.T) {
 	require.Equal(t, 401, g.Do(http.MethodGet, base+"/rooms", "", "Authorization", gatewaytest.Bearer(third["access_token"].(string))).Status)
 }
 
-// What may have changed since the grant is judged again, and a Meet that fails
-// costs nobody a token.
+// What may have changed since the grant is judged again, by Meet too, and a
+// refusal costs nobody a token.
 func TestRefreshGrant_JudgesAgain(t *testing.T) {
-	meet := gatewaytest.StartMeet(t, sandbox.Quickstart(), nil)
+	meet := strictMeet(t, nil)
+	meet.AddApplication(sandbox.Application{ClientID: "second", Secret: "second-secret", Active: true, Scopes: []string{"rooms:list"}})
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
-	app := g.AddApplication(func(a *tokens.Application) { a.Refresh, a.Domains = true, []string{"example.org"} })
-	token := g.TokenRequest(app, "ada@example.org").JSON(t)["refresh_token"].(string)
+	app := g.AddApplication(func(a *tokens.Application) { a.Refresh, a.Domains = true, []string{"example.com"} })
+	token := g.TokenRequest(app, "alice@example.com").JSON(t)["refresh_token"].(string)
 	refresh := func() *gatewaytest.Answer {
 		return asClient(g, app, "/application/token", "grant_type", "refresh_token", "refresh_token", token)
 	}
@@ -230,17 +231,20 @@ func TestRefreshGrant_JudgesAgain(t *testing.T) {
 		require.NoError(t, err)
 	}
 
-	change(func(a *tokens.Application) { a.Domains = []string{"example.com"} })
+	change(func(a *tokens.Application) { a.Domains = []string{"example.org"} })
 	require.JSONEq(t, `{"detail":"The refresh token is not valid.","error":"invalid_grant"}`, refresh().Body)
-	change(func(a *tokens.Application) { a.Domains, a.Active = []string{"example.org"}, false })
+	change(func(a *tokens.Application) { a.Domains, a.Active = []string{"example.com"}, false })
 	a := refresh()
 	require.Equal(t, 401, a.Status)
 	require.JSONEq(t, `{"detail":"Application is inactive","error":"Application is inactive"}`, a.Body)
-	// Credentials that nothing is kept for: Meet has to be asked, and refuses.
+	// With credentials that nothing is kept for, Meet has to be asked.
 	change(func(a *tokens.Application) {
-		a.Active, a.Backend = true, &tokens.BackendCredentials{ClientID: "other", ClientSecret: "wrong"}
+		a.Active, a.Backend = true, &tokens.BackendCredentials{ClientID: "second", ClientSecret: "second-secret"}
 	})
-	require.Equal(t, 502, refresh().Status)
+	meet.RemoveUser("alice@example.com")
+	a = refresh()
+	require.Equal(t, 400, a.Status)
+	require.JSONEq(t, `{"detail":"User not found.","error":"User not found."}`, a.Body)
 	change(func(a *tokens.Application) { a.Backend = nil })
 	a = refresh()
 	require.Equal(t, 200, a.Status, a.Body)
