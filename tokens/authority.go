@@ -45,6 +45,8 @@ type Options struct {
 	CacheEntries int
 	// Refresh sets the lifetimes of refresh tokens.
 	Refresh RefreshOptions
+	// Fence bounds how many new users an application brings in. Default: it does not.
+	Fence FenceOptions
 	// Observer is told what happens inside. Default: nobody.
 	Observer Observer
 	// Now is the clock. Default: time.Now.
@@ -82,6 +84,8 @@ type Authority struct {
 	hash  hashPool
 	mints mints
 
+	fence FenceOptions
+
 	background background
 	closed     atomic.Bool
 }
@@ -114,6 +118,9 @@ func New(o Options) (*Authority, error) {
 	if o.CacheEntries < 0 {
 		return nil, errors.New("cache entries must be positive")
 	}
+	if o.Fence.Users < 0 || o.Fence.UsersDomain < 0 {
+		return nil, errors.New("quotas of new users must not be negative")
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -134,6 +141,7 @@ func New(o Options) (*Authority, error) {
 	}
 	a.hash = newHashPool(django.Verify)
 	a.cache = newCache(o.CacheEntries)
+	a.fence = o.Fence
 	a.feed = newFeed(a, o.Staleness)
 	return a, nil
 }

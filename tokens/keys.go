@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
@@ -52,6 +53,10 @@ func keyMeetLock(k *masterKey, key string) string {
 func keyReplay(k *masterKey, applicationID, userID, key string) string {
 	sum := k.sum(forReplays, "key", applicationID, userID, key)
 	return keyPrefix + "i:" + base64.RawURLEncoding.EncodeToString(sum[:16])
+}
+
+func keyFence(applicationID string, day time.Time) string {
+	return keyPrefix + "f:" + applicationID + ":" + day.UTC().Format("20060102")
 }
 
 // keyName names what is found by things that Redis must not tell anybody.

@@ -12,6 +12,8 @@ func runMore(t *testing.T, open Opener) {
 		"IdempotencyOutage":        testIdempotencyOutage,
 		"Limits":                   testLimits,
 		"LimitsOutage":             testLimitsOutage,
+		"Fence":                    testFence,
+		"FenceRace":                testFenceRace,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open) })
 	}

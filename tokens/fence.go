@@ -1,0 +1,189 @@
+package tokens
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/meet-gateway/meet-gateway/tokens/limit"
+)
+
+// The fence bounds how many users an application brings into being: Meet makes
+// one for every address it has not seen. Counted are the addresses that this
+// installation has not issued a token for yet, each once a day, before Meet is
+// asked, in one hash per application and day (UTC).
+//
+// An attempt that Meet refuses is given back ([Admission.Withdraw]). One that
+// ends in silence is not: the user may have been made. It is counted once all the
+// same, however often it is repeated on that day.
+
+// ErrQuotaExceeded means that an application has brought in as many new users
+// today as it may (403).
+var ErrQuotaExceeded = errors.New("quota of new users exceeded")
+
+// FenceOptions are the quotas of new users of each application. An application's
+// own limits "users" and "users_domain" come before them.
+type FenceOptions struct {
+	// Users is how many in a day. Default: 0, no quota.
+	Users int
+	// UsersDomain is how many of one mail domain in a day. Default: 0, no quota.
+	UsersDomain int
+	// DryRun counts and reports, and refuses nobody.
+	DryRun bool
+}
+
+// Quota is how far a quota is used up.
+type Quota struct {
+	// Used is how many of today's new users count.
+	Used int
+	// Limit is how many there may be; 0 if there is no quota.
+	Limit int
+	// Warn is set for the one admission a day that reaches 80 % of Limit, so that
+	// somebody is told once.
+	Warn bool
+}
+
+func (q *Quota) exceeded() bool { return q.Limit > 0 && q.Used >= q.Limit }
+
+// warnAt is the number that sets Warn: 80 %, rounded up.
+func (q *Quota) warnAt() int { return (4*q.Limit + 4) / 5 }
+
+// Admission is the answer of the fence.
+type Admission struct {
+	// New reports that the address was counted just now. If false, and there is
+	// no error, it was known or counted before.
+	New bool
+	// Exceeded reports that a quota is used up: the application is refused, or
+	// would be but for DryRun.
+	Exceeded bool
+	// DryRun is the option.
+	DryRun bool
+	// Application and Domain are the two quotas. They are zero for an address
+	// that is known.
+	Application, Domain Quota
+
+	a      *Authority
+	key    string
+	fields [2]string // of the mail and of the domain
+}
+
+const (
+	// fenceLifetime is how long a day's hash stays: the day, on any clock.
+	fenceLifetime = 48 * time.Hour
+	// maxFence is how many addresses of a day are told apart. Beyond that each
+	// attempt counts.
+	maxFence = 100_000
+)
+
+// admitScript counts an address unless that was done before or a quota is used up.
+// KEYS: hash. ARGV: field of the mail, of the domain, quota of the application,
+// of the domain (0: none), dry run, most mails, lifetime (s).
+// Answers: counted now, exceeded, used of the application, of the domain.
+var admitScript = redis.NewScript(`
+local n = tonumber(redis.call('HGET', KEYS[1], 'n') or '0')
+local d = tonumber(redis.call('HGET', KEYS[1], ARGV[2]) or '0')
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then return {0, 0, n, d} end
+local function full(used, quota) return quota > 0 and used >= quota end
+local exceeded = (full(n, tonumber(ARGV[3])) or full(d, tonumber(ARGV[4]))) and 1 or 0
+if exceeded == 1 and ARGV[5] == '0' then return {0, 1, n, d} end
+if n < tonumber(ARGV[6]) then redis.call('HSET', KEYS[1], ARGV[1], 1) end
+n = redis.call('HINCRBY', KEYS[1], 'n', 1)
+d = redis.call('HINCRBY', KEYS[1], ARGV[2], 1)
+redis.call('EXPIRE', KEYS[1], ARGV[7])
+return {1, exceeded, n, d}`)
+
+// withdrawScript takes an address back that was counted. ARGV: as above.
+var withdrawScript = redis.NewScript(`
+if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('HINCRBY', KEYS[1], 'n', -1)
+redis.call('HINCRBY', KEYS[1], ARGV[2], -1)
+return 1`)
+
+// Admit decides whether an application may bring in the user with this address,
+// and counts the address if it is new. It is asked before Meet is. An address
+// that this gateway has seen lately costs nothing, one that the installation
+// knows costs one read.
+//
+// Errors: ErrQuotaExceeded, with the Admission that tells how much was used;
+// ErrUnavailable.
+func (a *Authority) Admit(ctx context.Context, app *Application, m Mail) (*Admission, error) {
+	ad := &Admission{
+		DryRun:      a.fence.DryRun,
+		Application: Quota{Limit: quota(app, limit.Users, a.fence.Users)},
+		Domain:      Quota{Limit: quota(app, limit.UsersDomain, a.fence.UsersDomain)},
+	}
+	if ad.Application.Limit == 0 && ad.Domain.Limit == 0 {
+		return ad, nil
+	}
+	if known, err := a.knowsMail(ctx, m); err != nil || known {
+		return &Admission{DryRun: a.fence.DryRun}, err
+	}
+	k := a.keys.first()
+	ad.a, ad.key = a, keyFence(app.ID, a.now())
+	ad.fields = [2]string{"m:" + fenceHash(k, "mail", string(m)), "d:" + fenceHash(k, "domain", m.Domain())}
+	dry := 0
+	if ad.DryRun {
+		dry = 1
+	}
+	answer, err := admitScript.Run(ctx, a.store.rdb, []string{ad.key}, ad.fields[0], ad.fields[1],
+		ad.Application.Limit, ad.Domain.Limit, dry, maxFence, int64(fenceLifetime/time.Second)).Int64Slice()
+	if err != nil {
+		return nil, unavailable("counting a new user", err)
+	}
+	ad.New, ad.Exceeded = answer[0] == 1, answer[1] == 1
+	ad.Application.Used, ad.Domain.Used = int(answer[2]), int(answer[3])
+	for _, q := range []*Quota{&ad.Application, &ad.Domain} {
+		q.Warn = ad.New && q.Limit > 0 && q.Used == q.warnAt()
+	}
+	if !ad.Exceeded || ad.DryRun {
+		return ad, nil
+	}
+	if ad.Application.exceeded() {
+		return ad, fmt.Errorf("%w: %d today", deny(ErrQuotaExceeded, "user_quota_exceeded"), ad.Application.Limit)
+	}
+	return ad, fmt.Errorf("%w: %d of one domain today", deny(ErrQuotaExceeded, "user_domain_quota_exceeded"), ad.Domain.Limit)
+}
+
+// Withdraw gives back what Admit counted, because Meet has refused and made no
+// user. It does nothing if Admit counted nothing. The error is ErrUnavailable.
+func (ad *Admission) Withdraw(ctx context.Context) error {
+	if !ad.New {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*ad.a.store.timeout)
+	defer cancel()
+	if err := withdrawScript.Run(ctx, ad.a.store.rdb, []string{ad.key}, ad.fields[0], ad.fields[1]).Err(); err != nil {
+		return unavailable("giving back a new user", err)
+	}
+	return nil
+}
+
+// knowsMail reports whether a token was ever issued for the address.
+func (a *Authority) knowsMail(ctx context.Context, m Mail) (bool, error) {
+	if _, ok := a.cache.mails.GetIfPresent(m); ok {
+		return true, nil
+	}
+	id, err := a.findUserID(ctx, m)
+	if err != nil || id == "" {
+		return false, err
+	}
+	a.cache.mails.Set(m, id)
+	return true, nil
+}
+
+// quota is the application's own, or else the installation's.
+func quota(app *Application, p limit.Policy, installation int) int {
+	if r, ok := app.Rates().Get(p); ok {
+		return r.Count
+	}
+	return installation
+}
+
+func fenceHash(k *masterKey, what, value string) string {
+	sum := k.sum(forNames, "fence", what, value)
+	return base64.RawURLEncoding.EncodeToString(sum[:12])
+}
