@@ -85,6 +85,7 @@ type Authority struct {
 	mints mints
 
 	fence FenceOptions
+	slugs *slugIndex
 
 	background background
 	closed     atomic.Bool
@@ -141,7 +142,7 @@ func New(o Options) (*Authority, error) {
 	}
 	a.hash = newHashPool(django.Verify)
 	a.cache = newCache(o.CacheEntries)
-	a.fence = o.Fence
+	a.fence, a.slugs = o.Fence, newSlugIndex(o.CacheEntries)
 	a.feed = newFeed(a, o.Staleness)
 	return a, nil
 }

@@ -14,6 +14,7 @@ func runMore(t *testing.T, open Opener) {
 		"LimitsOutage":             testLimitsOutage,
 		"Fence":                    testFence,
 		"FenceRace":                testFenceRace,
+		"Slugs":                    testSlugs,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open) })
 	}

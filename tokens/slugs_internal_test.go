@@ -1,0 +1,38 @@
+package tokens
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestSlugs_SeenAgainCostNothing(t *testing.T) {
+	ctx := t.Context()
+	a, server := overMiniredis(t)
+	now := time.Now()
+	a.now = func() time.Time { return now }
+	page := map[string]string{}
+	for i := range 20 {
+		page[fmt.Sprintf("abc-defg-%d", i)] = fmt.Sprint(i)
+	}
+	a.RememberRooms("meet", page)
+	a.background.all.Wait()
+	before := server.CommandCount()
+	for range 10 {
+		a.RememberRooms("meet", page)
+		room, err := a.FindSlug(ctx, "meet", "abc-defg-7")
+		require.NoError(t, err)
+		require.Equal(t, "7", room)
+	}
+	a.background.all.Wait()
+	require.Equal(t, before, server.CommandCount())
+
+	now = now.Add(slugRefresh)
+	a.RememberRooms("meet", page)
+	a.background.all.Wait()
+	require.Equal(t, before+20, server.CommandCount(), "once a day, so that they do not expire")
+	requireExpiring(t, server)
+	require.NotContains(t, server.Dump(), "abc-defg")
+}
