@@ -84,8 +84,9 @@ type Authority struct {
 	hash  hashPool
 	mints mints
 
-	fence FenceOptions
-	slugs *slugIndex
+	fence  FenceOptions
+	slugs  *slugIndex
+	trials trialPool
 
 	background background
 	closed     atomic.Bool
@@ -142,7 +143,7 @@ func New(o Options) (*Authority, error) {
 	}
 	a.hash = newHashPool(django.Verify)
 	a.cache = newCache(o.CacheEntries)
-	a.fence, a.slugs = o.Fence, newSlugIndex(o.CacheEntries)
+	a.fence, a.slugs, a.trials = o.Fence, newSlugIndex(o.CacheEntries), newTrialPool()
 	a.feed = newFeed(a, o.Staleness)
 	return a, nil
 }

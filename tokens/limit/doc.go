@@ -1,6 +1,6 @@
 // Package limit keeps applications from asking too much of Meet: token requests,
 // reads and creations of rooms, per application and per user, and failed
-// authentications per source.
+// authentications and adoptions per source.
 //
 // Every limit is a GCRA (a leaky bucket: a burst of the whole limit, then as
 // much as drains), shared by all gateways. A decision is made in memory and

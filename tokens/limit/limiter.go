@@ -26,7 +26,8 @@ const MaxDebt = 2
 // Key is one thing that is counted.
 type Key struct {
 	Policy Policy
-	// Subject is the application, the client id, or for FailedSource the network.
+	// Subject is the application, the client id, or for FailedSource and Adopt the
+	// network.
 	Subject string
 	// Detail is the user, or for Failed the network; "" if the policy has none.
 	Detail string
@@ -259,6 +260,20 @@ func (l *Limiter) Fail(ctx context.Context, clientID string, source netip.Addr, 
 	if rate := l.rate(nil, FailedSource); all.Subject != "" && !rate.IsOff() {
 		l.take(ctx, l.bucket(all), all, rate, now)
 	}
+}
+
+// Adopt decides whether unknown credentials from an address may be tried at Meet,
+// where a trial is expensive. Unknown addresses count as one network.
+func (l *Limiter) Adopt(ctx context.Context, source netip.Addr) Decision {
+	rate := l.rate(nil, Adopt)
+	if rate.IsOff() {
+		return Decision{Allowed: true, Policy: Adopt}
+	}
+	k := Key{Policy: Adopt, Subject: "unknown"}
+	if network := Network(source); network.IsValid() {
+		k.Subject = network.String()
+	}
+	return l.take(ctx, l.bucket(k), k, rate, l.now())
 }
 
 // sources are what failures are counted by. An unknown address is one network as

@@ -379,6 +379,17 @@ func TestLimiter_Failures(t *testing.T) {
 	})
 }
 
+func TestLimiter_Adopt(t *testing.T) {
+	l := limit.New(limit.Options{Rates: rates(t, map[string]string{"adopt": "2/1m"})})
+	defer l.Close()
+	for _, source := range []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::1"), {}} {
+		require.Equal(t, 2, granted(5, func() limit.Decision { return l.Adopt(t.Context(), source) }))
+	}
+	unlimited := limit.New(limit.Options{Rates: rates(t, map[string]string{"adopt": "off"})})
+	defer unlimited.Close()
+	require.Equal(t, 50, granted(50, func() limit.Decision { return unlimited.Adopt(t.Context(), netip.Addr{}) }))
+}
+
 func TestNetwork(t *testing.T) {
 	for in, want := range map[string]string{
 		"192.0.2.7":              "192.0.2.0/24",

@@ -124,6 +124,9 @@ const (
 	// FailedSource is failed authentications from one network, whatever the
 	// client id: "failed_source". No application can have its own.
 	FailedSource
+	// Adopt is unknown credentials that one network has tried at Meet: "adopt". No
+	// application can have its own.
+	Adopt
 	// Users is users never seen before whom an application brings in a day:
 	// "users". It is counted by the day, by the tokens room.
 	Users
@@ -134,7 +137,7 @@ const (
 )
 
 var names = [policies]string{
-	"token", "token_user", "read", "read_user", "create", "create_user", "failed", "failed_source", "users", "users_domain",
+	"token", "token_user", "read", "read_user", "create", "create_user", "failed", "failed_source", "adopt", "users", "users_domain",
 }
 
 // String returns the policy's name.
@@ -184,6 +187,7 @@ func Defaults() *Rates {
 		CreateUser:   {Count: 60, Per: time.Minute},
 		Failed:       {Count: 20, Per: time.Minute},
 		FailedSource: {Count: 200, Per: time.Minute},
+		Adopt:        {Count: 10, Per: time.Minute},
 	} {
 		r.Set(Policy(p), rate)
 	}
@@ -214,8 +218,10 @@ func ParseRates(m map[string]string) (*Rates, error) {
 
 // ParseOverrides is ParseRates for one application's own rates.
 func ParseOverrides(m map[string]string) (*Rates, error) {
-	if _, ok := m[FailedSource.String()]; ok {
-		return nil, fmt.Errorf("%s is about sources, whatever the application: it can only be set for the installation", FailedSource)
+	for _, p := range []Policy{FailedSource, Adopt} {
+		if _, ok := m[p.String()]; ok {
+			return nil, fmt.Errorf("%s is about sources, whatever the application: it can only be set for the installation", p)
+		}
 	}
 	return ParseRates(m)
 }

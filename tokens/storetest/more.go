@@ -15,6 +15,8 @@ func runMore(t *testing.T, open Opener) {
 		"Fence":                    testFence,
 		"FenceRace":                testFenceRace,
 		"Slugs":                    testSlugs,
+		"Adopt":                    testAdopt,
+		"AdoptRace":                testAdoptRace,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open) })
 	}

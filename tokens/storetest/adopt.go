@@ -1,0 +1,121 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tokens"
+)
+
+func testAdopt(t *testing.T, open Opener) {
+	ctx := t.Context()
+	a, b := Node(t, open), Node(t, open)
+	clientID, secret := tokens.NewPassword(), tokens.NewPassword()
+	asked := 0
+	meet := func(_ context.Context) (tokens.Application, error) {
+		asked++
+		return tokens.Application{Scopes: tokens.Scopes{tokens.ScopeRoomsList}}, nil
+	}
+	refusing := func(_ context.Context) (tokens.Application, error) {
+		asked++
+		return tokens.Application{}, tokens.ErrInvalidClient
+	}
+	down := errors.New("Meet does not answer")
+	silent := func(_ context.Context) (tokens.Application, error) {
+		asked++
+		return tokens.Application{}, down
+	}
+
+	for range 3 {
+		_, err := b.Adopt(ctx, clientID, "wrong", refusing)
+		require.ErrorIs(t, err, tokens.ErrInvalidClient)
+	}
+	require.Equal(t, 1, asked, "the same wrong pair is tried once")
+	refused, err := a.WasRefused(ctx, clientID, "wrong")
+	require.NoError(t, err)
+	require.True(t, refused)
+	for _, pair := range [][2]string{{clientID, secret}, {clientID + "w", "rong"}} {
+		refused, err = a.WasRefused(ctx, pair[0], pair[1])
+		require.NoError(t, err)
+		require.False(t, refused)
+	}
+	for range 2 {
+		_, err = a.Adopt(ctx, clientID, secret, silent)
+		require.ErrorIs(t, err, down)
+	}
+	require.Equal(t, 3, asked, "an outage is not a refusal")
+
+	app, err := a.Adopt(ctx, clientID, secret, meet)
+	require.NoError(t, err)
+	require.Equal(t, 4, asked)
+	require.True(t, app.Active)
+	require.Equal(t, []string{clientID}, app.Aliases)
+	require.Equal(t, []string{"*"}, app.Domains)
+	require.Equal(t, tokens.Scopes{tokens.ScopeRoomsList}, app.Scopes)
+	require.Equal(t, &tokens.BackendCredentials{ClientID: clientID, ClientSecret: secret}, app.Backend)
+	require.Equal(t, tokens.SecretHMAC, app.Secrets[0].Kind)
+
+	same, _, err := b.Authenticate(ctx, clientID, secret)
+	require.NoError(t, err)
+	require.Equal(t, app.ID, same.ID)
+	same, err = b.Adopt(ctx, clientID, secret, meet)
+	require.NoError(t, err)
+	require.Equal(t, app.ID, same.ID)
+	_, err = b.Adopt(ctx, clientID, "another", meet)
+	require.ErrorIs(t, err, tokens.ErrInvalidClient, "who is registered is not tried at Meet")
+	require.Equal(t, 4, asked)
+	_, err = b.AdoptApplication(ctx, tokens.Application{}, clientID, "another")
+	require.ErrorIs(t, err, tokens.ErrInvalidClient)
+	for _, bad := range [][2]string{{"", secret}, {"a b", secret}, {clientID, ""}} {
+		_, err = a.Adopt(ctx, bad[0], bad[1], meet)
+		require.ErrorIs(t, err, tokens.ErrInvalidClient)
+	}
+	require.Equal(t, 4, asked)
+}
+
+func testAdoptRace(t *testing.T, open Opener) {
+	ctx := t.Context()
+	nodes := []*tokens.Authority{Node(t, open), Node(t, open)}
+	clientID, secret := tokens.NewPassword(), tokens.NewPassword()
+	ids := make([]string, 8)
+	var asked atomic.Int32
+	together := func(do func(i int)) {
+		var wg sync.WaitGroup
+		for i := range ids {
+			wg.Go(func() { do(i) })
+		}
+		wg.Wait()
+		for _, id := range ids {
+			require.NotEmpty(t, id)
+			require.Equal(t, ids[0], id, "one application")
+		}
+	}
+	together(func(i int) {
+		app, err := nodes[i%2].Adopt(ctx, clientID, secret, func(context.Context) (tokens.Application, error) {
+			asked.Add(1)
+			return tokens.Application{}, nil
+		})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		ids[i] = app.ID
+	})
+	require.EqualValues(t, 1, asked.Load(), "Meet is asked once")
+
+	clear(ids)
+	clientID = tokens.NewPassword()
+	together(func(i int) {
+		app, err := nodes[i%2].AdoptApplication(ctx, tokens.Application{}, clientID, secret)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		ids[i] = app.ID
+	})
+}
