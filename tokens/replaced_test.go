@@ -1,0 +1,59 @@
+package tokens_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tests/redistest"
+	"github.com/meet-gateway/meet-gateway/tokens"
+	"github.com/meet-gateway/meet-gateway/tokens/storetest"
+)
+
+// A Redis that is gone closes its connections: that alone is no reason to forget
+// what was proven a moment ago.
+func TestOutage_KnownTokenIsGoodUntilTheBound(t *testing.T) {
+	server := redistest.Standalone(t)
+	open := impatient(tokens.RedisOptions{URL: server.URL()})
+	a := storetest.Node(t, open, func(o *tokens.Options) { o.Staleness = 30 * time.Second })
+	app, _ := storetest.App(t, a)
+	tok := storetest.Issue(t, a, app, "alice@example.org")
+	patiently(t, "the token is known", func() error { _, err := a.Verify(t.Context(), tok.Value); return err })
+
+	server.Kill(t)
+	for range 100 {
+		_, err := a.Verify(t.Context(), tok.Value)
+		require.NoError(t, err)
+		time.Sleep(time.Millisecond) // the end of the connection is noticed meanwhile
+	}
+	_, err := a.Inspect(t.Context(), tok.Value)
+	requireStorm(t, err)
+}
+
+// A server that takes over again is as new as one that was never there: it may
+// lack what was acknowledged in between.
+func TestOutage_FailoverAndBack(t *testing.T) {
+	t.Parallel()
+	servers := redistest.Sentinel(t)
+	open := impatient(tokens.RedisOptions{Addresses: servers.Addrs(), MasterName: redistest.MasterName})
+	a, b := node(t, open), node(t, open)
+	app, _ := storetest.App(t, a)
+	issued := func() (tok *tokens.Token) {
+		patiently(t, "a token is issued", func() (err error) {
+			tok, err = a.Issue(t.Context(), tokens.Grant{Application: app, Mail: "alice@example.org", Scopes: app.Scopes})
+			return err
+		})
+		return tok
+	}
+	for range 2 {
+		c := newCrowd(t)
+		for range 20 {
+			c.valid("b", b, issued().Value)
+		}
+		servers.Failover(t)
+		c.valid("b", b, issued().Value)
+		patiently(t, "it is served again", func() error { _, err := b.Inspect(t.Context(), issued().Value); return err })
+		c.leave()
+	}
+}
