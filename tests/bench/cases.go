@@ -154,7 +154,8 @@ func (b *bench) warm(ctx context.Context, targets ...*target) error {
 		l := t.next()
 		d := time.Second
 		if !l.once {
-			d += time.Duration(len(l.requests)/2000) * time.Second
+			// Each server gets a share of the connections and has to see all.
+			d += time.Duration(len(l.requests)*len(t.servers)/2000) * time.Second
 		}
 		var addresses []string
 		for _, s := range t.servers {
