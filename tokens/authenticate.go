@@ -48,21 +48,22 @@ func (a *Authority) Authenticate(ctx context.Context, clientID, secret string) (
 
 // applicationForLogin reads the application, or nobody, with the same commands.
 func (a *Authority) applicationForLogin(ctx context.Context, clientID string) (*Application, error) {
-	if err := a.feed.authoritative(); err != nil {
-		return nil, err
-	}
 	known := isClientID(clientID)
 	if !known {
 		clientID = "?"
 	}
-	id, err := a.resolveAlias(ctx, clientID)
-	if err != nil {
-		return nil, err
-	}
-	if id == "" {
-		id = clientID
-	}
-	m, err := a.store.rdb.HGetAll(ctx, keyApplication(id)).Result()
+	var id string
+	var m map[string]string
+	err := a.feed.reading(ctx, func() (err error) {
+		if id, err = a.resolveAlias(ctx, clientID); err != nil {
+			return err
+		}
+		if id == "" {
+			id = clientID
+		}
+		m, err = a.store.rdb.HGetAll(ctx, keyApplication(id)).Result()
+		return err //nolint:wrapcheck // wrapped below
+	})
 	if err != nil {
 		return nil, unavailable("reading an application", err)
 	}

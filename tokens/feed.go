@@ -146,7 +146,6 @@ type feed struct {
 	// that this gateway knows, in nanoseconds since born; 0 if never.
 	checked atomic.Int64
 	born    time.Time
-	proved  atomic.Bool // whether a heartbeat ever came back
 	wasOK   atomic.Bool
 
 	mu      sync.Mutex
@@ -157,8 +156,17 @@ type feed struct {
 	edits   editLog   // the last edits made here
 	kept    []change  // changes still to be published
 
-	asking  sync.Mutex      // one heartbeat at a time
-	servers map[string]bool // run ids of primaries that have all we know
+	asking  sync.Mutex // one heartbeat at a time
+	servers []string   // run ids of the primaries when they were last checked
+
+	// checking lets one goroutine at a time make sure that Redis has what it
+	// acknowledged. verified is how many connections had been opened when that
+	// was last known: one that was opened later may lead to another server.
+	checking chan struct{}
+	verified atomic.Uint64
+	// replaced is when Redis was last found to be another one than before, or to
+	// have lost something, in nanoseconds since born; 0 if never.
+	replaced atomic.Int64
 
 	once   sync.Once
 	cancel context.CancelFunc
@@ -166,7 +174,7 @@ type feed struct {
 }
 
 func newFeed(a *Authority, staleness time.Duration) *feed {
-	return &feed{a: a, node: randomID(12), staleness: staleness, born: time.Now(), servers: map[string]bool{}}
+	return &feed{a: a, node: randomID(12), staleness: staleness, born: time.Now(), checking: make(chan struct{}, 1)}
 }
 
 func (f *feed) start() {
@@ -186,6 +194,7 @@ func (f *feed) stop() {
 		f.cancel()
 	}
 	f.done.Wait()
+	f.proven.Store(0) // nobody listens any more
 	ctx, cancel := context.WithTimeout(context.Background(), publishPatience)
 	defer cancel()
 	_ = f.publishKept(ctx) // nobody was promised more than a try
@@ -203,21 +212,63 @@ func (f *feed) lag() (time.Duration, bool) {
 	return time.Since(f.born) - time.Duration(p), p != 0
 }
 
-// authoritative returns an error when it is not known within the staleness bound
-// that the Redis that answers is the primary and has lost nothing: what it says
-// may then be older than any bound. Without a feed nothing is known of that ever.
-func (f *feed) authoritative() error {
+// authoritative returns an error unless what Redis says now may be believed: if it
+// is not known within the staleness bound that it is the primary and has lost
+// nothing, or if it may be another one by now and cannot be checked. Without a
+// feed nothing is known of its being the primary ever.
+func (f *feed) authoritative(ctx context.Context) error {
 	c := f.checked.Load()
 	if c != 0 && time.Since(f.born)-time.Duration(c) > f.staleness {
 		return unavailable("asking Redis", errors.New("it has not been found to be the primary, and to have lost nothing, for too long"))
 	}
+	if f.verified.Load() == f.a.store.dialed.Load() {
+		return nil
+	}
+	return f.check(ctx)
+}
+
+// reading runs a read whose answer is to be believed: again, if a connection
+// was opened meanwhile, which may have led to another server.
+func (f *feed) reading(ctx context.Context, read func() error) error {
+	for range 10 {
+		if err := f.authoritative(ctx); err != nil {
+			return err
+		}
+		verified := f.verified.Load()
+		if err := read(); err != nil || f.a.store.dialed.Load() == verified {
+			return err
+		}
+	}
+	return unavailable("asking Redis", errors.New("connections to it do not last"))
+}
+
+// check makes sure that the servers have what they acknowledged.
+func (f *feed) check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, max(f.staleness, f.a.store.timeout))
+	defer cancel()
+	select {
+	case f.checking <- struct{}{}:
+		defer func() { <-f.checking }()
+	case <-ctx.Done():
+		return unavailable("waiting until Redis has what it lost", ctx.Err())
+	}
+	dialed := f.a.store.dialed.Load()
+	if err := f.checkServers(ctx); err != nil {
+		return err
+	}
+	f.verified.Store(dialed)
 	return nil
 }
 
-// settling reports whether this gateway has lost its feed and does not know yet
-// whether Redis still has all that it had: a record that is not there may come
-// back.
-func (f *feed) settling() bool { return f.proved.Load() && !f.fresh() }
+var errSettling = errors.New("it is not there, and what Redis may have lost is not written again yet")
+
+// settling reports whether Redis was found to be another one, or to have lost
+// something, so lately that other gateways may not have written again yet what
+// they remember: a record that is not there may come back.
+func (f *feed) settling() bool {
+	r := f.replaced.Load()
+	return r != 0 && time.Since(f.born)-time.Duration(r) < f.staleness
+}
 
 func (f *feed) interval() time.Duration { return f.staleness / 5 }
 
@@ -247,7 +298,7 @@ func (f *feed) ask(ctx context.Context) {
 	began := time.Since(f.born)
 	// A failure needs no handling: nothing is proven, and the next heartbeat
 	// tries again.
-	if f.checkServers(ctx) != nil {
+	if f.check(ctx) != nil {
 		return
 	}
 	err := f.publishKept(ctx)
@@ -296,7 +347,8 @@ func (f *feed) session(ctx context.Context) {
 	defer func() {
 		unhook()
 		_ = ps.Close()
-		f.proven.Store(0)
+		// What was proven stays so until the bound: what changes from now on is not
+		// heard of, and forgotten with everything else on the next subscription.
 		f.report()
 		asked.Wait()
 	}()
@@ -369,7 +421,6 @@ func (f *feed) heard(ctx context.Context, seq uint64, mark string) {
 		f.a.cache.dropAll()
 	}
 	f.proven.Store(sent)
-	f.proved.Store(true)
 	f.a.observer.FeedLag(time.Since(f.born) - time.Duration(sent))
 	f.report()
 }

@@ -3,6 +3,7 @@ package tokens
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,34 +28,26 @@ import (
 // repeatPatience bounds one attempt at writing everything again.
 const repeatPatience = 30 * time.Second
 
-// checkServers writes again what servers may have lost that were not primaries
-// before.
+// checkServers writes again what servers may have lost that were no primaries
+// when this was last asked: they may have been before, and not since.
 func (f *feed) checkServers(ctx context.Context) error {
 	ids := f.a.store.servers(ctx)
-	added := false
-	for _, id := range ids {
-		added = added || !f.servers[id]
-	}
-	if !added {
+	known := func(id string) bool { return slices.Contains(f.servers, id) }
+	if len(ids) == 0 || !slices.ContainsFunc(ids, func(id string) bool { return !known(id) }) {
 		return nil
 	}
 	f.mu.Lock()
 	changes, nothing := f.recent.all(), len(f.recent.ring) == 0
 	f.mu.Unlock()
 	if len(f.servers) > 0 || !nothing {
+		f.replaced.Store(int64(time.Since(f.born)))
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), repeatPatience)
 		defer cancel()
 		if err := f.repeatAll(ctx, changes); err != nil {
 			return err
 		}
 	}
-	const many = 256 // of which nearly all are gone
-	if len(f.servers) > many {
-		clear(f.servers)
-	}
-	for _, id := range ids {
-		f.servers[id] = true
-	}
+	f.servers = ids
 	return nil
 }
 
@@ -79,6 +72,7 @@ func (f *feed) writeAgain(ctx context.Context, number, known uint64) bool {
 	lost, complete := f.recent.between(number, known)
 	f.mu.Unlock()
 	f.a.cache.dropAll()
+	f.replaced.Store(int64(time.Since(f.born)))
 	ctx, cancel := context.WithTimeout(ctx, repeatPatience)
 	defer cancel()
 	if err := f.repeatAll(ctx, lost); err != nil {
@@ -90,6 +84,11 @@ func (f *feed) writeAgain(ctx context.Context, number, known uint64) bool {
 		}
 	}
 	if err := raiseScript.Run(ctx, f.a.store.rdb, []string{keyFeed}, known).Err(); err != nil {
+		return false
+	}
+	// The other gateways find the number as they know it and would go on with
+	// what they remember.
+	if err := f.tell(ctx, change{changedEverything, "-", "-"}); err != nil {
 		return false
 	}
 	f.mu.Lock()

@@ -185,14 +185,15 @@ type presented struct {
 // a rotation may tell, since it decides atomically. The error is ErrInvalidGrant
 // or ErrUnavailable.
 func (a *Authority) readFamily(ctx context.Context, raw string) (*presented, error) {
-	if err := a.feed.authoritative(); err != nil {
-		return nil, err
-	}
 	id, ok := familyOf(raw)
 	if !ok {
 		return nil, deny(ErrInvalidGrant, "malformed")
 	}
-	m, err := a.store.rdb.HMGet(ctx, keyFamily(id), fieldFamily, fieldCurrent, fieldTill, fieldEnded).Result()
+	var m []any
+	err := a.feed.reading(ctx, func() (err error) {
+		m, err = a.store.rdb.HMGet(ctx, keyFamily(id), fieldFamily, fieldCurrent, fieldTill, fieldEnded).Result()
+		return err //nolint:wrapcheck // wrapped below
+	})
 	if err != nil {
 		return nil, unavailable("reading a refresh token", err)
 	}
@@ -201,7 +202,7 @@ func (a *Authority) readFamily(ctx context.Context, raw string) (*presented, err
 	till, _ := m[2].(string)
 	if doc == "" {
 		if a.feed.settling() {
-			return nil, unavailable("reading a refresh token", errors.New("it is not there, and what Redis may have lost is not written again yet"))
+			return nil, unavailable("reading a refresh token", errSettling)
 		}
 		return nil, deny(ErrInvalidGrant, "unknown_token")
 	}

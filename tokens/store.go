@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -56,6 +57,8 @@ type Store struct {
 	wait    int
 	mode    string
 	onClose func() error
+	// dialed counts the connections that were opened.
+	dialed atomic.Uint64
 }
 
 // quiet discards what go-redis prints to standard error: this room returns
@@ -125,6 +128,10 @@ func OpenRedis(o RedisOptions) (*Store, error) {
 		return nil, errors.New("no redis URL or address is set")
 	}
 	s := &Store{timeout: o.Timeout, wait: o.WaitReplicas, mode: "standalone"}
+	u.OnConnect = func(context.Context, *redis.Conn) error {
+		s.dialed.Add(1)
+		return nil
+	}
 	switch {
 	case o.Cluster && o.MasterName != "":
 		return nil, errors.New("master_name (Sentinel) and cluster exclude each other")

@@ -100,14 +100,16 @@ func (a *Authority) readToken(ctx context.Context, raw string, sum [sha256.Size]
 	if err != nil {
 		return nil, err
 	}
-	if err := a.feed.authoritative(); err != nil {
-		return nil, err
-	}
-	since := a.cache.now(string(sum[:]))
-	value, err := a.store.rdb.Get(ctx, keyToken(t.id)).Bytes()
-	if errors.Is(err, redis.Nil) {
+	var since epoch
+	var value []byte
+	err = a.feed.reading(ctx, func() (err error) {
+		since = a.cache.now(string(sum[:]))
+		value, err = a.store.rdb.Get(ctx, keyToken(t.id)).Bytes()
+		return notNil(err) //nolint:wrapcheck // wrapped below
+	})
+	if err == nil && len(value) == 0 {
 		if a.feed.settling() {
-			return nil, unavailable("reading a token's record", errors.New("it is not there, and what Redis may have lost is not written again yet"))
+			return nil, unavailable("reading a token's record", errSettling)
 		}
 		return nil, deny(ErrTokenInvalid, "unknown_token")
 	}
@@ -174,36 +176,45 @@ func (a *Authority) circumstances(ctx context.Context, appID, userID string, now
 
 // readCircumstances reads all three in one go.
 func (a *Authority) readCircumstances(ctx context.Context, appID, userID string) (in *installation, app *Application, u *User, err error) {
-	if err := a.feed.authoritative(); err != nil {
-		return nil, nil, nil, err
-	}
-	inSince, appSince, userSince := a.cache.now(keyInstallation), a.cache.now(keyApplication(appID)), a.cache.now(keyUser(userID))
-	pipe := a.store.rdb.Pipeline()
-	inRead := pipe.HGetAll(ctx, keyInstallation)
-	appRead := pipe.HGetAll(ctx, keyApplication(appID))
-	userRead := pipe.HGetAll(ctx, keyUser(userID))
-	if _, err := pipe.Exec(ctx); err != nil {
+	var inSince, appSince, userSince epoch
+	var inRead, appRead, userRead *redis.MapStringStringCmd
+	err = a.feed.reading(ctx, func() error {
+		inSince, appSince, userSince = a.cache.now(keyInstallation), a.cache.now(keyApplication(appID)), a.cache.now(keyUser(userID))
+		pipe := a.store.rdb.Pipeline()
+		inRead = pipe.HGetAll(ctx, keyInstallation)
+		appRead = pipe.HGetAll(ctx, keyApplication(appID))
+		userRead = pipe.HGetAll(ctx, keyUser(userID))
+		_, err := pipe.Exec(ctx)
+		return err //nolint:wrapcheck // wrapped below
+	})
+	if err != nil {
 		return nil, nil, nil, unavailable("reading what a token depends on", err)
 	}
 	if in, err = a.keepInstallation(inRead.Val(), inSince); err != nil {
 		return nil, nil, nil, err
 	}
 	if app, err = a.keepApplication(appID, appRead.Val(), appSince); err != nil {
-		return nil, nil, nil, goneIsInvalid(err, "application_deleted")
+		return nil, nil, nil, a.goneIsInvalid(err, "application_deleted")
 	}
 	if u, err = a.keepUser(userID, userRead.Val(), userSince); err != nil {
-		return nil, nil, nil, goneIsInvalid(err, "user_deleted")
+		return nil, nil, nil, a.goneIsInvalid(err, "user_deleted")
 	}
 	return in, app, u, nil
 }
 
 // readUserAndInstallation reads what a new token is born under.
 func (a *Authority) readUserAndInstallation(ctx context.Context, userID string) (*installation, *User, error) {
-	inSince, userSince := a.cache.now(keyInstallation), a.cache.now(keyUser(userID))
-	pipe := a.store.rdb.Pipeline()
-	inRead := pipe.HGetAll(ctx, keyInstallation)
-	userRead := pipe.HGetAll(ctx, keyUser(userID))
-	if _, err := pipe.Exec(ctx); err != nil {
+	var inSince, userSince epoch
+	var inRead, userRead *redis.MapStringStringCmd
+	err := a.feed.reading(ctx, func() error {
+		inSince, userSince = a.cache.now(keyInstallation), a.cache.now(keyUser(userID))
+		pipe := a.store.rdb.Pipeline()
+		inRead = pipe.HGetAll(ctx, keyInstallation)
+		userRead = pipe.HGetAll(ctx, keyUser(userID))
+		_, err := pipe.Exec(ctx)
+		return err //nolint:wrapcheck // wrapped below
+	})
+	if err != nil {
 		return nil, nil, unavailable("reading what a token is born under", err)
 	}
 	in, err := a.keepInstallation(inRead.Val(), inSince)
@@ -214,8 +225,12 @@ func (a *Authority) readUserAndInstallation(ctx context.Context, userID string) 
 	return in, u, err
 }
 
-func goneIsInvalid(err error, reason string) error {
+// goneIsInvalid makes a token invalid whose application or user is gone for good.
+func (a *Authority) goneIsInvalid(err error, reason string) error {
 	if errors.Is(err, ErrNotFound) {
+		if a.feed.settling() {
+			return unavailable("reading what a token depends on", errSettling)
+		}
 		return deny(ErrTokenInvalid, reason)
 	}
 	return err
