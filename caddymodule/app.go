@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens"
+	"github.com/meet-gateway/meet-gateway/tokens/limit"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
@@ -62,6 +63,19 @@ type App struct {
 
 	// The lifetimes of refresh tokens.
 	Refresh *Refresh `json:"refresh,omitempty"`
+
+	// Rate limits by name, such as `{"token": "600/1m"}`: `token`, `token_user`,
+	// `read`, `read_user`, `create`, `create_user` per application and per user of
+	// it; `failed` authentications per client id and network, `failed_source` and
+	// `adopt` per network; `users` and `users_domain`, new users per application
+	// and day. `off` is no limit. An application may have its own.
+	Limits map[string]string `json:"limits,omitempty"`
+
+	// Whether quotas of new users only report what they would refuse. Default: false.
+	FenceDryRun bool `json:"fence_dry_run,omitempty"`
+
+	// How many gateways share the limits, at most. Default: 2.
+	Nodes int `json:"nodes,omitempty"`
 
 	// For trying out: if the store is the embedded one and a backend is the sandbox,
 	// registers a demo application and prints how to use it, once. Without effect
@@ -123,12 +137,21 @@ func (a *App) borrowAuthority() error {
 	if err != nil {
 		return err
 	}
+	limits, err := parseLimits(a.Limits, a.FenceDryRun)
+	if err != nil {
+		return fmt.Errorf("limit: %w", err)
+	}
+	if a.Nodes < 0 {
+		return errors.New("nodes must not be negative")
+	}
+	o.Fence = limits.fence
 	signing, err := a.signingKeys(&o)
 	if err != nil {
 		return err
 	}
 	key, err := poolKey("authority", []any{
 		a.store.Key(), o.Secrets, signing, o.Issuer, o.Audience, o.Lifetime, o.Staleness, o.CacheEntries, o.Refresh,
+		a.Limits, a.FenceDryRun, a.Nodes,
 	})
 	if err != nil {
 		return err
@@ -137,8 +160,11 @@ func (a *App) borrowAuthority() error {
 		p := new(pooledAuthority)
 		o.Observer = &p.observer
 		var err error
-		p.Authority, err = tokens.New(o)
-		return p, err
+		if p.Authority, err = tokens.New(o); err != nil {
+			return nil, err
+		}
+		p.limiter = limit.New(limit.Options{Shared: p.Authority, Rates: limits.rates, Nodes: a.Nodes})
+		return p, nil
 	})
 	if err != nil {
 		return fmt.Errorf("meet_gateway: %w", err)
@@ -261,6 +287,7 @@ var authorities = caddy.NewUsagePool()
 // let it go.
 type pooledAuthority struct {
 	*tokens.Authority
+	limiter  *limit.Limiter
 	observer authorityObserver
 	starting sync.Once
 }
@@ -274,7 +301,13 @@ func (p *pooledAuthority) start() {
 }
 
 // Destruct implements caddy.Destructor.
-func (p *pooledAuthority) Destruct() error { return afterDrain(drain, p.Close) }
+func (p *pooledAuthority) Destruct() error { return afterDrain(drain, p.close) }
+
+// close ends the limiter first: it counts in the Authority.
+func (p *pooledAuthority) close() error {
+	p.limiter.Close()
+	return p.Close()
+}
 
 // Interface guards
 var (

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/meet-gateway/meet-gateway/tokens/limit"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -37,10 +39,14 @@ func init() {
 //	        absolute <duration>
 //	        window   <duration>
 //	    }
+//	    limit          <name> <rate>
+//	    nodes          <number>
+//	    fence_dry_run
 //	    quickstart
 //	}
 //
-// secret and signing_key may be there several times: the first signs, all verify.
+// secret and signing_key may be there several times: the first signs, all
+// verify. limit may be there once for each name.
 func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	if existing != nil {
 		d.Next()
@@ -63,7 +69,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	seen := seenOptions{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		option := d.Val()
-		if option != "secret" && option != "signing_key" {
+		if option != "secret" && option != "signing_key" && option != "limit" {
 			if err := seen.add(d); err != nil {
 				return err
 			}
@@ -89,17 +95,43 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "refresh":
 			a.Refresh = new(Refresh)
 			err = a.Refresh.unmarshalCaddyfile(d)
+		case "limit":
+			err = a.unmarshalLimit(d)
+		case "nodes":
+			err = numberArg(d, &a.Nodes)
+		case "fence_dry_run":
+			a.FenceDryRun = true
+			err = noArgs(d)
 		case "quickstart":
 			a.Quickstart = true
 			err = noArgs(d)
 		default:
 			err = unknownOption(d, "store", "secret", "signing_key", "issuer", "audience", "token_lifetime", "staleness",
-				"cache_entries", "refresh", "quickstart")
+				"cache_entries", "refresh", "limit", "nodes", "fence_dry_run", "quickstart")
 		}
 		if err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// unmarshalLimit reads `limit <name> <rate>`.
+func (a *App) unmarshalLimit(d *caddyfile.Dispenser) error {
+	var name, rate string
+	if !d.AllArgs(&name, &rate) {
+		return d.ArgErr()
+	}
+	if _, twice := a.Limits[name]; twice {
+		return d.Errf("limit %s is already set", name)
+	}
+	if _, err := limit.ParseRates(map[string]string{name: rate}); err != nil {
+		return d.WrapErr(err)
+	}
+	if a.Limits == nil {
+		a.Limits = map[string]string{}
+	}
+	a.Limits[name] = rate
 	return nil
 }
 
@@ -176,6 +208,7 @@ func (r *Refresh) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 //	    not_a_member_status     403|404
 //	    identity_invalid_status 401|400
 //	    identity_error_style    numeric|string
+//	    unknown_applications    refuse|adopt
 //	    foreign_tokens          refuse|passthrough
 //	    room_access_levels      <level...>
 //	    strict_rooms
@@ -226,6 +259,8 @@ func (h *Handler) unmarshalCaddyfile(helper httpcaddyfile.Helper) error {
 			err = choiceArg(d, &h.IdentityInvalidStatus, 401, 400)
 		case "identity_error_style":
 			err = wordArg(d, &h.IdentityErrorStyle, styleNumeric, styleString)
+		case "unknown_applications":
+			err = wordArg(d, &h.UnknownApplications, unknownRefuse, unknownAdopt)
 		case "foreign_tokens":
 			err = wordArg(d, &h.ForeignTokens, foreignRefuse, foreignPassthrough)
 		case "room_access_levels":
@@ -247,7 +282,7 @@ func (h *Handler) unmarshalCaddyfile(helper httpcaddyfile.Helper) error {
 			err = numberArg(d, &h.MaxExchanges)
 		default:
 			err = unknownOption(d, "base_path", "backend", "route", "unknown_user_status", "not_a_member_status",
-				"identity_invalid_status", "identity_error_style", "foreign_tokens", "room_access_levels", "strict_rooms",
+				"identity_invalid_status", "identity_error_style", "unknown_applications", "foreign_tokens", "room_access_levels", "strict_rooms",
 				"room_url_base", "max_token_body", "max_room_body", "exchange_timeout", "request_timeout", "max_exchanges")
 		}
 		if err != nil {

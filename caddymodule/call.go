@@ -3,13 +3,10 @@ package caddymodule
 import (
 	"errors"
 	"net/http"
-	"net/netip"
 	"strings"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/tokens"
-
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 // call is one request on its way through the gate.
@@ -124,9 +121,7 @@ func (c *call) checkSource() error {
 	if len(c.application.Networks) == 0 {
 		return nil
 	}
-	text, _ := caddyhttp.GetVar(c.r.Context(), caddyhttp.ClientIPVarKey).(string)
-	ip, err := netip.ParseAddr(text)
-	if err != nil || !c.application.AllowsSource(ip) {
+	if ip := c.source(); !ip.IsValid() || !c.application.AllowsSource(ip) {
 		return errSource
 	}
 	return nil

@@ -142,10 +142,6 @@ func (c *call) readHeldTokenRequest() (token string, err error) {
 // authenticate finds out which application is calling, and that it may from
 // where it does.
 func (c *call) authenticate(clientID, secret string) error {
-	app, _, err := c.h.app.Authority().Authenticate(c.r.Context(), clientID, secret)
-	if err != nil {
-		return err
-	}
-	c.application = app
-	return c.checkSource()
+	_, err := c.login(clientID, secret)
+	return err
 }

@@ -34,6 +34,7 @@ const (
 	codeServerError    = "server_error"
 	codeConflict       = "conflict"
 	codeUnprocessable  = "unprocessable"
+	codeRateLimited    = "rate_limited"
 	codeInvalidClient  = "invalid_client"
 	codeInvalidGrant   = "invalid_grant"
 	codeInvalidScope   = "invalid_scope"
@@ -92,6 +93,7 @@ const (
 	textBadGateway         = "The meeting service gave no usable answer."
 	textTimeout            = "The meeting service did not answer in time."
 	textNotFound           = "Not found."
+	textQuota              = "This application may not bring in more new users today."
 	textPublicRooms        = "Public rooms are disabled for the external API."
 )
 
@@ -138,6 +140,8 @@ var failures = []failureRow{
 	{err: errGrantNotAllowed, answer: refusal{status: 400, code: codeUnauthorized, reason: "grant_not_allowed", fields: fieldErrors{"grant_type": {notAChoice(grantRefreshToken)}}}},
 	{err: errOtherUser, answer: refusal{status: 400, code: codeInvalidScope, reason: "other_user", fields: fieldErrors{"scope": {"The refresh token belongs to another user."}}}},
 	{err: tokens.ErrNotOwner, answer: refusal{status: 400, detail: "The token was issued to another application.", code: codeInvalidGrant, reason: "other_application"}},
+
+	{err: tokens.ErrQuotaExceeded, answer: refusal{status: 403, detail: textQuota, reason: "quota_exceeded"}},
 
 	// Rooms.
 	{err: errInvalidRoom, answer: refusal{status: 404, detail: textNotFound, reason: "not_found"}},

@@ -13,6 +13,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/backendclient"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
@@ -34,6 +35,8 @@ const (
 const (
 	foreignRefuse      = "refuse"
 	foreignPassthrough = "passthrough"
+	unknownRefuse      = "refuse"
+	unknownAdopt       = "adopt"
 	styleNumeric       = "numeric"
 	styleString        = "string"
 )
@@ -89,6 +92,11 @@ type Handler struct {
 	// word in `error.code`, or `string` for the word. Default: `numeric`.
 	IdentityErrorStyle string `json:"identity_error_style,omitempty"`
 
+	// What happens to credentials that the gateway does not know: `refuse`, or
+	// `adopt`, which tries them once at Meet and registers what Meet accepts.
+	// Default: `refuse`.
+	UnknownApplications string `json:"unknown_applications,omitempty"`
+
 	// What happens to Bearer tokens that were issued elsewhere: `refuse`, or
 	// `passthrough` to Meet as they are, for Meet's resource-server mode and add-ons.
 	// Default: `refuse`.
@@ -122,6 +130,8 @@ type Handler struct {
 	MaxExchanges int `json:"max_exchanges,omitempty"`
 
 	app      *App
+	ctx      caddy.Context
+	events   *caddyevents.App
 	basePath []string // longest first
 	routes   *routeTable
 	client   *backendclient.Client
@@ -162,6 +172,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.app = mod.(*App)
 
+	if err := h.provisionEvents(ctx); err != nil {
+		return err
+	}
 	h.setDefaults()
 	if err := h.validate(); err != nil {
 		return err
@@ -191,6 +204,7 @@ func (h *Handler) setDefaults() {
 	setDefault(&h.IdentityInvalidStatus, http.StatusUnauthorized)
 	setDefault(&h.IdentityErrorStyle, styleNumeric)
 	setDefault(&h.ForeignTokens, foreignRefuse)
+	setDefault(&h.UnknownApplications, unknownRefuse)
 	setDefault(&h.MaxTokenBody, defaultMaxTokenBody)
 	setDefault(&h.MaxRoomBody, defaultMaxRoomBody)
 }
@@ -213,6 +227,7 @@ func (h *Handler) validate() error {
 		{"identity_invalid_status", h.IdentityInvalidStatus, []any{401, 400}},
 		{"identity_error_style", h.IdentityErrorStyle, []any{styleNumeric, styleString}},
 		{"foreign_tokens", h.ForeignTokens, []any{foreignRefuse, foreignPassthrough}},
+		{"unknown_applications", h.UnknownApplications, []any{unknownRefuse, unknownAdopt}},
 	} {
 		if !slices.Contains(check.allowed, check.value) {
 			return fmt.Errorf("%s must be %v or %v, got %v", check.option, check.allowed[0], check.allowed[1], check.value)

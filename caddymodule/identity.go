@@ -108,13 +108,12 @@ func (c *call) inspect() (expires time.Time, err error) {
 		c.application, c.identity = id.Application, id
 		return id.Expires, c.checkSource()
 	case schemeBasic:
-		app, secret, err := authority.Authenticate(ctx, auth.id, auth.secret)
+		secret, err := c.login(auth.id, auth.secret)
 		if err != nil {
 			return time.Time{}, err
 		}
-		c.application = app
-		c.identity = &tokens.Identity{Credential: tokens.Basic, Application: app, Scopes: app.Scopes, Expires: secret.Expires}
-		return secret.Expires, c.checkSource()
+		c.identity = &tokens.Identity{Credential: tokens.Basic, Application: c.application, Scopes: c.application.Scopes, Expires: secret.Expires}
+		return secret.Expires, nil
 	default:
 		return time.Time{}, identityRefusal(codeHeaderType, "The Authorization header must be of type Bearer or Basic.")
 	}

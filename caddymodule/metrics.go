@@ -29,6 +29,14 @@ var (
 		Namespace: "caddy", Subsystem: appName, Name: "feed_fresh",
 		Help: "1 while this node trusts its caches, 0 while it asks Redis per request.",
 	})
+	quotaWarningsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "caddy", Subsystem: appName, Name: "quota_warnings_total",
+		Help: "Applications that reached 80 % of their quota of new users on a day, by quota.",
+	}, []string{"quota"})
+	quotaExceededTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "caddy", Subsystem: appName, Name: "quota_exceeded_total",
+		Help: "New users over a quota, by mode: enforced ones were refused, in a dry run they were not.",
+	}, []string{"mode"})
 	storeWentBackTotal = prometheus.NewCounter(prometheus.CounterOpts{
 		Namespace: "caddy", Subsystem: appName, Name: "store_went_back_total",
 		Help: "Times that Redis lost changes this node had seen (restored, or failed over to a replica that lagged).",
@@ -38,7 +46,7 @@ var (
 // registerMetrics shows the collectors on a configuration's registry. Each is
 // the same one every time, so being there already is no error.
 func registerMetrics(reg prometheus.Registerer) error {
-	for _, c := range []prometheus.Collector{requestsTotal, exchangeSeconds, feedLagSeconds, feedFresh, storeWentBackTotal} {
+	for _, c := range []prometheus.Collector{requestsTotal, exchangeSeconds, feedLagSeconds, feedFresh, storeWentBackTotal, quotaWarningsTotal, quotaExceededTotal} {
 		var dup prometheus.AlreadyRegisteredError
 		if err := reg.Register(c); err != nil && !errors.As(err, &dup) {
 			return err

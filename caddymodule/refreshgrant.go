@@ -21,6 +21,9 @@ func (c *call) serveRefresh(req tokenRequest) error {
 	if !c.application.Refresh {
 		return errGrantNotAllowed
 	}
+	if err := c.mayAsk(""); err != nil {
+		return err
+	}
 	if err := c.judgeRefresh(req); err != nil {
 		return err
 	}

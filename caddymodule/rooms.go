@@ -37,6 +37,9 @@ func (c *call) serveRooms() error {
 	if !c.identity.Scopes.Has(c.scope) {
 		return insufficientScope(c.scope)
 	}
+	if err := c.mayAsk(c.identity.User.ID); err != nil {
+		return err
+	}
 	if c.match.invalid {
 		return errInvalidRoom
 	}
@@ -79,7 +82,7 @@ func (c *call) listRooms(caller backendclient.Caller) (*backendclient.Answer, er
 	if err != nil {
 		return nil, err
 	}
-	o := backendclient.ListOptions{Room: c.completeRoom}
+	o := backendclient.ListOptions{Room: c.listedRoom}
 	if o.Page, err = parsePage(q); err != nil {
 		return nil, err
 	}
@@ -94,28 +97,6 @@ func (c *call) listRooms(caller backendclient.Caller) (*backendclient.Answer, er
 		return links.page(page, o.PageSize, q.hasPageSize)
 	}
 	return c.h.client.ListRooms(c.r.Context(), caller, o)
-}
-
-// findRoom answers GET /rooms?slug=: a list of the one room with this slug, or of
-// none.
-func (c *call) findRoom(caller backendclient.Caller, slug string, page int) (*backendclient.Answer, error) {
-	if page > 1 {
-		return nil, errInvalidPage
-	}
-	list := []byte(`{"count":0,"next":null,"previous":null,"results":[]}`)
-	if !isSlug(slug) {
-		return &backendclient.Answer{Status: http.StatusOK, Body: list}, nil
-	}
-	answer, err := c.h.client.FindRoomBySlug(c.r.Context(), caller, slug)
-	switch {
-	case err != nil:
-		return nil, err
-	case answer.Status == http.StatusOK:
-		list = fmt.Appendf(nil, `{"count":1,"next":null,"previous":null,"results":[%s]}`, c.completeRoom(answer.Body))
-	case answer.Status != http.StatusNotFound:
-		return answer, nil
-	}
-	return &backendclient.Answer{Status: http.StatusOK, Body: list}, nil
 }
 
 // errInvalidPage is Meet's answer to pages that do not exist.
@@ -237,7 +218,10 @@ func textOf403(body []byte) string {
 func (c *call) relaySuccess(a *backendclient.Answer) error {
 	body := a.Body
 	switch c.endpoint {
-	case endpointRoomsRetrieve, endpointRoomsCreate:
+	case endpointRoomsCreate:
+		c.rememberRoom(body)
+		body = c.completeRoom(body)
+	case endpointRoomsRetrieve:
 		body = c.completeRoom(body)
 	}
 	if location := a.Header.Get("Location"); c.endpoint == endpointRoomsCreate && isWebURL(location) {
@@ -267,6 +251,12 @@ func (c *call) completeRoom(room json.RawMessage) json.RawMessage {
 	room = bytes.TrimRight(room, " \t\r\n")
 	end := len(room) - 1 // the closing brace
 	return fmt.Appendf(room[:end:end], `,"url":"%s/%s"}`, c.h.RoomURLBase, known.Slug)
+}
+
+// listedRoom is completeRoom for a room of a list, whose slug is worth knowing.
+func (c *call) listedRoom(room json.RawMessage) json.RawMessage {
+	c.rememberRoom(room)
+	return c.completeRoom(room)
 }
 
 // validRoomURLBase checks where rooms are said to be.

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"time"
 
@@ -30,7 +31,7 @@ func (c *call) serveToken() error {
 	if err != nil {
 		return err
 	}
-	if err := c.authenticate(req.clientID, req.clientSecret); err != nil {
+	if err := c.authenticateOrAdopt(req); err != nil {
 		return err
 	}
 	if req.grantType == grantRefreshToken {
@@ -43,8 +44,16 @@ func (c *call) serveToken() error {
 	if err := c.application.MayDelegate(mail); err != nil {
 		return err
 	}
+	if err := c.mayAsk(string(mail)); err != nil {
+		return err
+	}
+	admission, err := c.admit(mail)
+	if err != nil {
+		return err
+	}
 	meet, err := c.h.client.Token(c.r.Context(), c.caller(mail))
 	if err != nil {
+		c.giveBack(admission, err)
 		return err
 	}
 	token, err := c.h.app.Authority().Issue(c.r.Context(), tokens.Grant{
@@ -54,6 +63,16 @@ func (c *call) serveToken() error {
 		return err
 	}
 	return c.writeToken(token)
+}
+
+// authenticateOrAdopt finds out which application is calling. One that is not
+// registered may be tried at Meet, if the operator wants that.
+func (c *call) authenticateOrAdopt(req tokenRequest) error {
+	err := c.authenticate(req.clientID, req.clientSecret)
+	if c.h.UnknownApplications != unknownAdopt || req.grantType == grantRefreshToken || !errors.Is(err, tokens.ErrInvalidClient) {
+		return err
+	}
+	return c.adopt(req)
 }
 
 // knownScopes reads what Meet granted: none if it named none. A word that is no

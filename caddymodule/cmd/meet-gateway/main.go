@@ -4,6 +4,7 @@ package main
 import (
 	_ "time/tzdata"
 
+	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
 	// Modules: Caddy's own and the gateway's.
@@ -11,4 +12,7 @@ import (
 	_ "github.com/meet-gateway/meet-gateway/caddymodule"
 )
 
-func main() { caddycmd.Main() }
+func main() {
+	caddy.CustomBinaryName = "meet-gateway"
+	caddycmd.Main()
+}

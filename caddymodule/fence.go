@@ -1,0 +1,90 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/tokens"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"go.uber.org/zap"
+)
+
+// eventQuota is emitted once a day for each quota of new users, when an
+// application has used 80 % of it. Its data: `client_id`, `quota` (users or
+// users_domain), `used`, `limit`, `dry_run`.
+const eventQuota = "meet_gateway.quota_warning"
+
+// admit asks the fence whether the application may bring in this user, before
+// Meet makes one.
+func (c *call) admit(mail tokens.Mail) (*tokens.Admission, error) {
+	ad, err := c.h.app.Authority().Admit(c.r.Context(), c.application, mail)
+	if ad != nil {
+		c.h.reportQuota(c, "users", ad.Application, ad.DryRun)
+		c.h.reportQuota(c, "users_domain", ad.Domain, ad.DryRun)
+		if ad.Exceeded {
+			quotaExceededTotal.WithLabelValues(mode(ad.DryRun)).Inc()
+		}
+		if ad.Exceeded && ad.DryRun {
+			c.h.logger.Info("quota of new users is used up; nobody is refused, this is a dry run",
+				zap.String("client_id", c.application.ID), zap.String("request_id", c.requestID))
+		}
+	}
+	return ad, err
+}
+
+// giveBack undoes what the fence counted for a user whom Meet has not made.
+func (c *call) giveBack(ad *tokens.Admission, err error) {
+	if ad == nil || !ad.New || !madeNobody(err) {
+		return
+	}
+	if err := ad.Withdraw(context.WithoutCancel(c.r.Context())); err != nil {
+		c.h.logger.Info("quota of new users could not be given back", zap.String("client_id", c.application.ID), zap.Error(err))
+	}
+}
+
+// madeNobody reports whether an exchange ended in a refusal, and not in silence.
+func madeNobody(err error) bool {
+	for _, refused := range []error{
+		backendclient.ErrUserNotFound, backendclient.ErrInvalidMail, backendclient.ErrDomainRefused, backendclient.ErrDuplicateUser,
+		backendclient.ErrBackendCredentials, backendclient.ErrApplicationInactive, backendclient.ErrAPIDisabled, backendclient.ErrBusy,
+	} {
+		if errors.Is(err, refused) {
+			return true
+		}
+	}
+	return false
+}
+
+func (h *Handler) reportQuota(c *call, name string, q tokens.Quota, dryRun bool) {
+	if !q.Warn {
+		return
+	}
+	quotaWarningsTotal.WithLabelValues(name).Inc()
+	h.logger.Warn("an application has used 80 % of its quota of new users today", zap.String("client_id", c.application.ID),
+		zap.String("quota", name), zap.Int("used", q.Used), zap.Int("limit", q.Limit), zap.Bool("dry_run", dryRun))
+	if h.events != nil {
+		h.events.Emit(h.ctx, eventQuota, map[string]any{
+			"client_id": c.application.ID, "quota": name, "used": q.Used, "limit": q.Limit, "dry_run": dryRun,
+		})
+	}
+}
+
+func mode(dryRun bool) string {
+	if dryRun {
+		return "dry_run"
+	}
+	return "enforced"
+}
+
+// provisionEvents finds the app that operators subscribe to events with.
+func (h *Handler) provisionEvents(ctx caddy.Context) error {
+	mod, err := ctx.App("events")
+	if err != nil {
+		return err
+	}
+	h.ctx, h.events = ctx, mod.(*caddyevents.App)
+	return nil
+}

@@ -1,0 +1,97 @@
+package caddymodule
+
+import (
+	"errors"
+	"net/http"
+	"net/netip"
+
+	"github.com/meet-gateway/meet-gateway/tokens"
+	"github.com/meet-gateway/meet-gateway/tokens/limit"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// limits are the rates of an installation, as configured.
+type limits struct {
+	rates *limit.Rates
+	fence tokens.FenceOptions
+}
+
+// parseLimits reads the options `limit` and `fence_dry_run`.
+func parseLimits(rates map[string]string, dryRun bool) (limits, error) {
+	r, err := limit.ParseRates(rates)
+	if err != nil {
+		return limits{}, err
+	}
+	l := limits{rates: r, fence: tokens.FenceOptions{DryRun: dryRun}}
+	if users, ok := r.Get(limit.Users); ok {
+		l.fence.Users = users.Count
+	}
+	if users, ok := r.Get(limit.UsersDomain); ok {
+		l.fence.UsersDomain = users.Count
+	}
+	return l, nil
+}
+
+// errRateLimited is the answer to whoever asks too much.
+var errRateLimited = errors.New("too many requests")
+
+// within tells the caller how much is left of a limit, and refuses what is over it.
+func (c *call) within(d limit.Decision) error {
+	if d.Limit.IsOff() {
+		return nil
+	}
+	h := c.w.Header()
+	h["Ratelimit-Policy"] = []string{d.RateLimitPolicy()}
+	h["Ratelimit"] = []string{d.RateLimit()}
+	if d.Allowed {
+		return nil
+	}
+	return &refusal{
+		status: http.StatusTooManyRequests, detail: "Too many requests.", code: codeRateLimited,
+		reason: "limit_" + d.Policy.String(), retryAfter: d.RetryAfter, cause: errRateLimited,
+	}
+}
+
+// mayAsk counts a request for rooms, or for a token. It costs no round trip.
+func (c *call) mayAsk(user string) error {
+	who := limit.Caller{Application: c.application.ID, User: user, Rates: c.application.Rates()}
+	limiter := c.h.app.authority.limiter
+	ctx := c.r.Context()
+	switch {
+	case c.endpoint == endpointToken:
+		return c.within(limiter.Token(ctx, who))
+	case c.r.Method == http.MethodGet || c.r.Method == http.MethodHead:
+		return c.within(limiter.Read(ctx, who))
+	default:
+		return c.within(limiter.Create(ctx, who))
+	}
+}
+
+// source is the client's address as Caddy trusts it; invalid if there is none.
+func (c *call) source() netip.Addr {
+	text, _ := caddyhttp.GetVar(c.r.Context(), caddyhttp.ClientIPVarKey).(string)
+	ip, err := netip.ParseAddr(text)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ip
+}
+
+// login authenticates an application by its credentials. Failures slow down the
+// client id where they come from, and nowhere else.
+func (c *call) login(clientID, secret string) (*tokens.SecretInfo, error) {
+	limiter, source := c.h.app.authority.limiter, c.source()
+	if d := limiter.Try(clientID, source, nil); !d.Allowed {
+		return nil, c.within(d)
+	}
+	app, info, err := c.h.app.Authority().Authenticate(c.r.Context(), clientID, secret)
+	if errors.Is(err, tokens.ErrInvalidClient) {
+		limiter.Fail(c.r.Context(), clientID, source, nil)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.application = app
+	return info, c.checkSource()
+}

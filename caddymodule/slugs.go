@@ -1,0 +1,84 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/tokens"
+)
+
+// emptyList is a list of no rooms.
+const emptyList = `{"count":0,"next":null,"previous":null,"results":[]}`
+
+// findRoom answers GET /rooms?slug=: a list of the one room of the user with this
+// slug, or of none. A slug that was seen before costs Meet one request; another
+// one is looked for.
+func (c *call) findRoom(caller backendclient.Caller, slug string, page int) (*backendclient.Answer, error) {
+	if page > 1 {
+		return nil, errInvalidPage
+	}
+	list := []byte(emptyList)
+	if !isSlug(slug) {
+		return &backendclient.Answer{Status: http.StatusOK, Body: list}, nil
+	}
+	answer, err := c.findKnownRoom(caller, slug)
+	if err == nil && answer == nil {
+		answer, err = c.h.client.FindRoomBySlug(c.r.Context(), caller, slug)
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case answer.Status == http.StatusOK:
+		c.rememberRoom(answer.Body)
+		list = fmt.Appendf(nil, `{"count":1,"next":null,"previous":null,"results":[%s]}`, c.completeRoom(answer.Body))
+	case answer.Status != http.StatusNotFound:
+		return answer, nil
+	}
+	return &backendclient.Answer{Status: http.StatusOK, Body: list}, nil
+}
+
+// findKnownRoom retrieves the room that the index names, as the user: the index
+// is no permission. It returns nil if the room has to be looked for.
+func (c *call) findKnownRoom(caller backendclient.Caller, slug string) (*backendclient.Answer, error) {
+	authority := c.h.app.Authority()
+	id, err := authority.FindSlug(c.r.Context(), c.h.host, slug)
+	if err != nil {
+		if errors.Is(err, tokens.ErrNotFound) || errors.Is(err, tokens.ErrUnavailable) {
+			return nil, nil // the index only saves time
+		}
+		return nil, err
+	}
+	answer, err := c.h.client.RetrieveRoom(c.r.Context(), caller, id)
+	if err != nil {
+		return nil, err
+	}
+	var room seenRoom
+	switch {
+	case answer.Status == http.StatusOK && json.Unmarshal(answer.Body, &room) == nil && room.Slug == slug:
+		return answer, nil
+	case answer.Status == http.StatusForbidden:
+		// Somebody else's: it is not in this user's list.
+		return &backendclient.Answer{Status: http.StatusNotFound}, nil
+	}
+	// Gone, or renamed. Not forgotten is no harm: it is looked for again.
+	_ = authority.ForgetSlug(c.r.Context(), c.h.host, slug, id)
+	return nil, nil
+}
+
+// seenRoom is what the index of slugs is made of.
+type seenRoom struct {
+	ID   string `json:"id"`
+	Slug string `json:"slug"`
+}
+
+// rememberRoom notes a room that Meet has shown. It costs nothing if the room was
+// noted lately, and is written in the background.
+func (c *call) rememberRoom(room json.RawMessage) {
+	var seen seenRoom
+	if json.Unmarshal(room, &seen) == nil {
+		c.h.app.Authority().RememberRooms(c.h.host, map[string]string{seen.Slug: seen.ID})
+	}
+}

@@ -1,0 +1,146 @@
+package tests
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
+	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
+	"github.com/meet-gateway/meet-gateway/tokens"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestLimits_TooManyRequests(t *testing.T) {
+	meet := strictMeet(t, nil)
+	roomsOfAlice(meet, 1)
+	g := gatewaytest.Start(t, gatewaytest.Config{
+		Global: "store embedded\nlimit read_user 3/1h\nlimit create 2/1h\nlimit token 6/1h\nnodes 1", Gate: meet.Backend(),
+	})
+	app := g.AddApplication(nil)
+	token := gatewaytest.Bearer(g.Token(app, "alice@example.com"))
+	read := func() *gatewaytest.Answer { return g.Do("GET", roomsPath+"/"+roomID(1), "", "Authorization", token) }
+	for range 3 {
+		a := read()
+		require.Equal(t, http.StatusOK, a.Status, a.Body)
+		require.Equal(t, `"read_user";q=3;w=3600`, a.Header.Get("RateLimit-Policy"))
+		require.NotEmpty(t, a.Header.Get("RateLimit"))
+	}
+	meet.ForgetRequests()
+	a := read()
+	require.Equal(t, http.StatusTooManyRequests, a.Status, a.Body)
+	require.NotEmpty(t, a.Header.Get("Retry-After"))
+	require.Equal(t, "rate_limited", a.JSON(t)["error"])
+	require.Empty(t, meet.Requests(), "what is refused does not reach Meet")
+
+	create := func() int { return g.Do("POST", roomsPath, "", "Authorization", token).Status }
+	require.Equal(t, []int{201, 201, 429}, []int{create(), create(), create()}, "reads and creations are counted apart")
+
+	own := g.AddApplication(func(a *tokens.Application) { a.Limits = map[string]string{"read_user": "off"} })
+	unlimited := gatewaytest.Bearer(g.Token(own, "alice@example.com"))
+	for range 5 {
+		require.Equal(t, http.StatusOK, g.Do("GET", roomsPath, "", "Authorization", unlimited).Status)
+	}
+	for range 5 {
+		require.Equal(t, http.StatusOK, g.TokenRequest(app, "alice@example.com").Status)
+	}
+	require.Equal(t, http.StatusTooManyRequests, g.TokenRequest(app, "alice@example.com").Status)
+}
+
+// An attacker who guesses is slowed down where he is. The application he guesses
+// at goes on from everywhere else.
+func TestLimits_GuessingLocksNobodyOut(t *testing.T) {
+	meet := strictMeet(t, nil)
+	g := gatewaytest.Start(t, gatewaytest.Config{
+		Global:  "store embedded\nlimit failed 3/1h",
+		Gate:    meet.Backend(),
+		Servers: "trusted_proxies static 127.0.0.0/8\nclient_ip_headers X-Forwarded-For",
+	})
+	app := g.AddApplication(nil)
+	from := func(ip, secret string) int {
+		return g.Do("POST", "/external-api/v1.0/application/token", gatewaytest.TokenBody(app.ID, secret, "alice@example.com"),
+			"Content-Type", "application/json", "X-Forwarded-For", ip).Status
+	}
+	for range 3 {
+		require.Equal(t, http.StatusUnauthorized, from("192.0.2.1", "wrong"))
+	}
+	require.Equal(t, http.StatusTooManyRequests, from("192.0.2.1", "wrong"))
+	require.Equal(t, http.StatusTooManyRequests, from("192.0.2.77", "wrong"), "the same network")
+	require.Equal(t, http.StatusOK, from("198.51.100.1", app.Secret), "the application from elsewhere")
+}
+
+func TestFence_QuotaOfNewUsers(t *testing.T) {
+	settings := sandbox.Quickstart()
+	for mode, tc := range map[string]struct {
+		option string
+		third  int
+	}{"enforced": {"", http.StatusForbidden}, "dry run": {"\nfence_dry_run", http.StatusOK}} {
+		t.Run(mode, func(t *testing.T) {
+			meet := gatewaytest.StartMeet(t, settings, nil)
+			g := gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded\nlimit users 2/1d" + tc.option, Gate: meet.Backend()})
+			app := g.AddApplication(func(a *tokens.Application) { a.Domains = []string{"example.com"} })
+			for _, mail := range []string{"one@example.com", "two@example.com", "one@example.com"} {
+				require.Equal(t, http.StatusOK, g.TokenRequest(app, mail).Status)
+			}
+			exchanges := meet.Exchanges()
+			third := g.TokenRequest(app, "three@example.com")
+			require.Equal(t, tc.third, third.Status, third.Body)
+			if tc.third == http.StatusForbidden {
+				require.Contains(t, third.JSON(t)["detail"], "new users")
+				require.Equal(t, exchanges, meet.Exchanges(), "Meet is not asked to make the user")
+			}
+			require.Equal(t, http.StatusOK, g.TokenRequest(app, "two@example.com").Status, "known users go on")
+			require.Contains(t, g.Logs(), "80 % of its quota")
+			require.NotContains(t, g.Logs(), "three@example.com")
+		})
+	}
+}
+
+func TestAdopt_LiveInstallationMovesBehindTheGateway(t *testing.T) {
+	meet := strictMeet(t, nil)
+	meet.AddApplication(sandbox.Application{ClientID: "old-client", Secret: "old-secret", Active: true, Scopes: []string{"rooms:list", "rooms:create"}})
+	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend() + "\nunknown_applications adopt"})
+	ask := func(id, secret string) *gatewaytest.Answer {
+		return g.Do("POST", "/external-api/v1.0/application/token/", gatewaytest.TokenBody(id, secret, "alice@example.com"), "Content-Type", "application/json")
+	}
+	first := ask("old-client", "old-secret")
+	require.Equal(t, http.StatusOK, first.Status, first.Body)
+	require.Equal(t, "rooms:list rooms:create", first.JSON(t)["scope"])
+	app, err := g.Authority().Application(t.Context(), "old-client")
+	require.NoError(t, err)
+	require.Equal(t, []string{"*"}, app.Domains)
+
+	exchanges := meet.Exchanges()
+	require.Equal(t, http.StatusOK, ask("old-client", "old-secret").Status)
+	require.Equal(t, http.StatusUnauthorized, ask("old-client", "wrong").Status)
+	require.LessOrEqual(t, meet.Exchanges(), exchanges+1, "the gateway checks the secret now; Meet's token may be fetched once")
+
+	meet.AddApplication(sandbox.Application{ClientID: "other", Secret: "other-secret", Active: true})
+	exchanges = meet.Exchanges()
+	for range 4 {
+		require.Equal(t, http.StatusUnauthorized, ask("other", "guess").Status)
+	}
+	require.Equal(t, exchanges+1, meet.Exchanges(), "what Meet has refused is not tried again")
+	refused := g.Do("GET", "/external-api/v1.0/identity", "", "Authorization", "Basic b3RoZXI6Z3Vlc3M=")
+	require.Equal(t, http.StatusUnauthorized, refused.Status)
+}
+
+func TestSlug_SeenRoomCostsOneRequest(t *testing.T) {
+	meet := strictMeet(t, nil)
+	roomsOfAlice(meet, 45)
+	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
+	app := g.AddApplication(nil)
+	token := gatewaytest.Bearer(g.Token(app, "alice@example.com"))
+	find := func(slug string) []any {
+		a := g.Do("GET", roomsPath+"?slug="+slug, "", "Authorization", token)
+		require.Equal(t, http.StatusOK, a.Status, a.Body)
+		return a.JSON(t)["results"].([]any)
+	}
+	require.Len(t, find("alice-room-44"), 1)
+	require.Empty(t, find("bob-private"), "somebody else's room is in nobody else's list")
+	require.Eventually(t, func() bool {
+		meet.ForgetRequests()
+		return len(find("alice-room-44")) == 1 && len(meet.Requests()) == 1
+	}, 10*time.Second, 20*time.Millisecond)
+}
