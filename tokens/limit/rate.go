@@ -172,21 +172,22 @@ func (r *Rates) Get(p Policy) (Rate, bool) {
 // Set sets the rate of a policy.
 func (r *Rates) Set(p Policy, rate Rate) { r.rate[p], r.set[p] = rate, true }
 
-// Defaults are the rates of an installation that sets none. A platform that
-// serves thousands of people does not meet them; a loop that has gone wild does,
-// before Meet's processes are all busy with it. Quotas of new users are off:
-// a platform that moves behind the gateway brings all of its users on one day.
+// Defaults are the rates of an installation that sets none. Their period is an
+// hour, so that a burst of many minutes' worth is nothing to them: what they stop
+// is a loop that has gone wild, before Meet's processes are all busy with it for
+// the rest of the day. Quotas of new users are off: a platform that moves behind
+// the gateway brings all of its users on one day.
 func Defaults() *Rates {
 	r := new(Rates)
 	for p, rate := range [policies]Rate{
-		Token:        {Count: 6000, Per: time.Minute},
-		TokenUser:    {Count: 600, Per: time.Minute},
-		Read:         {Count: 12000, Per: time.Minute},
-		ReadUser:     {Count: 1200, Per: time.Minute},
-		Create:       {Count: 600, Per: time.Minute},
-		CreateUser:   {Count: 60, Per: time.Minute},
-		Failed:       {Count: 20, Per: time.Minute},
-		FailedSource: {Count: 200, Per: time.Minute},
+		Token:        {Count: 360_000, Per: time.Hour},
+		TokenUser:    {Count: 36_000, Per: time.Hour},
+		Read:         {Count: 1_000_000, Per: time.Hour},
+		ReadUser:     {Count: 1_000_000, Per: time.Hour},
+		Create:       {Count: 36_000, Per: time.Hour},
+		CreateUser:   {Count: 3_600, Per: time.Hour},
+		Failed:       {Count: 1_200, Per: time.Hour},
+		FailedSource: {Count: 12_000, Per: time.Hour},
 		Adopt:        {Count: 10, Per: time.Minute},
 	} {
 		r.Set(Policy(p), rate)
