@@ -14,11 +14,11 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/meet-gateway/meet-gateway/caddymodule"
-
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/getkin/kin-openapi/routers"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule"
 )
 
 // Exchange is a request and its answer, both read to their ends.

@@ -5,9 +5,9 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/meet-gateway/meet-gateway/tests/contract"
-
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tests/contract"
 )
 
 // running is the one gateway of this process.
