@@ -118,7 +118,7 @@ func (s *SentinelServers) FlushAll(t testing.TB) {
 func (s *SentinelServers) Failover(t testing.TB) *Server {
 	t.Helper()
 	former := s.Master(t)
-	s.awaitReplica(t)
+	s.AwaitReplica(t)
 	leader := s.Sentinels[0].client
 	eventually(t, "a sentinel to carry out the failover", func() bool {
 		ctx := context.Background()
@@ -134,7 +134,7 @@ func (s *SentinelServers) Failover(t testing.TB) *Server {
 		return true
 	})
 	master := s.AwaitFailover(t, former)
-	s.awaitReplica(t)
+	s.AwaitReplica(t)
 	return master
 }
 
@@ -159,13 +159,13 @@ func (s *SentinelServers) awaitWatch(t testing.TB) {
 			return err == nil && strings.HasSuffix(infoField(info, "master0"), ",slaves=1,sentinels="+strconv.Itoa(sentinels))
 		})
 	}
-	s.awaitReplica(t)
+	s.AwaitReplica(t)
 }
 
-// awaitReplica returns when every running sentinel has seen that the replica
+// AwaitReplica returns when every running sentinel has seen that the replica
 // follows the master. One that has still seen it as a master would at once undo
 // its promotion.
-func (s *SentinelServers) awaitReplica(t testing.TB) {
+func (s *SentinelServers) AwaitReplica(t testing.TB) {
 	t.Helper()
 	for _, n := range s.Sentinels {
 		eventually(t, "the sentinels to see the replica in step", func() bool {
