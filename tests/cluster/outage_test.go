@@ -1,0 +1,395 @@
+package cluster
+
+import (
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
+	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
+	"github.com/meet-gateway/meet-gateway/tests/redistest"
+
+	"github.com/stretchr/testify/require"
+)
+
+// outage is a cluster under load to which something happens.
+type outage struct {
+	*load
+	redis   *redistest.Server
+	proxies []*redistest.Proxy // between each gateway and Redis
+	serial  int
+}
+
+func startOutage(t *testing.T, redisOptions ...string) *outage {
+	t.Helper()
+	o := &outage{redis: redistest.Standalone(t, redisOptions...)}
+	for range gateways {
+		o.proxies = append(o.proxies, redistest.Proxied(t, o.redis))
+	}
+	c := startCluster(t, settings{
+		store:     func(i int) string { return "store redis " + o.proxies[i].URL() + " {\ntimeout 2s\n}" },
+		staleness: 3 * time.Second,
+	})
+	o.load = startLoad(t, c, newLedger(c.staleness), c.nodes[0].addApplication(t, ""), 4, 1)
+	o.more(t, 100)
+	return o
+}
+
+// probe is what the outage table has columns for, on one gateway.
+type probe struct {
+	o       *outage
+	g       *gateway
+	known   *issued // to this gateway
+	unknown *issued
+	victim  *issued // of the revocation
+	mail    string
+}
+
+func (o *outage) probe(t *testing.T, g *gateway) *probe {
+	t.Helper()
+	o.serial++
+	p := &probe{o: o, g: g, mail: fmt.Sprintf("probe-%d@example.org", o.serial)}
+	for _, k := range []**issued{&p.known, &p.unknown, &p.victim} {
+		*k = o.l.add(&issued{app: o.app, value: o.app.mustMint(t, g, p.mail), kept: true})
+	}
+	require.Equal(t, 200, g.rooms(t, p.known.value))
+	return p
+}
+
+// statuses are the answers in the order of the table: token request, token
+// known, token unknown, /identity, revocation.
+type statuses [5]int
+
+// all makes the requests at once, with every answer judged as any other.
+func (p *probe) all(t *testing.T) statuses {
+	t.Helper()
+	bearer := func(k *issued) []string { return []string{"Authorization", gatewaytest.Bearer(k.value)} }
+	p.victim.doubt()
+	answers := atOnce(t, len(statuses{}), func(i int) (*gatewaytest.Answer, error) {
+		switch i {
+		case 0:
+			return p.o.app.mint(p.g, p.mail)
+		case 1:
+			return p.g.try(http.MethodGet, roomsPath, "", bearer(p.known)...)
+		case 2:
+			return p.g.try(http.MethodGet, roomsPath, "", bearer(p.unknown)...)
+		case 3:
+			return p.g.try(http.MethodGet, identityPath, "", bearer(p.known)...)
+		default:
+			return p.o.app.revoke(p.g, p.victim.value)
+		}
+	})
+	var s statuses
+	for i, a := range answers {
+		s[i] = a.Status
+		require.Equal(t, a.Status == http.StatusServiceUnavailable, a.Header.Get("Retry-After") != "", "Retry-After belongs to 503: %d", a.Status)
+	}
+	if s[4] == http.StatusOK {
+		p.victim.end()
+	}
+	return s
+}
+
+// createIsRefused creates a room twice and checks that neither attempt reached Meet.
+func (p *probe) createIsRefused(t *testing.T) {
+	t.Helper()
+	p.o.serial++
+	id := fmt.Sprintf("refused-%d", p.o.serial)
+	for _, a := range atOnce(t, 2, func(int) (*gatewaytest.Answer, error) { return p.g.create(p.known.value, id) }) {
+		require.Equal(t, http.StatusServiceUnavailable, a.Status)
+	}
+	require.Zero(t, p.o.c.meet.created(id))
+}
+
+// createIsServed reports whether a room can be created, once.
+func (p *probe) createIsServed(t *testing.T) bool {
+	t.Helper()
+	p.o.serial++
+	id := fmt.Sprintf("served-%d", p.o.serial)
+	a, err := p.g.create(p.known.value, id)
+	require.NoError(t, err)
+	return a.Status == http.StatusCreated && p.o.c.meet.created(id) == 1
+}
+
+// during makes a fault under load and mends it. No gateway is reloaded.
+func (o *outage) during(t *testing.T, node *gateway, excuses []excuse, inject, check, mend func()) {
+	t.Helper()
+	over := o.l.begin(t.Name(), node, excuses...)
+	func() {
+		defer mend() // also when check ends the test
+		inject()
+		check()
+		o.more(t, 8)
+	}()
+	o.recovered(t)
+	over()
+	o.more(t, 50)
+	o.audit()
+}
+
+// TestOutage_RedisAway: nobody is told that a credential is not valid, and what
+// this gateway knows goes on for as long as the staleness bound.
+func TestOutage_RedisAway(t *testing.T) {
+	t.Parallel()
+	o := startOutage(t, "--appendonly", "yes", "--appendfsync", "always")
+	everyProxy := func(do func(*redistest.Proxy)) {
+		for _, p := range o.proxies {
+			do(p)
+		}
+	}
+	for _, row := range []struct {
+		name         string
+		inject, mend func()
+	}{
+		{"stopped", func() { o.redis.Stop(t) }, func() { o.redis.Start(t) }},
+		{"killed", func() { o.redis.Kill(t) }, func() { o.redis.Start(t) }},
+		{"silent", func() { o.redis.Pause(t) }, func() { o.redis.Resume(t) }},
+		{"cut off", func() { everyProxy(func(p *redistest.Proxy) { p.Cut(t) }) }, func() { everyProxy(func(p *redistest.Proxy) { p.Restore(t) }) }},
+		{
+			"slower than the timeout",
+			func() { everyProxy(func(p *redistest.Proxy) { p.Latency(t, 3*time.Second) }) },
+			func() { everyProxy(func(p *redistest.Proxy) { p.Restore(t) }) },
+		},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			g := o.c.nodes[1]
+			p := o.probe(t, g)
+			served := false
+			// A machine so busy that the bound passes before the first request does
+			// gets more than one try.
+			for try := 0; !served && try < 5; try++ {
+				o.during(t, nil, []excuse{storeAway}, row.inject, func() {
+					served = g.rooms(t, p.known.value) == 200 && p.createIsServed(t)
+					eventually(t, "the bound to pass", func() bool { return g.rooms(t, p.known.value) == 503 })
+					require.Equal(t, statuses{503, 503, 503, 503, 503}, p.all(t))
+					p.createIsRefused(t)
+				}, row.mend)
+			}
+			require.True(t, served, "a token known to the gateway is good for as long as the bound")
+		})
+	}
+	o.end()
+	o.checkCreates(t)
+	o.l.report(t)
+}
+
+// TestOutage_RedisImpaired: faults that no client may notice, or only one who
+// wants to change something.
+func TestOutage_RedisImpaired(t *testing.T) {
+	t.Parallel()
+	o := startOutage(t)
+	g := o.c.nodes[1]
+
+	t.Run("slow", func(t *testing.T) {
+		p := o.probe(t, g)
+		o.during(t, nil, nil, func() {
+			for _, proxy := range o.proxies {
+				proxy.Latency(t, 100*time.Millisecond)
+			}
+		}, func() {
+			require.Equal(t, statuses{200, 200, 200, 200, 200}, p.all(t))
+		}, func() {
+			for _, proxy := range o.proxies {
+				proxy.Restore(t)
+			}
+		})
+	})
+
+	t.Run("feeds refused", func(t *testing.T) {
+		p := o.probe(t, g)
+		o.during(t, nil, nil, func() { o.redis.RefuseFeeds(t) }, func() {
+			time.Sleep(o.c.staleness) // served by look-ups from now on
+			require.Equal(t, statuses{200, 200, 200, 200, 200}, p.all(t))
+			o.app.mustRevoke(t, o.c.nodes[0], p.known.value)
+			p.known.end()
+			require.Equal(t, 401, g.rooms(t, p.known.value), "a look-up per request: at once")
+		}, func() { o.redis.AllowFeeds(t) })
+	})
+
+	t.Run("feeds cut again and again", func(t *testing.T) {
+		p := o.probe(t, g)
+		o.during(t, nil, nil, func() {}, func() {
+			for range 10 {
+				o.redis.CutFeeds(t)
+				o.more(t, 20)
+			}
+			require.Equal(t, statuses{200, 200, 200, 200, 200}, p.all(t))
+		}, func() {})
+	})
+
+	t.Run("one feed mute", func(t *testing.T) {
+		p := o.probe(t, g)
+		o.during(t, nil, nil, func() { o.proxies[1].MuteFeeds(t) }, func() {
+			o.app.mustRevoke(t, o.c.nodes[0], p.known.value)
+			p.known.end()
+			o.c.refusedEverywhere(t, p.known.value)
+		}, func() { o.proxies[1].Restore(t) })
+	})
+
+	t.Run("all connections closed", func(t *testing.T) {
+		over := o.l.begin(t.Name(), nil, storeAway) // a command whose answer was lost is not always repeated
+		for range 10 {
+			for _, proxy := range o.proxies {
+				proxy.Drop(t)
+			}
+			o.more(t, 20)
+		}
+		o.recovered(t)
+		over()
+		o.audit()
+	})
+
+	t.Run("one gateway partitioned", func(t *testing.T) {
+		p := o.probe(t, g)
+		o.during(t, g, []excuse{storeAway}, func() { o.proxies[1].Cut(t) }, func() {
+			for _, other := range []*gateway{o.c.nodes[0], o.c.nodes[2]} {
+				require.Equal(t, 200, other.rooms(t, p.known.value))
+			}
+			o.app.mustRevoke(t, o.c.nodes[0], p.known.value)
+			p.known.end()
+			eventually(t, "the bound to pass", func() bool { return g.rooms(t, p.known.value) == 503 })
+			require.Equal(t, statuses{503, 503, 503, 503, 503}, p.all(t))
+		}, func() { o.proxies[1].Restore(t) })
+		require.Equal(t, 401, g.rooms(t, p.known.value))
+	})
+
+	t.Run("read-only", func(t *testing.T) {
+		p := o.probe(t, g)
+		o.during(t, nil, []excuse{storeAway}, func() { o.redis.SetReadOnly(t, true) }, func() {
+			require.Contains(t, []statuses{{503, 200, 200, 200, 503}, {503, 503, 503, 503, 503}}, p.all(t))
+		}, func() { o.redis.SetReadOnly(t, false) })
+	})
+
+	o.end()
+	o.checkCreates(t)
+	o.l.report(t)
+}
+
+// TestOutage_RedisForgets: what was revoked stays revoked, and a Redis without
+// data closes everything.
+func TestOutage_RedisForgets(t *testing.T) {
+	t.Parallel()
+	o := startOutage(t)
+
+	t.Run("restored from a snapshot", func(t *testing.T) {
+		before := o.probe(t, o.c.nodes[1])
+		snapshot := o.redis.SaveSnapshot(t)
+		after := o.probe(t, o.c.nodes[1])
+		o.app.mustRevoke(t, o.c.nodes[2], before.known.value)
+		before.known.end()
+		o.more(t, 100)
+		time.Sleep(o.c.staleness) // from now on nobody may take it
+		o.during(t, nil, []excuse{storeAway}, func() {
+			stop := o.hammer(before.known)
+			defer stop()
+			o.redis.RestoreSnapshot(t, snapshot)
+			o.recovered(t)
+		}, func() {
+			o.c.refusedEverywhere(t, before.known.value)
+			for _, g := range o.c.nodes {
+				require.Equal(t, 200, g.rooms(t, before.unknown.value), "it was on record in the snapshot")
+				require.Equal(t, 200, g.rooms(t, after.unknown.value), "it was issued a moment ago: the gateway remembers")
+			}
+		}, func() {})
+	})
+
+	t.Run("emptied", func(t *testing.T) {
+		p := o.probe(t, o.c.nodes[1])
+		o.end()
+		o.redis.FlushAll(t)
+		for _, k := range []*issued{p.known, p.unknown} {
+			o.c.refusedEverywhere(t, k.value)
+		}
+		a, err := o.app.mint(o.c.nodes[1], p.mail)
+		require.NoError(t, err)
+		require.Equal(t, 401, a.Status)
+		// With the applications back, everything is as in a new installation.
+		o.app = o.c.nodes[2].addApplication(t, "")
+		o.recovered(t)
+		for _, g := range o.c.nodes {
+			require.Equal(t, 401, g.rooms(t, p.known.value))
+		}
+	})
+
+	o.checkCreates(t)
+	o.l.report(t)
+}
+
+// hammer uses a token on every gateway without a pause until stop is called.
+func (o *outage) hammer(k *issued) (stop func()) {
+	done := make(chan struct{})
+	var all sync.WaitGroup
+	for _, g := range o.c.nodes {
+		all.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					o.ask(request{node: g, what: "hammering"}, k, http.MethodGet, identityPath)
+				}
+			}
+		})
+	}
+	return func() {
+		close(done)
+		all.Wait()
+	}
+}
+
+// TestOutage_MeetAway: Meet's outage is 502, 503 or 504, and concerns neither
+// /identity nor revocation.
+func TestOutage_MeetAway(t *testing.T) {
+	t.Parallel()
+	o := startOutage(t)
+	for name, fail := range map[string]http.HandlerFunc{
+		"closes connections": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"answers 500": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html")
+			w.WriteHeader(http.StatusInternalServerError)
+		},
+		"answers 503 in HTML": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html")
+			w.WriteHeader(http.StatusServiceUnavailable)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := o.probe(t, o.c.nodes[1])
+			o.during(t, nil, []excuse{meetAway}, func() { o.c.meet.fail(fail) }, func() {
+				a, err := o.app.mint(p.g, p.mail)
+				require.NoError(t, err)
+				require.Equal(t, 200, a.Status, "Meet's token is still kept")
+				s := p.all(t)
+				require.Contains(t, []int{502, 503, 504}, s[1])
+				require.Contains(t, []int{502, 503, 504}, s[2])
+				require.Equal(t, 200, s[3])
+				require.Equal(t, 200, s[4])
+				o.serial++
+				a, err = o.app.mint(p.g, fmt.Sprintf("new-%d@example.org", o.serial))
+				require.NoError(t, err)
+				require.Contains(t, []int{502, 503}, a.Status, a.Body)
+			}, o.c.meet.repair)
+		})
+	}
+	t.Run("refuses the gateway's credentials", func(t *testing.T) {
+		p := o.probe(t, o.c.nodes[1])
+		registered := sandbox.Application{
+			ClientID: gatewaytest.MeetClientID, Secret: gatewaytest.MeetClientSecret, Active: true,
+			Scopes: []string{"rooms:list", "rooms:retrieve", "rooms:create"},
+		}
+		wrong := registered
+		wrong.Secret = "another-secret"
+		o.during(t, nil, []excuse{meetAway}, func() { o.c.meet.AddApplication(wrong) }, func() {
+			require.Equal(t, statuses{200, 200, 200, 200, 200}, p.all(t), "its token lives")
+			o.serial++
+			a, err := o.app.mint(p.g, fmt.Sprintf("new-%d@example.org", o.serial))
+			require.NoError(t, err)
+			require.Equal(t, 502, a.Status, a.Body)
+		}, func() { o.c.meet.AddApplication(registered) })
+	})
+	o.end()
+	o.checkCreates(t)
+	o.l.report(t)
+}

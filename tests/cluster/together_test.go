@@ -1,0 +1,124 @@
+package cluster
+
+import (
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
+	"github.com/meet-gateway/meet-gateway/tests/redistest"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestTogether(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Standalone(t)
+	c := startCluster(t, settings{
+		store:     func(int) string { return "store redis " + redis.URL() + " {\ntimeout 5s\n}" },
+		staleness: 5 * time.Second,
+		exchange:  300 * time.Millisecond,
+	})
+	one, two, three := c.nodes[0], c.nodes[1], c.nodes[2]
+	app := one.addApplication(t, `"refresh":true`)
+
+	t.Run("a token of one works on the second and is revoked on the third", func(t *testing.T) {
+		token := app.mustMint(t, one, "ada@example.org")
+		for _, g := range c.nodes {
+			require.Equal(t, 200, g.rooms(t, token), g.name) // and from memory from now on
+		}
+		app.mustRevoke(t, three, token)
+		c.refusedEverywhere(t, token)
+		require.Equal(t, 200, two.rooms(t, app.mustMint(t, two, "ada@example.org")), "another token for the same user")
+	})
+
+	t.Run("sixteen first requests cause one exchange", func(t *testing.T) {
+		for round := range 3 {
+			before := c.meet.Exchanges()
+			mail := fmt.Sprintf("first-%d@example.org", round)
+			for _, a := range atOnce(t, 16, func(i int) (*gatewaytest.Answer, error) { return app.mint(c.nodes[i%gateways], mail) }) {
+				accessToken(t, a)
+			}
+			require.Equal(t, 1, c.meet.Exchanges()-before)
+		}
+	})
+
+	t.Run("one refresh token on all at once gives one pair", func(t *testing.T) {
+		a, err := app.mint(one, "grace@example.org")
+		require.NoError(t, err)
+		for range 3 {
+			token, _ := a.JSON(t)["refresh_token"].(string)
+			require.NotEmpty(t, token)
+			pairs := map[[2]any]bool{}
+			for _, a = range atOnce(t, 2*gateways, func(i int) (*gatewaytest.Answer, error) { return app.refresh(c.nodes[i%gateways], token) }) {
+				for _, g := range c.nodes {
+					require.Equal(t, 200, g.rooms(t, accessToken(t, a)))
+				}
+				pairs[[2]any{a.JSON(t)["access_token"], a.JSON(t)["refresh_token"]}] = true
+			}
+			require.Len(t, pairs, 1)
+		}
+	})
+
+	t.Run("a change on one acts on the others", func(t *testing.T) {
+		token := app.mustMint(t, two, "linus@example.org")
+		for _, g := range c.nodes {
+			require.Equal(t, 200, g.rooms(t, token), g.name)
+		}
+		one.patch(t, app, `{"scopes":["rooms:create"]}`)
+		for _, g := range c.nodes {
+			eventually(t, "the scopes to be heard of", func() bool { return g.rooms(t, token) == 403 })
+		}
+		one.patch(t, app, `{"scopes":["rooms:list"],"active":false}`)
+		c.refusedEverywhere(t, token)
+		a, err := app.mint(three, "linus@example.org")
+		require.NoError(t, err)
+		require.Equal(t, 401, a.Status, a.Body)
+		two.patch(t, app, `{"active":true}`)
+		for _, g := range c.nodes {
+			eventually(t, "the application to be back", func() bool { return g.rooms(t, token) == 200 })
+		}
+		a = three.call(t, http.MethodDelete, three.admin+"/meet-gateway/applications/"+app.ID, "")
+		require.Equal(t, 204, a.Status, a.Body)
+		c.refusedEverywhere(t, token)
+	})
+}
+
+// refusedEverywhere checks a token whose revocation was acknowledged before the
+// call: no gateway takes it after the staleness bound, and none later again.
+func (c *cluster) refusedEverywhere(t *testing.T, token string) {
+	t.Helper()
+	acknowledged := time.Now()
+	for _, g := range c.nodes {
+		eventually(t, g.name+" to refuse", func() bool {
+			began := time.Now()
+			status := g.rooms(t, token)
+			require.False(t, status == 200 && began.Sub(acknowledged) > c.staleness, "%s took it after the bound", g.name)
+			return status == 401
+		})
+		require.Equal(t, 401, g.rooms(t, token))
+		require.Equal(t, 401, g.identity(t, token))
+	}
+}
+
+// atOnce makes n requests at the same time.
+func atOnce(t testing.TB, n int, request func(i int) (*gatewaytest.Answer, error)) []*gatewaytest.Answer {
+	t.Helper()
+	answers, errs := make([]*gatewaytest.Answer, n), make([]error, n)
+	start := make(chan struct{})
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			<-start
+			answers[i], errs[i] = request(i)
+		})
+	}
+	close(start)
+	all.Wait()
+	for _, err := range errs {
+		require.NoError(t, err)
+	}
+	return answers
+}
