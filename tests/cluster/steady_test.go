@@ -1,0 +1,125 @@
+package cluster
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
+	"github.com/meet-gateway/meet-gateway/tests/redistest"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestSteady_RequestsCostNoRedisCommands: what is known is served from memory.
+func TestSteady_RequestsCostNoRedisCommands(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Standalone(t)
+	c := startCluster(t, settings{
+		store:     func(int) string { return "store redis " + redis.URL() + " {\ntimeout 5s\n}" },
+		staleness: time.Minute, // heartbeats are rare, and a busy machine does not make the feed stale
+	})
+	app := c.nodes[0].addApplication(t, "")
+	var known []string
+	for i := range 10 {
+		token := app.mustMint(t, c.nodes[0], fmt.Sprintf("steady-%d@example.org", i))
+		known = append(known, token)
+	}
+	for _, g := range c.nodes {
+		for _, token := range known {
+			// The feed is proven complete some time after the start, and what was asked
+			// before is forgotten then.
+			eventually(t, "the token to be served from memory", func() bool {
+				before := commands(t, redis)
+				require.Equal(t, 200, g.rooms(t, token))
+				return len(without(commands(t, redis), before)) == 0
+			})
+		}
+	}
+
+	before := commands(t, redis)
+	for i := range 1000 {
+		g, token := c.nodes[i%gateways], known[i%len(known)]
+		if i%10 == 0 {
+			a, err := g.create(token, fmt.Sprintf("steady-%d", i))
+			require.NoError(t, err)
+			require.Equal(t, http.StatusCreated, a.Status)
+			continue
+		}
+		require.Equal(t, http.StatusOK, g.rooms(t, token))
+	}
+	made := without(commands(t, redis), before)
+	for command, times := range made {
+		// A heartbeat publishes once.
+		require.LessOrEqual(t, times, made["publish"], "%s is not of the heartbeats: %v", command, made)
+	}
+}
+
+// commands is how often each command was called, those of scripts included and
+// this question left out.
+func commands(t testing.TB, s *redistest.Server) map[string]int {
+	t.Helper()
+	info, err := s.Client().Info(t.Context(), "commandstats").Result()
+	require.NoError(t, err)
+	calls := map[string]int{}
+	for line := range strings.Lines(info) {
+		name, rest, ok := strings.Cut(strings.TrimPrefix(line, "cmdstat_"), ":calls=")
+		if !ok || name == "info" {
+			continue
+		}
+		text, _, _ := strings.Cut(rest, ",")
+		calls[name], err = strconv.Atoi(text)
+		require.NoError(t, err)
+	}
+	return calls
+}
+
+// without is what was called after before.
+func without(after, before map[string]int) map[string]int {
+	made := map[string]int{}
+	for name, n := range after {
+		if n -= before[name]; n > 0 {
+			made[name] = n
+		}
+	}
+	return made
+}
+
+// BenchmarkRevocationLag is from sending the revocation to one gateway to the
+// first refusal of another, which is asked all the time.
+func BenchmarkRevocationLag(b *testing.B) {
+	redis := redistest.Standalone(b)
+	c := startCluster(b, settings{store: func(int) string { return "store redis " + redis.URL() }, staleness: 5 * time.Second})
+	app := c.nodes[0].addApplication(b, "")
+	var lags []time.Duration
+	for i := 0; b.Loop(); i++ {
+		token := app.mustMint(b, c.nodes[0], "lag@example.org")
+		other := c.nodes[1+i%2]
+		require.Equal(b, 200, other.rooms(b, token))
+		sent := time.Now()
+		revoked := make(chan *gatewaytest.Answer, 1)
+		go func() {
+			a, _ := app.revoke(c.nodes[0], token)
+			revoked <- a
+		}()
+		for other.takes(b, token) {
+		}
+		lags = append(lags, time.Since(sent))
+		require.Equal(b, 200, (<-revoked).Status)
+	}
+	slices.Sort(lags)
+	b.ReportMetric(float64(lags[len(lags)/2].Microseconds())/1000, "p50-ms")
+	b.ReportMetric(float64(lags[len(lags)*99/100].Microseconds())/1000, "p99-ms")
+	b.ReportMetric(0, "ns/op")
+}
+
+// takes reports whether a gateway takes a token, without asking Meet: that a
+// room's id is none is told only to those who may come in.
+func (g *gateway) takes(t testing.TB, token string) bool {
+	t.Helper()
+	return g.call(t, http.MethodGet, roomsPath+"/not-a-uuid", "", "Authorization", gatewaytest.Bearer(token)).Status == http.StatusNotFound
+}
