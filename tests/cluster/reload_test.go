@@ -1,0 +1,137 @@
+package cluster
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/tests/redistest"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestReload: a hundred reloads under load, with tokens given and revoked all
+// the while, lose nothing and leave nothing behind.
+func TestReload(t *testing.T) {
+	t.Parallel()
+	const poolSize = 10
+	redis := redistest.Standalone(t)
+	storeLine := func(s *redistest.Server) string {
+		return fmt.Sprintf("store redis %s {\ntimeout 5s\npool_size %d\n}", s.URL(), poolSize)
+	}
+	c := startCluster(t, settings{store: func(int) string { return storeLine(redis) }, staleness: 5 * time.Second})
+	l := newLedger(c.staleness)
+	app := c.nodes[0].addApplication(t, "")
+	warmUp := startLoad(t, c, l, app, 6, 4)
+	warmUp.more(t, 300)
+	warmUp.end()
+	before := c.resting(t)
+
+	o := startLoad(t, c, l, app, 6, 5)
+	for i := range 100 {
+		g := c.nodes[i%gateways]
+		next := g.config
+		next.gate += fmt.Sprintf("\nrequest_timeout %dms", 20000+i)
+		if i%10 == 5 {
+			bad := next
+			bad.gate += "\nroom_url_base nonsense"
+			require.Equal(t, http.StatusBadRequest, g.reload(t, bad).Status)
+			continue
+		}
+		a := g.reload(t, next)
+		require.Equal(t, http.StatusOK, a.Status, a.Body)
+	}
+	o.more(t, 100)
+
+	// The secret, as docs/operations.md says: known to all before any uses it.
+	const newer = "newer-cluster-test-secret-0123456789-0123456789"
+	for _, secrets := range []string{secret + "\nsecret " + newer, newer + "\nsecret " + secret} {
+		for _, g := range c.nodes {
+			g.config.global = strings.Replace(g.config.global, "secret "+secretsOf(g.config.global), "secret "+secrets, 1)
+			a := g.reload(t, g.config)
+			require.Equal(t, http.StatusOK, a.Status, a.Body)
+			o.more(t, 50)
+		}
+	}
+	o.more(t, 100)
+	o.audit()
+	o.end()
+	o.checkCreates(t)
+	l.report(t)
+
+	var live *issued
+	for _, k := range l.all() {
+		if doubtful, _ := k.state(); doubtful.IsZero() {
+			live = k
+		}
+	}
+	require.NotNil(t, live)
+
+	// Another store: it knows nothing of the old one.
+	other := redistest.Standalone(t)
+	for _, g := range c.nodes {
+		g.config.global = strings.Replace(g.config.global, storeLine(redis), storeLine(other), 1)
+		a := g.reload(t, g.config)
+		require.Equal(t, http.StatusOK, a.Status, a.Body)
+		require.Equal(t, 401, g.rooms(t, live.value))
+	}
+	moved := c.nodes[0].addApplication(t, "")
+	token := moved.mustMint(t, c.nodes[1], "moved@example.org")
+	require.Equal(t, 200, c.nodes[2].rooms(t, token))
+
+	// What requests in flight might have needed is kept for a minute, and then let go.
+	deadline := time.Now().Add(3 * time.Minute)
+	for connections(t, redis, "normal")+connections(t, redis, "pubsub") > 0 {
+		require.True(t, time.Now().Before(deadline), "connections to a store that is not used any more")
+		time.Sleep(100 * time.Millisecond)
+	}
+	require.Equal(t, gateways, connections(t, other, "pubsub"))
+	require.LessOrEqual(t, connections(t, other, "normal"), gateways*poolSize)
+	for i, g := range c.nodes {
+		eventually(t, g.name+" to have no more goroutines than before", func() bool {
+			g.client.CloseIdleConnections()
+			return g.goroutines(t) <= before[i]+5
+		})
+	}
+}
+
+// secretsOf are the lines of secrets in a configuration, without the first word.
+func secretsOf(global string) string {
+	_, rest, _ := strings.Cut(global, "secret ")
+	rest, _, _ = strings.Cut(rest, "\nstaleness")
+	return rest
+}
+
+// resting is how many goroutines each gateway has when nobody asks it anything.
+func (c *cluster) resting(t testing.TB) []int {
+	t.Helper()
+	counts := make([]int, len(c.nodes))
+	for i, g := range c.nodes {
+		g.client.CloseIdleConnections()
+		last := -1
+		eventually(t, g.name+" to come to rest", func() bool {
+			counts[i], last = g.goroutines(t), counts[i]
+			time.Sleep(50 * time.Millisecond)
+			return counts[i] == last
+		})
+	}
+	return counts
+}
+
+// connections is how many clients of a type a server has, the test's own left out.
+func connections(t testing.TB, s *redistest.Server, kind string) int {
+	t.Helper()
+	own, err := s.Client().ClientInfo(t.Context()).Result()
+	require.NoError(t, err)
+	list, err := s.Client().Do(t.Context(), "CLIENT", "LIST", "TYPE", kind).Text()
+	require.NoError(t, err)
+	n := 0
+	for line := range strings.Lines(list) {
+		if !strings.Contains(line, fmt.Sprintf("id=%d ", own.ID)) {
+			n++
+		}
+	}
+	return n
+}
