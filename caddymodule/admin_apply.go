@@ -224,7 +224,7 @@ func (p *plan) findByName(name string) (*tokens.Application, error) {
 	var found *tokens.Application
 	enough := errors.New("enough")
 	err := p.c.eachApplication(name, func(app *tokens.Application) error {
-		if strings.ToLower(app.Name) != strings.ToLower(name) {
+		if !strings.EqualFold(app.Name, name) {
 			return enough
 		}
 		if app.Name != name {

@@ -25,7 +25,7 @@ func testAdopt(t *testing.T, open Opener) {
 		asked++
 		return tokens.Application{}, tokens.ErrInvalidClient
 	}
-	down := errors.New("Meet does not answer")
+	down := errors.New("no answer from Meet")
 	silent := func(_ context.Context) (tokens.Application, error) {
 		asked++
 		return tokens.Application{}, down
