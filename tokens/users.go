@@ -326,11 +326,9 @@ func (a *Authority) noteSeen(u *User, by, backendUserID string) {
 		backendUserID = u.BackendUserID
 	}
 	a.inBackground(func(ctx context.Context) {
-		err := touchScript.Run(ctx, a.store.rdb, []string{keyUser(u.ID)}, fieldMail,
+		// Nobody decides anything by these fields, so what caches hold stays: a user
+		// forgotten here would have to be read again, perhaps when Redis is away.
+		_ = touchScript.Run(ctx, a.store.rdb, []string{keyUser(u.ID)}, fieldMail,
 			fieldLastSeen, now.UnixMilli(), fieldLastBy, by, fieldBackendUser, backendUserID).Err()
-		if err == nil {
-			// Only this node's copy: nobody decides anything by these fields.
-			a.cache.dropUser(u.ID)
-		}
 	})
 }
