@@ -17,7 +17,7 @@ import (
 // a while.
 func (c *call) adopt(req tokenRequest) error {
 	mail, err := tokens.ParseMail(req.scope)
-	if err != nil {
+	if err != nil || req.clientID == c.h.fallback.ClientID { // the gateway's own application is nobody's to adopt
 		return tokens.ErrInvalidClient // Meet would check the secret first, and so it is not told
 	}
 	if err := c.within(c.h.app.authority.limiter.Adopt(c.r.Context(), c.source())); err != nil {

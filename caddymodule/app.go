@@ -141,7 +141,7 @@ func (a *App) borrowAuthority() error {
 	if err != nil {
 		return fmt.Errorf("limit: %w", err)
 	}
-	if a.Nodes < 0 {
+	if a.Nodes < 0 { // 0 is the default
 		return errors.New("nodes must not be negative")
 	}
 	o.Fence = limits.fence

@@ -98,7 +98,9 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "limit":
 			err = a.unmarshalLimit(d)
 		case "nodes":
-			err = numberArg(d, &a.Nodes)
+			if err = numberArg(d, &a.Nodes); err == nil && a.Nodes == 0 {
+				err = d.Err("nodes must be at least 1")
+			}
 		case "fence_dry_run":
 			a.FenceDryRun = true
 			err = noArgs(d)

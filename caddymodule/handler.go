@@ -331,7 +331,7 @@ func (h *Handler) resolveBackend(guest caddyhttp.MiddlewareHandler) error {
 		h.sandbox = true
 		sandboxHost, credentials := g.Quickstart()
 		setDefault(&h.host, sandboxHost)
-		setDefault(&h.fallback, credentials)
+		h.fallback = credentials // whatever the environment holds for a real Meet
 		h.logger.Warn("the sandbox backend is for trying out: it is a Meet in memory, rooms lead nowhere and are lost when this process ends")
 	case *reverseproxy.Handler:
 		if h.host == "" {

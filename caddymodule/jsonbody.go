@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -18,6 +20,9 @@ func parseJSONObject(body []byte) (map[string]json.RawMessage, error) {
 	}
 	if !utf8.Valid(body) {
 		return nil, &requestError{http.StatusBadRequest, "JSON parse error - the body is not UTF-8."}
+	}
+	if tooDeep(body) || loneSurrogate(body) {
+		return nil, errJSON // Meet answers these with an error of its own making, which would look like an outage
 	}
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.UseNumber()
@@ -51,6 +56,64 @@ func parseJSONObject(body []byte) (map[string]json.RawMessage, error) {
 		return nil, &requestError{http.StatusBadRequest, "JSON parse error - extra data."}
 	}
 	return object, nil
+}
+
+// maxDepth is how deeply JSON may be nested. Meet's own objects need three.
+const maxDepth = 32
+
+// tooDeep reports whether JSON is nested more deeply than anything meant.
+func tooDeep(body []byte) bool {
+	depth, inString := 0, false
+	for i := 0; i < len(body); i++ {
+		switch c := body[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '{' || c == '[':
+			if depth++; depth > maxDepth {
+				return true
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return false
+}
+
+// loneSurrogate reports whether an escape names half of a UTF-16 pair. Such a
+// text exists in no encoding that Meet could write it in.
+func loneSurrogate(body []byte) bool {
+	for i := 0; i+1 < len(body); i++ {
+		if body[i] != '\\' {
+			continue
+		}
+		r, ok := escaped(body[i:])
+		if !ok {
+			i++ // another escape: skip what it escapes
+			continue
+		}
+		i += 5
+		if !utf16.IsSurrogate(r) {
+			continue
+		}
+		low, ok := escaped(body[i+1:])
+		if !ok || utf16.DecodeRune(r, low) == utf8.RuneError {
+			return true
+		}
+		i += 6
+	}
+	return false
+}
+
+// escaped reads an escape of the form \uXXXX at the beginning of b.
+func escaped(b []byte) (rune, bool) {
+	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(string(b[2:6]), 16, 16)
+	return rune(n), err == nil
 }
 
 // errJSON does not repeat the decoder's words, which quote what was sent.

@@ -55,7 +55,10 @@ func (c *call) within(d limit.Decision) error {
 
 // mayAsk counts a request for rooms, or for a token. It costs no round trip.
 func (c *call) mayAsk(user string) error {
-	who := limit.Caller{Application: c.application.ID, User: user, Rates: c.application.Rates()}
+	return c.count(limit.Caller{Application: c.application.ID, User: user, Rates: c.application.Rates()})
+}
+
+func (c *call) count(who limit.Caller) error {
 	limiter := c.h.app.authority.limiter
 	ctx := c.r.Context()
 	switch {

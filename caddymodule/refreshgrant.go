@@ -21,9 +21,6 @@ func (c *call) serveRefresh(req tokenRequest) error {
 	if !c.application.Refresh {
 		return errGrantNotAllowed
 	}
-	if err := c.mayAsk(""); err != nil {
-		return err
-	}
 	if err := c.judgeRefresh(req); err != nil {
 		return err
 	}
@@ -45,7 +42,10 @@ func (c *call) judgeRefresh(req tokenRequest) error {
 	case err != nil, id.Credential != tokens.RefreshToken, id.Application.ID != c.application.ID:
 		// Spent, or not good for this. Which it is, and whether a spent one was
 		// stolen, is decided where it is exchanged, in one step.
-		return nil
+		return c.mayAsk("")
+	}
+	if err := c.mayAsk(string(id.User.Mail)); err != nil {
+		return err
 	}
 	if req.scope != "" {
 		// In the published API the scope of a token request is a mail address. It
