@@ -218,10 +218,7 @@ func textOf403(body []byte) string {
 func (c *call) relaySuccess(a *backendclient.Answer) error {
 	body := a.Body
 	switch c.endpoint {
-	case endpointRoomsCreate:
-		c.rememberRoom(body)
-		body = c.completeRoom(body)
-	case endpointRoomsRetrieve:
+	case endpointRoomsRetrieve, endpointRoomsCreate:
 		body = c.completeRoom(body)
 	}
 	if location := a.Header.Get("Location"); c.endpoint == endpointRoomsCreate && isWebURL(location) {
