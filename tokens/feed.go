@@ -114,6 +114,11 @@ func (a *Authority) publish(ctx context.Context, c change) error {
 		a.feed.keep(c)
 		return unavailable("publishing a change", err)
 	}
+	if a.feed.replacedLately() {
+		// The write may have gone to the server that is no more, and what was written
+		// again to its successor did not have this change yet.
+		return a.repeat(ctx, c)
+	}
 	return nil
 }
 
@@ -258,6 +263,13 @@ func (f *feed) check(ctx context.Context) error {
 	}
 	f.verified.Store(dialed)
 	return nil
+}
+
+// replacedLately reports whether Redis was found to be another one, or to have
+// lost something, so lately that a write may have begun before and ended after.
+func (f *feed) replacedLately() bool {
+	r := f.replaced.Load()
+	return r != 0 && time.Since(f.born)-time.Duration(r) < f.staleness+publishPatience
 }
 
 var errSettling = errors.New("it is not there, and what Redis may have lost is not written again yet")

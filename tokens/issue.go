@@ -113,12 +113,21 @@ func (a *Authority) record(ctx context.Context, t *signed, u *User) error {
 	if err := a.noteSigned(ctx, t.lifetime); err != nil {
 		return err
 	}
-	err := a.store.rdb.SetArgs(ctx, keyToken(t.id), t.record, redis.SetArgs{Mode: "NX", TTL: t.lifetime}).Err()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return unavailable("recording a token", err)
-	}
 	now := a.now()
 	a.mints.add(mint{at: now, expires: now.Add(t.lifetime), key: keyToken(t.id), record: t.record, user: u})
+	write := func() error {
+		err := a.store.rdb.SetArgs(ctx, keyToken(t.id), t.record, redis.SetArgs{Mode: "NX", TTL: t.lifetime}).Err()
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return unavailable("recording a token", err)
+		}
+		return nil
+	}
+	if err := write(); err != nil {
+		return err
+	}
+	if a.feed.replacedLately() {
+		return write() // the first may have gone to the server that is no more
+	}
 	return nil
 }
 

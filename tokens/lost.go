@@ -36,11 +36,15 @@ func (f *feed) checkServers(ctx context.Context) error {
 	if len(ids) == 0 || !slices.ContainsFunc(ids, func(id string) bool { return !known(id) }) {
 		return nil
 	}
+	// Noted before the changes are looked at: who adds one later sees it, and makes
+	// sure of that change alone.
+	before := f.replaced.Swap(int64(time.Since(f.born)))
 	f.mu.Lock()
 	changes, nothing := f.recent.all(), len(f.recent.ring) == 0
 	f.mu.Unlock()
-	if len(f.servers) > 0 || !nothing {
-		f.replaced.Store(int64(time.Since(f.born)))
+	if len(f.servers) == 0 && nothing {
+		f.replaced.Store(before) // the first one, and nothing it could have lost
+	} else {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), repeatPatience)
 		defer cancel()
 		if err := f.repeatAll(ctx, changes); err != nil {
