@@ -18,8 +18,6 @@ type installation struct {
 	withdrawn map[string]bool
 	// lastSigned is, by key id, until when something signed by the key lives.
 	lastSigned map[string]time.Time
-	// rekeyed is, by key id of a secret, when nothing was found that depends on it.
-	rekeyed map[string]time.Time
 
 	read time.Time // from Redis
 }
@@ -30,7 +28,6 @@ const (
 	fieldNotBefore   = "nb" // unix milliseconds
 	prefixWithdrawn  = "w:" // + key id
 	prefixLastSigned = "s:" // + key id: unix seconds
-	prefixRekeyed    = "r:" // + key id of a secret: unix seconds
 	prefixGrantGen   = "g:" // in users: + application id
 	fieldDocument    = "d"
 	fieldVersion     = "v"
@@ -43,7 +40,7 @@ const (
 func parseInstallation(m map[string]string) (*installation, error) {
 	in := &installation{
 		generation: parseUint(m[fieldGeneration]),
-		withdrawn:  map[string]bool{}, lastSigned: map[string]time.Time{}, rekeyed: map[string]time.Time{},
+		withdrawn:  map[string]bool{}, lastSigned: map[string]time.Time{},
 	}
 	if ms := parseUint(m[fieldNotBefore]); ms > 0 {
 		in.notBefore = time.UnixMilli(int64(ms))
@@ -56,8 +53,6 @@ func parseInstallation(m map[string]string) (*installation, error) {
 			in.withdrawn[id] = true
 		case strings.HasPrefix(k, prefixLastSigned):
 			in.lastSigned[id] = time.Unix(int64(parseUint(v)), 0)
-		case strings.HasPrefix(k, prefixRekeyed):
-			in.rekeyed[id] = time.Unix(int64(parseUint(v)), 0)
 		default:
 			return nil, fmt.Errorf("the installation has an unknown field %.8q", k)
 		}

@@ -1,0 +1,264 @@
+package tokens
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/stretchr/testify/require"
+)
+
+func pemOf(t testing.TB, key any) []byte {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(t, err)
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+}
+
+func signingKey(t testing.TB, key any) *SigningKey {
+	t.Helper()
+	k, err := ParseSigningKey(pemOf(t, key))
+	require.NoError(t, err)
+	return k
+}
+
+func b64(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
+
+// forge signs whatever it is given with the node's own key, as somebody with a
+// leaked secret would: what is refused then is refused for what it says.
+func forge(a *Authority, header, claims string) string {
+	unsigned := b64(header) + "." + b64(claims)
+	mac := hmac.New(sha256.New, a.keys.first().raw[forTokens])
+	mac.Write([]byte(unsigned))
+	return unsigned + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
+func TestAttack_Tokens(t *testing.T) {
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	server := miniredis.RunT(t)
+	a, _ := testNode(t, server)
+	withRSA, _ := testNode(t, server, func(o *Options) { o.SigningKeys = []*SigningKey{signingKey(t, rsaKey)} })
+	app := testApp(t, a)
+	good := testToken(t, a, app).Value
+	_, err = a.Verify(t.Context(), good)
+	require.NoError(t, err)
+	fromRSA := testToken(t, withRSA, app).Value
+	_, err = withRSA.Verify(t.Context(), fromRSA)
+	require.NoError(t, err)
+
+	part := strings.Split(good, ".")
+	kid := a.signing.kid
+	var claims map[string]any
+	body, err := base64.RawURLEncoding.DecodeString(part[1])
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(body, &claims))
+	with := func(name string, value any) string {
+		c := maps.Clone(claims)
+		if c[name] = value; value == nil {
+			delete(c, name)
+		}
+		b, err := json.Marshal(c)
+		require.NoError(t, err)
+		return forge(a, `{"alg":"HS256","kid":"`+kid+`","typ":"JWT"}`, string(b))
+	}
+	head := func(h string) string { return forge(a, h, string(body)) }
+	now := time.Now().Unix()
+	swapped := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims(claims))
+	swapped.Header["kid"] = withRSA.signing.kid
+	publicDER, err := x509.MarshalPKIXPublicKey(&rsaKey.PublicKey)
+	require.NoError(t, err)
+	rsToHS, err := swapped.SignedString(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: publicDER}))
+	require.NoError(t, err)
+	last := good[len(good)-1]
+	trailing := good[:len(good)-1] + string(base64URL[strings.IndexByte(base64URL, last)^1]) // bits that carry nothing
+	foreign := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"iss": "lasuite-meet", "exp": now + 3600})
+	meets, err := foreign.SignedString([]byte("a key of Meet's own, which has no id"))
+	require.NoError(t, err)
+
+	for name, c := range map[string]struct {
+		raw  string
+		kind error
+	}{
+		"alg none":                   {b64(`{"alg":"none","typ":"JWT"}`) + "." + part[1] + ".", ErrTokenForeign},
+		"alg none with our kid":      {b64(`{"alg":"none","kid":"`+kid+`"}`) + "." + part[1] + ".", ErrTokenForeign},
+		"alg None":                   {head(`{"alg":"None","kid":"` + kid + `"}`), ErrTokenForeign},
+		"alg hs256":                  {head(`{"alg":"hs256","kid":"` + kid + `"}`), ErrTokenForeign},
+		"alg missing":                {head(`{"kid":"` + kid + `"}`), ErrTokenForeign},
+		"alg twice":                  {b64(`{"alg":"HS256","alg":"none","kid":"`+kid+`"}`) + "." + part[1] + ".", ErrTokenForeign},
+		"alg HS512 with our kid":     {head(`{"alg":"HS512","kid":"` + kid + `"}`), ErrTokenForeign},
+		"alg RS256 with an HS kid":   {head(`{"alg":"RS256","kid":"` + kid + `"}`), ErrTokenInvalid},
+		"RS256 key as HS256 secret":  {rsToHS, ErrTokenInvalid},
+		"kid of nobody":              {head(`{"alg":"HS256","kid":"00000000"}`), ErrTokenForeign},
+		"kid as a path":              {head(`{"alg":"HS256","kid":"../../../../dev/null"}`), ErrTokenForeign},
+		"kid as a query":             {head(`{"alg":"HS256","kid":"x' UNION SELECT 'k"}`), ErrTokenForeign},
+		"kid as a list":              {head(`{"alg":"HS256","kid":["` + kid + `"]}`), ErrTokenForeign},
+		"no kid":                     {head(`{"alg":"HS256"}`), ErrTokenForeign},
+		"crit":                       {head(`{"alg":"HS256","kid":"` + kid + `","crit":["exp"]}`), ErrTokenInvalid},
+		"jku":                        {head(`{"alg":"HS256","kid":"` + kid + `","jku":"https://evil.example/jwks"}`), ErrTokenInvalid},
+		"jwk":                        {head(`{"alg":"HS256","kid":"` + kid + `","jwk":{"kty":"oct","k":"AAAA"}}`), ErrTokenInvalid},
+		"x5u":                        {head(`{"alg":"HS256","kid":"` + kid + `","x5u":"https://evil.example/"}`), ErrTokenInvalid},
+		"zip":                        {head(`{"alg":"HS256","kid":"` + kid + `","zip":"DEF"}`), ErrTokenInvalid},
+		"b64 false":                  {head(`{"alg":"HS256","kid":"` + kid + `","b64":false}`), ErrTokenInvalid},
+		"signature cut":              {good[:len(good)-3], ErrTokenInvalid},
+		"signature missing":          {part[0] + "." + part[1] + ".", ErrTokenInvalid},
+		"signature's trailing bits":  {trailing, ErrTokenMalformed},
+		"signature padded":           {good + "=", ErrTokenMalformed},
+		"signature of another token": {part[0] + "." + part[1] + "." + strings.Split(testToken(t, a, app).Value, ".")[2], ErrTokenInvalid},
+		"payload exchanged":          {part[0] + "." + b64(strings.Replace(string(body), app.ID, strings.Repeat("0", 32), 1)) + "." + part[2], ErrTokenInvalid},
+		"signed with another secret": {forge(otherNode(t), `{"alg":"HS256","kid":"`+kid+`","typ":"JWT"}`, string(body)), ErrTokenInvalid},
+		"another installation's":     {testToken(t, otherNode(t), testApp(t, otherNode(t))).Value, ErrTokenForeign},
+		"one of Meet's":              {meets, ErrTokenForeign},
+		"never recorded":             {with("jti", randomID(tokenIDLength)), ErrTokenInvalid},
+		"recorded, other claims":     {with("scope", "rooms:list rooms:delete"), ErrTokenInvalid},
+		"another user":               {with("sub", "00000000"), ErrTokenInvalid},
+		"no exp":                     {with("exp", nil), ErrTokenInvalid},
+		"exp 0":                      {with("exp", 0), ErrTokenInvalid},
+		"exp negative":               {with("exp", -1), ErrTokenInvalid},
+		"exp far":                    {with("exp", now+31*365*24*3600), ErrTokenInvalid},
+		"exp past":                   {with("exp", now), ErrTokenExpired},
+		"exp as text":                {with("exp", "9999999999"), ErrTokenMalformed},
+		"exp beyond all numbers":     {forge(a, `{"alg":"HS256","kid":"`+kid+`"}`, `{"exp":1e400}`), ErrTokenMalformed},
+		"iat missing":                {with("iat", nil), ErrTokenInvalid},
+		"iat in the future":          {with("iat", now+60), ErrTokenInvalid},
+		"another issuer":             {with("iss", "lasuite-meet"), ErrTokenInvalid},
+		"another audience":           {with("aud", "addons"), ErrTokenInvalid},
+		"audiences":                  {with("aud", []string{"meet-clients", "x"}), ErrTokenMalformed},
+		"not delegated":              {with("delegated", false), ErrTokenInvalid},
+		"no client":                  {with("client_id", nil), ErrTokenInvalid},
+		"claims are a list":          {forge(a, `{"alg":"HS256","kid":"`+kid+`"}`, `[]`), ErrTokenMalformed},
+		"claims are null":            {forge(a, `{"alg":"HS256","kid":"`+kid+`"}`, `null`), ErrTokenInvalid},
+		"four parts":                 {good + ".x", ErrTokenMalformed},
+		"two parts":                  {part[0] + "." + part[1], ErrTokenMalformed},
+		"dots":                       {"..", ErrTokenMalformed},
+		"empty":                      {"", ErrTokenMalformed},
+		"space before":               {" " + good, ErrTokenMalformed},
+		"line feed":                  {good + "\n", ErrTokenMalformed},
+		"line feed inside":           {good[:20] + "\n" + good[20:], ErrTokenMalformed},
+		"oversized":                  {good + strings.Repeat("A", MaxToken), ErrTokenMalformed},
+		"a secret":                   {newSecret(SecretPrefix), ErrTokenMalformed},
+		"a refresh token":            {newRefreshToken(randomID(familyIDLength)), ErrTokenMalformed},
+	} {
+		for _, node := range []*Authority{a, withRSA} {
+			for range 2 { // the second time from whatever was remembered
+				id, err := node.Verify(t.Context(), c.raw)
+				require.Nil(t, id, name)
+				require.Error(t, err, name)
+				require.NotContains(t, err.Error(), part[2], name)
+				if node == a && name != "RS256 key as HS256 secret" || node == withRSA && name == "RS256 key as HS256 secret" {
+					require.ErrorIs(t, err, c.kind, name)
+				}
+			}
+		}
+	}
+	_, err = a.Verify(t.Context(), good)
+	require.NoError(t, err)
+	_, err = withRSA.Verify(t.Context(), good)
+	require.NoError(t, err, "tokens signed with the secret outlive the introduction of keys")
+}
+
+const base64URL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+var otherInstallation *Authority
+
+// otherNode is a node of another installation.
+func otherNode(t *testing.T) *Authority {
+	t.Helper()
+	if otherInstallation == nil {
+		otherInstallation, _ = testNode(t, miniredis.RunT(t), func(o *Options) { o.Secrets = [][]byte{[]byte("another-installation-0123456789abcdef")} })
+		t.Cleanup(func() { otherInstallation = nil })
+	}
+	return otherInstallation
+}
+
+// A token stops being valid the second it expires, also from memory.
+func TestVerify_ExpiryIsCheckedOnEveryHit(t *testing.T) {
+	now := time.Now()
+	a, _ := testNode(t, miniredis.RunT(t), func(o *Options) { o.Now = func() time.Time { return now } })
+	tok := testToken(t, a, testApp(t, a))
+	for range 2 {
+		_, err := a.Verify(t.Context(), tok.Value)
+		require.NoError(t, err)
+	}
+	now = now.Add(tok.Lifetime)
+	_, err := a.Verify(t.Context(), tok.Value)
+	require.ErrorIs(t, err, ErrTokenExpired)
+}
+
+// What was remembered is read again after a while, even if nobody says that it
+// changed.
+func TestVerify_MemoryHasAnAge(t *testing.T) {
+	now := time.Now()
+	server := miniredis.RunT(t)
+	a, _ := testNode(t, server, func(o *Options) { o.Now = func() time.Time { return now } })
+	app := testApp(t, a)
+	tok := testToken(t, a, app)
+	_, err := a.Verify(t.Context(), tok.Value)
+	require.NoError(t, err)
+	server.Del(keyApplication(app.ID)) // and nobody is told
+	_, err = a.Verify(t.Context(), tok.Value)
+	require.NoError(t, err)
+	now = now.Add(maxAge + time.Second)
+	_, err = a.Verify(t.Context(), tok.Value)
+	require.ErrorIs(t, err, ErrTokenInvalid)
+}
+
+func TestSigningKeys(t *testing.T) {
+	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	_, ed, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	for alg, key := range map[string]any{"ES256": ec, "EdDSA": ed} {
+		a, _ := testNode(t, miniredis.RunT(t), func(o *Options) { o.SigningKeys = []*SigningKey{signingKey(t, key)} })
+		require.Equal(t, alg, a.Algorithm())
+		tok := testToken(t, a, testApp(t, a))
+		_, err := a.Verify(t.Context(), tok.Value)
+		require.NoError(t, err, alg)
+		published, err := json.Marshal(a.JWKS())
+		require.NoError(t, err)
+		require.Contains(t, string(published), signingKey(t, key).ID())
+		require.NotContains(t, string(published), `"d":`)
+		require.NotContains(t, string(published), `"k":`)
+	}
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	require.NoError(t, err)
+	_, err = ParseSigningKey(pemOf(t, p384))
+	require.Error(t, err)
+	for _, bad := range [][]byte{nil, []byte("x"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("x")})} {
+		_, err = ParseSigningKey(bad)
+		require.Error(t, err)
+	}
+}
+
+func FuzzParseToken(f *testing.F) {
+	kr := testKeyring(f, oldSecret)
+	keys, err := newSigningKeys(kr, nil)
+	require.NoError(f, err)
+	a := &Authority{keys: kr, signing: keys, issuer: "i", audience: "a", now: time.Now}
+	f.Add(forge(a, `{"alg":"HS256","kid":"`+keys.kid+`"}`, `{"iss":"i","aud":"a","iat":1,"exp":2}`))
+	f.Add(b64(`{"alg":"none"}`) + ".e30.")
+	f.Add("..")
+	f.Fuzz(func(t *testing.T, raw string) {
+		tok, err := a.parse(raw, hashToken(raw))
+		if (tok == nil) == (err == nil) {
+			t.Fatalf("%v, %v", tok, err)
+		}
+		if err != nil && Reason(err) == "" {
+			t.Fatalf("no reason: %v", err)
+		}
+	})
+}

@@ -1,0 +1,182 @@
+package tokens
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+func TestParseMail(t *testing.T) {
+	for in, want := range map[string]string{
+		"alice@example.org":               "alice@example.org",
+		" Alice.B+tag@Example.ORG\r\n":    "alice.b+tag@example.org",
+		"o'brien@xn--bcher-kva.example":   "o'brien@xn--bcher-kva.example",
+		"!#$%&'*+/=?^_`{|}~-@a.example":   "!#$%&'*+/=?^_`{|}~-@a.example",
+		strings.Repeat("a", 64) + "@b.de": strings.Repeat("a", 64) + "@b.de",
+		"a@1.2.3.example":                 "a@1.2.3.example",
+	} {
+		m, err := ParseMail(in)
+		require.NoError(t, err, in)
+		require.Equal(t, Mail(want), m)
+	}
+	for name, in := range map[string]string{
+		"empty": "", "no at": "alice", "no local part": "@example.org", "no domain": "alice@",
+		// Two domains, of which a list is asked for one and mail goes to the other
+		// (oauth2-proxy CVE-2026-40574).
+		"two at": "alice@evil.org@example.org", "two at, the other way": "alice@example.org@evil.org", "at in quotes": `"alice@evil.org"@example.org`,
+		"quoted": `"alice"@example.org`, "escaped": `alice\@evil.org@example.org`, "comment": "alice(x)@example.org", "comment behind": "alice@example.org(evil.org)",
+		"display name": "Alice <alice@example.org>", "angle brackets": "<alice@example.org>", "list": "alice@example.org,bob@evil.org",
+		"second address": "alice@example.org bob@evil.org", "address literal": "alice@[127.0.0.1]", "address": "alice@127.0.0.1",
+		"trailing dot": "alice@example.org.", "leading dot": ".alice@example.org", "dot before at": "alice.@example.org", "two dots": "a..b@example.org",
+		"empty label": "alice@example..org", "one label": "alice@localhost", "hyphen first": "alice@-example.org", "hyphen last": "alice@example-.org",
+		"underscore": "alice@ex_ample.org", "percent": "alice@example.org%00", "NUL": "alice\x00@example.org", "NUL in the domain": "alice@example.org\x00.evil.org",
+		"line feed inside": "alice@example.org\nbcc:bob@evil.org", "tab inside": "al\tice@example.org", "DEL": "alice\x7f@example.org",
+		"local part beyond ASCII": "alicé@example.org", "domain beyond ASCII": "alice@exämple.org", "dotless i": "alıce@example.org", "kelvin sign": "alice@examp\u212Ae.org",
+		"full width at": "alice＠example.org", "full stop": "alice@example。org", "zero width": "alice@exam\u200bple.org", "not UTF-8": "alice@ex\xffample.org",
+		"local part too long": strings.Repeat("a", 65) + "@example.org", "label too long": "a@" + strings.Repeat("b", 64) + ".org",
+		"too long": "a@" + strings.Repeat("b.", 130) + "org", "route": "@evil.org:alice@example.org", "uucp": "evil!alice@example.org@x",
+	} {
+		_, err := ParseMail(in)
+		require.ErrorIs(t, err, ErrInvalidMail, name)
+		if len(in) > 5 {
+			require.NotContains(t, err.Error(), in, name)
+		}
+	}
+}
+
+// What is checked is what is sent: reading an address again changes nothing, and
+// it has one domain whoever splits it.
+func FuzzParseMail(f *testing.F) {
+	for _, s := range []string{"alice@example.org", " A@B.example ", `"a@b"@c.example`, "a@b@c.example", "a@[::1]", "a@xn--a.example", "ı@K.example", "a@b.example."} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		m, err := ParseMail(s)
+		if err != nil {
+			return
+		}
+		again, err := ParseMail(string(m))
+		if err != nil || again != m {
+			t.Fatalf("%q is read as %q and that as %q, %v", s, string(m), string(again), err)
+		}
+		if strings.Count(string(m), "@") != 1 || !strings.HasSuffix(string(m), "@"+m.Domain()) || !isDomain(m.Domain()) || len(m) > MaxMail {
+			t.Fatalf("%q", string(m))
+		}
+		for i := range len(m) {
+			if m[i] <= ' ' || m[i] > '~' || strings.ContainsRune(`"(),:;<>[\]`, rune(m[i])) {
+				t.Fatalf("%q holds %q", string(m), m[i])
+			}
+		}
+		if strings.Contains(m.String(), strings.Split(string(m), "@")[0]+"@") {
+			t.Fatal("printed with its local part")
+		}
+	})
+}
+
+func TestMayDelegate(t *testing.T) {
+	for _, c := range []struct {
+		domains string
+		mail    Mail
+		allowed bool
+	}{
+		{"example.org", "a@example.org", true},
+		{"example.org", "a@sub.example.org", false},
+		{"example.org", "a@evilexample.org", false},
+		{"example.org", "a@example.org.evil.net", false},
+		{".example.org", "a@sub.example.org", true},
+		{".example.org", "a@a.b.example.org", true},
+		{".example.org", "a@example.org", false},
+		{".example.org", "a@evilexample.org", false},
+		{"*", "a@anything.example", true},
+		{"", "a@example.org", false},
+		{"example.net example.org", "a@example.org", true},
+		{"*", "boss@example.org", false},
+		{"example.org", "boss@example.org", false},
+	} {
+		app := Application{Name: "x", Domains: strings.Fields(c.domains), DeniedMails: []Mail{"BOSS@Example.org"}}
+		require.NoError(t, app.normalise())
+		err := app.MayDelegate(c.mail)
+		require.Equal(t, c.allowed, err == nil, "%q for %q", c.domains, string(c.mail))
+		if err != nil {
+			require.ErrorIs(t, err, ErrDomainNotAllowed)
+		}
+	}
+	for _, bad := range []string{"", " ", ".", "..", "*.example.org", "exa mple.org", "localhost", "1.2.3.4", "ex_ample.org", "example.org.", "@example.org", "пример.рф", "**"} {
+		app := Application{Name: "x", Domains: []string{bad}}
+		require.ErrorIs(t, app.normalise(), ErrInvalidApplication, bad)
+	}
+}
+
+func TestScopes(t *testing.T) {
+	s, err := ParseScopes("  Rooms:List rooms:create\trooms:list ")
+	require.NoError(t, err)
+	require.Equal(t, Scopes{"rooms:list", "rooms:create"}, s)
+	require.Equal(t, "rooms:list rooms:create", s.String())
+	require.Equal(t, Scopes{"rooms:create"}, s.Intersect(Scopes{"rooms:create", "rooms:delete"}))
+	require.Empty(t, s.Intersect(nil))
+	for _, bad := range []string{`a"b`, `a\b`, "é", "a\x00b", strings.Repeat("a", 65)} {
+		_, err := ParseScopes(bad)
+		require.ErrorIs(t, err, ErrInvalidScope, bad)
+	}
+	scope := rapid.SliceOf(rapid.StringMatching(`[a-z:]{1,8}`))
+	rapid.Check(t, func(t *rapid.T) {
+		a, _ := NewScopes(scope.Draw(t, "a")...)
+		b, _ := NewScopes(scope.Draw(t, "b")...)
+		for _, n := range a.Intersect(b) {
+			require.True(t, a.Has(n) && b.Has(n), "a token never gets more than both have")
+		}
+		back, err := ParseScopes(a.String())
+		require.NoError(t, err)
+		require.Equal(t, a, back)
+	})
+}
+
+func TestIDs(t *testing.T) {
+	seen := map[string]bool{}
+	for range 1000 {
+		id := randomID(userIDLength)
+		require.True(t, isID(id, userIDLength))
+		require.False(t, seen[id])
+		seen[id] = true
+	}
+	for _, bad := range []string{"", "1234567", "123456789", "1234567-", "1234567é", "1234567\x00"} {
+		require.False(t, isID(bad, userIDLength), bad)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		a := rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "a")
+		b := rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "b")
+		require.Len(t, base62(a, secretDigits), secretDigits)
+		require.Equal(t, string(a) == string(b), base62(a, secretDigits) == base62(b, secretDigits))
+	})
+}
+
+func TestSecrets(t *testing.T) {
+	for _, prefix := range []string{SecretPrefix, RefreshPrefix} {
+		s := newSecret(prefix)
+		require.Len(t, s, len(prefix)+secretDigits+checksumDigits)
+		require.True(t, ChecksumOK(s))
+		for i := range s { // any one letter mistyped
+			typo := []byte(s)
+			typo[i] = alphabet[(strings.IndexByte(alphabet, s[i])+1)%len(alphabet)]
+			require.False(t, ChecksumOK(string(typo)), i)
+		}
+	}
+	for _, bad := range []string{"", SecretPrefix, "mgs_abcdef", "mgx_" + strings.Repeat("a", 49)} {
+		require.False(t, ChecksumOK(bad), bad)
+	}
+}
+
+func FuzzFamilyOf(f *testing.F) {
+	f.Add(newRefreshToken(strings.Repeat("a", familyIDLength)))
+	for _, s := range []string{"", RefreshPrefix, RefreshPrefix + strings.Repeat("0", 71), SecretPrefix + strings.Repeat("0", 71), RefreshPrefix + strings.Repeat(" ", 71)} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		id, ok := familyOf(s)
+		if ok != isID(id, familyIDLength) || ok && !strings.HasPrefix(s, RefreshPrefix+id) {
+			t.Fatalf("%q: %q, %v", s, id, ok)
+		}
+	})
+}

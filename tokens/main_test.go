@@ -1,0 +1,17 @@
+package tokens_test
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// go-redis goes on listening to a Sentinel when its client is closed while it is
+// just connecting to one. This room listens in another way (ReceiveTimeout), so
+// nothing of ours is overlooked.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9.(*sentinelFailover).listen"),
+		goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9.(*channel).initMsgChan.func1"),
+		goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9.(*channel).initHealthCheck.func1"))
+}

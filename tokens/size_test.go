@@ -1,0 +1,64 @@
+package tokens_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tests/redistest"
+	"github.com/meet-gateway/meet-gateway/tokens"
+	"github.com/meet-gateway/meet-gateway/tokens/storetest"
+)
+
+// What a live access token takes: in Redis at most 300 bytes, remembered by a
+// process at most 1 KB. Both are means over many.
+func TestSize_OfAToken(t *testing.T) {
+	if testing.Short() {
+		t.Skip("issues many tokens")
+	}
+	const many = 5_000 // the mean is the same for 100,000, which takes a minute
+	server := redistest.Standalone(t)
+	a := storetest.Node(t, opener(tokens.RedisOptions{URL: server.URL()}))
+	app, _ := storetest.App(t, a)
+	ctx := context.Background()
+	raw := make([]string, many)
+	for i := range raw {
+		// A hundred tokens a user: users have their own place.
+		mail, err := tokens.ParseMail(fmt.Sprintf("user-%d@example.org", i%(many/100)))
+		require.NoError(t, err)
+		raw[i] = storetest.Issue(t, a, app, mail).Value
+	}
+	client := server.Client()
+	var inRedis, records int64
+	keys := client.Scan(ctx, 0, "mg1:t:*", 1000).Iterator()
+	for keys.Next(ctx) {
+		size, err := client.MemoryUsage(ctx, keys.Val()).Result()
+		require.NoError(t, err)
+		inRedis, records = inRedis+size, records+1
+	}
+	require.NoError(t, keys.Err())
+	require.EqualValues(t, many, records)
+	t.Logf("Redis: %d bytes a token", inRedis/records)
+	require.LessOrEqual(t, inRedis/records, int64(300))
+
+	heap := func() uint64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	for _, r := range raw {
+		_, err := a.Verify(ctx, r)
+		require.NoError(t, err)
+	}
+	after := heap()
+	runtime.KeepAlive(raw)
+	require.Greater(t, after, before)
+	t.Logf("process: %d bytes a token", (after-before)/many)
+	require.LessOrEqual(t, (after-before)/many, uint64(1024))
+}
