@@ -14,30 +14,24 @@ import (
 type Answer struct {
 	Status int
 
-	// Header holds what of Meet's headers means something to a caller:
-	// Content-Type, Location (the web page of a new room), Allow, Retry-After.
-	Header http.Header
+	// Location is the web page of a new room, Allow the methods of a path that has
+	// others. What else Meet's headers say means nothing to a caller.
+	Location, Allow string
 
 	Body []byte
 }
 
-var wantedHeaders = [...]string{"Content-Type", "Location", "Allow", "Retry-After"}
-
-// wanted copies what is kept of an answer's headers. A header that came twice
-// means nothing.
-func wanted(from http.Header) http.Header {
-	h := make(http.Header, len(wantedHeaders))
-	for _, name := range wantedHeaders {
-		if v := from[name]; len(v) == 1 {
-			h[name] = v
-		}
+// single is the value of a header. One that came twice means nothing.
+func single(h http.Header, name string) string {
+	if v := h[name]; len(v) == 1 {
+		return v[0]
 	}
-	return h
+	return ""
 }
 
 // answer makes an Answer of a reply.
 func (a *reply) answer() *Answer {
-	return &Answer{Status: a.status, Header: a.header, Body: a.body}
+	return &Answer{Status: a.status, Location: a.location, Allow: a.allow, Body: a.body}
 }
 
 const maxDetail = 256

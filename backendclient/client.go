@@ -15,8 +15,9 @@ import (
 type Options struct {
 	// Transport carries requests to Meet. It must not follow redirects (no
 	// RoundTripper does). The URL of a request names Host; a transport that is to
-	// dial another address changes it. Failures of a transport that is a proxy
-	// are best reported as *TransportError.
+	// dial another address changes it: each request is made for one trip and
+	// belongs to the transport. Failures of a transport that is a proxy are best
+	// reported as *TransportError.
 	Transport http.RoundTripper
 
 	// BasePath is the prefix of the API at Meet, default "/external-api/v1.0".

@@ -26,13 +26,14 @@ type recorded struct {
 // reply is the recorded answer as roundTrip gives it. A body of HTML stands as a
 // JSON string in the recording.
 func (r recorded) reply() *reply {
-	a := &reply{status: r.Response.Status, header: http.Header{}}
+	header := http.Header{}
 	for name, value := range r.Response.Headers {
 		if s, ok := value.(string); ok {
-			a.header.Set(name, s)
+			header.Set(name, s)
 		}
 	}
-	if isJSON(a.header.Get("Content-Type")) {
+	a := &reply{status: r.Response.Status, location: single(header, "Location")}
+	if isJSON(header.Get("Content-Type")) {
 		a.json = true
 		if string(r.Response.Body) != `""` {
 			a.body = r.Response.Body

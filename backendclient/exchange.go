@@ -89,7 +89,7 @@ func (c *Client) exchangeInTurn(ctx context.Context, caller Caller) (*Token, *Er
 	if a.status == http.StatusBadRequest && !a.json {
 		return nil, c.explainHTML(ctx, request)
 	}
-	if e := judgeExchange(a, request.path); e != nil {
+	if e := judgeExchange(&a, request.path); e != nil {
 		e.Detail = printable(e.Detail, caller)
 		return nil, e
 	}
@@ -181,10 +181,10 @@ const (
 func judgeCommon(e *Error, a *reply, path string) {
 	switch status := a.status; {
 	case status >= 300 && status < 400:
-		e.Kind, e.Hint = ErrMisconfigured, redirectHint(path, a.header.Get("Location"))
+		e.Kind, e.Hint = ErrMisconfigured, redirectHint(path, a.location)
 		e.Effect = false
 	case status == http.StatusTooManyRequests:
-		e.Kind, e.RetryAfter = ErrBusy, retryAfter(a.header, retryBusy)
+		e.Kind, e.RetryAfter = ErrBusy, retryAfter(a.retryAfter, retryBusy)
 		e.Effect = false
 	case status == http.StatusNotFound && !a.json:
 		e.Kind, e.Hint = ErrAPIDisabled, hintAPIDisabled
@@ -199,7 +199,7 @@ func judgeCommon(e *Error, a *reply, path string) {
 		e.Kind, e.Hint = ErrBadAnswer, hintHeaderTooLarge
 		e.Effect = false
 	case status == http.StatusBadGateway, status == http.StatusServiceUnavailable:
-		e.Kind, e.RetryAfter = ErrUnavailable, retryAfter(a.header, retryUnavailable)
+		e.Kind, e.RetryAfter = ErrUnavailable, retryAfter(a.retryAfter, retryUnavailable)
 	case status == http.StatusGatewayTimeout:
 		e.Kind = ErrTimeout
 	case status >= 500:
@@ -211,8 +211,8 @@ func judgeCommon(e *Error, a *reply, path string) {
 
 // retryAfter reads Retry-After in seconds (RFC 9110 §10.2.3); dates are rare and
 // depend on clocks.
-func retryAfter(h http.Header, fallback time.Duration) time.Duration {
-	s, err := strconv.Atoi(strings.TrimSpace(h.Get("Retry-After")))
+func retryAfter(value string, fallback time.Duration) time.Duration {
+	s, err := strconv.Atoi(strings.TrimSpace(value))
 	if err != nil || s < 0 {
 		return fallback
 	}

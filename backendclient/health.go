@@ -24,6 +24,6 @@ func (c *Client) Healthy(ctx context.Context) error {
 		e.Kind, e.Hint = ErrMisconfigured, hintHost
 		return e
 	}
-	judgeCommon(e, a, r.path)
+	judgeCommon(e, &a, r.path)
 	return e
 }

@@ -38,9 +38,8 @@ func FuzzJudge(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, status int, contentType, location, body string) {
 		a := &reply{
-			status: status,
-			header: http.Header{"Content-Type": {contentType}, "Location": {location}, "Retry-After": {location}},
-			json:   isJSON(contentType) && json.Valid([]byte(body)),
+			status: status, location: location, retryAfter: location,
+			json: isJSON(contentType) && json.Valid([]byte(body)),
 		}
 		if a.json {
 			a.body = []byte(body)

@@ -86,7 +86,7 @@ func invalidPage() *Answer {
 }
 
 func jsonAnswer(status int, body []byte) *Answer {
-	return &Answer{Status: status, Header: http.Header{"Content-Type": {contentTypeJSON}}, Body: body}
+	return &Answer{Status: status, Body: body}
 }
 
 // lister reads one page for one caller.

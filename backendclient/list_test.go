@@ -232,7 +232,7 @@ func TestListIsPassedThrough(t *testing.T) {
 	a, err := c.ListRooms(context.Background(), alice, backendclient.ListOptions{PageSize: 100})
 	require.NoError(t, err)
 	require.Equal(t, `{"count":1,"next":null,"previous":null,"results":[`+room+`]}`, string(a.Body))
-	require.Equal(t, http.Header{"Content-Type": {"application/json"}}, a.Header)
+	require.Equal(t, http.StatusOK, a.Status)
 
 	var seen []string
 	a, err = c.ListRooms(context.Background(), alice, backendclient.ListOptions{Room: func(r json.RawMessage) json.RawMessage {

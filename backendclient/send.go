@@ -99,10 +99,11 @@ func (c *Client) Send(ctx context.Context, caller Caller, r Request) (*Answer, e
 }
 
 func (c *Client) wireRequest(caller Caller, r Request) (wireRequest, *Error) {
+	path := c.base + r.Path
 	w := wireRequest{
 		method:      r.Method,
-		path:        c.base + r.Path,
-		below:       r.Path,
+		path:        path,
+		below:       path[len(c.base):],
 		query:       r.Query.Encode(),
 		contentType: r.ContentType,
 		body:        r.Body,
@@ -120,12 +121,12 @@ func (c *Client) wireRequest(caller Caller, r Request) (wireRequest, *Error) {
 
 // try sends the request once.
 func (c *Client) try(ctx context.Context, caller Caller, w wireRequest, t *Token) (*Answer, verdict, *Error) {
-	w.token = t.Value
+	w.authorization = t.authorization
 	a, e := c.roundTrip(ctx, w, c.requestTimeout)
 	if e != nil {
 		return nil, fail, e
 	}
-	v, e := judgeRooms(a, w)
+	v, e := judgeRooms(&a, w)
 	switch {
 	case v == relay:
 		return a.answer(), relay, nil

@@ -75,11 +75,8 @@ func decodeToken(value []byte) *Token {
 	if json.Unmarshal(value, &s) != nil || s.Version != storedVersion || !sendable(s.Token) {
 		return nil
 	}
-	return &Token{
-		Value:    s.Token,
-		Scopes:   s.Scopes,
-		UserID:   s.UserID,
-		Received: time.UnixMilli(s.Received),
-		Expires:  time.UnixMilli(s.Expires),
-	}
+	t := newToken(s.Token)
+	t.Scopes, t.UserID = s.Scopes, s.UserID
+	t.Received, t.Expires = time.UnixMilli(s.Received), time.UnixMilli(s.Expires)
+	return t
 }

@@ -38,6 +38,15 @@ type Token struct {
 	// Received is when the answer came, Expires what Meet promises from then on.
 	// Both are by this machine's clock, in whole milliseconds.
 	Received, Expires time.Time
+
+	// authorization is the header with Value in it, made once for all requests.
+	authorization string
+}
+
+// newToken makes a Token of Meet's text.
+func newToken(value string) *Token {
+	authorization := "Bearer " + value
+	return &Token{Value: authorization[len("Bearer "):], authorization: authorization}
 }
 
 // String hides the token.
@@ -93,12 +102,8 @@ func readToken(body []byte, now time.Time) (*Token, error) {
 		return nil, errUnusableToken
 	}
 	received := now.Truncate(time.Millisecond)
-	t := &Token{
-		Value:    a.AccessToken,
-		UserID:   userID(a.AccessToken),
-		Received: received,
-		Expires:  received,
-	}
+	t := newToken(a.AccessToken)
+	t.UserID, t.Received, t.Expires = userID(a.AccessToken), received, received
 	if a.Scope != nil {
 		t.Scopes = strings.Fields(*a.Scope)
 	}

@@ -3,7 +3,6 @@ package backendclient
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -32,9 +31,10 @@ type wireRequest struct {
 	query       string
 	contentType string
 	body        []byte
-	token       string
-	requestID   string
-	effect      bool
+	// authorization is the header's value; "" for none.
+	authorization string
+	requestID     string
+	effect        bool
 }
 
 func (r wireRequest) operation() string {
@@ -44,24 +44,25 @@ func (r wireRequest) operation() string {
 	return r.method + " " + r.path
 }
 
-// reply is what came back. Of the headers there are those of wantedHeaders. The
-// body is read, and json true, only if the answer says that it is JSON and is;
-// for HEAD saying so is enough.
+// reply is what came back. The body is read, and json true, only if the answer
+// says that it is JSON and is; for HEAD saying so is enough.
 type reply struct {
-	status int
-	header http.Header
-	body   []byte
-	json   bool
+	status     int
+	location   string
+	allow      string
+	retryAfter string
+	body       []byte
+	json       bool
 }
 
 // roundTrip sends one request and reads the answer within bounds. Its error
 // means that there is no answer to judge.
-func (c *Client) roundTrip(ctx context.Context, r wireRequest, timeout time.Duration) (a *reply, e *Error) {
+func (c *Client) roundTrip(ctx context.Context, r wireRequest, timeout time.Duration) (a reply, e *Error) {
 	// A proxy handler ends an answer that breaks off by panic(http.ErrAbortHandler).
 	// net/http catches that in its own goroutines; nobody would in ours.
 	defer func() {
 		if p := recover(); p != nil {
-			a, e = nil, &Error{Kind: ErrBadAnswer, Op: r.operation(), Effect: r.effect, Err: fmt.Errorf("transport panicked: %v", p)}
+			a, e = reply{}, &Error{Kind: ErrBadAnswer, Op: r.operation(), Effect: r.effect, Err: fmt.Errorf("transport panicked: %v", p)}
 		}
 	}()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -69,11 +70,16 @@ func (c *Client) roundTrip(ctx context.Context, r wireRequest, timeout time.Dura
 
 	res, err := c.transport.RoundTrip(c.httpRequest(ctx, r))
 	if err != nil {
-		return nil, failed(r.operation(), r.effect, err)
+		return a, failed(r.operation(), r.effect, err)
 	}
 	defer res.Body.Close()
 
-	a = &reply{status: res.StatusCode, header: wanted(res.Header)}
+	a = reply{
+		status:     res.StatusCode,
+		location:   single(res.Header, "Location"),
+		allow:      single(res.Header, "Allow"),
+		retryAfter: single(res.Header, "Retry-After"),
+	}
 	if !isJSON(res.Header.Get("Content-Type")) {
 		return a, nil
 	}
@@ -85,23 +91,23 @@ func (c *Client) roundTrip(ctx context.Context, r wireRequest, timeout time.Dura
 		return &Error{Kind: ErrBadAnswer, Op: r.operation(), Status: res.StatusCode, Hint: hint, Effect: r.effect, Err: err}
 	}
 	if e := res.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
-		return nil, bad(hintEncoded, nil)
+		return a, bad(hintEncoded, nil)
 	}
 	if res.ContentLength > c.maxBody {
-		return nil, bad(hintTooLarge, nil)
+		return a, bad(hintTooLarge, nil)
 	}
 	a.body, err = readBody(res, c.maxBody)
 	switch {
 	case errors.Is(err, errTooLarge):
-		return nil, bad(hintTooLarge, nil)
+		return a, bad(hintTooLarge, nil)
 	case err != nil:
 		if e := failed(r.operation(), r.effect, err); e.Kind != ErrUnavailable {
 			e.Status = res.StatusCode
-			return nil, e
+			return a, e
 		}
-		return nil, bad("", err)
+		return a, bad("", err)
 	}
-	a.json = json.Valid(a.body)
+	a.json = validJSON(a.body)
 	return a, nil
 }
 
@@ -124,50 +130,56 @@ func readBody(res *http.Response, limit int64) ([]byte, error) {
 
 // httpRequest writes every header itself: what is not here does not reach Meet.
 func (c *Client) httpRequest(ctx context.Context, r wireRequest) *http.Request {
-	req := &http.Request{
-		Method:     r.method,
-		URL:        &url.URL{Scheme: "https", Host: c.host, Path: r.path, RawQuery: r.query},
-		Host:       c.host,
-		Proto:      "HTTP/1.1",
-		ProtoMajor: 1,
-		ProtoMinor: 1,
-		Header:     make(http.Header, 8),
-		Body:       http.NoBody,
-	}
-	set := headerSetter(req.Header)
-	set("Accept", contentTypeJSON)
+	req := new(http.Request).WithContext(ctx) // the one way to give it a context
+	req.Method = r.method
+	req.URL = &url.URL{Scheme: "https", Host: c.host, Path: r.path, RawQuery: r.query}
+	req.Host = c.host
+	req.Proto, req.ProtoMajor, req.ProtoMinor = "HTTP/1.1", 1, 1
+	req.Body = http.NoBody
+	h := newHeaders()
+	h.set("Accept", contentTypeJSON)
 	// Stops http.Transport from asking for gzip, which would cost more than it saves.
-	set("Accept-Encoding", "identity")
-	set("User-Agent", userAgent)
+	h.set("Accept-Encoding", "identity")
+	h.set("User-Agent", userAgent)
 	// Without it Meet in production answers everything with a redirect.
-	set("X-Forwarded-Proto", "https")
+	h.set("X-Forwarded-Proto", "https")
 	if r.requestID != "" {
-		set("X-Request-Id", r.requestID)
+		h.set("X-Request-Id", r.requestID)
 	}
-	if r.token != "" {
-		set("Authorization", "Bearer "+r.token)
+	if r.authorization != "" {
+		h.set("Authorization", r.authorization)
 	}
+	req.Header = h.header
 	if len(r.body) > 0 {
 		// A known length and no chunks: Meet drops a body without Content-Length
 		// and goes on as if there was none.
-		set("Content-Type", r.contentType)
-		req.ContentLength = int64(len(r.body))
-		req.Body = io.NopCloser(bytes.NewReader(r.body))
-		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(r.body)), nil }
+		h.set("Content-Type", r.contentType)
+		body := r.body // so that the closure keeps no more than that
+		req.ContentLength = int64(len(body))
+		req.Body = io.NopCloser(bytes.NewReader(body))
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	}
-	return req.WithContext(ctx)
+	return req
 }
 
-// headerSetter writes canonical names into h, with one allocation for all
-// values. Each value has its own slice of capacity one, so that whoever appends
-// to it or changes it in place touches no other.
-func headerSetter(h http.Header) func(name, value string) {
-	values := make([]string, 0, 8)
-	return func(name, value string) {
-		values = append(values, value)
-		n := len(values)
-		h[name] = values[n-1 : n : n]
-	}
+// headers is a header map with one allocation for all its values. Each has its
+// own slice of capacity one, so that whoever appends to it or changes it in place
+// touches no other.
+type headers struct {
+	header http.Header
+	values []string
+}
+
+func newHeaders() headers {
+	const usual = 8
+	return headers{header: make(http.Header, usual), values: make([]string, 0, usual)}
+}
+
+// set takes canonical names.
+func (h *headers) set(name, value string) {
+	h.values = append(h.values, value)
+	n := len(h.values)
+	h.header[name] = h.values[n-1 : n : n]
 }
 
 // isJSON says whether a Content-Type is JSON, parameters aside.

@@ -73,10 +73,10 @@ func parseBearer(value string) (authorization, error) {
 		return a, errAuthorizationValue
 	}
 	for i := range len(value) {
-		switch c := value[i]; {
-		case c >= utf8.RuneSelf:
-			return a, errAuthorizationEncoding
-		case c <= ' ' || c == 0x7f || c == ',':
+		if !tokenByte[value[i]] {
+			if !isASCII(value) {
+				return a, errAuthorizationEncoding
+			}
 			return a, errAuthorizationValue // several tokens, or none
 		}
 	}
@@ -84,12 +84,23 @@ func parseBearer(value string) (authorization, error) {
 	return a, nil
 }
 
+// tokenByte holds the bytes that a token may have: more than RFC 6750 names, and
+// none that could separate it from another.
+var tokenByte = func() (allowed [256]bool) {
+	for c := byte('!'); c <= '~'; c++ {
+		allowed[c] = c != ','
+	}
+	return allowed
+}()
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
+}
+
 func parseBasic(value string) (authorization, error) {
 	a := authorization{scheme: schemeBasic}
-	for i := range len(value) {
-		if value[i] >= utf8.RuneSelf {
-			return a, errAuthorizationEncoding
-		}
+	if !isASCII(value) {
+		return a, errAuthorizationEncoding
 	}
 	decoded, err := base64.StdEncoding.Strict().DecodeString(value)
 	if err != nil || !utf8.Valid(decoded) {

@@ -15,6 +15,7 @@ type call struct {
 	w         http.ResponseWriter
 	r         *http.Request
 	requestID string
+	values    headerValues
 
 	target   target
 	base     string // the base path under which it came

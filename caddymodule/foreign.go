@@ -183,8 +183,9 @@ func (c *call) relayForeign(res *http.Response, body []byte) error {
 	case c.endpoint == endpointRoomsList && status < 300:
 		return writeJSON(c.w, status, c.relinked(body))
 	}
-	answer := &backendclient.Answer{Status: res.StatusCode, Header: res.Header, Body: body}
-	return c.relay(answer)
+	return c.relay(&backendclient.Answer{
+		Status: res.StatusCode, Location: res.Header.Get("Location"), Allow: res.Header.Get("Allow"), Body: body,
+	})
 }
 
 // relinked points the links of a list at where the caller found it.

@@ -10,6 +10,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/embedded"
+	"github.com/meet-gateway/meet-gateway/tokens/limit"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -36,7 +37,13 @@ func newGate(t testing.TB, guest caddyhttp.MiddlewareHandler) (h *Handler, app *
 		Name: "Test", Active: true, Domains: []string{"*"}, Scopes: tokens.Scopes{tokens.ScopeRoomsList, tokens.ScopeRoomsRetrieve},
 	})
 	require.NoError(t, err)
-	h = &Handler{logger: zap.NewNop(), app: &App{authority: &pooledAuthority{Authority: authority}}, guest: newGuestTransport(guest)}
+	limiter := limit.New(limit.Options{Shared: authority})
+	t.Cleanup(limiter.Close)
+	h = &Handler{
+		logger: zap.NewNop(),
+		app:    &App{authority: &pooledAuthority{Authority: authority, limiter: limiter}},
+		guest:  newGuestTransport(guest),
+	}
 	h.setDefaults()
 	h.basePath, err = sortedBasePaths(h.BasePaths)
 	require.NoError(t, err)

@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"context"
-	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -45,16 +44,15 @@ func newGuestRequest(req *http.Request, rec *recorder, standIn *caddyhttp.Server
 	}
 	g.repl.Map(g.placeholder)
 
+	// backendclient makes each request for one trip, so what it consists of can be
+	// taken over as it is.
 	r := req.WithContext(g)
-	u := *req.URL
-	u.Scheme, u.Host = "", ""
-	r.URL = &u
-	r.RequestURI = requestURI(&u)
+	r.URL.Scheme, r.URL.Host = "", ""
+	r.RequestURI = requestURI(r.URL)
 	r.RemoteAddr = "@"
 	if original, ok := ctx.Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
 		r.RemoteAddr = original.RemoteAddr
 	}
-	r.Header = maps.Clone(req.Header)
 	// The client is who Caddy says (trusted_proxies), never who a header claims.
 	// reverse_proxy appends the peer's own address.
 	if clientIP != "" && clientIP != peerIP(r.RemoteAddr) {

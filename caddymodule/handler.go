@@ -393,7 +393,7 @@ func (h *Handler) credentialsOf(c *call) backendclient.Credentials {
 // ServeHTTP answers the request. It never calls next.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
 	c := &call{h: h, w: w, r: r, requestID: requestID(r.Header), endpoint: endpointNone}
-	setAnswerHeaders(w.Header(), c.requestID)
+	c.setAnswerHeaders()
 	if err := c.serve(); err != nil {
 		return c.refuse(err)
 	}

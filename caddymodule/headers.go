@@ -12,12 +12,22 @@ var (
 	headerTypeJSON = []string{"application/json"}
 )
 
+// headerValues holds what an answer's own headers say, in one piece with the call.
+type headerValues [3]string
+
+// set makes the i-th of them the only value of a header.
+func (v *headerValues) set(h http.Header, name string, i int, value string) {
+	v[i] = value
+	h[name] = v[i : i+1 : i+1]
+}
+
 // setAnswerHeaders writes what every answer carries. The header map of an answer
 // starts from what this server has set, never from what Meet said: of Meet's
 // headers an endpoint takes over the few that it names.
-func setAnswerHeaders(h http.Header, requestID string) {
+func (c *call) setAnswerHeaders() {
+	h := c.w.Header()
 	delete(h, "Server")
-	h["X-Request-Id"] = []string{requestID}
+	c.values.set(h, "X-Request-Id", 0, c.requestID)
 	h["Cache-Control"] = headerNoStore
 	h["Vary"] = headerVary
 	h["X-Content-Type-Options"] = headerNoSniff

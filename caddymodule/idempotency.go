@@ -62,16 +62,12 @@ func (c *call) settle(attempt *tokens.Replay, answer *backendclient.Answer, err 
 // keptAnswer is what is kept of an answer: what relay looks at.
 func keptAnswer(a *backendclient.Answer) tokens.Answer {
 	kept := tokens.Answer{Status: a.Status, Body: a.Body}
-	if location := a.Header.Get("Location"); location != "" {
-		kept.Header = map[string]string{"Location": location}
+	if a.Location != "" {
+		kept.Header = map[string]string{"Location": a.Location}
 	}
 	return kept
 }
 
 func answerOf(kept *tokens.Answer) *backendclient.Answer {
-	header := make(http.Header, len(kept.Header))
-	for name, value := range kept.Header {
-		header.Set(name, value)
-	}
-	return &backendclient.Answer{Status: kept.Status, Header: header, Body: kept.Body}
+	return &backendclient.Answer{Status: kept.Status, Location: kept.Header["Location"], Body: kept.Body}
 }

@@ -42,8 +42,9 @@ func (c *call) within(d limit.Decision) error {
 		return nil
 	}
 	h := c.w.Header()
-	h["Ratelimit-Policy"] = []string{d.RateLimitPolicy()}
-	h["Ratelimit"] = []string{d.RateLimit()}
+	policy, standing := d.Headers()
+	c.values.set(h, "Ratelimit-Policy", 1, policy)
+	c.values.set(h, "Ratelimit", 2, standing)
 	if d.Allowed {
 		return nil
 	}

@@ -193,7 +193,7 @@ func (c *call) relay(a *backendclient.Answer) error {
 	// that this Meet does not have.
 	r := &refusal{status: a.Status, reason: "refused_by_meet", whole: withBothKeys(a.Body)}
 	if a.Status == http.StatusMethodNotAllowed {
-		r.allow = a.Header.Get("Allow")
+		r.allow = a.Allow
 	}
 	return r
 }
@@ -221,7 +221,7 @@ func (c *call) relaySuccess(a *backendclient.Answer) error {
 	case endpointRoomsRetrieve, endpointRoomsCreate:
 		body = c.completeRoom(body)
 	}
-	if location := a.Header.Get("Location"); c.endpoint == endpointRoomsCreate && isWebURL(location) {
+	if location := a.Location; c.endpoint == endpointRoomsCreate && isWebURL(location) {
 		c.w.Header()["Location"] = []string{location} // the room's web page, as at Meet
 	}
 	return writeJSON(c.w, a.Status, body)

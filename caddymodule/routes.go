@@ -202,7 +202,11 @@ func (p *pattern) allowed() string {
 // through parseTarget.
 func (t *routeTable) lookup(path string) (match, bool) {
 	var invalid match // the first pattern of the right shape
+	segments := strings.Count(path, "/")
 	for _, p := range t.patterns {
+		if len(p.segments) != segments {
+			continue
+		}
 		m, ok := p.match(path)
 		if ok && !m.invalid {
 			return m, true
@@ -214,13 +218,11 @@ func (t *routeTable) lookup(path string) (match, bool) {
 	return invalid, invalid.pattern != nil
 }
 
+// match compares a path of as many segments.
 func (p *pattern) match(path string) (match, bool) {
 	m := match{pattern: p, path: path}
 	rest := path
 	for _, s := range p.segments {
-		if rest == "" {
-			return match{}, false
-		}
 		var value string
 		value, rest = cutSegment(rest)
 		switch s.kind {
@@ -244,7 +246,7 @@ func (p *pattern) match(path string) (match, bool) {
 			}
 		}
 	}
-	return m, rest == ""
+	return m, true
 }
 
 // cutSegment splits "/a/b" into "a" and "/b".

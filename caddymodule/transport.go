@@ -171,20 +171,27 @@ func (rec *recorder) Write(p []byte) (int, error) {
 func (rec *recorder) Flush() { rec.WriteHeader(http.StatusOK) }
 
 func (rec *recorder) response(req *http.Request) *http.Response {
-	res := &http.Response{
+	a := &recordedAnswer{body: recordedBody{rec: rec}}
+	a.response = http.Response{
 		StatusCode:    rec.status,
 		Proto:         "HTTP/1.1",
 		ProtoMajor:    1,
 		ProtoMinor:    1,
 		Header:        rec.header,
 		ContentLength: int64(rec.body.Len()),
-		Body:          &recordedBody{rec: rec},
+		Body:          &a.body,
 		Request:       req,
 	}
 	if rec.err != nil {
-		res.ContentLength = -1
+		a.response.ContentLength = -1
 	}
-	return res
+	return &a.response
+}
+
+// recordedAnswer is a response and its body in one piece.
+type recordedAnswer struct {
+	response http.Response
+	body     recordedBody
 }
 
 // recordedBody reads a recorder's body and gives the recorder back when closed.

@@ -64,8 +64,6 @@ func TestGuestTransport_AnswerIsRecorded(t *testing.T) {
 	require.NoError(t, res.Body.Close())
 	_, err = res.Body.Read(b)
 	require.ErrorIs(t, err, http.ErrBodyReadAfterClose)
-	require.Equal(t, "https", r.Header.Get("X-Forwarded-Proto"), "the caller's request is left alone")
-	require.Equal(t, "/external-api/v1.0/rooms/", r.URL.Path)
 }
 
 func TestGuestTransport_ForwardedForIsTheClientCaddyTrusts(t *testing.T) {

@@ -300,8 +300,9 @@ func TestLimiter_OfTheApplication(t *testing.T) {
 	require.NoError(t, err)
 	d := l.Read(t.Context(), limit.Caller{Application: "app", User: "user", Rates: none})
 	require.True(t, d.Allowed)
-	require.Empty(t, d.RateLimit())
-	require.Empty(t, d.RateLimitPolicy())
+	policy, standing := d.Headers()
+	require.Empty(t, policy)
+	require.Empty(t, standing)
 }
 
 func TestLimiter_TellsTheNearerLimit(t *testing.T) {
@@ -309,17 +310,20 @@ func TestLimiter_TellsTheNearerLimit(t *testing.T) {
 		l := limit.New(limit.Options{Rates: rates(t, map[string]string{"read": "10/1m", "read_user": "8/1m"})})
 		defer l.Close()
 		d := l.Read(t.Context(), me)
-		require.Equal(t, `"read_user";q=8;w=60`, d.RateLimitPolicy())
-		require.Equal(t, `"read_user";r=7;t=8`, d.RateLimit())
+		policy, standing := d.Headers()
+		require.Equal(t, `"read_user";q=8;w=60`, policy)
+		require.Equal(t, `"read_user";r=7;t=8`, standing)
 		for i := range 5 {
 			d = l.Read(t.Context(), limit.Caller{Application: "app", User: fmt.Sprint(i)})
 		}
-		require.Equal(t, `"read";q=10;w=60`, d.RateLimitPolicy())
-		require.Equal(t, `"read";r=4;t=36`, d.RateLimit())
+		policy, standing = d.Headers()
+		require.Equal(t, `"read";q=10;w=60`, policy)
+		require.Equal(t, `"read";r=4;t=36`, standing)
 		granted(10, func() limit.Decision { return l.Read(t.Context(), me) })
 		d = l.Read(t.Context(), me)
 		require.False(t, d.Allowed)
-		require.Equal(t, `"read";r=0;t=60`, d.RateLimit())
+		_, standing = d.Headers()
+		require.Equal(t, `"read";r=0;t=60`, standing)
 		require.EqualValues(t, 6, d.RetryAfterSeconds())
 	})
 }
