@@ -58,7 +58,8 @@ type App struct {
 	// verified. Default: 5s.
 	Staleness caddy.Duration `json:"staleness,omitempty"`
 
-	// How many verified tokens are remembered. Default: 100000.
+	// How many verified tokens are remembered, and how many of Meet's, of which there
+	// is one for each user. About 1 kB each. Default: 100000.
 	CacheEntries int `json:"cache_entries,omitempty"`
 
 	// The lifetimes of refresh tokens.

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/tokens"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
@@ -294,7 +296,7 @@ func (h *Handler) provisionBackend(ctx caddy.Context) error {
 		MaxExchanges:    h.MaxExchanges,
 		ExchangeTimeout: time.Duration(h.ExchangeTimeout),
 		RequestTimeout:  time.Duration(h.RequestTimeout),
-		MaxTokens:       h.app.CacheEntries,
+		MaxTokens:       cmp.Or(h.app.CacheEntries, tokens.DefaultCacheEntries),
 		OnExchange:      observeExchange,
 	})
 	if err != nil {

@@ -105,7 +105,7 @@ func (b *bench) capacity(ctx context.Context) error {
 func (b *bench) memory(ctx context.Context) error {
 	c := &b.report.Coefficients
 	var err error
-	if c.MemoryMeetToken, err = b.redis.memoryUsage(ctx, "mg1:k:"); err != nil {
+	if c.MemoryMeetToken, _, err = b.redis.memoryUsage(ctx, "mg1:k:", 100); err != nil {
 		return err
 	}
 	const n = 10_000
@@ -134,10 +134,10 @@ func (b *bench) memory(ctx context.Context) error {
 		return err
 	}
 	c.MemoryToken = known / n
-	if c.MemoryUser, err = b.redis.memoryUsage(ctx, "mg1:u:"); err != nil {
+	if c.MemoryUser, _, err = b.redis.memoryUsage(ctx, "mg1:u:", 100); err != nil {
 		return err
 	}
-	index, err := b.redis.memoryUsage(ctx, "mg1:m:")
+	index, _, err := b.redis.memoryUsage(ctx, "mg1:m:", 100)
 	c.MemoryUser += index
 	return err
 }
@@ -325,27 +325,9 @@ type blended struct {
 // blend drives a mixture of kinds: of 100 requests 90 are reads with known tokens,
 // 5 lists, 3 creations, 1 for a token and 1 for /identity.
 func (b *bench) blend(ctx context.Context) error {
-	issued, err := b.platform.issue(ctx, 1_000, b.clients, 1_000)
+	l, err := b.mixture(ctx)
 	if err != nil {
 		return err
-	}
-	l := &load{connections: connections}
-	for i, t := range issued {
-		r := read(t.Value)
-		switch {
-		case i%100 < 5:
-			r.path = listPath
-		case i%100 < 8:
-			r.method, r.path, r.contentType, r.body = "POST", listPath, "application/json", `{"access_level":"trusted"}`
-		case i%100 == 8:
-			r = request{
-				method: "POST", path: tokenPath, contentType: "application/json",
-				body: fmt.Sprintf(`{"client_id":%q,"client_secret":%q,"grant_type":"client_credentials","scope":%q}`, b.clients[i%10].ID, b.clients[i%10].secret, string(mail(i))),
-			}
-		case i%100 == 9:
-			r.path = "/identity"
-		}
-		l.requests = append(l.requests, r)
 	}
 	t := on(l, b.gate)
 	if err := b.warm(ctx, t); err != nil {
@@ -367,4 +349,31 @@ func (b *bench) blend(ctx context.Context) error {
 	m.MeasuredCommands = spreadOf(samples, sample.commandsPerRequest).Median
 	fmt.Fprintf(os.Stderr, "%-28s predicted %.1f µs, %.2f commands  measured %.1f µs, %.2f commands\n", "blend", m.PredictedCPU, m.PredictedCommands, m.MeasuredCPU, m.MeasuredCommands)
 	return nil
+}
+
+// mixture is the load of blend.
+func (b *bench) mixture(ctx context.Context) (*load, error) {
+	issued, err := b.platform.issue(ctx, 1_000, b.clients, 1_000)
+	if err != nil {
+		return nil, err
+	}
+	l := &load{connections: connections}
+	for i, t := range issued {
+		r := read(t.Value)
+		switch {
+		case i%100 < 5:
+			r.path = listPath
+		case i%100 < 8:
+			r.method, r.path, r.contentType, r.body = "POST", listPath, "application/json", `{"access_level":"trusted"}`
+		case i%100 == 8:
+			r = request{
+				method: "POST", path: tokenPath, contentType: "application/json",
+				body: fmt.Sprintf(`{"client_id":%q,"client_secret":%q,"grant_type":"client_credentials","scope":%q}`, b.clients[i%10].ID, b.clients[i%10].secret, string(mail(i))),
+			}
+		case i%100 == 9:
+			r.path = "/identity"
+		}
+		l.requests = append(l.requests, r)
+	}
+	return l, nil
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -98,6 +99,8 @@ type settings struct {
 	Sweep  bool
 	Fixed  time.Duration // of one run at a fixed rate
 	Filter string        // only cases whose name contains it
+	// Profile is where the profile for the compiler is written; "" for nowhere.
+	Profile string
 }
 
 func newSettings(quick bool) settings {
@@ -196,7 +199,10 @@ func (b *bench) hot(ctx context.Context) error {
 		return err
 	}
 	r := &result{ID: "hot", Name: "one hot token", A: "plain", B: "gate", Budget: 1.05}
-	return b.compare(ctx, r, b.s.Pairs+2, on(l, b.plain), on(l, b.gate))
+	if err := b.compare(ctx, r, b.s.Pairs+2, on(l, b.plain), on(l, b.gate)); err != nil {
+		return err
+	}
+	return b.explain(ctx, r, on(l, b.gate))
 }
 
 func (b *bench) many(ctx context.Context) error {
@@ -207,6 +213,9 @@ func (b *bench) many(ctx context.Context) error {
 	l := &load{requests: reads(issued), connections: connections}
 	r := &result{ID: "many", Name: "10,000 tokens of 10,000 users", A: "plain", B: "gate", Budget: 1.15}
 	if err := b.compare(ctx, r, b.s.Pairs, on(l, b.plain), on(l, b.gate)); err != nil {
+		return err
+	}
+	if err := b.explain(ctx, r, on(l, b.gate)); err != nil {
 		return err
 	}
 	return b.report.remember(b, "after 10,000 tokens")
@@ -242,7 +251,15 @@ func (b *bench) everyTokenNew(ctx context.Context) error {
 		return err
 	}
 	r := &result{ID: "new-hs256", Name: "every token new (verify and record look-up)", A: "plain", B: "gate", Budget: 1.5}
-	return b.compare(ctx, r, b.s.Pairs, &target{servers: []*server{b.plain}, loads: loads}, &target{servers: []*server{b.gate}, loads: loads})
+	gate := &target{servers: []*server{b.gate}, loads: loads}
+	if err := b.compare(ctx, r, b.s.Pairs, &target{servers: []*server{b.plain}, loads: loads}, gate); err != nil {
+		return err
+	}
+	more, err := b.everyNew(ctx, b.platform, b.gate, 8)
+	if err != nil {
+		return err
+	}
+	return b.explain(ctx, r, &target{servers: gate.servers, loads: more})
 }
 
 func (b *bench) someBad(ctx context.Context) error {
@@ -325,7 +342,10 @@ func (b *bench) tokenEndpoint(ctx context.Context) error {
 	}
 	l := &load{connections: connections, requests: []request{{method: http.MethodPost, path: tokenPath, contentType: "application/json", body: string(body)}}}
 	r := &result{ID: "token", Name: "token endpoint, exchange cached", A: "static `respond` plus signing", B: "gate", Budget: 2, Extra: signing}
-	return b.compare(ctx, r, b.s.Pairs, on(l, static), on(l, b.gate))
+	if err := b.compare(ctx, r, b.s.Pairs, on(l, static), on(l, b.gate)); err != nil {
+		return err
+	}
+	return b.explain(ctx, r, on(l, b.gate))
 }
 
 // signingCost is what golang-jwt takes to sign a token of usual size with HS256,
@@ -479,11 +499,14 @@ func (b *bench) threeNodes(ctx context.Context) error {
 
 // revocations measures how long after a revocation was acknowledged each node
 // still lets the token through, in milliseconds.
-func (b *bench) revocations(ctx context.Context, gates []*server) (spread, error) {
-	const samples = 20
+func (b *bench) revocations(ctx context.Context, gates []*server) (revocation, error) {
+	samples := 200
+	if b.s.Quick {
+		samples = 20
+	}
 	issued, err := b.platform.issue(ctx, samples, b.clients, samples)
 	if err != nil {
-		return spread{}, err
+		return revocation{}, err
 	}
 	status := func(g *server, token string) (int, error) {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.address+roomPath, http.NoBody)
@@ -501,28 +524,37 @@ func (b *bench) revocations(ctx context.Context, gates []*server) (spread, error
 	for _, t := range issued {
 		for _, g := range gates {
 			if code, err := status(g, t.Value); err != nil || code != http.StatusOK {
-				return spread{}, fmt.Errorf("before the revocation: status %d: %w", code, err)
+				return revocation{}, fmt.Errorf("before the revocation: status %d: %w", code, err)
 			}
 		}
 		if err := b.platform.authority.RevokeToken(ctx, t.ID); err != nil {
-			return spread{}, fmt.Errorf("revoking: %w", err)
+			return revocation{}, fmt.Errorf("revoking: %w", err)
 		}
 		began := time.Now()
 		for _, g := range gates {
 			for {
 				code, err := status(g, t.Value)
 				if err != nil {
-					return spread{}, err
+					return revocation{}, err
 				}
 				if code == http.StatusUnauthorized {
 					break
 				}
 				if time.Since(began) > 10*time.Second {
-					return spread{}, fmt.Errorf("%s still lets a revoked token through", g.name)
+					return revocation{}, fmt.Errorf("%s still lets a revoked token through", g.name)
 				}
 			}
 			took = append(took, float64(time.Since(began).Microseconds())/1000)
 		}
 	}
-	return spreadOf(took, func(v float64) float64 { return v }), nil
+	slices.Sort(took)
+	at := func(part float64) float64 { return took[int(part*float64(len(took)-1))] }
+	return revocation{Samples: len(took), P50: at(0.5), P99: at(0.99), Max: at(1)}, nil
+}
+
+// revocation is how long a node goes on after a revocation was acknowledged, in
+// milliseconds.
+type revocation struct {
+	Samples       int
+	P50, P99, Max float64
 }

@@ -7,7 +7,8 @@ function init(args)
 	once = args[2] == "once"
 	for line in io.lines(args[1]) do
 		local method, path, authorization, kind, body = line:match("([^\t]*)\t([^\t]*)\t([^\t]*)\t([^\t]*)\t(.*)")
-		local headers = {Accept = "application/json"}
+		-- What an HTTP library sends with every request.
+		local headers = {Accept = "*/*", ["Accept-Encoding"] = "gzip, deflate", ["User-Agent"] = "python-requests/2.32.3"}
 		if authorization ~= "" then headers["Authorization"] = authorization end
 		if kind ~= "" then headers["Content-Type"] = kind end
 		requests[#requests + 1] = wrk.format(method, path, headers, body ~= "" and body or nil)

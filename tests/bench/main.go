@@ -17,6 +17,7 @@ import (
 func main() {
 	quick := flag.Bool("quick", false, "few and short runs, in three minutes")
 	binary := flag.String("binary", "", "measure this binary instead of building the gateway")
+	profile := flag.String("pgo", "", "write the profile for the compiler to this file")
 	filter := flag.String("case", "", "run only cases whose id contains this, and write no report")
 	tokenService := flag.String("token-service", "", "serve as the token service of the peers on this address (used by itself)")
 	redisAddress := flag.String("redis", "", "the token service's Redis")
@@ -27,9 +28,9 @@ func main() {
 	}
 	// A reader that goes away is a reason to end what was started, not to die.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 45*time.Minute)
 	s := newSettings(*quick)
-	s.Filter = *filter
+	s.Filter, s.Profile = *filter, *profile
 	err := run(ctx, s, *binary)
 	cancel()
 	stop()
@@ -60,7 +61,7 @@ func run(ctx context.Context, s settings, binary string) error {
 	if err := b.report.remember(b, "idle, just started"); err != nil {
 		return err
 	}
-	parts := []func(context.Context) error{b.cases, b.peers, b.latencies, b.sweeps, b.capacity, b.micros}
+	parts := []func(context.Context) error{b.cases, b.peers, b.latencies, b.sweeps, b.capacity, b.profileGuided, b.live, b.micros}
 	if s.Filter != "" {
 		parts = parts[:2]
 	}

@@ -96,21 +96,30 @@ func parseInfo(text string) counters {
 	return c
 }
 
-// memoryUsage is what a key costs by MEMORY USAGE, in bytes, on average over a
-// few keys with the prefix.
-func (r *redisServer) memoryUsage(ctx context.Context, prefix string) (float64, error) {
-	keys, _, err := r.client.Scan(ctx, 0, prefix+"*", 10_000).Result()
-	if err != nil || len(keys) == 0 {
-		return 0, err
-	}
-	keys = keys[:min(len(keys), 100)]
+// memoryUsage is what a key costs by MEMORY USAGE, in bytes, on average over at
+// most so many keys with the prefix.
+func (r *redisServer) memoryUsage(ctx context.Context, prefix string, most int) (mean float64, sampled int, err error) {
 	var sum int64
-	for _, key := range keys {
-		n, err := r.client.MemoryUsage(ctx, key).Result()
-		if err != nil {
-			return 0, err
+	var cursor uint64
+	for {
+		var keys []string
+		if keys, cursor, err = r.client.Scan(ctx, cursor, prefix+"*", 10_000).Result(); err != nil {
+			return 0, 0, err
 		}
-		sum += n
+		pipe := r.client.Pipeline()
+		var sizes []*redis.IntCmd
+		for _, key := range keys[:min(len(keys), most-sampled)] {
+			sizes = append(sizes, pipe.MemoryUsage(ctx, key))
+		}
+		if _, err := pipe.Exec(ctx); err != nil {
+			return 0, 0, err
+		}
+		for _, size := range sizes {
+			sum += size.Val()
+		}
+		sampled += len(sizes)
+		if cursor == 0 || sampled >= most {
+			return float64(sum) / float64(max(sampled, 1)), sampled, nil
+		}
 	}
-	return float64(sum) / float64(len(keys)), nil
 }

@@ -13,18 +13,19 @@ import (
 
 // report is everything that was measured.
 type report struct {
-	Machine  machine
-	Settings settings
-	Cases    []*result
-	Peers    []peer
-	Missing  []string
-	Fixed    *fixedRate
-	Memory   []resident
-	Sweeps   []*sweep
-	Micros   []micro
-	Signing  float64 // microseconds
-	// Revocation is how long a node goes on after a revocation, in milliseconds.
-	Revocation   spread
+	Machine      machine
+	Settings     settings
+	Cases        []*result
+	Peers        []peer
+	Missing      []string
+	Fixed        *fixedRate
+	Memory       []resident
+	Sweeps       []*sweep
+	Micros       []micro
+	Signing      float64 // microseconds
+	Revocation   revocation
+	Profiles     []profiled
+	Live         []livePoint
 	Coefficients coefficients
 	Spreads      []spreadRequests
 	Feeds        []feedStep
