@@ -1,6 +1,7 @@
 package backendclient
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -19,6 +20,10 @@ type Options struct {
 	// belongs to the transport. Failures of a transport that is a proxy are best
 	// reported as *TransportError.
 	Transport http.RoundTripper
+
+	// Context, if set, makes the context of each request to Meet out of the caller's,
+	// for a transport that keeps something of its own there.
+	Context func(context.Context) context.Context
 
 	// BasePath is the prefix of the API at Meet, default "/external-api/v1.0".
 	BasePath string
@@ -66,6 +71,7 @@ type Options struct {
 // timeouts.
 type Client struct {
 	transport       http.RoundTripper
+	context         func(context.Context) context.Context
 	base            string
 	host            string
 	store           TokenStore
@@ -122,9 +128,13 @@ func New(o Options) (*Client, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Context == nil {
+		o.Context = func(ctx context.Context) context.Context { return ctx }
+	}
 
 	c := &Client{
 		transport:       o.Transport,
+		context:         o.Context,
 		base:            o.BasePath,
 		host:            o.Host,
 		store:           o.Store,

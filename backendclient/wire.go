@@ -68,7 +68,7 @@ func (c *Client) roundTrip(ctx context.Context, r wireRequest, timeout time.Dura
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 
-	res, err := c.transport.RoundTrip(c.httpRequest(ctx, r))
+	res, err := c.transport.RoundTrip(c.httpRequest(c.context(ctx), r))
 	if err != nil {
 		return a, failed(r.operation(), r.effect, err)
 	}

@@ -50,7 +50,7 @@ func newGate(t testing.TB, guest caddyhttp.MiddlewareHandler) (h *Handler, app *
 	h.routes, err = newRouteTable(nil)
 	require.NoError(t, err)
 	h.fallback = backendclient.Credentials{ClientID: "id", ClientSecret: "secret"}
-	h.client, err = backendclient.New(backendclient.Options{Transport: h.guest, Host: "meet.example.org", Store: authority})
+	h.client, err = backendclient.New(backendclient.Options{Transport: h.guest, Context: h.guest.context, Host: "meet.example.org", Store: authority})
 	require.NoError(t, err)
 	return h, app
 }

@@ -28,11 +28,10 @@ type guestRequest struct {
 	full *http.Request // prepared by Caddy
 }
 
-// newGuestRequest makes the request of the guest out of backendclient's, in a
-// client's request or outside of any.
-func newGuestRequest(req *http.Request, rec *recorder, standIn *caddyhttp.Server) *guestRequest {
-	ctx := req.Context()
-	g := &guestRequest{Context: ctx, server: standIn, repl: caddy.NewEmptyReplacer(), rec: rec}
+// newGuest makes the context of a request of the guest's, in a client's request or
+// outside of any.
+func (t *guestTransport) newGuest(ctx context.Context) *guestRequest {
+	g := &guestRequest{Context: ctx, server: t.server, repl: caddy.NewEmptyReplacer()}
 	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
 		g.server = server
 	}
@@ -43,23 +42,23 @@ func newGuestRequest(req *http.Request, rec *recorder, standIn *caddyhttp.Server
 		caddyhttp.ClientIPVarKey:     clientIP,
 	}
 	g.repl.Map(g.placeholder)
+	return g
+}
 
-	// backendclient makes each request for one trip, so what it consists of can be
-	// taken over as it is.
-	r := req.WithContext(g)
+// take makes a request the guest's, as it is: backendclient makes each for one trip.
+func (g *guestRequest) take(r *http.Request, rec *recorder) {
 	r.URL.Scheme, r.URL.Host = "", ""
 	r.RequestURI = requestURI(r.URL)
 	r.RemoteAddr = "@"
-	if original, ok := ctx.Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+	if original, ok := g.Context.Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
 		r.RemoteAddr = original.RemoteAddr
 	}
 	// The client is who Caddy says (trusted_proxies), never who a header claims.
 	// reverse_proxy appends the peer's own address.
-	if clientIP != "" && clientIP != peerIP(r.RemoteAddr) {
+	if clientIP, _ := g.vars[caddyhttp.ClientIPVarKey].(string); clientIP != "" && clientIP != peerIP(r.RemoteAddr) {
 		r.Header["X-Forwarded-For"] = []string{clientIP}
 	}
-	g.request = r
-	return g
+	g.request, g.rec = r, rec
 }
 
 // Value implements context.Context.

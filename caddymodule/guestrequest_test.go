@@ -18,8 +18,9 @@ func TestGuestRequest_HasWhatCaddyPreparesForClients(t *testing.T) {
 	outer = context.WithValue(outer, http.LocalAddrContextKey, "kept")
 	rec := new(recorder)
 	rec.reset()
-	g := newGuestRequest(meetRequest(t, outer), rec, new(caddyhttp.Server))
-	ctx := g.request.Context()
+	g := newGuestTransport(nil).newGuest(outer)
+	ctx := context.Context(g)
+	g.take(meetRequest(t, ctx), rec)
 
 	require.Equal(t, "kept", ctx.Value(http.LocalAddrContextKey))
 	require.Nil(t, g.full, "nothing was asked for yet")

@@ -290,6 +290,7 @@ func (h *Handler) provisionBackend(ctx caddy.Context) error {
 	h.guest = newGuestTransport(guest)
 	h.client, err = backendclient.New(backendclient.Options{
 		Transport:       h.guest,
+		Context:         h.guest.context,
 		BasePath:        h.BackendPath,
 		Host:            h.host,
 		Store:           h.app.Authority(),

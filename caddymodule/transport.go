@@ -39,6 +39,9 @@ func newGuestTransport(handler caddyhttp.MiddlewareHandler) *guestTransport {
 	return &guestTransport{handler: handler, server: new(caddyhttp.Server)}
 }
 
+// context makes the context of a request: that of a guest's.
+func (t *guestTransport) context(ctx context.Context) context.Context { return t.newGuest(ctx) }
+
 // RoundTrip calls the guest handler and records its answer. It never follows a
 // redirect and never retries. A handler that fails without an answer makes a
 // *backendclient.TransportError; one that fails in the middle of its answer makes
@@ -46,8 +49,13 @@ func newGuestTransport(handler caddyhttp.MiddlewareHandler) *guestTransport {
 func (t *guestTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	rec := recorders.Get().(*recorder)
 	rec.reset()
-	guest := newGuestRequest(req, rec, t.server)
-	err := t.serve(rec, guest.request)
+	guest, ok := req.Context().(*guestRequest)
+	if !ok {
+		guest = t.newGuest(req.Context())
+		req = req.WithContext(guest)
+	}
+	guest.take(req, rec)
+	err := t.serve(rec, req)
 
 	ctxErr := req.Context().Err()
 	const clientClosed = 499 // what reverse_proxy records when its context is cancelled
