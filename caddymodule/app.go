@@ -179,9 +179,14 @@ func (a *App) options() (tokens.Options, error) {
 	if err != nil {
 		return tokens.Options{}, err
 	}
+	o := a.authorityOptions()
+	o.Store, o.Secrets = a.store.Tokens(), secrets
+	return o, nil
+}
+
+// authorityOptions are those that need no placeholder resolved.
+func (a *App) authorityOptions() tokens.Options {
 	o := tokens.Options{
-		Store:        a.store.Tokens(),
-		Secrets:      secrets,
 		Issuer:       a.Issuer,
 		Audience:     a.Audience,
 		Lifetime:     time.Duration(a.TokenLifetime),
@@ -193,7 +198,7 @@ func (a *App) options() (tokens.Options, error) {
 			Idle: time.Duration(a.Refresh.Idle), Absolute: time.Duration(a.Refresh.Absolute), Window: time.Duration(a.Refresh.Window),
 		}
 	}
-	return o, nil
+	return o
 }
 
 // signingKeys parses the signing keys into o and returns their text for the

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 
 	"github.com/caddyserver/caddy/v2"
@@ -79,7 +80,9 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "store":
 			err = a.unmarshalStore(d)
 		case "secret":
-			err = appendArg(d, &a.Secrets)
+			if err = appendArg(d, &a.Secrets); err == nil && tooShort(d.Val()) {
+				err = d.Errf("secret must be at least %d bytes long; make one with: openssl rand -base64 32", tokens.MinSecret)
+			}
 		case "signing_key":
 			err = appendArg(d, &a.SigningKeys)
 		case "issuer":
@@ -111,11 +114,30 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = unknownOption(d, "store", "secret", "signing_key", "issuer", "audience", "token_lifetime", "staleness",
 				"cache_entries", "refresh", "limit", "nodes", "fence_dry_run", "quickstart")
 		}
+		if err == nil {
+			err = a.check(d, option)
+		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// check finds values that cannot be, while the line they are on is known.
+func (a *App) check(d *caddyfile.Dispenser, option string) error {
+	switch option {
+	case "token_lifetime", "staleness", "refresh":
+		if err := a.authorityOptions().Check(); err != nil {
+			return d.WrapErr(err)
+		}
+	}
+	return nil
+}
+
+// tooShort tells so of a secret that stands in the file itself.
+func tooShort(secret string) bool {
+	return !strings.Contains(secret, "{") && len(secret) < tokens.MinSecret
 }
 
 // unmarshalLimit reads `limit <name> <rate>`.
@@ -271,7 +293,11 @@ func (h *Handler) unmarshalCaddyfile(helper httpcaddyfile.Helper) error {
 			h.StrictRooms = true
 			err = noArgs(d)
 		case "room_url_base":
-			err = oneArg(d, &h.RoomURLBase)
+			if err = oneArg(d, &h.RoomURLBase); err == nil {
+				if _, invalid := validRoomURLBase(h.RoomURLBase); invalid != nil {
+					err = d.WrapErr(invalid)
+				}
+			}
 		case "max_token_body":
 			err = sizeArg(d, &h.MaxTokenBody)
 		case "max_room_body":

@@ -120,6 +120,10 @@ func (c *call) foreignRequest(token string) (*http.Request, error) {
 		if q.hasPage {
 			u.RawQuery = url.Values{"page": {q.page}}.Encode()
 		}
+	case endpointOperator:
+		if err := unambiguous(body); err != nil {
+			return nil, err
+		}
 	}
 	method := c.r.Method
 	if method == http.MethodHead {

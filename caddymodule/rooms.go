@@ -159,6 +159,13 @@ func requireJSON(h http.Header, body []byte) error {
 	return nil
 }
 
+// unambiguous refuses a body that is passed on as it is and is not one JSON object
+// with one meaning: what the gateway logs and decides on must be what Meet reads.
+func unambiguous(body []byte) error {
+	_, err := parseJSONObject(body)
+	return err
+}
+
 // sendOperatorRoute forwards a path that the operator opened.
 func (c *call) sendOperatorRoute(caller backendclient.Caller) (*backendclient.Answer, error) {
 	body, err := readBody(c.w, c.r, c.h.MaxRoomBody)
@@ -166,6 +173,9 @@ func (c *call) sendOperatorRoute(caller backendclient.Caller) (*backendclient.An
 		return nil, err
 	}
 	if err := requireJSON(c.r.Header, body); err != nil {
+		return nil, err
+	}
+	if err := unambiguous(body); err != nil {
 		return nil, err
 	}
 	method := c.r.Method

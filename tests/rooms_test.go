@@ -286,6 +286,10 @@ func TestRooms_OperatorRoutes(t *testing.T) {
 	roomsOfAlice(meet, 1)
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend() + "\nroute PATCH /rooms/{id} rooms:update\nroute POST /rooms/{id}/grant-access rooms:grant-access"})
 	token := gatewaytest.Bearer(g.Token(g.AddApplication(nil), "alice@example.com"))
+	for _, ambiguous := range []string{`{"name":"a","name":"b"}`, `{"name":"\ud800"}`, `[]`, `{"name":"a"} {}`, strings.Repeat(`{"a":`, 40) + "1" + strings.Repeat("}", 40)} {
+		refused := g.Do("PATCH", roomsPath+"/"+roomID(1), ambiguous, "Authorization", token, "Content-Type", jsonType)
+		require.Equal(t, 400, refused.Status, ambiguous)
+	}
 	patch := g.Do("PATCH", roomsPath+"/"+roomID(1), "{}", "Authorization", token, "Content-Type", jsonType)
 	require.Equal(t, 405, patch.Status, "this Meet has no such route")
 	require.Equal(t, map[string]any{"detail": `Method "PATCH" not allowed.`, "error": `Method "PATCH" not allowed.`}, patch.JSON(t))

@@ -1,6 +1,7 @@
 package tokens
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -92,6 +93,22 @@ type Authority struct {
 	closed     atomic.Bool
 }
 
+// Check tells what is wrong with numbers and times, none of which has to be set: for
+// whoever wants to know before there is a store.
+func (o Options) Check() error {
+	switch {
+	case o.Lifetime != 0 && (o.Lifetime < minLifetime || o.Lifetime > maxLifetime):
+		return fmt.Errorf("token lifetime %v is not between %v and %v", o.Lifetime, minLifetime, maxLifetime)
+	case o.Staleness != 0 && o.Staleness < 10*time.Millisecond:
+		return fmt.Errorf("staleness %v is too short: heartbeats would be all this gateway does", o.Staleness)
+	case o.CacheEntries < 0:
+		return errors.New("cache entries must be positive")
+	case o.Fence.Users < 0 || o.Fence.UsersDomain < 0:
+		return errors.New("quotas of new users must not be negative")
+	}
+	return o.Refresh.withDefaults().check()
+}
+
 // New makes an Authority. It does no I/O: call [Authority.Start] to follow the
 // feed, without which every decision asks Redis.
 func New(o Options) (*Authority, error) {
@@ -102,34 +119,16 @@ func New(o Options) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Lifetime == 0 {
-		o.Lifetime = DefaultLifetime
+	if err := o.Check(); err != nil {
+		return nil, err
 	}
-	if o.Lifetime < minLifetime || o.Lifetime > maxLifetime {
-		return nil, fmt.Errorf("token lifetime %v is not between %v and %v", o.Lifetime, minLifetime, maxLifetime)
-	}
-	if o.Staleness == 0 {
-		o.Staleness = DefaultStaleness
-	}
-	if o.Staleness < 10*time.Millisecond {
-		return nil, fmt.Errorf("staleness %v is too short: heartbeats would be all this gateway does", o.Staleness)
-	}
-	if o.CacheEntries == 0 {
-		o.CacheEntries = DefaultCacheEntries
-	}
-	if o.CacheEntries < 0 {
-		return nil, errors.New("cache entries must be positive")
-	}
-	if o.Fence.Users < 0 || o.Fence.UsersDomain < 0 {
-		return nil, errors.New("quotas of new users must not be negative")
-	}
+	o.Lifetime = cmp.Or(o.Lifetime, DefaultLifetime)
+	o.Staleness = cmp.Or(o.Staleness, DefaultStaleness)
+	o.CacheEntries = cmp.Or(o.CacheEntries, DefaultCacheEntries)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	refresh, err := o.Refresh.withDefaults()
-	if err != nil {
-		return nil, err
-	}
+	refresh := o.Refresh.withDefaults()
 	a := &Authority{
 		store: o.Store, keys: kr,
 		issuer: firstOf(o.Issuer, "meet-gateway"), audience: firstOf(o.Audience, "meet-clients"),

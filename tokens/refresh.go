@@ -1,6 +1,7 @@
 package tokens
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -50,23 +51,22 @@ type RefreshOptions struct {
 	Window time.Duration
 }
 
-func (o RefreshOptions) withDefaults() (RefreshOptions, error) {
-	if o.Idle == 0 {
-		o.Idle = DefaultRefreshIdle
+func (o RefreshOptions) withDefaults() RefreshOptions {
+	return RefreshOptions{
+		Idle:     cmp.Or(o.Idle, DefaultRefreshIdle),
+		Absolute: cmp.Or(o.Absolute, DefaultRefreshAbsolute),
+		Window:   cmp.Or(o.Window, DefaultRefreshWindow),
 	}
-	if o.Absolute == 0 {
-		o.Absolute = DefaultRefreshAbsolute
-	}
-	if o.Window == 0 {
-		o.Window = DefaultRefreshWindow
-	}
+}
+
+func (o RefreshOptions) check() error {
 	if o.Idle < time.Minute || o.Absolute < o.Idle {
-		return o, fmt.Errorf("refresh lifetimes: idle %v must be at least 1m and at most absolute %v", o.Idle, o.Absolute)
+		return fmt.Errorf("refresh lifetimes: idle %v must be at least 1m and at most absolute %v", o.Idle, o.Absolute)
 	}
 	if o.Window < time.Second || o.Window > time.Minute {
-		return o, fmt.Errorf("refresh window %v is not between 1s and 1m", o.Window)
+		return fmt.Errorf("refresh window %v is not between 1s and 1m", o.Window)
 	}
-	return o, nil
+	return nil
 }
 
 // Fields of a family's hash.

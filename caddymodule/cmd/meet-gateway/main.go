@@ -19,10 +19,26 @@ import (
 // requests. It costs twice what is kept in memory, and GOMEMLIMIT holds.
 const gcPercent = 300
 
+// version tells the gateway's version before Caddy's.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	own := info.Main.Version
+	for _, dep := range info.Deps {
+		if dep.Path == "github.com/caddyserver/caddy/v2" {
+			return "meet-gateway " + own + ", Caddy " + dep.Version
+		}
+	}
+	return own
+}
+
 func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
 	caddy.CustomBinaryName = "meet-gateway"
+	caddy.CustomVersion = version()
 	caddycmd.Main()
 }
