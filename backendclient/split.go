@@ -60,6 +60,28 @@ func member(object []byte, name string) json.RawMessage {
 	return nil
 }
 
+// RoomNames reads id and slug of a room as Meet writes them, out of the body of an
+// [Answer]. What is not plain text is "".
+func RoomNames(room json.RawMessage) (id, slug string) {
+	for key, value := range members(room) {
+		switch key {
+		case "id":
+			id = plainText(value)
+		case "slug":
+			slug = plainText(value)
+		}
+	}
+	return id, slug
+}
+
+// plainText is a JSON string without escapes.
+func plainText(value json.RawMessage) string {
+	if len(value) < 2 || value[0] != '"' || bytes.IndexByte(value, '\\') >= 0 {
+		return ""
+	}
+	return string(value[1 : len(value)-1])
+}
+
 func skipSpace(b []byte, i int) int {
 	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\t' || b[i] == '\r') {
 		i++

@@ -61,3 +61,19 @@ func FuzzSplit(f *testing.F) {
 		}
 	})
 }
+
+func TestRoomNames(t *testing.T) {
+	t.Parallel()
+	for room, want := range map[string][2]string{
+		`{"id":"5eed","name":"x","slug":"abc-def"}`:           {"5eed", "abc-def"},
+		` { "slug" : "s" , "nested": {"id":"no"}, "id":"1" }`: {"1", "s"},
+		`{"id":7,"slug":null}`:                                {},
+		`{"id":"a\u0062","slug":"s"}`:                         {"", "s"},
+		`{}`:                                                  {},
+		`[]`:                                                  {},
+		``:                                                    {},
+	} {
+		id, slug := RoomNames([]byte(room))
+		require.Equal(t, want, [2]string{id, slug}, room)
+	}
+}

@@ -82,7 +82,11 @@ func (c *call) listRooms(caller backendclient.Caller) (*backendclient.Answer, er
 	if err != nil {
 		return nil, err
 	}
-	o := backendclient.ListOptions{Room: c.listedRoom}
+	var seen []json.RawMessage
+	o := backendclient.ListOptions{Room: func(room json.RawMessage) json.RawMessage {
+		seen = append(seen, room)
+		return c.completeRoom(room)
+	}}
 	if o.Page, err = parsePage(q); err != nil {
 		return nil, err
 	}
@@ -96,7 +100,11 @@ func (c *call) listRooms(caller backendclient.Caller) (*backendclient.Answer, er
 	o.Link = func(page int) string {
 		return links.page(page, o.PageSize, q.hasPageSize)
 	}
-	return c.h.client.ListRooms(c.r.Context(), caller, o)
+	answer, err := c.h.client.ListRooms(c.r.Context(), caller, o)
+	if err == nil {
+		c.rememberRooms(seen...)
+	}
+	return answer, err
 }
 
 // errInvalidPage is Meet's answer to pages that do not exist.
@@ -258,12 +266,6 @@ func (c *call) completeRoom(room json.RawMessage) json.RawMessage {
 	room = bytes.TrimRight(room, " \t\r\n")
 	end := len(room) - 1 // the closing brace
 	return fmt.Appendf(room[:end:end], `,"url":"%s/%s"}`, c.h.RoomURLBase, known.Slug)
-}
-
-// listedRoom is completeRoom for a room of a list, whose slug is worth knowing.
-func (c *call) listedRoom(room json.RawMessage) json.RawMessage {
-	c.rememberRoom(room)
-	return c.completeRoom(room)
 }
 
 // validRoomURLBase checks where rooms are said to be.

@@ -32,7 +32,7 @@ func (c *call) findRoom(caller backendclient.Caller, slug string, page int) (*ba
 	case err != nil:
 		return nil, err
 	case answer.Status == http.StatusOK:
-		c.rememberRoom(answer.Body)
+		c.rememberRooms(answer.Body)
 		list = fmt.Appendf(nil, `{"count":1,"next":null,"previous":null,"results":[%s]}`, c.completeRoom(answer.Body))
 	case answer.Status != http.StatusNotFound:
 		return answer, nil
@@ -55,9 +55,9 @@ func (c *call) findKnownRoom(caller backendclient.Caller, slug string) (*backend
 	if err != nil {
 		return nil, err
 	}
-	var room seenRoom
+	_, found := backendclient.RoomNames(answer.Body)
 	switch {
-	case answer.Status == http.StatusOK && json.Unmarshal(answer.Body, &room) == nil && room.Slug == slug:
+	case answer.Status == http.StatusOK && found == slug:
 		return answer, nil
 	case answer.Status == http.StatusForbidden:
 		// Somebody else's: it is not in this user's list.
@@ -68,17 +68,13 @@ func (c *call) findKnownRoom(caller backendclient.Caller, slug string) (*backend
 	return nil, nil
 }
 
-// seenRoom is what the index of slugs is made of.
-type seenRoom struct {
-	ID   string `json:"id"`
-	Slug string `json:"slug"`
-}
-
-// rememberRoom notes a room that Meet has shown. It costs nothing if the room was
+// rememberRooms notes rooms that Meet has shown. It costs nothing if they were
 // noted lately, and is written in the background.
-func (c *call) rememberRoom(room json.RawMessage) {
-	var seen seenRoom
-	if json.Unmarshal(room, &seen) == nil {
-		c.h.app.Authority().RememberRooms(c.h.host, map[string]string{seen.Slug: seen.ID})
+func (c *call) rememberRooms(rooms ...json.RawMessage) {
+	bySlug := make(map[string]string, len(rooms))
+	for _, room := range rooms {
+		id, slug := backendclient.RoomNames(room)
+		bySlug[slug] = id
 	}
+	c.h.app.Authority().RememberRooms(c.h.host, bySlug)
 }
