@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -89,4 +90,25 @@ func FuzzParseAuthorization(f *testing.F) {
 			require.NotEmpty(t, a.token)
 		}
 	})
+}
+
+// The headers of a request that is let through: what is read of them, and what an
+// answer starts from.
+func BenchmarkHeaders(b *testing.B) {
+	in := http.Header{
+		"Accept":        {"application/json"},
+		"Authorization": {"Bearer " + strings.Repeat("eyJhbGciOiJIUzI1NiJ9.", 25)},
+		"User-Agent":    {"test"},
+		"X-Request-Id":  {"0123456789abcdef"},
+	}
+	w := discard{make(http.Header)}
+	b.ReportAllocs()
+	for b.Loop() {
+		clear(w.header)
+		c := &call{w: w, requestID: requestID(in)}
+		c.setAnswerHeaders()
+		if _, err := parseAuthorization(in); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
