@@ -75,6 +75,18 @@ func (a *Authority) encodeApplication(app *Application) (string, error) {
 // decodeApplication returns the application that a hash holds: ErrNotFound,
 // ErrUnavailable.
 func (a *Authority) decodeApplication(id string, m map[string]string) (*Application, error) {
+	app, err := a.decodeSealed(id, m)
+	if err != nil {
+		return nil, err
+	}
+	a.unseal(app)
+	return app, nil
+}
+
+// decodeSealed is decodeApplication that leaves backend credentials encrypted: not
+// every application has any, and who does not know the secret must not learn from
+// the time it takes.
+func (a *Authority) decodeSealed(id string, m map[string]string) (*Application, error) {
 	if m[fieldDocument] == "" {
 		return nil, fmt.Errorf("application: %w", ErrNotFound)
 	}
@@ -90,15 +102,10 @@ func (a *Authority) decodeApplication(id string, m map[string]string) (*Applicat
 		Limits: r.Limits, Note: r.Note, Version: version,
 		Created: time.UnixMilli(r.Created).UTC(), Updated: time.UnixMilli(r.Updated).UTC(),
 		LastUsed: parseInstant(m[fieldLastUsed]), read: a.now(), rates: parseRates(r.Limits),
-		generation: parseUint(m[fieldGeneration]), verifiers: r.Secrets,
+		generation: parseUint(m[fieldGeneration]), verifiers: r.Secrets, sealedBackend: r.Backend,
 	}
 	if r.Rooms != nil {
 		app.RoomDefaults = *r.Rooms
-	}
-	if r.Backend != "" {
-		if app.Backend = a.openBackend(id, r.Backend); app.Backend == nil {
-			app.sealedBackend = r.Backend
-		}
 	}
 	now := a.now()
 	for _, v := range r.Secrets {
@@ -107,6 +114,17 @@ func (a *Authority) decodeApplication(id string, m map[string]string) (*Applicat
 		}
 	}
 	return app, nil
+}
+
+// unseal decrypts the backend credentials. They stay sealed if that is not
+// possible.
+func (a *Authority) unseal(app *Application) {
+	if app.sealedBackend == "" {
+		return
+	}
+	if app.Backend = a.openBackend(app.ID, app.sealedBackend); app.Backend != nil {
+		app.sealedBackend = ""
+	}
 }
 
 func (a *Authority) openBackend(id, text string) *BackendCredentials {

@@ -7,9 +7,13 @@ import (
 )
 
 // nobody stands for the application that does not exist, so that an unknown id
-// costs what a wrong secret costs: two reads, a record decoded, one HMAC.
-const nobodyDocument = `{"f":1,"name":"nobody","type":"classic","active":false,"scopes":["rooms:list","rooms:retrieve","rooms:create"],` +
-	`"domains":["example.org"],"secrets":[{"id":"00000000","k":"hmac","key":"","h":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","c":1}],"created":1,"updated":1}`
+// costs what a wrong secret costs: two reads, a record of the usual size decoded,
+// two HMACs.
+const nobodyDocument = `{"f":1,"id":"","aliases":["00000000-0000-0000-0000-000000000000"],"name":"nobody","type":"classic","active":false,` +
+	`"scopes":["rooms:list","rooms:retrieve","rooms:create"],"domains":["example.org","example.com"],` +
+	`"backend":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",` +
+	`"secrets":[{"id":"00000000","k":"hmac","key":"","h":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","c":1000000000000}],` +
+	`"created":1000000000000,"updated":1000000000000,"w":"0000000000000000000000"}`
 
 // Authenticate finds out whether an application presented its secret (RFC 6749
 // §2.3.1). clientID is its id or an alias.
@@ -31,7 +35,7 @@ func (a *Authority) Authenticate(ctx context.Context, clientID, secret string) (
 	if v == nil || app.ID == "" {
 		return nil, nil, deny(ErrInvalidClient, "unknown_client_or_wrong_secret")
 	}
-	if app.sealedBackend != "" {
+	if a.unseal(app); app.sealedBackend != "" {
 		return nil, nil, unavailable("reading application "+app.ID, errUnsealable)
 	}
 	if !app.Active {
@@ -70,7 +74,7 @@ func (a *Authority) applicationForLogin(ctx context.Context, clientID string) (*
 	if !known || m[fieldDocument] == "" {
 		id, m = "", map[string]string{fieldDocument: nobodyDocument, fieldVersion: "1"}
 	}
-	return a.decodeApplication(id, m)
+	return a.decodeSealed(id, m)
 }
 
 // matchSecret returns the live verifier that the secret belongs to, or nil.
