@@ -38,6 +38,14 @@ func newAdminTester(t testing.TB) *adminTester {
 	t.Cleanup(server.Close)
 	store, err := server.Connect()
 	require.NoError(t, err)
+	a := newAdminTesterOver(t, store)
+	a.redis = server
+	return a
+}
+
+// newAdminTesterOver is newAdminTester over a store, which it closes.
+func newAdminTesterOver(t testing.TB, store *tokens.Store) *adminTester {
+	t.Helper()
 	authority, err := tokens.New(tokens.Options{Store: store, Secrets: [][]byte{[]byte(strings.Repeat("k", 32))}})
 	require.NoError(t, err)
 	authority.Start()
@@ -48,7 +56,7 @@ func newAdminTester(t testing.TB) *adminTester {
 	core, logs := logobserver.New(zapcore.DebugLevel)
 	app := &App{authority: &pooledAuthority{Authority: authority}, logger: zap.New(core).Named(appName)}
 	return &adminTester{
-		t: t, app: app, authority: authority, redis: server, logs: logs,
+		t: t, app: app, authority: authority, logs: logs,
 		api: &adminAPI{active: func() (*App, error) { return app, nil }},
 	}
 }
