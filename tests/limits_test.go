@@ -126,6 +126,34 @@ func TestAdopt_LiveInstallationMovesBehindTheGateway(t *testing.T) {
 	require.Equal(t, http.StatusUnauthorized, refused.Status)
 }
 
+// What an operator has deleted stays deleted, and nobody becomes a second
+// application by an application's own credentials at Meet.
+func TestAdopt_DeletedStaysDeleted(t *testing.T) {
+	meet := strictMeet(t, nil)
+	for _, id := range []string{"old-client", "by-hand"} {
+		meet.AddApplication(sandbox.Application{ClientID: id, Secret: "secret", Active: true, Scopes: []string{"rooms:list"}})
+	}
+	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend() + "\nunknown_applications adopt"})
+	ask := func(id string) int {
+		return g.Do("POST", "/external-api/v1.0/application/token/", gatewaytest.TokenBody(id, "secret", "alice@example.com"), "Content-Type", "application/json").Status
+	}
+	require.Equal(t, http.StatusOK, ask("old-client"))
+	app, err := g.Authority().CurrentApplication(t.Context(), "old-client")
+	require.NoError(t, err)
+	require.NoError(t, g.Authority().DeleteApplication(t.Context(), app.ID, 0))
+	g.AddApplication(func(a *tokens.Application) {
+		a.Active = false
+		a.Backend = &tokens.BackendCredentials{ClientID: "by-hand", ClientSecret: "secret"}
+	})
+	exchanges := meet.Exchanges()
+	require.Equal(t, http.StatusUnauthorized, ask("old-client"))
+	require.Equal(t, http.StatusUnauthorized, ask("by-hand"))
+	require.Equal(t, exchanges, meet.Exchanges(), "Meet is not asked")
+
+	require.NoError(t, g.Authority().AllowAdoption(t.Context(), "old-client"))
+	require.Equal(t, http.StatusOK, ask("old-client"))
+}
+
 func TestSlug_SeenRoomCostsOneRequest(t *testing.T) {
 	meet := strictMeet(t, nil)
 	roomsOfAlice(meet, 45)

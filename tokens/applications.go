@@ -199,6 +199,9 @@ func (a *Authority) create(ctx context.Context, app Application, addSecrets func
 	if err := a.claimAliases(ctx, n.ID, n.Aliases); err != nil {
 		return nil, err
 	}
+	if err := a.noteBackend(ctx, n); err != nil {
+		return nil, err
+	}
 	// The index comes first: an entry without a record is skipped by lists, a
 	// record without an entry would be found by nobody.
 	if err := a.store.rdb.ZAdd(ctx, keyIndex, redis.Z{Member: indexMember(n.Name, n.ID)}).Err(); err != nil {
@@ -522,6 +525,13 @@ func (a *Authority) update(ctx context.Context, old *Application, change func(*A
 	if err := a.claimAliases(ctx, n.ID, added); err != nil {
 		return err
 	}
+	if err := a.noteBackend(ctx, n); err != nil {
+		return err
+	}
+	removed := without(old.Aliases, n.Aliases)
+	if err := a.markRemoved(ctx, removed...); err != nil {
+		return err
+	}
 	if n.Name != old.Name {
 		if err := a.store.rdb.ZAdd(ctx, keyIndex, redis.Z{Member: indexMember(n.Name, n.ID)}).Err(); err != nil {
 			return unavailable("writing the index of applications", err)
@@ -536,7 +546,7 @@ func (a *Authority) update(ctx context.Context, old *Application, change func(*A
 	if err := a.reindex(ctx, n.ID, indexMember(old.Name, n.ID), indexMember(n.Name, n.ID)); err != nil {
 		return err
 	}
-	return a.releaseAliases(ctx, without(old.Aliases, n.Aliases))
+	return a.releaseAliases(ctx, removed)
 }
 
 // reindex replaces an application's entry in the index after it was renamed. If
@@ -584,6 +594,10 @@ func (a *Authority) DeleteApplication(ctx context.Context, id string, version in
 		}
 		return err
 	}
+	// First, so that a deletion that is cut short is not undone by adoption either.
+	if err := a.markRemoved(ctx, app.clientIDsAtMeet()...); err != nil {
+		return err
+	}
 	cmd, err := a.store.write(ctx, deleteScript, keyApplication(id), version)
 	if err != nil {
 		return a.uncertain(change{changedApplication, id, anyVersion}, "deleting an application", err)
@@ -601,6 +615,9 @@ func (a *Authority) DeleteApplication(ctx context.Context, id string, version in
 		return err
 	}
 	if err := a.releaseAliases(ctx, app.Aliases); err != nil {
+		return err
+	}
+	if err := a.forgetBackend(ctx, app); err != nil {
 		return err
 	}
 	if err := a.store.rdb.ZRem(ctx, keyIndex, indexMember(app.Name, id)).Err(); err != nil {

@@ -63,6 +63,7 @@ func (r *registry) fill(b *testing.B, n int) {
 			pipe.HSet(ctx, keyApplication(app.ID), fieldVersion, 1, fieldDocument, doc)
 			pipe.ZAdd(ctx, keyIndex, redis.Z{Member: indexMember(app.Name, app.ID)})
 			pipe.Set(ctx, keyAlias(registeredAlias(i)), app.ID, 0)
+			pipe.SAdd(ctx, keyBackend(registeredAlias(i)), app.ID)
 			r.ids = append(r.ids, app.ID)
 			if len(r.ids)%batch == 0 {
 				break
