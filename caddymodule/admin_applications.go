@@ -21,6 +21,9 @@ type shownApplication struct {
 	// Lists are shown when they are empty: that means something.
 	Scopes  tokens.Scopes `json:"scopes"`
 	Domains []string      `json:"domains"`
+	// LearnsBackend is the client id at Meet of which the imported secret becomes
+	// its backend credentials at the first token request, if Meet takes it.
+	LearnsBackend string `json:"learns_backend,omitempty"`
 	// Warnings are what an operator should know about the settings.
 	Warnings []string `json:"warnings,omitempty"`
 	// ClientID and ClientSecret are there once, when a secret is made (names of
@@ -30,7 +33,7 @@ type shownApplication struct {
 }
 
 func shown(app *tokens.Application) *shownApplication {
-	s := &shownApplication{Application: app, Scopes: app.Scopes, Domains: app.Domains, Warnings: app.Warnings()}
+	s := &shownApplication{Application: app, Scopes: app.Scopes, Domains: app.Domains, LearnsBackend: app.LearnsBackend(), Warnings: app.Warnings()}
 	if s.Scopes == nil {
 		s.Scopes = tokens.Scopes{}
 	}

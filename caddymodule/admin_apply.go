@@ -296,6 +296,9 @@ func shownBackends(from, to *tokens.Application) (before, after any) {
 	if from.BackendUnreadable() {
 		before = "(cannot be decrypted)"
 	}
+	if id := from.LearnsBackend(); id != "" {
+		before = "(those of " + id + ", once it has used its secret)"
+	}
 	if to.Backend != nil && reflect.DeepEqual(before, after) {
 		after = map[string]string{"client_id": to.Backend.ClientID, "client_secret": "(another one)"}
 	}

@@ -114,6 +114,28 @@ func TestAdminImport_WhatIsHereStaysUnlessAskedFor(t *testing.T) {
 	require.ErrorIs(t, err, tokens.ErrInvalidClient)
 }
 
+func TestAdminImport_Credentials(t *testing.T) {
+	a := newAdminTester(t)
+	dump := dumpOf(t, djangotest.Options{Applications: 1, Domains: 1})
+	path := "applications/" + djangotest.ClientID(0)
+	a.object(http.StatusOK, http.MethodPost, "applications/import?gateway_credentials=true", dump)
+	require.NotContains(t, a.object(http.StatusOK, http.MethodGet, path, ""), "learns_backend")
+	a.call(http.MethodDelete, path, "")
+
+	a.object(http.StatusOK, http.MethodPost, "applications/import", dump)
+	require.Equal(t, djangotest.ClientID(0), a.object(http.StatusOK, http.MethodGet, path, "")["learns_backend"])
+	same := `{"applications":[{"name":"Application 0","aliases":["` + djangotest.ClientID(0) + `"],"domains":["` + djangotest.Domain(0, 0) +
+		`"],"scopes":["rooms:list","rooms:create"],"note":"Imported from Meet, where it is ` + djangotest.PK(0) + `."`
+	require.Empty(t, a.apply(same+`}]}`))
+	require.Equal(t, []string{"change Application 0 backend"}, a.apply(same+`,"backend":null}]}`))
+	require.NotContains(t, a.object(http.StatusOK, http.MethodGet, path, ""), "learns_backend")
+
+	// Neither does importing a later dump bring it back.
+	later := strings.ReplaceAll(dump, "pbkdf2_sha256$1$salt0$", "pbkdf2_sha256$1$later$")
+	require.InDelta(t, 1, a.object(http.StatusOK, http.MethodPost, "applications/import?update=true", later)["changed"], 0)
+	require.NotContains(t, a.object(http.StatusOK, http.MethodGet, path, ""), "learns_backend")
+}
+
 func TestAdminImport_DumpWithoutDomains(t *testing.T) {
 	a := newAdminTester(t)
 	dump := dumpOf(t, djangotest.Options{Applications: 2})

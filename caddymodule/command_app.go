@@ -405,6 +405,8 @@ func (c *console) printApplication(body []byte) error {
 	}
 	if app.Backend != nil {
 		add("client id at Meet", app.Backend.ClientID)
+	} else if app.LearnsBackend != "" {
+		add("client id at Meet", "the gateway's; "+app.LearnsBackend+" once it has used its imported secret, if Meet takes that")
 	}
 	add("note", app.Note)
 	for _, s := range app.Secrets {

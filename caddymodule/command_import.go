@@ -34,6 +34,7 @@ standard input.`,
 	cmd.Flags().Bool("dry-run", false, "Only tell what would be done")
 	cmd.Flags().Bool("update", false, "Change applications that are here already to what the file says")
 	cmd.Flags().Bool("any-domain", false, "Believe a dump without any domain: its applications may act for everybody")
+	cmd.Flags().Bool("gateway-credentials", false, "Go to Meet with the gateway's own credentials, not with those of the applications")
 	return cmd
 }
 
@@ -64,7 +65,7 @@ func importCommand(c *console, args []string) error {
 	defer file.Close()
 	flags := c.cmd.Flags()
 	query := url.Values{"id": {rand.Text()}}
-	for flag, parameter := range map[string]string{"dry-run": "dry_run", "update": "update", "any-domain": "any_domain"} {
+	for flag, parameter := range map[string]string{"dry-run": "dry_run", "update": "update", "any-domain": "any_domain", "gateway-credentials": "gateway_credentials"} {
 		if set, _ := flags.GetBool(flag); set {
 			query.Set(parameter, "true")
 		}

@@ -2,12 +2,14 @@ package tests
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 	"github.com/meet-gateway/meet-gateway/tokens"
+	"github.com/meet-gateway/meet-gateway/tokens/django/djangotest"
 
 	"github.com/stretchr/testify/require"
 )
@@ -152,6 +154,51 @@ func TestAdopt_DeletedStaysDeleted(t *testing.T) {
 
 	require.NoError(t, g.Authority().AllowAdoption(t.Context(), "old-client"))
 	require.Equal(t, http.StatusOK, ask("old-client"))
+}
+
+// An imported application is at Meet who it was before: with the gateway's own
+// application out of order, its requests succeed all the same.
+func TestImport_MeetSeesTheSameClient(t *testing.T) {
+	meet := strictMeet(t, nil)
+	meet.AddApplication(sandbox.Application{ClientID: djangotest.ClientID(0), Secret: djangotest.Secret(0), Active: true, Scopes: []string{"rooms:list"}})
+	meet.SetApplicationActive(gatewaytest.MeetClientID, false)
+	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
+	admin := func(method, path, body string) *gatewaytest.Answer {
+		return g.Do(method, "http://"+g.Admin+"/meet-gateway/applications"+path, body, "Content-Type", "application/json", "Origin", "http://"+g.Admin)
+	}
+	var dump strings.Builder
+	require.NoError(t, djangotest.WriteDump(&dump, djangotest.Options{Applications: 3}))
+	imported := admin("POST", "/import?any_domain=true", dump.String())
+	require.Equal(t, http.StatusOK, imported.Status, imported.Body)
+	ask := func(i int) *gatewaytest.Answer {
+		return g.Do("POST", "/external-api/v1.0/application/token/",
+			gatewaytest.TokenBody(djangotest.ClientID(i), djangotest.Secret(i), "alice@example.com"), "Content-Type", "application/json")
+	}
+	path := "/" + djangotest.ClientID(0)
+	require.Equal(t, djangotest.ClientID(0), admin("GET", path, "").JSON(t)["learns_backend"])
+
+	first := ask(0)
+	require.Equal(t, http.StatusOK, first.Status, first.Body)
+	require.Equal(t, "rooms:list", first.JSON(t)["scope"], "what Meet grants this client")
+	shown := admin("GET", path, "")
+	require.Equal(t, map[string]any{"client_id": djangotest.ClientID(0)}, shown.JSON(t)["backend"])
+	require.NotContains(t, shown.Body, "learns_backend")
+	require.NotContains(t, shown.Body, djangotest.Secret(0))
+	rooms := g.Do("GET", roomsPath, "", "Authorization", gatewaytest.Bearer(first.JSON(t)["access_token"].(string)))
+	require.Equal(t, http.StatusOK, rooms.Status, rooms.Body)
+
+	// What Meet has switched off stays off. Whom Meet does not know at all goes there
+	// as the gateway.
+	meet.SetApplicationActive(gatewaytest.MeetClientID, true)
+	meet.AddApplication(sandbox.Application{ClientID: djangotest.ClientID(1), Secret: djangotest.Secret(1)})
+	require.Equal(t, http.StatusUnauthorized, ask(1).Status)
+	unknown := ask(2)
+	require.Equal(t, http.StatusOK, unknown.Status, unknown.Body)
+	shown = admin("GET", "/"+djangotest.ClientID(2), "")
+	require.Nil(t, shown.JSON(t)["backend"])
+	require.NotContains(t, shown.Body, "learns_backend")
+	require.Contains(t, g.Logs(), "Meet does not know the credentials of an imported application")
+	require.NotContains(t, g.Logs(), djangotest.Secret(2))
 }
 
 func TestSlug_SeenRoomCostsOneRequest(t *testing.T) {

@@ -38,6 +38,9 @@ func (a *Authority) Authenticate(ctx context.Context, clientID, secret string) (
 	if a.unseal(app); app.sealedBackend != "" {
 		return nil, nil, unavailable("reading application "+app.ID, errUnsealable)
 	}
+	if v.Kind != SecretHMAC || v.Key != a.keys.first().id {
+		a.rehash(app.ID, v.ID, secret)
+	}
 	if !app.Active {
 		return app, nil, deny(ErrInactiveApplication, "application_inactive")
 	}
@@ -105,9 +108,6 @@ func (a *Authority) matchSecret(ctx context.Context, app *Application, secret st
 			match = v
 		}
 	}
-	if match != nil && app.ID != "" && (match.Kind != SecretHMAC || match.Key != a.keys.first().id) {
-		a.rehash(app.ID, match.ID, secret)
-	}
 	return match, nil
 }
 
@@ -119,7 +119,7 @@ func (a *Authority) rehash(applicationID, secretID, secret string) {
 			for i, v := range n.verifiers {
 				if v.ID == secretID {
 					r := a.keys.newVerifier(v.ID, applicationID, secret, time.UnixMilli(v.Created))
-					r.Expires = v.Expires
+					r.Expires, r.Client = v.Expires, v.Client
 					n.verifiers[i] = r
 					return nil
 				}

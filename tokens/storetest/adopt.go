@@ -160,7 +160,7 @@ func testAdoptNotAgain(t *testing.T, open Opener) {
 	})
 	require.NoError(t, err)
 	refused("removed_here", deleted)
-	_, err = a.ImportApplication(ctx, tokens.Application{Name: "Imported", Aliases: []string{deleted}}, "")
+	_, err = a.ImportApplication(ctx, tokens.Application{Name: "Imported", Aliases: []string{deleted}}, tokens.ImportedSecret{})
 	require.NoError(t, err, "an operator brings it back")
 
 	// By hand, and never called by the client id at Meet.
