@@ -59,9 +59,12 @@ func TestLimits_GuessingLocksNobodyOut(t *testing.T) {
 		Gate:    meet.Backend(),
 		Servers: "trusted_proxies static 127.0.0.0/8\nclient_ip_headers X-Forwarded-For",
 	})
-	app := g.AddApplication(nil)
+	app := g.AddApplication(func(a *tokens.Application) { a.Aliases = []string{"at-meet", "at-meet-too"} })
+	presented := 0
 	from := func(ip, secret string) int {
-		return g.Do("POST", "/external-api/v1.0/application/token", gatewaytest.TokenBody(app.ID, secret, "alice@example.com"),
+		presented++ // by all its names in turn
+		id := append(app.Aliases, app.ID)[presented%3]
+		return g.Do("POST", "/external-api/v1.0/application/token", gatewaytest.TokenBody(id, secret, "alice@example.com"),
 			"Content-Type", "application/json", "X-Forwarded-For", ip).Status
 	}
 	for range 3 {
@@ -70,6 +73,38 @@ func TestLimits_GuessingLocksNobodyOut(t *testing.T) {
 	require.Equal(t, http.StatusTooManyRequests, from("192.0.2.1", "wrong"))
 	require.Equal(t, http.StatusTooManyRequests, from("192.0.2.77", "wrong"), "the same network")
 	require.Equal(t, http.StatusOK, from("198.51.100.1", app.Secret), "the application from elsewhere")
+
+	lenient := g.AddApplication(func(a *tokens.Application) { a.Limits = map[string]string{"failed": "off"} })
+	for range 6 {
+		body := gatewaytest.TokenBody(lenient.ID, "wrong", "alice@example.com")
+		a := g.Do("POST", "/external-api/v1.0/application/token", body, "Content-Type", "application/json", "X-Forwarded-For", "192.0.2.1")
+		require.Equal(t, http.StatusUnauthorized, a.Status, "it has a limit of its own")
+	}
+}
+
+// Guesses that come at once are not more than the limit either.
+func TestLimits_GuessingAtOnce(t *testing.T) {
+	meet := strictMeet(t, nil)
+	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded\nlimit failed 3/1h\nnodes 1", Gate: meet.Backend()})
+	app := g.AddApplication(nil)
+	right := func() int { return g.TokenRequest(app, "alice@example.com").Status }
+	require.Equal(t, http.StatusOK, right())
+	together := func(n int, ask func() int) map[int]int {
+		answers := make(chan int, n)
+		for range n {
+			go func() { answers <- ask() }()
+		}
+		counts := map[int]int{}
+		for range n {
+			counts[<-answers]++
+		}
+		return counts
+	}
+	require.Equal(t, map[int]int{http.StatusOK: 20}, together(20, right), "who is right is not slowed")
+	wrong := *app
+	wrong.Secret = "wrong"
+	require.Equal(t, map[int]int{http.StatusUnauthorized: 3, http.StatusTooManyRequests: 17},
+		together(20, func() int { return g.TokenRequest(&wrong, "alice@example.com").Status }))
 }
 
 func TestFence_QuotaOfNewUsers(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
 
 // nobody stands for the application that does not exist, so that an unknown id
@@ -24,8 +26,19 @@ const nobodyDocument = `{"f":1,"id":"","aliases":["00000000-0000-0000-0000-00000
 //
 // Errors: ErrInvalidClient, ErrInactiveApplication, ErrBusy, ErrUnavailable.
 func (a *Authority) Authenticate(ctx context.Context, clientID, secret string) (*Application, *SecretInfo, error) {
+	return a.AuthenticateIf(ctx, clientID, secret, func(string, *limit.Rates) error { return nil })
+}
+
+// AuthenticateIf is [Authority.Authenticate] if admit lets it be: admit is asked
+// before the secret is looked at, with the id of the application, whichever of its
+// client ids was presented, and the limits of its own. For a client id that no
+// application has it is asked with that. Its error is returned as it is.
+func (a *Authority) AuthenticateIf(ctx context.Context, clientID, secret string, admit func(application string, own *limit.Rates) error) (*Application, *SecretInfo, error) {
 	app, err := a.applicationForLogin(ctx, clientID)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := admit(firstOf(app.ID, clientID), app.Rates()); err != nil {
 		return nil, nil, err
 	}
 	v, err := a.matchSecret(ctx, app, secret)
