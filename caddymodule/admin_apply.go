@@ -159,7 +159,7 @@ func (p *plan) add(i int, raw json.RawMessage) error {
 		}
 		p.aliased[alias] = i
 	}
-	change := &appliedChange{Action: actionChange, Name: checked.Name, entry: i, existing: existing, given: given, Warnings: checked.Warnings()}
+	change := &appliedChange{Action: actionChange, Name: checked.Name, entry: i, existing: existing, given: given, Warnings: p.c.warnings(checked)}
 	before := existing
 	if existing == nil {
 		if at, twice := p.named[checked.Name]; twice {

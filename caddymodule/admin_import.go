@@ -21,6 +21,8 @@ import (
 // importReport tells what an import did, or would do.
 type importReport struct {
 	DryRun bool `json:"dry_run"`
+	// Refused reports, of a dry run, that importing would be refused without any_domain.
+	Refused bool `json:"refused,omitempty"`
 	// Records counts everything in the file, Ignored what is no application by model.
 	Records int            `json:"records"`
 	Ignored map[string]int `json:"ignored,omitempty"`
@@ -154,6 +156,7 @@ func (im *importer) load(ctx context.Context, dump *django.Dump) (*importReport,
 					"If it was left out, dump it as well; if it is so at Meet, say any_domain=true.",
 			}
 		}
+		report.Refused = !im.anyDomain
 		report.Warnings = append(report.Warnings, "the file has no core.applicationdomain at all: every application in it may act for everybody")
 	}
 

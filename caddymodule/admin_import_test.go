@@ -141,7 +141,10 @@ func TestAdminImport_DumpWithoutDomains(t *testing.T) {
 	dump := dumpOf(t, djangotest.Options{Applications: 2})
 	a.problem(http.StatusUnprocessableEntity, "any_domain", http.MethodPost, "applications/import", dump)
 	require.Empty(t, a.object(http.StatusOK, http.MethodGet, "applications", "")["applications"])
-	require.Len(t, a.object(http.StatusOK, http.MethodPost, "applications/import?dry_run=true", dump)["warnings"], 1)
+	dry := a.object(http.StatusOK, http.MethodPost, "applications/import?dry_run=true", dump)
+	require.Len(t, dry["warnings"], 1)
+	require.Equal(t, true, dry["refused"], "it tells what importing would be told")
+	require.NotContains(t, a.object(http.StatusOK, http.MethodPost, "applications/import?dry_run=true&any_domain=true", dump), "refused")
 	report := a.object(http.StatusOK, http.MethodPost, "applications/import?any_domain=true", dump)
 	require.InDelta(t, 2, report["taken"], 0)
 }
@@ -174,7 +177,7 @@ func TestAdminImport_WhatCannotBeTaken(t *testing.T) {
 	require.Equal(t, map[string]any{"core.user": 1.0}, report["ignored"])
 	require.Empty(t, a.object(http.StatusOK, http.MethodGet, "applications/nameless", "")["domains"])
 
-	for name, body := range map[string]string{"not JSON": "x", "truncated": dump[:len(dump)-2], "empty": " "} {
+	for name, body := range map[string]string{"not JSON": "x", "truncated": dump[:len(dump)-2], "empty": " ", "an object": "{}", "anything": `[{"a":1}]`} {
 		t.Run(name, func(t *testing.T) {
 			a.t = t
 			a.problem(http.StatusBadRequest, "", http.MethodPost, "applications/import", body)

@@ -131,6 +131,9 @@ func (c *console) printReport(r *importReport) error {
 	if r.DryRun {
 		summary = fmt.Sprintf("\nDry run, nothing was done: %d would be taken, %d changed, %d skipped.", r.Taken, r.Changed, r.Skipped)
 	}
+	if r.Refused {
+		summary = fmt.Sprintf("\nDry run, nothing was done: without --any-domain it would be refused; with it %d would be taken, %d changed, %d skipped.", r.Taken, r.Changed, r.Skipped)
+	}
 	for _, model := range sortedKeys(r.Ignored) {
 		summary += fmt.Sprintf(" %d records of %s were ignored.", r.Ignored[model], oneLine(model))
 	}
