@@ -186,9 +186,12 @@ func (p *plan) find(given map[string]json.RawMessage) (*tokens.Application, erro
 		Name    string
 		Aliases []string
 	}
-	for name, into := range map[string]any{"id": &key.ID, "name": &key.Name, "aliases": &key.Aliases} {
-		if raw, ok := given[name]; ok && decodeStrict(raw, into) != nil {
-			return nil, badField(name, "It has the wrong type.")
+	for _, k := range []struct {
+		name, want string
+		into       any
+	}{{"id", "a text", &key.ID}, {"aliases", "a list of client ids (texts)", &key.Aliases}, {"name", "a text", &key.Name}} {
+		if raw, ok := given[k.name]; ok && decodeStrict(raw, k.into) != nil {
+			return nil, badField(k.name, "It must be %s.", k.want)
 		}
 	}
 	if key.ID != "" {

@@ -114,6 +114,7 @@ func (r *registry) measure(ctx context.Context, b *testing.B, n int) {
 		return err
 	})
 	each("authenticate", func(i int) error {
+		i -= i % (n / 1_000) // a thousand of them: the first use in a minute is written
 		_, _, err := r.Authenticate(ctx, registeredAlias(i), registeredAlias(i))
 		return err
 	})
