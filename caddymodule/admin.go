@@ -77,22 +77,34 @@ type methods = map[string]func(*adminCall) error
 
 // adminRoutes are looked through in order: words win over {id}.
 var adminRoutes = []adminRoute{
-	{"applications", methods{http.MethodGet: (*adminCall).listApplications, http.MethodPost: (*adminCall).createApplication}},
-	{"applications/import", methods{http.MethodGet: (*adminCall).showImports, http.MethodPost: (*adminCall).importApplications}},
+	{"applications", methods{http.MethodGet: (*adminCall).listApplications, http.MethodPost: plain((*adminCall).createApplication)}},
+	{"applications/import", methods{http.MethodGet: plain((*adminCall).showImports), http.MethodPost: (*adminCall).importApplications}},
 	{"applications/export", methods{http.MethodGet: (*adminCall).exportApplications}},
-	{"applications/apply", methods{http.MethodPut: (*adminCall).applyApplications}},
+	{"applications/apply", methods{http.MethodPut: plain((*adminCall).applyApplications)}},
 	{"applications/{id}", methods{
-		http.MethodGet: (*adminCall).showApplication, http.MethodPatch: (*adminCall).patchApplication,
-		http.MethodDelete: (*adminCall).deleteApplication,
+		http.MethodGet: plain((*adminCall).showApplication), http.MethodPatch: plain((*adminCall).patchApplication),
+		http.MethodDelete: plain((*adminCall).deleteApplication),
 	}},
-	{"applications/{id}/rotate", methods{http.MethodPost: (*adminCall).rotateSecret}},
-	{"users/lookup", methods{http.MethodPost: (*adminCall).lookUpUser}},
-	{"users/{id}", methods{http.MethodGet: (*adminCall).showUser}},
-	{"revocations", methods{http.MethodPost: (*adminCall).revoke}},
-	{"status", methods{http.MethodGet: (*adminCall).showStatus}},
-	{"routes", methods{http.MethodGet: (*adminCall).showRoutes}},
-	{"health/live", methods{http.MethodGet: (*adminCall).showLive}},
-	{"health/ready", methods{http.MethodGet: (*adminCall).showReady}},
+	{"applications/{id}/rotate", methods{http.MethodPost: plain((*adminCall).rotateSecret)}},
+	{"removed/{id}", methods{http.MethodDelete: plain((*adminCall).allowAdoption)}},
+	{"users/lookup", methods{http.MethodPost: plain((*adminCall).lookUpUser)}},
+	{"users/{id}", methods{http.MethodGet: plain((*adminCall).showUser)}},
+	{"revocations", methods{http.MethodPost: plain((*adminCall).revoke)}},
+	{"status", methods{http.MethodGet: plain((*adminCall).showStatus)}},
+	{"routes", methods{http.MethodGet: plain((*adminCall).showRoutes)}},
+	{"health/live", methods{http.MethodGet: plain((*adminCall).showLive)}},
+	{"health/ready", methods{http.MethodGet: plain((*adminCall).showReady)}},
+}
+
+// plain is for what takes no parameters: a misspelt or misplaced one must not be
+// overlooked.
+func plain(handle func(*adminCall) error) func(*adminCall) error {
+	return func(c *adminCall) error {
+		if _, err := c.query(); err != nil {
+			return err
+		}
+		return handle(c)
+	}
 }
 
 // serve answers one request. It writes problem details itself instead of
@@ -102,6 +114,9 @@ func (a *adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 	c := &adminCall{w: w, r: r}
 	if err := a.dispatch(c); err != nil {
 		p := problemOf(err)
+		if p.Detail == detailNotAcknowledged && c.audit.action == "" {
+			p.Detail = detailNoAnswer
+		}
 		c.recordRefusal(p)
 		p.write(w)
 		return nil

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -21,6 +22,9 @@ type shownApplication struct {
 	// Lists are shown when they are empty: that means something.
 	Scopes  tokens.Scopes `json:"scopes"`
 	Domains []string      `json:"domains"`
+	// LearnsBackend is the client id at Meet of which the imported secret becomes
+	// its backend credentials at the first token request, if Meet takes it.
+	LearnsBackend string `json:"learns_backend,omitempty"`
 	// Warnings are what an operator should know about the settings.
 	Warnings []string `json:"warnings,omitempty"`
 	// ClientID and ClientSecret are there once, when a secret is made (names of
@@ -29,8 +33,8 @@ type shownApplication struct {
 	ClientSecret string `json:"client_secret,omitempty"`
 }
 
-func shown(app *tokens.Application) *shownApplication {
-	s := &shownApplication{Application: app, Scopes: app.Scopes, Domains: app.Domains, Warnings: app.Warnings()}
+func (c *adminCall) shown(app *tokens.Application) *shownApplication {
+	s := &shownApplication{Application: app, Scopes: app.Scopes, Domains: app.Domains, LearnsBackend: app.LearnsBackend(), Warnings: c.warnings(app)}
 	if s.Scopes == nil {
 		s.Scopes = tokens.Scopes{}
 	}
@@ -40,8 +44,35 @@ func shown(app *tokens.Application) *shownApplication {
 	return s
 }
 
-func withSecret(app *tokens.Application, secret string) *shownApplication {
-	s := shown(app)
+// warnings are what an operator should know about the settings; whether a scope
+// means anything depends on the gates.
+func (c *adminCall) warnings(app *tokens.Application) []string {
+	list := app.Warnings()
+	for _, scope := range app.Scopes {
+		if !slices.Contains(tokens.MeetScopes(), scope) && !slices.ContainsFunc(c.app.Gates(), func(h *Handler) bool { return slices.Contains(h.routes.scopes(), scope) }) {
+			list = append(list, fmt.Sprintf("scope %q: neither Meet nor a route here knows it", scope))
+		}
+	}
+	return list
+}
+
+// sameName warns of other applications with the same name, which then names none
+// of them.
+func (c *adminCall) sameName(app *tokens.Application) []string {
+	page, err := c.authority.Applications(c.r.Context(), tokens.ListOptions{Prefix: app.Name, Limit: 10})
+	if err != nil {
+		return nil // it was only a hint
+	}
+	for _, other := range page.Applications {
+		if other.ID != app.ID && strings.EqualFold(other.Name, app.Name) {
+			return []string{fmt.Sprintf("name %q: %s has the same; use ids to tell them apart", app.Name, other.ID)}
+		}
+	}
+	return nil
+}
+
+func (c *adminCall) withSecret(app *tokens.Application, secret string) *shownApplication {
+	s := c.shown(app)
 	s.ClientID, s.ClientSecret = app.ID, secret
 	return s
 }
@@ -76,7 +107,7 @@ func (c *adminCall) listApplications() error {
 		Next         string              `json:"next,omitempty"`
 	}{Applications: []*shownApplication{}, Next: page.Next}
 	for _, app := range page.Applications {
-		list.Applications = append(list.Applications, shown(app))
+		list.Applications = append(list.Applications, c.shown(app))
 	}
 	return c.answer(http.StatusOK, list)
 }
@@ -118,7 +149,9 @@ func (c *adminCall) createApplication() error {
 	}
 	c.audit.application, c.audit.fields = created.ID, slices.Sorted(keysOf(given))
 	c.w.Header().Set("Location", adminBase+"applications/"+created.ID)
-	return c.answerApplication(http.StatusCreated, withSecret(created, secret))
+	s := c.withSecret(created, secret)
+	s.Warnings = append(s.Warnings, c.sameName(created)...)
+	return c.answerApplication(http.StatusCreated, s)
 }
 
 // showApplication answers GET applications/{id}.
@@ -127,7 +160,7 @@ func (c *adminCall) showApplication() error {
 	if err != nil {
 		return err
 	}
-	return c.answerApplication(http.StatusOK, shown(app))
+	return c.answerApplication(http.StatusOK, c.shown(app))
 }
 
 var errUnchanged = errors.New("nothing to change")
@@ -151,7 +184,11 @@ func (c *adminCall) patchApplication() error {
 	if err != nil {
 		return changedMeanwhile(err, version)
 	}
-	return c.answerApplication(http.StatusOK, shown(changed))
+	s := c.shown(changed)
+	if _, renamed := given["name"]; renamed {
+		s.Warnings = append(s.Warnings, c.sameName(changed)...)
+	}
+	return c.answerApplication(http.StatusOK, s)
 }
 
 // merge sets the given fields and notes which of them are new.
@@ -178,6 +215,17 @@ func (c *adminCall) deleteApplication() error {
 	}
 	if err := c.authority.DeleteApplication(c.r.Context(), id, version); err != nil {
 		return changedMeanwhile(err, version)
+	}
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// allowAdoption answers DELETE removed/{id}: a client id that was taken away may be
+// adopted again.
+func (c *adminCall) allowAdoption() error {
+	c.change("application.readopt")
+	if err := c.authority.AllowAdoption(c.r.Context(), c.argument); err != nil {
+		return notFoundAs(err, "", "This client id was not removed here.")
 	}
 	c.w.WriteHeader(http.StatusNoContent)
 	return nil
@@ -217,7 +265,7 @@ func (c *adminCall) rotateSecret() error {
 		return changedMeanwhile(err, version)
 	}
 	c.audit.fields = []string{"secrets"}
-	return c.answerApplication(http.StatusOK, withSecret(app, secret))
+	return c.answerApplication(http.StatusOK, c.withSecret(app, secret))
 }
 
 // target finds the application of the path, and the version that If-Match asks

@@ -159,7 +159,7 @@ func (p *plan) add(i int, raw json.RawMessage) error {
 		}
 		p.aliased[alias] = i
 	}
-	change := &appliedChange{Action: actionChange, Name: checked.Name, entry: i, existing: existing, given: given, Warnings: checked.Warnings()}
+	change := &appliedChange{Action: actionChange, Name: checked.Name, entry: i, existing: existing, given: given, Warnings: p.c.warnings(checked)}
 	before := existing
 	if existing == nil {
 		if at, twice := p.named[checked.Name]; twice {
@@ -186,9 +186,12 @@ func (p *plan) find(given map[string]json.RawMessage) (*tokens.Application, erro
 		Name    string
 		Aliases []string
 	}
-	for name, into := range map[string]any{"id": &key.ID, "name": &key.Name, "aliases": &key.Aliases} {
-		if raw, ok := given[name]; ok && decodeStrict(raw, into) != nil {
-			return nil, badField(name, "It has the wrong type.")
+	for _, k := range []struct {
+		name, want string
+		into       any
+	}{{"id", "a text", &key.ID}, {"aliases", "a list of client ids (texts)", &key.Aliases}, {"name", "a text", &key.Name}} {
+		if raw, ok := given[k.name]; ok && decodeStrict(raw, k.into) != nil {
+			return nil, badField(k.name, "It must be %s.", k.want)
 		}
 	}
 	if key.ID != "" {
@@ -295,6 +298,9 @@ func shownBackends(from, to *tokens.Application) (before, after any) {
 	before, after = getBackend(from), getBackend(to)
 	if from.BackendUnreadable() {
 		before = "(cannot be decrypted)"
+	}
+	if id := from.LearnsBackend(); id != "" {
+		before = "(those of " + id + ", once it has used its secret)"
 	}
 	if to.Backend != nil && reflect.DeepEqual(before, after) {
 		after = map[string]string{"client_id": to.Backend.ClientID, "client_secret": "(another one)"}

@@ -152,7 +152,7 @@ func changedFields(a, b *tokens.Application) []string {
 		same := sameJSON(f.get(a), f.get(b))
 		if f.name == "backend" {
 			// The secret counts and is not shown.
-			same = reflect.DeepEqual(a.Backend, b.Backend) && a.BackendUnreadable() == b.BackendUnreadable()
+			same = reflect.DeepEqual(a.Backend, b.Backend) && a.BackendUnreadable() == b.BackendUnreadable() && a.LearnsBackend() == b.LearnsBackend()
 		}
 		if !same {
 			names = append(names, f.name)

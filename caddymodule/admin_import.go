@@ -21,6 +21,8 @@ import (
 // importReport tells what an import did, or would do.
 type importReport struct {
 	DryRun bool `json:"dry_run"`
+	// Refused reports, of a dry run, that importing would be refused without any_domain.
+	Refused bool `json:"refused,omitempty"`
 	// Records counts everything in the file, Ignored what is no application by model.
 	Records int            `json:"records"`
 	Ignored map[string]int `json:"ignored,omitempty"`
@@ -89,12 +91,12 @@ func (c *adminCall) showImports() error {
 // importApplications answers POST applications/import: the body is what Meet's
 // manage.py dumpdata writes of core.application and core.applicationdomain.
 func (c *adminCall) importApplications() error {
-	query, err := c.query("dry_run", "update", "any_domain", "id")
+	query, err := c.query("dry_run", "update", "any_domain", "gateway_credentials", "id")
 	if err != nil {
 		return err
 	}
 	im := importer{c: c, run: importRun{ID: printable(query.Get("id"), 64)}}
-	for name, flag := range map[string]*bool{"dry_run": &im.run.DryRun, "update": &im.update, "any_domain": &im.anyDomain} {
+	for name, flag := range map[string]*bool{"dry_run": &im.run.DryRun, "update": &im.update, "any_domain": &im.anyDomain, "gateway_credentials": &im.gatewayCredentials} {
 		if *flag, err = flagOf(query, name); err != nil {
 			return err
 		}
@@ -135,7 +137,10 @@ type importer struct {
 	update bool
 	// anyDomain believes a dump without any domain.
 	anyDomain bool
-	run       importRun
+	// gatewayCredentials makes the applications go on with the gateway's own
+	// credentials at Meet, instead of with theirs as soon as they have used them.
+	gatewayCredentials bool
+	run                importRun
 }
 
 // load takes over what is in the dump. With an error the report tells how far
@@ -151,6 +156,7 @@ func (im *importer) load(ctx context.Context, dump *django.Dump) (*importReport,
 					"If it was left out, dump it as well; if it is so at Meet, say any_domain=true.",
 			}
 		}
+		report.Refused = !im.anyDomain
 		report.Warnings = append(report.Warnings, "the file has no core.applicationdomain at all: every application in it may act for everybody")
 	}
 
@@ -214,19 +220,27 @@ func (im *importer) take(ctx context.Context, from *django.Application, result *
 	existing, err := im.c.authority.CurrentApplication(ctx, from.ClientID)
 	switch {
 	case errors.Is(err, tokens.ErrNotFound):
-		return im.register(ctx, checked, from.SecretHash, result)
+		return im.register(ctx, checked, im.secretOf(from), result)
 	case err != nil:
 		return err
 	}
-	return im.reconcile(ctx, existing, checked, from.SecretHash, result)
+	return im.reconcile(ctx, existing, checked, im.secretOf(from), result)
 }
 
-func (im *importer) register(ctx context.Context, app *tokens.Application, hash string, result *importedApplication) error {
+func (im *importer) secretOf(from *django.Application) tokens.ImportedSecret {
+	s := tokens.ImportedSecret{Hash: from.SecretHash}
+	if !im.gatewayCredentials {
+		s.ClientID = from.ClientID
+	}
+	return s
+}
+
+func (im *importer) register(ctx context.Context, app *tokens.Application, secret tokens.ImportedSecret, result *importedApplication) error {
 	result.Outcome, result.Reason = outcomeTaken, ""
 	if im.run.DryRun {
 		return nil
 	}
-	created, err := im.c.authority.ImportApplication(ctx, *app, hash)
+	created, err := im.c.authority.ImportApplication(ctx, *app, secret)
 	if errors.Is(err, tokens.ErrConflict) {
 		result.Outcome, result.Reason = outcomeSkipped, "somebody else is registering it at the same time"
 		return nil
@@ -247,13 +261,13 @@ var importedFields = []string{"name", "active", "scopes", "domains"}
 // reconcile compares an application that is here with what the dump says. It is
 // changed only if that was asked for: what an operator narrowed here must not come
 // back by importing once more.
-func (im *importer) reconcile(ctx context.Context, existing, wanted *tokens.Application, hash string, result *importedApplication) error {
+func (im *importer) reconcile(ctx context.Context, existing, wanted *tokens.Application, secret tokens.ImportedSecret, result *importedApplication) error {
 	result.ID = existing.ID
 	result.Fields = slices.DeleteFunc(changedFields(existing, wanted), func(f string) bool { return !slices.Contains(importedFields, f) })
-	newSecret := hash != "" && existing.TakesImported(hash)
+	newSecret := secret.Hash != "" && existing.TakesImported(secret.Hash)
 	if newSecret {
 		result.Fields = append(result.Fields, "secret")
-	} else if hash != "" && !existing.HasImported(hash) {
+	} else if secret.Hash != "" && !existing.HasImported(secret.Hash) {
 		result.Notes = append(result.Notes, "its secret here is another one than in the file, and stays")
 	}
 	switch {
@@ -268,7 +282,7 @@ func (im *importer) reconcile(ctx context.Context, existing, wanted *tokens.Appl
 	if im.run.DryRun {
 		return nil
 	}
-	_, err := im.c.authority.UpdateImported(ctx, existing.ID, existing.Version, hash, func(n *tokens.Application) error {
+	_, err := im.c.authority.UpdateImported(ctx, existing.ID, existing.Version, secret, func(n *tokens.Application) error {
 		n.Name, n.Active, n.Scopes, n.Domains = wanted.Name, wanted.Active, wanted.Scopes, wanted.Domains
 		return nil
 	})

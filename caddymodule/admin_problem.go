@@ -65,7 +65,7 @@ var problems = []struct {
 	status int
 	detail string
 }{
-	{tokens.ErrUnavailable, http.StatusServiceUnavailable, "Redis did not acknowledge. A change may have been made or not; making it again is safe, except that creating again makes another application."},
+	{tokens.ErrUnavailable, http.StatusServiceUnavailable, detailNotAcknowledged},
 	{tokens.ErrBusy, http.StatusServiceUnavailable, "The gateway is too busy."},
 	{tokens.ErrNotFound, http.StatusNotFound, "There is nothing with this id."},
 	{tokens.ErrConflict, http.StatusConflict, ""},
@@ -74,6 +74,13 @@ var problems = []struct {
 	{context.Canceled, http.StatusServiceUnavailable, "The request was cancelled."},
 	{context.DeadlineExceeded, http.StatusServiceUnavailable, "The request took too long."},
 }
+
+// What is said while Redis is away, to who changes something and to who only looks.
+const (
+	detailNotAcknowledged = "Redis did not acknowledge. A change may have been made or not; making it again is safe, " +
+		"except that creating again makes another application, and that rotating again ends the secret before the last."
+	detailNoAnswer = "Redis does not answer. Nothing was to be changed; try again."
+)
 
 // problemOf turns any error into an answer.
 func problemOf(err error) *problem {

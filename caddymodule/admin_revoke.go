@@ -78,7 +78,7 @@ func (c *adminCall) revokeWhat(in revocation) error {
 	case "key":
 		c.change("revoke.key")
 		if err := c.authority.RevokeKey(ctx, in.Key); err != nil {
-			return namedField(err, "key")
+			return notFoundAs(err, "key", "There is no key with this id; meet status lists them.")
 		}
 		c.audit.details = []zap.Field{zap.String("key", in.Key)} // known to be one
 		return nil
@@ -104,7 +104,7 @@ func (c *adminCall) revokeWhat(in revocation) error {
 func (c *adminCall) applicationID(idOrAlias string) (string, error) {
 	app, err := c.authority.CurrentApplication(c.r.Context(), idOrAlias)
 	if err != nil {
-		return "", namedField(err, "application")
+		return "", notFoundAs(err, "application", "There is no application with this id or alias.")
 	}
 	c.audit.application = app.ID
 	return app.ID, nil
@@ -114,17 +114,17 @@ func (c *adminCall) applicationID(idOrAlias string) (string, error) {
 func (c *adminCall) userID(idOrMail string) (string, error) {
 	user, err := c.authority.User(c.r.Context(), idOrMail)
 	if err != nil {
-		return "", namedField(err, "user")
+		return "", notFoundAs(err, "user", "No application has ever acted for this user.")
 	}
 	c.audit.user = user.ID
 	return user.ID, nil
 }
 
-// namedField says which field of the request an error is about.
-func namedField(err error, field string) error {
+// notFoundAs says what there is not, and in which field of the request it was named.
+func notFoundAs(err error, field, detail string) error {
 	p := *problemOf(err)
 	if p.Status == http.StatusNotFound {
-		p.Field = field
+		p.Field, p.Detail = field, detail
 	}
 	return &p
 }

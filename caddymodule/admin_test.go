@@ -38,6 +38,14 @@ func newAdminTester(t testing.TB) *adminTester {
 	t.Cleanup(server.Close)
 	store, err := server.Connect()
 	require.NoError(t, err)
+	a := newAdminTesterOver(t, store)
+	a.redis = server
+	return a
+}
+
+// newAdminTesterOver is newAdminTester over a store, which it closes.
+func newAdminTesterOver(t testing.TB, store *tokens.Store) *adminTester {
+	t.Helper()
 	authority, err := tokens.New(tokens.Options{Store: store, Secrets: [][]byte{[]byte(strings.Repeat("k", 32))}})
 	require.NoError(t, err)
 	authority.Start()
@@ -48,7 +56,7 @@ func newAdminTester(t testing.TB) *adminTester {
 	core, logs := logobserver.New(zapcore.DebugLevel)
 	app := &App{authority: &pooledAuthority{Authority: authority}, logger: zap.New(core).Named(appName)}
 	return &adminTester{
-		t: t, app: app, authority: authority, redis: server, logs: logs,
+		t: t, app: app, authority: authority, logs: logs,
 		api: &adminAPI{active: func() (*App, error) { return app, nil }},
 	}
 }
@@ -102,6 +110,72 @@ func (a *adminTester) create(body string) (id, secret string) {
 }
 
 const calendar = `{"name":"Calendar","domains":["Example.org"],"scopes":["rooms:list"]}`
+
+func TestAdmin_ParametersThatMeanNothing(t *testing.T) {
+	a := newAdminTester(t)
+	id, secret := a.create(calendar)
+	for _, call := range [][3]string{
+		{http.MethodPost, "applications", calendar},
+		{http.MethodGet, "applications", ""},
+		{http.MethodGet, "applications/" + id, ""},
+		{http.MethodPatch, "applications/" + id, `{"note":"x"}`},
+		{http.MethodDelete, "applications/" + id, ""},
+		{http.MethodPost, "applications/" + id + "/rotate", `{"now":true}`},
+		{http.MethodPut, "applications/apply", `{"applications":[]}`},
+		{http.MethodGet, "applications/import", ""},
+		{http.MethodGet, "applications/export", ""},
+		{http.MethodDelete, "removed/" + id, ""},
+		{http.MethodPost, "users/lookup", `{"mail":"ada@example.org"}`},
+		{http.MethodGet, "users/00000000", ""},
+		{http.MethodPost, "revocations", `{"all":true}`},
+		{http.MethodGet, "status", ""},
+		{http.MethodGet, "routes", ""},
+		{http.MethodGet, "health/live", ""},
+		{http.MethodGet, "health/ready", ""},
+	} {
+		a.problem(http.StatusBadRequest, "dry_runn", call[0], call[1]+"?dry_runn=true", call[2])
+	}
+	_, _, err := a.authority.Authenticate(context.Background(), id, secret)
+	require.NoError(t, err, "nothing was done")
+}
+
+func TestAdmin_Warnings(t *testing.T) {
+	a := newAdminTester(t)
+	first, _ := a.create(calendar)
+	twin := a.object(http.StatusCreated, http.MethodPost, "applications", `{"name":"calendar","domains":["example.org"],"scopes":["rooms:list","rooms:crate"]}`)
+	require.Equal(t, []any{
+		`scope "rooms:crate": neither Meet nor a route here knows it`,
+		`name "calendar": ` + first + ` has the same; use ids to tell them apart`,
+	}, twin["warnings"])
+	path := "applications/" + twin["id"].(string)
+	require.NotContains(t, a.object(http.StatusOK, http.MethodPatch, path, `{"name":"Calendar 2","scopes":["rooms:list"]}`), "warnings")
+	require.Len(t, a.object(http.StatusOK, http.MethodPatch, path, `{"name":"CALENDAR"}`)["warnings"], 1)
+
+	// A scope that only a route asks for is known.
+	routes, err := newRouteTable([]Route{{Method: "POST", Path: "/rooms/{id}/grant-access", Scope: "rooms:grant-access"}})
+	require.NoError(t, err)
+	a.app.gates = []*Handler{{routes: routes}}
+	require.NotContains(t, a.object(http.StatusOK, http.MethodPatch, path, `{"name":"Other","scopes":["rooms:grant-access"]}`), "warnings")
+}
+
+func TestAdmin_ReadsDuringAnOutage(t *testing.T) {
+	a := newAdminTester(t)
+	a.redis.Close()
+	for _, path := range []string{"applications", "applications/x", "users/00000000", "applications/export"} {
+		require.Equal(t, detailNoAnswer, a.problem(http.StatusServiceUnavailable, "", http.MethodGet, path, "").Detail, path)
+	}
+	require.Equal(t, detailNoAnswer, a.problem(http.StatusServiceUnavailable, "", http.MethodPost, "users/lookup", `{"mail":"ada@example.org"}`).Detail)
+	require.Equal(t, detailNotAcknowledged, a.problem(http.StatusServiceUnavailable, "", http.MethodPost, "applications", calendar).Detail)
+}
+
+func TestAdmin_Readopt(t *testing.T) {
+	a := newAdminTester(t)
+	id, _ := a.create(`{"name":"Calendar","aliases":["at/meet"]}`)
+	a.problem(http.StatusNotFound, "", http.MethodDelete, "removed/at%2Fmeet", "")
+	require.Equal(t, http.StatusNoContent, a.call(http.MethodDelete, "applications/"+id, "").Code)
+	require.Equal(t, http.StatusNoContent, a.call(http.MethodDelete, "removed/at%2Fmeet", "").Code)
+	a.problem(http.StatusNotFound, "", http.MethodDelete, "removed/at%2Fmeet", "")
+}
 
 func TestAdmin_ApplicationLifeCycle(t *testing.T) {
 	a := newAdminTester(t)

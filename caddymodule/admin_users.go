@@ -37,11 +37,7 @@ func (c *adminCall) lookUpUser() error {
 func (c *adminCall) answerUser(idOrMail string) error {
 	user, err := c.authority.User(c.r.Context(), idOrMail)
 	if err != nil {
-		p := *problemOf(err)
-		if p.Status == http.StatusNotFound {
-			p.Detail = "No application has ever acted for this user."
-		}
-		return &p
+		return notFoundAs(err, "", "No application has ever acted for this user.")
 	}
 	return c.answer(http.StatusOK, user)
 }

@@ -168,7 +168,7 @@ func (a *App) borrowAuthority() error {
 		return p, nil
 	})
 	if err != nil {
-		return fmt.Errorf("meet_gateway: %w", err)
+		return err
 	}
 	a.key, a.authority = key, val.(*pooledAuthority)
 	return nil

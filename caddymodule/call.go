@@ -28,6 +28,9 @@ type call struct {
 	// application and identity are known once the credential was verified.
 	application *tokens.Application
 	identity    *tokens.Identity
+	// meetClientID is the client id at Meet that the secret it authenticated with
+	// belongs to, if it was imported.
+	meetClientID string
 }
 
 // serve finds the endpoint and calls it. An error is answered by refuse.

@@ -142,6 +142,9 @@ func (c *call) readHeldTokenRequest() (token string, err error) {
 // authenticate finds out which application is calling, and that it may from
 // where it does.
 func (c *call) authenticate(clientID, secret string) error {
-	_, err := c.login(clientID, secret)
+	info, err := c.login(clientID, secret)
+	if err == nil {
+		c.meetClientID = info.MeetClientID
+	}
 	return err
 }

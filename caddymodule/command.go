@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -49,18 +51,50 @@ func addMeetCommands(cmd *cobra.Command) {
 	flags.Bool("json", false, "Write JSON")
 	cmd.AddCommand(appCommand(), userCommand(), revokeCommand(), secretCommand(), statusCommand(), routesCommand())
 	explainUnknown(cmd)
+	cmd.SetFlagErrorFunc(wrongFlag)
 }
 
 // explainUnknown makes commands that only group others say what is wrong with an
 // unknown word, instead of printing help and succeeding.
 func explainUnknown(cmd *cobra.Command) {
 	if cmd.HasSubCommands() && cmd.RunE == nil {
-		cmd.Args = cobra.NoArgs
+		cmd.Args = knownCommand
+		cmd.SuggestionsMinimumDistance = 2
 		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	}
 	for _, sub := range cmd.Commands() {
 		explainUnknown(sub)
 	}
+}
+
+// knownCommand refuses a word that is no command here, and says what may have been
+// meant.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	meant := ""
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		meant = "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), meant)
+}
+
+// wrongFlag says what a flag wants. The words of package strconv are for
+// programmers.
+func wrongFlag(_ *cobra.Command, err error) error {
+	invalid, ok := errors.AsType[*pflag.InvalidValueError](err)
+	if !ok {
+		return err
+	}
+	want := map[string]string{
+		"int": "a number", "int64": "a number", "bool": "true or false",
+		"duration": "a duration such as 30m", "stringToString": "name=value",
+	}[invalid.GetFlag().Value.Type()]
+	if want == "" {
+		return err
+	}
+	return fmt.Errorf("--%s %q: it must be %s", invalid.GetFlag().Name, invalid.GetValue(), want)
 }
 
 // console is one run of a command: where it reads and writes, and the gateway

@@ -29,7 +29,7 @@ by its name, if no other has the same.`,
 		appActiveCommand("disable", "Disables an application: none of its secrets and tokens is valid", false),
 		appActiveCommand("enable", "Enables an application again", true),
 		appDeleteCommand(), appRotateCommand(),
-		appImportCommand(), appExportCommand(), appApplyCommand(),
+		appReadoptCommand(), appImportCommand(), appExportCommand(), appApplyCommand(),
 	)
 	return cmd
 }
@@ -236,6 +236,32 @@ func appDeleteCommand() *cobra.Command {
 	return cmd
 }
 
+func appReadoptCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "readopt <client id>",
+		Short: "Lets a client id that was removed here be adopted again",
+		Long: `Lets a client id be adopted again whose application was deleted here, or from
+which it was taken away, where "unknown_applications adopt" is on. Nothing happens
+before its next token request.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("%s takes one client id", cmd.CommandPath())
+			}
+			return nil
+		},
+		RunE: online(func(c *console, args []string) error {
+			in := adminRequest{method: http.MethodDelete, path: "removed/" + url.PathEscape(args[0])}
+			if _, _, err := c.admin.call(c.ctx, in); err != nil {
+				return err
+			}
+			if c.json {
+				return nil
+			}
+			return c.write(oneLine(args[0]+" may be adopted again.") + "\n")
+		}),
+	}
+}
+
 func addYes(cmd *cobra.Command) {
 	cmd.Flags().BoolP("yes", "y", false, "Do not ask")
 }
@@ -405,6 +431,8 @@ func (c *console) printApplication(body []byte) error {
 	}
 	if app.Backend != nil {
 		add("client id at Meet", app.Backend.ClientID)
+	} else if app.LearnsBackend != "" {
+		add("client id at Meet", "the gateway's; "+app.LearnsBackend+" once it has used its imported secret, if Meet takes that")
 	}
 	add("note", app.Note)
 	for _, s := range app.Secrets {

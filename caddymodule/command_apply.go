@@ -175,24 +175,22 @@ type applyFile struct {
 
 // readApplyFile reads {applications: […]}. Values are checked by the gateway.
 func readApplyFile(name string, text []byte) (*applyFile, error) {
-	var doc struct {
-		Applications yaml.Node            `yaml:"applications"`
-		Others       map[string]yaml.Node `yaml:",inline"`
-	}
+	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	for _, key := range sortedKeys(doc.Others) {
-		return nil, fmt.Errorf("%s:%d: unknown key %q; the file has one, applications", name, doc.Others[key].Line, key)
+	list, err := applicationsOf(&doc)
+	if err != nil {
+		return nil, fmt.Errorf("%s%w", name, err)
 	}
-	if doc.Applications.Kind != yaml.SequenceNode {
-		return nil, fmt.Errorf("%s: it must have the key applications with a list", name)
-	}
-	f := &applyFile{name: name, nodes: doc.Applications.Content, applications: []map[string]any{}}
+	f := &applyFile{name: name, nodes: list.Content, applications: []map[string]any{}}
 	for _, node := range f.nodes {
 		var entry map[string]any
 		if err := node.Decode(&entry); err != nil || entry == nil {
-			return nil, fmt.Errorf("%s:%d: an application must be a mapping with text keys", name, node.Line)
+			return nil, fmt.Errorf("%s:%d: an application must be a mapping with text keys, each once", name, node.Line)
+		}
+		if _, err := json.Marshal(entry); err != nil {
+			return nil, fmt.Errorf("%s:%d: it has a key that is no text, or a number that is none", name, node.Line)
 		}
 		if err := resolveBackendSecret(entry); err != nil {
 			return nil, fmt.Errorf("%s:%d: %w", name, node.Line, err)
@@ -200,6 +198,29 @@ func readApplyFile(name string, text []byte) (*applyFile, error) {
 		f.applications = append(f.applications, entry)
 	}
 	return f, nil
+}
+
+// applicationsOf finds the list in the file. Errors begin with the line.
+func applicationsOf(doc *yaml.Node) (*yaml.Node, error) {
+	if len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
+		return nil, errors.New(": it must have the key applications with a list")
+	}
+	var list *yaml.Node
+	top := doc.Content[0].Content
+	for i := 0; i+1 < len(top); i += 2 {
+		switch key := top[i]; {
+		case key.Value != "applications":
+			return nil, fmt.Errorf(":%d: unknown key %q; the file has one, applications", key.Line, key.Value)
+		case list != nil:
+			return nil, fmt.Errorf(":%d: the key applications is there twice", key.Line)
+		default:
+			list = top[i+1]
+		}
+	}
+	if list == nil || list.Kind != yaml.SequenceNode {
+		return nil, errors.New(": it must have the key applications with a list")
+	}
+	return list, nil
 }
 
 // resolveBackendSecret replaces client_secret_file and client_secret_env, so that

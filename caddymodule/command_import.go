@@ -34,6 +34,7 @@ standard input.`,
 	cmd.Flags().Bool("dry-run", false, "Only tell what would be done")
 	cmd.Flags().Bool("update", false, "Change applications that are here already to what the file says")
 	cmd.Flags().Bool("any-domain", false, "Believe a dump without any domain: its applications may act for everybody")
+	cmd.Flags().Bool("gateway-credentials", false, "Go to Meet with the gateway's own credentials, not with those of the applications")
 	return cmd
 }
 
@@ -64,7 +65,7 @@ func importCommand(c *console, args []string) error {
 	defer file.Close()
 	flags := c.cmd.Flags()
 	query := url.Values{"id": {rand.Text()}}
-	for flag, parameter := range map[string]string{"dry-run": "dry_run", "update": "update", "any-domain": "any_domain"} {
+	for flag, parameter := range map[string]string{"dry-run": "dry_run", "update": "update", "any-domain": "any_domain", "gateway-credentials": "gateway_credentials"} {
 		if set, _ := flags.GetBool(flag); set {
 			query.Set(parameter, "true")
 		}
@@ -129,6 +130,9 @@ func (c *console) printReport(r *importReport) error {
 	summary := fmt.Sprintf("\n%d taken, %d changed, %d skipped.", r.Taken, r.Changed, r.Skipped)
 	if r.DryRun {
 		summary = fmt.Sprintf("\nDry run, nothing was done: %d would be taken, %d changed, %d skipped.", r.Taken, r.Changed, r.Skipped)
+	}
+	if r.Refused {
+		summary = fmt.Sprintf("\nDry run, nothing was done: without --any-domain it would be refused; with it %d would be taken, %d changed, %d skipped.", r.Taken, r.Changed, r.Skipped)
 	}
 	for _, model := range sortedKeys(r.Ignored) {
 		summary += fmt.Sprintf(" %d records of %s were ignored.", r.Ignored[model], oneLine(model))

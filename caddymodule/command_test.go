@@ -220,6 +220,30 @@ func TestCommand_Names(t *testing.T) {
 	require.NotContains(t, offered.String(), "..")
 }
 
+func TestCommand_SlipsAreExplained(t *testing.T) {
+	s := newShell(t)
+	for _, tc := range []struct {
+		want string
+		args []string
+	}{
+		{`unknown command "impotr" for "meet-gateway meet app"; did you mean import?`, []string{"app", "impotr"}},
+		{`unknown command "aap" for "meet-gateway meet"; did you mean app?`, []string{"aap"}},
+		{`unknown command "zzzzzz" for "meet-gateway meet"`, []string{"zzzzzz"}},
+		{`--limit "x": it must be a number`, []string{"app", "list", "--limit", "x"}},
+		{`--limit "x": it must be name=value`, []string{"app", "create", "--name", "x", "--limit", "x"}},
+		{`--token-lifetime "x": it must be a duration such as 30m`, []string{"app", "create", "--name", "x", "--token-lifetime", "x"}},
+		{`No application has ever acted for this user.`, []string{"revoke", "user", "nobody@example.org"}},
+		{`no application has the id, alias or name "none"`, []string{"revoke", "app", "none"}},
+		{`There is no key with this id`, []string{"revoke", "key", "none"}},
+		{`This client id was not removed here.`, []string{"app", "readopt", "none"}},
+	} {
+		_, stderr, err := s.try(tc.args...)
+		require.Error(t, err)
+		require.Contains(t, stderr, tc.want)
+		require.NotContains(t, stderr, "strconv")
+	}
+}
+
 func TestCommand_Import(t *testing.T) {
 	s := newShell(t)
 	file := filepath.Join(t.TempDir(), "meet.json")
@@ -241,8 +265,10 @@ func TestCommand_Import(t *testing.T) {
 	require.NoError(t, djangotest.WriteDump(&dump, djangotest.Options{Applications: 1}))
 	s.stdin = dump.String()
 	require.Contains(t, s.fail("app", "import", "-"), "--any-domain")
-	s.stdin = "x"
-	require.Contains(t, s.fail("app", "import", "-"), "dumpdata")
+	require.Contains(t, s.run("app", "import", "--dry-run", "-"), "without --any-domain it would be refused")
+	for _, s.stdin = range []string{"x", "{}"} {
+		require.Contains(t, s.fail("app", "import", "-"), "dumpdata")
+	}
 	require.Contains(t, s.fail("app", "import", file+".missing"), file+".missing")
 	require.NotContains(t, s.gateway.Logs(), "pbkdf2")
 }
@@ -288,6 +314,10 @@ func TestCommand_Apply(t *testing.T) {
 		"unknown field":     {"applications:\n  - name: x\n    nmae: y\n", "apps.yaml:3: nmae: "},
 		"no name":           {"applications:\n  - {}\n", "apps.yaml:2: name: "},
 		"unknown key":       {"apps: []\n", `apps.yaml:1: unknown key "apps"`},
+		"a list":            {"- name: x\n", "apps.yaml: it must have the key applications"},
+		"nothing":           {"", "apps.yaml: it must have the key applications"},
+		"the key twice":     {"applications: []\napplications: []\n", "apps.yaml:2: the key applications is there twice"},
+		"a number as key":   {"applications:\n  - name: x\n    room_defaults: {configuration: {1: x}}\n", "apps.yaml:2: it has a key that is no text"},
 		"no list":           {"applications: 7\n", "must have the key applications"},
 		"not YAML":          {"applications: [\n", "apps.yaml: "},
 		"not a mapping":     {"applications:\n  - x\n", "apps.yaml:2: "},

@@ -4,11 +4,18 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"os/exec"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/tests/redistest"
 	"github.com/meet-gateway/meet-gateway/tokens"
+	"github.com/meet-gateway/meet-gateway/tokens/django"
+	"github.com/meet-gateway/meet-gateway/tokens/django/djangotest"
 	"github.com/meet-gateway/meet-gateway/tokens/embedded"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 
@@ -26,24 +33,28 @@ func newGate(t testing.TB, guest caddyhttp.MiddlewareHandler) (h *Handler, app *
 	t.Helper()
 	store, err := embedded.Open()
 	require.NoError(t, err)
+	h, app, _ = newGateOver(t, store, guest)
+	return h, app
+}
+
+// newGateOver is newGate over a store, which it closes.
+func newGateOver(t testing.TB, store *tokens.Store, guest caddyhttp.MiddlewareHandler) (h *Handler, app *tokens.Application, secret string) {
+	t.Helper()
 	authority, err := tokens.New(tokens.Options{Store: store, Secrets: [][]byte{[]byte("0123456789-0123456789-0123456789")}})
 	require.NoError(t, err)
 	authority.Start()
+	require.Eventually(t, authority.Fresh, 30*time.Second, time.Millisecond)
+	limiter := limit.New(limit.Options{Shared: authority})
 	t.Cleanup(func() {
+		limiter.Close()
 		require.NoError(t, authority.Close())
 		require.NoError(t, store.Close())
 	})
-	app, _, err = authority.CreateApplication(context.Background(), tokens.Application{
+	app, secret, err = authority.CreateApplication(context.Background(), tokens.Application{
 		Name: "Test", Active: true, Domains: []string{"*"}, Scopes: tokens.Scopes{tokens.ScopeRoomsList, tokens.ScopeRoomsRetrieve},
 	})
 	require.NoError(t, err)
-	limiter := limit.New(limit.Options{Shared: authority})
-	t.Cleanup(limiter.Close)
-	h = &Handler{
-		logger: zap.NewNop(),
-		app:    &App{authority: &pooledAuthority{Authority: authority, limiter: limiter}},
-		guest:  newGuestTransport(guest),
-	}
+	h = &Handler{logger: zap.NewNop(), app: &App{authority: &pooledAuthority{Authority: authority, limiter: limiter}}, guest: newGuestTransport(guest)}
 	h.setDefaults()
 	h.basePath, err = sortedBasePaths(h.BasePaths)
 	require.NoError(t, err)
@@ -52,7 +63,7 @@ func newGate(t testing.TB, guest caddyhttp.MiddlewareHandler) (h *Handler, app *
 	h.fallback = backendclient.Credentials{ClientID: "id", ClientSecret: "secret"}
 	h.client, err = backendclient.New(backendclient.Options{Transport: h.guest, Context: h.guest.context, Host: "meet.example.org", Store: authority})
 	require.NoError(t, err)
-	return h, app
+	return h, app, secret
 }
 
 // meetGuest answers every exchange and every room.
@@ -89,6 +100,95 @@ func BenchmarkGate_RetrieveHot(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkTokenRequest_Cached serves token requests for one user from all cores,
+// over a Redis server of its own on the same cores. Right after it checks Django's
+// hash of a secret (PBKDF2 with 1,000,000 iterations) from all cores: as Django
+// does, in Python over OpenSSL, if there is a python3, and with what imported
+// secrets are checked with here. It reports all rates, and how many times the
+// first is each of the others.
+func BenchmarkTokenRequest_Cached(b *testing.B) {
+	store, err := tokens.OpenRedis(tokens.RedisOptions{URL: redistest.Standalone(b).URL()})
+	require.NoError(b, err)
+	h, app, secret := newGateOver(b, store, meetGuest)
+	h.app.authority.limiter.Rates().Set(limit.Token, limit.Rate{})
+	h.app.authority.limiter.Rates().Set(limit.TokenUser, limit.Rate{})
+	body := `{"client_id":"` + app.ID + `","client_secret":"` + secret + `","grant_type":"client_credentials","scope":"ada@example.org"}`
+	serve := func(w http.ResponseWriter) error {
+		r := httptest.NewRequest(http.MethodPost, "/external-api/v1.0/application/token/", strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		return h.ServeHTTP(w, caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, new(caddyhttp.Server)), noNext)
+	}
+	w := httptest.NewRecorder()
+	require.NoError(b, serve(w))
+	require.Equal(b, http.StatusOK, w.Code, w.Body.String())
+
+	b.ReportAllocs()
+	b.SetParallelism(8) // most of the time is waiting for Redis
+	b.ResetTimer()
+	began := time.Now()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			w := httptest.NewRecorder()
+			if err := serve(w); err != nil || w.Code != http.StatusOK {
+				b.Error(w.Code, err)
+				return
+			}
+		}
+	})
+	served := float64(b.N) / time.Since(began).Seconds()
+	b.StopTimer()
+
+	hash := djangotest.Hash("secret", "salt", 1_000_000)
+	imported := onAllCores(b, func() float64 {
+		began := time.Now()
+		if ok, err := django.Verify(hash, "secret"); err != nil || !ok {
+			b.Error(ok, err)
+		}
+		return 1 / time.Since(began).Seconds()
+	})
+	b.ReportMetric(served, "tokens/s")
+	b.ReportMetric(imported, "imported-checks/s")
+	b.ReportMetric(served/imported, "x-imported")
+	if _, err := exec.LookPath("python3"); err == nil {
+		rate := onAllCores(b, func() float64 { return djangoChecks(b) })
+		b.ReportMetric(rate, "django-checks/s")
+		b.ReportMetric(served/rate, "x-django")
+	}
+}
+
+// onAllCores adds up the rates that are reached on all cores at a time.
+func onAllCores(b *testing.B, rate func() float64) (sum float64) {
+	b.Helper()
+	rates := make(chan float64)
+	for range runtime.GOMAXPROCS(0) {
+		go func() { rates <- rate() }()
+	}
+	for range runtime.GOMAXPROCS(0) {
+		sum += <-rates
+	}
+	return sum
+}
+
+// djangoChecks is how often a second Django's PBKDF2PasswordHasher computes its
+// hash: pbkdf2() of django.utils.crypto is this call.
+func djangoChecks(b *testing.B) float64 {
+	b.Helper()
+	out, err := exec.Command("python3", "-c", `
+import hashlib, time
+began = time.perf_counter()
+for _ in range(3): hashlib.pbkdf2_hmac("sha256", b"secret", b"salt", 1_000_000)
+print(3 / (time.perf_counter() - began))`).Output()
+	if err != nil {
+		b.Error(err)
+		return 0
+	}
+	rate, err := strconv.ParseFloat(strings.TrimSpace(string(out)), 64)
+	if err != nil {
+		b.Error(err)
+	}
+	return rate
 }
 
 func issue(t testing.TB, h *Handler, app *tokens.Application) string {

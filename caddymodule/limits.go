@@ -82,16 +82,23 @@ func (c *call) source() netip.Addr {
 	return ip
 }
 
-// login authenticates an application by its credentials. Failures slow down the
-// client id where they come from, and nowhere else.
+// login authenticates an application by its credentials. Failures slow the
+// application down where they come from, and nowhere else.
 func (c *call) login(clientID, secret string) (*tokens.SecretInfo, error) {
-	limiter, source := c.h.app.authority.limiter, c.source()
-	if d := limiter.Try(clientID, source, nil); !d.Allowed {
-		return nil, c.within(d)
-	}
-	app, info, err := c.h.app.Authority().Authenticate(c.r.Context(), clientID, secret)
-	if errors.Is(err, tokens.ErrInvalidClient) {
-		limiter.Fail(c.r.Context(), clientID, source, nil)
+	ctx := c.r.Context()
+	var attempt *limit.Attempt
+	app, info, err := c.h.app.Authority().AuthenticateIf(ctx, clientID, secret, func(application string, own *limit.Rates) error {
+		var d limit.Decision
+		if attempt, d = c.h.app.authority.limiter.Attempt(ctx, application, c.source(), own); !d.Allowed {
+			return c.within(d)
+		}
+		return nil
+	})
+	if attempt != nil {
+		defer attempt.End()
+		if errors.Is(err, tokens.ErrInvalidClient) {
+			attempt.Fail()
+		}
 	}
 	if err != nil {
 		return nil, err

@@ -6,7 +6,10 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/tokens"
+
+	"go.uber.org/zap"
 )
 
 // tokenResponse is the published TokenResponse (RFC 6749 section 5.1).
@@ -51,7 +54,7 @@ func (c *call) serveToken() error {
 	if err != nil {
 		return err
 	}
-	meet, err := c.h.client.Token(c.r.Context(), c.caller(mail))
+	meet, err := c.exchange(req, mail)
 	if err != nil {
 		c.giveBack(admission, err)
 		return err
@@ -73,6 +76,33 @@ func (c *call) authenticateOrAdopt(req tokenRequest) error {
 		return err
 	}
 	return c.adopt(req)
+}
+
+// exchange gets Meet's token. An application that was imported presents at Meet
+// what it has just presented here, from its first request on: Meet then sees the
+// client that it knows. If Meet does not, the gateway's own credentials do, as for
+// any application that has none. What Meet has switched off stays off.
+func (c *call) exchange(req tokenRequest, mail tokens.Mail) (*backendclient.Token, error) {
+	if c.meetClientID == "" || c.meetClientID != c.application.LearnsBackend() {
+		return c.h.client.Token(c.r.Context(), c.caller(mail))
+	}
+	own := c.caller(mail)
+	own.Credentials = backendclient.Credentials{ClientID: c.meetClientID, ClientSecret: req.clientSecret}
+	token, err := c.h.client.Token(c.r.Context(), own)
+	unknown := errors.Is(err, backendclient.ErrBackendCredentials)
+	if err != nil && (!unknown || c.h.fallback.ClientID == "") {
+		return nil, err
+	}
+	learned := tokens.BackendCredentials{ClientID: c.meetClientID, ClientSecret: req.clientSecret}
+	if err := c.h.app.Authority().LearnBackend(c.r.Context(), c.application.ID, learned, !unknown); err != nil {
+		return nil, err
+	}
+	if unknown {
+		c.h.logger.Warn("Meet does not know the credentials of an imported application; the gateway's own are used",
+			zap.String("client_id", c.application.ID), zap.String("request_id", c.requestID))
+		return c.h.client.Token(c.r.Context(), c.caller(mail))
+	}
+	return token, nil
 }
 
 // knownScopes reads what Meet granted: none if it named none. A word that is no

@@ -2,12 +2,14 @@ package tests
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 	"github.com/meet-gateway/meet-gateway/tokens"
+	"github.com/meet-gateway/meet-gateway/tokens/django/djangotest"
 
 	"github.com/stretchr/testify/require"
 )
@@ -57,9 +59,12 @@ func TestLimits_GuessingLocksNobodyOut(t *testing.T) {
 		Gate:    meet.Backend(),
 		Servers: "trusted_proxies static 127.0.0.0/8\nclient_ip_headers X-Forwarded-For",
 	})
-	app := g.AddApplication(nil)
+	app := g.AddApplication(func(a *tokens.Application) { a.Aliases = []string{"at-meet", "at-meet-too"} })
+	presented := 0
 	from := func(ip, secret string) int {
-		return g.Do("POST", "/external-api/v1.0/application/token", gatewaytest.TokenBody(app.ID, secret, "alice@example.com"),
+		presented++ // by all its names in turn
+		id := append(app.Aliases, app.ID)[presented%3]
+		return g.Do("POST", "/external-api/v1.0/application/token", gatewaytest.TokenBody(id, secret, "alice@example.com"),
 			"Content-Type", "application/json", "X-Forwarded-For", ip).Status
 	}
 	for range 3 {
@@ -68,6 +73,38 @@ func TestLimits_GuessingLocksNobodyOut(t *testing.T) {
 	require.Equal(t, http.StatusTooManyRequests, from("192.0.2.1", "wrong"))
 	require.Equal(t, http.StatusTooManyRequests, from("192.0.2.77", "wrong"), "the same network")
 	require.Equal(t, http.StatusOK, from("198.51.100.1", app.Secret), "the application from elsewhere")
+
+	lenient := g.AddApplication(func(a *tokens.Application) { a.Limits = map[string]string{"failed": "off"} })
+	for range 6 {
+		body := gatewaytest.TokenBody(lenient.ID, "wrong", "alice@example.com")
+		a := g.Do("POST", "/external-api/v1.0/application/token", body, "Content-Type", "application/json", "X-Forwarded-For", "192.0.2.1")
+		require.Equal(t, http.StatusUnauthorized, a.Status, "it has a limit of its own")
+	}
+}
+
+// Guesses that come at once are not more than the limit either.
+func TestLimits_GuessingAtOnce(t *testing.T) {
+	meet := strictMeet(t, nil)
+	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded\nlimit failed 3/1h\nnodes 1", Gate: meet.Backend()})
+	app := g.AddApplication(nil)
+	right := func() int { return g.TokenRequest(app, "alice@example.com").Status }
+	require.Equal(t, http.StatusOK, right())
+	together := func(n int, ask func() int) map[int]int {
+		answers := make(chan int, n)
+		for range n {
+			go func() { answers <- ask() }()
+		}
+		counts := map[int]int{}
+		for range n {
+			counts[<-answers]++
+		}
+		return counts
+	}
+	require.Equal(t, map[int]int{http.StatusOK: 20}, together(20, right), "who is right is not slowed")
+	wrong := *app
+	wrong.Secret = "wrong"
+	require.Equal(t, map[int]int{http.StatusUnauthorized: 3, http.StatusTooManyRequests: 17},
+		together(20, func() int { return g.TokenRequest(&wrong, "alice@example.com").Status }))
 }
 
 func TestFence_QuotaOfNewUsers(t *testing.T) {
@@ -124,6 +161,79 @@ func TestAdopt_LiveInstallationMovesBehindTheGateway(t *testing.T) {
 	require.Equal(t, exchanges+1, meet.Exchanges(), "what Meet has refused is not tried again")
 	refused := g.Do("GET", "/external-api/v1.0/identity", "", "Authorization", "Basic b3RoZXI6Z3Vlc3M=")
 	require.Equal(t, http.StatusUnauthorized, refused.Status)
+}
+
+// What an operator has deleted stays deleted, and nobody becomes a second
+// application by an application's own credentials at Meet.
+func TestAdopt_DeletedStaysDeleted(t *testing.T) {
+	meet := strictMeet(t, nil)
+	for _, id := range []string{"old-client", "by-hand"} {
+		meet.AddApplication(sandbox.Application{ClientID: id, Secret: "secret", Active: true, Scopes: []string{"rooms:list"}})
+	}
+	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend() + "\nunknown_applications adopt"})
+	ask := func(id string) int {
+		return g.Do("POST", "/external-api/v1.0/application/token/", gatewaytest.TokenBody(id, "secret", "alice@example.com"), "Content-Type", "application/json").Status
+	}
+	require.Equal(t, http.StatusOK, ask("old-client"))
+	app, err := g.Authority().CurrentApplication(t.Context(), "old-client")
+	require.NoError(t, err)
+	require.NoError(t, g.Authority().DeleteApplication(t.Context(), app.ID, 0))
+	g.AddApplication(func(a *tokens.Application) {
+		a.Active = false
+		a.Backend = &tokens.BackendCredentials{ClientID: "by-hand", ClientSecret: "secret"}
+	})
+	exchanges := meet.Exchanges()
+	require.Equal(t, http.StatusUnauthorized, ask("old-client"))
+	require.Equal(t, http.StatusUnauthorized, ask("by-hand"))
+	require.Equal(t, exchanges, meet.Exchanges(), "Meet is not asked")
+
+	require.NoError(t, g.Authority().AllowAdoption(t.Context(), "old-client"))
+	require.Equal(t, http.StatusOK, ask("old-client"))
+}
+
+// An imported application is at Meet who it was before: with the gateway's own
+// application out of order, its requests succeed all the same.
+func TestImport_MeetSeesTheSameClient(t *testing.T) {
+	meet := strictMeet(t, nil)
+	meet.AddApplication(sandbox.Application{ClientID: djangotest.ClientID(0), Secret: djangotest.Secret(0), Active: true, Scopes: []string{"rooms:list"}})
+	meet.SetApplicationActive(gatewaytest.MeetClientID, false)
+	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
+	admin := func(method, path, body string) *gatewaytest.Answer {
+		return g.Do(method, "http://"+g.Admin+"/meet-gateway/applications"+path, body, "Content-Type", "application/json", "Origin", "http://"+g.Admin)
+	}
+	var dump strings.Builder
+	require.NoError(t, djangotest.WriteDump(&dump, djangotest.Options{Applications: 3}))
+	imported := admin("POST", "/import?any_domain=true", dump.String())
+	require.Equal(t, http.StatusOK, imported.Status, imported.Body)
+	ask := func(i int) *gatewaytest.Answer {
+		return g.Do("POST", "/external-api/v1.0/application/token/",
+			gatewaytest.TokenBody(djangotest.ClientID(i), djangotest.Secret(i), "alice@example.com"), "Content-Type", "application/json")
+	}
+	path := "/" + djangotest.ClientID(0)
+	require.Equal(t, djangotest.ClientID(0), admin("GET", path, "").JSON(t)["learns_backend"])
+
+	first := ask(0)
+	require.Equal(t, http.StatusOK, first.Status, first.Body)
+	require.Equal(t, "rooms:list", first.JSON(t)["scope"], "what Meet grants this client")
+	shown := admin("GET", path, "")
+	require.Equal(t, map[string]any{"client_id": djangotest.ClientID(0)}, shown.JSON(t)["backend"])
+	require.NotContains(t, shown.Body, "learns_backend")
+	require.NotContains(t, shown.Body, djangotest.Secret(0))
+	rooms := g.Do("GET", roomsPath, "", "Authorization", gatewaytest.Bearer(first.JSON(t)["access_token"].(string)))
+	require.Equal(t, http.StatusOK, rooms.Status, rooms.Body)
+
+	// What Meet has switched off stays off. Whom Meet does not know at all goes there
+	// as the gateway.
+	meet.SetApplicationActive(gatewaytest.MeetClientID, true)
+	meet.AddApplication(sandbox.Application{ClientID: djangotest.ClientID(1), Secret: djangotest.Secret(1)})
+	require.Equal(t, http.StatusUnauthorized, ask(1).Status)
+	unknown := ask(2)
+	require.Equal(t, http.StatusOK, unknown.Status, unknown.Body)
+	shown = admin("GET", "/"+djangotest.ClientID(2), "")
+	require.Nil(t, shown.JSON(t)["backend"])
+	require.NotContains(t, shown.Body, "learns_backend")
+	require.Contains(t, g.Logs(), "Meet does not know the credentials of an imported application")
+	require.NotContains(t, g.Logs(), djangotest.Secret(2))
 }
 
 func TestSlug_SeenRoomCostsOneRequest(t *testing.T) {

@@ -60,6 +60,9 @@ func (p *trialPool) enter(ctx context.Context) (leave func(), err error) {
 //
 // Call it when [Authority.Authenticate] has said ErrInvalidClient.
 //
+// A client id whose application was deleted here, or which another application
+// presents at Meet, is not tried: ErrInvalidClient (see [Authority.AllowAdoption]).
+//
 // Errors: ErrInvalidClient, ErrInactiveApplication, ErrBusy (others are being
 // tried: 503), ErrUnavailable, and those of ask.
 func (a *Authority) Adopt(ctx context.Context, clientID, secret string, ask func(context.Context) (Application, error)) (*Application, error) {
@@ -120,6 +123,9 @@ func (a *Authority) settled(ctx context.Context, clientID, secret string) (*Appl
 	case !errors.Is(err, ErrNotFound):
 		return nil, true, err
 	}
+	if err := a.adoptable(ctx, clientID); err != nil {
+		return nil, true, err
+	}
 	refused, err := a.WasRefused(ctx, clientID, secret)
 	if err != nil {
 		return nil, true, err
@@ -174,6 +180,9 @@ func (a *Authority) adopt(ctx context.Context, app Application, clientID, secret
 		return found, err
 	case !errors.Is(err, ErrNotFound):
 		return nil, err
+	}
+	if err := a.adoptable(ctx, clientID); err != nil {
+		return nil, err // it was removed while Meet was asked
 	}
 	return a.create(ctx, app, func(n *Application) {
 		n.verifiers = []verifier{a.keys.newVerifier(randomID(8), n.ID, secret, n.Created)}

@@ -75,6 +75,18 @@ func (a *Authority) encodeApplication(app *Application) (string, error) {
 // decodeApplication returns the application that a hash holds: ErrNotFound,
 // ErrUnavailable.
 func (a *Authority) decodeApplication(id string, m map[string]string) (*Application, error) {
+	app, err := a.decodeSealed(id, m)
+	if err != nil {
+		return nil, err
+	}
+	a.unseal(app)
+	return app, nil
+}
+
+// decodeSealed is decodeApplication that leaves backend credentials encrypted: not
+// every application has any, and who does not know the secret must not learn from
+// the time it takes.
+func (a *Authority) decodeSealed(id string, m map[string]string) (*Application, error) {
 	if m[fieldDocument] == "" {
 		return nil, fmt.Errorf("application: %w", ErrNotFound)
 	}
@@ -90,15 +102,10 @@ func (a *Authority) decodeApplication(id string, m map[string]string) (*Applicat
 		Limits: r.Limits, Note: r.Note, Version: version,
 		Created: time.UnixMilli(r.Created).UTC(), Updated: time.UnixMilli(r.Updated).UTC(),
 		LastUsed: parseInstant(m[fieldLastUsed]), read: a.now(), rates: parseRates(r.Limits),
-		generation: parseUint(m[fieldGeneration]), verifiers: r.Secrets,
+		generation: parseUint(m[fieldGeneration]), verifiers: r.Secrets, sealedBackend: r.Backend,
 	}
 	if r.Rooms != nil {
 		app.RoomDefaults = *r.Rooms
-	}
-	if r.Backend != "" {
-		if app.Backend = a.openBackend(id, r.Backend); app.Backend == nil {
-			app.sealedBackend = r.Backend
-		}
 	}
 	now := a.now()
 	for _, v := range r.Secrets {
@@ -107,6 +114,17 @@ func (a *Authority) decodeApplication(id string, m map[string]string) (*Applicat
 		}
 	}
 	return app, nil
+}
+
+// unseal decrypts the backend credentials. They stay sealed if that is not
+// possible.
+func (a *Authority) unseal(app *Application) {
+	if app.sealedBackend == "" {
+		return
+	}
+	if app.Backend = a.openBackend(app.ID, app.sealedBackend); app.Backend != nil {
+		app.sealedBackend = ""
+	}
 }
 
 func (a *Authority) openBackend(id, text string) *BackendCredentials {
@@ -181,22 +199,28 @@ func (a *Authority) create(ctx context.Context, app Application, addSecrets func
 	if err := a.claimAliases(ctx, n.ID, n.Aliases); err != nil {
 		return nil, err
 	}
+	if err := a.noteBackend(ctx, n); err != nil {
+		return nil, err
+	}
 	// The index comes first: an entry without a record is skipped by lists, a
 	// record without an entry would be found by nobody.
 	if err := a.store.rdb.ZAdd(ctx, keyIndex, redis.Z{Member: indexMember(n.Name, n.ID)}).Err(); err != nil {
 		return nil, unavailable("writing the index of applications", err)
 	}
-	if err := a.save(ctx, n); err != nil {
+	// That others are told later does no harm: nobody knows the application yet.
+	created, err := a.save(ctx, n)
+	if err != nil && !errors.Is(err, errUntold) {
 		return nil, err
 	}
-	return a.Application(ctx, n.ID)
+	return created, nil
 }
 
-// save writes n over the version it came from and tells everybody.
-func (a *Authority) save(ctx context.Context, n *Application) error {
+// save writes n over the version it came from and tells everybody. It returns the
+// application as it is now; also with errUntold, and with no other error.
+func (a *Authority) save(ctx context.Context, n *Application) (*Application, error) {
 	doc, err := a.encodeApplication(n)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var live strings.Builder
 	for _, v := range n.verifiers {
@@ -204,17 +228,45 @@ func (a *Authority) save(ctx context.Context, n *Application) error {
 	}
 	cmd, err := a.store.write(ctx, saveScript, keyApplication(n.ID), n.Version, doc, live.String())
 	if err != nil {
-		return a.uncertain(change{changedApplication, n.ID, anyVersion}, "writing an application", err)
+		return nil, a.uncertain(change{changedApplication, n.ID, anyVersion}, "writing an application", err)
 	}
 	version, err := cmd.Int64()
 	if err != nil {
-		return unavailable("writing an application", err)
+		return nil, unavailable("writing an application", err)
 	}
 	if version < 0 {
-		return fmt.Errorf("application %s: %w", n.ID, ErrConflict)
+		return nil, fmt.Errorf("application %s: %w", n.ID, ErrConflict)
 	}
 	a.feed.noteEdit(n.ID, edit{version, doc})
-	return a.publish(ctx, edited(n, version))
+	written, err := a.written(n, version, doc)
+	if err != nil {
+		return nil, err
+	}
+	err = a.publish(ctx, edited(n, version))
+	if err != nil && !errors.Is(err, errUntold) {
+		return nil, err
+	}
+	return written, err
+}
+
+// written is the application that Redis has after n was stored as doc. It is not
+// read back: a secret that was just made must not be lost to an outage that comes
+// in between.
+func (a *Authority) written(n *Application, version int64, doc string) (*Application, error) {
+	m := map[string]string{
+		fieldDocument: doc, fieldVersion: strconv.FormatInt(version, 10),
+		fieldGeneration: strconv.FormatUint(n.generation, 10),
+	}
+	note := func(field string, used time.Time) {
+		if !used.IsZero() {
+			m[field] = strconv.FormatInt(used.UnixMilli(), 10)
+		}
+	}
+	note(fieldLastUsed, n.LastUsed)
+	for _, s := range n.Secrets {
+		note(prefixSecretUsed+s.ID, s.LastUsed)
+	}
+	return a.decodeApplication(n.ID, m)
 }
 
 // edited is the change that an application became n, with the given version.
@@ -469,6 +521,16 @@ func (a *Authority) Applications(ctx context.Context, o ListOptions) (*Applicati
 // Errors: ErrNotFound, ErrConflict, ErrInvalidApplication, ErrUnavailable, and
 // that of change.
 func (a *Authority) UpdateApplication(ctx context.Context, id string, version int64, change func(*Application) error) (*Application, error) {
+	app, err := a.updateApplication(ctx, id, version, change)
+	if err != nil {
+		return nil, err
+	}
+	return app, nil
+}
+
+// updateApplication is UpdateApplication that also returns the application if it
+// was written and what follows from that failed.
+func (a *Authority) updateApplication(ctx context.Context, id string, version int64, change func(*Application) error) (*Application, error) {
 	const tries = 10
 	for try := 1; ; try++ {
 		old, err := a.readApplication(ctx, id)
@@ -479,46 +541,50 @@ func (a *Authority) UpdateApplication(ctx context.Context, id string, version in
 			a.tellAgain(ctx, id)
 			return nil, fmt.Errorf("application %s has version %d: %w", id, old.Version, ErrConflict)
 		}
-		err = a.update(ctx, old, change)
-		if err == nil {
-			return a.Application(ctx, id)
-		}
+		app, err := a.update(ctx, old, change)
 		if !errors.Is(err, ErrConflict) || version != 0 || try == tries {
-			return nil, err
+			return app, err
 		}
 	}
 }
 
-func (a *Authority) update(ctx context.Context, old *Application, change func(*Application) error) error {
+func (a *Authority) update(ctx context.Context, old *Application, change func(*Application) error) (*Application, error) {
 	n := old.clone()
 	if err := change(n); err != nil {
-		return err
+		return nil, err
 	}
 	// What the Authority keeps is not the caller's to change.
 	n.ID, n.Version, n.Created, n.generation = old.ID, old.Version, old.Created, old.generation
+	n.LastUsed, n.Secrets = old.LastUsed, old.Secrets
 	if err := n.normalise(); err != nil {
-		return err
+		return nil, err
 	}
 	n.Updated = a.now().UTC().Truncate(time.Millisecond)
-	added := without(n.Aliases, old.Aliases)
+	added, removed := without(n.Aliases, old.Aliases), without(old.Aliases, n.Aliases)
 	if err := a.claimAliases(ctx, n.ID, added); err != nil {
-		return err
+		return nil, err
+	}
+	if err := a.noteBackend(ctx, n); err != nil {
+		return nil, err
+	}
+	if err := a.markRemoved(ctx, removed...); err != nil {
+		return nil, err
 	}
 	if n.Name != old.Name {
 		if err := a.store.rdb.ZAdd(ctx, keyIndex, redis.Z{Member: indexMember(n.Name, n.ID)}).Err(); err != nil {
-			return unavailable("writing the index of applications", err)
+			return nil, unavailable("writing the index of applications", err)
 		}
 	}
-	if err := a.save(ctx, n); err != nil {
-		if errors.Is(err, ErrConflict) {
-			return errors.Join(err, a.releaseAliases(ctx, added))
-		}
-		return err
+	written, err := a.save(ctx, n)
+	if errors.Is(err, ErrConflict) {
+		return nil, errors.Join(err, a.releaseAliases(ctx, added))
 	}
-	if err := a.reindex(ctx, n.ID, indexMember(old.Name, n.ID), indexMember(n.Name, n.ID)); err != nil {
-		return err
+	if written == nil {
+		return nil, err
 	}
-	return a.releaseAliases(ctx, without(old.Aliases, n.Aliases))
+	return written, errors.Join(err,
+		a.reindex(ctx, n.ID, indexMember(old.Name, n.ID), indexMember(n.Name, n.ID)),
+		a.releaseAliases(ctx, removed))
 }
 
 // reindex replaces an application's entry in the index after it was renamed. If
@@ -566,6 +632,10 @@ func (a *Authority) DeleteApplication(ctx context.Context, id string, version in
 		}
 		return err
 	}
+	// First, so that a deletion that is cut short is not undone by adoption either.
+	if err := a.markRemoved(ctx, app.clientIDsAtMeet()...); err != nil {
+		return err
+	}
 	cmd, err := a.store.write(ctx, deleteScript, keyApplication(id), version)
 	if err != nil {
 		return a.uncertain(change{changedApplication, id, anyVersion}, "deleting an application", err)
@@ -585,6 +655,9 @@ func (a *Authority) DeleteApplication(ctx context.Context, id string, version in
 	if err := a.releaseAliases(ctx, app.Aliases); err != nil {
 		return err
 	}
+	if err := a.forgetBackend(ctx, app); err != nil {
+		return err
+	}
 	if err := a.store.rdb.ZRem(ctx, keyIndex, indexMember(app.Name, id)).Err(); err != nil {
 		return unavailable("writing the index of applications", err)
 	}
@@ -593,10 +666,12 @@ func (a *Authority) DeleteApplication(ctx context.Context, id string, version in
 
 // RotateSecret gives the application a new secret and returns it, once. The
 // secrets it had go on working for grace (0: not at all). At most two live at
-// a time: the older of two is dropped. Version as in UpdateApplication.
+// a time: the older of two is dropped. Version as in UpdateApplication, and so are
+// the errors; with ErrUnavailable the secret may be there all the same, known to
+// nobody, as if this had been called once.
 func (a *Authority) RotateSecret(ctx context.Context, id string, version int64, grace time.Duration) (*Application, string, error) {
 	secret := newSecret(SecretPrefix)
-	app, err := a.UpdateApplication(ctx, id, version, func(n *Application) error {
+	app, err := a.updateApplication(ctx, id, version, func(n *Application) error {
 		now := a.now()
 		live := slices.DeleteFunc(n.verifiers, func(v verifier) bool { return v.expired(now) })
 		n.verifiers = []verifier{a.keys.newVerifier(randomID(8), id, secret, now)}
@@ -611,8 +686,9 @@ func (a *Authority) RotateSecret(ctx context.Context, id string, version int64, 
 		n.verifiers = append(n.verifiers, retiring)
 		return nil
 	})
-	if err != nil {
+	if app == nil {
 		return nil, "", err
 	}
+	// Redis has the secret. Whoever checks it asks Redis, so nobody has to be told.
 	return app, secret, nil
 }

@@ -4,12 +4,18 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
 
 // nobody stands for the application that does not exist, so that an unknown id
-// costs what a wrong secret costs: two reads, a record decoded, one HMAC.
-const nobodyDocument = `{"f":1,"name":"nobody","type":"classic","active":false,"scopes":["rooms:list","rooms:retrieve","rooms:create"],` +
-	`"domains":["example.org"],"secrets":[{"id":"00000000","k":"hmac","key":"","h":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","c":1}],"created":1,"updated":1}`
+// costs what a wrong secret costs: two reads, a record of the usual size decoded,
+// two HMACs.
+const nobodyDocument = `{"f":1,"id":"","aliases":["00000000-0000-0000-0000-000000000000"],"name":"nobody","type":"classic","active":false,` +
+	`"scopes":["rooms:list","rooms:retrieve","rooms:create"],"domains":["example.org","example.com"],` +
+	`"backend":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",` +
+	`"secrets":[{"id":"00000000","k":"hmac","key":"","h":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","c":1000000000000}],` +
+	`"created":1000000000000,"updated":1000000000000,"w":"0000000000000000000000"}`
 
 // Authenticate finds out whether an application presented its secret (RFC 6749
 // §2.3.1). clientID is its id or an alias.
@@ -20,8 +26,19 @@ const nobodyDocument = `{"f":1,"name":"nobody","type":"classic","active":false,"
 //
 // Errors: ErrInvalidClient, ErrInactiveApplication, ErrBusy, ErrUnavailable.
 func (a *Authority) Authenticate(ctx context.Context, clientID, secret string) (*Application, *SecretInfo, error) {
+	return a.AuthenticateIf(ctx, clientID, secret, func(string, *limit.Rates) error { return nil })
+}
+
+// AuthenticateIf is [Authority.Authenticate] if admit lets it be: admit is asked
+// before the secret is looked at, with the id of the application, whichever of its
+// client ids was presented, and the limits of its own. For a client id that no
+// application has it is asked with that. Its error is returned as it is.
+func (a *Authority) AuthenticateIf(ctx context.Context, clientID, secret string, admit func(application string, own *limit.Rates) error) (*Application, *SecretInfo, error) {
 	app, err := a.applicationForLogin(ctx, clientID)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := admit(firstOf(app.ID, clientID), app.Rates()); err != nil {
 		return nil, nil, err
 	}
 	v, err := a.matchSecret(ctx, app, secret)
@@ -31,8 +48,11 @@ func (a *Authority) Authenticate(ctx context.Context, clientID, secret string) (
 	if v == nil || app.ID == "" {
 		return nil, nil, deny(ErrInvalidClient, "unknown_client_or_wrong_secret")
 	}
-	if app.sealedBackend != "" {
+	if a.unseal(app); app.sealedBackend != "" {
 		return nil, nil, unavailable("reading application "+app.ID, errUnsealable)
+	}
+	if v.Kind != SecretHMAC || v.Key != a.keys.first().id {
+		a.rehash(app.ID, v.ID, secret)
 	}
 	if !app.Active {
 		return app, nil, deny(ErrInactiveApplication, "application_inactive")
@@ -70,7 +90,7 @@ func (a *Authority) applicationForLogin(ctx context.Context, clientID string) (*
 	if !known || m[fieldDocument] == "" {
 		id, m = "", map[string]string{fieldDocument: nobodyDocument, fieldVersion: "1"}
 	}
-	return a.decodeApplication(id, m)
+	return a.decodeSealed(id, m)
 }
 
 // matchSecret returns the live verifier that the secret belongs to, or nil.
@@ -101,9 +121,6 @@ func (a *Authority) matchSecret(ctx context.Context, app *Application, secret st
 			match = v
 		}
 	}
-	if match != nil && app.ID != "" && (match.Kind != SecretHMAC || match.Key != a.keys.first().id) {
-		a.rehash(app.ID, match.ID, secret)
-	}
 	return match, nil
 }
 
@@ -115,7 +132,7 @@ func (a *Authority) rehash(applicationID, secretID, secret string) {
 			for i, v := range n.verifiers {
 				if v.ID == secretID {
 					r := a.keys.newVerifier(v.ID, applicationID, secret, time.UnixMilli(v.Created))
-					r.Expires = v.Expires
+					r.Expires, r.Client = v.Expires, v.Client
 					n.verifiers[i] = r
 					return nil
 				}

@@ -102,9 +102,13 @@ return 1`)
 // publishPatience bounds telling the other gateways.
 const publishPatience = 5 * time.Second
 
+// errUntold means that a change was acknowledged and that the other gateways
+// could not be told at once.
+var errUntold = errors.New("the other gateways are not told yet")
+
 // publish applies the change here and tells the other gateways. The change
 // must have been acknowledged by Redis before. If they cannot be told now, that
-// is an error, and they will be told as soon as possible.
+// is an error, errUntold, and they will be told as soon as possible.
 func (a *Authority) publish(ctx context.Context, c change) error {
 	a.feed.apply(c)
 	// What was changed has to be told even if the caller has gone away.
@@ -112,7 +116,7 @@ func (a *Authority) publish(ctx context.Context, c change) error {
 	defer cancel()
 	if err := a.feed.tell(ctx, c); err != nil {
 		a.feed.keep(c)
-		return unavailable("publishing a change", err)
+		return unavailable("publishing a change", fmt.Errorf("%w: %w", errUntold, err))
 	}
 	if a.feed.replacedLately() {
 		// The write may have gone to the server that is no more, and what was written

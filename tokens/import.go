@@ -9,22 +9,38 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/django"
 )
 
-// ImportApplication registers an application whose secret is known only as the
-// password hash that Django keeps of it (see package django for the forms). The
-// secret goes on working; at its first use the hash is replaced by an HMAC. Without
-// a hash the application has no secret until one is rotated in. Put the client
-// id that the integrator presents into Aliases.
+// ImportedSecret is a secret of Meet's. It prints without the hash.
+type ImportedSecret struct {
+	// Hash is the password hash that Django keeps of it (see package django for
+	// the forms). Empty: the application has no secret until one is rotated in.
+	Hash string
+	// ClientID is the client id it belongs to at Meet. When the secret is first
+	// used, both may become the application's backend credentials, so that Meet
+	// sees the same client as before; see [Authority.LearnBackend]. Empty: they
+	// never do.
+	ClientID string
+}
+
+// String hides the hash.
+func (s ImportedSecret) String() string { return s.ClientID + ":(hidden)" }
+
+// GoString is String.
+func (s ImportedSecret) GoString() string { return s.String() }
+
+// ImportApplication registers an application whose secret is known only as a
+// password hash. The secret goes on working; at its first use the hash is replaced
+// by an HMAC. Put the client id that the integrator presents into Aliases.
 //
 // Errors: those of [Authority.CreateApplication], and ErrInvalidApplication for a
 // hash that cannot be verified, which the error does not repeat.
-func (a *Authority) ImportApplication(ctx context.Context, app Application, djangoHash string) (*Application, error) {
-	if err := checkImported(djangoHash); err != nil {
+func (a *Authority) ImportApplication(ctx context.Context, app Application, secret ImportedSecret) (*Application, error) {
+	if err := checkImported(secret.Hash); err != nil {
 		return nil, err
 	}
 	return a.create(ctx, app, func(n *Application) {
 		n.verifiers = nil
-		if djangoHash != "" {
-			n.verifiers = []verifier{importedVerifier(djangoHash, n.Created.UnixMilli())}
+		if secret.Hash != "" {
+			n.verifiers = []verifier{importedVerifier(secret, n.Created.UnixMilli())}
 		}
 	})
 }
@@ -32,13 +48,16 @@ func (a *Authority) ImportApplication(ctx context.Context, app Application, djan
 // UpdateImported is [Authority.UpdateApplication] for an application that is
 // imported again. The hash replaces the secrets it has if none of them was used
 // since it was imported; a secret that was used or made here stays.
-func (a *Authority) UpdateImported(ctx context.Context, id string, version int64, djangoHash string, change func(*Application) error) (*Application, error) {
-	if err := checkImported(djangoHash); err != nil {
+func (a *Authority) UpdateImported(ctx context.Context, id string, version int64, secret ImportedSecret, change func(*Application) error) (*Application, error) {
+	if err := checkImported(secret.Hash); err != nil {
 		return nil, err
 	}
 	return a.UpdateApplication(ctx, id, version, func(n *Application) error {
-		if djangoHash != "" && n.TakesImported(djangoHash) {
-			n.verifiers = []verifier{importedVerifier(djangoHash, a.now().UnixMilli())}
+		if secret.Hash != "" && n.TakesImported(secret.Hash) {
+			if len(n.verifiers) > 0 && n.LearnsBackend() == "" {
+				secret.ClientID = "" // somebody has said so, here or at the first import
+			}
+			n.verifiers = []verifier{importedVerifier(secret, a.now().UnixMilli())}
 		}
 		return change(n)
 	})
@@ -80,8 +99,8 @@ func checkImported(hash string) error {
 	return nil
 }
 
-func importedVerifier(hash string, created int64) verifier {
-	return verifier{ID: importedSecretID(hash), Kind: SecretDjango, Hash: hash, Created: created}
+func importedVerifier(s ImportedSecret, created int64) verifier {
+	return verifier{ID: importedSecretID(s.Hash), Kind: SecretDjango, Hash: s.Hash, Created: created, Client: s.ClientID}
 }
 
 // importedSecretID makes the id of a secret from its hash, so that importing the

@@ -2,6 +2,7 @@ package tokens_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +33,7 @@ func TestImportApplication(t *testing.T) {
 	hash := djangotest.Hash("at-meet", "salt", 1)
 	app := tokens.Application{Name: "Calendar", Active: true, Aliases: []string{"meet-client"}}
 
-	imported, err := a.ImportApplication(ctx, app, hash)
+	imported, err := a.ImportApplication(ctx, app, tokens.ImportedSecret{Hash: hash})
 	require.NoError(t, err)
 	require.Len(t, imported.Secrets, 1)
 	require.Equal(t, tokens.SecretDjango, imported.Secrets[0].Kind)
@@ -55,17 +56,17 @@ func TestImportApplication(t *testing.T) {
 	_, _, err = a.Authenticate(ctx, imported.ID, "at-meet")
 	require.NoError(t, err)
 
-	_, err = a.ImportApplication(ctx, app, hash)
+	_, err = a.ImportApplication(ctx, app, tokens.ImportedSecret{Hash: hash})
 	require.ErrorIs(t, err, tokens.ErrConflict)
 
 	other := tokens.Application{Name: "Chat", Aliases: []string{"other-client"}}
-	_, err = a.ImportApplication(ctx, other, "plain text")
+	_, err = a.ImportApplication(ctx, other, tokens.ImportedSecret{Hash: "plain text"})
 	require.ErrorIs(t, err, tokens.ErrInvalidApplication)
 	require.NotContains(t, err.Error(), "plain text")
 	_, err = a.CurrentApplication(ctx, "other-client")
 	require.ErrorIs(t, err, tokens.ErrNotFound)
 
-	without, err := a.ImportApplication(ctx, other, "")
+	without, err := a.ImportApplication(ctx, other, tokens.ImportedSecret{})
 	require.NoError(t, err)
 	require.Empty(t, without.Secrets)
 	_, _, err = a.Authenticate(ctx, "other-client", "")
@@ -76,7 +77,7 @@ func TestUpdateImported(t *testing.T) {
 	ctx := context.Background()
 	a := newImporter(t)
 	first, second, third := djangotest.Hash("one", "salt", 1), djangotest.Hash("two", "salt", 1), djangotest.Hash("three", "salt", 1)
-	app, err := a.ImportApplication(ctx, tokens.Application{Name: "Calendar", Active: true, Aliases: []string{"meet-client"}}, first)
+	app, err := a.ImportApplication(ctx, tokens.Application{Name: "Calendar", Active: true, Aliases: []string{"meet-client"}}, tokens.ImportedSecret{Hash: first})
 	require.NoError(t, err)
 	rename := func(n *tokens.Application) error {
 		n.Name = "Renamed"
@@ -85,7 +86,7 @@ func TestUpdateImported(t *testing.T) {
 
 	// Not used yet: the later dump is right.
 	require.True(t, app.TakesImported(second))
-	app, err = a.UpdateImported(ctx, app.ID, app.Version, second, rename)
+	app, err = a.UpdateImported(ctx, app.ID, app.Version, tokens.ImportedSecret{Hash: second}, rename)
 	require.NoError(t, err)
 	require.Equal(t, "Renamed", app.Name)
 	_, _, err = a.Authenticate(ctx, "meet-client", "one")
@@ -95,17 +96,91 @@ func TestUpdateImported(t *testing.T) {
 	app, secret, err := a.RotateSecret(ctx, app.ID, 0, 0)
 	require.NoError(t, err)
 	require.False(t, app.TakesImported(third))
-	_, err = a.UpdateImported(ctx, app.ID, app.Version, third, rename)
+	_, err = a.UpdateImported(ctx, app.ID, app.Version, tokens.ImportedSecret{Hash: third}, rename)
 	require.NoError(t, err)
 	_, _, err = a.Authenticate(ctx, "meet-client", "three")
 	require.ErrorIs(t, err, tokens.ErrInvalidClient)
 	_, _, err = a.Authenticate(ctx, "meet-client", secret)
 	require.NoError(t, err)
 
-	_, err = a.UpdateImported(ctx, app.ID, 1, "", rename)
+	_, err = a.UpdateImported(ctx, app.ID, 1, tokens.ImportedSecret{}, rename)
 	require.ErrorIs(t, err, tokens.ErrConflict)
-	_, err = a.UpdateImported(ctx, app.ID, 0, "md5$x$y", rename)
+	_, err = a.UpdateImported(ctx, app.ID, 0, tokens.ImportedSecret{Hash: "md5$x$y"}, rename)
 	require.ErrorIs(t, err, tokens.ErrInvalidApplication)
+}
+
+// An imported application may go on presenting at Meet what it presented before,
+// as soon as that is known and unless somebody says otherwise.
+func TestImport_LearnsBackendCredentials(t *testing.T) {
+	ctx := context.Background()
+	hash := djangotest.Hash("at-meet", "salt", 1)
+	pair := tokens.BackendCredentials{ClientID: "meet-client", ClientSecret: "at-meet"}
+	imported := func(t *testing.T, clientID string) (*tokens.Authority, *tokens.Application) {
+		t.Helper()
+		a := newImporter(t)
+		app := tokens.Application{Name: "Calendar", Active: true, Aliases: []string{"meet-client"}}
+		made, err := a.ImportApplication(ctx, app, tokens.ImportedSecret{Hash: hash, ClientID: clientID})
+		require.NoError(t, err)
+		return a, made
+	}
+	backend := func(t *testing.T, a *tokens.Authority) *tokens.BackendCredentials {
+		t.Helper()
+		app, err := a.CurrentApplication(ctx, "meet-client")
+		require.NoError(t, err)
+		require.Empty(t, app.LearnsBackend())
+		return app.Backend
+	}
+	t.Run("accepted", func(t *testing.T) {
+		a, _ := imported(t, "meet-client")
+		for range 2 { // before the hash is replaced and after it
+			app, info, err := a.Authenticate(ctx, "meet-client", "at-meet")
+			require.NoError(t, err)
+			require.Equal(t, "meet-client", app.LearnsBackend())
+			require.Equal(t, "meet-client", info.MeetClientID)
+			require.Eventually(t, func() bool {
+				app, err := a.CurrentApplication(ctx, app.ID)
+				return err == nil && app.Secrets[0].Kind == tokens.SecretHMAC
+			}, 20*time.Second, time.Millisecond)
+		}
+		app, err := a.CurrentApplication(ctx, "meet-client")
+		require.NoError(t, err)
+		require.NoError(t, a.LearnBackend(ctx, app.ID, pair, true))
+		require.Equal(t, &pair, backend(t, a))
+		require.NoError(t, a.LearnBackend(ctx, app.ID, tokens.BackendCredentials{ClientID: "meet-client", ClientSecret: "other"}, true))
+		require.Equal(t, &pair, backend(t, a), "once")
+	})
+	t.Run("not accepted", func(t *testing.T) {
+		a, app := imported(t, "meet-client")
+		require.NoError(t, a.LearnBackend(ctx, app.ID, pair, false))
+		require.NoError(t, a.LearnBackend(ctx, app.ID, pair, true))
+		require.Nil(t, backend(t, a))
+	})
+	t.Run("not wanted", func(t *testing.T) {
+		a, app := imported(t, "")
+		require.Empty(t, app.LearnsBackend())
+		require.NoError(t, a.LearnBackend(ctx, app.ID, pair, true))
+		require.Nil(t, backend(t, a))
+	})
+	t.Run("not wanted any more", func(t *testing.T) {
+		a, app := imported(t, "meet-client")
+		_, err := a.UpdateApplication(ctx, app.ID, 0, func(n *tokens.Application) error {
+			n.ForgetBackend()
+			return nil
+		})
+		require.NoError(t, err)
+		require.NoError(t, a.LearnBackend(ctx, app.ID, pair, true))
+		require.Nil(t, backend(t, a))
+	})
+	t.Run("another secret", func(t *testing.T) {
+		a, app := imported(t, "meet-client")
+		app, secret, err := a.RotateSecret(ctx, app.ID, 0, time.Hour)
+		require.NoError(t, err)
+		_, info, err := a.Authenticate(ctx, app.ID, secret)
+		require.NoError(t, err)
+		require.Empty(t, info.MeetClientID)
+	})
+	s := tokens.ImportedSecret{Hash: hash}
+	require.NotContains(t, fmt.Sprintf("%v %+v %#v", s, s, s), "pbkdf2")
 }
 
 func TestApplicationChecked(t *testing.T) {

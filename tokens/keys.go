@@ -22,9 +22,11 @@ const (
 	channelNode     = keyPrefix + "node:" // + node: its own heartbeats
 )
 
-func keyApplication(id string) string { return keyPrefix + "a:" + id }
-func keyAlias(alias string) string    { return keyPrefix + "c:" + alias }
-func keyUser(id string) string        { return keyPrefix + "u:" + id }
+func keyApplication(id string) string   { return keyPrefix + "a:" + id }
+func keyAlias(alias string) string      { return keyPrefix + "c:" + alias }
+func keyBackend(clientID string) string { return keyPrefix + "b:" + clientID }
+func keyRemoved(clientID string) string { return keyPrefix + "x:" + clientID }
+func keyUser(id string) string          { return keyPrefix + "u:" + id }
 
 func keyMail(k *masterKey, m Mail) string {
 	sum := k.sum(forMails, string(m))

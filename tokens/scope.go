@@ -16,6 +16,11 @@ const (
 	ScopeRoomsDelete   = "rooms:delete"
 )
 
+// MeetScopes are all of them.
+func MeetScopes() Scopes {
+	return Scopes{ScopeRoomsList, ScopeRoomsRetrieve, ScopeRoomsCreate, ScopeRoomsUpdate, ScopeRoomsDelete}
+}
+
 // Scopes is a set of permissions in the order they were given, without repeats.
 type Scopes []string
 

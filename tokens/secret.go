@@ -80,6 +80,9 @@ type SecretInfo struct {
 	// Expires is when it stops working; zero if never. A secret that is being
 	// rotated out has one.
 	Expires time.Time `json:"expires,omitzero"`
+	// MeetClientID is the client id at Meet that an imported secret belongs to, if
+	// the application is to present both there; see [Authority.LearnBackend].
+	MeetClientID string `json:"meet_client_id,omitempty"`
 }
 
 // verifier is a secret as it is stored: never the secret itself.
@@ -90,6 +93,8 @@ type verifier struct {
 	Hash    string     `json:"h"`             // base64url HMAC, or an encoded Django hash
 	Created int64      `json:"c"`             // unix milliseconds, as Expires
 	Expires int64      `json:"e,omitempty"`
+	// Client is SecretInfo's MeetClientID.
+	Client string `json:"m,omitempty"`
 }
 
 // newVerifier makes what is stored of a secret.
@@ -120,7 +125,7 @@ func (v verifier) expired(now time.Time) bool {
 }
 
 func (v verifier) info(lastUsed time.Time) SecretInfo {
-	i := SecretInfo{ID: v.ID, Kind: v.Kind, Created: time.UnixMilli(v.Created).UTC(), LastUsed: lastUsed}
+	i := SecretInfo{ID: v.ID, Kind: v.Kind, Created: time.UnixMilli(v.Created).UTC(), LastUsed: lastUsed, MeetClientID: v.Client}
 	if v.Expires != 0 {
 		i.Expires = time.UnixMilli(v.Expires).UTC()
 	}

@@ -21,7 +21,7 @@ func (b *bench) micros(ctx context.Context) error {
 		return nil
 	}
 	fmt.Fprintln(os.Stderr, "micro-benchmarks")
-	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", ".", "-benchmem", "-benchtime", "300ms",
+	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-short", "-bench", ".", "-benchmem", "-benchtime", "300ms",
 		"./tokens", "./backendclient", "./caddymodule")
 	cmd.Dir = b.top
 	out, err := cmd.CombinedOutput()

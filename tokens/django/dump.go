@@ -3,6 +3,7 @@ package django
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -114,7 +115,7 @@ func (p Problem) String() string {
 // with an empty SecretHash.
 //
 // The error means that nothing can be taken: the file cannot be read, is not
-// JSON, ends too early (it wraps [io.ErrUnexpectedEOF]) or has a record of
+// JSON, has records and none of them is a serialized object, ends too early (it wraps [io.ErrUnexpectedEOF]) or has a record of
 // more than 1 MiB. Memory is in proportion to the applications, domains and
 // problems of the file, not to its size; a caller bounds the reader.
 func ReadDump(r io.Reader) (*Dump, error) {
@@ -126,6 +127,9 @@ func ReadDump(r io.Reader) (*Dump, error) {
 	for {
 		raw, err := records.next()
 		if err == io.EOF { //nolint:errorlint // next returns it bare at the end, and wrapped nowhere
+			if d.dump.Records > 0 && !d.serialized {
+				return nil, errors.New("nothing in it is a serialized object with a model")
+			}
 			return d.finish(), nil
 		}
 		if err != nil {
@@ -144,6 +148,8 @@ type dumpReader struct {
 	// unclear tells that some record may have confined an application of which
 	// it cannot be told which one.
 	unclear bool
+	// serialized tells that some record looked like one.
+	serialized bool
 }
 
 type domainRecord struct {
@@ -172,6 +178,7 @@ func (d *dumpReader) add(raw json.RawMessage) {
 		d.skip(at, "", "not a serialized object with a model")
 		return
 	}
+	d.serialized = true
 	switch at.Model = strings.ToLower(record.Model); at.Model {
 	case modelApplication, modelDomain:
 	default:

@@ -127,6 +127,11 @@ type bucket struct {
 	since int64
 	// failed tells that the last report was not answered.
 	failed bool
+	// held is how many attempts are under way of which is not known yet whether
+	// they count.
+	held int
+	// freed is closed when one of them ends, if somebody waits for it.
+	freed chan struct{}
 }
 
 // New makes a Limiter.
@@ -233,35 +238,6 @@ func nearer(a, b Decision) Decision {
 	}
 }
 
-// Try decides whether a client id may try to authenticate from an address:
-// whether too many have failed there. It counts nothing; see Fail. rates are the
-// application's own, if there is such an application.
-//
-// What is slowed is the client id from there (a /24 network of IPv4, a /64 of
-// IPv6), and, by a wider limit, all client ids from there. From elsewhere the
-// application goes on undisturbed.
-func (l *Limiter) Try(clientID string, source netip.Addr, rates *Rates) Decision {
-	now := l.now()
-	pair, all := sources(clientID, source)
-	ofPair := l.peek(pair, l.rate(rates, Failed), now)
-	if all.Subject == "" {
-		return ofPair
-	}
-	return nearer(ofPair, l.peek(all, l.rate(nil, FailedSource), now))
-}
-
-// Fail counts a failed authentication.
-func (l *Limiter) Fail(ctx context.Context, clientID string, source netip.Addr, rates *Rates) {
-	now := l.now()
-	pair, all := sources(clientID, source)
-	if rate := l.rate(rates, Failed); !rate.IsOff() {
-		l.take(ctx, l.bucket(pair), pair, rate, now)
-	}
-	if rate := l.rate(nil, FailedSource); all.Subject != "" && !rate.IsOff() {
-		l.take(ctx, l.bucket(all), all, rate, now)
-	}
-}
-
 // Adopt decides whether unknown credentials from an address may be tried at Meet,
 // where a trial is expensive. Unknown addresses count as one network.
 func (l *Limiter) Adopt(ctx context.Context, source netip.Addr) Decision {
@@ -274,17 +250,6 @@ func (l *Limiter) Adopt(ctx context.Context, source netip.Addr) Decision {
 		k.Subject = network.String()
 	}
 	return l.take(ctx, l.bucket(k), k, rate, l.now())
-}
-
-// sources are what failures are counted by. An unknown address is one network as
-// well, but nothing that could stop all client ids.
-func sources(clientID string, source netip.Addr) (pair, all Key) {
-	network := Network(source)
-	clientID = clientID[:min(len(clientID), maxSubject)]
-	if !network.IsValid() {
-		return Key{Failed, clientID, "unknown"}, Key{}
-	}
-	return Key{Failed, clientID, network.String()}, Key{Policy: FailedSource, Subject: network.String()}
 }
 
 // Network returns the network that an address counts as: /24 for IPv4, /64 for
@@ -320,35 +285,37 @@ func (l *Limiter) take(ctx context.Context, b *bucket, k Key, r Rate, now int64)
 	if now-b.last >= int64(r.Per) {
 		b.untold = 0 // all of it has come back since
 	}
-	outOfStep := l.catchUp(b, k, r, now)
-	for range maxWaits {
-		if !outOfStep || b.told == nil || b.failed || !l.wait(ctx, b, l.o.Patience-time.Duration(now-b.since)) {
-			break
-		}
-		now = max(now, l.now())
-		outOfStep = l.catchUp(b, k, r, now)
-	}
+	outOfStep, now := l.keepStep(ctx, b, k, r, now)
 	tat := b.tat.Load()
 	if next := due(tat, r, now); next > now+slack(r) {
 		return refused(k.Policy, r, tat, next, now)
 	}
-	share := Rate{Count: max(1, r.Count/l.o.Nodes), Per: r.Per}
+	share := l.share(r)
 	if next := due(b.alone, share, now); outOfStep && next > now+slack(share) {
 		d := refused(k.Policy, r, tat, next, now)
 		d.Alone = true
 		return d
 	}
-	tat = max(tat, now) + r.interval()
+	d := standing(k.Policy, r, l.grant(b, k, r, now), now)
+	d.Alone = outOfStep
+	return d
+}
+
+// grant counts one, and returns when all of the limit is free again.
+func (l *Limiter) grant(b *bucket, k Key, r Rate, now int64) (tat int64) {
+	tat = max(b.tat.Load(), now) + r.interval()
 	b.tat.Store(tat)
 	// Who has been granted more than the share still has its pace.
+	share := l.share(r)
 	b.alone = min(max(b.alone, now)+share.interval(), now+int64(r.Per)+slack(share))
 	b.last = now
 	b.untold = min(b.untold+1, r.Count)
 	l.catchUp(b, k, r, now)
-	d := standing(k.Policy, r, tat, now)
-	d.Alone = outOfStep
-	return d
+	return tat
 }
+
+// share is what this gateway grants of a rate while it is alone.
+func (l *Limiter) share(r Rate) Rate { return Rate{Count: max(1, r.Count/l.o.Nodes), Per: r.Per} }
 
 // bucket returns the count of a key.
 func (l *Limiter) bucket(k Key) *bucket {
@@ -374,6 +341,20 @@ func (l *Limiter) catchUp(b *bucket, k Key, r Rate, now int64) bool {
 	return b.untold >= full || b.failed
 }
 
+// keepStep is catchUp that waits for the answer of the shared count, unless it is
+// known not to answer. It returns the time, too.
+func (l *Limiter) keepStep(ctx context.Context, b *bucket, k Key, r Rate, now int64) (outOfStep bool, later int64) {
+	outOfStep = l.catchUp(b, k, r, now)
+	for range maxWaits {
+		if !outOfStep || b.told == nil || b.failed || !l.wait(ctx, b, l.o.Patience-time.Duration(now-b.since)) {
+			break
+		}
+		now = max(now, l.now())
+		outOfStep = l.catchUp(b, k, r, now)
+	}
+	return outOfStep, now
+}
+
 // due returns when one more would be conforming (GCRA).
 func due(tat int64, r Rate, now int64) int64 { return max(tat, now) + r.interval() - int64(r.Per) }
 
@@ -381,18 +362,6 @@ func due(tat int64, r Rate, now int64) int64 { return max(tat, now) + r.interval
 // messages to the shared count take. Being shorter than an interval, it never
 // lets another one into a burst, and what comes early is counted in full.
 func slack(r Rate) int64 { return r.interval() / 2 }
-
-// peek tells how a count stands.
-func (l *Limiter) peek(k Key, r Rate, now int64) Decision {
-	if r.IsOff() {
-		return Decision{Allowed: true, Policy: k.Policy}
-	}
-	b, ok := l.buckets[k.Policy].GetIfPresent(k)
-	if !ok {
-		return standing(k.Policy, r, now, now)
-	}
-	return look(b, k.Policy, r, now)
-}
 
 // look tells how a bucket stands.
 func look(b *bucket, p Policy, r Rate, now int64) Decision {

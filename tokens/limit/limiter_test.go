@@ -328,6 +328,24 @@ func TestLimiter_TellsTheNearerLimit(t *testing.T) {
 	})
 }
 
+// fail tries and fails, if it may try.
+func fail(l *limit.Limiter, app string, source netip.Addr, own *limit.Rates) limit.Decision {
+	a, d := l.Attempt(context.Background(), app, source, own)
+	if d.Allowed {
+		a.Fail()
+	}
+	return d
+}
+
+// may reports whether one may try.
+func may(l *limit.Limiter, app string, source netip.Addr, own *limit.Rates) limit.Decision {
+	a, d := l.Attempt(context.Background(), app, source, own)
+	if d.Allowed {
+		a.End()
+	}
+	return d
+}
+
 func TestLimiter_Failures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &count{}
@@ -340,46 +358,120 @@ func TestLimiter_Failures(t *testing.T) {
 		elsewhere := netip.MustParseAddr("198.51.100.7")
 
 		for range 3 {
-			require.True(t, l.Try("app", here, nil).Allowed)
-			l.Fail(t.Context(), "app", here, nil)
+			require.True(t, fail(l, "app", here, nil).Allowed)
+			synctest.Wait()
 		}
-		d := l.Try("app", here, nil)
+		d := may(l, "app", here, nil)
 		require.False(t, d.Allowed)
 		require.Equal(t, limit.Failed, d.Policy)
 		require.Equal(t, 20*time.Second, d.RetryAfter)
-		require.False(t, l.Try("app", near, nil).Allowed, "one network")
-		require.True(t, l.Try("app", elsewhere, nil).Allowed, "the victim goes on from elsewhere")
-		require.True(t, l.Try("other", here, nil).Allowed)
+		require.False(t, may(l, "app", near, nil).Allowed, "one network")
+		require.True(t, may(l, "app", elsewhere, nil).Allowed, "the victim goes on from elsewhere")
+		require.True(t, may(l, "other", here, nil).Allowed)
 
 		// The other gateway hears of it with its first failure.
 		synctest.Wait()
-		require.True(t, other.Try("app", here, nil).Allowed)
-		other.Fail(t.Context(), "app", here, nil)
+		require.True(t, fail(other, "app", here, nil).Allowed)
 		synctest.Wait()
-		require.False(t, other.Try("app", here, nil).Allowed)
+		require.False(t, may(other, "app", here, nil).Allowed)
 
 		// Many client ids from one network.
 		for i := range 20 {
-			l.Fail(t.Context(), fmt.Sprint(i), here, nil)
+			fail(l, fmt.Sprint(i), here, nil)
+			synctest.Wait()
 		}
-		d = l.Try("yet another", near, nil)
+		d = may(l, "yet another", near, nil)
 		require.False(t, d.Allowed)
 		require.Equal(t, limit.FailedSource, d.Policy)
-		require.True(t, l.Try("app", elsewhere, nil).Allowed)
+		require.True(t, may(l, "app", elsewhere, nil).Allowed)
 
 		own, err := limit.ParseOverrides(map[string]string{"failed": "off"})
 		require.NoError(t, err)
 		for range 9 {
-			l.Fail(t.Context(), "lenient", elsewhere, own)
+			fail(l, "lenient", elsewhere, own)
 		}
-		require.True(t, l.Try("lenient", elsewhere, own).Allowed)
+		require.True(t, may(l, "lenient", elsewhere, own).Allowed)
 
 		// Without an address nothing but the pair is slowed.
 		for i := range 40 {
-			l.Fail(t.Context(), fmt.Sprint(i%4), netip.Addr{}, nil)
+			fail(l, fmt.Sprint(i%4), netip.Addr{}, nil)
 		}
-		require.False(t, l.Try("1", netip.Addr{}, nil).Allowed)
-		require.True(t, l.Try("5", netip.Addr{}, nil).Allowed)
+		require.False(t, may(l, "1", netip.Addr{}, nil).Allowed)
+		require.True(t, may(l, "5", netip.Addr{}, nil).Allowed)
+	})
+}
+
+// Many at once are not more than the limit, and who succeeds is not slowed by
+// those who fail beside it.
+func TestLimiter_AttemptsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		set := rates(t, map[string]string{"failed": "3/1h", "failed_source": "off"})
+		here := netip.MustParseAddr("192.0.2.7")
+		together := func(l *limit.Limiter, n int, end func(*limit.Attempt)) (granted int32) {
+			var count atomic.Int32
+			var all sync.WaitGroup
+			for range n {
+				all.Go(func() {
+					a, d := l.Attempt(t.Context(), "app", here, nil)
+					if !d.Allowed {
+						return
+					}
+					count.Add(1)
+					time.Sleep(10 * time.Millisecond)
+					end(a)
+				})
+			}
+			all.Wait()
+			return count.Load()
+		}
+		l := limit.New(limit.Options{Rates: set})
+		defer l.Close()
+		require.EqualValues(t, 20, together(l, 20, (*limit.Attempt).End), "all of them succeed")
+		require.EqualValues(t, 3, together(l, 20, (*limit.Attempt).Fail), "all of them fail")
+		require.EqualValues(t, 0, together(l, 20, (*limit.Attempt).End))
+
+		// Who waits for too long, or does not want to any more, is refused.
+		l = limit.New(limit.Options{Rates: set})
+		defer l.Close()
+		var held []*limit.Attempt
+		for range 3 {
+			a, d := l.Attempt(t.Context(), "app", here, nil)
+			require.True(t, d.Allowed)
+			held = append(held, a)
+		}
+		began := time.Now()
+		_, d := l.Attempt(t.Context(), "app", here, nil)
+		require.False(t, d.Allowed)
+		require.Positive(t, d.RetryAfter)
+		require.Equal(t, 5*time.Second, time.Since(began))
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, d = l.Attempt(gone, "app", here, nil)
+		require.False(t, d.Allowed)
+		for _, a := range held {
+			a.End()
+			a.End()
+		}
+		require.EqualValues(t, 3, together(l, 20, (*limit.Attempt).Fail), "nothing is held twice or given back twice")
+	})
+}
+
+// Without the shared count a gateway lets its share fail, and no more.
+func TestLimiter_FailuresAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &count{away: true}
+		l := limit.New(limit.Options{Shared: c, Rates: rates(t, map[string]string{"failed": "20/1h", "failed_source": "off"}), Nodes: 4})
+		defer l.Close()
+		here := netip.MustParseAddr("192.0.2.7")
+		failed := 0
+		for range 40 {
+			if fail(l, "app", here, nil).Allowed {
+				failed++
+			}
+			synctest.Wait()
+		}
+		require.GreaterOrEqual(t, failed, 5)
+		require.LessOrEqual(t, failed, 6, "a quarter, and one before it is known to be alone")
 	})
 }
 
@@ -413,7 +505,7 @@ func TestLimiter_MemoryIsBounded(t *testing.T) {
 	defer l.Close()
 	for i := range 5000 {
 		l.Read(t.Context(), limit.Caller{Application: "app", User: fmt.Sprint(i)})
-		l.Fail(t.Context(), fmt.Sprint(i)+string(make([]byte, 1000)), netip.MustParseAddr("192.0.2.7"), nil)
+		fail(l, fmt.Sprint(i)+string(make([]byte, 1000)), netip.MustParseAddr("192.0.2.7"), nil)
 	}
 	require.LessOrEqual(t, l.Entries(), 2*110+2)
 	c.mu.Lock()
@@ -464,11 +556,12 @@ func BenchmarkLimiter(b *testing.B) {
 			l.Create(ctx, me)
 		}
 	})
-	b.Run("try", func(b *testing.B) {
+	b.Run("attempt", func(b *testing.B) {
 		b.ReportAllocs()
 		source := netip.MustParseAddr("192.0.2.7")
 		for b.Loop() {
-			l.Try("app", source, nil)
+			a, _ := l.Attempt(ctx, "app", source, nil)
+			a.End()
 		}
 	})
 }

@@ -119,3 +119,74 @@ func testAdoptRace(t *testing.T, open Opener) {
 		ids[i] = app.ID
 	})
 }
+
+// What an operator has taken away does not come back by itself, and an
+// application's own credentials at Meet are no second application.
+func testAdoptNotAgain(t *testing.T, open Opener) {
+	ctx := t.Context()
+	a, b := Node(t, open), Node(t, open)
+	asked := 0
+	meet := func(context.Context) (tokens.Application, error) {
+		asked++
+		return tokens.Application{Scopes: tokens.Scopes{tokens.ScopeRoomsList}}, nil
+	}
+	adopt := func(clientID string) (*tokens.Application, error) { return b.Adopt(ctx, clientID, "secret", meet) }
+	refused := func(reason, clientID string) {
+		t.Helper()
+		before := asked
+		_, err := adopt(clientID)
+		require.ErrorIs(t, err, tokens.ErrInvalidClient)
+		require.Equal(t, reason, tokens.Reason(err))
+		_, err = a.AdoptApplication(ctx, tokens.Application{}, clientID, "secret")
+		require.ErrorIs(t, err, tokens.ErrInvalidClient)
+		require.Equal(t, before, asked, "Meet is not asked")
+	}
+
+	deleted := tokens.NewPassword()
+	app, err := adopt(deleted)
+	require.NoError(t, err)
+	require.NoError(t, a.DeleteApplication(ctx, app.ID, 0))
+	refused("removed_here", deleted)
+	require.NoError(t, b.AllowAdoption(ctx, deleted))
+	require.ErrorIs(t, b.AllowAdoption(ctx, deleted), tokens.ErrNotFound)
+	require.ErrorIs(t, b.AllowAdoption(ctx, "no client id"), tokens.ErrNotFound)
+	again, err := adopt(deleted)
+	require.NoError(t, err)
+	require.NotEqual(t, app.ID, again.ID)
+
+	_, err = a.UpdateApplication(ctx, again.ID, 0, func(n *tokens.Application) error {
+		n.Aliases = nil
+		return nil
+	})
+	require.NoError(t, err)
+	refused("removed_here", deleted)
+	_, err = a.ImportApplication(ctx, tokens.Application{Name: "Imported", Aliases: []string{deleted}}, tokens.ImportedSecret{})
+	require.NoError(t, err, "an operator brings it back")
+
+	// By hand, and never called by the client id at Meet.
+	atMeet := tokens.NewPassword()
+	mine, _ := App(t, a, func(n *tokens.Application) {
+		n.Backend = &tokens.BackendCredentials{ClientID: atMeet, ClientSecret: "secret"}
+	})
+	refused("backend_of_another_application", atMeet)
+	_, err = a.UpdateApplication(ctx, mine.ID, 0, func(n *tokens.Application) error {
+		n.Active = false
+		return nil
+	})
+	require.NoError(t, err)
+	refused("backend_of_another_application", atMeet)
+	_, err = a.UpdateApplication(ctx, mine.ID, 0, func(n *tokens.Application) error {
+		n.ForgetBackend()
+		return nil
+	})
+	require.NoError(t, err)
+	_, err = adopt(atMeet)
+	require.NoError(t, err, "nobody presents it any more")
+
+	last := tokens.NewPassword()
+	mine, _ = App(t, a, func(n *tokens.Application) {
+		n.Backend = &tokens.BackendCredentials{ClientID: last, ClientSecret: "secret"}
+	})
+	require.NoError(t, a.DeleteApplication(ctx, mine.ID, 0))
+	refused("removed_here", last)
+}

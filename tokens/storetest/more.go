@@ -17,6 +17,7 @@ func runMore(t *testing.T, open Opener) {
 		"Slugs":                    testSlugs,
 		"Adopt":                    testAdopt,
 		"AdoptRace":                testAdoptRace,
+		"AdoptNotAgain":            testAdoptNotAgain,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open) })
 	}

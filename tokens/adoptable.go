@@ -1,0 +1,109 @@
+package tokens
+
+import (
+	"context"
+	"errors"
+	"slices"
+)
+
+// Not every client id that no application has may be adopted: one that an
+// operator has taken away must not come back by itself, and credentials that an
+// application presents at Meet are no second application.
+
+// Why a client id is not adopted, for logs. Who presents it is told no more than
+// that it is not valid.
+var (
+	errRemovedHere = deny(ErrInvalidClient, "removed_here")
+	errBackendOf   = deny(ErrInvalidClient, "backend_of_another_application")
+)
+
+// adoptable reports why a client id that no application has must not be adopted,
+// or nil. Errors: ErrInvalidClient, ErrUnavailable.
+func (a *Authority) adoptable(ctx context.Context, clientID string) error {
+	n, err := a.store.rdb.Exists(ctx, keyRemoved(clientID)).Result()
+	if err != nil {
+		return unavailable("looking for a removed client id", err)
+	}
+	if n > 0 {
+		return errRemovedHere
+	}
+	ids, err := a.store.rdb.SMembers(ctx, keyBackend(clientID)).Result()
+	if err != nil {
+		return unavailable("looking for backend credentials", err)
+	}
+	for _, id := range ids {
+		app, err := a.readApplication(ctx, id)
+		if errors.Is(err, ErrNotFound) {
+			continue // its creation or removal was cut short
+		}
+		if err != nil {
+			return err
+		}
+		if slices.Contains(app.Aliases, clientID) {
+			continue // it was adopted just now
+		}
+		if app.BackendUnreadable() || app.Backend != nil && app.Backend.ClientID == clientID {
+			return errBackendOf
+		}
+	}
+	return nil
+}
+
+// markRemoved notes that an operator has taken client ids away.
+func (a *Authority) markRemoved(ctx context.Context, clientIDs ...string) error {
+	for _, id := range clientIDs {
+		if err := a.store.rdb.Set(ctx, keyRemoved(id), "1", 0).Err(); err != nil {
+			return unavailable("noting a removed client id", err)
+		}
+	}
+	return nil
+}
+
+// AllowAdoption lets a client id be adopted again whose application was deleted,
+// or from which it was taken away. The error is ErrNotFound if that was not so, or
+// ErrUnavailable.
+func (a *Authority) AllowAdoption(ctx context.Context, clientID string) error {
+	if !isClientID(clientID) {
+		return ErrNotFound
+	}
+	n, err := a.store.rdb.Del(ctx, keyRemoved(clientID)).Result()
+	if err != nil {
+		return unavailable("forgetting a removed client id", err)
+	}
+	if n == 0 {
+		return ErrNotFound
+	}
+	return nil
+}
+
+// clientIDsAtMeet are the client ids that the application may have at Meet.
+func (app *Application) clientIDsAtMeet() []string {
+	ids := app.Aliases
+	if app.Backend != nil && isClientID(app.Backend.ClientID) {
+		ids = append(ids[:len(ids):len(ids)], app.Backend.ClientID)
+	}
+	return uniq(ids)
+}
+
+// noteBackend notes which application presents a client id at Meet. It comes
+// before the application is written: a note too many does no harm.
+func (a *Authority) noteBackend(ctx context.Context, app *Application) error {
+	if app.Backend == nil {
+		return nil
+	}
+	if err := a.store.rdb.SAdd(ctx, keyBackend(app.Backend.ClientID), app.ID).Err(); err != nil {
+		return unavailable("noting backend credentials", err)
+	}
+	return nil
+}
+
+// forgetBackend undoes noteBackend for an application that was deleted.
+func (a *Authority) forgetBackend(ctx context.Context, app *Application) error {
+	if app.Backend == nil {
+		return nil
+	}
+	if err := a.store.rdb.SRem(ctx, keyBackend(app.Backend.ClientID), app.ID).Err(); err != nil {
+		return unavailable("forgetting backend credentials", err)
+	}
+	return nil
+}

@@ -1,0 +1,272 @@
+package tokens
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tests/redistest"
+)
+
+// registry is an Authority over a Redis server of its own, for measuring.
+type registry struct {
+	*Authority
+	ids []string // in the order of their names
+}
+
+func openRegistry(b *testing.B) *registry {
+	b.Helper()
+	store, err := OpenRedis(RedisOptions{URL: redistest.Standalone(b).URL()})
+	require.NoError(b, err)
+	a, err := New(Options{Store: store, Secrets: [][]byte{[]byte("0123456789-0123456789-0123456789")}})
+	require.NoError(b, err)
+	a.Start()
+	b.Cleanup(func() {
+		require.NoError(b, a.Close())
+		require.NoError(b, store.Close())
+	})
+	require.Eventually(b, a.Fresh, 30*time.Second, time.Millisecond)
+	return &registry{Authority: a}
+}
+
+func registeredName(i int) string  { return fmt.Sprintf("Platform %07d", i) }
+func registeredAlias(i int) string { return fmt.Sprintf("client-%07d", i) }
+
+// fill registers applications until there are n, as CreateApplication writes
+// them, many in one message.
+func (r *registry) fill(b *testing.B, n int) {
+	b.Helper()
+	const batch = 1000
+	ctx := context.Background()
+	created := time.Now().UTC().Truncate(time.Millisecond)
+	for len(r.ids) < n {
+		pipe := r.store.rdb.Pipeline()
+		for i := len(r.ids); i < min(n, len(r.ids)+batch); i++ {
+			app := &Application{
+				ID: randomID(applicationIDLength), Name: registeredName(i), Type: "classic", Active: true,
+				Aliases: []string{registeredAlias(i)}, Domains: []string{"example.org", fmt.Sprintf("p%d.example", i)},
+				Scopes:  Scopes{ScopeRoomsList, ScopeRoomsRetrieve, ScopeRoomsCreate},
+				Backend: &BackendCredentials{ClientID: registeredAlias(i), ClientSecret: "secret-at-meet"},
+				Created: created, Updated: created,
+			}
+			app.verifiers = []verifier{r.keys.newVerifier(randomID(8), app.ID, registeredAlias(i), created)}
+			doc, err := r.encodeApplication(app)
+			require.NoError(b, err)
+			pipe.HSet(ctx, keyApplication(app.ID), fieldVersion, 1, fieldDocument, doc)
+			pipe.ZAdd(ctx, keyIndex, redis.Z{Member: indexMember(app.Name, app.ID)})
+			pipe.Set(ctx, keyAlias(registeredAlias(i)), app.ID, 0)
+			pipe.SAdd(ctx, keyBackend(registeredAlias(i)), app.ID)
+			r.ids = append(r.ids, app.ID)
+			if len(r.ids)%batch == 0 {
+				break
+			}
+		}
+		_, err := pipe.Exec(ctx)
+		require.NoError(b, err)
+	}
+}
+
+// after is the Next of the page that ends with number i.
+func (r *registry) after(i int) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(indexMember(registeredName(i), r.ids[i])))
+}
+
+// BenchmarkRegistry tells what finding and listing costs with how many
+// applications, and what part of it Redis is at work, which depends less on what
+// else the machine does. Neither must grow with them. The largest needs about
+// 1.5 GB for Redis; -short leaves it out.
+func BenchmarkRegistry(b *testing.B) {
+	r := openRegistry(b)
+	ctx := context.Background()
+	for _, n := range []int{1_000, 100_000, 1_000_000} {
+		if n > 1_000 && testing.Short() {
+			break
+		}
+		r.fill(b, n)
+		b.Run(fmt.Sprintf("applications=%d", n), func(b *testing.B) { r.measure(ctx, b, n) })
+	}
+}
+
+func (r *registry) measure(ctx context.Context, b *testing.B, n int) {
+	each := func(name string, do func(i int) error) {
+		b.Run(name, func(b *testing.B) {
+			require.NoError(b, r.store.rdb.Do(ctx, "CONFIG", "RESETSTAT").Err())
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := do(rand.IntN(n)); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(r.busy(ctx, b)/float64(b.N), "redis-µs/op")
+		})
+	}
+	each("find=id", func(i int) error {
+		_, err := r.CurrentApplication(ctx, r.ids[i])
+		return err
+	})
+	each("find=alias", func(i int) error {
+		_, err := r.CurrentApplication(ctx, registeredAlias(i))
+		return err
+	})
+	each("authenticate", func(i int) error {
+		i -= i % (n / 1_000) // a thousand of them: the first use in a minute is written
+		_, _, err := r.Authenticate(ctx, registeredAlias(i), registeredAlias(i))
+		return err
+	})
+	list := func(name string, o ListOptions, first int) {
+		each("list="+name, func(int) error {
+			page, err := r.Applications(ctx, o)
+			if err == nil && (len(page.Applications) == 0 || page.Applications[0].Name != registeredName(first)) {
+				err = fmt.Errorf("not the page that begins with %s", registeredName(first))
+			}
+			return err
+		})
+	}
+	list("first", ListOptions{}, 0)
+	list("middle", ListOptions{After: r.after(n / 2)}, n/2+1)
+	list("last", ListOptions{After: r.after(n - 51)}, n-50)
+	list("prefix", ListOptions{Prefix: registeredName(n / 20 * 10)[:len(registeredName(0))-1]}, n/20*10)
+	list("one", ListOptions{Prefix: registeredName(n - 1)}, n-1)
+}
+
+// busy is for how many microseconds Redis was executing commands since its
+// statistics were reset.
+func (r *registry) busy(ctx context.Context, b *testing.B) (sum float64) {
+	b.Helper()
+	info, err := r.store.rdb.Info(ctx, "commandstats").Result()
+	require.NoError(b, err)
+	for line := range strings.Lines(info) {
+		if _, rest, ok := strings.Cut(line, ",usec="); ok {
+			text, _, _ := strings.Cut(rest, ",")
+			usec, err := strconv.ParseFloat(text, 64)
+			require.NoError(b, err)
+			sum += usec
+		}
+	}
+	return sum
+}
+
+// BenchmarkSecretCheck is what a right secret and a wrong one cost the processor,
+// Redis left out: the promise is 10 µs at most.
+func BenchmarkSecretCheck(b *testing.B) {
+	a := openRegistry(b).Authority
+	ctx := context.Background()
+	created, secret, err := a.CreateApplication(ctx, Application{Name: "Calendar", Active: true})
+	require.NoError(b, err)
+	app, err := a.readApplication(ctx, created.ID)
+	require.NoError(b, err)
+	for name, given := range map[string]string{"right": secret, "wrong": newSecret(SecretPrefix)} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				v, err := a.matchSecret(ctx, app, given)
+				if err != nil || (v != nil) != (name == "right") {
+					b.Fatal(v, err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkAuthenticate_Timing measures what a stranger could learn from the time
+// an answer takes: of an unknown id, a wrong secret and an inactive application
+// with a wrong secret, in turns and in an order that changes. It reports the
+// median of each, and for the other two against the wrong secret the difference of
+// the medians and the p of a Mann-Whitney test (two-sided): below 0.01 the times
+// could be told apart with as many samples. It judges nothing.
+func BenchmarkAuthenticate_Timing(b *testing.B) {
+	r := openRegistry(b)
+	ctx := context.Background()
+	r.fill(b, 1_000)
+	_, err := r.UpdateApplication(ctx, r.ids[501], 0, func(n *Application) error { n.Active = false; return nil })
+	require.NoError(b, err)
+	cases := []struct{ name, id string }{{"wrong", r.ids[500]}, {"unknown", randomID(applicationIDLength)}, {"inactive", r.ids[501]}}
+	samples := make([][]float64, len(cases))
+	for b.Loop() {
+		for _, i := range rand.Perm(len(cases)) {
+			secret := newSecret(SecretPrefix)
+			began := time.Now()
+			_, _, err := r.Authenticate(ctx, cases[i].id, secret)
+			took := time.Since(began)
+			require.ErrorIs(b, err, ErrInvalidClient)
+			samples[i] = append(samples[i], float64(took))
+		}
+	}
+	for i, c := range cases {
+		b.ReportMetric(median(samples[i]), c.name+"-median-ns")
+		if i > 0 {
+			b.ReportMetric(median(samples[i])-median(samples[0]), c.name+"-diff-ns")
+			b.ReportMetric(mannWhitney(samples[i], samples[0]), c.name+"-p")
+		}
+	}
+}
+
+func median(samples []float64) float64 {
+	s := slices.Sorted(slices.Values(samples))
+	return s[len(s)/2]
+}
+
+// mannWhitney returns the two-sided p of the U test in its normal approximation,
+// which is good from some twenty samples on. Ties, rare among nanoseconds, share
+// their ranks.
+func mannWhitney(x, y []float64) float64 {
+	type sample struct {
+		value float64
+		ofX   bool
+	}
+	all := make([]sample, 0, len(x)+len(y))
+	for _, v := range x {
+		all = append(all, sample{v, true})
+	}
+	for _, v := range y {
+		all = append(all, sample{v, false})
+	}
+	slices.SortFunc(all, func(a, b sample) int {
+		switch {
+		case a.value < b.value:
+			return -1
+		case a.value > b.value:
+			return 1
+		}
+		return 0
+	})
+	var ranks float64
+	for i := 0; i < len(all); {
+		end := i + 1
+		for end < len(all) && all[end].value == all[i].value {
+			end++
+		}
+		for _, s := range all[i:end] {
+			if s.ofX {
+				ranks += float64(i+1+end) / 2
+			}
+		}
+		i = end
+	}
+	n, m := float64(len(x)), float64(len(y))
+	u := ranks - n*(n+1)/2
+	z := (u - n*m/2) / math.Sqrt(n*m*(n+m+1)/12)
+	return math.Erfc(math.Abs(z) / math.Sqrt2)
+}
+
+func TestMannWhitney(t *testing.T) {
+	low, high := make([]float64, 100), make([]float64, 100)
+	for i := range low {
+		low[i], high[i] = float64(i), float64(i)+50.5
+	}
+	require.InDelta(t, 1, mannWhitney(low, low), 1e-9)
+	require.Less(t, mannWhitney(low, high), 1e-6)
+	require.InDelta(t, mannWhitney(low, high), mannWhitney(high, low), 1e-12)
+	// U = 7 of 25: z = -1.149.
+	require.InDelta(t, 0.251, mannWhitney([]float64{1, 2, 4, 6, 9}, []float64{3, 5, 7, 8, 10}), 0.002)
+}

@@ -1,0 +1,103 @@
+package tokens
+
+import (
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+)
+
+// A secret that Redis has taken is shown, whatever goes wrong afterwards: it is
+// not shown again.
+func TestRotateSecret_ShownOnceRedisHasIt(t *testing.T) {
+	ctx := t.Context()
+	server := miniredis.RunT(t)
+	a, f := testNode(t, server)
+	app := testApp(t, a)
+	saves := runs(saveScript)
+	var saved atomic.Bool
+	awayOnceSaved := func(cmd redis.Cmder) error {
+		if saved.Load() {
+			return errLost
+		}
+		if saves(cmd) != nil {
+			saved.Store(true)
+		}
+		return nil
+	}
+	f.set(awayOnceSaved, nil)
+	rotated, secret, err := a.RotateSecret(ctx, app.ID, 0, time.Hour)
+	require.NoError(t, err)
+	require.True(t, saved.Load())
+	require.Equal(t, app.Version+1, rotated.Version)
+	require.Len(t, rotated.Secrets, 2)
+	_, err = a.UpdateApplication(ctx, app.ID, 0, func(*Application) error { return nil })
+	require.ErrorIs(t, err, ErrUnavailable)
+
+	f.set(nil, nil)
+	_, _, err = a.Authenticate(ctx, app.ID, secret)
+	require.NoError(t, err)
+	current, err := a.CurrentApplication(ctx, app.ID)
+	require.NoError(t, err)
+	require.Equal(t, current.Secrets[0].ID, rotated.Secrets[0].ID)
+
+	saved.Store(false)
+	f.set(awayOnceSaved, nil)
+	made, secret, err := a.CreateApplication(ctx, Application{Name: "Chat", Active: true})
+	require.NoError(t, err)
+	f.set(nil, nil)
+	_, _, err = a.Authenticate(ctx, made.ID, secret)
+	require.NoError(t, err)
+}
+
+func TestUpdateApplication_ToldLaterIsAnError(t *testing.T) {
+	server := miniredis.RunT(t)
+	a, f := testNode(t, server)
+	app := testApp(t, a)
+	publishes := runs(publishScript)
+	f.set(publishes, nil)
+	_, err := a.UpdateApplication(t.Context(), app.ID, 0, func(n *Application) error {
+		n.Active, n.Name = false, "Renamed"
+		return nil
+	})
+	require.ErrorIs(t, err, ErrUnavailable)
+	f.set(nil, nil)
+	page, err := a.Applications(t.Context(), ListOptions{})
+	require.NoError(t, err)
+	require.Len(t, page.Applications, 1)
+	require.Equal(t, "Renamed", page.Applications[0].Name)
+	require.False(t, page.Applications[0].Active)
+}
+
+// Backend credentials that cannot be decrypted here hinder nobody from changing
+// the rest.
+func TestRotateSecret_UnreadableBackend(t *testing.T) {
+	ctx := t.Context()
+	server := miniredis.RunT(t)
+	a, _ := testNode(t, server)
+	app, _, err := a.CreateApplication(ctx, Application{
+		Name: "Calendar", Active: true, Backend: &BackendCredentials{ClientID: "at-meet", ClientSecret: "secret"},
+	})
+	require.NoError(t, err)
+	other, _ := testNode(t, server, func(o *Options) { o.Secrets = [][]byte{[]byte(strings.Repeat("o", MinSecret))} })
+	rotated, secret, err := other.RotateSecret(ctx, app.ID, 0, 0)
+	require.NoError(t, err)
+	require.NotEmpty(t, secret)
+	require.True(t, rotated.BackendUnreadable())
+	renamed, err := other.UpdateApplication(ctx, app.ID, rotated.Version, func(n *Application) error {
+		n.Name = "Renamed"
+		return nil
+	})
+	require.NoError(t, err)
+	require.Equal(t, "Renamed", renamed.Name)
+
+	_, _, err = other.Authenticate(ctx, app.ID, secret)
+	require.ErrorIs(t, err, ErrUnavailable, "it would act under other credentials")
+	kept, err := a.CurrentApplication(ctx, app.ID)
+	require.NoError(t, err)
+	require.Equal(t, "at-meet", kept.Backend.ClientID)
+}
