@@ -179,6 +179,12 @@ var validMethods = []string{
 // up since means that it was revoked.
 type generations struct{ installation, application, user, grant uint64 }
 
+// after reports whether any of them is later than in o: who knows only o has not
+// heard of everything.
+func (g generations) after(o generations) bool {
+	return g.installation > o.installation || g.application > o.application || g.user > o.user || g.grant > o.grant
+}
+
 // A record is what Redis holds of a token: state, hash of the whole token, four
 // generations as varints. Its key is made from the token's id, so the hash says
 // that a reply is the answer to the question asked (CVE-2025-29923).

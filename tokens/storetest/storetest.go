@@ -643,7 +643,9 @@ func testSecretRotated(t *testing.T, open Opener) {
 
 	// What was used since is kept under the new secret alone.
 	Eventually(t, "everything used is kept under the new secret", func() bool {
-		only, err := tokens.New(tokens.Options{Store: open(t), Secrets: [][]byte{newer}})
+		store := open(t)
+		defer func() { require.NoError(t, store.Close()) }()
+		only, err := tokens.New(tokens.Options{Store: store, Secrets: [][]byte{newer}})
 		require.NoError(t, err)
 		defer func() { require.NoError(t, only.Close()) }()
 		x, _, errApp := only.Authenticate(ctx, app.ID, secret)
