@@ -221,6 +221,8 @@ func (f *feed) lag() (time.Duration, bool) {
 	return time.Since(f.born) - time.Duration(p), p != 0
 }
 
+var errUnproven = errors.New("it has not been found to be the primary, and to have lost nothing, for too long")
+
 // authoritative returns an error unless what Redis says now may be believed: if it
 // is not known within the staleness bound that it is the primary and has lost
 // nothing, or if it may be another one by now and cannot be checked. Without a
@@ -228,7 +230,7 @@ func (f *feed) lag() (time.Duration, bool) {
 func (f *feed) authoritative(ctx context.Context) error {
 	c := f.checked.Load()
 	if c != 0 && time.Since(f.born)-time.Duration(c) > f.staleness {
-		return unavailable("asking Redis", errors.New("it has not been found to be the primary, and to have lost nothing, for too long"))
+		return unavailable("asking Redis", errUnproven)
 	}
 	if f.verified.Load() == f.a.store.dialed.Load() {
 		return nil

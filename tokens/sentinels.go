@@ -74,7 +74,7 @@ func newSentinels(u *redis.UniversalOptions, conns *connections) *sentinels {
 			Addr: addr, Username: u.SentinelUsername, Password: u.SentinelPassword, TLSConfig: u.TLSConfig,
 			ContextTimeoutEnabled: true,
 			DialTimeout:           u.DialTimeout, ReadTimeout: u.ReadTimeout, WriteTimeout: u.WriteTimeout, PoolTimeout: u.PoolTimeout,
-			DialerRetries: 1, MaxRetries: 1, PoolSize: 1, PipelinePoolSize: -1, ConnMaxIdleTime: u.ConnMaxIdleTime,
+			DialerRetries: 1, MaxRetries: 1, PoolSize: 4, PipelinePoolSize: -1, ConnMaxIdleTime: u.ConnMaxIdleTime,
 			DisableIdentity:          true,
 			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 		})})

@@ -2,6 +2,7 @@ package tokens
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 )
@@ -20,7 +21,8 @@ type Status struct {
 type StoreStatus struct {
 	// Mode is "standalone", "sentinel", "cluster" or "embedded".
 	Mode string `json:"mode"`
-	// Available tells whether Redis answered just now, in Latency.
+	// Available tells whether Redis answered just now, in Latency, and may be
+	// believed: see [Authority.Ready].
 	Available bool     `json:"available"`
 	Latency   Duration `json:"latency,omitempty"`
 	Error     string   `json:"error,omitempty"`
@@ -65,14 +67,17 @@ type KeyStatus struct {
 // what is not known is said.
 func (a *Authority) Status(ctx context.Context) Status {
 	s := Status{Store: StoreStatus{Mode: a.store.mode}}
-	began := time.Now()
-	in, err := a.loadInstallation(ctx)
+	in := new(installation)
+	err := a.Ready(ctx)
 	if err == nil {
-		s.Store.Available, s.Store.Latency = true, Duration(time.Since(began).Round(time.Microsecond))
-	} else {
-		s.Store.Error = "Redis does not answer" // the cause may hold an address; it is in the log
-		in = new(installation)
+		var read *installation
+		began := time.Now()
+		if read, err = a.loadInstallation(ctx); err == nil {
+			in = read
+			s.Store.Available, s.Store.Latency = true, Duration(time.Since(began).Round(time.Microsecond))
+		}
 	}
+	s.Store.Error = StoreProblem(err)
 	s.Feed = FeedStatus{Fresh: a.feed.fresh(), Staleness: Duration(a.feed.staleness)}
 	if age, ok := a.feed.lag(); ok {
 		s.Feed.Age = Duration(age.Round(time.Millisecond))
@@ -96,9 +101,34 @@ func (a *Authority) Status(ctx context.Context) Status {
 	return s
 }
 
+// StoreProblem tells what is wrong with Redis, given an error of [Authority.Ready],
+// without the cause: that may hold an address. "" means nothing is.
+func StoreProblem(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, errNotPrimary):
+		return "redis answers, and is a replica"
+	case errors.Is(err, errUndecided):
+		return "the sentinels contradict each other"
+	case errors.Is(err, errUnproven):
+		return "redis answers, and has taken no writes for too long"
+	}
+	return "redis does not answer"
+}
+
 // Ready tells whether this node could serve a request it has never seen: Redis
-// answers. The error is ErrUnavailable.
-func (a *Authority) Ready(ctx context.Context) error { return a.store.Ping(ctx) }
+// answers, is the primary, and has taken heartbeats within the staleness bound.
+// The error is ErrUnavailable.
+func (a *Authority) Ready(ctx context.Context) error {
+	if err := a.store.Ping(ctx); err != nil {
+		return err
+	}
+	if err := a.feed.check(ctx); err != nil {
+		return err
+	}
+	return a.feed.authoritative(ctx)
+}
 
 // Fresh reports whether decisions are made from memory, because the feed is
 // known to be complete within the staleness bound.

@@ -108,7 +108,9 @@ func TestFailover_SplitView(t *testing.T) {
 	// Nobody but this test makes requests: a load would open new connections.
 	o := &load{c: c, l: l, app: c.nodes[0].addApplication(t, "")}
 	ahead, behind := c.nodes[0], c.nodes[1]
-	issue := func() *issued { return l.add(&issued{app: o.app, value: o.app.mustMint(t, ahead, "split@example.org"), kept: true}) }
+	issue := func() *issued {
+		return l.add(&issued{app: o.app, value: o.app.mustMint(t, ahead, "split@example.org"), kept: true})
+	}
 	use := func(k *issued) { o.ask(request{node: behind, what: "rooms"}, k, http.MethodGet, roomsPath) }
 	o.recovered(t)
 	kept, revoked := issue(), issue()
