@@ -61,6 +61,9 @@ type Observer interface {
 	FeedLag(time.Duration)
 	// FeedState is told when the feed becomes fresh or stale.
 	FeedState(fresh bool)
+	// KeysMissing is told the ids of keys that other gateways use and this one does
+	// not have, sorted, whenever they change.
+	KeysMissing(ids []string)
 	// StoreWentBack is told that Redis lost changes this node had seen (restored
 	// from a snapshot, failed over to a replica that lagged), and what was done.
 	StoreWentBack(lost int64, reapplied bool)
@@ -83,6 +86,8 @@ type Authority struct {
 	stats stats
 	hash  hashPool
 	mints mints
+
+	keyReads perSecond // of the installation, for keys that are unknown
 
 	fence  FenceOptions
 	slugs  *slugIndex
@@ -166,4 +171,5 @@ type noObserver struct{}
 
 func (noObserver) FeedLag(time.Duration)     {}
 func (noObserver) FeedState(bool)            {}
+func (noObserver) KeysMissing([]string)      {}
 func (noObserver) StoreWentBack(int64, bool) {}

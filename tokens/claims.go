@@ -116,7 +116,11 @@ func (a *Authority) parseSigned(raw string, sum [sha256.Size]byte) (*accessToken
 		kid, _ = t.Header["kid"].(string)
 		k, ok := a.signing.verify[kid]
 		if !ok {
-			return nil, deny(ErrTokenForeign, "unknown_key")
+			refusal := &denial{ErrTokenForeign, "unknown_key"}
+			if c.Issuer == a.issuer && c.Audience == a.audience {
+				return nil, &unknownKey{refusal, strings.Clone(kid)}
+			}
+			return nil, refusal
 		}
 		// The algorithm is a property of the key, never of the token.
 		if t.Method.Alg() != k.alg {
@@ -129,6 +133,9 @@ func (a *Authority) parseSigned(raw string, sum [sha256.Size]byte) (*accessToken
 		}
 		return k.key, nil
 	})
+	if u, ok := errors.AsType[*unknownKey](err); ok {
+		return nil, u
+	}
 	if d, ok := errors.AsType[*denial](err); ok {
 		return nil, d
 	}

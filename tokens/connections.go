@@ -129,7 +129,7 @@ func (n *connection) Write(b []byte) (int, error) {
 	return size, n.ended(err)
 }
 
-func (n *connection) SetDeadline(t time.Time) error { return n.ended(n.stream.SetDeadline(t)) }
+func (n *connection) SetDeadline(t time.Time) error     { return n.ended(n.stream.SetDeadline(t)) }
 func (n *connection) SetReadDeadline(t time.Time) error { return n.ended(n.stream.SetReadDeadline(t)) }
 
 func (n *connection) SetWriteDeadline(t time.Time) error {

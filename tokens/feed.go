@@ -165,7 +165,8 @@ type feed struct {
 	kept    []change  // changes still to be published
 
 	asking  sync.Mutex // one heartbeat at a time
-	servers []string   // run ids of the primaries when they were last checked
+	keys    keyNotes
+	servers []string // run ids of the primaries when they were last checked
 
 	// checking lets one goroutine at a time make sure that Redis has what it
 	// acknowledged. verified is how many connections had been opened when that
@@ -353,6 +354,9 @@ func (f *feed) ask(ctx context.Context) {
 	}
 	if err == nil || isFull(err) {
 		f.checked.Store(int64(began))
+	}
+	if err == nil {
+		_ = f.a.noteKeys(ctx, &f.keys) // the next heartbeat tries again
 	}
 }
 

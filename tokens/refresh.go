@@ -191,7 +191,7 @@ func (a *Authority) readFamily(ctx context.Context, raw string) (*presented, err
 	}
 	var m []any
 	err := a.feed.finding(ctx, func() (found bool, err error) {
-		m, err = a.store.rdb.HMGet(ctx, keyFamily(id), fieldFamily, fieldCurrent, fieldTill, fieldEnded).Result()
+		m, err = a.store.rdb.HMGet(ctx, keyFamily(id), fieldFamily, fieldCurrent, fieldTill, fieldEnded, fieldKey).Result()
 		return err == nil && m[0] != nil, err //nolint:wrapcheck // wrapped below
 	})
 	if err != nil {
@@ -209,6 +209,13 @@ func (a *Authority) readFamily(ctx context.Context, raw string) (*presented, err
 	p := &presented{id: id, till: parseInstant(till), ended: m[3] != nil}
 	if err := json.Unmarshal([]byte(doc), &p.family); err != nil {
 		return nil, unavailable("reading a refresh token", err)
+	}
+	if key, _ := m[4].(string); a.keys.byID(key) == nil {
+		// Its hash cannot be compared, and a rotation would end the family.
+		if err := a.missesKey(ctx, key, "checking a refresh token"); err != nil {
+			return nil, err
+		}
+		return nil, deny(ErrInvalidGrant, "key_removed")
 	}
 	g := p.family.BirthList
 	p.family.Births = generations{g[0], g[1], g[2], g[3]}

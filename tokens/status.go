@@ -15,6 +15,9 @@ type Status struct {
 	Feed  FeedStatus  `json:"feed"`
 	Cache CacheStatus `json:"cache"`
 	Keys  []KeyStatus `json:"keys"`
+	// MissingKeys are the ids of keys that other gateways use and this one does not
+	// have: what they make with them is answered with ErrUnavailable here.
+	MissingKeys []string `json:"missing_keys,omitempty"`
 }
 
 // StoreStatus is how Redis is doing.
@@ -56,7 +59,8 @@ type KeyStatus struct {
 	// Signs is true for the one that signs.
 	Signs     bool `json:"signs"`
 	Withdrawn bool `json:"withdrawn,omitempty"`
-	// LiveUntil is when the last token it signed expires; zero if it never signed.
+	// LiveUntil is when the last token it signed expires, but at least ten minutes
+	// after a gateway was last heard of that uses it; zero if none ever did.
 	LiveUntil time.Time `json:"live_until,omitzero"`
 	// SafeToRemove tells that nothing it signed lives any more. For a secret
 	// this is about tokens only: see docs/operations.md.
@@ -98,6 +102,7 @@ func (a *Authority) Status(ctx context.Context) Status {
 		k.SafeToRemove = err == nil && !k.Signs && (k.Withdrawn || !now.Before(k.LiveUntil))
 		s.Keys = append(s.Keys, k)
 	}
+	s.MissingKeys = a.missingKeys(in)
 	return s
 }
 

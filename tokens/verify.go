@@ -98,7 +98,7 @@ func (a *Authority) Inspect(ctx context.Context, raw string) (*Identity, error) 
 func (a *Authority) readToken(ctx context.Context, raw string, sum [sha256.Size]byte) (*accessToken, error) {
 	t, err := a.parse(raw, sum)
 	if err != nil {
-		return nil, err
+		return nil, a.orMissingKey(ctx, err)
 	}
 	var since epoch
 	var value []byte

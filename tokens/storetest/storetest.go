@@ -639,7 +639,7 @@ func testSecretRotated(t *testing.T, open Opener) {
 	fresh, err := rotated.Refresh(ctx, same, tok.Refresh)
 	require.NoError(t, err)
 	_, err = old.Verify(ctx, fresh.Value)
-	require.ErrorIs(t, err, tokens.ErrTokenForeign, "a node that has not been given the new secret does not know it")
+	require.ErrorIs(t, err, tokens.ErrUnavailable, "a node that has not been given the new secret does not call it wrong")
 
 	// What was used since is kept under the new secret alone.
 	Eventually(t, "everything used is kept under the new secret", func() bool {
