@@ -83,6 +83,9 @@ func keyText(k tokens.KeyStatus) string {
 	if !k.LiveUntil.IsZero() {
 		parts = append(parts, "in use until "+instant(k.LiveUntil))
 	}
+	if k.Needed != "" {
+		parts = append(parts, "still needed: "+k.Needed)
+	}
 	if k.SafeToRemove {
 		parts = append(parts, "safe to remove")
 	}

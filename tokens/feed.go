@@ -194,6 +194,10 @@ func (f *feed) start() {
 		f.done.Add(2)
 		go func() { defer f.done.Done(); f.listen(ctx) }()
 		go func() { defer f.done.Done(); f.beat(ctx) }()
+		if len(f.a.keys.keys) > 1 {
+			f.done.Add(1)
+			go func() { defer f.done.Done(); f.a.rekey(ctx) }()
+		}
 	})
 }
 

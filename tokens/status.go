@@ -62,9 +62,11 @@ type KeyStatus struct {
 	// LiveUntil is when the last token it signed expires, but at least ten minutes
 	// after a gateway was last heard of that uses it; zero if none ever did.
 	LiveUntil time.Time `json:"live_until,omitzero"`
-	// SafeToRemove tells that nothing it signed lives any more. For a secret
-	// this is about tokens only: see docs/operations.md.
+	// SafeToRemove tells that nobody needs it any more: nothing it signed lives, and
+	// for a secret, nothing that is kept was hashed or encrypted with it.
 	SafeToRemove bool `json:"safe_to_remove"`
+	// Needed tells what it is still needed for, once its tokens have expired.
+	Needed string `json:"needed,omitempty"`
 }
 
 // Status asks Redis for a sign of life and tells how things are. It never fails:
@@ -79,6 +81,13 @@ func (a *Authority) Status(ctx context.Context) Status {
 		if read, err = a.loadInstallation(ctx); err == nil {
 			in = read
 			s.Store.Available, s.Store.Latency = true, Duration(time.Since(began).Round(time.Microsecond))
+		}
+	}
+	report := new(rekeyReport)
+	if err == nil && len(a.keys.keys) > 1 {
+		var read *rekeyReport
+		if read, err = a.loadRekeyReport(ctx); err == nil {
+			report = read
 		}
 	}
 	s.Store.Error = StoreProblem(err)
@@ -99,11 +108,31 @@ func (a *Authority) Status(ctx context.Context) Status {
 			ID: id, Algorithm: a.signing.verify[id].alg, Signs: id == a.signing.kid,
 			Withdrawn: in.withdrawn[id], LiveUntil: in.lastSigned[id],
 		}
-		k.SafeToRemove = err == nil && !k.Signs && (k.Withdrawn || !now.Before(k.LiveUntil))
+		if err == nil && id != a.keys.first().id && !k.Signs && (k.Withdrawn || !now.Before(k.LiveUntil)) {
+			k.Needed = a.needed(id, in, report)
+			k.SafeToRemove = k.Needed == ""
+		}
 		s.Keys = append(s.Keys, k)
 	}
 	s.MissingKeys = a.missingKeys(in)
 	return s
+}
+
+// needed tells what a key is needed for whose tokens have expired; "" if nothing.
+func (a *Authority) needed(id string, in *installation, last *rekeyReport) string {
+	if a.keys.byID(id) == nil {
+		return "" // it signs, and nothing else
+	}
+	if !last.covers(id, in) || last.Key != a.keys.first().id {
+		if left := last.Left[id]; left != nil && last.Key == a.keys.first().id && left.String() != "" {
+			return left.String()
+		}
+		return "what is kept is still being moved to the first secret"
+	}
+	if until := in.lastSigned[id].Add(IdempotencyLifetime); a.now().Before(until) {
+		return "answers that are kept under an Idempotency-Key until " + until.UTC().Format(time.RFC3339)
+	}
+	return ""
 }
 
 // StoreProblem tells what is wrong with Redis, given an error of [Authority.Ready],
