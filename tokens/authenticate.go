@@ -73,6 +73,9 @@ func (a *Authority) applicationForLogin(ctx context.Context, clientID string) (*
 		return nil, unavailable("reading an application", err)
 	}
 	if !known || m[fieldDocument] == "" {
+		if known && a.feed.settling() {
+			return nil, unavailable("reading an application", errSettling)
+		}
 		id, m = "", map[string]string{fieldDocument: nobodyDocument, fieldVersion: "1"}
 	}
 	return a.decodeApplication(id, m)

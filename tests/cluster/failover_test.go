@@ -132,7 +132,11 @@ func TestFailover_SplitView(t *testing.T) {
 	}
 	fresh := issue() // on record at the new primary only
 	use(fresh)
-	o.revoke(ahead, revoked)
+	eventually(t, "the revocation", func() bool {
+		o.revoke(ahead, revoked)
+		_, ended := revoked.state()
+		return !ended.IsZero()
+	})
 	for end := time.Now().Add(2 * c.staleness); time.Now().Before(end); time.Sleep(pause) {
 		for _, k := range []*issued{kept, fresh, revoked} {
 			use(k)
@@ -143,6 +147,52 @@ func TestFailover_SplitView(t *testing.T) {
 	require.Equal(t, 401, behind.rooms(t, revoked.value))
 	require.Equal(t, "master", former.Client().Do(t.Context(), "ROLE").Val().([]any)[0], "the old primary is still one")
 	demote()
+	o.recovered(t)
+	over()
+	o.audit()
+	l.report(t)
+}
+
+// TestFailover_CutOffFromSentinels: the primary is replaced while one gateway
+// reaches no Sentinel. The server that it knows is a replica then, which it must
+// not believe: 503 until it is told where the primary is.
+func TestFailover_CutOffFromSentinels(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Sentinel(t)
+	c, proxies := startBehindSentinels(t, redis)
+	l := newLedger(c.staleness)
+	o := &load{c: c, l: l, app: c.nodes[0].addApplication(t, "")}
+	ahead, behind := c.nodes[0], c.nodes[1]
+	issue := func() *issued {
+		return l.add(&issued{app: o.app, value: o.app.mustMint(t, ahead, "cut-off@example.org"), kept: true})
+	}
+	use := func(k *issued) { o.ask(request{node: behind, what: "rooms"}, k, http.MethodGet, roomsPath) }
+	o.recovered(t)
+	kept, revoked := issue(), issue()
+	use(kept)
+	use(revoked)
+
+	over := l.begin(t.Name(), nil, storeAway)
+	for _, p := range proxies {
+		p.Cut(t)
+	}
+	redis.Failover(t)
+	eventually(t, ahead.name+" to serve again", func() bool {
+		a, err := o.app.mint(ahead, "cut-off@example.org")
+		return err == nil && a.Status == http.StatusOK
+	})
+	fresh := issue()
+	o.revoke(ahead, revoked)
+	for end := time.Now().Add(2 * c.staleness); time.Now().Before(end); time.Sleep(pause) {
+		for _, k := range []*issued{kept, fresh, revoked} {
+			use(k)
+		}
+	}
+	require.Equal(t, 503, behind.rooms(t, kept.value))
+	require.Equal(t, 503, behind.ready(t))
+	for _, p := range proxies {
+		p.Restore(t)
+	}
 	o.recovered(t)
 	over()
 	o.audit()
