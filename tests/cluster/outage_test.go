@@ -276,17 +276,25 @@ func TestOutage_RedisImpaired(t *testing.T) {
 		require.Equal(t, 401, g.rooms(t, p.known.value))
 	})
 
-	t.Run("read-only", func(t *testing.T) {
-		p := o.probe(t, g)
-		o.during(t, nil, []excuse{storeAway}, func() { o.redis.SetReadOnly(t, true) }, func() {
-			require.Equal(t, 503, g.ready(t))
-			a, err := o.app.mint(g, p.mail)
-			require.NoError(t, err)
-			require.Equal(t, 503, a.Status)
-			eventually(t, "the bound to pass", func() bool { return g.rooms(t, p.known.value) == 503 })
-			require.Equal(t, statuses{503, 503, 503, 503, 503}, p.all(t))
-		}, func() { o.redis.SetReadOnly(t, false) })
-	})
+	for _, row := range []struct {
+		name         string
+		inject, mend func()
+	}{
+		{"read-only", func() { o.redis.SetReadOnly(t, true) }, func() { o.redis.SetReadOnly(t, false) }},
+		{"without enough replicas", func() { o.redis.RequireReplicas(t, 1) }, func() { o.redis.RequireReplicas(t, 0) }},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			p := o.probe(t, g)
+			o.during(t, nil, []excuse{storeAway}, row.inject, func() {
+				a, err := o.app.mint(g, p.mail)
+				require.NoError(t, err)
+				require.Equal(t, 503, a.Status)
+				eventually(t, "the bound to pass", func() bool { return g.rooms(t, p.known.value) == 503 })
+				require.Equal(t, statuses{503, 503, 503, 503, 503}, p.all(t))
+				require.Equal(t, 503, g.ready(t))
+			}, row.mend)
+		})
+	}
 
 	o.end()
 	o.checkCreates(t)
