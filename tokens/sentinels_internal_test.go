@@ -8,6 +8,8 @@ import (
 	"github.com/alicebob/miniredis/v2/server"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
 // fakeSentinel answers as a Sentinel does that knows the address and the epoch.
@@ -76,6 +78,21 @@ func TestSentinels_Round(t *testing.T) {
 			require.Equal(t, c.want, got)
 		})
 	}
+}
+
+// Every failover counts the epoch up that Sentinels tell.
+func TestSentinels_Failover(t *testing.T) {
+	group := redistest.Sentinel(t)
+	s := newSentinels(&redis.UniversalOptions{MasterName: redistest.MasterName, DialTimeout: 20 * time.Second, Addrs: group.Addrs()},
+		newConnections(time.Second, nil))
+	defer func() { require.NoError(t, s.close()) }()
+	require.NoError(t, s.ask(t.Context()))
+	before := s.current()
+	require.Equal(t, group.Master(t).Addr(), before.addr)
+	now := group.Failover(t)
+	require.NoError(t, s.ask(t.Context()))
+	require.Equal(t, now.Addr(), s.current().addr)
+	require.Greater(t, s.current().epoch, before.epoch)
 }
 
 // Connections that lead to a former primary are dropped when there is another.
