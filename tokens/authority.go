@@ -49,7 +49,7 @@ type Options struct {
 	Fence FenceOptions
 	// Observer is told what happens inside. Default: nobody.
 	Observer Observer
-	// Now is the clock. Default: time.Now.
+	// Now is the clock, read from several goroutines. Default: time.Now.
 	Now func() time.Time
 }
 
