@@ -37,7 +37,7 @@ type sentinels struct {
 	members []*sentinel
 	conns   *connections
 	// patience bounds one round. It is half of what connecting may take, of which
-	// it is a part.
+	// it is a part, and at most maxPatience.
 	patience time.Duration
 
 	asking  chan struct{} // one round at a time; guards answered
@@ -50,6 +50,10 @@ type sentinels struct {
 	closed  bool
 	feeds   []*redis.PubSub
 }
+
+// maxPatience is well below a usual staleness bound: when all Sentinels are
+// silent, every heartbeat waits for them in vain.
+const maxPatience = 500 * time.Millisecond
 
 type sentinel struct {
 	client *redis.Client
@@ -68,7 +72,7 @@ var (
 )
 
 func newSentinels(u *redis.UniversalOptions, conns *connections) *sentinels {
-	s := &sentinels{group: u.MasterName, conns: conns, patience: u.DialTimeout / 2, asking: make(chan struct{}, 1)}
+	s := &sentinels{group: u.MasterName, conns: conns, patience: min(u.DialTimeout/2, maxPatience), asking: make(chan struct{}, 1)}
 	for _, addr := range u.Addrs {
 		s.members = append(s.members, &sentinel{client: redis.NewClient(&redis.Options{
 			Addr: addr, Username: u.SentinelUsername, Password: u.SentinelPassword, TLSConfig: u.TLSConfig,

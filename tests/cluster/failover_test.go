@@ -83,14 +83,14 @@ func proxiedSentinels(proxies []*redistest.Proxy) string {
 
 // startBehindSentinels starts gateways of which the second reaches the Sentinels
 // through the proxies.
-func startBehindSentinels(t *testing.T, redis *redistest.SentinelServers) (*cluster, []*redistest.Proxy) {
+func startBehindSentinels(t *testing.T, redis *redistest.SentinelServers, staleness time.Duration) (*cluster, []*redistest.Proxy) {
 	t.Helper()
 	var proxies []*redistest.Proxy
 	for _, s := range redis.Sentinels {
 		proxies = append(proxies, redistest.Proxied(t, s))
 	}
 	direct := sentinelStore(redis)
-	return startCluster(t, settings{store: func(i int) string {
+	return startCluster(t, settings{staleness: staleness, store: func(i int) string {
 		if i == 1 {
 			return proxiedSentinels(proxies)
 		}
@@ -103,7 +103,7 @@ func startBehindSentinels(t *testing.T, redis *redistest.SentinelServers) (*clus
 func TestFailover_SplitView(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Sentinel(t)
-	c, proxies := startBehindSentinels(t, redis)
+	c, proxies := startBehindSentinels(t, redis, 2*time.Second)
 	l := newLedger(c.staleness)
 	// Nobody but this test makes requests: a load would open new connections.
 	o := &load{c: c, l: l, app: c.nodes[0].addApplication(t, "")}
@@ -159,7 +159,7 @@ func TestFailover_SplitView(t *testing.T) {
 func TestFailover_CutOffFromSentinels(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Sentinel(t)
-	c, proxies := startBehindSentinels(t, redis)
+	c, proxies := startBehindSentinels(t, redis, 2*time.Second)
 	l := newLedger(c.staleness)
 	o := &load{c: c, l: l, app: c.nodes[0].addApplication(t, "")}
 	ahead, behind := c.nodes[0], c.nodes[1]
@@ -204,7 +204,7 @@ func TestFailover_CutOffFromSentinels(t *testing.T) {
 func TestSentinelsAway(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Sentinel(t)
-	c, proxies := startBehindSentinels(t, redis)
+	c, proxies := startBehindSentinels(t, redis, 5*time.Second)
 	app := c.nodes[0].addApplication(t, "")
 	g := c.nodes[1]
 	known := app.mustMint(t, g, "away@example.org")
@@ -221,7 +221,7 @@ func TestSentinelsAway(t *testing.T) {
 				row.cut(p)
 			}
 			time.Sleep(c.staleness) // nothing that was known before counts from now on
-			for end := time.Now().Add(c.staleness); time.Now().Before(end); time.Sleep(pause) {
+			for end := time.Now().Add(c.staleness / 2); time.Now().Before(end); time.Sleep(pause) {
 				require.Equal(t, 200, g.rooms(t, known))
 				require.Equal(t, 200, g.rooms(t, app.mustMint(t, c.nodes[0], "away@example.org")))
 			}
