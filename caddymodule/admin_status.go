@@ -64,7 +64,7 @@ type shownRoute struct {
 func (c *adminCall) showStatus() error {
 	version, _ := caddy.Version()
 	s := gatewayStatus{Version: version, Status: c.authority.Status(c.r.Context()), Backends: []backendStatus{}}
-	s.Ready, s.Reason = readiness(s.Status.Store.Available, s.Status.Feed.Fresh)
+	s.Ready, s.Reason = readiness(s.Status.Store.Error, s.Status.Feed.Fresh)
 	for _, gate := range c.app.Gates() {
 		s.Backends = append(s.Backends, gate.backendStatus())
 	}
@@ -76,12 +76,12 @@ func (c *adminCall) showStatus() error {
 // node get 503, so it is not ready, although it serves what it knows from memory
 // until the staleness bound. The backend does not count: it is the same for all
 // nodes, and taking all of them out would only replace their answers.
-func readiness(available, fresh bool) (ready bool, reason string) {
+func readiness(problem string, fresh bool) (ready bool, reason string) {
 	switch {
-	case !available && fresh:
-		return false, "redis does not answer; what is known is still served from memory"
-	case !available:
-		return false, "redis does not answer"
+	case problem != "" && fresh:
+		return false, problem + "; what is known is still served from memory"
+	case problem != "":
+		return false, problem
 	case !fresh:
 		return true, "what other gateways change is not heard of; redis is asked per request"
 	}
@@ -100,7 +100,7 @@ const readyTimeout = 2 * time.Second
 func (c *adminCall) showReady() error {
 	ctx, cancel := context.WithTimeout(c.r.Context(), readyTimeout)
 	defer cancel()
-	ready, reason := readiness(c.authority.Ready(ctx) == nil, c.authority.Fresh())
+	ready, reason := readiness(tokens.StoreProblem(c.authority.Ready(ctx)), c.authority.Fresh())
 	if !ready {
 		return &problem{Status: http.StatusServiceUnavailable, Detail: sentence(reason), retryAfter: outageRetry}
 	}

@@ -74,13 +74,17 @@ func TestAdminHealth(t *testing.T) {
 }
 
 func TestReadiness(t *testing.T) {
-	for _, tc := range []struct{ available, fresh, ready, reason bool }{
-		{true, true, true, false},
-		{true, false, true, true},
-		{false, true, false, true},
-		{false, false, false, true},
+	for _, tc := range []struct {
+		problem       string
+		fresh         bool
+		ready, reason bool
+	}{
+		{"", true, true, false},
+		{"", false, true, true},
+		{"redis does not answer", true, false, true},
+		{"redis does not answer", false, false, true},
 	} {
-		ready, reason := readiness(tc.available, tc.fresh)
+		ready, reason := readiness(tc.problem, tc.fresh)
 		require.Equal(t, tc.ready, ready)
 		require.Equal(t, tc.reason, reason != "")
 	}

@@ -61,6 +61,9 @@ func (c *console) printStatus(s *gatewayStatus) error {
 	for _, k := range s.Keys {
 		rows = append(rows, []string{"key " + k.ID, keyText(k)})
 	}
+	for _, id := range s.MissingKeys {
+		rows = append(rows, []string{"key " + id, "MISSING HERE, and in use by other gateways: what they make with it gets 503"})
+	}
 	for _, b := range s.Backends {
 		rows = append(rows, backendRows(b)...)
 	}
@@ -78,7 +81,10 @@ func keyText(k tokens.KeyStatus) string {
 		parts = append(parts, "verifies")
 	}
 	if !k.LiveUntil.IsZero() {
-		parts = append(parts, "its tokens live until "+instant(k.LiveUntil))
+		parts = append(parts, "in use until "+instant(k.LiveUntil))
+	}
+	if k.Needed != "" {
+		parts = append(parts, "still needed: "+k.Needed)
 	}
 	if k.SafeToRemove {
 		parts = append(parts, "safe to remove")

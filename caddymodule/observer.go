@@ -47,6 +47,19 @@ func (o *authorityObserver) FeedState(fresh bool) {
 	}
 }
 
+// KeysMissing implements tokens.Observer.
+func (o *authorityObserver) KeysMissing(ids []string) {
+	if !o.speaks() {
+		return
+	}
+	if len(ids) == 0 {
+		logger().Info("every key that other gateways use is configured here")
+		return
+	}
+	logger().Error("other gateways sign, hash and encrypt with keys that this one was not given: what they make is answered with 503 here. "+
+		"All gateways need the same secrets and signing keys; if a key is not to be used any more, withdraw it (meet revoke key)", zap.Strings("keys", ids))
+}
+
 // StoreWentBack implements tokens.Observer.
 func (o *authorityObserver) StoreWentBack(lost int64, reapplied bool) {
 	if !o.speaks() {

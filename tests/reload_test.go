@@ -123,7 +123,7 @@ func TestReload_SecretAndStoreChange(t *testing.T) {
 	newer := gatewaytest.Bearer(g.Token(app, "ada@example.org"))
 
 	g.Reload(gatewaytest.Config{Global: "store redis " + one.URL() + "\nsecret " + second})
-	require.Equal(t, 401, g.Do("GET", roomsPath, "", "Authorization", old).Status)
+	require.Equal(t, 503, g.Do("GET", roomsPath, "", "Authorization", old).Status, "its key was removed while tokens of it live")
 	require.Equal(t, 200, g.Do("GET", roomsPath, "", "Authorization", newer).Status)
 
 	g.Reload(gatewaytest.Config{Global: "store redis " + two.URL() + "\nsecret " + second})

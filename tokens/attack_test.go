@@ -187,14 +187,14 @@ func otherNode(t *testing.T) *Authority {
 
 // A token stops being valid the second it expires, also from memory.
 func TestVerify_ExpiryIsCheckedOnEveryHit(t *testing.T) {
-	now := time.Now()
-	a, _ := testNode(t, miniredis.RunT(t), func(o *Options) { o.Now = func() time.Time { return now } })
+	c := newClock()
+	a, _ := testNode(t, miniredis.RunT(t), func(o *Options) { o.Now = c.Now })
 	tok := testToken(t, a, testApp(t, a))
 	for range 2 {
 		_, err := a.Verify(t.Context(), tok.Value)
 		require.NoError(t, err)
 	}
-	now = now.Add(tok.Lifetime)
+	c.pass(tok.Lifetime)
 	_, err := a.Verify(t.Context(), tok.Value)
 	require.ErrorIs(t, err, ErrTokenExpired)
 }
@@ -202,9 +202,9 @@ func TestVerify_ExpiryIsCheckedOnEveryHit(t *testing.T) {
 // What was remembered is read again after a while, even if nobody says that it
 // changed.
 func TestVerify_MemoryHasAnAge(t *testing.T) {
-	now := time.Now()
+	c := newClock()
 	server := miniredis.RunT(t)
-	a, _ := testNode(t, server, func(o *Options) { o.Now = func() time.Time { return now } })
+	a, _ := testNode(t, server, func(o *Options) { o.Now = c.Now })
 	app := testApp(t, a)
 	tok := testToken(t, a, app)
 	_, err := a.Verify(t.Context(), tok.Value)
@@ -212,7 +212,7 @@ func TestVerify_MemoryHasAnAge(t *testing.T) {
 	server.Del(keyApplication(app.ID)) // and nobody is told
 	_, err = a.Verify(t.Context(), tok.Value)
 	require.NoError(t, err)
-	now = now.Add(maxAge + time.Second)
+	c.pass(maxAge + time.Second)
 	_, err = a.Verify(t.Context(), tok.Value)
 	require.ErrorIs(t, err, ErrTokenInvalid)
 }

@@ -45,6 +45,11 @@ func (a *Authority) AuthenticateIf(ctx context.Context, clientID, secret string,
 	if err != nil {
 		return nil, nil, err
 	}
+	if v == nil {
+		if err := a.unmatched(ctx, app); err != nil {
+			return nil, nil, err
+		}
+	}
 	if v == nil || app.ID == "" {
 		return nil, nil, deny(ErrInvalidClient, "unknown_client_or_wrong_secret")
 	}
@@ -88,6 +93,9 @@ func (a *Authority) applicationForLogin(ctx context.Context, clientID string) (*
 		return nil, unavailable("reading an application", err)
 	}
 	if !known || m[fieldDocument] == "" {
+		if known && a.feed.settling() {
+			return nil, unavailable("reading an application", errSettling)
+		}
 		id, m = "", map[string]string{fieldDocument: nobodyDocument, fieldVersion: "1"}
 	}
 	return a.decodeSealed(id, m)
@@ -122,6 +130,19 @@ func (a *Authority) matchSecret(ctx context.Context, app *Application, secret st
 		}
 	}
 	return match, nil
+}
+
+// unmatched returns ErrUnavailable if a secret that matches nothing may be one
+// whose hash was made with a key that this gateway lacks.
+func (a *Authority) unmatched(ctx context.Context, app *Application) error {
+	for _, v := range app.verifiers {
+		if v.Kind == SecretHMAC && a.keys.byID(v.Key) == nil && !v.expired(a.now()) {
+			if err := a.missesKey(ctx, v.Key, "checking a secret"); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // rehash replaces how a secret is stored by an HMAC under the first key, in the

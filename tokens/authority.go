@@ -50,7 +50,7 @@ type Options struct {
 	Fence FenceOptions
 	// Observer is told what happens inside. Default: nobody.
 	Observer Observer
-	// Now is the clock. Default: time.Now.
+	// Now is the clock, read from several goroutines. Default: time.Now.
 	Now func() time.Time
 }
 
@@ -62,6 +62,9 @@ type Observer interface {
 	FeedLag(time.Duration)
 	// FeedState is told when the feed becomes fresh or stale.
 	FeedState(fresh bool)
+	// KeysMissing is told the ids of keys that other gateways use and this one does
+	// not have, sorted, whenever they change.
+	KeysMissing(ids []string)
 	// StoreWentBack is told that Redis lost changes this node had seen (restored
 	// from a snapshot, failed over to a replica that lagged), and what was done.
 	StoreWentBack(lost int64, reapplied bool)
@@ -84,6 +87,8 @@ type Authority struct {
 	stats stats
 	hash  hashPool
 	mints mints
+
+	keyReads perSecond // of the installation, for keys that are unknown
 
 	fence  FenceOptions
 	slugs  *slugIndex
@@ -165,4 +170,5 @@ type noObserver struct{}
 
 func (noObserver) FeedLag(time.Duration)     {}
 func (noObserver) FeedState(bool)            {}
+func (noObserver) KeysMissing([]string)      {}
 func (noObserver) StoreWentBack(int64, bool) {}

@@ -116,7 +116,11 @@ func (a *Authority) parseSigned(raw string, sum [sha256.Size]byte) (*accessToken
 		kid, _ = t.Header["kid"].(string)
 		k, ok := a.signing.verify[kid]
 		if !ok {
-			return nil, deny(ErrTokenForeign, "unknown_key")
+			refusal := &denial{ErrTokenForeign, "unknown_key"}
+			if c.Issuer == a.issuer && c.Audience == a.audience {
+				return nil, &unknownKey{refusal, strings.Clone(kid)}
+			}
+			return nil, refusal
 		}
 		// The algorithm is a property of the key, never of the token.
 		if t.Method.Alg() != k.alg {
@@ -129,6 +133,9 @@ func (a *Authority) parseSigned(raw string, sum [sha256.Size]byte) (*accessToken
 		}
 		return k.key, nil
 	})
+	if u, ok := errors.AsType[*unknownKey](err); ok {
+		return nil, u
+	}
 	if d, ok := errors.AsType[*denial](err); ok {
 		return nil, d
 	}
@@ -178,6 +185,12 @@ var validMethods = []string{
 // generations are what a token was born under. Any of them having been counted
 // up since means that it was revoked.
 type generations struct{ installation, application, user, grant uint64 }
+
+// after reports whether any of them is later than in o: who knows only o has not
+// heard of everything.
+func (g generations) after(o generations) bool {
+	return g.installation > o.installation || g.application > o.application || g.user > o.user || g.grant > o.grant
+}
 
 // A record is what Redis holds of a token: state, hash of the whole token, four
 // generations as varints. Its key is made from the token's id, so the hash says

@@ -31,7 +31,9 @@ import (
 // reads (a replica cut off from its primary, a primary cut off from its
 // replicas) may be behind for any length of time, and must not prove anything.
 // When heartbeats have failed for the staleness bound, Redis is not believed at
-// all, even if it answers.
+// all, even if it answers. Nor does a primary that was replaced prove anything,
+// though it takes writes: before every heartbeat the Sentinels are asked, if there
+// are any (see sentinels.go).
 //
 // Three things end in forgetting everything: a new subscription, a number that
 // was skipped, and a number that went back. The last means that Redis has lost
@@ -148,8 +150,9 @@ type feed struct {
 	node      string
 	staleness time.Duration
 
-	// proven is when the newest heartbeat that came back was sent, in
-	// nanoseconds since born; 0 if none did on this subscription.
+	// proven is when the making of the newest heartbeat that came back began, which
+	// is with finding out who the primary is, in nanoseconds since born; 0 if none
+	// came back on this subscription.
 	proven atomic.Int64
 	// checked is when Redis was last found to be the primary and to have all
 	// that this gateway knows, in nanoseconds since born; 0 if never.
@@ -166,13 +169,15 @@ type feed struct {
 	kept    []change  // changes still to be published
 
 	asking  sync.Mutex // one heartbeat at a time
-	servers []string   // run ids of the primaries when they were last checked
+	keys    keyNotes
+	servers []string // run ids of the primaries when they were last checked
 
 	// checking lets one goroutine at a time make sure that Redis has what it
 	// acknowledged. verified is how many connections had been opened when that
 	// was last known: one that was opened later may lead to another server.
 	checking chan struct{}
 	verified atomic.Uint64
+	began    time.Duration // since born: when the last check began that succeeded; guarded by checking
 	// replaced is when Redis was last found to be another one than before, or to
 	// have lost something, in nanoseconds since born; 0 if never.
 	replaced atomic.Int64
@@ -193,6 +198,10 @@ func (f *feed) start() {
 		f.done.Add(2)
 		go func() { defer f.done.Done(); f.listen(ctx) }()
 		go func() { defer f.done.Done(); f.beat(ctx) }()
+		if len(f.a.keys.keys) > 1 {
+			f.done.Add(1)
+			go func() { defer f.done.Done(); f.a.rekey(ctx) }()
+		}
 	})
 }
 
@@ -221,6 +230,8 @@ func (f *feed) lag() (time.Duration, bool) {
 	return time.Since(f.born) - time.Duration(p), p != 0
 }
 
+var errUnproven = errors.New("it has not been found to be the primary, and to have lost nothing, for too long")
+
 // authoritative returns an error unless what Redis says now may be believed: if it
 // is not known within the staleness bound that it is the primary and has lost
 // nothing, or if it may be another one by now and cannot be checked. Without a
@@ -228,7 +239,7 @@ func (f *feed) lag() (time.Duration, bool) {
 func (f *feed) authoritative(ctx context.Context) error {
 	c := f.checked.Load()
 	if c != 0 && time.Since(f.born)-time.Duration(c) > f.staleness {
-		return unavailable("asking Redis", errors.New("it has not been found to be the primary, and to have lost nothing, for too long"))
+		return unavailable("asking Redis", errUnproven)
 	}
 	if f.verified.Load() == f.a.store.dialed.Load() {
 		return nil
@@ -239,20 +250,38 @@ func (f *feed) authoritative(ctx context.Context) error {
 // reading runs a read whose answer is to be believed: again, if a connection
 // was opened meanwhile, which may have led to another server.
 func (f *feed) reading(ctx context.Context, read func() error) error {
+	return f.finding(ctx, func() (bool, error) { return true, read() })
+}
+
+// finding is reading for a read whose answer may be that something is not there,
+// for which somebody is turned away. That is said only by a server that was still
+// the primary after the read.
+func (f *feed) finding(ctx context.Context, read func() (found bool, err error)) error {
 	for range 10 {
 		if err := f.authoritative(ctx); err != nil {
 			return err
 		}
 		verified := f.verified.Load()
-		if err := read(); err != nil || f.a.store.dialed.Load() == verified {
+		found, err := read()
+		if err != nil {
 			return err
+		}
+		if !found && f.a.store.dialed.Load() == verified {
+			if err := f.check(ctx); err != nil {
+				return err
+			}
+		}
+		if f.a.store.dialed.Load() == verified {
+			return nil
 		}
 	}
 	return unavailable("asking Redis", errors.New("connections to it do not last"))
 }
 
-// check makes sure that the servers have what they acknowledged.
+// check makes sure that what is asked is the primary, now or later, and that it
+// has what it acknowledged.
 func (f *feed) check(ctx context.Context) error {
+	called := time.Since(f.born)
 	ctx, cancel := context.WithTimeout(ctx, max(f.staleness, f.a.store.timeout))
 	defer cancel()
 	select {
@@ -261,11 +290,16 @@ func (f *feed) check(ctx context.Context) error {
 	case <-ctx.Done():
 		return unavailable("waiting until Redis has what it lost", ctx.Err())
 	}
+	if f.began > called {
+		return nil // one that began while this one waited
+	}
+	began := time.Since(f.born)
 	dialed := f.a.store.dialed.Load()
 	if err := f.checkServers(ctx); err != nil {
 		return err
 	}
 	f.verified.Store(dialed)
+	f.began = began
 	return nil
 }
 
@@ -303,9 +337,10 @@ func (f *feed) beat(ctx context.Context) {
 	}
 }
 
-// ask sends one heartbeat: when it was sent, and the highest number that Redis
-// must know by then. Before, it tells what could not be told earlier, and makes
-// sure that the servers have what they acknowledged.
+// ask sends one heartbeat: when it began and was sent, and the highest number
+// that Redis must know by then. Before, it makes sure that it is the primary that
+// proves something, tells what could not be told earlier, and makes sure that the
+// servers have what they acknowledged.
 func (f *feed) ask(ctx context.Context) {
 	f.asking.Lock()
 	defer f.asking.Unlock()
@@ -322,11 +357,14 @@ func (f *feed) ask(ctx context.Context) {
 		f.mu.Lock()
 		highest := f.highest
 		f.mu.Unlock()
-		mark := fmt.Sprintf("%d/%d", int64(time.Since(f.born)), highest)
+		mark := fmt.Sprintf("%d/%d/%d", int64(began), int64(time.Since(f.born)), highest)
 		err = heartbeatScript.Run(ctx, f.a.store.rdb, []string{keyFeed}, channelNode+f.node, mark).Err()
 	}
 	if err == nil || isFull(err) {
 		f.checked.Store(int64(began))
+	}
+	if err == nil {
+		_ = f.a.noteKeys(ctx, &f.keys) // the next heartbeat tries again
 	}
 }
 
@@ -356,7 +394,8 @@ func (f *feed) listen(ctx context.Context) {
 // session listens on one subscription until it fails or stays silent for longer
 // than the staleness bound.
 func (f *feed) session(ctx context.Context) {
-	ps := f.a.store.rdb.Subscribe(ctx, channelFeed, channelNode+f.node)
+	listening := context.WithValue(ctx, forFeed{}, true)
+	ps := f.a.store.rdb.Subscribe(listening, channelFeed, channelNode+f.node)
 	// Receiving does not watch the context.
 	unhook := context.AfterFunc(ctx, func() { _ = ps.Close() })
 	var asked sync.WaitGroup
@@ -369,7 +408,7 @@ func (f *feed) session(ctx context.Context) {
 		asked.Wait()
 	}()
 	for ctx.Err() == nil {
-		m, err := ps.ReceiveTimeout(ctx, f.staleness)
+		m, err := ps.ReceiveTimeout(listening, f.staleness)
 		if err != nil {
 			return // broken, or not a word in all this time: start over
 		}
@@ -417,14 +456,14 @@ func (f *feed) receive(ctx context.Context, payload string) {
 // heard handles a heartbeat of our own that came back. seq is the number it
 // found in Redis.
 func (f *feed) heard(ctx context.Context, seq uint64, mark string) {
-	sentText, highestText, _ := strings.Cut(mark, "/")
-	sent, err := strconv.ParseInt(sentText, 10, 64)
-	if err != nil || sent <= 0 {
+	var began, sent int64
+	var must uint64
+	if n, err := fmt.Sscanf(mark, "%d/%d/%d", &began, &sent, &must); n != 3 || err != nil || began <= 0 {
 		return
 	}
 	// What Redis has to know is what was known when the heartbeat was sent, not
 	// what is known now: they cross on the way.
-	if must := parseUint(highestText); seq < must && !f.writeAgain(ctx, seq, must) {
+	if seq < must && !f.writeAgain(ctx, seq, must) {
 		return // not proven: the next heartbeat tries again
 	}
 	f.mu.Lock()
@@ -436,7 +475,7 @@ func (f *feed) heard(ctx context.Context, seq uint64, mark string) {
 	if skipped {
 		f.a.cache.dropAll()
 	}
-	f.proven.Store(sent)
+	f.proven.Store(began)
 	f.a.observer.FeedLag(time.Since(f.born) - time.Duration(sent))
 	f.report()
 }

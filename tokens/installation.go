@@ -16,7 +16,8 @@ type installation struct {
 	notBefore time.Time
 	// withdrawn are the ids of signing keys whose tokens are refused.
 	withdrawn map[string]bool
-	// lastSigned is, by key id, until when something signed by the key lives.
+	// lastSigned is, by key id, until when something signed by the key lives, or for
+	// how long a gateway has said that it uses the key (see missingkeys.go).
 	lastSigned map[string]time.Time
 
 	read time.Time // from Redis
@@ -27,7 +28,7 @@ const (
 	fieldGeneration  = "g"  // also in applications and users
 	fieldNotBefore   = "nb" // unix milliseconds
 	prefixWithdrawn  = "w:" // + key id
-	prefixLastSigned = "s:" // + key id: unix seconds
+	prefixLastSigned = "s:" // + key id: unix seconds until when it is in use
 	prefixGrantGen   = "g:" // in users: + application id
 	fieldDocument    = "d"
 	fieldVersion     = "v"

@@ -15,11 +15,13 @@ import (
 const keyPrefix = "mg1:"
 
 const (
-	keyFeed         = keyPrefix + "feed"  // counter of changes
-	keyInstallation = keyPrefix + "inst"  // hash: generation, not-before, withdrawn keys
-	keyIndex        = keyPrefix + "apps"  // sorted set: name and id of every application
-	channelFeed     = keyPrefix + "feed"  // every change
-	channelNode     = keyPrefix + "node:" // + node: its own heartbeats
+	keyFeed         = keyPrefix + "feed"     // counter of changes
+	keyInstallation = keyPrefix + "inst"     // hash: generation, not-before, withdrawn keys
+	keyIndex        = keyPrefix + "apps"     // sorted set: name and id of every application
+	keyRekeyed      = keyPrefix + "rekeyed"  // what the last pass has left of former secrets
+	keyRekeying     = keyPrefix + "rekeying" // who makes one right now
+	channelFeed     = keyPrefix + "feed"     // every change
+	channelNode     = keyPrefix + "node:"    // + node: its own heartbeats
 )
 
 func keyApplication(id string) string   { return keyPrefix + "a:" + id }

@@ -31,7 +31,10 @@ const repeatPatience = 30 * time.Second
 // checkServers writes again what servers may have lost that were no primaries
 // when this was last asked: they may have been before, and not since.
 func (f *feed) checkServers(ctx context.Context) error {
-	ids := f.a.store.servers(ctx)
+	ids, err := f.a.store.servers(ctx)
+	if err != nil {
+		return unavailable("finding the primary", err)
+	}
 	known := func(id string) bool { return slices.Contains(f.servers, id) }
 	if len(ids) == 0 || !slices.ContainsFunc(ids, func(id string) bool { return !known(id) }) {
 		return nil

@@ -190,9 +190,9 @@ func (a *Authority) readFamily(ctx context.Context, raw string) (*presented, err
 		return nil, deny(ErrInvalidGrant, "malformed")
 	}
 	var m []any
-	err := a.feed.reading(ctx, func() (err error) {
-		m, err = a.store.rdb.HMGet(ctx, keyFamily(id), fieldFamily, fieldCurrent, fieldTill, fieldEnded).Result()
-		return err //nolint:wrapcheck // wrapped below
+	err := a.feed.finding(ctx, func() (found bool, err error) {
+		m, err = a.store.rdb.HMGet(ctx, keyFamily(id), fieldFamily, fieldCurrent, fieldTill, fieldEnded, fieldKey).Result()
+		return err == nil && m[0] != nil, err //nolint:wrapcheck // wrapped below
 	})
 	if err != nil {
 		return nil, unavailable("reading a refresh token", err)
@@ -209,6 +209,13 @@ func (a *Authority) readFamily(ctx context.Context, raw string) (*presented, err
 	p := &presented{id: id, till: parseInstant(till), ended: m[3] != nil}
 	if err := json.Unmarshal([]byte(doc), &p.family); err != nil {
 		return nil, unavailable("reading a refresh token", err)
+	}
+	if key, _ := m[4].(string); a.keys.byID(key) == nil {
+		// Its hash cannot be compared, and a rotation would end the family.
+		if err := a.missesKey(ctx, key, "checking a refresh token"); err != nil {
+			return nil, err
+		}
+		return nil, deny(ErrInvalidGrant, "key_removed")
 	}
 	g := p.family.BirthList
 	p.family.Births = generations{g[0], g[1], g[2], g[3]}
@@ -258,6 +265,11 @@ return {'reused', have[5] or ''}`)
 //
 // Errors: ErrInvalidGrant, ErrInactiveApplication, ErrDomainNotAllowed, ErrUnavailable.
 func (a *Authority) Refresh(ctx context.Context, app *Application, raw string) (*Token, error) {
+	// A primary that was replaced may not know of the last rotation, and would take
+	// its token for a stolen one.
+	if err := a.feed.check(ctx); err != nil {
+		return nil, err
+	}
 	p, err := a.readFamily(ctx, raw)
 	if err != nil {
 		return nil, err
@@ -306,7 +318,7 @@ func (a *Authority) Refresh(ctx context.Context, app *Application, raw string) (
 
 // judgeFamily decides what can have changed since the grant.
 func (a *Authority) judgeFamily(ctx context.Context, f family, app *Application) (*installation, *User, error) {
-	in, _, u, err := a.readCircumstances(ctx, app.ID, f.User)
+	in, _, u, err := a.readCircumstances(ctx, app.ID, f.User, f.Births)
 	if err != nil {
 		return nil, nil, invalidGrant(err)
 	}
@@ -390,7 +402,7 @@ func (a *Authority) inspectRefresh(ctx context.Context, raw string) (*Identity, 
 		return nil, deny(ErrTokenExpired, "expired")
 	}
 	f := p.family
-	in, app, u, err := a.readCircumstances(ctx, f.Application, f.User)
+	in, app, u, err := a.readCircumstances(ctx, f.Application, f.User, f.Births)
 	if err != nil {
 		return nil, err
 	}

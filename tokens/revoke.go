@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -54,7 +55,10 @@ func (a *Authority) revokeRaw(ctx context.Context, raw, owner string) error {
 	// Not parse: a token that is not valid yet by this node's clock is revoked too.
 	t, err := a.parseSigned(raw, sum)
 	if err != nil {
-		return nil //nolint:nilerr // what is not a token of ours needs no revoking
+		if err = a.orMissingKey(ctx, err); errors.Is(err, ErrUnavailable) {
+			return err
+		}
+		return nil // what is not a token of ours needs no revoking
 	}
 	if owner != "" && t.appID != owner {
 		return deny(ErrNotOwner, "other_application")
@@ -150,11 +154,17 @@ func (a *Authority) bump(ctx context.Context, script *redis.Script, key string, 
 
 // RevokeKey ends all access tokens signed with the key. The key stays
 // configured; tokens it signs from now on are not valid either, so configure
-// another one first. Errors: ErrNotFound for a key that is not configured,
-// ErrConflict for the one that signs, ErrUnavailable.
+// another one first. Errors: ErrNotFound for a key that is neither configured nor
+// in use by other gateways, ErrConflict for the one that signs, ErrUnavailable.
 func (a *Authority) RevokeKey(ctx context.Context, kid string) error {
 	if _, ok := a.signing.verify[kid]; !ok {
-		return fmt.Errorf("signing key: %w", ErrNotFound)
+		in, err := a.loadInstallation(ctx)
+		if err != nil {
+			return err
+		}
+		if !in.uses(kid, a.now()) {
+			return fmt.Errorf("signing key: %w", ErrNotFound)
+		}
 	}
 	if kid == a.signing.kid {
 		return fmt.Errorf("signing key %s is the one that signs; put another one first: %w", kid, ErrConflict)

@@ -2,6 +2,7 @@ package tokens
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 )
@@ -14,13 +15,17 @@ type Status struct {
 	Feed  FeedStatus  `json:"feed"`
 	Cache CacheStatus `json:"cache"`
 	Keys  []KeyStatus `json:"keys"`
+	// MissingKeys are the ids of keys that other gateways use and this one does not
+	// have: what they make with them is answered with ErrUnavailable here.
+	MissingKeys []string `json:"missing_keys,omitempty"`
 }
 
 // StoreStatus is how Redis is doing.
 type StoreStatus struct {
 	// Mode is "standalone", "sentinel", "cluster" or "embedded".
 	Mode string `json:"mode"`
-	// Available tells whether Redis answered just now, in Latency.
+	// Available tells whether Redis answered just now, in Latency, and may be
+	// believed: see [Authority.Ready].
 	Available bool     `json:"available"`
 	Latency   Duration `json:"latency,omitempty"`
 	Error     string   `json:"error,omitempty"`
@@ -54,25 +59,38 @@ type KeyStatus struct {
 	// Signs is true for the one that signs.
 	Signs     bool `json:"signs"`
 	Withdrawn bool `json:"withdrawn,omitempty"`
-	// LiveUntil is when the last token it signed expires; zero if it never signed.
+	// LiveUntil is when the last token it signed expires, but at least ten minutes
+	// after a gateway was last heard of that uses it; zero if none ever did.
 	LiveUntil time.Time `json:"live_until,omitzero"`
-	// SafeToRemove tells that nothing it signed lives any more. For a secret
-	// this is about tokens only: see docs/operations.md.
+	// SafeToRemove tells that nobody needs it any more: nothing it signed lives, and
+	// for a secret, nothing that is kept was hashed or encrypted with it.
 	SafeToRemove bool `json:"safe_to_remove"`
+	// Needed tells what it is still needed for, once its tokens have expired.
+	Needed string `json:"needed,omitempty"`
 }
 
 // Status asks Redis for a sign of life and tells how things are. It never fails:
 // what is not known is said.
 func (a *Authority) Status(ctx context.Context) Status {
 	s := Status{Store: StoreStatus{Mode: a.store.mode}}
-	began := time.Now()
-	in, err := a.loadInstallation(ctx)
+	in := new(installation)
+	err := a.Ready(ctx)
 	if err == nil {
-		s.Store.Available, s.Store.Latency = true, Duration(time.Since(began).Round(time.Microsecond))
-	} else {
-		s.Store.Error = "Redis does not answer" // the cause may hold an address; it is in the log
-		in = new(installation)
+		var read *installation
+		began := time.Now()
+		if read, err = a.loadInstallation(ctx); err == nil {
+			in = read
+			s.Store.Available, s.Store.Latency = true, Duration(time.Since(began).Round(time.Microsecond))
+		}
 	}
+	report := new(rekeyReport)
+	if err == nil && len(a.keys.keys) > 1 {
+		var read *rekeyReport
+		if read, err = a.loadRekeyReport(ctx); err == nil {
+			report = read
+		}
+	}
+	s.Store.Error = StoreProblem(err)
 	s.Feed = FeedStatus{Fresh: a.feed.fresh(), Staleness: Duration(a.feed.staleness)}
 	if age, ok := a.feed.lag(); ok {
 		s.Feed.Age = Duration(age.Round(time.Millisecond))
@@ -90,15 +108,61 @@ func (a *Authority) Status(ctx context.Context) Status {
 			ID: id, Algorithm: a.signing.verify[id].alg, Signs: id == a.signing.kid,
 			Withdrawn: in.withdrawn[id], LiveUntil: in.lastSigned[id],
 		}
-		k.SafeToRemove = err == nil && !k.Signs && (k.Withdrawn || !now.Before(k.LiveUntil))
+		if err == nil && id != a.keys.first().id && !k.Signs && (k.Withdrawn || !now.Before(k.LiveUntil)) {
+			k.Needed = a.needed(id, in, report)
+			k.SafeToRemove = k.Needed == ""
+		}
 		s.Keys = append(s.Keys, k)
 	}
+	s.MissingKeys = a.missingKeys(in)
 	return s
 }
 
+// needed tells what a key is needed for whose tokens have expired; "" if nothing.
+func (a *Authority) needed(id string, in *installation, last *rekeyReport) string {
+	if a.keys.byID(id) == nil {
+		return "" // it signs, and nothing else
+	}
+	if !last.covers(id, in) || last.Key != a.keys.first().id {
+		if left := last.Left[id]; left != nil && last.Key == a.keys.first().id && left.String() != "" {
+			return left.String()
+		}
+		return "what is kept is still being moved to the first secret"
+	}
+	if until := in.lastSigned[id].Add(IdempotencyLifetime); a.now().Before(until) {
+		return "answers that are kept under an Idempotency-Key until " + until.UTC().Format(time.RFC3339)
+	}
+	return ""
+}
+
+// StoreProblem tells what is wrong with Redis, given an error of [Authority.Ready],
+// without the cause: that may hold an address. "" means nothing is.
+func StoreProblem(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, errNotPrimary):
+		return "redis answers, and is a replica"
+	case errors.Is(err, errUndecided):
+		return "the sentinels contradict each other"
+	case errors.Is(err, errUnproven):
+		return "redis answers, and has taken no writes for too long"
+	}
+	return "redis does not answer"
+}
+
 // Ready tells whether this node could serve a request it has never seen: Redis
-// answers. The error is ErrUnavailable.
-func (a *Authority) Ready(ctx context.Context) error { return a.store.Ping(ctx) }
+// answers, is the primary, and has taken heartbeats within the staleness bound.
+// The error is ErrUnavailable.
+func (a *Authority) Ready(ctx context.Context) error {
+	if err := a.store.Ping(ctx); err != nil {
+		return err
+	}
+	if err := a.feed.check(ctx); err != nil {
+		return err
+	}
+	return a.feed.authoritative(ctx)
+}
 
 // Fresh reports whether decisions are made from memory, because the feed is
 // known to be complete within the staleness bound.

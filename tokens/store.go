@@ -59,6 +59,11 @@ type Store struct {
 	onClose func() error
 	// dialed counts the connections that were opened.
 	dialed atomic.Uint64
+	// conns are the open ones, except to a Cluster, whose servers redirect those
+	// who ask the wrong one.
+	conns *connections
+	// sentinels is nil unless they watch Redis.
+	sentinels *sentinels
 }
 
 // quiet discards what go-redis prints to standard error: this room returns
@@ -143,7 +148,11 @@ func OpenRedis(o RedisOptions) (*Store, error) {
 		s.rdb = redis.NewClusterClient(u.Cluster())
 	case o.MasterName != "":
 		s.mode = "sentinel"
-		s.rdb = redis.NewFailoverClient(u.Failover())
+		s.conns = newConnections(o.Timeout, u.TLSConfig)
+		s.sentinels = newSentinels(u, s.conns)
+		simple := u.Simple()
+		simple.Addr, simple.Dialer = u.MasterName, s.sentinels.dial
+		s.rdb = redis.NewClient(simple)
 	case len(u.Addrs) > 1:
 		return nil, errors.New("several addresses need either master_name (Sentinel) or cluster")
 	default:
@@ -151,6 +160,8 @@ func OpenRedis(o RedisOptions) (*Store, error) {
 		if o.URL != "" && strings.HasPrefix(o.URL, "unix://") {
 			simple.Network = "unix"
 		}
+		s.conns = newConnections(o.Timeout, u.TLSConfig)
+		simple.Dialer = s.conns.dial
 		s.rdb = redis.NewClient(simple)
 	}
 	s.mode = firstOf(o.Mode, s.mode)
@@ -164,6 +175,9 @@ func (s *Store) OnClose(f func() error) { s.onClose = f }
 // Close ends all connections.
 func (s *Store) Close() error {
 	err := s.rdb.Close()
+	if s.sentinels != nil {
+		err = errors.Join(err, s.sentinels.close())
+	}
 	if s.onClose != nil {
 		err = errors.Join(err, s.onClose())
 	}
@@ -237,35 +251,64 @@ func notNil(err error) error {
 	return err
 }
 
+// errNotPrimary means that a server is a replica: it may lack what the primary
+// has, and takes no writes.
+var errNotPrimary = errors.New("the server that is asked is not the primary")
+
 // servers returns the run ids of the processes that are primaries now. One that
 // was restarted or promoted has another run id, and may have lost what its
 // predecessor acknowledged. Servers that do not tell their run id (the embedded
 // one; INFO forbidden) are left out, as are those that do not answer: nothing
 // can be found out about them.
-func (s *Store) servers(ctx context.Context) []string {
-	var mu sync.Mutex
-	var ids []string
-	ask := func(ctx context.Context, c *redis.Client) error {
-		info, err := c.Info(ctx, "server").Result()
-		if err != nil {
-			return nil //nolint:nilerr // see above
+//
+// If Redis turns out to be a replica, its connections are dropped, so that the
+// next ones may lead to the primary, and the error is errNotPrimary. If the
+// Sentinels cannot agree who the primary is, that is an error as well.
+func (s *Store) servers(ctx context.Context) ([]string, error) {
+	if s.sentinels != nil {
+		if err := s.sentinels.ask(ctx); err != nil && !errors.Is(err, errNoSentinel) {
+			return nil, err
 		}
-		for line := range strings.Lines(info) {
-			if id, ok := strings.CutPrefix(line, "run_id:"); ok {
+	}
+	if c, ok := s.rdb.(*redis.ClusterClient); ok {
+		var mu sync.Mutex
+		var ids []string
+		_ = c.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
+			if id, _ := whois(ctx, c); id != "" {
 				mu.Lock()
-				ids = append(ids, strings.TrimSpace(id))
-				mu.Unlock()
+				defer mu.Unlock()
+				ids = append(ids, id)
 			}
+			return nil
+		})
+		return ids, nil
+	}
+	id, role := whois(ctx, s.rdb)
+	if role == "slave" {
+		s.conns.drop(func(n *connection) bool { return !n.feed })
+		return nil, errNotPrimary
+	}
+	if id == "" {
+		return nil, nil
+	}
+	return []string{id}, nil
+}
+
+// whois returns a server's run id and role, "" for what it does not tell.
+func whois(ctx context.Context, c redis.Cmdable) (id, role string) {
+	info, err := c.Info(ctx, "server", "replication").Result()
+	if err != nil {
+		return "", ""
+	}
+	for line := range strings.Lines(info) {
+		if v, ok := strings.CutPrefix(line, "run_id:"); ok {
+			id = strings.TrimSpace(v)
 		}
-		return nil
+		if v, ok := strings.CutPrefix(line, "role:"); ok {
+			role = strings.TrimSpace(v)
+		}
 	}
-	switch c := s.rdb.(type) {
-	case *redis.ClusterClient:
-		_ = c.ForEachMaster(ctx, ask)
-	case *redis.Client:
-		_ = ask(ctx, c)
-	}
-	return ids
+	return id, role
 }
 
 func firstOf(a, b string) string {

@@ -98,14 +98,14 @@ func (a *Authority) Inspect(ctx context.Context, raw string) (*Identity, error) 
 func (a *Authority) readToken(ctx context.Context, raw string, sum [sha256.Size]byte) (*accessToken, error) {
 	t, err := a.parse(raw, sum)
 	if err != nil {
-		return nil, err
+		return nil, a.orMissingKey(ctx, err)
 	}
 	var since epoch
 	var value []byte
-	err = a.feed.reading(ctx, func() (err error) {
+	err = a.feed.finding(ctx, func() (found bool, err error) {
 		since = a.cache.now(string(sum[:]))
 		value, err = a.store.rdb.Get(ctx, keyToken(t.id)).Bytes()
-		return notNil(err) //nolint:wrapcheck // wrapped below
+		return len(value) > 0, notNil(err) //nolint:wrapcheck // wrapped below
 	})
 	if err == nil && len(value) == 0 {
 		if a.feed.settling() {
@@ -137,7 +137,7 @@ func (a *Authority) judge(ctx context.Context, t *accessToken, now time.Time, li
 	if !now.Before(t.expires) {
 		return nil, deny(ErrTokenExpired, "expired")
 	}
-	in, app, u, err := a.circumstances(ctx, t.appID, t.userID, now, live)
+	in, app, u, err := a.circumstances(ctx, t, now, live)
 	if err != nil {
 		return nil, err
 	}
@@ -162,30 +162,37 @@ func (a *Authority) judge(ctx context.Context, t *accessToken, now time.Time, li
 
 // circumstances are what overrules a token: the installation, its application
 // and its user. An application or user that is gone makes the token invalid.
-func (a *Authority) circumstances(ctx context.Context, appID, userID string, now time.Time, live bool) (in *installation, app *Application, u *User, err error) {
+// Those remembered do if they are not older than the token.
+func (a *Authority) circumstances(ctx context.Context, t *accessToken, now time.Time, live bool) (in *installation, app *Application, u *User, err error) {
 	if !live {
 		in = a.cache.installation.Load()
-		app, _ = a.cache.applications.GetIfPresent(appID)
-		u, _ = a.cache.users.GetIfPresent(userID)
-		if in != nil && app != nil && u != nil && !outdated(in.read, now) && !outdated(app.read, now) && !outdated(u.read, now) {
+		app, _ = a.cache.applications.GetIfPresent(t.appID)
+		u, _ = a.cache.users.GetIfPresent(t.userID)
+		if in != nil && app != nil && u != nil && !outdated(in.read, now) && !outdated(app.read, now) && !outdated(u.read, now) &&
+			!t.births.after(generations{in.generation, app.generation, u.generation, u.grantCount}) {
 			return in, app, u, nil
 		}
 	}
-	return a.readCircumstances(ctx, appID, userID)
+	return a.readCircumstances(ctx, t.appID, t.userID, t.births)
 }
 
-// readCircumstances reads all three in one go.
-func (a *Authority) readCircumstances(ctx context.Context, appID, userID string) (in *installation, app *Application, u *User, err error) {
+// readCircumstances reads all three in one go. A server that has not heard of the
+// generations that the token was born under is not believed without proof.
+func (a *Authority) readCircumstances(ctx context.Context, appID, userID string, births generations) (in *installation, app *Application, u *User, err error) {
 	var inSince, appSince, userSince epoch
 	var inRead, appRead, userRead *redis.MapStringStringCmd
-	err = a.feed.reading(ctx, func() error {
+	err = a.feed.finding(ctx, func() (found bool, err error) {
 		inSince, appSince, userSince = a.cache.now(keyInstallation), a.cache.now(keyApplication(appID)), a.cache.now(keyUser(userID))
 		pipe := a.store.rdb.Pipeline()
 		inRead = pipe.HGetAll(ctx, keyInstallation)
 		appRead = pipe.HGetAll(ctx, keyApplication(appID))
 		userRead = pipe.HGetAll(ctx, keyUser(userID))
-		_, err := pipe.Exec(ctx)
-		return err //nolint:wrapcheck // wrapped below
+		_, err = pipe.Exec(ctx)
+		found = len(appRead.Val()) > 0 && len(userRead.Val()) > 0 && !births.after(generations{
+			parseUint(inRead.Val()[fieldGeneration]), parseUint(appRead.Val()[fieldGeneration]),
+			parseUint(userRead.Val()[fieldGeneration]), parseUint(userRead.Val()[fieldGrantCount]),
+		})
+		return found, err //nolint:wrapcheck // wrapped below
 	})
 	if err != nil {
 		return nil, nil, nil, unavailable("reading what a token depends on", err)

@@ -2,8 +2,10 @@ package cluster
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 
@@ -67,6 +69,170 @@ func TestFailover(t *testing.T) {
 	o.end()
 	o.checkCreates(t)
 	l.report(t)
+}
+
+// proxiedSentinels is the store line for a group whose Sentinels are reached
+// through the proxies.
+func proxiedSentinels(proxies []*redistest.Proxy) string {
+	addrs := make([]string, len(proxies))
+	for i, p := range proxies {
+		addrs[i] = p.Addr()
+	}
+	return fmt.Sprintf("store redis {\naddress %s\nmaster_name %s\ntimeout 2s\n}", strings.Join(addrs, " "), redistest.MasterName)
+}
+
+// startBehindSentinels starts gateways of which the second reaches the Sentinels
+// through the proxies.
+func startBehindSentinels(t *testing.T, redis *redistest.SentinelServers, staleness time.Duration) (*cluster, []*redistest.Proxy) {
+	t.Helper()
+	var proxies []*redistest.Proxy
+	for _, s := range redis.Sentinels {
+		proxies = append(proxies, redistest.Proxied(t, s))
+	}
+	direct := sentinelStore(redis)
+	return startCluster(t, settings{staleness: staleness, store: func(i int) string {
+		if i == 1 {
+			return proxiedSentinels(proxies)
+		}
+		return direct(i)
+	}}), proxies
+}
+
+// TestFailover_SplitView: the primary is replaced and goes on taking writes, and
+// one gateway does not hear of it. It must not go on with the old one alone.
+func TestFailover_SplitView(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Sentinel(t)
+	c, proxies := startBehindSentinels(t, redis, 2*time.Second)
+	l := newLedger(c.staleness)
+	// Nobody but this test makes requests: a load would open new connections.
+	o := &load{c: c, l: l, app: c.nodes[0].addApplication(t, "")}
+	ahead, behind := c.nodes[0], c.nodes[1]
+	issue := func() *issued {
+		return l.add(&issued{app: o.app, value: o.app.mustMint(t, ahead, "split@example.org"), kept: true})
+	}
+	use := func(k *issued) { o.ask(request{node: behind, what: "rooms"}, k, http.MethodGet, roomsPath) }
+	o.recovered(t)
+	kept, revoked := issue(), issue()
+	use(kept)
+	use(revoked)
+
+	for _, p := range proxies {
+		p.Silent(t) // what the Sentinels announce is swallowed
+	}
+	over := l.begin(t.Name(), nil, storeAway)
+	former, master, demote := redis.Depose(t)
+	eventually(t, ahead.name+" to use the new primary", func() bool {
+		before := master.Client().DBSize(t.Context()).Val()
+		_ = o.app.mustMint(t, ahead, "split@example.org")
+		return master.Client().DBSize(t.Context()).Val() > before
+	})
+	for _, p := range proxies {
+		p.Restore(t)
+	}
+	fresh := issue() // on record at the new primary only
+	use(fresh)
+	eventually(t, "the revocation", func() bool {
+		o.revoke(ahead, revoked)
+		_, ended := revoked.state()
+		return !ended.IsZero()
+	})
+	for end := time.Now().Add(2 * c.staleness); time.Now().Before(end); time.Sleep(pause) {
+		for _, k := range []*issued{kept, fresh, revoked} {
+			use(k)
+		}
+	}
+	require.Equal(t, 200, behind.rooms(t, kept.value))
+	require.Equal(t, 200, behind.rooms(t, fresh.value))
+	require.Equal(t, 401, behind.rooms(t, revoked.value))
+	require.Equal(t, "master", former.Client().Do(t.Context(), "ROLE").Val().([]any)[0], "the old primary is still one")
+	demote()
+	o.recovered(t)
+	over()
+	o.audit()
+	l.report(t)
+}
+
+// TestFailover_CutOffFromSentinels: the primary is replaced while one gateway
+// reaches no Sentinel. The server that it knows is a replica then, which it must
+// not believe: 503 until it is told where the primary is.
+func TestFailover_CutOffFromSentinels(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Sentinel(t)
+	c, proxies := startBehindSentinels(t, redis, 2*time.Second)
+	l := newLedger(c.staleness)
+	o := &load{c: c, l: l, app: c.nodes[0].addApplication(t, "")}
+	ahead, behind := c.nodes[0], c.nodes[1]
+	issue := func() *issued {
+		return l.add(&issued{app: o.app, value: o.app.mustMint(t, ahead, "cut-off@example.org"), kept: true})
+	}
+	use := func(k *issued) { o.ask(request{node: behind, what: "rooms"}, k, http.MethodGet, roomsPath) }
+	o.recovered(t)
+	kept, revoked := issue(), issue()
+	use(kept)
+	use(revoked)
+
+	over := l.begin(t.Name(), nil, storeAway)
+	for _, p := range proxies {
+		p.Cut(t)
+	}
+	redis.Failover(t)
+	eventually(t, ahead.name+" to serve again", func() bool {
+		a, err := o.app.mint(ahead, "cut-off@example.org")
+		return err == nil && a.Status == http.StatusOK
+	})
+	fresh := issue()
+	o.revoke(ahead, revoked)
+	for end := time.Now().Add(2 * c.staleness); time.Now().Before(end); time.Sleep(pause) {
+		for _, k := range []*issued{kept, fresh, revoked} {
+			use(k)
+		}
+	}
+	require.Equal(t, 503, behind.rooms(t, kept.value))
+	require.Equal(t, 503, behind.ready(t))
+	for _, p := range proxies {
+		p.Restore(t)
+	}
+	o.recovered(t)
+	over()
+	o.audit()
+	l.report(t)
+}
+
+// TestSentinelsAway: a gateway that reaches no Sentinel goes on with the primary
+// that it knows.
+func TestSentinelsAway(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Sentinel(t)
+	c, proxies := startBehindSentinels(t, redis, 5*time.Second)
+	app := c.nodes[0].addApplication(t, "")
+	g := c.nodes[1]
+	known := app.mustMint(t, g, "away@example.org")
+	require.Equal(t, 200, g.rooms(t, known))
+	for _, row := range []struct {
+		name string
+		cut  func(*redistest.Proxy)
+	}{
+		{"cut off", func(p *redistest.Proxy) { p.Cut(t) }},
+		{"silent", func(p *redistest.Proxy) { p.Silent(t) }},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			for _, p := range proxies {
+				row.cut(p)
+			}
+			time.Sleep(c.staleness) // nothing that was known before counts from now on
+			for end := time.Now().Add(c.staleness / 2); time.Now().Before(end); time.Sleep(pause) {
+				require.Equal(t, 200, g.rooms(t, known))
+				require.Equal(t, 200, g.rooms(t, app.mustMint(t, c.nodes[0], "away@example.org")))
+			}
+			redis.Master(t).CutFeeds(t) // new connections, without anybody to ask where to
+			eventually(t, "the gateway to go on", func() bool { return g.rooms(t, app.mustMint(t, c.nodes[0], "away@example.org")) == 200 })
+			_ = app.mustMint(t, g, "away@example.org")
+			for _, p := range proxies {
+				p.Restore(t)
+			}
+		})
+	}
 }
 
 // TestSlotMove: slots of a Redis Cluster move while they are used.

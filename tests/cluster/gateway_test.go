@@ -192,6 +192,12 @@ func (g *gateway) try(method, target, body string, headers ...string) (*gatewayt
 	return &gatewaytest.Answer{Status: res.StatusCode, Header: res.Header, Body: string(text)}, nil
 }
 
+// ready asks whether the gateway says that it would serve: the status.
+func (g *gateway) ready(t testing.TB) int {
+	t.Helper()
+	return g.call(t, http.MethodGet, g.admin+"/meet-gateway/health/ready", "").Status
+}
+
 // goroutines is how many the process has.
 func (g *gateway) goroutines(t testing.TB) int {
 	t.Helper()

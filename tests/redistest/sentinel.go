@@ -117,7 +117,28 @@ func (s *SentinelServers) FlushAll(t testing.TB) {
 // while it was being replaced are lost, as in any failover.
 func (s *SentinelServers) Failover(t testing.TB) *Server {
 	t.Helper()
-	former := s.Master(t)
+	master := s.order(t, s.Master(t))
+	s.AwaitReplica(t)
+	return master
+}
+
+// Depose makes the replica the master by order, and lets the former master go on
+// taking writes as if nothing had happened, as one does that the sentinels do not
+// reach, until demote is called.
+func (s *SentinelServers) Depose(t testing.TB) (former, master *Server, demote func()) {
+	t.Helper()
+	former = s.Master(t)
+	former.do(t, "ACL", "SETUSER", "default", "-replicaof", "-slaveof")
+	master = s.order(t, former)
+	return former, master, func() {
+		former.do(t, "ACL", "SETUSER", "default", "+replicaof", "+slaveof")
+		s.AwaitReplica(t)
+	}
+}
+
+// order has a failover carried out and returns the new master.
+func (s *SentinelServers) order(t testing.TB, former *Server) *Server {
+	t.Helper()
 	s.AwaitReplica(t)
 	leader := s.Sentinels[0].client
 	eventually(t, "a sentinel to carry out the failover", func() bool {
@@ -133,9 +154,7 @@ func (s *SentinelServers) Failover(t testing.TB) *Server {
 		}
 		return true
 	})
-	master := s.AwaitFailover(t, former)
-	s.AwaitReplica(t)
-	return master
+	return s.AwaitFailover(t, former)
 }
 
 // AwaitFailover returns the new master when the sentinels have replaced former,

@@ -202,6 +202,13 @@ func (s *Server) SetReadOnly(t testing.TB, readOnly bool) {
 	s.do(t, "REPLICAOF", "NO", "ONE")
 }
 
+// RequireReplicas makes the server refuse writes with NOREPLICAS while it has
+// fewer replicas than n.
+func (s *Server) RequireReplicas(t testing.TB, n int) {
+	t.Helper()
+	s.do(t, "CONFIG", "SET", "min-replicas-to-write", n)
+}
+
 // do runs one command that must succeed.
 func (s *Server) do(t testing.TB, args ...any) any {
 	t.Helper()

@@ -28,8 +28,8 @@ func newMail(domain string) tokens.Mail {
 
 func testFence(t *testing.T, open Opener) {
 	ctx := t.Context()
-	now := time.Now()
-	clock := func(o *tokens.Options) { o.Now = func() time.Time { return now } }
+	c := newClock()
+	clock := func(o *tokens.Options) { o.Now = c.Now }
 	a := Node(t, open, fenced(tokens.FenceOptions{Users: 5, UsersDomain: 3}), clock)
 	b := Node(t, open, fenced(tokens.FenceOptions{Users: 5, UsersDomain: 3}), clock)
 	app, _ := App(t, a, func(n *tokens.Application) { n.Domains = []string{"*"} })
@@ -100,7 +100,7 @@ func testFence(t *testing.T, open Opener) {
 	require.Equal(t, 100, ad.Application.Limit)
 	require.Zero(t, ad.Domain.Limit)
 
-	now = now.Add(24 * time.Hour)
+	c.pass(24 * time.Hour)
 	ad, err = a.Admit(ctx, app, newMail("one.example"))
 	require.NoError(t, err)
 	require.Equal(t, 1, ad.Application.Used, "a new day")

@@ -10,6 +10,7 @@ func runMore(t *testing.T, open Opener) {
 		"IdempotencyRace":          testIdempotencyRace,
 		"IdempotencySecretRotated": testIdempotencySecretRotated,
 		"IdempotencyOutage":        testIdempotencyOutage,
+		"AnotherSecret":            testAnotherSecret,
 		"Limits":                   testLimits,
 		"LimitsOutage":             testLimitsOutage,
 		"Fence":                    testFence,

@@ -1,0 +1,133 @@
+package tokens
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+)
+
+// A gateway that was given another secret than its neighbours, or not yet the new
+// one, cannot judge what they made: it is not a credential that is wrong then,
+// but this gateway. So every gateway says in Redis which keys it makes things
+// with, a little ahead of time, and looks which others do that it does not have.
+// It reports them, and answers what was made with them with ErrUnavailable.
+const (
+	// keyAhead is for how long a gateway says that it uses a key.
+	keyAhead = 10 * time.Minute
+	// keyRound is how often it looks what others say.
+	keyRound = time.Minute
+	// keyReads is how often in a second Redis is asked about an unknown key. Tokens
+	// with such can be made by anybody: those that come faster are answered by what
+	// was read within that second.
+	keyReads = 100
+)
+
+// perSecond lets something be done so many times in each second.
+type perSecond struct {
+	mu    sync.Mutex
+	since time.Time
+	count int
+}
+
+func (p *perSecond) allows(most int, now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now.Sub(p.since) >= time.Second || now.Before(p.since) {
+		p.since, p.count = now, 0
+	}
+	p.count++
+	return p.count <= most
+}
+
+var errMissingKey = errors.New("it was made with a key that other gateways use and this one was not given")
+
+// unknownKey is the refusal of a token that says it was issued here, by the id of
+// its key.
+type unknownKey struct {
+	*denial
+	id string
+}
+
+func (u *unknownKey) Unwrap() error { return u.denial }
+
+// keyNotes is what a gateway has said and found last; guarded by feed.asking.
+type keyNotes struct {
+	looked  time.Time // zero if never
+	said    time.Time // until when
+	missing []string
+}
+
+// noteKeys says which keys this gateway uses and finds those that it lacks. It is
+// called with every heartbeat, and mostly does nothing.
+func (a *Authority) noteKeys(ctx context.Context, n *keyNotes) error {
+	now := a.now()
+	if !n.looked.IsZero() && now.Sub(n.looked) < keyRound {
+		return nil
+	}
+	if n.said.Sub(now) < keyAhead/2 {
+		until := now.Add(keyAhead)
+		for _, id := range slices.Compact([]string{a.keys.first().id, a.signing.kid}) {
+			if err := laterScript.Run(ctx, a.store.rdb, []string{keyInstallation}, prefixLastSigned+id, until.Unix()).Err(); err != nil {
+				return unavailable("noting the use of a key", err)
+			}
+		}
+		n.said = until
+	}
+	in, err := a.loadInstallation(ctx)
+	if err != nil {
+		return err
+	}
+	n.looked = now
+	if missing := a.missingKeys(in); !slices.Equal(missing, n.missing) {
+		n.missing = missing
+		a.observer.KeysMissing(missing)
+	}
+	return nil
+}
+
+// missingKeys returns the ids of the keys in use that this gateway does not have.
+func (a *Authority) missingKeys(in *installation) []string {
+	var missing []string
+	for id := range in.lastSigned {
+		if _, have := a.signing.verify[id]; !have && in.uses(id, a.now()) {
+			missing = append(missing, id)
+		}
+	}
+	slices.Sort(missing)
+	return missing
+}
+
+// uses reports whether things made with a key may live, as far as known.
+func (in *installation) uses(keyID string, now time.Time) bool {
+	return now.Before(in.lastSigned[keyID]) && !in.withdrawn[keyID]
+}
+
+// missesKey returns ErrUnavailable if a key that this gateway does not have is
+// in use, and nil if nobody uses it.
+func (a *Authority) missesKey(ctx context.Context, id, doing string) error {
+	now := a.now()
+	in := a.cache.installation.Load()
+	known := in != nil && a.feed.fresh() && (in.uses(id, now) || now.Sub(in.read) < time.Second && !a.keyReads.allows(keyReads, now))
+	if !known {
+		if err := a.feed.reading(ctx, func() (err error) { in, err = a.loadInstallation(ctx); return err }); err != nil {
+			return err
+		}
+	}
+	if in.uses(id, now) {
+		return unavailable(doing, errMissingKey)
+	}
+	return nil
+}
+
+// orMissingKey returns ErrUnavailable instead of the refusal of a token for its
+// key alone, if others use that key.
+func (a *Authority) orMissingKey(ctx context.Context, err error) error {
+	if u, ok := errors.AsType[*unknownKey](err); ok {
+		if missing := a.missesKey(ctx, u.id, "verifying a token"); missing != nil {
+			return missing
+		}
+	}
+	return err
+}

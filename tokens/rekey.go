@@ -1,0 +1,309 @@
+package tokens
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// When the first secret is a new one, what is used is moved to it as it is used.
+// The rest is moved by a pass over everything that stays: one gateway at a time,
+// slowly, as soon as no gateway makes things with the old secret any more. What
+// was moved is passed over, so a pass that was cut off is simply begun again.
+//
+// A user is moved whole, and an application's credentials at Meet. The hash of a
+// client secret or a refresh token can only be made by who presents it: those are
+// counted, and a secret is safe to remove when none is left.
+//
+// Everything else that is made with a secret lives for a while and may be lost
+// then, but for the answers kept under an Idempotency-Key: for them a secret
+// stays [IdempotencyLifetime] longer.
+const (
+	// rekeyEvery is how often what is left is looked for.
+	rekeyEvery = 10 * time.Minute
+	// rekeyBatch keys are looked at, and then nothing for rekeyPause: at most 5000
+	// a second.
+	rekeyBatch = 100
+	rekeyPause = 20 * time.Millisecond
+	// rekeyLock is after what time somebody else may go on.
+	rekeyLock = 30 * time.Second
+	// rekeyShown is how many applications are named.
+	rekeyShown = 20
+)
+
+// rekeyReport is what a pass has left behind, as stored.
+type rekeyReport struct {
+	Key   string               `json:"key"`   // the first key of who made the pass
+	Began int64                `json:"began"` // unix milliseconds
+	Left  map[string]*leftover `json:"left"`  // by key id
+}
+
+// leftover is what is still made with a key.
+type leftover struct {
+	Users         int      `json:"users,omitempty"` // that could not be moved
+	Applications  int      `json:"applications,omitempty"`
+	Named         []string `json:"named,omitempty"` // the first of them
+	RefreshTokens int      `json:"refresh_tokens,omitempty"`
+}
+
+func (l *leftover) String() string {
+	var parts []string
+	if l.Applications > 0 {
+		parts = append(parts, fmt.Sprintf("%d applications have not used their secret since (%s)", l.Applications, strings.Join(l.Named, ", ")))
+	}
+	if l.RefreshTokens > 0 {
+		parts = append(parts, fmt.Sprintf("%d refresh tokens have not been used since", l.RefreshTokens))
+	}
+	if l.Users > 0 {
+		parts = append(parts, fmt.Sprintf("%d users are not moved", l.Users))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// leave notes that an application is left.
+func (l *leftover) leave(application string) {
+	l.Applications++
+	if len(l.Named) < rekeyShown {
+		l.Named = append(l.Named, application)
+		slices.Sort(l.Named)
+	}
+}
+
+// of returns what is left of a key.
+func (r *rekeyReport) of(key string) *leftover {
+	if r.Left[key] == nil {
+		r.Left[key] = new(leftover)
+	}
+	return r.Left[key]
+}
+
+// loadRekeyReport returns the report of the last pass; an empty one if there is none.
+func (a *Authority) loadRekeyReport(ctx context.Context) (*rekeyReport, error) {
+	r := new(rekeyReport)
+	text, err := a.store.rdb.Get(ctx, keyRekeyed).Result()
+	if errors.Is(err, redis.Nil) {
+		return r, nil
+	}
+	if err != nil {
+		return nil, unavailable("reading what is left of a secret", err)
+	}
+	if json.Unmarshal([]byte(text), r) != nil {
+		return new(rekeyReport), nil // of a later version: it proves nothing here
+	}
+	return r, nil
+}
+
+// rekeyDue reports whether a pass is to be made: there is something to move, and
+// nobody adds to it.
+func (a *Authority) rekeyDue(in *installation, last *rekeyReport) bool {
+	now := a.now()
+	if len(a.keys.keys) == 1 || len(a.missingKeys(in)) > 0 {
+		return false
+	}
+	done := last.Key == a.keys.first().id
+	for _, k := range a.keys.keys[1:] {
+		if now.Before(in.lastSigned[k.id]) {
+			return false
+		}
+		done = done && last.covers(k.id, in)
+	}
+	return !done && (last.Key != a.keys.first().id || now.Sub(time.UnixMilli(last.Began)) >= rekeyEvery)
+}
+
+// covers reports whether the pass was made after the key was used last, and has
+// left nothing.
+func (r *rekeyReport) covers(key string, in *installation) bool {
+	left := r.Left[key]
+	return time.UnixMilli(r.Began).After(in.lastSigned[key]) && (left == nil || left.String() == "")
+}
+
+// rekey looks every now and then whether a pass is due, and makes it.
+func (a *Authority) rekey(ctx context.Context) {
+	tick := time.NewTicker(keyRound)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		_ = a.rekeyIfDue(ctx) // Redis is away: the next round tries again
+	}
+}
+
+func (a *Authority) rekeyIfDue(ctx context.Context) error {
+	in, err := a.loadInstallation(ctx)
+	if err != nil {
+		return err
+	}
+	last, err := a.loadRekeyReport(ctx)
+	if err != nil || !a.rekeyDue(in, last) {
+		return err
+	}
+	won, err := a.store.rdb.SetNX(ctx, keyRekeying, a.feed.node, rekeyLock).Result()
+	if err != nil || !won {
+		return notNil(err)
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.store.timeout)
+		defer cancel()
+		_ = deleteEqualScript.Run(ctx, a.store.rdb, []string{keyRekeying}, a.feed.node).Err() // it ends by itself
+	}()
+	report, err := a.rekeyAll(ctx)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(report)
+	if err != nil {
+		return fmt.Errorf("encoding what is left of a secret: %w", err)
+	}
+	if err := a.store.rdb.Set(ctx, keyRekeyed, text, 0).Err(); err != nil {
+		return unavailable("writing what is left of a secret", err)
+	}
+	return nil
+}
+
+// holdScript prolongs a lock that is still one's own. ARGV: owner, life in ms.
+var holdScript = redis.NewScript(`
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])`)
+
+// rekeyAll makes one pass.
+func (a *Authority) rekeyAll(ctx context.Context) (*rekeyReport, error) {
+	r := &rekeyReport{Key: a.keys.first().id, Began: a.now().UnixMilli(), Left: map[string]*leftover{}}
+	var one sync.Mutex // primaries of a Cluster are looked at side by side
+	pass := func(ctx context.Context, c redis.Cmdable) error {
+		one.Lock()
+		defer one.Unlock()
+		for cursor := uint64(0); ; {
+			keys, next, err := c.Scan(ctx, cursor, keyPrefix+"[aru]:*", rekeyBatch).Result()
+			if err != nil {
+				return unavailable("looking for what is made with a former secret", err)
+			}
+			for _, key := range keys {
+				if err := a.rekeyOne(ctx, key, r); err != nil {
+					return err
+				}
+			}
+			if cursor = next; cursor == 0 {
+				return nil
+			}
+			held, err := holdScript.Run(ctx, a.store.rdb, []string{keyRekeying}, a.feed.node, rekeyLock.Milliseconds()).Int()
+			if err != nil || held == 0 {
+				return unavailable("moving to another secret", errors.Join(err, errors.New("somebody else has taken over")))
+			}
+			select {
+			case <-ctx.Done():
+				return unavailable("moving to another secret", ctx.Err())
+			case <-time.After(rekeyPause):
+			}
+		}
+	}
+	if c, ok := a.store.rdb.(*redis.ClusterClient); ok {
+		err := c.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { return pass(ctx, c) })
+		return r, err //nolint:wrapcheck // wrapped in pass
+	}
+	return r, pass(ctx, a.store.rdb)
+}
+
+// rekeyOne moves what is kept at one key, and notes what cannot be moved.
+func (a *Authority) rekeyOne(ctx context.Context, key string, r *rekeyReport) error {
+	kind, id, _ := strings.Cut(strings.TrimPrefix(key, keyPrefix), ":")
+	switch kind + ":" {
+	case "a:":
+		return a.rekeyApplication(ctx, id, r)
+	case "u:":
+		return a.rekeyUser(ctx, id, r)
+	default:
+		made, err := a.store.rdb.HGet(ctx, key, fieldKey).Result()
+		if err = notNil(err); err != nil {
+			return unavailable("reading a refresh token", err)
+		}
+		if made != "" && made != r.Key {
+			r.of(made).RefreshTokens++
+		}
+		return nil
+	}
+}
+
+func (a *Authority) rekeyUser(ctx context.Context, id string, r *rekeyReport) error {
+	key := keyUser(id)
+	sealed, err := a.store.rdb.HGet(ctx, key, fieldMail).Bytes()
+	if err = notNil(err); err != nil {
+		return unavailable("reading a user", err)
+	}
+	made := sealedWith(sealed)
+	if made == "" || made == r.Key {
+		return nil
+	}
+	mail, _, err := a.keys.open(sealed, key)
+	if err != nil {
+		r.of(made).Users++
+		return nil
+	}
+	// The index first: it is what a user is found by. It is found under any key,
+	// and then kept under the first.
+	if _, err := a.findUserID(ctx, Mail(mail)); err != nil {
+		return err
+	}
+	if err := touchScript.Run(ctx, a.store.rdb, []string{key}, fieldMail, fieldMail, a.keys.seal(mail, key)).Err(); err != nil {
+		return unavailable("moving a user to another secret", err)
+	}
+	return nil
+}
+
+func (a *Authority) rekeyApplication(ctx context.Context, id string, r *rekeyReport) error {
+	document, err := a.store.rdb.HGet(ctx, keyApplication(id), fieldDocument).Result()
+	if err = notNil(err); err != nil {
+		return unavailable("reading an application", err)
+	}
+	if document == "" {
+		return nil
+	}
+	former := map[string]bool{}
+	var record applicationRecord
+	app, err := a.decodeApplication(id, map[string]string{fieldDocument: document, fieldVersion: "1"})
+	if err != nil || json.Unmarshal([]byte(document), &record) != nil {
+		for _, k := range a.keys.keys[1:] { // it is damaged, and may be mended
+			r.of(k.id).leave(id)
+		}
+		return nil
+	}
+	if record.Backend != "" {
+		sealed, _ := base64.RawStdEncoding.DecodeString(record.Backend)
+		if made := sealedWith(sealed); made != r.Key {
+			if app.BackendUnreadable() {
+				former[made] = true
+			} else if _, err := a.UpdateApplication(ctx, id, 0, func(*Application) error { return nil }); err != nil && !errors.Is(err, ErrNotFound) {
+				return err
+			}
+		}
+	}
+	for _, v := range app.verifiers {
+		if v.Kind == SecretHMAC && v.Key != r.Key && !v.expired(a.now()) {
+			former[v.Key] = true
+		}
+	}
+	for made := range former {
+		r.of(made).leave(id)
+	}
+	return nil
+}
+
+// sealedWith returns the id of the key that a value was sealed with, "" if it is
+// not a sealed value.
+func sealedWith(sealed []byte) string {
+	if len(sealed) < sealHeader || sealed[0] != sealVersion {
+		return ""
+	}
+	return hex.EncodeToString(sealed[1:sealHeader])
+}

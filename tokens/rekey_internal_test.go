@@ -1,0 +1,148 @@
+package tokens
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tests/redistest"
+)
+
+// A secret is safe to remove when everything that was made with it was moved, by
+// a pass or by those who alone can.
+func TestRekey(t *testing.T) {
+	ctx := t.Context()
+	server := miniredis.RunT(t)
+	former, latter := []byte("rekey-former-secret-0123456789abcdef"), []byte("rekey-latter-secret-0123456789abcdef")
+	a, _ := testNode(t, server, func(o *Options) { o.Secrets = [][]byte{former} })
+	app, secret, err := a.CreateApplication(ctx, Application{
+		Name: "Calendar", Active: true, Domains: []string{"example.org"}, Scopes: Scopes{ScopeRoomsList}, Refresh: true,
+		Backend: &BackendCredentials{ClientID: "id", ClientSecret: "secret"},
+	})
+	require.NoError(t, err)
+	var tok *Token
+	for i := range 3 * rekeyBatch / 2 {
+		g := Grant{Application: app, Mail: Mail(fmt.Sprintf("user-%d@example.org", i)), Scopes: app.Scopes}
+		app.Refresh = i == 0
+		issued, err := a.Issue(ctx, g)
+		require.NoError(t, err)
+		if i == 0 {
+			tok = issued
+		}
+	}
+	was, err := a.User(ctx, "user-7@example.org")
+	require.NoError(t, err)
+
+	var ahead atomic.Int64
+	b, f := testNode(t, server, func(o *Options) {
+		o.Secrets = [][]byte{latter, former}
+		o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	})
+	old := func() KeyStatus {
+		s := b.Status(ctx)
+		require.Len(t, s.Keys, 2)
+		return s.Keys[1]
+	}
+	stored := func() bool { return server.Exists(keyRekeyed) }
+
+	require.NoError(t, b.rekeyIfDue(ctx))
+	require.False(t, stored(), "its tokens live")
+	require.False(t, old().SafeToRemove)
+
+	ahead.Store(int64(IdempotencyLifetime + 2*time.Hour))
+	require.Equal(t, "what is kept is still being moved to the first secret", old().Needed)
+	require.NoError(t, server.Set(keyRekeying, "another gateway"))
+	require.NoError(t, b.rekeyIfDue(ctx))
+	require.False(t, stored(), "another gateway is at it")
+	server.Del(keyRekeying)
+
+	// Cut off in the middle.
+	var writes atomic.Int32
+	touches := runs(touchScript)
+	f.set(func(cmd redis.Cmder) error {
+		if touches(cmd) != nil && writes.Add(1) > rekeyBatch {
+			return errors.New("cut off")
+		}
+		return nil
+	}, nil)
+	require.ErrorIs(t, b.rekeyIfDue(ctx), ErrUnavailable)
+	require.False(t, stored())
+	f.set(nil, nil)
+	require.False(t, server.Exists(keyRekeying))
+
+	require.NoError(t, b.rekeyIfDue(ctx))
+	require.True(t, stored())
+	require.False(t, old().SafeToRemove)
+	require.Equal(t, "1 applications have not used their secret since ("+app.ID+"); 1 refresh tokens have not been used since", old().Needed)
+
+	only, _ := testNode(t, server, func(o *Options) { o.Secrets = [][]byte{latter} })
+	u, err := only.User(ctx, "user-7@example.org")
+	require.NoError(t, err)
+	require.Equal(t, was.ID, u.ID)
+	moved, err := only.CurrentApplication(ctx, app.ID)
+	require.NoError(t, err)
+	require.False(t, moved.BackendUnreadable())
+
+	// The rest is for those who have the secrets.
+	same, _, err := b.Authenticate(ctx, app.ID, secret)
+	require.NoError(t, err)
+	_, err = b.Refresh(ctx, same, tok.Refresh)
+	require.NoError(t, err)
+	eventually(t, func() bool {
+		_, _, err := only.Authenticate(ctx, app.ID, secret)
+		return err == nil
+	})
+	require.False(t, old().SafeToRemove, "nobody has looked yet")
+	ahead.Add(int64(rekeyEvery))
+	require.NoError(t, b.rekeyIfDue(ctx))
+	require.Empty(t, old().Needed)
+	require.True(t, old().SafeToRemove)
+
+	require.NoError(t, server.Set(keyRekeyed, "x"))
+	require.False(t, old().SafeToRemove, "a report that cannot be read proves nothing")
+	require.NoError(t, b.rekeyIfDue(ctx))
+	require.True(t, old().SafeToRemove)
+}
+
+// In a Cluster every primary has a part of what is to be moved.
+func TestRekey_Cluster(t *testing.T) {
+	ctx := t.Context()
+	servers := redistest.Cluster(t)
+	former, latter := []byte("rekey-former-secret-0123456789abcdef"), []byte("rekey-latter-secret-0123456789abcdef")
+	open := func(ahead time.Duration, secrets ...[]byte) *Authority {
+		store, err := OpenRedis(RedisOptions{Addresses: servers.Addrs(), Cluster: true})
+		require.NoError(t, err)
+		a, err := New(Options{Store: store, Secrets: secrets, Now: func() time.Time { return time.Now().Add(ahead) }})
+		require.NoError(t, err)
+		t.Cleanup(func() {
+			require.NoError(t, a.Close())
+			require.NoError(t, store.Close())
+		})
+		return a
+	}
+	a := open(0, former)
+	app := testApp(t, a)
+	app.Refresh = false
+	ids := map[Mail]string{}
+	for i := range 20 {
+		m := Mail(fmt.Sprintf("user-%d@example.org", i))
+		_, err := a.Issue(ctx, Grant{Application: app, Mail: m, Scopes: app.Scopes})
+		require.NoError(t, err)
+		u, err := a.User(ctx, string(m))
+		require.NoError(t, err)
+		ids[m] = u.ID
+	}
+	require.NoError(t, open(48*time.Hour, latter, former).rekeyIfDue(ctx))
+	only := open(0, latter)
+	for m, id := range ids {
+		u, err := only.User(ctx, string(m))
+		require.NoError(t, err)
+		require.Equal(t, id, u.ID)
+	}
+}

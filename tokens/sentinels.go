@@ -1,0 +1,285 @@
+package tokens
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// Sentinels say which server of a group is the primary. A primary that they have
+// replaced goes on answering, and taking writes, until they have made it a
+// replica: seconds with the usual settings, longer if it is cut off from them.
+// Nothing that it says itself tells that it was replaced, so the Sentinels are
+// asked: before every connection, before every heartbeat, whenever one of them
+// announces a change, and before a token is called unknown.
+//
+// All of them are asked, and the one with the newest configuration is believed:
+// every failover counts an epoch up, so one that was away, or cut off with the
+// old primary, is told from the others. When a majority has answered, and does
+// not contradict itself, the rest is not waited for.
+//
+// When less than a majority answers, an answer counts that is not older than what
+// was known; when none does, what was known goes on to count. Sentinels that are
+// away replace nobody, and a gateway that stopped for their sake would make an
+// outage of what is none. What remains is a gateway that is cut off from the
+// majority together with the old primary: see "min-replicas-to-write" in
+// docs/redis.md.
+type sentinels struct {
+	group   string
+	members []*sentinel
+	conns   *connections
+	// patience bounds one round. It is half of what connecting may take, of which
+	// it is a part, and at most maxPatience.
+	patience time.Duration
+
+	asking  chan struct{} // one round at a time; guards answered
+	began   time.Time     // when the last round began that was answered
+	running sync.WaitGroup
+	watched sync.Once
+
+	mu      sync.Mutex
+	primary sentinelAnswer // what counts; its address is "" if it was never known
+	closed  bool
+	feeds   []*redis.PubSub
+}
+
+// maxPatience is well below a usual staleness bound: when all Sentinels are
+// silent, every heartbeat waits for them in vain.
+const maxPatience = 500 * time.Millisecond
+
+type sentinel struct {
+	client *redis.Client
+	busy   atomic.Bool // one question at a time, so that a silent one costs one connection
+}
+
+// sentinelAnswer is who is the primary, and since which failover.
+type sentinelAnswer struct {
+	addr  string // host:port
+	epoch uint64 // 0 if the Sentinel does not tell
+}
+
+var (
+	errNoSentinel = errors.New("no Sentinel knows the primary")
+	errUndecided  = errors.New("the Sentinels contradict each other")
+)
+
+func newSentinels(u *redis.UniversalOptions, conns *connections) *sentinels {
+	s := &sentinels{group: u.MasterName, conns: conns, patience: min(u.DialTimeout/2, maxPatience), asking: make(chan struct{}, 1)}
+	for _, addr := range u.Addrs {
+		s.members = append(s.members, &sentinel{client: redis.NewClient(&redis.Options{
+			Addr: addr, Username: u.SentinelUsername, Password: u.SentinelPassword, TLSConfig: u.TLSConfig,
+			ContextTimeoutEnabled: true,
+			DialTimeout:           u.DialTimeout, ReadTimeout: u.ReadTimeout, WriteTimeout: u.WriteTimeout, PoolTimeout: u.PoolTimeout,
+			DialerRetries: 1, MaxRetries: 1, PoolSize: 4, PipelinePoolSize: -1, ConnMaxIdleTime: u.ConnMaxIdleTime,
+			DisableIdentity:          true,
+			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		})})
+	}
+	return s
+}
+
+// dial opens a connection to the primary. go-redis's idea of the address is a
+// placeholder.
+func (s *sentinels) dial(ctx context.Context, network, _ string) (net.Conn, error) {
+	s.watched.Do(s.watch)
+	if err := s.ask(ctx); err != nil && !errors.Is(err, errNoSentinel) {
+		return nil, err
+	}
+	addr := s.current().addr
+	if addr == "" {
+		return nil, errNoSentinel
+	}
+	c, err := s.conns.dial(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	if s.current().addr != addr { // it was replaced meanwhile, and who dropped the others missed this one
+		_ = c.Close()
+		return nil, fmt.Errorf("connecting to %s: it is the primary no longer", addr)
+	}
+	return c, nil
+}
+
+func (s *sentinels) current() sentinelAnswer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.primary
+}
+
+// ask makes sure that connections lead to what is the primary now: at the time
+// of the call or later. The error is errNoSentinel if none answered, and then
+// what was known counts.
+func (s *sentinels) ask(ctx context.Context) error {
+	called := time.Now()
+	select {
+	case s.asking <- struct{}{}:
+		defer func() { <-s.asking }()
+	case <-ctx.Done():
+		return fmt.Errorf("asking the Sentinels: %w", ctx.Err())
+	}
+	if s.began.After(called) {
+		return nil // a round that began while this call waited
+	}
+	began := time.Now()
+	answer, err := s.round(ctx)
+	if err != nil {
+		return err
+	}
+	s.began = began
+	s.mu.Lock()
+	changed := s.primary.addr != answer.addr
+	s.primary = answer
+	s.mu.Unlock()
+	if changed {
+		s.conns.drop(func(n *connection) bool { return n.addr != answer.addr })
+	}
+	return nil
+}
+
+// run runs f, which close waits for. It reports false after close.
+func (s *sentinels) run(f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.running.Go(f)
+	}
+	return !s.closed
+}
+
+// round asks all Sentinels once.
+func (s *sentinels) round(ctx context.Context) (sentinelAnswer, error) {
+	answers := make(chan sentinelAnswer, len(s.members))
+	pending := 0
+	for _, m := range s.members {
+		if !m.busy.CompareAndSwap(false, true) {
+			continue
+		}
+		if !s.run(func() {
+			defer m.busy.Store(false)
+			// The caller may not wait for it, and its connection is worth keeping.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.patience)
+			defer cancel()
+			answers <- m.ask(ctx, s.group)
+		}) {
+			return sentinelAnswer{}, net.ErrClosed
+		}
+		pending++
+	}
+	var given []sentinelAnswer
+	for range pending {
+		select {
+		case a := <-answers:
+			if a.addr != "" {
+				given = append(given, a)
+			}
+		case <-ctx.Done():
+			return sentinelAnswer{}, fmt.Errorf("asking the Sentinels: %w", ctx.Err())
+		}
+		if 2*len(given) > len(s.members) {
+			if a, err := newest(given); err == nil {
+				return a, nil
+			}
+		}
+	}
+	if len(given) == 0 {
+		return sentinelAnswer{}, errNoSentinel
+	}
+	a, err := newest(given)
+	if err != nil {
+		return a, err
+	}
+	if known := s.current(); 2*len(given) <= len(s.members) && a.epoch < known.epoch {
+		return known, nil
+	}
+	return a, nil
+}
+
+// newest returns the answer of the latest failover, and of several about the
+// same the one that is given more often.
+func newest(given []sentinelAnswer) (sentinelAnswer, error) {
+	votes := map[string]int{}
+	var latest uint64
+	for _, a := range given {
+		latest = max(latest, a.epoch)
+	}
+	for _, a := range given {
+		if a.epoch == latest {
+			votes[a.addr]++
+		}
+	}
+	best, count, tied := "", 0, false
+	for addr, n := range votes {
+		switch {
+		case n > count:
+			best, count, tied = addr, n, false
+		case n == count:
+			tied = true
+		}
+	}
+	if tied {
+		return sentinelAnswer{}, errUndecided
+	}
+	return sentinelAnswer{best, latest}, nil
+}
+
+// ask returns what one Sentinel says; no address if it says nothing.
+func (m *sentinel) ask(ctx context.Context, group string) sentinelAnswer {
+	pipe := m.client.Pipeline()
+	// The epoch first: with an address that is newer than it no harm is done.
+	state := redis.NewMapStringStringCmd(ctx, "sentinel", "master", group)
+	_ = pipe.Process(ctx, state)
+	addr := redis.NewStringSliceCmd(ctx, "sentinel", "get-master-addr-by-name", group)
+	_ = pipe.Process(ctx, addr)
+	_, _ = pipe.Exec(ctx) // each has its own error
+	at, err := addr.Result()
+	if err != nil || len(at) != 2 {
+		return sentinelAnswer{}
+	}
+	epoch, _ := strconv.ParseUint(state.Val()["config-epoch"], 10, 64) // not everybody may ask for it
+	return sentinelAnswer{net.JoinHostPort(at[0], at[1]), epoch}
+}
+
+// watch listens to the Sentinels: what they announce is known at once and not
+// at the next heartbeat.
+func (s *sentinels) watch() {
+	ctx := context.Background()
+	for _, m := range s.members {
+		feed := m.client.Subscribe(ctx) // to nothing yet, which connects to nobody
+		s.mu.Lock()
+		s.feeds = append(s.feeds, feed)
+		s.mu.Unlock()
+		s.run(func() {
+			_ = feed.Subscribe(ctx, "+switch-master") // Channel tries again
+			for range feed.Channel() {
+				ctx, cancel := context.WithTimeout(ctx, s.patience)
+				_ = s.ask(ctx) // the next heartbeat asks again
+				cancel()
+			}
+		})
+	}
+}
+
+// close ends the listening.
+func (s *sentinels) close() error {
+	s.mu.Lock()
+	s.closed = true
+	feeds := s.feeds
+	s.mu.Unlock()
+	var err error
+	for _, f := range feeds {
+		err = errors.Join(err, f.Close())
+	}
+	for _, m := range s.members {
+		err = errors.Join(err, m.client.Close())
+	}
+	s.running.Wait()
+	return err
+}

@@ -1,0 +1,87 @@
+package storetest
+
+import (
+	"encoding/base64"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tokens"
+)
+
+// testAnotherSecret: of two gateways with different secrets neither takes what
+// the other makes for wrong.
+func testAnotherSecret(t *testing.T, open Opener) {
+	ctx := t.Context()
+	secret := []byte("storetest-" + t.Name() + "-0123456789abcdef")
+	a := Node(t, open, func(o *tokens.Options) { o.Secrets = [][]byte{secret} })
+	kid := a.Status(ctx).Keys[0].ID
+	app, clientSecret := App(t, a, refreshing)
+	tok := Issue(t, a, app, "another@example.org")
+
+	seen := new(keyObserver)
+	b := Node(t, open, func(o *tokens.Options) {
+		o.Secrets, o.Observer = [][]byte{[]byte("storetest-mistaken-0123456789abcdef")}, seen
+	})
+	Eventually(t, "it reports the key", func() bool { return seen.has(kid) })
+	require.Contains(t, b.Status(ctx).MissingKeys, kid)
+	own := b.Status(ctx).Keys[0].ID
+	Eventually(t, "it says which key it uses itself", func() bool { return slices.Contains(a.Status(ctx).MissingKeys, own) })
+
+	for what, try := range map[string]func() error{
+		"a token":                 func() error { _, err := b.Verify(ctx, tok.Value); return err },
+		"a token, inspected":      func() error { _, err := b.Inspect(ctx, tok.Value); return err },
+		"a token to revoke":       func() error { return b.RevokeToken(ctx, tok.Value) },
+		"a secret":                func() error { _, _, err := b.Authenticate(ctx, app.ID, clientSecret); return err },
+		"a refresh token":         func() error { _, err := b.Refresh(ctx, app, tok.Refresh); return err },
+		"a refresh token, looked": func() error { _, err := b.Inspect(ctx, tok.Refresh); return err },
+	} {
+		require.ErrorIs(t, try(), tokens.ErrUnavailable, what)
+	}
+	_, err := a.Verify(ctx, tok.Value)
+	require.NoError(t, err)
+	_, err = a.Refresh(ctx, app, tok.Refresh)
+	require.NoError(t, err, "no harm was done")
+
+	// A key that nobody uses is one that nobody has.
+	_, rest, _ := strings.Cut(tok.Value, ".")
+	_, err = b.Verify(ctx, base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256","kid":"00000000","typ":"JWT"}`))+"."+rest)
+	require.ErrorIs(t, err, tokens.ErrTokenForeign)
+
+	// So is one that was withdrawn, which is done when a secret has leaked.
+	require.NoError(t, b.RevokeKey(ctx, kid))
+	Eventually(t, "the token is refused", func() bool { _, err = b.Verify(ctx, tok.Value); return err != nil })
+	require.ErrorIs(t, err, tokens.ErrTokenForeign)
+	Eventually(t, "the others hear of it", func() bool {
+		_, err = a.Verify(ctx, tok.Value)
+		return errors.Is(err, tokens.ErrTokenInvalid)
+	})
+	require.ErrorIs(t, b.RevokeKey(ctx, "00000000"), tokens.ErrNotFound)
+}
+
+// keyObserver notes the keys that are missing.
+type keyObserver struct {
+	mu  sync.Mutex
+	ids []string
+}
+
+func (o *keyObserver) has(id string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Contains(o.ids, id)
+}
+
+func (o *keyObserver) KeysMissing(ids []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ids = ids
+}
+
+func (*keyObserver) FeedLag(time.Duration)     {}
+func (*keyObserver) FeedState(bool)            {}
+func (*keyObserver) StoreWentBack(int64, bool) {}
