@@ -77,6 +77,7 @@ type Client struct {
 	store           TokenStore
 	exchangeTimeout time.Duration
 	requestTimeout  time.Duration
+	deadlines       *deadlines
 	maxBody         int64
 	pageWorkers     int
 	now             func() time.Time
@@ -151,6 +152,7 @@ func New(o Options) (*Client, error) {
 		distrusted:      newCache[identity, string](maxRemembered),
 		suspected:       newCache[identity, struct{}](maxRemembered),
 	}
+	c.deadlines = newDeadlines(c.requestTimeout)
 	c.pageSize.Store(meetPageSize)
 	return c, nil
 }

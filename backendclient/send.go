@@ -122,7 +122,7 @@ func (c *Client) wireRequest(caller Caller, r Request) (wireRequest, *Error) {
 // try sends the request once.
 func (c *Client) try(ctx context.Context, caller Caller, w wireRequest, t *Token) (*Answer, verdict, *Error) {
 	w.authorization = t.authorization
-	a, e := c.roundTrip(ctx, w, c.requestTimeout)
+	a, e := c.roundTripForRooms(ctx, w)
 	if e != nil {
 		return nil, fail, e
 	}

@@ -55,9 +55,28 @@ type reply struct {
 	json       bool
 }
 
-// roundTrip sends one request and reads the answer within bounds. Its error
-// means that there is no answer to judge.
-func (c *Client) roundTrip(ctx context.Context, r wireRequest, timeout time.Duration) (a reply, e *Error) {
+// roundTrip is trip within a time of its own.
+func (c *Client) roundTrip(ctx context.Context, r wireRequest, timeout time.Duration) (reply, *Error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return c.trip(ctx, r)
+}
+
+// roundTripForRooms is roundTrip within the time for rooms.
+func (c *Client) roundTripForRooms(ctx context.Context, r wireRequest) (reply, *Error) {
+	b := c.deadlines.begin(ctx)
+	a, e := c.trip(b, r)
+	if cause := c.deadlines.end(b, e == nil); cause != nil && e != nil {
+		status := e.Status
+		e = failed(r.operation(), r.effect, cause)
+		e.Status = status
+	}
+	return a, e
+}
+
+// trip sends one request and reads the answer within bounds. Its error means that
+// there is no answer to judge.
+func (c *Client) trip(ctx context.Context, r wireRequest) (a reply, e *Error) {
 	// A proxy handler ends an answer that breaks off by panic(http.ErrAbortHandler).
 	// net/http catches that in its own goroutines; nobody would in ours.
 	defer func() {
@@ -65,9 +84,6 @@ func (c *Client) roundTrip(ctx context.Context, r wireRequest, timeout time.Dura
 			a, e = reply{}, &Error{Kind: ErrBadAnswer, Op: r.operation(), Effect: r.effect, Err: fmt.Errorf("transport panicked: %v", p)}
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-
 	res, err := c.transport.RoundTrip(c.httpRequest(c.context(ctx), r))
 	if err != nil {
 		return a, failed(r.operation(), r.effect, err)
