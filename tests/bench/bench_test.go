@@ -42,7 +42,7 @@ func TestParseVegeta(t *testing.T) {
 	}
 	l, err := parseVegeta([]byte(rows.String()))
 	require.NoError(t, err)
-	require.Equal(t, latency{P50: 1, P99: 1, P999: 9}, l)
+	require.Equal(t, latency{P50: 1, P99: 1, P999: 9, Answers: 1000}, l)
 	_, err = parseVegeta([]byte("1795304562674246883,502,1000000,0,300,,,,0,GET,http://127.0.0.1:1/,\n"))
 	require.ErrorContains(t, err, "502")
 	_, err = parseVegeta(nil)
@@ -91,7 +91,7 @@ func filled() *report {
 		Machine: machine{Cores: 2, CPU: "test"}, Settings: newSettings(false),
 		Cases:  []*result{{ID: "hot", Name: "one hot token", A: "plain", B: "gate", Pairs: pairs, Budget: 1.05}, {ID: "token", Name: "token endpoint", Pairs: pairs, Budget: 2, Extra: 10}},
 		Peers:  []peer{{result: &result{ID: "nginx", Name: "nginx", Pairs: pairs}, What: "something", Without: "something else"}},
-		Fixed:  &fixedRate{Rate: 4000, Pairs: []latencyPair{{latency{1, 2, 3}, latency{1, 2.2, 3}}}},
+		Fixed:  &fixedRate{Rate: 4000, Pairs: []latencyPair{{latency{P50: 1, P99: 2, P999: 3}, latency{P50: 1, P99: 2.2, P999: 3}}}},
 		Memory: []resident{{"idle", 50 << 20, 60 << 20}},
 		Sweeps: []*sweep{{ID: "tokens", Name: "tokens", Points: []point{{X: 1, Plain: spread{80, 79, 81}, Gate: spread{84, 83, 85}}, {X: 1000, Plain: spread{80, 79, 81}, Gate: spread{90, 83, 95}}}}},
 		Micros: []micro{{"tokens", "Verify", "1000", "0", "0"}},

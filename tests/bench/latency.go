@@ -18,7 +18,10 @@ import (
 )
 
 // latency is what vegeta saw at a fixed rate, in milliseconds.
-type latency struct{ P50, P99, P999 float64 }
+type latency struct {
+	P50, P99, P999 float64
+	Answers        int
+}
 
 // latencyPair is plain and gate, right after each other.
 type latencyPair struct{ A, B latency }
@@ -63,15 +66,6 @@ func (b *bench) vegeta(ctx context.Context) (string, error) {
 }
 
 func (b *bench) latencies(ctx context.Context) error {
-	var saturation float64
-	for _, r := range b.report.Cases {
-		if r.ID == "hot" {
-			saturation = spreadOf(r.Pairs, func(p pair) float64 { return p.A.perSecond() }).Median
-		}
-	}
-	if saturation == 0 {
-		return nil
-	}
 	binary, err := b.vegeta(ctx)
 	if err != nil {
 		return err
@@ -80,7 +74,13 @@ func (b *bench) latencies(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f := &fixedRate{Rate: int(saturation / 2)}
+	// As much as plain takes from this generator, which needs a good part of the
+	// machine itself.
+	saturated, err := b.attack(ctx, binary, b.plain, l.requests[0], 0)
+	if err != nil {
+		return err
+	}
+	f := &fixedRate{Rate: int(float64(saturated.Answers) / b.s.Fixed.Seconds() / 2)}
 	fmt.Fprintf(os.Stderr, "%-28s %d/s", "latency", f.Rate)
 	for i := range b.s.fewer() + 1 {
 		var p latencyPair
@@ -99,12 +99,17 @@ func (b *bench) latencies(ctx context.Context) error {
 	return nil
 }
 
-// attack sends one request again and again at a rate.
+// attack sends one request again and again at a rate; 0 is as fast as the server
+// answers.
 func (b *bench) attack(ctx context.Context, binary string, s *server, r request, rate int) (latency, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.s.Fixed+30*time.Second)
 	defer cancel()
+	workers := 10_000
+	if rate == 0 {
+		workers = connections
+	}
 	attack := exec.CommandContext(ctx, binary, "attack", "-rate", strconv.Itoa(rate), "-duration", b.s.Fixed.String(),
-		"-connections", strconv.Itoa(4*connections), "-max-connections", strconv.Itoa(4*connections), "-max-body", "0")
+		"-max-workers", strconv.Itoa(workers), "-connections", strconv.Itoa(4*connections), "-max-connections", strconv.Itoa(4*connections), "-max-body", "0")
 	attack.Stdin = bytes.NewBufferString(fmt.Sprintf("%s http://%s%s\nAuthorization: %s\nAccept: application/json\n", r.method, s.address, r.path, r.authorization))
 	results, err := attack.Output()
 	if err != nil {
@@ -147,7 +152,7 @@ func parseVegeta(results []byte) (latency, error) {
 		return latency{}, errors.New("vegeta sent nothing")
 	}
 	slices.Sort(took)
-	return latency{P50: percentile(took, 0.5), P99: percentile(took, 0.99), P999: percentile(took, 0.999)}, nil
+	return latency{P50: percentile(took, 0.5), P99: percentile(took, 0.99), P999: percentile(took, 0.999), Answers: len(took)}, nil
 }
 
 // percentile is the smallest value that the given part of the sorted values does

@@ -2,7 +2,6 @@
 package main
 
 import (
-	"os"
 	"runtime/debug"
 	_ "time/tzdata"
 
@@ -13,11 +12,6 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 	_ "github.com/meet-gateway/meet-gateway/caddymodule"
 )
-
-// gcPercent is Go's GOGC unless that is set. What a gateway keeps is little beside
-// what requests leave behind: at Go's 100 the collector runs every few hundred
-// requests. It costs twice what is kept in memory, and GOMEMLIMIT holds.
-const gcPercent = 300
 
 // version tells the gateway's version before Caddy's.
 func version() string {
@@ -35,9 +29,6 @@ func version() string {
 }
 
 func main() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 	caddy.CustomBinaryName = "meet-gateway"
 	caddy.CustomVersion = version()
 	caddycmd.Main()
