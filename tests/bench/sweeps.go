@@ -60,7 +60,8 @@ func (b *bench) step(ctx context.Context, s *sweep, x int, l *load, plain, gate 
 
 // sweepTokens asks whether a full cache costs more than an empty one.
 func (b *bench) sweepTokens(ctx context.Context) error {
-	gate, err := b.startGate(ctx, "gate-tokens", gateOptions{})
+	// Room for all of them: with less, some are looked up again and again.
+	gate, err := b.startGate(ctx, "gate-tokens", gateOptions{cacheEntries: 250_000})
 	if err != nil {
 		return err
 	}
