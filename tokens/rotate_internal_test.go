@@ -9,6 +9,8 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tokens/django/djangotest"
 )
 
 // A secret that Redis has taken is shown, whatever goes wrong afterwards: it is
@@ -100,4 +102,23 @@ func TestRotateSecret_UnreadableBackend(t *testing.T) {
 	kept, err := a.CurrentApplication(ctx, app.ID)
 	require.NoError(t, err)
 	require.Equal(t, "at-meet", kept.Backend.ClientID)
+}
+
+// Strangers who keep the slow hash of one application busy must not keep out who
+// has a secret that needs none.
+func TestAuthenticate_NewSecretNeedsNoSlowHash(t *testing.T) {
+	ctx := t.Context()
+	a, _ := testNode(t, miniredis.RunT(t))
+	app, err := a.ImportApplication(ctx, Application{Name: "Calendar", Active: true}, ImportedSecret{Hash: djangotest.Hash("at-meet", "salt", 1)})
+	require.NoError(t, err)
+	_, secret, err := a.RotateSecret(ctx, app.ID, 0, time.Hour)
+	require.NoError(t, err)
+	a.hash = newHashPool(func(string, string) (bool, error) { return false, deny(ErrBusy, "hash_pool_full") })
+
+	_, _, err = a.Authenticate(ctx, app.ID, secret)
+	require.NoError(t, err)
+	_, _, err = a.Authenticate(ctx, app.ID, "at-meet")
+	require.ErrorIs(t, err, ErrBusy)
+	_, _, err = a.Authenticate(ctx, app.ID, "wrong")
+	require.ErrorIs(t, err, ErrBusy, "not told from the imported one")
 }
