@@ -20,10 +20,11 @@ func (c *call) adopt(req tokenRequest) error {
 	if err != nil || req.clientID == c.h.fallback.ClientID { // the gateway's own application is nobody's to adopt
 		return tokens.ErrInvalidClient // Meet would check the secret first, and so it is not told
 	}
-	if err := c.within(c.h.app.authority.limiter.Adopt(c.r.Context(), c.source())); err != nil {
-		return err
-	}
 	app, err := c.h.app.Authority().Adopt(c.r.Context(), req.clientID, req.clientSecret, func(ctx context.Context) (tokens.Application, error) {
+		// Counted are questions to Meet. Who waits for the answer to another's asks none.
+		if err := c.within(c.h.app.authority.limiter.Adopt(ctx, c.source())); err != nil {
+			return tokens.Application{}, err
+		}
 		return c.askForApplication(ctx, req, mail)
 	})
 	if err != nil {
