@@ -42,12 +42,34 @@ func (c *call) isForeign(token string, err error) bool {
 // or nearly: signed with a key that this gateway does not (or no longer) have,
 // cut, padded, or with another credential around it.
 func (c *call) looksLikeOurs(token string) bool {
-	folded := strings.ToLower(token)
-	if strings.Contains(folded, tokens.RefreshPrefix) || strings.Contains(folded, tokens.SecretPrefix) {
-		return true
-	}
 	issuer := c.h.app.Authority().Issuer()
-	for part := range strings.FieldsFuncSeq(token, func(r rune) bool { return strings.ContainsRune("./~+=", r) }) {
+	// The whole may be encoded once more, as in a value for Basic.
+	for _, text := range []string{token, decodedText(token)} {
+		folded := strings.ToLower(text)
+		if strings.Contains(folded, tokens.RefreshPrefix) || strings.Contains(folded, tokens.SecretPrefix) || c.holdsOurToken(text, issuer) {
+			return true
+		}
+	}
+	return false
+}
+
+// decodedText is what a text in base64 of any kind means, as far as it goes; ""
+// if it is none.
+func decodedText(text string) string {
+	plain := strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(text, "="))
+	decoded, err := base64.RawStdEncoding.DecodeString(plain[:len(plain)-len(plain)%4])
+	if err != nil {
+		return ""
+	}
+	return string(decoded)
+}
+
+// holdsOurToken looks for claims that the gateway would sign.
+func (*call) holdsOurToken(text, issuer string) bool {
+	for part := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune("./~+=", r) }) {
+		if strings.Contains(decodedText(part), `"iss":"`+issuer+`"`) {
+			return true // whole, or cut
+		}
 		claims, err := base64.RawURLEncoding.DecodeString(part)
 		var said struct {
 			Issuer   string `json:"iss"`

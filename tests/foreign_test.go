@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"encoding/base64"
 	"net/http"
 	"strings"
 	"testing"
@@ -61,7 +62,14 @@ func TestForeignTokens(t *testing.T) {
 	// What the gateway itself hands out is never shown to Meet.
 	app := g.AddApplication(nil)
 	before = len(meet.Requests())
-	for _, own := range []string{app.Secret, "mgr_" + strings.Repeat("a", 40), g.Token(app, "alice@example.com") + "x"} {
+	token := g.Token(app, "alice@example.com")
+	basic := base64.StdEncoding.EncodeToString([]byte(app.ID + ":" + app.Secret))
+	for _, own := range []string{
+		app.Secret, "mgr_" + strings.Repeat("a", 40), token + "x",
+		basic, strings.TrimRight(basic, "="), // a value for Basic under Bearer
+		token[:255], token[:200], // what a column of that width keeps
+		base64.StdEncoding.EncodeToString([]byte(token)), base64.RawURLEncoding.EncodeToString([]byte(token)),
+	} {
 		require.Equal(t, 401, g.Do("GET", roomsPath, "", "Authorization", "Bearer "+own).Status)
 	}
 	for _, r := range meet.Requests()[before:] {
