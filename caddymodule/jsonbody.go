@@ -45,7 +45,10 @@ func parseJSONObject(body []byte) (map[string]json.RawMessage, error) {
 		}
 		name, _ := key.(string)
 		if _, twice := object[name]; twice {
-			return nil, &requestError{http.StatusBadRequest, "JSON parse error - a key is there twice."}
+			return nil, errTwice
+		}
+		if err := oneMeaning(value); err != nil {
+			return nil, err
 		}
 		object[name] = value
 	}
@@ -57,6 +60,59 @@ func parseJSONObject(body []byte) (map[string]json.RawMessage, error) {
 	}
 	return object, nil
 }
+
+// oneMeaning refuses what readers of JSON understand differently in the depth of a
+// value: keys that are there twice, and numbers that are none for some.
+func oneMeaning(value json.RawMessage) error {
+	dec := json.NewDecoder(bytes.NewReader(value))
+	dec.UseNumber()
+	var open []*level
+	for {
+		token, err := dec.Token()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return errJSON
+		}
+		top := len(open) - 1
+		switch t := token.(type) {
+		case json.Delim:
+			switch t {
+			case '{':
+				open = append(open, &level{keys: map[string]bool{}, key: true})
+				continue
+			case '[':
+				open = append(open, &level{})
+				continue
+			}
+			open = open[:top]
+			top--
+		case json.Number:
+			if _, err := t.Float64(); err != nil {
+				return &requestError{http.StatusBadRequest, "JSON parse error - a number is too large."}
+			}
+		case string:
+			if top >= 0 && open[top].key {
+				if open[top].keys[t] {
+					return errTwice
+				}
+				open[top].keys[t] = true
+			}
+		}
+		if top >= 0 && open[top].keys != nil {
+			open[top].key = !open[top].key
+		}
+	}
+}
+
+// level is an object that is open, or an array, which has no keys.
+type level struct {
+	keys map[string]bool
+	key  bool // a key comes next
+}
+
+var errTwice = &requestError{http.StatusBadRequest, "JSON parse error - a key is there twice."}
 
 // maxDepth is how deeply JSON may be nested. Meet's own objects need three.
 const maxDepth = 32
@@ -78,6 +134,22 @@ func tooDeep(body []byte) bool {
 		case c == '}' || c == ']':
 			depth--
 		}
+	}
+	return false
+}
+
+// holdsNUL reports whether an escape names NUL, which no text in Meet's database can
+// hold.
+func holdsNUL(body []byte) bool {
+	for i := 0; i+1 < len(body); i++ {
+		if body[i] != '\\' {
+			continue
+		}
+		r, ok := escaped(body[i:])
+		if ok && r == 0 {
+			return true
+		}
+		i++ // skip what it escapes
 	}
 	return false
 }

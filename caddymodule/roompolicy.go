@@ -48,6 +48,9 @@ func (p roomPolicy) body(sent []byte, defaults tokens.RoomDefaults) ([]byte, err
 		}
 	}
 	if raw, asked := fields["configuration"]; asked {
+		if holdsNUL(raw) {
+			return nil, fieldErrors{"configuration": {"Null characters are not allowed."}}
+		}
 		room.Configuration = raw
 	}
 	return json.Marshal(room)

@@ -170,6 +170,9 @@ func requireJSON(h http.Header, body []byte) error {
 // unambiguous refuses a body that is passed on as it is and is not one JSON object
 // with one meaning: what the gateway logs and decides on must be what Meet reads.
 func unambiguous(body []byte) error {
+	if holdsNUL(body) {
+		return errJSON
+	}
 	_, err := parseJSONObject(body)
 	return err
 }
