@@ -49,6 +49,15 @@ func (c *adminCall) revokeWhat(in revocation) error {
 	switch strings.Join(given, "+") {
 	case "token":
 		c.change("revoke.token")
+		// Not as leniently as with its holder (RFC 7009): who mistypes the token that
+		// leaked must not think that it has ended.
+		known, err := c.authority.IsToken(ctx, in.Token)
+		if err != nil {
+			return err
+		}
+		if !known {
+			return badField("token", "It is neither the id of a token (its jti) nor a token of this installation, whole. Nothing was revoked.")
+		}
 		return c.authority.RevokeToken(ctx, in.Token)
 	case "application":
 		c.change("revoke.application")

@@ -106,8 +106,11 @@ func TestAdminRevoke_RefusesWhatIsWrong(t *testing.T) {
 		})
 	}
 	a.t = t
-	// What is not a live token of ours is not valid anyway (RFC 7009 §2.2).
-	require.Equal(t, http.StatusNoContent, a.call(http.MethodPost, "revocations", `{"token":"nonsense"}`).Code)
+	// Who mistypes the token that leaked must not think that it has ended.
+	for _, typo := range []string{"nonsense", "eyJhbGciOiJIUzI1NiJ9.e30.", "0123456789"} {
+		require.Equal(t, http.StatusBadRequest, a.call(http.MethodPost, "revocations", `{"token":"`+typo+`"}`).Code, typo)
+	}
+	require.Equal(t, http.StatusNoContent, a.call(http.MethodPost, "revocations", `{"token":"0123456789012345678901"}`).Code, "the id of a token that has expired")
 
 	a.redis.Close()
 	w := a.call(http.MethodPost, "revocations", `{"all":true}`)

@@ -41,6 +41,20 @@ func (a *Authority) RevokeToken(ctx context.Context, rawOrID string) error {
 	return a.revokeRaw(ctx, rawOrID, "")
 }
 
+// IsToken reports whether a text is what [Authority.RevokeToken] can end, or could
+// have ended: a token of this installation, whole, or by its form the id of one.
+// The error is ErrUnavailable.
+func (a *Authority) IsToken(ctx context.Context, rawOrID string) (bool, error) {
+	if isID(rawOrID, tokenIDLength) || strings.HasPrefix(rawOrID, RefreshPrefix) {
+		return true, nil
+	}
+	_, err := a.parseSigned(rawOrID, hashToken(rawOrID))
+	if err = a.orMissingKey(ctx, err); errors.Is(err, ErrUnavailable) {
+		return false, err
+	}
+	return err == nil, nil
+}
+
 // RevokeOwnToken is RevokeToken for the holder: only a token that was issued to
 // the application is ended. Errors: ErrNotOwner, ErrUnavailable.
 func (a *Authority) RevokeOwnToken(ctx context.Context, app *Application, raw string) error {
