@@ -62,8 +62,8 @@ type shownRoute struct {
 
 // showStatus answers GET status.
 func (c *adminCall) showStatus() error {
-	version, _ := caddy.Version()
-	s := gatewayStatus{Version: version, Status: c.authority.Status(c.r.Context()), Backends: []backendStatus{}}
+	gateway, server := Version()
+	s := gatewayStatus{Version: gateway + ", Caddy " + server, Status: c.authority.Status(c.r.Context()), Backends: []backendStatus{}}
 	s.Ready, s.Reason = readiness(s.Status.Store.Error, s.Status.Feed.Fresh)
 	for _, gate := range c.app.Gates() {
 		s.Backends = append(s.Backends, gate.backendStatus())

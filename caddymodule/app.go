@@ -121,12 +121,31 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("loading the store: %w", err)
 	}
 	a.store = mod.(Store)
+	if err := a.mayReplaceRunning(); err != nil {
+		return err
+	}
 
 	if err := a.borrowAuthority(); err != nil {
 		return err
 	}
 	if a.Quickstart {
 		return a.onStarted(ctx, a.quickstart)
+	}
+	return nil
+}
+
+// mayReplaceRunning stops a reload that would turn a gateway in production into one
+// for trying out, because the environment of the shell that called it lacks what
+// the gateway was started with.
+func (a *App) mayReplaceRunning() error {
+	_, inMemory := a.store.(*EmbeddedStore)
+	running, err := ActiveApp()
+	if !a.Quickstart || !inMemory || err != nil {
+		return nil
+	}
+	if _, inRedis := running.store.(*RedisStore); inRedis {
+		return errors.New("the gateway that is running keeps its state in Redis, and this configuration is the one for trying out (embedded, quickstart): " +
+			"variables such as {$MEET_STORE} are read where `reload` is called, so call it with the environment that the gateway was started with")
 	}
 	return nil
 }

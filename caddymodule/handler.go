@@ -342,6 +342,9 @@ func (h *Handler) resolveBackend(guest caddyhttp.MiddlewareHandler) error {
 		}
 		keepHost(g, h.host)
 	}
+	if h.fallback.ClientID == "" {
+		h.logger.Warn("no credentials for Meet: only applications with backend credentials of their own can get tokens; write `credentials <client id> <client secret>` in the backend block")
+	}
 	if h.host == "" {
 		return errors.New("no backend host: write `host <name>` in the backend block, with Meet's public host name")
 	}

@@ -103,7 +103,7 @@ func (s *Sandbox) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 				return err
 			}
 		default:
-			return unknownOption(d, "base_url")
+			return unknownOption(d, "host", "path", "credentials", "base_url")
 		}
 	}
 	return nil

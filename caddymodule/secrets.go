@@ -39,7 +39,7 @@ func resolveSecrets(texts []string, own []byte) ([][]byte, error) {
 			if len(texts) == 1 {
 				continue // as if it were not there
 			}
-			return nil, fmt.Errorf("secret %d is empty", i+1)
+			return nil, fmt.Errorf("secret %d is empty: what it refers to has no value in the process that runs the gateway (a variable must be there when that is started)", i+1)
 		}
 		secrets = append(secrets, []byte(resolved))
 	}

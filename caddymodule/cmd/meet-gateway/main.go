@@ -2,7 +2,6 @@
 package main
 
 import (
-	"runtime/debug"
 	_ "time/tzdata"
 
 	"github.com/caddyserver/caddy/v2"
@@ -10,26 +9,12 @@ import (
 
 	// Modules: Caddy's own and the gateway's.
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
-	_ "github.com/meet-gateway/meet-gateway/caddymodule"
+	"github.com/meet-gateway/meet-gateway/caddymodule"
 )
-
-// version tells the gateway's version before Caddy's.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return ""
-	}
-	own := info.Main.Version
-	for _, dep := range info.Deps {
-		if dep.Path == "github.com/caddyserver/caddy/v2" {
-			return "meet-gateway " + own + ", Caddy " + dep.Version
-		}
-	}
-	return own
-}
 
 func main() {
 	caddy.CustomBinaryName = "meet-gateway"
-	caddy.CustomVersion = version()
+	gateway, _ := caddymodule.Version()
+	caddy.CustomVersion = "meet-gateway " + gateway + ", Caddy"
 	caddycmd.Main()
 }
