@@ -2,6 +2,7 @@
 package main
 
 import (
+	"runtime/debug"
 	_ "time/tzdata"
 
 	"github.com/caddyserver/caddy/v2"
@@ -9,12 +10,13 @@ import (
 
 	// Modules: Caddy's own and the gateway's.
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
-	"github.com/meet-gateway/meet-gateway/caddymodule"
+	_ "github.com/meet-gateway/meet-gateway/caddymodule"
 )
 
 func main() {
 	caddy.CustomBinaryName = "meet-gateway"
-	gateway, _ := caddymodule.Version()
-	caddy.CustomVersion = "meet-gateway " + gateway + ", Caddy"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		caddy.CustomVersion = "meet-gateway " + info.Main.Version + ", Caddy"
+	}
 	caddycmd.Main()
 }
