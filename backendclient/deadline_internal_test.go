@@ -29,7 +29,7 @@ func TestDeadlines_EndWhatIsOverdueOrAbandoned(t *testing.T) {
 		require.ErrorIs(t, d.end(abandoned, false), context.Canceled)
 		require.NoError(t, overdue.Err())
 		<-overdue.Done()
-		require.Less(t, time.Now().Sub(due), 2*d.tick)
+		require.Less(t, time.Since(due), 2*d.tick)
 		require.ErrorIs(t, d.end(overdue, false), context.DeadlineExceeded)
 
 		again := d.begin(t.Context())
