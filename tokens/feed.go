@@ -170,7 +170,7 @@ type feed struct {
 
 	asking  sync.Mutex // one heartbeat at a time
 	keys    keyNotes
-	servers []string // run ids of the primaries when they were last checked
+	servers []string // identities of the primaries when they were last checked
 
 	// checking lets one goroutine at a time make sure that Redis has what it
 	// acknowledged. verified is how many connections had been opened when that

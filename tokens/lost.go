@@ -15,7 +15,7 @@ import (
 // by a restart with a file that lagged, by being restored from an old snapshot,
 // by being emptied. Two signs tell:
 //
-//   - a server has another run id than before: it was restarted, or promoted.
+//   - a server is another one than before: it was restarted, or promoted.
 //     Whatever this gateway still remembers is then written again, since a few
 //     new changes may already have taken the numbers of the lost ones;
 //   - the number of changes went back. If this gateway does not remember all of

@@ -618,21 +618,11 @@ func TestOutage_SentinelFailover(t *testing.T) {
 				}
 				c.leave()
 				s.recovered()
-				lost := 0
 				for _, raw := range minted {
-					if raw == "" {
-						continue
+					if raw != "" {
+						patiently(t, "no token that was given is lost", func() error { _, err := s.b.Verify(t.Context(), raw); return err })
 					}
-					storetest.Eventually(t, "a token is judged", func() bool {
-						_, err := s.b.Verify(t.Context(), raw)
-						if errors.Is(err, tokens.ErrTokenInvalid) {
-							lost++
-						}
-						return !errors.Is(err, tokens.ErrUnavailable)
-					})
 				}
-				// Tokens do not wait for replicas. Nearly all are recorded again.
-				require.LessOrEqual(t, lost, 1+len(minted)/50, "of %d", len(minted))
 				for _, raw := range revoked {
 					for _, n := range []*tokens.Authority{s.a, s.b} {
 						_, err := n.Inspect(t.Context(), raw)

@@ -23,11 +23,16 @@ import (
 //
 // All of them are asked, and the one with the newest configuration is believed:
 // every failover counts an epoch up, so one that was away, or cut off with the
-// old primary, is told from the others. When a majority has answered, and does
-// not contradict itself, the rest is not waited for.
+// old primary, is told from the others. When a majority has answered, and is
+// neither older than what was known nor contradicts itself, the rest is not waited
+// for.
 //
-// When less than a majority answers, an answer counts that is not older than what
-// was known; when none does, what was known goes on to count. Sentinels that are
+// The way back is not taken: for seconds after a failover most Sentinels have not
+// heard of it, and what would be written to the old primary by going back to it
+// is lost. Only a majority that says so for goBack on end is believed though it is
+// older: Sentinels that were set up anew count from the beginning.
+//
+// When none answers, what was known goes on to count. Sentinels that are
 // away replace nobody, and a gateway that stopped for their sake would make an
 // outage of what is none. What remains is a gateway that is cut off from the
 // majority together with the old primary: see "min-replicas-to-write" in
@@ -40,8 +45,9 @@ type sentinels struct {
 	// it is a part, and at most maxPatience.
 	patience time.Duration
 
-	asking  chan struct{} // one round at a time; guards answered
+	asking  chan struct{} // one round at a time; guards the two below
 	began   time.Time     // when the last round began that was answered
+	older   time.Time     // since when a majority is older than what is known; zero if it is not
 	running sync.WaitGroup
 	watched sync.Once
 
@@ -55,6 +61,9 @@ type sentinels struct {
 // silent, every heartbeat waits for them in vain.
 const maxPatience = 500 * time.Millisecond
 
+// goBack is well above the two seconds in which Sentinels tell each other.
+const goBack = 30 * time.Second
+
 type sentinel struct {
 	client *redis.Client
 	busy   atomic.Bool // one question at a time, so that a silent one costs one connection
@@ -63,7 +72,7 @@ type sentinel struct {
 // sentinelAnswer is who is the primary, and since which failover.
 type sentinelAnswer struct {
 	addr  string // host:port
-	epoch uint64 // 0 if the Sentinel does not tell
+	epoch uint64 // counted from 1; 0 if the Sentinel does not tell
 }
 
 var (
@@ -173,6 +182,7 @@ func (s *sentinels) round(ctx context.Context) (sentinelAnswer, error) {
 		}
 		pending++
 	}
+	known := s.current()
 	var given []sentinelAnswer
 	for range pending {
 		select {
@@ -184,7 +194,8 @@ func (s *sentinels) round(ctx context.Context) (sentinelAnswer, error) {
 			return sentinelAnswer{}, fmt.Errorf("asking the Sentinels: %w", ctx.Err())
 		}
 		if 2*len(given) > len(s.members) {
-			if a, err := newest(given); err == nil {
+			if a, err := newest(given); err == nil && !a.olderThan(known) {
+				s.older = time.Time{}
 				return a, nil
 			}
 		}
@@ -196,10 +207,33 @@ func (s *sentinels) round(ctx context.Context) (sentinelAnswer, error) {
 	if err != nil {
 		return a, err
 	}
-	if known := s.current(); 2*len(given) <= len(s.members) && a.epoch < known.epoch {
+	majority := 2*len(given) > len(s.members)
+	switch {
+	case a.epoch == 0 && known.epoch != 0 && !majority:
+		return known, nil
+	case !a.olderThan(known):
+		s.older = time.Time{}
+		return a, nil
+	case !s.mayGoBack(majority):
 		return known, nil
 	}
 	return a, nil
+}
+
+// olderThan reports whether an answer is about an earlier failover, as far as it
+// tells.
+func (a sentinelAnswer) olderThan(b sentinelAnswer) bool { return a.epoch != 0 && a.epoch < b.epoch }
+
+// mayGoBack reports whether an answer counts that is older than what is known.
+func (s *sentinels) mayGoBack(majority bool) bool {
+	switch {
+	case !majority:
+		return false
+	case s.older.IsZero():
+		s.older = time.Now()
+		return false
+	}
+	return time.Since(s.older) >= goBack
 }
 
 // newest returns the answer of the latest failover, and of several about the
@@ -243,8 +277,11 @@ func (m *sentinel) ask(ctx context.Context, group string) sentinelAnswer {
 	if err != nil || len(at) != 2 {
 		return sentinelAnswer{}
 	}
-	epoch, _ := strconv.ParseUint(state.Val()["config-epoch"], 10, 64) // not everybody may ask for it
-	return sentinelAnswer{net.JoinHostPort(at[0], at[1]), epoch}
+	answer := sentinelAnswer{addr: net.JoinHostPort(at[0], at[1])}
+	if epoch, err := strconv.ParseUint(state.Val()["config-epoch"], 10, 64); err == nil { // not everybody may ask for it
+		answer.epoch = epoch + 1
+	}
+	return answer
 }
 
 // watch listens to the Sentinels: what they announce is known at once and not

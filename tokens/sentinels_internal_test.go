@@ -12,8 +12,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
-// fakeSentinel answers as a Sentinel does that knows the address and the epoch.
-// "" is one that does not know the group.
+// fakeSentinel answers as a Sentinel does that knows the address and the epoch,
+// counted from 1; a negative one is not told. "" is one that does not know the
+// group.
 func fakeSentinel(t *testing.T, addr string, epoch int) string {
 	t.Helper()
 	s, err := server.NewServer("127.0.0.1:0")
@@ -28,7 +29,7 @@ func fakeSentinel(t *testing.T, addr string, epoch int) string {
 		case args[0] == "master" && epoch < 0:
 			c.WriteError("NOPERM")
 		case args[0] == "master":
-			c.WriteStrings([]string{"name", args[1], "config-epoch", strconv.Itoa(epoch)})
+			c.WriteStrings([]string{"name", args[1], "config-epoch", strconv.Itoa(epoch - 1)})
 		default:
 			c.WriteStrings([]string{addr, "6379"})
 		}
@@ -51,7 +52,9 @@ func TestSentinels_Round(t *testing.T) {
 		"all agree":                           {[]says{{"a", 6}, {"a", 6}, {"a", 6}}, sentinelAnswer{"a:6379", 6}, nil},
 		"the majority, without waiting":       {[]says{{"a", 6}, {"a", 6}, gone}, sentinelAnswer{"a:6379", 6}, nil},
 		"the newest, though it is alone":      {[]says{{"b", 7}, {"a", 6}, gone}, sentinelAnswer{"b:6379", 7}, nil},
-		"a majority may be older":             {[]says{{"a", 1}, {"a", 1}, {"a", 1}}, sentinelAnswer{"a:6379", 1}, nil},
+		"a majority that has not heard of it": {[]says{{"a", 4}, {"a", 4}, gone}, known, nil},
+		"and one that has, though it is last": {[]says{{"a", 4}, {"a", 4}, {"b", 6}}, sentinelAnswer{"b:6379", 6}, nil},
+		"all that have not heard of it":       {[]says{{"a", 1}, {"a", 1}, {"a", 1}}, known, nil},
 		"one alone that is newer":             {[]says{{"b", 7}, gone, gone}, sentinelAnswer{"b:6379", 7}, nil},
 		"one alone that is older":             {[]says{{"b", 4}, gone, gone}, known, nil},
 		"who does not know the group":         {[]says{{"", 0}, {"a", 6}, {"", 0}}, sentinelAnswer{"a:6379", 6}, nil},
@@ -59,7 +62,7 @@ func TestSentinels_Round(t *testing.T) {
 		"no epochs: a tie":                    {[]says{{"a", -1}, {"b", -1}, gone}, sentinelAnswer{}, errUndecided},
 		"nobody":                              {[]says{gone, gone, gone}, sentinelAnswer{}, errNoSentinel},
 		"nobody knows the group":              {[]says{{"", 0}, {"", 0}, {"", 0}}, sentinelAnswer{}, errNoSentinel},
-		"the only one is believed when older": {[]says{{"a", 1}}, sentinelAnswer{"a:6379", 1}, nil},
+		"the only one, set up anew":           {[]says{{"a", 1}}, known, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := &redis.UniversalOptions{MasterName: "group", DialTimeout: 20 * time.Second}
@@ -76,6 +79,41 @@ func TestSentinels_Round(t *testing.T) {
 			got, err := s.round(t.Context())
 			require.ErrorIs(t, err, c.err)
 			require.Equal(t, c.want, got)
+		})
+	}
+}
+
+// Sentinels that were set up anew count from the beginning: after some time they
+// are believed, if they are a majority and nobody has said anything newer since.
+func TestSentinels_GoBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		epochs []int
+		since  time.Duration
+		want   string
+	}{
+		"at once":                    {[]int{1, 1}, 0, "known:6379"},
+		"after some time":            {[]int{1, 1}, goBack, "new:6379"},
+		"a minority, after any time": {[]int{1}, goBack, "known:6379"},
+		"heard something newer":      {[]int{1, 1, 5}, goBack, "new:6379"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := &redis.UniversalOptions{MasterName: "group", DialTimeout: 20 * time.Second}
+			for _, epoch := range c.epochs {
+				u.Addrs = append(u.Addrs, fakeSentinel(t, "new", epoch))
+			}
+			for len(u.Addrs) < 3 {
+				u.Addrs = append(u.Addrs, "127.0.0.1:1")
+			}
+			s := newSentinels(u, newConnections(time.Second, nil))
+			defer func() { require.NoError(t, s.close()) }()
+			s.primary = sentinelAnswer{"known:6379", 5}
+			if c.since > 0 {
+				s.older = time.Now().Add(-c.since)
+			}
+			got, err := s.round(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, c.want, got.addr)
+			require.Equal(t, c.epochs[len(c.epochs)-1] == 5, s.older.IsZero())
 		})
 	}
 }

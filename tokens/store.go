@@ -255,9 +255,10 @@ func notNil(err error) error {
 // has, and takes no writes.
 var errNotPrimary = errors.New("the server that is asked is not the primary")
 
-// servers returns the run ids of the processes that are primaries now. One that
-// was restarted or promoted has another run id, and may have lost what its
-// predecessor acknowledged. Servers that do not tell their run id (the embedded
+// servers returns what tells apart the primaries there are now. One that was
+// restarted or promoted, also if it had been the primary before, is another one,
+// and may have lost what its predecessor acknowledged. Servers that do not tell
+// their run id (the embedded
 // one; INFO forbidden) are left out, as are those that do not answer: nothing
 // can be found out about them.
 //
@@ -294,7 +295,9 @@ func (s *Store) servers(ctx context.Context) ([]string, error) {
 	return []string{id}, nil
 }
 
-// whois returns a server's run id and role, "" for what it does not tell.
+// whois returns a server's identity and role, "" for what it does not tell. The
+// identity is the process (run_id) and the history of its data (master_replid),
+// which begins anew when a replica is promoted.
 func whois(ctx context.Context, c redis.Cmdable) (id, role string) {
 	info, err := c.Info(ctx, "server", "replication").Result()
 	if err != nil {
@@ -303,6 +306,9 @@ func whois(ctx context.Context, c redis.Cmdable) (id, role string) {
 	for line := range strings.Lines(info) {
 		if v, ok := strings.CutPrefix(line, "run_id:"); ok {
 			id = strings.TrimSpace(v)
+		}
+		if v, ok := strings.CutPrefix(line, "master_replid:"); ok && id != "" {
+			id += "/" + strings.TrimSpace(v)
 		}
 		if v, ok := strings.CutPrefix(line, "role:"); ok {
 			role = strings.TrimSpace(v)
