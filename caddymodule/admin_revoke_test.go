@@ -107,7 +107,7 @@ func TestAdminRevoke_RefusesWhatIsWrong(t *testing.T) {
 	}
 	a.t = t
 	// Who mistypes the token that leaked must not think that it has ended.
-	for _, typo := range []string{"nonsense", "eyJhbGciOiJIUzI1NiJ9.e30.", "0123456789"} {
+	for _, typo := range []string{"nonsense", "eyJhbGciOiJIUzI1NiJ9.e30.", "0123456789", "mgr_" + strings.Repeat("a", 60)} {
 		require.Equal(t, http.StatusBadRequest, a.call(http.MethodPost, "revocations", `{"token":"`+typo+`"}`).Code, typo)
 	}
 	require.Equal(t, http.StatusNoContent, a.call(http.MethodPost, "revocations", `{"token":"0123456789012345678901"}`).Code, "the id of a token that has expired")

@@ -87,6 +87,11 @@ func (c *call) source() netip.Addr {
 func (c *call) login(clientID, secret string) (*tokens.SecretInfo, error) {
 	ctx := c.r.Context()
 	var attempt *limit.Attempt
+	defer func() { // whatever happens: a place that is not given back is lost
+		if attempt != nil {
+			attempt.End()
+		}
+	}()
 	app, info, err := c.h.app.Authority().AuthenticateIf(ctx, clientID, secret, func(application string, own *limit.Rates) error {
 		var d limit.Decision
 		if attempt, d = c.h.app.authority.limiter.Attempt(ctx, application, c.source(), own); !d.Allowed {
@@ -94,11 +99,8 @@ func (c *call) login(clientID, secret string) (*tokens.SecretInfo, error) {
 		}
 		return nil
 	})
-	if attempt != nil {
-		defer attempt.End()
-		if errors.Is(err, tokens.ErrInvalidClient) {
-			attempt.Fail()
-		}
+	if attempt != nil && errors.Is(err, tokens.ErrInvalidClient) {
+		attempt.Fail()
 	}
 	if err != nil {
 		return nil, err

@@ -111,6 +111,24 @@ func goroutines(t *testing.T, wanted int) int {
 	}
 }
 
+// The shipped Caddyfile is for trying out when nothing is in the environment, such as
+// that of a shell from which somebody reloads a gateway in production.
+func TestReload_ProductionDoesNotBecomeATrial(t *testing.T) {
+	server := redistest.Standalone(t)
+	redis := "store redis redis://" + server.Addr() + "\nsecret 0123456789-0123456789-0123456789"
+	g := gatewaytest.Start(t, gatewaytest.Config{Global: redis})
+	app := g.AddApplication(nil)
+
+	err := g.TryReload(gatewaytest.Config{Global: "store embedded\nquickstart"})
+	require.ErrorContains(t, err, "MEET_STORE")
+	require.NotEmpty(t, g.Token(app, "alice@example.com"), "the old one goes on")
+
+	g.Reload(gatewaytest.Config{Global: redis + "\nquickstart"})
+	require.NotEmpty(t, g.Token(app, "alice@example.com"), "quickstart has no effect with redis")
+	g.Reload(gatewaytest.Config{}) // somebody who means it writes no quickstart
+	require.NotEmpty(t, g.Token(g.AddApplication(nil), "alice@example.com"))
+}
+
 func TestReload_SecretAndStoreChange(t *testing.T) {
 	one, two := redistest.Standalone(t), redistest.Standalone(t)
 	const first, second = "first-secret-0123456789-0123456789-abc", "second-secret-0123456789-0123456789-ab"

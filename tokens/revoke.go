@@ -45,8 +45,11 @@ func (a *Authority) RevokeToken(ctx context.Context, rawOrID string) error {
 // have ended: a token of this installation, whole, or by its form the id of one.
 // The error is ErrUnavailable.
 func (a *Authority) IsToken(ctx context.Context, rawOrID string) (bool, error) {
-	if isID(rawOrID, tokenIDLength) || strings.HasPrefix(rawOrID, RefreshPrefix) {
+	if isID(rawOrID, tokenIDLength) {
 		return true, nil
+	}
+	if strings.HasPrefix(rawOrID, RefreshPrefix) {
+		return ChecksumOK(rawOrID), nil
 	}
 	_, err := a.parseSigned(rawOrID, hashToken(rawOrID))
 	if err = a.orMissingKey(ctx, err); errors.Is(err, ErrUnavailable) {
