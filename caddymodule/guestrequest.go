@@ -12,50 +12,75 @@ import (
 )
 
 // guestRequest is the context of a request that the guest handler sees: what
-// Caddy's handlers expect to find in one. The server, the replacer and the
-// variables, which reverse_proxy uses every time, are at hand. The rest, with all
-// placeholders of HTTP requests, is what caddyhttp.PrepareRequest makes of the
-// request, once somebody asks: that costs as much as the gate itself.
+// Caddy's handlers expect to find in one, each made when somebody asks for it. The
+// replacer and the variables are used by a handler every time and hardly ever by a
+// transport alone. The rest, with all placeholders of HTTP requests, is what
+// caddyhttp.PrepareRequest makes of the request: that costs as much as the gate
+// itself.
 type guestRequest struct {
 	context.Context
-	request *http.Request
-	server  *caddyhttp.Server
-	repl    *caddy.Replacer
-	vars    map[string]any
-	rec     *recorder
+	request  *http.Request
+	fallback *caddyhttp.Server // outside of any client's request
+	rec      *recorder
 
-	once sync.Once
-	full *http.Request // prepared by Caddy
+	furnished sync.Once // the two below
+	repl      *caddy.Replacer
+	vars      map[string]any
+
+	prepared sync.Once
+	full     *http.Request // prepared by Caddy
 }
 
 // newGuest makes the context of a request of the guest's, in a client's request or
 // outside of any.
 func (t *guestTransport) newGuest(ctx context.Context) *guestRequest {
-	g := &guestRequest{Context: ctx, server: t.server, repl: caddy.NewEmptyReplacer()}
-	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
-		g.server = server
+	return &guestRequest{Context: ctx, fallback: t.server}
+}
+
+// furnish makes what is written to, for this request alone. A transport may ask
+// for it from several goroutines.
+func (g *guestRequest) furnish() {
+	g.furnished.Do(func() {
+		g.vars = map[string]any{
+			// The headers are all ours, so reverse_proxy is to keep them as they are.
+			caddyhttp.TrustedProxyVarKey: true,
+			caddyhttp.ClientIPVarKey:     g.clientIP(),
+		}
+		g.repl = caddy.NewEmptyReplacer()
+		g.repl.Map(g.placeholder)
+	})
+}
+
+// clientIP is who the client is by what Caddy says (trusted_proxies), never by what
+// a header claims; "" outside of any client's request.
+func (g *guestRequest) clientIP() string {
+	ip, _ := caddyhttp.GetVar(g.Context, caddyhttp.ClientIPVarKey).(string)
+	return ip
+}
+
+// peer is the address of the client's end of the connection; "@" for a socket that
+// has none, and outside of any client's request.
+func (g *guestRequest) peer() string {
+	if original, ok := g.Context.Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		return original.RemoteAddr
 	}
-	clientIP, _ := caddyhttp.GetVar(ctx, caddyhttp.ClientIPVarKey).(string)
-	g.vars = map[string]any{
-		// The headers are all ours, so reverse_proxy is to keep them as they are.
-		caddyhttp.TrustedProxyVarKey: true,
-		caddyhttp.ClientIPVarKey:     clientIP,
+	return "@"
+}
+
+func (g *guestRequest) server() *caddyhttp.Server {
+	if server, ok := g.Context.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+		return server
 	}
-	g.repl.Map(g.placeholder)
-	return g
+	return g.fallback
 }
 
 // take makes a request the guest's, as it is: backendclient makes each for one trip.
 func (g *guestRequest) take(r *http.Request, rec *recorder) {
 	r.URL.Scheme, r.URL.Host = "", ""
 	r.RequestURI = requestURI(r.URL)
-	r.RemoteAddr = "@"
-	if original, ok := g.Context.Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
-		r.RemoteAddr = original.RemoteAddr
-	}
-	// The client is who Caddy says (trusted_proxies), never who a header claims.
+	r.RemoteAddr = g.peer()
 	// reverse_proxy appends the peer's own address.
-	if clientIP, _ := g.vars[caddyhttp.ClientIPVarKey].(string); clientIP != "" && clientIP != peerIP(r.RemoteAddr) {
+	if clientIP := g.clientIP(); clientIP != "" && clientIP != peerIP(r.RemoteAddr) {
 		r.Header["X-Forwarded-For"] = []string{clientIP}
 	}
 	g.request, g.rec = r, rec
@@ -69,13 +94,15 @@ func (g *guestRequest) Value(key any) any {
 	}
 	switch name {
 	case caddy.ReplacerCtxKey:
+		g.furnish()
 		return g.repl
-	case caddyhttp.ServerCtxKey:
-		return g.server
 	case caddyhttp.VarsCtxKey:
+		g.furnish()
 		return g.vars
+	case caddyhttp.ServerCtxKey:
+		return g.server()
 	}
-	return g.prepared().Context().Value(key)
+	return g.prepare().Context().Value(key)
 }
 
 // placeholder resolves what nobody has set.
@@ -86,14 +113,14 @@ func (g *guestRequest) placeholder(key string) (any, bool) {
 	if strings.HasPrefix(key, "http.reverse_proxy.") {
 		return nil, false // set by it, or not there
 	}
-	return g.prepared().Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Get(key)
+	return g.prepare().Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Get(key)
 }
 
-// prepared returns the request as Caddy prepares those of clients.
-func (g *guestRequest) prepared() *http.Request {
-	g.once.Do(func() {
+// prepare returns the request as Caddy prepares those of clients.
+func (g *guestRequest) prepare() *http.Request {
+	g.prepared.Do(func() {
 		r := g.request.WithContext(g.Context)
-		g.full = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), g.rec, g.server)
+		g.full = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), g.rec, g.server())
 	})
 	return g.full
 }

@@ -279,6 +279,7 @@ func (h *Handler) provisionBackend(ctx caddy.Context) error {
 	if h.BackendRaw == nil {
 		return errors.New("no backend: write `backend <upstream>`, or `backend sandbox` for trying out")
 	}
+	raw := h.BackendRaw
 	mod, err := ctx.LoadModule(h, "BackendRaw")
 	if err != nil {
 		return fmt.Errorf("loading the backend: %w", err)
@@ -288,8 +289,12 @@ func (h *Handler) provisionBackend(ctx caddy.Context) error {
 		return err
 	}
 	h.guest = newGuestTransport(guest)
+	var transport http.RoundTripper = h.guest
+	if direct := newDirectTransport(raw, h.guest, h.logger); direct != nil {
+		transport = direct
+	}
 	h.client, err = backendclient.New(backendclient.Options{
-		Transport:       h.guest,
+		Transport:       transport,
 		Context:         h.guest.context,
 		BasePath:        h.BackendPath,
 		Host:            h.host,

@@ -10,7 +10,6 @@ import (
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
@@ -71,7 +70,7 @@ func (t *guestTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	case err == nil:
 		err = &backendclient.TransportError{Status: http.StatusBadGateway, Err: errNoAnswer}
 	default:
-		err = transportError(err, guest.repl)
+		err = transportError(err, guest)
 	}
 	rec.release()
 	return nil, err
@@ -107,7 +106,7 @@ func panicError(p any, rec *recorder) error {
 var noNext = caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
 
 // transportError tells backendclient what a handler's error means.
-func transportError(err error, repl *caddy.Replacer) error {
+func transportError(err error, guest *guestRequest) error {
 	te := &backendclient.TransportError{Status: http.StatusBadGateway, Err: err}
 	if he, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
 		te.Status = he.StatusCode
@@ -120,7 +119,8 @@ func transportError(err error, repl *caddy.Replacer) error {
 	}
 	// 503 means that there was no upstream to send to, unless one had answered
 	// and an lb_retry_match gave its answer up.
-	if _, answered := repl.Get("http.reverse_proxy.status_code"); answered && te.Status == http.StatusServiceUnavailable {
+	guest.furnish()
+	if _, answered := guest.repl.Get("http.reverse_proxy.status_code"); answered && te.Status == http.StatusServiceUnavailable {
 		te.Status = http.StatusBadGateway
 	}
 	if te.Status != http.StatusServiceUnavailable && te.Status != http.StatusGatewayTimeout {

@@ -68,9 +68,15 @@ func TestPaths_NothingAmbiguousReachesTheBackend(t *testing.T) {
 // client have ours removed (Traefik CVE-2024-45410, Go CVE-2021-33197).
 func TestHeaders_ForgedIdentityNeverReachesBackend(t *testing.T) {
 	meet := gatewaytest.StartMeet(t, sandbox.Quickstart(), nil)
-	for name, servers := range map[string]string{"direct": "", "trusted proxy": "trusted_proxies static 127.0.0.1/32"} {
-		t.Run(name, func(t *testing.T) {
-			g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend(), Servers: servers})
+	const trusted = "trusted_proxies static 127.0.0.1/32"
+	for _, tc := range []struct{ name, servers, more string }{
+		{"client", "", ""},
+		{"trusted proxy", trusted, ""},
+		{"client, backend with options", "", whole},
+		{"trusted proxy, backend with options", trusted, whole},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend(tc.more), Servers: tc.servers})
 			token := g.Token(g.AddApplication(nil), "ada@example.org")
 			raw := g.Raw(strings.Join([]string{
 				"GET " + roomsPath + " HTTP/1.1", "Host: evil.example", "Authorization: Bearer " + token, "X-Request-Id: mine-1",
@@ -99,7 +105,7 @@ func TestHeaders_ForgedIdentityNeverReachesBackend(t *testing.T) {
 				"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "meet-gateway", "X-Forwarded-Proto": "https",
 				"X-Request-Id": "mine-1", "X-Forwarded-Host": "meet.example.org", "X-Forwarded-For": "127.0.0.1", "Via": "1.1 Caddy",
 			}
-			if servers != "" {
+			if tc.servers != "" {
 				want["X-Forwarded-For"] = "203.0.113.7, 127.0.0.1"
 			}
 			require.Equal(t, want, got)

@@ -175,7 +175,7 @@ func on(l *load, servers ...*server) *target { return &target{servers: servers, 
 
 func (b *bench) cases(ctx context.Context) error {
 	for _, run := range []func(context.Context) error{
-		b.hot, b.many, b.everyTokenNew, b.someBad, b.lists, b.create, b.tokenEndpoint, b.identity, b.garbage, b.accessLog, b.eddsa, b.threeNodes,
+		b.hot, b.withOptions, b.many, b.everyTokenNew, b.someBad, b.lists, b.create, b.tokenEndpoint, b.identity, b.garbage, b.accessLog, b.eddsa, b.threeNodes,
 	} {
 		if err := run(ctx); err != nil {
 			return err
@@ -203,6 +203,25 @@ func (b *bench) hot(ctx context.Context) error {
 		return err
 	}
 	return b.explain(ctx, r, on(l, b.gate))
+}
+
+// withOptions is the hot token with a backend whose requests the whole handler of
+// reverse_proxy makes, as plain's.
+func (b *bench) withOptions(ctx context.Context) error {
+	if !strings.Contains("hot-options", b.s.Filter) {
+		return nil
+	}
+	l, err := b.oneToken(ctx)
+	if err != nil {
+		return err
+	}
+	gate, err := b.startGate(ctx, "gate-options", gateOptions{backend: "lb_policy first"})
+	if err != nil {
+		return err
+	}
+	defer gate.stop()
+	r := &result{ID: "hot-options", Name: "one hot token, a backend with options of `reverse_proxy`", A: "plain", B: "gate"}
+	return b.compare(ctx, r, b.s.fewer(), on(l, b.plain), on(l, gate))
 }
 
 func (b *bench) many(ctx context.Context) error {

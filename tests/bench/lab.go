@@ -154,6 +154,7 @@ type gateOptions struct {
 	cacheEntries int
 	signingKey   string // a PEM file
 	log          bool
+	backend      string // options of reverse_proxy in the backend block
 }
 
 // startGate runs a gateway on the lab's Redis and upstream.
@@ -172,7 +173,7 @@ func (l *lab) startGate(ctx context.Context, name string, o gateOptions) (*serve
 	return l.startCaddy(ctx, name, caddySite{
 		global: "meet_gateway {\n" + strings.Join(global, "\n") + "\n}",
 		site: "meet_gateway {\nbase_path /external-api/v1.0 /\nbackend " + l.upstream.address +
-			" {\nhost meet.example.org\ncredentials gateway-at-meet gateway-secret-at-meet\n}\n}",
+			" {\nhost meet.example.org\ncredentials gateway-at-meet gateway-secret-at-meet\n" + o.backend + "\n}\n}",
 		log: o.log,
 	})
 }

@@ -1,0 +1,186 @@
+package caddymodule
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// directTransport carries backendclient's requests to Meet through the transport
+// of a reverse_proxy that has nothing to decide: one upstream, no health checks,
+// no retries, no changes of headers or answers. What the handler would add is
+// bookkeeping for things that are not there, and costs more than the whole gate:
+// two copies of the request, some twenty placeholders, and a line for the debug
+// log that is written before anybody knows whether it is wanted. See
+// docs/decisions.md.
+//
+// Meet gets the same request either way.
+type directTransport struct {
+	// guests makes contexts: parts of the transport read placeholders and variables.
+	guests    *guestTransport
+	transport http.RoundTripper
+	// address is the upstream's host and port.
+	address string
+	logger  *zap.Logger
+}
+
+// bareProxy is a reverse_proxy that only names its upstream and how to talk to
+// it. A field that is not here, of this Caddy or of a later one, may ask for
+// something that only the handler does.
+type bareProxy struct {
+	Handler   string         `json:"handler"`
+	Upstreams []bareUpstream `json:"upstreams"`
+	Transport struct {
+		Protocol string `json:"protocol"`
+
+		Resolver              json.RawMessage `json:"resolver"`
+		TLS                   json.RawMessage `json:"tls"`
+		KeepAlive             json.RawMessage `json:"keep_alive"`
+		Compression           json.RawMessage `json:"compression"`
+		MaxConnsPerHost       json.RawMessage `json:"max_conns_per_host"`
+		DialTimeout           json.RawMessage `json:"dial_timeout"`
+		FallbackDelay         json.RawMessage `json:"dial_fallback_delay"`
+		ResponseHeaderTimeout json.RawMessage `json:"response_header_timeout"`
+		ExpectContinueTimeout json.RawMessage `json:"expect_continue_timeout"`
+		MaxResponseHeaderSize json.RawMessage `json:"max_response_header_size"`
+		WriteBufferSize       json.RawMessage `json:"write_buffer_size"`
+		ReadBufferSize        json.RawMessage `json:"read_buffer_size"`
+		ReadTimeout           json.RawMessage `json:"read_timeout"`
+		WriteTimeout          json.RawMessage `json:"write_timeout"`
+		Versions              json.RawMessage `json:"versions"`
+		LocalAddress          json.RawMessage `json:"local_address"`
+	} `json:"transport"`
+}
+
+type bareUpstream struct {
+	Dial string `json:"dial"`
+}
+
+// bareAddress returns the host and port of the upstream if a guest's configuration
+// is that of a bare reverse_proxy, and "" otherwise.
+func bareAddress(raw json.RawMessage) string {
+	var p bareProxy
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	if dec.Decode(&p) != nil || p.Handler != "reverse_proxy" || len(p.Upstreams) != 1 {
+		return ""
+	}
+	if p.Transport.Protocol != "" && p.Transport.Protocol != "http" {
+		return ""
+	}
+	dial := p.Upstreams[0].Dial
+	if strings.Contains(dial, "{") {
+		return "" // may be another one for each request
+	}
+	addr, err := caddy.ParseNetworkAddress(dial)
+	if err != nil || addr.Network != "tcp" || addr.PortRangeSize() != 1 || addr.Host == "" {
+		return ""
+	}
+	return addr.JoinHostPort(0)
+}
+
+// newDirectTransport returns nil for a guest that is no bare reverse_proxy.
+func newDirectTransport(raw json.RawMessage, guests *guestTransport, logger *zap.Logger) *directTransport {
+	proxy, ok := guests.handler.(*reverseproxy.Handler)
+	if !ok {
+		return nil
+	}
+	transport, ok := proxy.Transport.(*reverseproxy.HTTPTransport)
+	if !ok {
+		return nil
+	}
+	address := bareAddress(raw)
+	if address == "" {
+		return nil
+	}
+	return &directTransport{guests: guests, transport: transport, address: address, logger: logger}
+}
+
+// RoundTrip implements http.RoundTripper. It never follows a redirect and never
+// retries. Failures are *backendclient.TransportError.
+func (t *directTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	guest, ok := req.Context().(*guestRequest)
+	if !ok {
+		guest = t.guests.newGuest(req.Context())
+		req = req.WithContext(guest)
+	}
+	req.URL.Scheme, req.URL.Host = "", t.address // the transport knows whether to use TLS
+	guest.request = req
+	t.forward(req, guest)
+	began := time.Now()
+	res, err := t.transport.RoundTrip(req)
+	if entry := t.logger.Check(zapcore.DebugLevel, "upstream roundtrip"); entry != nil {
+		entry.Write(t.logFields(req, res, err, time.Since(began))...)
+	}
+	if err != nil {
+		return nil, directError(req, err)
+	}
+	if res.StatusCode == http.StatusSwitchingProtocols { // nobody asked for it, and its body is a connection
+		_ = res.Body.Close()
+		return nil, &backendclient.TransportError{Status: http.StatusBadGateway, Err: errSwitches}
+	}
+	return res, nil
+}
+
+var errSwitches = errors.New("the backend wants to switch protocols")
+
+// forward sets what reverse_proxy sets in a request whose other headers are to
+// stay: who the client is, by which name Meet is called, and that there is a proxy.
+func (t *directTransport) forward(req *http.Request, guest *guestRequest) {
+	h := req.Header
+	client, peer := guest.clientIP(), peerIP(guest.peer())
+	switch {
+	case peer == "@": // a socket without addresses
+		if client != "" {
+			h["X-Forwarded-For"] = []string{client}
+		}
+	case client == "" || client == peer:
+		h["X-Forwarded-For"] = []string{peer}
+	default:
+		h["X-Forwarded-For"] = []string{client + ", " + peer}
+	}
+	h["X-Forwarded-Host"] = []string{req.Host}
+	h["Via"] = headerVia
+}
+
+// logFields are those of a line of reverse_proxy, without headers.
+func (t *directTransport) logFields(req *http.Request, res *http.Response, err error, took time.Duration) []zap.Field {
+	fields := []zap.Field{
+		zap.String("upstream", t.address), zap.Duration("duration", took),
+		zap.String("method", req.Method), zap.String("uri", requestURI(req.URL)), zap.Strings("request_id", req.Header["X-Request-Id"]),
+	}
+	if err != nil {
+		return append(fields, zap.Error(err))
+	}
+	return append(fields, zap.Int("status", res.StatusCode))
+}
+
+// directError tells backendclient what a failure means, as transportError does for
+// those of a handler.
+func directError(req *http.Request, err error) error {
+	if ctxErr := req.Context().Err(); ctxErr != nil {
+		return ctxErr
+	}
+	te := &backendclient.TransportError{Status: http.StatusBadGateway, Err: err}
+	if _, ok := errors.AsType[reverseproxy.DialError](err); ok {
+		te.NotSent = true
+	}
+	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() && !te.NotSent {
+		te.Status = http.StatusGatewayTimeout
+	}
+	return te
+}
+
+// Interface guards
+var _ http.RoundTripper = (*directTransport)(nil)
