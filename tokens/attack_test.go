@@ -253,7 +253,7 @@ func FuzzParseToken(f *testing.F) {
 	f.Add(b64(`{"alg":"none"}`) + ".e30.")
 	f.Add("..")
 	f.Fuzz(func(t *testing.T, raw string) {
-		tok, err := a.parse(raw, hashToken(raw))
+		tok, err := a.parse(raw)
 		if (tok == nil) == (err == nil) {
 			t.Fatalf("%v, %v", tok, err)
 		}

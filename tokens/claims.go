@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unique"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -69,41 +70,53 @@ const (
 	clockSkew = 5 * time.Second
 )
 
-// accessToken is a token whose signature was good and whose record was read.
+// accessToken is a token whose signature was good and whose record was read. A
+// gateway remembers many: what they have in common is there once.
 type accessToken struct {
-	sum       [sha256.Size]byte
 	id        string // jti
 	kid       string
-	appID     string
-	userID    string
-	scopes    Scopes
-	issued    time.Time
-	expires   time.Time
+	app, user unique.Handle[string] // ids
+	scope     unique.Handle[string] // as in the token
+	issued    int64                 // unix seconds, as expires
+	expires   int64
 	births    generations
-	read      time.Time // when its record was
+	read      int64 // when its record was, in unix nanoseconds
 	lastJudge judgement
+}
+
+func (t *accessToken) appID() string              { return t.app.Value() }
+func (t *accessToken) userID() string             { return t.user.Value() }
+func (t *accessToken) issuedAt() time.Time        { return time.Unix(t.issued, 0) }
+func (t *accessToken) expiresAt() time.Time       { return time.Unix(t.expires, 0) }
+func (t *accessToken) readAt() time.Time          { return time.Unix(0, t.read) }
+func (t *accessToken) expired(now time.Time) bool { return now.Unix() >= t.expires }
+
+// scopes are those that it was issued with; parsing found them good.
+func (t *accessToken) scopes() Scopes {
+	s, _ := ParseScopes(t.scope.Value())
+	return s
 }
 
 // parse checks form, signature and claims of an access token, and nothing that
 // can change. Errors: ErrTokenMalformed, ErrTokenForeign, ErrTokenInvalid,
 // ErrTokenExpired.
-func (a *Authority) parse(raw string, sum [sha256.Size]byte) (*accessToken, error) {
-	t, err := a.parseSigned(raw, sum)
+func (a *Authority) parse(raw string) (*accessToken, error) {
+	t, err := a.parseSigned(raw)
 	if err != nil {
 		return nil, err
 	}
 	now := a.now()
 	switch {
-	case !now.Before(t.expires):
+	case t.expired(now):
 		return nil, deny(ErrTokenExpired, "expired")
-	case t.issued.After(now.Add(clockSkew)):
+	case t.issuedAt().After(now.Add(clockSkew)):
 		return nil, deny(ErrTokenInvalid, "issued_in_the_future")
 	}
 	return t, nil
 }
 
 // parseSigned is parse without the judgement of time.
-func (a *Authority) parseSigned(raw string, sum [sha256.Size]byte) (*accessToken, error) {
+func (a *Authority) parseSigned(raw string) (*accessToken, error) {
 	if len(raw) > MaxToken || strings.Count(raw, ".") != 2 || !isBase64URL(raw) {
 		return nil, deny(ErrTokenMalformed, "not_a_jwt")
 	}
@@ -157,13 +170,13 @@ func (a *Authority) parseSigned(raw string, sum [sha256.Size]byte) (*accessToken
 	case c.ExpiresAt-c.IssuedAt > int64(maxLifetime/time.Second):
 		return nil, deny(ErrTokenInvalid, "lives_too_long") // we never issued it
 	}
-	scopes, err := ParseScopes(c.Scope)
-	if err != nil {
+	if _, err := ParseScopes(c.Scope); err != nil {
 		return nil, deny(ErrTokenInvalid, "bad_claims")
 	}
 	return &accessToken{
-		sum: sum, id: strings.Clone(c.ID), kid: strings.Clone(kid), appID: c.ClientID, userID: c.Subject, scopes: scopes,
-		issued: time.Unix(c.IssuedAt, 0), expires: time.Unix(c.ExpiresAt, 0),
+		id: strings.Clone(c.ID), kid: a.signing.verify[kid].id,
+		app: unique.Make(c.ClientID), user: unique.Make(c.Subject), scope: unique.Make(c.Scope),
+		issued: c.IssuedAt, expires: c.ExpiresAt,
 	}, nil
 }
 

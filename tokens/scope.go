@@ -60,8 +60,12 @@ func isScope(s string) bool {
 // Has reports whether the set holds the scope.
 func (s Scopes) Has(scope string) bool { return slices.Contains(s, scope) }
 
-// Intersect returns the scopes that are in both sets, in the order of s.
+// Intersect returns the scopes that are in both sets, in the order of s. Sets are
+// not changed once they are made, so it may be one of the two.
 func (s Scopes) Intersect(other Scopes) Scopes {
+	if slices.Equal(s, other) {
+		return other
+	}
 	var both Scopes
 	for _, n := range s {
 		if other.Has(n) {

@@ -92,6 +92,7 @@ func parsePrivateKey(block *pem.Block) (any, error) {
 
 // verificationKey is what a token with a certain "kid" is checked with.
 type verificationKey struct {
+	id  string
 	alg string
 	key any
 }
@@ -118,7 +119,7 @@ func newSigningKeys(kr *keyring, keys []*SigningKey) (*signingKeys, error) {
 		if i == 0 {
 			s.method, s.kid, s.key = k.method, k.id, k.private
 		}
-		s.verify[k.id] = verificationKey{k.method.Alg(), k.private.Public()}
+		s.verify[k.id] = verificationKey{k.id, k.method.Alg(), k.private.Public()}
 		s.order = append(s.order, k.id)
 		public := map[string]string{"use": "sig", "alg": k.method.Alg(), "kid": k.id}
 		for name, v := range k.jwk {
@@ -131,7 +132,7 @@ func newSigningKeys(kr *keyring, keys []*SigningKey) (*signingKeys, error) {
 		if i == 0 && len(keys) == 0 {
 			s.method, s.kid, s.key = jwt.SigningMethodHS256, k.id, k.raw[forTokens]
 		}
-		s.verify[k.id] = verificationKey{jwt.SigningMethodHS256.Alg(), k.raw[forTokens]}
+		s.verify[k.id] = verificationKey{k.id, jwt.SigningMethodHS256.Alg(), k.raw[forTokens]}
 		s.order = append(s.order, k.id)
 	}
 	return s, nil

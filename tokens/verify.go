@@ -62,7 +62,7 @@ func (a *Authority) Verify(ctx context.Context, raw string) (*Identity, error) {
 	now := a.now()
 	fresh := a.feed.fresh()
 	if fresh {
-		if t, ok := a.cache.tokens.GetIfPresent(sum); ok && !outdated(t.read, now) {
+		if t, ok := a.cache.tokens.GetIfPresent(sum); ok && !outdated(t.readAt(), now) {
 			a.stats.hits.Add(1)
 			return a.judge(ctx, t, now, false)
 		}
@@ -96,7 +96,7 @@ func (a *Authority) Inspect(ctx context.Context, raw string) (*Identity, error) 
 
 // readToken parses the token and compares it with its record.
 func (a *Authority) readToken(ctx context.Context, raw string, sum [sha256.Size]byte) (*accessToken, error) {
-	t, err := a.parse(raw, sum)
+	t, err := a.parse(raw)
 	if err != nil {
 		return nil, a.orMissingKey(ctx, err)
 	}
@@ -126,7 +126,7 @@ func (a *Authority) readToken(ctx context.Context, raw string, sum [sha256.Size]
 	if state == recordRevoked {
 		return nil, deny(ErrTokenInvalid, "revoked")
 	}
-	t.births, t.read = births, a.now()
+	t.births, t.read = births, a.now().UnixNano()
 	fill(a.cache, a.cache.tokens, sum, t, string(sum[:]), since)
 	return t, nil
 }
@@ -134,7 +134,7 @@ func (a *Authority) readToken(ctx context.Context, raw string, sum [sha256.Size]
 // judge decides on a token whose signature and record are good: what can have
 // changed since. live reads Redis instead of memory.
 func (a *Authority) judge(ctx context.Context, t *accessToken, now time.Time, live bool) (*Identity, error) {
-	if !now.Before(t.expires) {
+	if t.expired(now) {
 		return nil, deny(ErrTokenExpired, "expired")
 	}
 	in, app, u, err := a.circumstances(ctx, t, now, live)
@@ -148,10 +148,10 @@ func (a *Authority) judge(ctx context.Context, t *accessToken, now time.Time, li
 		return &j.identity, nil
 	}
 	j := &judged{installation: in, application: app, user: u}
-	j.err = overruled(in, app, u, t.births, t.issued, t.kid)
+	j.err = overruled(in, app, u, t.births, t.issuedAt(), t.kid)
 	j.identity = Identity{
-		Credential: AccessToken, Application: app, User: u, Scopes: t.scopes.Intersect(app.Scopes),
-		Issued: t.issued, Expires: t.expires, TokenID: t.id,
+		Credential: AccessToken, Application: app, User: u, Scopes: t.scopes().Intersect(app.Scopes),
+		Issued: t.issuedAt(), Expires: t.expiresAt(), TokenID: t.id,
 	}
 	t.lastJudge.p.Store(j)
 	if j.err != nil {
@@ -166,14 +166,14 @@ func (a *Authority) judge(ctx context.Context, t *accessToken, now time.Time, li
 func (a *Authority) circumstances(ctx context.Context, t *accessToken, now time.Time, live bool) (in *installation, app *Application, u *User, err error) {
 	if !live {
 		in = a.cache.installation.Load()
-		app, _ = a.cache.applications.GetIfPresent(t.appID)
-		u, _ = a.cache.users.GetIfPresent(t.userID)
+		app, _ = a.cache.applications.GetIfPresent(t.appID())
+		u, _ = a.cache.users.GetIfPresent(t.userID())
 		if in != nil && app != nil && u != nil && !outdated(in.read, now) && !outdated(app.read, now) && !outdated(u.read, now) &&
 			!t.births.after(generations{in.generation, app.generation, u.generation, u.grantCount}) {
 			return in, app, u, nil
 		}
 	}
-	return a.readCircumstances(ctx, t.appID, t.userID, t.births)
+	return a.readCircumstances(ctx, t.appID(), t.userID(), t.births)
 }
 
 // readCircumstances reads all three in one go. A server that has not heard of the
