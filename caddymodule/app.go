@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/meet-gateway/meet-gateway/caddymodule/admin"
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 
@@ -288,6 +289,9 @@ func ActiveApp() (*App, error) {
 	return mod.(*App), nil
 }
 
+// Logger implements admin.Gateway.
+func (a *App) Logger() *zap.Logger { return a.logger }
+
 // Gates returns the gates of this configuration.
 func (a *App) Gates() []*Handler { return a.gates }
 
@@ -339,6 +343,7 @@ var (
 	_ caddy.App           = (*App)(nil)
 	_ caddy.Provisioner   = (*App)(nil)
 	_ caddy.CleanerUpper  = (*App)(nil)
+	_ admin.Gateway       = (*App)(nil)
 	_ caddyevents.Handler = eventHandler(nil)
 	_ caddy.Destructor    = (*pooledAuthority)(nil)
 	_ caddy.Destructor    = (*pooledStore)(nil)

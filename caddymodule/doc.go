@@ -19,3 +19,7 @@
 // token.go / identity.go / rooms.go (the endpoint), transport.go (to Meet) and
 // errors.go (the answer when it is not a success).
 package caddymodule
+
+import (
+	_ "github.com/meet-gateway/meet-gateway/caddymodule/command" // the meet command
+)
