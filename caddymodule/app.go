@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin"
+	"github.com/meet-gateway/meet-gateway/caddymodule/option"
+	"github.com/meet-gateway/meet-gateway/caddymodule/pool"
+	"github.com/meet-gateway/meet-gateway/caddymodule/store"
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 
@@ -84,7 +87,7 @@ type App struct {
 	// otherwise, so that one configuration serves both.
 	Quickstart bool `json:"quickstart,omitempty"`
 
-	store     Store
+	store     store.Store
 	key       string
 	authority *pooledAuthority
 	logger    *zap.Logger
@@ -121,7 +124,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("loading the store: %w", err)
 	}
-	a.store = mod.(Store)
+	a.store = mod.(store.Store)
 	if err := a.mayReplaceRunning(); err != nil {
 		return err
 	}
@@ -139,12 +142,12 @@ func (a *App) Provision(ctx caddy.Context) error {
 // for trying out, because the environment of the shell that called it lacks what
 // the gateway was started with.
 func (a *App) mayReplaceRunning() error {
-	_, inMemory := a.store.(*EmbeddedStore)
+	_, inMemory := a.store.(*store.Embedded)
 	running, err := ActiveApp()
 	if !a.Quickstart || !inMemory || err != nil {
 		return nil
 	}
-	if _, inRedis := running.store.(*RedisStore); inRedis {
+	if _, inRedis := running.store.(*store.Redis); inRedis {
 		return errors.New("the gateway that is running keeps its state in Redis, and this configuration is the one for trying out (embedded, quickstart): " +
 			"variables such as {$MEET_STORE} are read where `reload` is called, so call it with the environment that the gateway was started with")
 	}
@@ -170,7 +173,7 @@ func (a *App) borrowAuthority() error {
 	if err != nil {
 		return err
 	}
-	key, err := poolKey("authority", []any{
+	key, err := pool.Key("authority", []any{
 		a.store.Key(), o.Secrets, signing, o.Issuer, o.Audience, o.Lifetime, o.Staleness, o.CacheEntries, o.Refresh,
 		a.Limits, a.FenceDryRun, a.Nodes,
 	})
@@ -227,7 +230,7 @@ func (a *App) signingKeys(o *tokens.Options) ([]string, error) {
 	repl := caddy.NewReplacer()
 	var texts []string
 	for i, text := range a.SigningKeys {
-		pem, err := resolveText(repl, text)
+		pem, err := option.Resolve(repl, text)
 		if err != nil {
 			return nil, fmt.Errorf("signing_key %d: %w", i+1, err)
 		}
@@ -245,7 +248,7 @@ func (a *App) signingKeys(o *tokens.Options) ([]string, error) {
 // reason not to start: until it is there, requests are answered with 503.
 func (a *App) Start() error {
 	a.authority.start()
-	if _, embedded := a.store.(*EmbeddedStore); embedded {
+	if _, embedded := a.store.(*store.Embedded); embedded {
 		a.logger.Warn("the embedded store is for trying out: everything is lost when this process ends, and no other gateway sees it; use `store redis` in production")
 		return nil
 	}
@@ -330,7 +333,7 @@ func (p *pooledAuthority) start() {
 }
 
 // Destruct implements caddy.Destructor.
-func (p *pooledAuthority) Destruct() error { return afterDrain(drain, p.close) }
+func (p *pooledAuthority) Destruct() error { return pool.AfterDrain(pool.Drain, p.close) }
 
 // close ends the limiter first: it counts in the Authority.
 func (p *pooledAuthority) close() error {
@@ -346,5 +349,4 @@ var (
 	_ admin.Gateway       = (*App)(nil)
 	_ caddyevents.Handler = eventHandler(nil)
 	_ caddy.Destructor    = (*pooledAuthority)(nil)
-	_ caddy.Destructor    = (*pooledStore)(nil)
 )

@@ -3,9 +3,10 @@ package caddymodule
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
+	"github.com/meet-gateway/meet-gateway/caddymodule/option"
+	"github.com/meet-gateway/meet-gateway/caddymodule/store"
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 
@@ -15,7 +16,6 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
-	"github.com/dustin/go-humanize"
 )
 
 func init() {
@@ -67,55 +67,55 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	seen := seenOptions{}
+	seen := option.Seen{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		option := d.Val()
-		if option != "secret" && option != "signing_key" && option != "limit" {
-			if err := seen.add(d); err != nil {
+		word := d.Val()
+		if word != "secret" && word != "signing_key" && word != "limit" {
+			if err := seen.Add(d); err != nil {
 				return err
 			}
 		}
 		var err error
-		switch option {
+		switch word {
 		case "store":
 			err = a.unmarshalStore(d)
 		case "secret":
-			if err = appendArg(d, &a.Secrets); err == nil && tooShort(d.Val()) {
+			if err = option.Append(d, &a.Secrets); err == nil && tooShort(d.Val()) {
 				err = d.Errf("secret must be at least %d bytes long; make one with: openssl rand -base64 32", tokens.MinSecret)
 			}
 		case "signing_key":
-			err = appendArg(d, &a.SigningKeys)
+			err = option.Append(d, &a.SigningKeys)
 		case "issuer":
-			err = oneArg(d, &a.Issuer)
+			err = option.One(d, &a.Issuer)
 		case "audience":
-			err = oneArg(d, &a.Audience)
+			err = option.One(d, &a.Audience)
 		case "token_lifetime":
-			err = durationArg(d, &a.TokenLifetime)
+			err = option.Duration(d, &a.TokenLifetime)
 		case "staleness":
-			err = durationArg(d, &a.Staleness)
+			err = option.Duration(d, &a.Staleness)
 		case "cache_entries":
-			err = numberArg(d, &a.CacheEntries)
+			err = option.Number(d, &a.CacheEntries)
 		case "refresh":
 			a.Refresh = new(Refresh)
 			err = a.Refresh.unmarshalCaddyfile(d)
 		case "limit":
 			err = a.unmarshalLimit(d)
 		case "nodes":
-			if err = numberArg(d, &a.Nodes); err == nil && a.Nodes == 0 {
+			if err = option.Number(d, &a.Nodes); err == nil && a.Nodes == 0 {
 				err = d.Err("nodes must be at least 1")
 			}
 		case "fence_dry_run":
 			a.FenceDryRun = true
-			err = noArgs(d)
+			err = option.None(d)
 		case "quickstart":
 			a.Quickstart = true
-			err = noArgs(d)
+			err = option.None(d)
 		default:
-			err = unknownOption(d, "store", "secret", "signing_key", "issuer", "audience", "token_lifetime", "staleness",
+			err = option.Unknown(d, "store", "secret", "signing_key", "issuer", "audience", "token_lifetime", "staleness",
 				"cache_entries", "refresh", "limit", "nodes", "fence_dry_run", "quickstart")
 		}
 		if err == nil {
-			err = a.check(d, option)
+			err = a.check(d, word)
 		}
 		if err != nil {
 			return err
@@ -125,8 +125,8 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 }
 
 // check finds values that cannot be, while the line they are on is known.
-func (a *App) check(d *caddyfile.Dispenser, option string) error {
-	switch option {
+func (a *App) check(d *caddyfile.Dispenser, word string) error {
+	switch word {
 	case "token_lifetime", "staleness", "refresh":
 		if err := a.authorityOptions().Check(); err != nil {
 			return d.WrapErr(err)
@@ -161,21 +161,21 @@ func (a *App) unmarshalLimit(d *caddyfile.Dispenser) error {
 
 func (a *App) unmarshalStore(d *caddyfile.Dispenser) error {
 	if !d.NextArg() {
-		return d.Errf("store needs a type, one of: %s", joinWords(storeTypes()))
+		return d.Errf("store needs a type, one of: %s", option.Join(storeTypes()))
 	}
 	name := d.Val()
 	if !slices.Contains(storeTypes(), name) {
-		return d.Errf("unknown store %q, expected one of: %s", name, joinWords(storeTypes()))
+		return d.Errf("unknown store %q, expected one of: %s", name, option.Join(storeTypes()))
 	}
 	mod, err := caddyfile.UnmarshalModule(d, storeNamespace+"."+name)
 	if err != nil {
 		return err
 	}
-	store, ok := mod.(Store)
+	guest, ok := mod.(store.Store)
 	if !ok {
 		return d.Errf("module %s.%s is no store", storeNamespace, name)
 	}
-	a.StoreRaw = caddyconfig.JSONModuleObject(store, "type", name, nil)
+	a.StoreRaw = caddyconfig.JSONModuleObject(guest, "type", name, nil)
 	return nil
 }
 
@@ -191,24 +191,24 @@ func storeTypes() []string {
 }
 
 func (r *Refresh) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	if err := noArgs(d); err != nil {
+	if err := option.None(d); err != nil {
 		return err
 	}
-	seen := seenOptions{}
+	seen := option.Seen{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err := seen.add(d); err != nil {
+		if err := seen.Add(d); err != nil {
 			return err
 		}
 		var err error
 		switch d.Val() {
 		case "idle":
-			err = durationArg(d, &r.Idle)
+			err = option.Duration(d, &r.Idle)
 		case "absolute":
-			err = durationArg(d, &r.Absolute)
+			err = option.Duration(d, &r.Absolute)
 		case "window":
-			err = durationArg(d, &r.Window)
+			err = option.Duration(d, &r.Window)
 		default:
-			err = unknownOption(d, "idle", "absolute", "window")
+			err = option.Unknown(d, "idle", "absolute", "window")
 		}
 		if err != nil {
 			return err
@@ -259,16 +259,16 @@ func (h *Handler) unmarshalCaddyfile(helper httpcaddyfile.Helper) error {
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	seen := seenOptions{}
+	seen := option.Seen{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		option := d.Val()
-		if option != "route" {
-			if err := seen.add(d); err != nil {
+		word := d.Val()
+		if word != "route" {
+			if err := seen.Add(d); err != nil {
 				return err
 			}
 		}
 		var err error
-		switch option {
+		switch word {
 		case "base_path":
 			err = h.unmarshalBasePaths(d)
 		case "backend":
@@ -276,40 +276,40 @@ func (h *Handler) unmarshalCaddyfile(helper httpcaddyfile.Helper) error {
 		case "route":
 			err = h.unmarshalRoute(d)
 		case "unknown_user_status":
-			err = choiceArg(d, &h.UnknownUserStatus, 400, 404)
+			err = option.Choice(d, &h.UnknownUserStatus, 400, 404)
 		case "not_a_member_status":
-			err = choiceArg(d, &h.NotAMemberStatus, 403, 404)
+			err = option.Choice(d, &h.NotAMemberStatus, 403, 404)
 		case "identity_invalid_status":
-			err = choiceArg(d, &h.IdentityInvalidStatus, 401, 400)
+			err = option.Choice(d, &h.IdentityInvalidStatus, 401, 400)
 		case "identity_error_style":
-			err = wordArg(d, &h.IdentityErrorStyle, styleNumeric, styleString)
+			err = option.Word(d, &h.IdentityErrorStyle, styleNumeric, styleString)
 		case "unknown_applications":
-			err = wordArg(d, &h.UnknownApplications, unknownRefuse, unknownAdopt)
+			err = option.Word(d, &h.UnknownApplications, unknownRefuse, unknownAdopt)
 		case "foreign_tokens":
-			err = wordArg(d, &h.ForeignTokens, foreignRefuse, foreignPassthrough)
+			err = option.Word(d, &h.ForeignTokens, foreignRefuse, foreignPassthrough)
 		case "room_access_levels":
-			err = wordsArg(d, &h.RoomAccessLevels, levelTrusted, levelRestricted, levelPublic)
+			err = option.Words(d, &h.RoomAccessLevels, levelTrusted, levelRestricted, levelPublic)
 		case "strict_rooms":
 			h.StrictRooms = true
-			err = noArgs(d)
+			err = option.None(d)
 		case "room_url_base":
-			if err = oneArg(d, &h.RoomURLBase); err == nil {
+			if err = option.One(d, &h.RoomURLBase); err == nil {
 				if _, invalid := validRoomURLBase(h.RoomURLBase); invalid != nil {
 					err = d.WrapErr(invalid)
 				}
 			}
 		case "max_token_body":
-			err = sizeArg(d, &h.MaxTokenBody)
+			err = option.Size(d, &h.MaxTokenBody)
 		case "max_room_body":
-			err = sizeArg(d, &h.MaxRoomBody)
+			err = option.Size(d, &h.MaxRoomBody)
 		case "exchange_timeout":
-			err = durationArg(d, &h.ExchangeTimeout)
+			err = option.Duration(d, &h.ExchangeTimeout)
 		case "request_timeout":
-			err = durationArg(d, &h.RequestTimeout)
+			err = option.Duration(d, &h.RequestTimeout)
 		case "max_exchanges":
-			err = numberArg(d, &h.MaxExchanges)
+			err = option.Number(d, &h.MaxExchanges)
 		default:
-			err = unknownOption(d, "base_path", "backend", "route", "unknown_user_status", "not_a_member_status",
+			err = option.Unknown(d, "base_path", "backend", "route", "unknown_user_status", "not_a_member_status",
 				"identity_invalid_status", "identity_error_style", "unknown_applications", "foreign_tokens", "room_access_levels", "strict_rooms",
 				"room_url_base", "max_token_body", "max_room_body", "exchange_timeout", "request_timeout", "max_exchanges")
 		}
@@ -403,20 +403,20 @@ func (h *Handler) unmarshalBackend(helper httpcaddyfile.Helper) error {
 // the others.
 func (h *Handler) unmarshalBackendOptions(d *caddyfile.Dispenser) ([]caddyfile.Token, error) {
 	var others []caddyfile.Token
-	seen := seenOptions{}
+	seen := option.Seen{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		switch d.Val() {
 		case "host", "path", "credentials":
-			if err := seen.add(d); err != nil {
+			if err := seen.Add(d); err != nil {
 				return nil, err
 			}
 		}
 		var err error
 		switch d.Val() {
 		case "host":
-			err = oneArg(d, &h.BackendHost)
+			err = option.One(d, &h.BackendHost)
 		case "path":
-			err = oneArg(d, &h.BackendPath)
+			err = option.One(d, &h.BackendPath)
 		case "credentials":
 			h.Credentials = new(Credentials)
 			if !d.AllArgs(&h.Credentials.ClientID, &h.Credentials.ClientSecret) {
@@ -440,80 +440,6 @@ func inBraces(before caddyfile.Token, tokens []caddyfile.Token) []caddyfile.Toke
 	closing.Line++
 	block := append([]caddyfile.Token{open}, tokens...)
 	return append(block, closing)
-}
-
-// choiceArg reads one of two status codes.
-func choiceArg(d *caddyfile.Dispenser, dst *int, allowed ...int) error {
-	option := d.Val()
-	var text string
-	if err := oneArg(d, &text); err != nil {
-		return err
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || !slices.Contains(allowed, n) {
-		words := make([]string, len(allowed))
-		for i, a := range allowed {
-			words[i] = strconv.Itoa(a)
-		}
-		return d.Errf("%s: unknown value %q, expected one of: %s", option, text, joinWords(words))
-	}
-	*dst = n
-	return nil
-}
-
-func wordArg(d *caddyfile.Dispenser, dst *string, allowed ...string) error {
-	option := d.Val()
-	var text string
-	if err := oneArg(d, &text); err != nil {
-		return err
-	}
-	if !slices.Contains(allowed, text) {
-		return d.Errf("%s: unknown value %q, expected one of: %s", option, text, joinWords(allowed))
-	}
-	*dst = text
-	return nil
-}
-
-func wordsArg(d *caddyfile.Dispenser, dst *[]string, allowed ...string) error {
-	option := d.Val()
-	words := d.RemainingArgs()
-	if len(words) == 0 {
-		return d.ArgErr()
-	}
-	for i, word := range words {
-		if !slices.Contains(allowed, word) {
-			return d.Errf("%s: unknown value %q, expected some of: %s", option, word, joinWords(allowed))
-		}
-		if slices.Contains(words[:i], word) {
-			return d.Errf("%s: %s is there twice", option, word)
-		}
-	}
-	*dst = words
-	return nil
-}
-
-func sizeArg(d *caddyfile.Dispenser, dst *int64) error {
-	option := d.Val()
-	var text string
-	if err := oneArg(d, &text); err != nil {
-		return err
-	}
-	const most = 64 << 20
-	size, err := humanize.ParseBytes(text)
-	if err != nil || size == 0 || size > most {
-		return d.Errf("%s must be a size such as 64KiB, up to 64MiB, got %q", option, text)
-	}
-	*dst = int64(size)
-	return nil
-}
-
-func appendArg(d *caddyfile.Dispenser, dst *[]string) error {
-	var text string
-	if err := oneArg(d, &text); err != nil {
-		return err
-	}
-	*dst = append(*dst, text)
-	return nil
 }
 
 // Interface guards

@@ -10,9 +10,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/store"
+
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
-	"github.com/stretchr/testify/require"
 )
 
 var update = flag.Bool("update", false, "write what comes out into the golden files")
@@ -58,7 +61,7 @@ func TestAdapt_JSONParity(t *testing.T) {
 	golden, err := os.ReadFile("testdata/adapt/everything.caddyfiletest")
 	require.NoError(t, err)
 	_, adapted, _ := strings.Cut(string(golden), "\n----------\n")
-	for _, v := range []any{App{}, Handler{}, RedisStore{}, RedisTLS{}, Refresh{}, Credentials{}, Route{}} {
+	for _, v := range []any{App{}, Handler{}, store.Redis{}, store.TLS{}, Refresh{}, Credentials{}, Route{}} {
 		for _, name := range jsonNames(v) {
 			require.Contains(t, adapted, `"`+name+`"`, "%T", v)
 		}

@@ -10,7 +10,7 @@
 //	http.handlers.meet_gateway        the gate; directive meet_gateway
 //	http.handlers.meet_sandbox        Meet in memory, for trying out
 //
-// Guest modules in the namespace meet_gateway.stores implement [Store]. The
+// Guest modules in the namespace meet_gateway.stores implement [store.Store]. The
 // backend of the gate is a guest in the namespace http.handlers, usually
 // reverse_proxy.
 //

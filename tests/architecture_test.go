@@ -92,6 +92,19 @@ var rooms = []room{
 		mustNotReach: []string{ours("backendclient"), ours("tests"), "testing"},
 	},
 	{
+		folder:        "caddymodule/store",
+		mustNotImport: []string{golangJWT, goRedis},
+		mustNotReach:  []string{ours("backendclient"), ours("caddymodule/admin"), ours("caddymodule/command"), ours("tests"), "testing"},
+	},
+	{
+		folder:       "caddymodule/option",
+		mustNotReach: []string{ours("backendclient"), ours("tokens"), ours("tests"), "testing"},
+	},
+	{
+		folder:       "caddymodule/pool",
+		mustNotReach: []string{ours("backendclient"), ours("tokens"), ours("tests"), "testing"},
+	},
+	{
 		folder:       "caddymodule/strictjson",
 		mustNotReach: []string{caddy, zap, prometheus, goRedis, golangJWT, "net/http", ours("tokens"), ours("backendclient"), ours("tests")},
 	},

@@ -1,16 +1,15 @@
-package caddymodule
+package store
 
 import (
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"time"
 
+	"github.com/meet-gateway/meet-gateway/caddymodule/option"
+	"github.com/meet-gateway/meet-gateway/caddymodule/pool"
 	"github.com/meet-gateway/meet-gateway/tokens"
 
 	"github.com/caddyserver/caddy/v2"
@@ -18,16 +17,16 @@ import (
 )
 
 func init() {
-	caddy.RegisterModule(RedisStore{})
+	caddy.RegisterModule(Redis{})
 }
 
-// RedisStore keeps the state in Redis 7 or later: one server, a group watched by
+// Redis keeps the state in Redis 7 or later: one server, a group watched by
 // Sentinels, or a Cluster. Any number of gateways share it.
 //
 // All texts may hold placeholders such as `{env.REDIS_URL}` or
 // `{file./run/secrets/redis_password}`, which are resolved when the
 // configuration is loaded and never shown.
-type RedisStore struct {
+type Redis struct {
 	// `redis://user:password@host:6379/0`, or `rediss://` for TLS, or
 	// `unix:///path`. The other options override its parts.
 	// Default: `{env.REDIS_URL}`, unless addresses are given.
@@ -50,7 +49,7 @@ type RedisStore struct {
 	// The number of the database. Default: 0. A Cluster has no other.
 	DB int `json:"db,omitempty"`
 	// TLS for all connections. Default: none, unless the URL begins with `rediss://`.
-	TLS *RedisTLS `json:"tls,omitempty"`
+	TLS *TLS `json:"tls,omitempty"`
 	// The bound on connecting, on one command and on waiting for a free
 	// connection, each. Default: 500ms.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
@@ -64,8 +63,8 @@ type RedisStore struct {
 	pooled *pooledStore
 }
 
-// RedisTLS is TLS towards Redis. The server's certificate is always verified.
-type RedisTLS struct {
+// TLS is TLS towards Redis. The server's certificate is always verified.
+type TLS struct {
 	// A PEM file of certificate authorities. Default: the system's.
 	CA string `json:"ca,omitempty"`
 	// PEM files of the client's certificate and key. Default: none.
@@ -76,12 +75,12 @@ type RedisTLS struct {
 }
 
 // CaddyModule returns the Caddy module information.
-func (RedisStore) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "meet_gateway.stores.redis", New: func() caddy.Module { return new(RedisStore) }}
+func (Redis) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "meet_gateway.stores.redis", New: func() caddy.Module { return new(Redis) }}
 }
 
 // Provision resolves the options and takes a handle. It does not connect.
-func (s *RedisStore) Provision(caddy.Context) error {
+func (s *Redis) Provision(caddy.Context) error {
 	o, err := s.options()
 	if err != nil {
 		return err
@@ -90,7 +89,7 @@ func (s *RedisStore) Provision(caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	val, _, err := stores.LoadOrNew(s.key, func() (caddy.Destructor, error) {
+	val, _, err := open.LoadOrNew(s.key, func() (caddy.Destructor, error) {
 		store, err := tokens.OpenRedis(o)
 		if err != nil {
 			return nil, err
@@ -106,29 +105,29 @@ func (s *RedisStore) Provision(caddy.Context) error {
 
 // Cleanup gives the handle back. It stays in its field: the check at the start may
 // still run.
-func (s *RedisStore) Cleanup() error {
+func (s *Redis) Cleanup() error {
 	if s.pooled == nil {
 		return nil
 	}
-	_, err := stores.Delete(s.key)
+	_, err := open.Delete(s.key)
 	return err
 }
 
 // Tokens implements Store.
-func (s *RedisStore) Tokens() *tokens.Store { return s.pooled.Store }
+func (s *Redis) Tokens() *tokens.Store { return s.pooled.Store }
 
 // Key implements Store.
-func (s *RedisStore) Key() string { return s.key }
+func (s *Redis) Key() string { return s.key }
 
 // Secret implements Store: Redis brings none.
-func (*RedisStore) Secret() []byte { return nil }
+func (*Redis) Secret() []byte { return nil }
 
 // options resolves placeholders into options that never go back into JSON.
-func (s *RedisStore) options() (tokens.RedisOptions, error) {
+func (s *Redis) options() (tokens.RedisOptions, error) {
 	repl := caddy.NewReplacer()
 	var problem error
 	resolve := func(name, value string) string {
-		text, err := resolveText(repl, value)
+		text, err := option.Resolve(repl, value)
 		if err != nil {
 			problem = errors.Join(problem, fmt.Errorf("redis store: %s: %w", name, err))
 		}
@@ -171,7 +170,7 @@ func (s *RedisStore) options() (tokens.RedisOptions, error) {
 
 // poolKey is a hash over all that makes a handle what it is, certificates
 // included, so that a change of any opens another one.
-func (s *RedisStore) poolKey(o tokens.RedisOptions) (string, error) {
+func (s *Redis) poolKey(o tokens.RedisOptions) (string, error) {
 	var files []string
 	if s.TLS != nil {
 		repl := caddy.NewReplacer()
@@ -189,20 +188,10 @@ func (s *RedisStore) poolKey(o tokens.RedisOptions) (string, error) {
 		files = append(files, o.TLS.ServerName)
 	}
 	o.TLS = nil // told by files
-	return poolKey("redis", []any{o, files})
+	return pool.Key("redis", []any{o, files})
 }
 
-// poolKey hashes construction inputs. JSON keeps their borders apart.
-func poolKey(kind string, inputs any) (string, error) {
-	b, err := json.Marshal(inputs)
-	if err != nil {
-		return "", fmt.Errorf("hashing the options of %s: %w", kind, err)
-	}
-	sum := sha256.Sum256(b)
-	return kind + ":" + hex.EncodeToString(sum[:]), nil
-}
-
-func (t *RedisTLS) config(repl *caddy.Replacer) (*tls.Config, error) {
+func (t *TLS) config(repl *caddy.Replacer) (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: repl.ReplaceAll(t.ServerName, "")}
 	if t.CA != "" {
 		pem, err := os.ReadFile(repl.ReplaceAll(t.CA, ""))
@@ -247,7 +236,7 @@ func (t *RedisTLS) config(repl *caddy.Replacer) (*tls.Config, error) {
 //	    pool_size         <number>
 //	    wait_replicas     <number>
 //	}
-func (s *RedisStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+func (s *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume the store's name
 	if d.NextArg() {
 		s.URL = d.Val()
@@ -255,44 +244,44 @@ func (s *RedisStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return d.ArgErr()
 		}
 	}
-	seen := seenOptions{}
+	seen := option.Seen{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		option := d.Val()
-		if err := seen.add(d); err != nil {
+		word := d.Val()
+		if err := seen.Add(d); err != nil {
 			return err
 		}
 		var err error
-		switch option {
+		switch word {
 		case "address":
 			if s.Addresses = d.RemainingArgs(); len(s.Addresses) == 0 {
 				err = d.ArgErr()
 			}
 		case "master_name":
-			err = oneArg(d, &s.MasterName)
+			err = option.One(d, &s.MasterName)
 		case "cluster":
 			s.Cluster = true
-			err = noArgs(d)
+			err = option.None(d)
 		case "username":
-			err = oneArg(d, &s.Username)
+			err = option.One(d, &s.Username)
 		case "password":
-			err = oneArg(d, &s.Password)
+			err = option.One(d, &s.Password)
 		case "sentinel_username":
-			err = oneArg(d, &s.SentinelUsername)
+			err = option.One(d, &s.SentinelUsername)
 		case "sentinel_password":
-			err = oneArg(d, &s.SentinelPassword)
+			err = option.One(d, &s.SentinelPassword)
 		case "db":
-			err = numberArg(d, &s.DB)
+			err = option.Number(d, &s.DB)
 		case "tls":
-			s.TLS = new(RedisTLS)
+			s.TLS = new(TLS)
 			err = s.TLS.unmarshalCaddyfile(d)
 		case "timeout":
-			err = durationArg(d, &s.Timeout)
+			err = option.Duration(d, &s.Timeout)
 		case "pool_size":
-			err = numberArg(d, &s.PoolSize)
+			err = option.Number(d, &s.PoolSize)
 		case "wait_replicas":
-			err = numberArg(d, &s.WaitReplicas)
+			err = option.Number(d, &s.WaitReplicas)
 		default:
-			err = unknownOption(d, "address", "master_name", "cluster", "username", "password", "sentinel_username",
+			err = option.Unknown(d, "address", "master_name", "cluster", "username", "password", "sentinel_username",
 				"sentinel_password", "db", "tls", "timeout", "pool_size", "wait_replicas")
 		}
 		if err != nil {
@@ -302,28 +291,28 @@ func (s *RedisStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-func (t *RedisTLS) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
+func (t *TLS) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.CountRemainingArgs() > 0 {
 		return d.ArgErr()
 	}
-	seen := seenOptions{}
+	seen := option.Seen{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		option := d.Val()
-		if err := seen.add(d); err != nil {
+		word := d.Val()
+		if err := seen.Add(d); err != nil {
 			return err
 		}
 		var err error
-		switch option {
+		switch word {
 		case "ca":
-			err = oneArg(d, &t.CA)
+			err = option.One(d, &t.CA)
 		case "certificate":
 			if !d.AllArgs(&t.Certificate, &t.Key) {
 				err = d.ArgErr()
 			}
 		case "server_name":
-			err = oneArg(d, &t.ServerName)
+			err = option.One(d, &t.ServerName)
 		default:
-			err = unknownOption(d, "ca", "certificate", "server_name")
+			err = option.Unknown(d, "ca", "certificate", "server_name")
 		}
 		if err != nil {
 			return err
@@ -334,9 +323,9 @@ func (t *RedisTLS) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // Interface guards
 var (
-	_ caddy.Module          = (*RedisStore)(nil)
-	_ caddy.Provisioner     = (*RedisStore)(nil)
-	_ caddy.CleanerUpper    = (*RedisStore)(nil)
-	_ caddyfile.Unmarshaler = (*RedisStore)(nil)
-	_ Store                 = (*RedisStore)(nil)
+	_ caddy.Module          = (*Redis)(nil)
+	_ caddy.Provisioner     = (*Redis)(nil)
+	_ caddy.CleanerUpper    = (*Redis)(nil)
+	_ caddyfile.Unmarshaler = (*Redis)(nil)
+	_ Store                 = (*Redis)(nil)
 )

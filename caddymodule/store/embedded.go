@@ -1,4 +1,4 @@
-package caddymodule
+package store
 
 import (
 	"crypto/rand"
@@ -12,26 +12,26 @@ import (
 )
 
 func init() {
-	caddy.RegisterModule(EmbeddedStore{})
+	caddy.RegisterModule(Embedded{})
 }
 
-// EmbeddedStore keeps the state in the memory of this process: for trying the
+// Embedded keeps the state in the memory of this process: for trying the
 // gateway out and for tests. It survives reloads and ends with the process. All
 // configurations of a process share one.
-type EmbeddedStore struct {
+type Embedded struct {
 	pooled *pooledStore
 }
 
 const embeddedKey = "embedded"
 
 // CaddyModule returns the Caddy module information.
-func (EmbeddedStore) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "meet_gateway.stores.embedded", New: func() caddy.Module { return new(EmbeddedStore) }}
+func (Embedded) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "meet_gateway.stores.embedded", New: func() caddy.Module { return new(Embedded) }}
 }
 
 // Provision opens the store, or joins the one that is open.
-func (s *EmbeddedStore) Provision(caddy.Context) error {
-	val, _, err := stores.LoadOrNew(embeddedKey, func() (caddy.Destructor, error) {
+func (s *Embedded) Provision(caddy.Context) error {
+	val, _, err := open.LoadOrNew(embeddedKey, func() (caddy.Destructor, error) {
 		store, err := embedded.Open()
 		if err != nil {
 			return nil, err
@@ -48,28 +48,31 @@ func (s *EmbeddedStore) Provision(caddy.Context) error {
 }
 
 // Cleanup gives the store back.
-func (s *EmbeddedStore) Cleanup() error {
+func (s *Embedded) Cleanup() error {
 	if s.pooled == nil {
 		return nil
 	}
-	_, err := stores.Delete(embeddedKey)
+	_, err := open.Delete(embeddedKey)
 	return err
 }
 
 // Tokens implements Store.
-func (s *EmbeddedStore) Tokens() *tokens.Store { return s.pooled.Store }
+func (s *Embedded) Tokens() *tokens.Store { return s.pooled.Store }
 
 // Key implements Store.
-func (*EmbeddedStore) Key() string { return embeddedKey }
+func (*Embedded) Key() string { return embeddedKey }
 
 // Secret implements Store: one that was drawn when the store was opened. Nobody
 // needs it after the process has ended.
-func (s *EmbeddedStore) Secret() []byte { return s.pooled.secret }
+func (s *Embedded) Secret() []byte { return s.pooled.secret }
+
+// Once calls f, unless it was called for this store before.
+func (s *Embedded) Once(f func()) { s.pooled.once.Do(f) }
 
 // UnmarshalCaddyfile sets up the store from Caddyfile tokens. Syntax:
 //
 //	store embedded
-func (s *EmbeddedStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+func (s *Embedded) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume the store's name
 	if d.NextArg() {
 		return d.ArgErr()
@@ -82,9 +85,9 @@ func (s *EmbeddedStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // Interface guards
 var (
-	_ caddy.Module          = (*EmbeddedStore)(nil)
-	_ caddy.Provisioner     = (*EmbeddedStore)(nil)
-	_ caddy.CleanerUpper    = (*EmbeddedStore)(nil)
-	_ caddyfile.Unmarshaler = (*EmbeddedStore)(nil)
-	_ Store                 = (*EmbeddedStore)(nil)
+	_ caddy.Module          = (*Embedded)(nil)
+	_ caddy.Provisioner     = (*Embedded)(nil)
+	_ caddy.CleanerUpper    = (*Embedded)(nil)
+	_ caddyfile.Unmarshaler = (*Embedded)(nil)
+	_ Store                 = (*Embedded)(nil)
 )

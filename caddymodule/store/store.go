@@ -1,9 +1,12 @@
-package caddymodule
+// Package store holds the stores: guest modules of the app that say where the state is
+// kept.
+package store
 
 import (
 	"sync"
 	"time"
 
+	"github.com/meet-gateway/meet-gateway/caddymodule/pool"
 	"github.com/meet-gateway/meet-gateway/tokens"
 
 	"github.com/caddyserver/caddy/v2"
@@ -22,29 +25,19 @@ type Store interface {
 	Secret() []byte
 }
 
-// drain is how long things outlive the configuration they belong to: Caddy
-// cleans a configuration up while its last requests are still being served.
-const drain = time.Minute
-
-// stores keeps handles across reloads.
-var stores = caddy.NewUsagePool()
+// open keeps handles across reloads.
+var open = caddy.NewUsagePool()
 
 // pooledStore closes its handle some time after the last configuration let it go.
 type pooledStore struct {
 	*tokens.Store
 	secret []byte
-	demo   sync.Once // the demo application of quickstart
+	once   sync.Once
 }
 
 // Destruct implements caddy.Destructor. An Authority that still drains uses its
 // store, so the store waits longer.
-func (s *pooledStore) Destruct() error { return afterDrain(drain+10*time.Second, s.Close) }
+func (s *pooledStore) Destruct() error { return pool.AfterDrain(pool.Drain+10*time.Second, s.Close) }
 
-// afterDrain calls f later, or at once if the process ends.
-func afterDrain(wait time.Duration, f func() error) error {
-	if caddy.Exiting() {
-		return f()
-	}
-	time.AfterFunc(wait, func() { _ = f() })
-	return nil
-}
+// Interface guards
+var _ caddy.Destructor = (*pooledStore)(nil)
