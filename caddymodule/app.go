@@ -49,7 +49,9 @@ type App struct {
 	// The first signs, all verify. Default: HS256 with a key derived from the secret.
 	SigningKeys []string `json:"signing_keys,omitempty"`
 
-	// The `iss` claim of access tokens. Default: `meet-gateway`.
+	// The `iss` claim of access tokens. If others verify them with the published keys,
+	// it is best the public address of the API, which the metadata name as issuer.
+	// Default: `meet-gateway`.
 	Issuer string `json:"issuer,omitempty"`
 
 	// The `aud` claim of access tokens. Default: `meet-clients`.
