@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -84,7 +85,11 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 				err = d.Errf("secret must be at least %d bytes long; make one with: openssl rand -base64 32", tokens.MinSecret)
 			}
 		case "signing_key":
-			err = option.Append(d, &a.SigningKeys)
+			if err = option.Append(d, &a.SigningKeys); err == nil && !option.Holds(d.Val()) {
+				if _, invalid := tokens.ParseSigningKey([]byte(d.Val())); invalid != nil {
+					err = d.Errf("signing_key is no private key in PEM; write {file./path/to/key.pem}, and make one with: openssl genpkey -algorithm ed25519")
+				}
+			}
 		case "issuer":
 			err = option.One(d, &a.Issuer)
 		case "audience":
@@ -94,16 +99,14 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "staleness":
 			err = option.Duration(d, &a.Staleness)
 		case "cache_entries":
-			err = option.Number(d, &a.CacheEntries)
+			err = option.Positive(d, &a.CacheEntries)
 		case "refresh":
 			a.Refresh = new(Refresh)
 			err = a.Refresh.unmarshalCaddyfile(d)
 		case "limit":
 			err = a.unmarshalLimit(d)
 		case "nodes":
-			if err = option.Number(d, &a.Nodes); err == nil && a.Nodes == 0 {
-				err = d.Err("nodes must be at least 1")
-			}
+			err = option.Positive(d, &a.Nodes)
 		case "fence_dry_run":
 			a.FenceDryRun = true
 			err = option.None(d)
@@ -121,6 +124,18 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return err
 		}
 	}
+	return a.checkWhole(d)
+}
+
+// checkWhole finds what is missing, at the end of the block.
+func (a *App) checkWhole(d *caddyfile.Dispenser) error {
+	var kept struct{ Type string }
+	switch {
+	case a.StoreRaw == nil:
+		return d.Err("meet_gateway needs a store: write `store redis <url>`, or `store embedded` for trying out")
+	case json.Unmarshal(a.StoreRaw, &kept) == nil && kept.Type == "redis" && len(a.Secrets) == 0:
+		return d.Err("store redis needs a secret: write `secret {env.MEET_GATEWAY_SECRET}`")
+	}
 	return nil
 }
 
@@ -137,7 +152,7 @@ func (a *App) check(d *caddyfile.Dispenser, word string) error {
 
 // tooShort tells so of a secret that stands in the file itself.
 func tooShort(secret string) bool {
-	return !strings.Contains(secret, "{") && len(secret) < tokens.MinSecret
+	return !option.Holds(secret) && len(secret) < tokens.MinSecret
 }
 
 // unmarshalLimit reads `limit <name> <rate>`.
@@ -161,7 +176,7 @@ func (a *App) unmarshalLimit(d *caddyfile.Dispenser) error {
 
 func (a *App) unmarshalStore(d *caddyfile.Dispenser) error {
 	if !d.NextArg() {
-		return d.Errf("store needs a type, one of: %s", option.Join(storeTypes()))
+		return d.Errf("store needs a type, one of: %s%s", option.Join(storeTypes()), emptyVariable("MEET_STORE"))
 	}
 	name := d.Val()
 	if !slices.Contains(storeTypes(), name) {
@@ -307,7 +322,7 @@ func (h *Handler) unmarshalCaddyfile(helper httpcaddyfile.Helper) error {
 		case "request_timeout":
 			err = option.Duration(d, &h.RequestTimeout)
 		case "max_exchanges":
-			err = option.Number(d, &h.MaxExchanges)
+			err = option.Positive(d, &h.MaxExchanges)
 		default:
 			err = option.Unknown(d, "base_path", "backend", "route", "unknown_user_status", "not_a_member_status",
 				"identity_invalid_status", "identity_error_style", "unknown_applications", "foreign_tokens", "room_access_levels", "strict_rooms",
@@ -393,7 +408,7 @@ func (h *Handler) unmarshalBackend(helper httpcaddyfile.Helper) error {
 		return err
 	}
 	if len(proxy.Upstreams) == 0 && proxy.DynamicUpstreamsRaw == nil {
-		return d.Err("backend needs an upstream, or `sandbox`")
+		return d.Errf("backend needs an upstream, or `sandbox`%s", emptyVariable("MEET_BACKEND"))
 	}
 	h.BackendRaw = caddyconfig.JSONModuleObject(proxy, "handler", "reverse_proxy", nil)
 	return nil
@@ -414,13 +429,19 @@ func (h *Handler) unmarshalBackendOptions(d *caddyfile.Dispenser) ([]caddyfile.T
 		var err error
 		switch d.Val() {
 		case "host":
-			err = option.One(d, &h.BackendHost)
+			if err = option.One(d, &h.BackendHost); err == nil && !option.Holds(h.BackendHost) && !isHost(h.BackendHost) {
+				err = d.Errf("host %q must be a name such as meet.example.org, with the port if it is not the default one, and nothing else", h.BackendHost)
+			}
 		case "path":
-			err = option.One(d, &h.BackendPath)
+			if err = option.One(d, &h.BackendPath); err == nil && !isBackendPath(h.BackendPath) {
+				err = d.Errf("path %q must be an absolute path such as %s", h.BackendPath, defaultBasePath)
+			}
 		case "credentials":
 			h.Credentials = new(Credentials)
 			if !d.AllArgs(&h.Credentials.ClientID, &h.Credentials.ClientSecret) {
 				err = d.ArgErr()
+			} else if (h.Credentials.ClientID == "") != (h.Credentials.ClientSecret == "") {
+				err = d.Err("credentials are a client id and a client secret, and one of them is empty")
 			}
 		default:
 			others = append(others, d.NextSegment()...)
@@ -430,6 +451,18 @@ func (h *Handler) unmarshalBackendOptions(d *caddyfile.Dispenser) ([]caddyfile.T
 		}
 	}
 	return others, nil
+}
+
+// isHost reports whether the backend's client takes a text as Meet's host name, once
+// no placeholder is in it.
+func isHost(host string) bool {
+	return host != "" && !strings.ContainsAny(host, " \t\r\n/@?#\\")
+}
+
+// isBackendPath reports the same of the path of Meet's API.
+func isBackendPath(path string) bool {
+	t, err := parseTarget(path)
+	return err == nil && t.query == ""
 }
 
 // inBraces makes a block of tokens, which opens on the line of the token before

@@ -103,6 +103,9 @@ func (s *Sandbox) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			if err := option.One(d, &s.BaseURL); err != nil {
 				return err
 			}
+			if !isWebURL(s.BaseURL) {
+				return d.Errf("base_url %q must be a web address such as %s", s.BaseURL, sandboxBaseURL)
+			}
 		default:
 			return option.Unknown(d, "host", "path", "credentials", "base_url")
 		}

@@ -55,6 +55,18 @@ func Number(d *caddyfile.Dispenser, dst *int) error {
 	return nil
 }
 
+// Positive reads a number from 1 up.
+func Positive(d *caddyfile.Dispenser, dst *int) error {
+	name := d.Val()
+	if err := Number(d, dst); err != nil {
+		return err
+	}
+	if *dst == 0 {
+		return d.Errf("%s must be at least 1", name)
+	}
+	return nil
+}
+
 // Duration reads a duration, which must be positive.
 func Duration(d *caddyfile.Dispenser, dst *caddy.Duration) error {
 	option := d.Val()

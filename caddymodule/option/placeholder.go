@@ -22,3 +22,7 @@ func Resolve(repl *caddy.Replacer, text string) (string, error) {
 	}
 	return resolved, nil
 }
+
+// Holds reports whether a configured text holds a placeholder, so that its value is
+// known when the configuration is loaded and not before.
+func Holds(text string) bool { return strings.Contains(text, "{") }

@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"os"
 	"time"
 
@@ -243,6 +245,9 @@ func (s *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		if d.NextArg() {
 			return d.ArgErr()
 		}
+		if !option.Holds(s.URL) && !isRedisURL(s.URL) { // not repeated: it may hold a password
+			return d.Err("the address of redis must look like redis://user:password@host:6379/0, or begin with rediss:// for TLS, or be unix:///path")
+		}
 	}
 	seen := option.Seen{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
@@ -255,6 +260,11 @@ func (s *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "address":
 			if s.Addresses = d.RemainingArgs(); len(s.Addresses) == 0 {
 				err = d.ArgErr()
+			}
+			for _, address := range s.Addresses {
+				if _, _, invalid := net.SplitHostPort(address); invalid != nil && !option.Holds(address) {
+					err = d.Errf("address %q must be host:port", address)
+				}
 			}
 		case "master_name":
 			err = option.One(d, &s.MasterName)
@@ -277,7 +287,7 @@ func (s *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "timeout":
 			err = option.Duration(d, &s.Timeout)
 		case "pool_size":
-			err = option.Number(d, &s.PoolSize)
+			err = option.Positive(d, &s.PoolSize)
 		case "wait_replicas":
 			err = option.Number(d, &s.WaitReplicas)
 		default:
@@ -288,7 +298,30 @@ func (s *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return err
 		}
 	}
+	switch {
+	case s.Cluster && s.MasterName != "":
+		return d.Err("cluster and master_name exclude each other: the addresses are nodes of a Cluster, or Sentinels")
+	case s.Cluster && s.DB != 0:
+		return d.Err("a Cluster has only the db 0")
+	case s.MasterName != "" && len(s.Addresses) == 0:
+		return d.Err("master_name needs the addresses of the Sentinels: write `address <host:port...>`")
+	}
 	return nil
+}
+
+// isRedisURL reports whether go-redis could read an address.
+func isRedisURL(text string) bool {
+	u, err := url.Parse(text)
+	if err != nil {
+		return false
+	}
+	switch u.Scheme {
+	case "redis", "rediss":
+		return true
+	case "unix":
+		return u.Path != ""
+	}
+	return false
 }
 
 func (t *TLS) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
