@@ -103,13 +103,15 @@ func (p *plan) add(i int, raw json.RawMessage) error {
 		return err
 	}
 	delete(given, "id")
-	// What is left out is the default. Credentials at Meet stay: no export has them.
+	// What is left out is the default, with two exceptions that stay: credentials at
+	// Meet, which no export has, and whether it is active, so that nobody who applies a
+	// file undoes what somebody else disabled in an emergency.
 	for _, f := range applicationFields {
-		if _, ok := given[f.name]; !ok && f.name != "backend" {
+		if _, ok := given[f.name]; !ok && f.name != "backend" && f.name != "active" {
 			given[f.name] = json.RawMessage("null")
 		}
 	}
-	var wanted tokens.Application
+	wanted := tokens.Application{Active: true}
 	if existing != nil {
 		if at, twice := p.matched[existing.ID]; twice {
 			return &wire.Problem{Status: http.StatusUnprocessableEntity, Detail: fmt.Sprintf("applications[%d] means the same application.", at)}
@@ -289,7 +291,7 @@ func (c *call) apply(change *step) error {
 	var err error
 	switch change.Action {
 	case wire.ActionCreate:
-		var app tokens.Application
+		app := tokens.Application{Active: true}
 		var created *tokens.Application
 		if err = setFields(&app, change.given); err == nil {
 			created, change.ClientSecret, err = c.authority.CreateApplication(ctx, app)
@@ -352,12 +354,19 @@ func (c *call) exportApplications() error {
 }
 
 // exported is an application as apply takes it: in a fixed order, without what
-// is not set.
+// is not set. That it is active goes without saying: whoever disables it after the
+// export would see it enabled again by applying the file.
 func exported(app *tokens.Application) (string, error) {
-	always := []string{"name", "active", "scopes", "domains"}
+	always := []string{"name", "scopes", "domains"}
+	if !app.Active {
+		always = append(always, "active")
+	}
 	out := `{"id":"` + app.ID + `"`
 	for _, f := range applicationFields {
 		value := f.get(app)
+		if f.name == "active" && app.Active {
+			continue
+		}
 		if wire.IsEmpty(value) && !slices.Contains(always, f.name) {
 			continue
 		}

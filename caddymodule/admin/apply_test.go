@@ -58,9 +58,9 @@ func TestApply_CreatesChangesAndPrunes(t *testing.T) {
 	require.Equal(t, []string{"delete Old"}, a.apply(file+`,"prune":true}`))
 	a.problem(http.StatusNotFound, "", http.MethodGet, "applications/"+old, "")
 
-	// What is left out is the default, except credentials at Meet; an alias finds
-	// what is renamed.
-	require.Equal(t, []string{"change Calendar scopes domains", "change Chat 2 name active token_lifetime"}, a.apply(
+	// What is left out is the default, except credentials at Meet and what was
+	// disabled; an alias finds what is renamed.
+	require.Equal(t, []string{"change Calendar scopes domains", "change Chat 2 name token_lifetime"}, a.apply(
 		`{"applications":[{"name":"Calendar"},{"name":"Chat 2","aliases":["chat-at-meet"]}]}`))
 	require.NotNil(t, a.object(http.StatusOK, http.MethodGet, "applications?prefix=Calendar", "")["applications"].([]any)[0].(map[string]any)["backend"])
 
@@ -71,6 +71,32 @@ func TestApply_CreatesChangesAndPrunes(t *testing.T) {
 	for _, text := range a.answers {
 		require.NotContains(t, text, "CANARY")
 	}
+}
+
+// What somebody disabled in an emergency is not enabled by whoever applies a file
+// next, unless the file says so.
+func TestApply_LeavesWhatIsDisabled(t *testing.T) {
+	a := newTester(t)
+	id, _ := a.create(calendar)
+	exported := a.call(http.MethodGet, "applications/export", "").Body.String()
+	active := func() any { return a.object(http.StatusOK, http.MethodGet, "applications/"+id, "")["active"] }
+	disable := func() { a.object(http.StatusOK, http.MethodPatch, "applications/"+id, `{"active":false}`) }
+
+	disable()
+	require.Empty(t, a.apply(exported), "an export from before")
+	require.Equal(t, []string{"change Calendar scopes domains"}, a.apply(`{"applications":[{"name":"Calendar"}]}`))
+	require.Equal(t, false, active())
+	require.Contains(t, a.call(http.MethodGet, "applications/export", "").Body.String(), `"active":false`)
+
+	for _, says := range []string{"true", "null"} { // null is the default, out loud
+		disable()
+		require.Equal(t, []string{"change Calendar active"}, a.apply(`{"applications":[{"name":"Calendar","active":`+says+`}]}`))
+		require.Equal(t, true, active())
+	}
+	require.Equal(t, []string{"change Calendar active"}, a.apply(`{"applications":[{"name":"Calendar","active":false}]}`))
+	require.Equal(t, []string{"create New"}, a.apply(`{"applications":[{"name":"New"}]}`))
+	page := a.object(http.StatusOK, http.MethodGet, "applications?prefix=New", "")
+	require.Equal(t, true, page["applications"].([]any)[0].(map[string]any)["active"])
 }
 
 func TestApply_ExportAppliesAgain(t *testing.T) {

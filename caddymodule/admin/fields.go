@@ -10,6 +10,8 @@ import (
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 	"github.com/meet-gateway/meet-gateway/tokens"
+
+	"github.com/caddyserver/caddy/v2"
 )
 
 // applicationField is a property of an application that an administrator sets.
@@ -41,7 +43,7 @@ var applicationFields = []applicationField{
 	plainField("scopes", "a list of scopes", func(a *tokens.Application) *tokens.Scopes { return &a.Scopes }),
 	plainField("domains", "a list of mail domains", func(a *tokens.Application) *[]string { return &a.Domains }),
 	plainField("denied_mails", "a list of mail addresses", func(a *tokens.Application) *[]tokens.Mail { return &a.DeniedMails }),
-	plainField("token_lifetime", `a duration such as "30m"`, func(a *tokens.Application) *tokens.Duration { return &a.TokenLifetime }),
+	{"token_lifetime", `a duration such as "30m" or "1d"`, setTokenLifetime, func(a *tokens.Application) any { return a.TokenLifetime }},
 	plainField("refresh", "true or false", func(a *tokens.Application) *bool { return &a.Refresh }),
 	{"networks", `a list of address ranges such as "192.0.2.0/24"`, setNetworks, func(a *tokens.Application) any { return a.Networks }},
 	plainField("room_defaults", "an object of access_level and configuration", func(a *tokens.Application) *tokens.RoomDefaults { return &a.RoomDefaults }),
@@ -63,6 +65,24 @@ func plainField[T any](name, want string, at func(*tokens.Application) *T) appli
 		},
 		get: func(a *tokens.Application) any { return *at(a) },
 	}
+}
+
+// setTokenLifetime takes durations as a Caddyfile does, with days.
+func setTokenLifetime(a *tokens.Application, raw json.RawMessage) error {
+	var text string
+	if err := decodeStrict(raw, &text); err != nil {
+		return err
+	}
+	a.TokenLifetime = 0
+	if text == "" {
+		return nil
+	}
+	d, err := caddy.ParseDuration(text)
+	if err != nil {
+		return errWrongType
+	}
+	a.TokenLifetime = tokens.Duration(d)
+	return nil
 }
 
 // setNetworks takes single addresses as well as ranges.

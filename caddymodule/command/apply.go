@@ -120,9 +120,10 @@ for teams that keep configuration in git. "meet app export" writes such a file:
         client_secret_file: /run/secrets/calendar   # or client_secret_env: NAME
 
 An entry means the application with its id, else with one of its aliases, else
-with its name. What an entry leaves out is the default, except credentials at
-Meet, which stay (write "backend: null" to remove them). The secrets of
-applications that are created are printed once.`,
+with its name. What an entry leaves out is the default, except two things that
+stay: credentials at Meet ("backend: null" removes them), and whether it is
+active, so that what was disabled by hand is enabled only by "active: true".
+New applications are active. Their secrets are printed once.`,
 		Args: oneFile,
 		RunE: online(applyCommand),
 	}
@@ -345,7 +346,7 @@ func (c *console) printApplied(body []byte) error {
 
 // shownValue is a value as JSON on one line.
 func shownValue(v any) string {
-	if wire.IsEmpty(v) {
+	if _, word := v.(bool); !word && wire.IsEmpty(v) {
 		return "(none)"
 	}
 	b, err := json.Marshal(v)
