@@ -93,7 +93,7 @@ func wrongFlag(_ *cobra.Command, err error) error {
 	}
 	want := map[string]string{
 		"int": "a number", "int64": "a number", "bool": "true or false",
-		"duration": "a duration such as 30m", "stringToString": "name=value",
+		"duration": "a duration such as 30m or 7d", "stringToString": "name=value",
 	}[invalid.GetFlag().Value.Type()]
 	if want == "" {
 		return err

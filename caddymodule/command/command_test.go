@@ -170,6 +170,8 @@ func TestEditKeepsWhatOthersChange(t *testing.T) {
 	s := newShell(t)
 	s.run("app", "create", "--name", "Calendar", "--domain", "example.org", "--scope", "rooms:list")
 	s.run("app", "edit", "Calendar", "--add-domain", "Example.NET,example.org", "--add-scope", "rooms:create", "--note", "n")
+	require.Equal(t, "24h0m0s", s.object("app", "edit", "Calendar", "--token-lifetime", "1d")["token_lifetime"], "as in a Caddyfile")
+	require.NotContains(t, s.object("app", "edit", "Calendar", "--token-lifetime", "0s"), "token_lifetime", "the gateway's")
 	s.run("app", "edit", "Calendar", "--remove-domain", "EXAMPLE.org", "--token-lifetime", "1h", "--limit", "token=10/m")
 	app := s.object("app", "edit", "Calendar", "--access-level", "public")
 	require.Equal(t, []any{"example.net"}, app["domains"])
@@ -185,7 +187,9 @@ func TestEditKeepsWhatOthersChange(t *testing.T) {
 	require.Contains(t, s.fail("app", "edit", "Renamed", "--if-version", version, "--note", "third"), "version")
 	require.Contains(t, s.fail("app", "edit", "Renamed"), "nothing to change")
 	require.Contains(t, s.fail("app", "edit", "Renamed", "--domain", "a", "--add-domain", "b"), "domain")
-	require.Contains(t, s.fail("app", "edit", "Renamed", "--domain", "a b"), "domains")
+	app = s.object("app", "edit", "Renamed", "--domain", "a.example b.example", "--domain", "c.example,d.example")
+	require.Equal(t, []any{"a.example", "b.example", "c.example", "d.example"}, app["domains"])
+	require.Contains(t, s.fail("app", "edit", "Renamed", "--domain", "a"), "domains")
 }
 
 func TestNames(t *testing.T) {
@@ -231,7 +235,7 @@ func TestSlipsAreExplained(t *testing.T) {
 		{`unknown command "zzzzzz" for "meet-gateway meet"`, []string{"zzzzzz"}},
 		{`--limit "x": it must be a number`, []string{"app", "list", "--limit", "x"}},
 		{`--limit "x": it must be name=value`, []string{"app", "create", "--name", "x", "--limit", "x"}},
-		{`--token-lifetime "x": it must be a duration such as 30m`, []string{"app", "create", "--name", "x", "--token-lifetime", "x"}},
+		{`--token-lifetime "x": it must be a duration such as 30m or 7d`, []string{"app", "create", "--name", "x", "--token-lifetime", "x"}},
 		{`No application has ever acted for this user.`, []string{"revoke", "user", "nobody@example.org"}},
 		{`no application has the id, alias or name "none"`, []string{"revoke", "app", "none"}},
 		{`There is no key with this id`, []string{"revoke", "key", "none"}},
@@ -293,6 +297,7 @@ func TestApply(t *testing.T) {
 	require.Contains(t, s.run("app", "apply", "--dry-run", file), "2 created, 0 changed, 0 deleted, 0 as they should be. Dry run")
 	out := s.run("app", "apply", file)
 	require.Contains(t, out, "+ Calendar")
+	require.Contains(t, out, "active: false\n")
 	require.Equal(t, 2, strings.Count(out, "client secret: mgs_"))
 	require.NotContains(t, out, "at-meet")
 	require.Contains(t, s.run("app", "apply", file), "0 created, 0 changed, 0 deleted, 2 as they should be.")
@@ -308,6 +313,11 @@ func TestApply(t *testing.T) {
 	require.Contains(t, out, `domains: ["example.org"] -> ["example.net"]`)
 	require.Contains(t, out, "- Chat")
 	require.Contains(t, s.run("app", "apply", "--prune", file), "0 created, 1 changed, 1 deleted")
+	write("applications:\n  - name: Calendar\n    domains: [example.net]\n    refresh: true\n    active: false\n    token_lifetime: 1d\n")
+	out = s.run("app", "apply", file)
+	for _, line := range []string{"active: true -> false\n", "refresh: false -> true\n", `token_lifetime: "0s" -> "24h0m0s"`} {
+		require.Contains(t, out, line)
+	}
 
 	for name, tc := range map[string]struct{ text, want string }{
 		"bad value":         {"applications:\n  - name: x\n    domains: [a b]\n", "apps.yaml:3: domains: "},

@@ -36,7 +36,7 @@ func addApplicationFlags(cmd *cobra.Command, editing bool) {
 	flags.String("name", "", "Name, for people")
 	flags.String("type", "", "What /identity/source shows (default: classic)")
 	for _, l := range listFlags {
-		flags.StringSlice(l.flag, nil, l.what+" (can be repeated)")
+		flags.StringSlice(l.flag, nil, l.what+" (several: repeated, or separated by commas or spaces)")
 		if editing {
 			flags.StringSlice("add-"+l.flag, nil, "Add to the list of --"+l.flag)
 			flags.StringSlice("remove-"+l.flag, nil, "Remove from the list of --"+l.flag)
@@ -44,7 +44,7 @@ func addApplicationFlags(cmd *cobra.Command, editing bool) {
 			cmd.MarkFlagsMutuallyExclusive(l.flag, "remove-"+l.flag)
 		}
 	}
-	flags.Duration("token-lifetime", 0, "How long its access tokens live (default: as the gateway's)")
+	flags.Var(new(duration), "token-lifetime", "How long its access tokens live, such as 30m or 1d (default: as the gateway's)")
 	flags.Bool("refresh", false, "Allow it refresh tokens")
 	flags.String("access-level", "", "Access level of its rooms where it asks for none: trusted, restricted or public")
 	flags.String("room-configuration", "", "Configuration of its rooms where it gives none: a JSON object")
@@ -81,8 +81,7 @@ func (c *console) applicationFlags(old *wire.Application) (map[string]any, error
 		}
 	}
 	if flags.Changed("token-lifetime") {
-		d, _ := flags.GetDuration("token-lifetime")
-		fields["token_lifetime"] = d.String()
+		fields["token_lifetime"] = flags.Lookup("token-lifetime").Value.String()
 	}
 	if flags.Changed("refresh") {
 		fields["refresh"], _ = flags.GetBool("refresh")

@@ -106,6 +106,10 @@ func revokeBeforeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "before <instant>",
 		Short: "Ends all tokens issued before an instant, or longer ago than a duration",
+		Long: `Ends all tokens issued before an instant, or longer ago than a duration.
+
+Tokens say in whole seconds when they were issued, and so does the instant: what
+was issued within its second stays. "meet revoke all" leaves nothing.`,
 		Example: `  meet-gateway meet revoke before 2026-03-01T12:00:00Z
   meet-gateway meet revoke before 15m`,
 		Args: func(cmd *cobra.Command, args []string) error {

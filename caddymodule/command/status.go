@@ -84,8 +84,8 @@ func keyText(k tokens.KeyStatus) string {
 	if !k.LiveUntil.IsZero() {
 		parts = append(parts, "in use until "+instant(k.LiveUntil))
 	}
-	if k.Needed != "" {
-		parts = append(parts, "still needed: "+k.Needed)
+	if k.Needed != "" { // what nobody has looked for yet counts: a key just added is not known to be idle
+		parts = append(parts, "not known to be safe to remove: "+k.Needed)
 	}
 	if k.SafeToRemove {
 		parts = append(parts, "safe to remove")
