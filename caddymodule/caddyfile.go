@@ -408,7 +408,9 @@ func (h *Handler) unmarshalBackend(helper httpcaddyfile.Helper) error {
 		return err
 	}
 	if len(proxy.Upstreams) == 0 && proxy.DynamicUpstreamsRaw == nil {
-		return d.Errf("backend needs an upstream, or `sandbox`%s", emptyVariable("MEET_BACKEND"))
+		line := caddyfile.NewDispenser(segment[:1]) // d is at the end of the block
+		line.Next()
+		return line.Errf("backend needs an upstream, or `sandbox`%s", emptyVariable("MEET_BACKEND"))
 	}
 	h.BackendRaw = caddyconfig.JSONModuleObject(proxy, "handler", "reverse_proxy", nil)
 	return nil

@@ -83,7 +83,7 @@ func TestAdapt_EmptyVariable(t *testing.T) {
 	} {
 		require.NotContains(t, adapt(t, caddyfile), "is set and empty")
 		t.Setenv(name, "")
-		require.Contains(t, adapt(t, caddyfile), "("+name+" is set and empty: unset it, or give it a value), at Caddyfile:")
+		require.Contains(t, adapt(t, caddyfile), "("+name+" is set and empty: unset it, or give it a value), at Caddyfile:3")
 	}
 }
 

@@ -14,6 +14,10 @@
 // backend of the gate is a guest in the namespace http.handlers, usually
 // reverse_proxy.
 //
+// Packages below: store (the stores), admin (the admin API) and command (the command
+// line, a client of that), of which the gate needs none; and what they share: option,
+// pool and strictjson. The app and the gate are here.
+//
 // One concept a file. A request goes through them in this order: path.go and
 // routes.go (which endpoint), authorization.go (which credential),
 // token.go / identity.go / rooms.go (the endpoint), transport.go (to Meet) and

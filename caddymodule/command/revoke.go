@@ -22,7 +22,8 @@ acknowledged; if it fails, doing it again is safe.`,
 			Short: "Ends one token: by its id (the jti claim), or whole, from standard input",
 			Long: `Ends one token: by its id (the jti claim), or whole, from standard input, so that
 it stays out of the shell's history and the list of processes. A refresh token
-ends with its whole family. A token that is not valid anyway is no error.`,
+ends with its whole family. A token that has ended already is no error; what is
+no token of this installation is one.`,
 			Args: cobra.MaximumNArgs(1),
 			RunE: online(func(c *console, args []string) error {
 				var token string
