@@ -8,6 +8,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/meet-gateway/meet-gateway/caddymodule/admin"
+	"github.com/meet-gateway/meet-gateway/caddymodule/option"
+	"github.com/meet-gateway/meet-gateway/caddymodule/pool"
+	"github.com/meet-gateway/meet-gateway/caddymodule/store"
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 
@@ -45,7 +49,9 @@ type App struct {
 	// The first signs, all verify. Default: HS256 with a key derived from the secret.
 	SigningKeys []string `json:"signing_keys,omitempty"`
 
-	// The `iss` claim of access tokens. Default: `meet-gateway`.
+	// The `iss` claim of access tokens. If others verify them with the published keys,
+	// it is best the public address of the API, which the metadata name as issuer.
+	// Default: `meet-gateway`.
 	Issuer string `json:"issuer,omitempty"`
 
 	// The `aud` claim of access tokens. Default: `meet-clients`.
@@ -83,7 +89,7 @@ type App struct {
 	// otherwise, so that one configuration serves both.
 	Quickstart bool `json:"quickstart,omitempty"`
 
-	store     Store
+	store     store.Store
 	key       string
 	authority *pooledAuthority
 	logger    *zap.Logger
@@ -120,7 +126,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("loading the store: %w", err)
 	}
-	a.store = mod.(Store)
+	a.store = mod.(store.Store)
 	if err := a.mayReplaceRunning(); err != nil {
 		return err
 	}
@@ -138,12 +144,12 @@ func (a *App) Provision(ctx caddy.Context) error {
 // for trying out, because the environment of the shell that called it lacks what
 // the gateway was started with.
 func (a *App) mayReplaceRunning() error {
-	_, inMemory := a.store.(*EmbeddedStore)
+	_, inMemory := a.store.(*store.Embedded)
 	running, err := ActiveApp()
 	if !a.Quickstart || !inMemory || err != nil {
 		return nil
 	}
-	if _, inRedis := running.store.(*RedisStore); inRedis {
+	if _, inRedis := running.store.(*store.Redis); inRedis {
 		return errors.New("the gateway that is running keeps its state in Redis, and this configuration is the one for trying out (embedded, quickstart): " +
 			"variables such as {$MEET_STORE} are read where `reload` is called, so call it with the environment that the gateway was started with")
 	}
@@ -169,7 +175,7 @@ func (a *App) borrowAuthority() error {
 	if err != nil {
 		return err
 	}
-	key, err := poolKey("authority", []any{
+	key, err := pool.Key("authority", []any{
 		a.store.Key(), o.Secrets, signing, o.Issuer, o.Audience, o.Lifetime, o.Staleness, o.CacheEntries, o.Refresh,
 		a.Limits, a.FenceDryRun, a.Nodes,
 	})
@@ -226,7 +232,7 @@ func (a *App) signingKeys(o *tokens.Options) ([]string, error) {
 	repl := caddy.NewReplacer()
 	var texts []string
 	for i, text := range a.SigningKeys {
-		pem, err := resolveText(repl, text)
+		pem, err := option.Resolve(repl, text)
 		if err != nil {
 			return nil, fmt.Errorf("signing_key %d: %w", i+1, err)
 		}
@@ -244,7 +250,7 @@ func (a *App) signingKeys(o *tokens.Options) ([]string, error) {
 // reason not to start: until it is there, requests are answered with 503.
 func (a *App) Start() error {
 	a.authority.start()
-	if _, embedded := a.store.(*EmbeddedStore); embedded {
+	if _, embedded := a.store.(*store.Embedded); embedded {
 		a.logger.Warn("the embedded store is for trying out: everything is lost when this process ends, and no other gateway sees it; use `store redis` in production")
 		return nil
 	}
@@ -288,6 +294,9 @@ func ActiveApp() (*App, error) {
 	return mod.(*App), nil
 }
 
+// Logger implements admin.Gateway.
+func (a *App) Logger() *zap.Logger { return a.logger }
+
 // Gates returns the gates of this configuration.
 func (a *App) Gates() []*Handler { return a.gates }
 
@@ -326,7 +335,7 @@ func (p *pooledAuthority) start() {
 }
 
 // Destruct implements caddy.Destructor.
-func (p *pooledAuthority) Destruct() error { return afterDrain(drain, p.close) }
+func (p *pooledAuthority) Destruct() error { return pool.AfterDrain(pool.Drain, p.close) }
 
 // close ends the limiter first: it counts in the Authority.
 func (p *pooledAuthority) close() error {
@@ -339,7 +348,7 @@ var (
 	_ caddy.App           = (*App)(nil)
 	_ caddy.Provisioner   = (*App)(nil)
 	_ caddy.CleanerUpper  = (*App)(nil)
+	_ admin.Gateway       = (*App)(nil)
 	_ caddyevents.Handler = eventHandler(nil)
 	_ caddy.Destructor    = (*pooledAuthority)(nil)
-	_ caddy.Destructor    = (*pooledStore)(nil)
 )

@@ -1,11 +1,13 @@
 package caddymodule
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
+	"github.com/meet-gateway/meet-gateway/caddymodule/option"
+	"github.com/meet-gateway/meet-gateway/caddymodule/store"
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 
@@ -15,7 +17,6 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
-	"github.com/dustin/go-humanize"
 )
 
 func init() {
@@ -67,66 +68,80 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	seen := seenOptions{}
+	seen := option.Seen{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		option := d.Val()
-		if option != "secret" && option != "signing_key" && option != "limit" {
-			if err := seen.add(d); err != nil {
+		word := d.Val()
+		if word != "secret" && word != "signing_key" && word != "limit" {
+			if err := seen.Add(d); err != nil {
 				return err
 			}
 		}
 		var err error
-		switch option {
+		switch word {
 		case "store":
 			err = a.unmarshalStore(d)
 		case "secret":
-			if err = appendArg(d, &a.Secrets); err == nil && tooShort(d.Val()) {
+			if err = option.Append(d, &a.Secrets); err == nil && tooShort(d.Val()) {
 				err = d.Errf("secret must be at least %d bytes long; make one with: openssl rand -base64 32", tokens.MinSecret)
 			}
 		case "signing_key":
-			err = appendArg(d, &a.SigningKeys)
+			if err = option.Append(d, &a.SigningKeys); err == nil && !option.Holds(d.Val()) {
+				if _, invalid := tokens.ParseSigningKey([]byte(d.Val())); invalid != nil {
+					err = d.Errf("signing_key is no private key in PEM; write {file./path/to/key.pem}, and make one with: openssl genpkey -algorithm ed25519")
+				}
+			}
 		case "issuer":
-			err = oneArg(d, &a.Issuer)
+			err = option.One(d, &a.Issuer)
 		case "audience":
-			err = oneArg(d, &a.Audience)
+			err = option.One(d, &a.Audience)
 		case "token_lifetime":
-			err = durationArg(d, &a.TokenLifetime)
+			err = option.Duration(d, &a.TokenLifetime)
 		case "staleness":
-			err = durationArg(d, &a.Staleness)
+			err = option.Duration(d, &a.Staleness)
 		case "cache_entries":
-			err = numberArg(d, &a.CacheEntries)
+			err = option.Positive(d, &a.CacheEntries)
 		case "refresh":
 			a.Refresh = new(Refresh)
 			err = a.Refresh.unmarshalCaddyfile(d)
 		case "limit":
 			err = a.unmarshalLimit(d)
 		case "nodes":
-			if err = numberArg(d, &a.Nodes); err == nil && a.Nodes == 0 {
-				err = d.Err("nodes must be at least 1")
-			}
+			err = option.Positive(d, &a.Nodes)
 		case "fence_dry_run":
 			a.FenceDryRun = true
-			err = noArgs(d)
+			err = option.None(d)
 		case "quickstart":
 			a.Quickstart = true
-			err = noArgs(d)
+			err = option.None(d)
 		default:
-			err = unknownOption(d, "store", "secret", "signing_key", "issuer", "audience", "token_lifetime", "staleness",
+			err = option.Unknown(d, "store", "secret", "signing_key", "issuer", "audience", "token_lifetime", "staleness",
 				"cache_entries", "refresh", "limit", "nodes", "fence_dry_run", "quickstart")
 		}
 		if err == nil {
-			err = a.check(d, option)
+			err = a.check(d, word)
 		}
 		if err != nil {
 			return err
 		}
 	}
+	return a.checkWhole(d)
+}
+
+// checkWhole finds what is missing, at the end of the block.
+func (a *App) checkWhole(d *caddyfile.Dispenser) error {
+	var kept struct{ Type string }
+	switch {
+	case a.StoreRaw == nil:
+		return d.Err("meet_gateway needs a store: write `store redis <url>`, or `store embedded` for trying out")
+	case json.Unmarshal(a.StoreRaw, &kept) == nil && kept.Type == "redis" && len(a.Secrets) == 0:
+		return d.Err("store redis needs a secret: write `secret {env.MEET_GATEWAY_SECRET}`")
+	}
 	return nil
 }
 
 // check finds values that cannot be, while the line they are on is known.
-func (a *App) check(d *caddyfile.Dispenser, option string) error {
-	switch option {
+func (a *App) check(d *caddyfile.Dispenser, word string) error {
+	switch word {
 	case "token_lifetime", "staleness", "refresh":
 		if err := a.authorityOptions().Check(); err != nil {
 			return d.WrapErr(err)
@@ -137,7 +152,7 @@ func (a *App) check(d *caddyfile.Dispenser, option string) error {
 
 // tooShort tells so of a secret that stands in the file itself.
 func tooShort(secret string) bool {
-	return !strings.Contains(secret, "{") && len(secret) < tokens.MinSecret
+	return !option.Holds(secret) && len(secret) < tokens.MinSecret
 }
 
 // unmarshalLimit reads `limit <name> <rate>`.
@@ -161,21 +176,21 @@ func (a *App) unmarshalLimit(d *caddyfile.Dispenser) error {
 
 func (a *App) unmarshalStore(d *caddyfile.Dispenser) error {
 	if !d.NextArg() {
-		return d.Errf("store needs a type, one of: %s", joinWords(storeTypes()))
+		return d.Errf("store needs a type, one of: %s%s", option.Join(storeTypes()), emptyVariable("MEET_STORE"))
 	}
 	name := d.Val()
 	if !slices.Contains(storeTypes(), name) {
-		return d.Errf("unknown store %q, expected one of: %s", name, joinWords(storeTypes()))
+		return d.Errf("unknown store %q, expected one of: %s", name, option.Join(storeTypes()))
 	}
 	mod, err := caddyfile.UnmarshalModule(d, storeNamespace+"."+name)
 	if err != nil {
 		return err
 	}
-	store, ok := mod.(Store)
+	guest, ok := mod.(store.Store)
 	if !ok {
 		return d.Errf("module %s.%s is no store", storeNamespace, name)
 	}
-	a.StoreRaw = caddyconfig.JSONModuleObject(store, "type", name, nil)
+	a.StoreRaw = caddyconfig.JSONModuleObject(guest, "type", name, nil)
 	return nil
 }
 
@@ -191,24 +206,24 @@ func storeTypes() []string {
 }
 
 func (r *Refresh) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	if err := noArgs(d); err != nil {
+	if err := option.None(d); err != nil {
 		return err
 	}
-	seen := seenOptions{}
+	seen := option.Seen{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err := seen.add(d); err != nil {
+		if err := seen.Add(d); err != nil {
 			return err
 		}
 		var err error
 		switch d.Val() {
 		case "idle":
-			err = durationArg(d, &r.Idle)
+			err = option.Duration(d, &r.Idle)
 		case "absolute":
-			err = durationArg(d, &r.Absolute)
+			err = option.Duration(d, &r.Absolute)
 		case "window":
-			err = durationArg(d, &r.Window)
+			err = option.Duration(d, &r.Window)
 		default:
-			err = unknownOption(d, "idle", "absolute", "window")
+			err = option.Unknown(d, "idle", "absolute", "window")
 		}
 		if err != nil {
 			return err
@@ -259,16 +274,16 @@ func (h *Handler) unmarshalCaddyfile(helper httpcaddyfile.Helper) error {
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	seen := seenOptions{}
+	seen := option.Seen{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		option := d.Val()
-		if option != "route" {
-			if err := seen.add(d); err != nil {
+		word := d.Val()
+		if word != "route" {
+			if err := seen.Add(d); err != nil {
 				return err
 			}
 		}
 		var err error
-		switch option {
+		switch word {
 		case "base_path":
 			err = h.unmarshalBasePaths(d)
 		case "backend":
@@ -276,40 +291,40 @@ func (h *Handler) unmarshalCaddyfile(helper httpcaddyfile.Helper) error {
 		case "route":
 			err = h.unmarshalRoute(d)
 		case "unknown_user_status":
-			err = choiceArg(d, &h.UnknownUserStatus, 400, 404)
+			err = option.Choice(d, &h.UnknownUserStatus, 400, 404)
 		case "not_a_member_status":
-			err = choiceArg(d, &h.NotAMemberStatus, 403, 404)
+			err = option.Choice(d, &h.NotAMemberStatus, 403, 404)
 		case "identity_invalid_status":
-			err = choiceArg(d, &h.IdentityInvalidStatus, 401, 400)
+			err = option.Choice(d, &h.IdentityInvalidStatus, 401, 400)
 		case "identity_error_style":
-			err = wordArg(d, &h.IdentityErrorStyle, styleNumeric, styleString)
+			err = option.Word(d, &h.IdentityErrorStyle, styleNumeric, styleString)
 		case "unknown_applications":
-			err = wordArg(d, &h.UnknownApplications, unknownRefuse, unknownAdopt)
+			err = option.Word(d, &h.UnknownApplications, unknownRefuse, unknownAdopt)
 		case "foreign_tokens":
-			err = wordArg(d, &h.ForeignTokens, foreignRefuse, foreignPassthrough)
+			err = option.Word(d, &h.ForeignTokens, foreignRefuse, foreignPassthrough)
 		case "room_access_levels":
-			err = wordsArg(d, &h.RoomAccessLevels, levelTrusted, levelRestricted, levelPublic)
+			err = option.Words(d, &h.RoomAccessLevels, levelTrusted, levelRestricted, levelPublic)
 		case "strict_rooms":
 			h.StrictRooms = true
-			err = noArgs(d)
+			err = option.None(d)
 		case "room_url_base":
-			if err = oneArg(d, &h.RoomURLBase); err == nil {
+			if err = option.One(d, &h.RoomURLBase); err == nil {
 				if _, invalid := validRoomURLBase(h.RoomURLBase); invalid != nil {
 					err = d.WrapErr(invalid)
 				}
 			}
 		case "max_token_body":
-			err = sizeArg(d, &h.MaxTokenBody)
+			err = option.Size(d, &h.MaxTokenBody)
 		case "max_room_body":
-			err = sizeArg(d, &h.MaxRoomBody)
+			err = option.Size(d, &h.MaxRoomBody)
 		case "exchange_timeout":
-			err = durationArg(d, &h.ExchangeTimeout)
+			err = option.Duration(d, &h.ExchangeTimeout)
 		case "request_timeout":
-			err = durationArg(d, &h.RequestTimeout)
+			err = option.Duration(d, &h.RequestTimeout)
 		case "max_exchanges":
-			err = numberArg(d, &h.MaxExchanges)
+			err = option.Positive(d, &h.MaxExchanges)
 		default:
-			err = unknownOption(d, "base_path", "backend", "route", "unknown_user_status", "not_a_member_status",
+			err = option.Unknown(d, "base_path", "backend", "route", "unknown_user_status", "not_a_member_status",
 				"identity_invalid_status", "identity_error_style", "unknown_applications", "foreign_tokens", "room_access_levels", "strict_rooms",
 				"room_url_base", "max_token_body", "max_room_body", "exchange_timeout", "request_timeout", "max_exchanges")
 		}
@@ -393,7 +408,9 @@ func (h *Handler) unmarshalBackend(helper httpcaddyfile.Helper) error {
 		return err
 	}
 	if len(proxy.Upstreams) == 0 && proxy.DynamicUpstreamsRaw == nil {
-		return d.Err("backend needs an upstream, or `sandbox`")
+		line := caddyfile.NewDispenser(segment[:1]) // d is at the end of the block
+		line.Next()
+		return line.Errf("backend needs an upstream, or `sandbox`%s", emptyVariable("MEET_BACKEND"))
 	}
 	h.BackendRaw = caddyconfig.JSONModuleObject(proxy, "handler", "reverse_proxy", nil)
 	return nil
@@ -403,24 +420,30 @@ func (h *Handler) unmarshalBackend(helper httpcaddyfile.Helper) error {
 // the others.
 func (h *Handler) unmarshalBackendOptions(d *caddyfile.Dispenser) ([]caddyfile.Token, error) {
 	var others []caddyfile.Token
-	seen := seenOptions{}
+	seen := option.Seen{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		switch d.Val() {
 		case "host", "path", "credentials":
-			if err := seen.add(d); err != nil {
+			if err := seen.Add(d); err != nil {
 				return nil, err
 			}
 		}
 		var err error
 		switch d.Val() {
 		case "host":
-			err = oneArg(d, &h.BackendHost)
+			if err = option.One(d, &h.BackendHost); err == nil && !option.Holds(h.BackendHost) && !isHost(h.BackendHost) {
+				err = d.Errf("host %q must be a name such as meet.example.org, with the port if it is not the default one, and nothing else", h.BackendHost)
+			}
 		case "path":
-			err = oneArg(d, &h.BackendPath)
+			if err = option.One(d, &h.BackendPath); err == nil && !isBackendPath(h.BackendPath) {
+				err = d.Errf("path %q must be an absolute path such as %s", h.BackendPath, defaultBasePath)
+			}
 		case "credentials":
 			h.Credentials = new(Credentials)
 			if !d.AllArgs(&h.Credentials.ClientID, &h.Credentials.ClientSecret) {
 				err = d.ArgErr()
+			} else if (h.Credentials.ClientID == "") != (h.Credentials.ClientSecret == "") {
+				err = d.Err("credentials are a client id and a client secret, and one of them is empty")
 			}
 		default:
 			others = append(others, d.NextSegment()...)
@@ -432,6 +455,18 @@ func (h *Handler) unmarshalBackendOptions(d *caddyfile.Dispenser) ([]caddyfile.T
 	return others, nil
 }
 
+// isHost reports whether the backend's client takes a text as Meet's host name, once
+// no placeholder is in it.
+func isHost(host string) bool {
+	return host != "" && !strings.ContainsAny(host, " \t\r\n/@?#\\")
+}
+
+// isBackendPath reports the same of the path of Meet's API.
+func isBackendPath(path string) bool {
+	t, err := parseTarget(path)
+	return err == nil && t.query == ""
+}
+
 // inBraces makes a block of tokens, which opens on the line of the token before
 // and closes on one of its own.
 func inBraces(before caddyfile.Token, tokens []caddyfile.Token) []caddyfile.Token {
@@ -440,80 +475,6 @@ func inBraces(before caddyfile.Token, tokens []caddyfile.Token) []caddyfile.Toke
 	closing.Line++
 	block := append([]caddyfile.Token{open}, tokens...)
 	return append(block, closing)
-}
-
-// choiceArg reads one of two status codes.
-func choiceArg(d *caddyfile.Dispenser, dst *int, allowed ...int) error {
-	option := d.Val()
-	var text string
-	if err := oneArg(d, &text); err != nil {
-		return err
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || !slices.Contains(allowed, n) {
-		words := make([]string, len(allowed))
-		for i, a := range allowed {
-			words[i] = strconv.Itoa(a)
-		}
-		return d.Errf("%s: unknown value %q, expected one of: %s", option, text, joinWords(words))
-	}
-	*dst = n
-	return nil
-}
-
-func wordArg(d *caddyfile.Dispenser, dst *string, allowed ...string) error {
-	option := d.Val()
-	var text string
-	if err := oneArg(d, &text); err != nil {
-		return err
-	}
-	if !slices.Contains(allowed, text) {
-		return d.Errf("%s: unknown value %q, expected one of: %s", option, text, joinWords(allowed))
-	}
-	*dst = text
-	return nil
-}
-
-func wordsArg(d *caddyfile.Dispenser, dst *[]string, allowed ...string) error {
-	option := d.Val()
-	words := d.RemainingArgs()
-	if len(words) == 0 {
-		return d.ArgErr()
-	}
-	for i, word := range words {
-		if !slices.Contains(allowed, word) {
-			return d.Errf("%s: unknown value %q, expected some of: %s", option, word, joinWords(allowed))
-		}
-		if slices.Contains(words[:i], word) {
-			return d.Errf("%s: %s is there twice", option, word)
-		}
-	}
-	*dst = words
-	return nil
-}
-
-func sizeArg(d *caddyfile.Dispenser, dst *int64) error {
-	option := d.Val()
-	var text string
-	if err := oneArg(d, &text); err != nil {
-		return err
-	}
-	const most = 64 << 20
-	size, err := humanize.ParseBytes(text)
-	if err != nil || size == 0 || size > most {
-		return d.Errf("%s must be a size such as 64KiB, up to 64MiB, got %q", option, text)
-	}
-	*dst = int64(size)
-	return nil
-}
-
-func appendArg(d *caddyfile.Dispenser, dst *[]string) error {
-	var text string
-	if err := oneArg(d, &text); err != nil {
-		return err
-	}
-	*dst = append(*dst, text)
-	return nil
 }
 
 // Interface guards

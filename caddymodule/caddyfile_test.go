@@ -4,15 +4,20 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/caddymodule/store"
+
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
-	"github.com/stretchr/testify/require"
 )
 
 var update = flag.Bool("update", false, "write what comes out into the golden files")
@@ -55,13 +60,45 @@ func adapt(t *testing.T, caddyfile string) string {
 
 // Every option of the Caddyfile is there in JSON and the other way round.
 func TestAdapt_JSONParity(t *testing.T) {
-	golden, err := os.ReadFile("testdata/adapt/everything.caddyfiletest")
-	require.NoError(t, err)
-	_, adapted, _ := strings.Cut(string(golden), "\n----------\n")
-	for _, v := range []any{App{}, Handler{}, RedisStore{}, RedisTLS{}, Refresh{}, Credentials{}, Route{}} {
+	var adapted string
+	for _, name := range []string{"everything", "cluster"} { // a Cluster excludes some of it
+		golden, err := os.ReadFile("testdata/adapt/" + name + ".caddyfiletest")
+		require.NoError(t, err)
+		_, part, _ := strings.Cut(string(golden), "\n----------\n")
+		adapted += part
+	}
+	for _, v := range []any{App{}, Handler{}, store.Redis{}, store.TLS{}, Refresh{}, Credentials{}, Route{}} {
 		for _, name := range jsonNames(v) {
 			require.Contains(t, adapted, `"`+name+`"`, "%T", v)
 		}
+	}
+}
+
+// A variable of the shipped Caddyfile that is set and empty is named where it is
+// missed: nobody sees it in the file.
+func TestAdapt_EmptyVariable(t *testing.T) {
+	for name, caddyfile := range map[string]string{
+		"MEET_STORE":   "{\n\tmeet_gateway {\n\t\tstore {$MEET_STORE:embedded}\n\t}\n}\n",
+		"MEET_BACKEND": ":8080 {\n\tmeet_gateway {\n\t\tbackend {$MEET_BACKEND:sandbox} {\n\t\t\thost {env.MEET_BACKEND_HOST}\n\t\t}\n\t}\n}\n",
+	} {
+		require.NotContains(t, adapt(t, caddyfile), "is set and empty")
+		t.Setenv(name, "")
+		require.Contains(t, adapt(t, caddyfile), "("+name+" is set and empty: unset it, or give it a value), at Caddyfile:3")
+	}
+}
+
+// What is refused in a Caddyfile is what the client of the backend would refuse when
+// it is loaded.
+func TestAdapt_HostsAndPathsOfTheBackend(t *testing.T) {
+	taken := func(host, path string) bool {
+		_, err := backendclient.New(backendclient.Options{Transport: http.DefaultTransport, Host: host, BasePath: path})
+		return err == nil
+	}
+	for _, host := range []string{"meet.example.org", "meet:8443", "[::1]:80", "", "http://meet", "meet/", "a b", "a@b", "a?b", "a#b", `a\b`, "a\tb"} {
+		require.Equal(t, taken(host, "/"), isHost(host), host)
+	}
+	for _, path := range []string{"/external-api/v1.0", "/external-api/v1.0/", "/", "external-api", "//a", "/a/../b", "/a?b", "/a#b", "/a b"} {
+		require.Equal(t, taken("meet", path), isBackendPath(path), path)
 	}
 }
 

@@ -52,8 +52,9 @@ var outages throttle
 
 // logRefusal writes the one line about a request that was refused: outages for
 // the operator who must act, denials with their reason. Neither credentials nor
-// mail addresses get here.
+// mail addresses get here. Every refusal passes, so here its challenge is completed.
 func (c *call) logRefusal(r *refusal) {
+	c.pointToMetadata(r)
 	if r.outage {
 		c.logOutage(r)
 		return

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/meet-gateway/meet-gateway/caddymodule/store"
 	"github.com/meet-gateway/meet-gateway/tokens"
 
 	"github.com/caddyserver/caddy/v2"
@@ -19,7 +20,7 @@ import (
 // quickstart registers the demo application and prints how to use it, once per
 // embedded store. It runs when the gateway accepts requests.
 func (a *App) quickstart(ctx caddy.Context) error {
-	store, embedded := a.store.(*EmbeddedStore)
+	inMemory, embedded := a.store.(*store.Embedded)
 	if !embedded {
 		return nil
 	}
@@ -29,7 +30,7 @@ func (a *App) quickstart(ctx caddy.Context) error {
 		return nil
 	}
 	var err error
-	store.pooled.demo.Do(func() { err = a.printDemo(ctx, gates[i]) })
+	inMemory.Once(func() { err = a.printDemo(ctx, gates[i]) })
 	return err
 }
 

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/meet-gateway/meet-gateway/tokens"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -273,6 +275,8 @@ func parsePattern(path string) ([]segment, error) {
 			segments = append(segments, segment{kind: segmentSlug})
 		case isLiteral(s):
 			segments = append(segments, segment{literal: s})
+		case strings.Contains(s, "{"):
+			return nil, fmt.Errorf("path %q: write {id} for a UUID and {slug} for a room's slug; Caddy's placeholders, such as {uuid}, mean nothing here", path)
 		default:
 			return nil, fmt.Errorf("path %q: a segment is {id}, {slug} or made of a-z, 0-9, -, . and _", path)
 		}
@@ -294,6 +298,9 @@ func (r Route) validate() error {
 	}
 	if r.Scope == "" {
 		return errors.New("a route needs a scope")
+	}
+	if scopes, err := tokens.NewScopes(r.Scope); err != nil || len(scopes) != 1 {
+		return fmt.Errorf("route scope %q must be one word such as rooms:update", r.Scope)
 	}
 	return nil
 }

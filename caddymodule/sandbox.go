@@ -5,6 +5,7 @@ import (
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
+	"github.com/meet-gateway/meet-gateway/caddymodule/option"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -92,18 +93,21 @@ func (s *Sandbox) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	seen := seenOptions{}
+	seen := option.Seen{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err := seen.add(d); err != nil {
+		if err := seen.Add(d); err != nil {
 			return err
 		}
 		switch d.Val() {
 		case "base_url":
-			if err := oneArg(d, &s.BaseURL); err != nil {
+			if err := option.One(d, &s.BaseURL); err != nil {
 				return err
 			}
+			if !isWebURL(s.BaseURL) {
+				return d.Errf("base_url %q must be a web address such as %s", s.BaseURL, sandboxBaseURL)
+			}
 		default:
-			return unknownOption(d, "host", "path", "credentials", "base_url")
+			return option.Unknown(d, "host", "path", "credentials", "base_url")
 		}
 	}
 	return nil

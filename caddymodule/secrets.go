@@ -3,25 +3,15 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
-	"strings"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/option"
 
 	"github.com/caddyserver/caddy/v2"
 )
 
-var errEmptyFile = errors.New("the file is missing or empty")
-
-// resolveText replaces placeholders in a configured text. A variable that is not
-// set gives an empty text; a file that cannot be read, or a placeholder that
-// does not exist, is an error.
+// resolveText replaces placeholders in a configured text.
 func resolveText(repl *caddy.Replacer, text string) (string, error) {
-	resolved, err := repl.ReplaceOrErr(text, false, true)
-	if err != nil {
-		return "", err
-	}
-	if resolved == "" && strings.Contains(text, "{file.") {
-		return "", errEmptyFile
-	}
-	return resolved, nil
+	return option.Resolve(repl, text) //nolint:wrapcheck // the caller says of what
 }
 
 // resolveSecrets resolves the secrets that an operator configured. own is the

@@ -103,6 +103,17 @@ func (c *call) publicBase() string {
 	return scheme + "://" + host + c.base
 }
 
+// pointToMetadata lets a Bearer challenge say where the resource describes itself
+// (RFC 9728 section 5.1), at the address that the caller is known to reach.
+func (c *call) pointToMetadata(r *refusal) {
+	if !strings.HasPrefix(r.challenge, challengeBearer) {
+		return
+	}
+	if url := c.publicBase() + pathResourceMetadata; !strings.ContainsAny(url, `"\`) { // a Host can hold much
+		r.challenge += `, resource_metadata="` + url + `"`
+	}
+}
+
 // cutWellKnown finds the base path behind a well-known name, where RFC 8414
 // section 3.1 and RFC 9728 section 3.1 put it: the metadata of
 // https://host/base is also at https://host/.well-known/name/base.

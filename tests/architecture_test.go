@@ -75,6 +75,39 @@ var rooms = []room{
 		mustNotImport: []string{golangJWT, goRedis},
 		mustNotReach:  []string{ours("tests"), "testing"},
 	},
+	{ // administers whatever app is running, not this one
+		folder:        "caddymodule/admin",
+		mustNotImport: []string{golangJWT, goRedis},
+		mustNotReach:  []string{ours("backendclient"), ours("caddymodule/command"), ours("tests"), "testing"},
+	},
+	{ // knows the gateway by what goes over the wire alone
+		folder: "caddymodule/command",
+		mayImport: []string{
+			ours("caddymodule/admin/wire"), ours("tokens"), caddy,
+			"github.com/dustin/go-humanize",
+			"github.com/spf13",
+			"go.yaml.in/yaml",
+			"golang.org/x/term",
+		},
+		mustNotReach: []string{ours("backendclient"), ours("tests"), "testing"},
+	},
+	{
+		folder:        "caddymodule/store",
+		mustNotImport: []string{golangJWT, goRedis},
+		mustNotReach:  []string{ours("backendclient"), ours("caddymodule/admin"), ours("caddymodule/command"), ours("tests"), "testing"},
+	},
+	{
+		folder:       "caddymodule/option",
+		mustNotReach: []string{ours("backendclient"), ours("tokens"), ours("tests"), "testing"},
+	},
+	{
+		folder:       "caddymodule/pool",
+		mustNotReach: []string{ours("backendclient"), ours("tokens"), ours("tests"), "testing"},
+	},
+	{
+		folder:       "caddymodule/strictjson",
+		mustNotReach: []string{caddy, zap, prometheus, goRedis, golangJWT, "net/http", ours("tokens"), ours("backendclient"), ours("tests")},
+	},
 }
 
 func ours(folder string) string { return modulePath + "/" + folder }

@@ -47,6 +47,12 @@ func TestForeignTokens(t *testing.T) {
 	created := g.Do("POST", roomsPath, "", "Authorization", foreign)
 	require.Equal(t, 201, created.Status, created.Body)
 	require.Equal(t, "trusted", created.JSON(t)["access_level"])
+	twice := [2]*gatewaytest.Answer{} // as documented: such a caller is no application that a key could belong to
+	for i := range twice {
+		twice[i] = g.Do("POST", roomsPath, "", "Authorization", foreign, "Idempotency-Key", "the-same")
+		require.Equal(t, 201, twice[i].Status, twice[i].Body)
+	}
+	require.NotEqual(t, twice[0].JSON(t)["id"], twice[1].JSON(t)["id"])
 	require.Equal(t, 400, g.Do("POST", roomsPath, `{"access_level":"public"}`, "Authorization", foreign, "Content-Type", jsonType).Status)
 	require.Equal(t, 200, g.Do("GET", roomsPath+"/"+roomID(1), "", "Authorization", foreign).Status)
 	require.Equal(t, 403, g.Do("GET", roomsPath+"/"+roomID(100), "", "Authorization", foreign).Status)

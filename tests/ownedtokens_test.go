@@ -4,12 +4,14 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -289,6 +291,24 @@ func TestWellKnown(t *testing.T) {
 		"scopes_supported":["rooms:create","rooms:list","rooms:retrieve","rooms:update"],
 		"resource_name":"La Suite Meet external API","resource_documentation":"`+g.URL+base+`/openapi.yaml"
 	}`, a.Body)
+	revoked := gatewaytest.Bearer(g.Token(g.AddApplication(nil), "ada@example.org"))
+	require.NoError(t, g.Authority().RevokeAll(t.Context()))
+	// A challenge leads there (RFC 9728 section 5.1), below the base path that was
+	// called, and from there to the token endpoint.
+	for _, base := range []string{g.URL + base, g.URL} {
+		for _, path := range []string{"/rooms", "/identity"} {
+			_, challenge, found := strings.Cut(g.Do(http.MethodGet, strings.TrimPrefix(base, g.URL)+path, "", "Authorization", revoked).Header.Get("WWW-Authenticate"), `resource_metadata="`)
+			require.True(t, found)
+			var resource struct {
+				Resource string
+				Servers  []string `json:"authorization_servers"`
+			}
+			metadata := g.Do(http.MethodGet, strings.TrimPrefix(strings.TrimSuffix(challenge, `"`), g.URL), "")
+			require.NoError(t, json.Unmarshal([]byte(metadata.Body), &resource), metadata.Body)
+			require.Equal(t, base, resource.Resource)
+			require.Equal(t, []string{base}, resource.Servers)
+		}
+	}
 	for _, path := range []string{
 		"/.well-known/oauth-authorization-server/external-api", "/.well-known/oauth-authorization-serverx", "/.well-known/jwks.json" + base,
 		"/.well-known/openid-configuration",
@@ -298,6 +318,32 @@ func TestWellKnown(t *testing.T) {
 
 	require.JSONEq(t, `{"keys":[]}`, g.Do(http.MethodGet, "/.well-known/jwks.json", "").Body, "the key of HS256 is nobody's business")
 	require.Equal(t, 405, g.Do(http.MethodPost, "/.well-known/jwks.json", "").Status)
+}
+
+// Behind a proxy the challenge names what the caller called, as the documents do.
+func TestWellKnown_BehindAProxy(t *testing.T) {
+	g := gatewaytest.Start(t, gatewaytest.Config{Servers: "trusted_proxies static 127.0.0.1/32"})
+	forwarded := []string{"X-Forwarded-Proto", "https", "X-Forwarded-Host", "api.example.net", "X-Forwarded-Port", "8443"}
+	metadata := "https://api.example.net:8443" + base + "/.well-known/oauth-protected-resource"
+	require.Equal(t, `Bearer realm="meet-gateway", resource_metadata="`+metadata+`"`,
+		g.Do(http.MethodGet, base+"/rooms", "", forwarded...).Header.Get("WWW-Authenticate"))
+	a := g.Do(http.MethodGet, base+"/.well-known/oauth-protected-resource", "", forwarded...)
+	require.Equal(t, "https://api.example.net:8443"+base, a.JSON(t)["resource"])
+}
+
+// Who verifies tokens with the published keys compares `iss` with the issuer of the
+// metadata (RFC 9068 section 4), which is where it was fetched (RFC 8414 section
+// 3.3): the option makes them one.
+func TestWellKnown_IssuerOfTokens(t *testing.T) {
+	g := gatewaytest.Start(t, gatewaytest.Config{})
+	g.Reload(gatewaytest.Config{Global: "store embedded\nissuer " + g.URL + base})
+	_, payload, _ := strings.Cut(g.Token(g.AddApplication(nil), "ada@example.org"), ".")
+	payload, _, _ = strings.Cut(payload, ".")
+	claims, err := base64.RawURLEncoding.DecodeString(payload)
+	require.NoError(t, err)
+	var token struct{ Iss string }
+	require.NoError(t, json.Unmarshal(claims, &token))
+	require.Equal(t, g.Do(http.MethodGet, "/.well-known/oauth-authorization-server"+base, "").JSON(t)["issuer"], token.Iss)
 }
 
 func TestJWKS_HoldsTheConfiguredKeys(t *testing.T) {

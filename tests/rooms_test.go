@@ -86,7 +86,11 @@ func TestRooms_PublishedErrors(t *testing.T) {
 				a := g.Do(tc.method, path, "", headers...)
 				require.Equal(t, tc.status, a.Status, a.Body)
 				require.Equal(t, map[string]any{"detail": tc.text, "error": tc.text}, a.JSON(t))
-				require.Equal(t, tc.challenge, a.Header.Get("Www-Authenticate"))
+				challenge := tc.challenge
+				if challenge != "" {
+					challenge += `, resource_metadata="` + g.URL + `/external-api/v1.0/.well-known/oauth-protected-resource"`
+				}
+				require.Equal(t, challenge, a.Header.Get("Www-Authenticate"))
 				require.Equal(t, "application/json", a.Header.Get("Content-Type"))
 				require.Equal(t, "no-store", a.Header.Get("Cache-Control"))
 				require.Equal(t, "Authorization", a.Header.Get("Vary"))

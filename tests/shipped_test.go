@@ -150,6 +150,27 @@ func TestShipped_ProductionByEnvironment(t *testing.T) {
 	require.NotContains(t, s.out.String(), "client secret")
 }
 
+// Compose files set what they do not know to nothing: it counts as not set.
+func TestShipped_EmptyVariables(t *testing.T) {
+	path, err := binary()
+	require.NoError(t, err)
+	adapt := func(env ...string) string {
+		cmd := exec.CommandContext(t.Context(), path, "adapt", "--config", "../Caddyfile")
+		home := t.TempDir()
+		cmd.Env = append([]string{"HOME=" + home, "PATH=" + os.Getenv("PATH")}, env...)
+		var stderr strings.Builder
+		cmd.Stderr = &stderr
+		out, err := cmd.Output()
+		require.NoError(t, err, stderr.String())
+		return string(out)
+	}
+	require.JSONEq(t, adapt(), adapt("MEET_GATEWAY_ADDR=", "MEET_STORE=", "MEET_BACKEND=", "MEET_BACKEND_HOST=", "MEET_CLIENT_ID=", "MEET_CLIENT_SECRET=",
+		"MEET_GATEWAY_SECRET=", "REDIS_URL="))
+
+	s := startShipped(t, "MEET_STORE=", "MEET_BACKEND=", "MEET_BACKEND_HOST=", "MEET_CLIENT_ID=", "MEET_CLIENT_SECRET=", "MEET_GATEWAY_SECRET=", "REDIS_URL=")
+	s.waitFor("serving initial configuration")
+}
+
 func TestShipped_RedisWithoutASecretRefusesToStart(t *testing.T) {
 	for _, secret := range []string{"", "short"} {
 		s := startShipped(t, "MEET_STORE=redis", "REDIS_URL=redis://127.0.0.1:1", "MEET_GATEWAY_SECRET="+secret)

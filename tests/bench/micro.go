@@ -22,7 +22,7 @@ func (b *bench) micros(ctx context.Context) error {
 	}
 	fmt.Fprintln(os.Stderr, "micro-benchmarks")
 	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-short", "-bench", ".", "-benchmem", "-benchtime", "300ms",
-		"./tokens", "./backendclient", "./caddymodule")
+		"./tokens", "./backendclient", "./caddymodule", "./caddymodule/admin")
 	cmd.Dir = b.top
 	out, err := cmd.CombinedOutput()
 	if err != nil {

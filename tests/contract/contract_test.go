@@ -46,7 +46,7 @@ func TestJudge(t *testing.T) {
 		return e
 	}
 	challenged := func(e Exchange) Exchange {
-		e.Header.Set("WWW-Authenticate", `Bearer realm="meet-gateway", error="invalid_token"`)
+		e.Header.Set("WWW-Authenticate", `Bearer realm="meet-gateway", error="invalid_token", resource_metadata="https://gateway.example.org/.well-known/oauth-protected-resource"`)
 		return e
 	}
 	list := `{"count":1,"next":null,"previous":null,"results":[` + room + `]}`

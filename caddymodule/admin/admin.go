@@ -1,0 +1,315 @@
+// Package admin is the gateway's own part of Caddy's admin API. It knows the app
+// that is running by what [Gateway] says and by nothing else.
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
+	"github.com/meet-gateway/meet-gateway/caddymodule/strictjson"
+	"github.com/meet-gateway/meet-gateway/tokens"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+)
+
+func init() {
+	caddy.RegisterModule(api{})
+}
+
+// Bounds of what is read from an administrator.
+const (
+	maxBody       = 1 << 20
+	maxImportBody = 128 << 20
+)
+
+// api serves the gateway's own administration below /meet-gateway/ on
+// Caddy's admin endpoint: applications, users, revocation and status. It answers
+// in JSON, errors as problem details (RFC 9457). docs/admin-api.md describes it.
+//
+// Caddy decides who may call it: the local endpoint's address and permissions, or
+// the access control of remote administration.
+type api struct {
+	// active returns the app that is running. A field for tests.
+	active func() (Gateway, error)
+}
+
+// Gateway is what is administered: the app of the configuration that is running.
+type Gateway interface {
+	// Authority issues and judges tokens.
+	Authority() *tokens.Authority
+	// Logger is the app's; the audit log is below it.
+	Logger() *zap.Logger
+	// Routes tells for each gate which paths are open.
+	Routes() []wire.Routes
+	// Backends tells for each gate how its backend is doing.
+	Backends() []wire.Backend
+	// Version is that of the program.
+	Version() string
+}
+
+// appName is the app that implements Gateway.
+const appName = "meet_gateway"
+
+func activeGateway() (Gateway, error) {
+	app, err := caddy.ActiveContext().AppIfConfigured(appName)
+	if err != nil {
+		return nil, err
+	}
+	gateway, ok := app.(Gateway)
+	if !ok {
+		return nil, fmt.Errorf("the app %s is a %T", appName, app)
+	}
+	return gateway, nil
+}
+
+// CaddyModule returns the Caddy module information.
+func (api) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID: "admin.api.meet_gateway",
+		// Caddy makes admin modules before there are apps and keeps them longer:
+		// the app is looked up at each request.
+		New: func() caddy.Module { return &api{active: activeGateway} },
+	}
+}
+
+// Routes implements caddy.AdminRouter.
+func (a *api) Routes() []caddy.AdminRoute {
+	return []caddy.AdminRoute{{Pattern: wire.Base, Handler: caddy.AdminHandlerFunc(a.serve)}}
+}
+
+// call is one request of an administrator.
+type call struct {
+	w         http.ResponseWriter
+	r         *http.Request
+	gateway   Gateway
+	authority *tokens.Authority
+	// argument is the segment of the path that stands for {id}.
+	argument string
+	audit    auditEntry
+}
+
+// resource is a path of the admin API and what its methods do. A segment
+// {id} takes any text.
+type resource struct {
+	path    string
+	methods methods
+}
+
+type methods = map[string]func(*call) error
+
+// resources are looked through in order: words win over {id}.
+var resources = []resource{
+	{"applications", methods{http.MethodGet: (*call).listApplications, http.MethodPost: plain((*call).createApplication)}},
+	{"applications/import", methods{http.MethodGet: plain((*call).showImports), http.MethodPost: (*call).importApplications}},
+	{"applications/export", methods{http.MethodGet: (*call).exportApplications}},
+	{"applications/apply", methods{http.MethodPut: plain((*call).applyApplications)}},
+	{"applications/{id}", methods{
+		http.MethodGet: plain((*call).showApplication), http.MethodPatch: plain((*call).patchApplication),
+		http.MethodDelete: plain((*call).deleteApplication),
+	}},
+	{"applications/{id}/rotate", methods{http.MethodPost: plain((*call).rotateSecret)}},
+	{"removed/{id}", methods{http.MethodDelete: plain((*call).allowAdoption)}},
+	{"users/lookup", methods{http.MethodPost: plain((*call).lookUpUser)}},
+	{"users/{id}", methods{http.MethodGet: plain((*call).showUser)}},
+	{"revocations", methods{http.MethodPost: plain((*call).revoke)}},
+	{"status", methods{http.MethodGet: plain((*call).showStatus)}},
+	{"routes", methods{http.MethodGet: plain((*call).showRoutes)}},
+	{"health/live", methods{http.MethodGet: plain((*call).showLive)}},
+	{"health/ready", methods{http.MethodGet: plain((*call).showReady)}},
+}
+
+// plain is for what takes no parameters: a misspelt or misplaced one must not be
+// overlooked.
+func plain(handle func(*call) error) func(*call) error {
+	return func(c *call) error {
+		if _, err := c.query(); err != nil {
+			return err
+		}
+		return handle(c)
+	}
+}
+
+// serve answers one request. It writes problem details itself instead of
+// returning a caddy.APIError, whose form is another one.
+func (a *api) serve(w http.ResponseWriter, r *http.Request) error {
+	w.Header().Set("Cache-Control", "no-store")
+	c := &call{w: w, r: r}
+	if err := a.dispatch(c); err != nil {
+		p := problemOf(err)
+		if p.Detail == detailNotAcknowledged && c.audit.action == "" {
+			p.Detail = detailNoAnswer
+		}
+		c.recordRefusal(p)
+		writeProblem(w, p)
+		return nil
+	}
+	c.recordSuccess()
+	return nil
+}
+
+func (a *api) dispatch(c *call) error {
+	handle, err := c.route()
+	if err != nil {
+		return err
+	}
+	gateway, err := a.active()
+	if err != nil {
+		// Without its app it serves nothing, and says so.
+		return &wire.Problem{Status: http.StatusServiceUnavailable, Detail: "The running configuration has no meet_gateway app.", RetryAfter: outageRetry}
+	}
+	c.gateway, c.authority = gateway, gateway.Authority()
+	return handle(c)
+}
+
+// route finds what to do. Paths are matched segment by segment as they were
+// sent, so that an encoded slash belongs to an id and never to the structure.
+func (c *call) route() (func(*call) error, error) {
+	path, found := strings.CutPrefix(c.r.URL.EscapedPath(), wire.Base)
+	if !found {
+		return nil, errPath
+	}
+	segments := strings.Split(strings.TrimSuffix(path, "/"), "/")
+	for _, route := range resources {
+		argument, ok := matchPath(strings.Split(route.path, "/"), segments)
+		if !ok {
+			continue
+		}
+		c.argument = argument
+		method := c.r.Method
+		if method == http.MethodHead {
+			method = http.MethodGet
+		}
+		if handle, ok := route.methods[method]; ok {
+			return handle, nil
+		}
+		c.w.Header().Set("Allow", allowedMethods(route.methods))
+		return nil, &wire.Problem{Status: http.StatusMethodNotAllowed, Detail: "This resource takes " + allowedMethods(route.methods) + "."}
+	}
+	return nil, errPath
+}
+
+var errPath = &wire.Problem{Status: http.StatusNotFound, Detail: "There is no such resource; see docs/admin-api.md for those there are."}
+
+func matchPath(pattern, segments []string) (argument string, ok bool) {
+	if len(pattern) != len(segments) {
+		return "", false
+	}
+	for i, s := range pattern {
+		if s == "{id}" {
+			text, err := url.PathUnescape(segments[i])
+			if err != nil || text == "" {
+				return "", false
+			}
+			argument = text
+		} else if s != segments[i] {
+			return "", false
+		}
+	}
+	return argument, true
+}
+
+func allowedMethods(m methods) string {
+	var allowed []string
+	for method := range m {
+		allowed = append(allowed, method)
+		if method == http.MethodGet {
+			allowed = append(allowed, http.MethodHead)
+		}
+	}
+	slices.Sort(allowed)
+	return strings.Join(allowed, ", ")
+}
+
+// object reads the body: one JSON object with none but the known fields.
+func (c *call) object(known func(string) bool) (map[string]json.RawMessage, error) {
+	body, err := c.body(maxBody)
+	if err != nil {
+		return nil, err
+	}
+	return readObject(body, known)
+}
+
+// decode reads the body into a struct and refuses fields that it does not have.
+func (c *call) decode(limit int64, into any, known ...string) error {
+	body, err := c.body(limit)
+	if err != nil {
+		return err
+	}
+	if _, err := readObject(body, func(name string) bool { return slices.Contains(known, name) }); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return typeProblem(err)
+	}
+	return nil
+}
+
+// body reads the whole body.
+func (c *call) body(limit int64) ([]byte, error) {
+	if err := c.wantJSON(); err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, limit))
+	if err != nil {
+		return nil, bodyProblem(err)
+	}
+	return body, nil
+}
+
+// wantJSON refuses what says to be something else. A browser cannot send JSON
+// across sites without asking first, which Caddy's admin endpoint refuses.
+func (c *call) wantJSON() error {
+	kind, _, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
+	if err != nil || kind != "application/json" && kind != "application/merge-patch+json" {
+		return &wire.Problem{Status: http.StatusUnsupportedMediaType, Detail: "Send application/json."}
+	}
+	return nil
+}
+
+func bodyProblem(err error) error {
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return &wire.Problem{Status: http.StatusRequestEntityTooLarge, Detail: "The body is larger than " + bytesText(tooLarge.Limit) + "."}
+	}
+	return &wire.Problem{Status: http.StatusBadRequest, Detail: "The body could not be read."}
+}
+
+// readObject checks that the body is one JSON object of known fields, each once.
+func readObject(body []byte, known func(string) bool) (map[string]json.RawMessage, error) {
+	object, err := strictjson.Object(body)
+	if err != nil || object == nil {
+		return nil, &wire.Problem{Status: http.StatusBadRequest, Detail: "The body must be one JSON object without repeated keys."}
+	}
+	for _, name := range slices.Sorted(keysOf(object)) {
+		if !known(name) {
+			return nil, &wire.Problem{Status: http.StatusBadRequest, Detail: "Unknown field.", Field: name}
+		}
+	}
+	return object, nil
+}
+
+// answer writes JSON.
+func (c *call) answer(status int, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err //nolint:wrapcheck // a 500 that says so
+	}
+	c.w.Header().Set("Content-Type", "application/json")
+	c.w.WriteHeader(status)
+	_, _ = c.w.Write(append(body, '\n')) // whoever asked has gone away
+	return nil
+}
+
+// Interface guards
+var (
+	_ caddy.Module      = (*api)(nil)
+	_ caddy.AdminRouter = (*api)(nil)
+)

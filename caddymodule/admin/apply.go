@@ -1,0 +1,383 @@
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
+	"github.com/meet-gateway/meet-gateway/tokens"
+
+	"go.uber.org/zap"
+)
+
+// step is a change that is planned.
+type step struct {
+	*wire.Change
+	entry    int // in the file
+	existing *tokens.Application
+	given    map[string]json.RawMessage
+}
+
+// applyApplications answers PUT applications/apply: it creates and changes
+// applications until they are what the body says, and with prune deletes all
+// others. Nothing is done unless all of it is valid.
+func (c *call) applyApplications() error {
+	var in struct {
+		Applications []json.RawMessage `json:"applications"`
+		Prune        bool              `json:"prune"`
+		DryRun       bool              `json:"dry_run"`
+	}
+	if err := c.decode(wire.MaxApplyBody, &in, "applications", "prune", "dry_run"); err != nil {
+		return err
+	}
+	if in.Applications == nil {
+		return badField("applications", "It must be a list of applications.")
+	}
+	if !in.DryRun {
+		c.change("application.apply")
+	}
+	p := plan{c: c, matched: map[string]int{}, named: map[string]int{}, aliased: map[string]int{}}
+	for i, raw := range in.Applications {
+		if err := p.add(i, raw); err != nil {
+			return inEntry(i, err)
+		}
+	}
+	if in.Prune {
+		if err := p.prune(); err != nil {
+			return err
+		}
+	}
+	answer := wire.Applied{DryRun: in.DryRun, Changes: []*wire.Change{}, Unchanged: p.unchanged}
+	for _, s := range p.steps {
+		if in.DryRun {
+			answer.Changes = append(answer.Changes, s.Change)
+			continue
+		}
+		if err := c.apply(s); err != nil {
+			failed := *problemOf(inEntry(s.entry, err))
+			failed.Done = answer // it holds secrets that are not shown again
+			return &failed
+		}
+		answer.Changes = append(answer.Changes, s.Change)
+	}
+	return c.answer(http.StatusOK, answer)
+}
+
+// inEntry says in which entry of the file it is.
+func inEntry(i int, err error) error {
+	if i < 0 {
+		return err
+	}
+	p := *problemOf(err)
+	at := fmt.Sprintf("applications[%d]", i)
+	if p.Field != "" {
+		at += "." + p.Field
+	}
+	p.Field = at
+	return &p
+}
+
+// plan is what is to be done, before anything is.
+type plan struct {
+	c         *call
+	steps     []*step
+	unchanged int
+	matched   map[string]int // entry by application id
+	named     map[string]int // entry by name of those to create
+	aliased   map[string]int // entry by alias
+}
+
+// add compares one entry with the application it means.
+func (p *plan) add(i int, raw json.RawMessage) error {
+	given, err := readObject(raw, func(name string) bool { return name == "id" || isApplicationField(name) })
+	if err != nil {
+		return err
+	}
+	existing, err := p.find(given)
+	if err != nil {
+		return err
+	}
+	delete(given, "id")
+	// What is left out is the default, with two exceptions that stay: credentials at
+	// Meet, which no export has, and whether it is active, so that nobody who applies a
+	// file undoes what somebody else disabled in an emergency.
+	for _, f := range applicationFields {
+		if _, ok := given[f.name]; !ok && f.name != "backend" && f.name != "active" {
+			given[f.name] = json.RawMessage("null")
+		}
+	}
+	wanted := tokens.Application{Active: true}
+	if existing != nil {
+		if at, twice := p.matched[existing.ID]; twice {
+			return &wire.Problem{Status: http.StatusUnprocessableEntity, Detail: fmt.Sprintf("applications[%d] means the same application.", at)}
+		}
+		p.matched[existing.ID] = i
+		wanted = *existing
+	}
+	if err := setFields(&wanted, given); err != nil {
+		return err
+	}
+	checked, err := wanted.Checked()
+	if err != nil {
+		return err
+	}
+	for _, alias := range checked.Aliases {
+		if at, twice := p.aliased[alias]; twice {
+			return &wire.Problem{Status: http.StatusUnprocessableEntity, Field: "aliases", Detail: fmt.Sprintf("%q is an alias of applications[%d] as well.", alias, at)}
+		}
+		p.aliased[alias] = i
+	}
+	change := &wire.Change{Action: wire.ActionChange, Name: checked.Name, Warnings: p.c.warnings(checked)}
+	before := existing
+	if existing == nil {
+		if at, twice := p.named[checked.Name]; twice {
+			return &wire.Problem{Status: http.StatusUnprocessableEntity, Field: "name", Detail: fmt.Sprintf("applications[%d] has the same name; tell them apart by aliases.", at)}
+		}
+		p.named[checked.Name] = i
+		change.Action, before = wire.ActionCreate, &tokens.Application{Active: true, Type: checked.Type}
+	} else {
+		change.ID = existing.ID
+	}
+	if change.Fields = fieldChanges(before, checked); len(change.Fields) == 0 && existing != nil {
+		p.unchanged++
+		return nil
+	}
+	p.steps = append(p.steps, &step{Change: change, entry: i, existing: existing, given: given})
+	return nil
+}
+
+// find returns the application that an entry means: by its id, else by an alias,
+// else by its name. It is nil if there is none yet.
+func (p *plan) find(given map[string]json.RawMessage) (*tokens.Application, error) {
+	var key struct {
+		ID      string
+		Name    string
+		Aliases []string
+	}
+	for _, k := range []struct {
+		name, want string
+		into       any
+	}{{"id", "a text", &key.ID}, {"aliases", "a list of client ids (texts)", &key.Aliases}, {"name", "a text", &key.Name}} {
+		if raw, ok := given[k.name]; ok && decodeStrict(raw, k.into) != nil {
+			return nil, badField(k.name, "It must be %s.", k.want)
+		}
+	}
+	if key.ID != "" {
+		app, err := p.c.authority.CurrentApplication(p.c.r.Context(), key.ID)
+		if errors.Is(err, tokens.ErrNotFound) {
+			return nil, &wire.Problem{Status: http.StatusUnprocessableEntity, Field: "id", Detail: "There is no such application; leave the id out to create one."}
+		}
+		return app, err
+	}
+	var found *tokens.Application
+	for _, alias := range key.Aliases {
+		app, err := p.c.authority.CurrentApplication(p.c.r.Context(), alias)
+		if errors.Is(err, tokens.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if found != nil && found.ID != app.ID {
+			return nil, &wire.Problem{Status: http.StatusUnprocessableEntity, Field: "aliases", Detail: "They belong to different applications."}
+		}
+		found = app
+	}
+	if found != nil || key.Name == "" {
+		return found, nil
+	}
+	return p.findByName(key.Name)
+}
+
+// findByName reads no more of the list than it must: those of this name come
+// before those that only begin with it.
+func (p *plan) findByName(name string) (*tokens.Application, error) {
+	var found *tokens.Application
+	enough := errors.New("enough")
+	err := p.c.eachApplication(name, func(app *tokens.Application) error {
+		if !strings.EqualFold(app.Name, name) {
+			return enough
+		}
+		if app.Name != name {
+			return nil
+		}
+		if found != nil {
+			return &wire.Problem{Status: http.StatusUnprocessableEntity, Field: "name", Detail: "Several applications have this name; say which by its id."}
+		}
+		found = app
+		return nil
+	})
+	if errors.Is(err, enough) {
+		err = nil
+	}
+	return found, err
+}
+
+// prune plans to delete what no entry means.
+func (p *plan) prune() error {
+	return p.c.eachApplication("", func(app *tokens.Application) error {
+		if _, wanted := p.matched[app.ID]; !wanted {
+			p.steps = append(p.steps, &step{Change: &wire.Change{Action: wire.ActionDelete, ID: app.ID, Name: app.Name}, entry: -1, existing: app})
+		}
+		return nil
+	})
+}
+
+// eachApplication calls f for every application whose name begins with prefix.
+func (c *call) eachApplication(prefix string, f func(*tokens.Application) error) error {
+	o := tokens.ListOptions{Prefix: prefix, Limit: wire.MaxPage}
+	for {
+		page, err := c.authority.Applications(c.r.Context(), o)
+		if err != nil {
+			return err
+		}
+		for _, app := range page.Applications {
+			if err := f(app); err != nil {
+				return err
+			}
+		}
+		if page.Next == "" {
+			return nil
+		}
+		o.After = page.Next
+	}
+}
+
+// fieldChanges lists the fields in which two applications differ, with values
+// that may be shown.
+func fieldChanges(from, to *tokens.Application) []wire.FieldChange {
+	var changes []wire.FieldChange
+	changed := changedFields(from, to)
+	for _, f := range applicationFields {
+		if !slices.Contains(changed, f.name) {
+			continue
+		}
+		change := wire.FieldChange{Field: f.name, From: f.get(from), To: f.get(to)}
+		if f.name == "backend" {
+			change.From, change.To = shownBackends(from, to)
+		}
+		changes = append(changes, change)
+	}
+	return changes
+}
+
+// shownBackends tells credentials apart that differ in what is not shown.
+func shownBackends(from, to *tokens.Application) (before, after any) {
+	before, after = getBackend(from), getBackend(to)
+	if from.BackendUnreadable() {
+		before = "(cannot be decrypted)"
+	}
+	if id := from.LearnsBackend(); id != "" {
+		before = "(those of " + id + ", once it has used its secret)"
+	}
+	if to.Backend != nil && reflect.DeepEqual(before, after) {
+		after = map[string]string{"client_id": to.Backend.ClientID, "client_secret": "(another one)"}
+	}
+	return before, after
+}
+
+// apply carries out one step.
+func (c *call) apply(change *step) error {
+	ctx := c.r.Context()
+	entry := auditEntry{action: "application." + change.Action, application: change.ID}
+	for _, f := range change.Fields {
+		entry.fields = append(entry.fields, f.Field)
+	}
+	var err error
+	switch change.Action {
+	case wire.ActionCreate:
+		app := tokens.Application{Active: true}
+		var created *tokens.Application
+		if err = setFields(&app, change.given); err == nil {
+			created, change.ClientSecret, err = c.authority.CreateApplication(ctx, app)
+		}
+		if err == nil {
+			change.ID, entry.application = created.ID, created.ID
+		}
+	case wire.ActionChange:
+		_, err = c.authority.UpdateApplication(ctx, change.ID, change.existing.Version, func(n *tokens.Application) error {
+			return setFields(n, change.given)
+		})
+	case wire.ActionDelete:
+		err = c.authority.DeleteApplication(ctx, change.ID, change.existing.Version)
+	}
+	if err != nil {
+		return err
+	}
+	c.recordEntry(entry, "done", zap.String("by", "apply"))
+	return nil
+}
+
+// exportApplications answers GET applications/export: all that PUT
+// applications/apply takes, and no secret.
+func (c *call) exportApplications() error {
+	query, err := c.query("prefix")
+	if err != nil {
+		return err
+	}
+	began := false
+	write := func(s string) {
+		if !began {
+			c.w.Header().Set("Content-Type", "application/json")
+			began = true
+		}
+		_, _ = c.w.Write([]byte(s)) // whoever asked has gone away
+	}
+	separator := `{"applications":[` + "\n"
+	err = c.eachApplication(query.Get("prefix"), func(app *tokens.Application) error {
+		element, err := exported(app)
+		if err != nil {
+			return err
+		}
+		write(separator)
+		write(element)
+		separator = ",\n"
+		return nil
+	})
+	if err != nil && began {
+		// The status has been sent: only a broken connection says that this is not all.
+		panic(http.ErrAbortHandler)
+	}
+	if err != nil {
+		return err
+	}
+	if !began {
+		write(separator)
+	}
+	write("\n]}\n")
+	return nil
+}
+
+// exported is an application as apply takes it: in a fixed order, without what
+// is not set. That it is active goes without saying: whoever disables it after the
+// export would see it enabled again by applying the file.
+func exported(app *tokens.Application) (string, error) {
+	always := []string{"name", "scopes", "domains"}
+	if !app.Active {
+		always = append(always, "active")
+	}
+	out := `{"id":"` + app.ID + `"`
+	for _, f := range applicationFields {
+		value := f.get(app)
+		if f.name == "active" && app.Active {
+			continue
+		}
+		if wire.IsEmpty(value) && !slices.Contains(always, f.name) {
+			continue
+		}
+		if wire.IsEmpty(value) && (f.name == "scopes" || f.name == "domains") {
+			value = []string{}
+		}
+		b, err := json.Marshal(value)
+		if err != nil {
+			return "", fmt.Errorf("encoding application %s: %w", app.ID, err)
+		}
+		out += `,"` + f.name + `":` + string(b)
+	}
+	return out + "}", nil
+}

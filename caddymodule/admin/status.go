@@ -1,0 +1,62 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
+	"github.com/meet-gateway/meet-gateway/tokens"
+)
+
+// showStatus answers GET status.
+func (c *call) showStatus() error {
+	s := wire.Status{Version: c.gateway.Version(), Status: c.authority.Status(c.r.Context()), Backends: c.gateway.Backends()}
+	s.Ready, s.Reason = readiness(s.Status.Store.Error, s.Status.Feed.Fresh)
+	return c.answer(http.StatusOK, s)
+}
+
+// readiness tells whether a node answers what it has not seen before, and what is
+// not as it should be. Without Redis new tokens and tokens that are new to this
+// node get 503, so it is not ready, although it serves what it knows from memory
+// until the staleness bound. The backend does not count: it is the same for all
+// nodes, and taking all of them out would only replace their answers.
+func readiness(problem string, fresh bool) (ready bool, reason string) {
+	switch {
+	case problem != "" && fresh:
+		return false, problem + "; what is known is still served from memory"
+	case problem != "":
+		return false, problem
+	case !fresh:
+		return true, "what other gateways change is not heard of; redis is asked per request"
+	}
+	return true, ""
+}
+
+// showLive answers GET health/live: this process runs a gateway.
+func (c *call) showLive() error {
+	return c.answer(http.StatusOK, map[string]bool{"live": true})
+}
+
+// readyTimeout bounds a readiness check.
+const readyTimeout = 2 * time.Second
+
+// showReady answers GET health/ready: 503 when requests would be answered with it.
+func (c *call) showReady() error {
+	ctx, cancel := context.WithTimeout(c.r.Context(), readyTimeout)
+	defer cancel()
+	ready, reason := readiness(tokens.StoreProblem(c.authority.Ready(ctx)), c.authority.Fresh())
+	if !ready {
+		return &wire.Problem{Status: http.StatusServiceUnavailable, Detail: sentence(reason), RetryAfter: outageRetry}
+	}
+	answer := struct {
+		Ready  bool   `json:"ready"`
+		Reason string `json:"reason,omitempty"`
+	}{true, reason}
+	return c.answer(http.StatusOK, answer)
+}
+
+// showRoutes answers GET routes: what is open, and which scope it needs.
+func (c *call) showRoutes() error {
+	return c.answer(http.StatusOK, map[string]any{"gates": c.gateway.Routes()})
+}

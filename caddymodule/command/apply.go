@@ -1,0 +1,357 @@
+package command
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+)
+
+func appExportCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "export [--prefix <prefix>]",
+		Short: "Writes all applications as YAML, without secrets, as apply takes them",
+		Args:  noArguments,
+		RunE:  online(exportCommand),
+	}
+	cmd.Flags().String("prefix", "", "Only those whose names begin so, whatever their case")
+	return cmd
+}
+
+// exportCommand writes one application after the other: there may be a million.
+func exportCommand(c *console, _ []string) error {
+	prefix, _ := c.cmd.Flags().GetString("prefix")
+	resp, err := c.admin.do(c.ctx, request{method: http.MethodGet, path: "applications/export", query: url.Values{"prefix": {prefix}}})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if c.json {
+		if _, err := io.Copy(c.out, resp.Body); err != nil {
+			return fmt.Errorf("the export is not complete: %w", err)
+		}
+		return nil
+	}
+	dec := json.NewDecoder(resp.Body)
+	for range 3 { // {"applications": [
+		if _, err := dec.Token(); err != nil {
+			return fmt.Errorf("the answer cannot be read: %w", err)
+		}
+	}
+	if !dec.More() {
+		return c.write("applications: []\n")
+	}
+	if err := c.write("applications:\n"); err != nil {
+		return err
+	}
+	for dec.More() {
+		var raw json.RawMessage
+		if err := dec.Decode(&raw); err != nil {
+			return fmt.Errorf("the export is not complete: %w", err)
+		}
+		item, err := yamlItem(raw)
+		if err != nil {
+			return err
+		}
+		if err := c.write(item); err != nil {
+			return err
+		}
+	}
+	if _, err := dec.Token(); err != nil {
+		return fmt.Errorf("the export is not complete: %w", err)
+	}
+	return nil
+}
+
+// yamlItem writes a JSON object as an element of a YAML list. JSON is YAML; only
+// the style changes, and the order stays.
+func yamlItem(object []byte) (string, error) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(object, &doc); err != nil || len(doc.Content) != 1 {
+		return "", fmt.Errorf("the answer cannot be written as YAML: %w", err)
+	}
+	blockStyle(doc.Content[0])
+	list := yaml.Node{Kind: yaml.SequenceNode, Content: doc.Content}
+	var b strings.Builder
+	enc := yaml.NewEncoder(&b)
+	enc.SetIndent(2)
+	if err := enc.Encode(&list); err != nil {
+		return "", fmt.Errorf("the answer cannot be written as YAML: %w", err)
+	}
+	return b.String(), nil
+}
+
+func blockStyle(n *yaml.Node) {
+	n.Style &^= yaml.FlowStyle
+	if n.Kind == yaml.ScalarNode && n.Tag == "!!str" {
+		n.Style = 0 // quoted again only where it must be
+	}
+	for _, child := range n.Content {
+		blockStyle(child)
+	}
+}
+
+func appApplyCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "apply <file>",
+		Short: "Creates and changes applications until they are what a YAML file says",
+		Long: `Creates and changes applications until they are what a YAML (or JSON) file says,
+for teams that keep configuration in git. "meet app export" writes such a file:
+
+  applications:
+    - name: Calendar
+      domains: [example.org, .example.org]
+      scopes: [rooms:list, rooms:create]
+      token_lifetime: 30m
+      backend:
+        client_id: calendar
+        client_secret_file: /run/secrets/calendar   # or client_secret_env: NAME
+
+An entry means the application with its id, else with one of its aliases, else
+with its name. What an entry leaves out is the default, except two things that
+stay: credentials at Meet ("backend: null" removes them), and whether it is
+active, so that what was disabled by hand is enabled only by "active: true".
+New applications are active. Their secrets are printed once.`,
+		Args: oneFile,
+		RunE: online(applyCommand),
+	}
+	cmd.Flags().Bool("prune", false, "Delete all applications that the file does not name")
+	cmd.Flags().Bool("dry-run", false, "Only show what would be done")
+	addYes(cmd)
+	return cmd
+}
+
+func applyCommand(c *console, args []string) error {
+	file, err := c.open(args[0])
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, wire.MaxApplyBody+1))
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", args[0], err)
+	}
+	if len(text) > wire.MaxApplyBody {
+		return fmt.Errorf("%s is larger than %s", args[0], humanize.IBytes(wire.MaxApplyBody))
+	}
+	f, err := readApplyFile(args[0], text)
+	if err != nil {
+		return err
+	}
+	prune, _ := c.cmd.Flags().GetBool("prune")
+	dryRun, _ := c.cmd.Flags().GetBool("dry-run")
+	if prune && !dryRun {
+		if err := c.confirm("Delete all applications that " + args[0] + " does not name?"); err != nil {
+			return err
+		}
+	}
+	body, _, err := c.admin.call(c.ctx, request{
+		method: http.MethodPut, path: "applications/apply", slow: true,
+		body: map[string]any{"applications": f.applications, "prune": prune, "dry_run": dryRun},
+	})
+	if p, ok := errors.AsType[*wire.Problem](err); ok {
+		return c.applyFailed(f, p)
+	}
+	if err != nil {
+		return err
+	}
+	return c.printApplied(body)
+}
+
+// applyFile is what a file says, and where.
+type applyFile struct {
+	name         string
+	applications []map[string]any
+	nodes        []*yaml.Node
+}
+
+// readApplyFile reads {applications: […]}. Values are checked by the gateway.
+func readApplyFile(name string, text []byte) (*applyFile, error) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	list, err := applicationsOf(&doc)
+	if err != nil {
+		return nil, fmt.Errorf("%s%w", name, err)
+	}
+	f := &applyFile{name: name, nodes: list.Content, applications: []map[string]any{}}
+	for _, node := range f.nodes {
+		var entry map[string]any
+		if err := node.Decode(&entry); err != nil || entry == nil {
+			return nil, fmt.Errorf("%s:%d: an application must be a mapping with text keys, each once", name, node.Line)
+		}
+		if _, err := json.Marshal(entry); err != nil {
+			return nil, fmt.Errorf("%s:%d: it has a key that is no text, or a number that is none", name, node.Line)
+		}
+		if err := resolveBackendSecret(entry); err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", name, node.Line, err)
+		}
+		f.applications = append(f.applications, entry)
+	}
+	return f, nil
+}
+
+// applicationsOf finds the list in the file. Errors begin with the line.
+func applicationsOf(doc *yaml.Node) (*yaml.Node, error) {
+	if len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
+		return nil, errors.New(": it must have the key applications with a list")
+	}
+	var list *yaml.Node
+	top := doc.Content[0].Content
+	for i := 0; i+1 < len(top); i += 2 {
+		switch key := top[i]; {
+		case key.Value != "applications":
+			return nil, fmt.Errorf(":%d: unknown key %q; the file has one, applications", key.Line, key.Value)
+		case list != nil:
+			return nil, fmt.Errorf(":%d: the key applications is there twice", key.Line)
+		default:
+			list = top[i+1]
+		}
+	}
+	if list == nil || list.Kind != yaml.SequenceNode {
+		return nil, errors.New(": it must have the key applications with a list")
+	}
+	return list, nil
+}
+
+// resolveBackendSecret replaces client_secret_file and client_secret_env, so that
+// secrets need not be in git.
+func resolveBackendSecret(entry map[string]any) error {
+	backend, ok := entry["backend"].(map[string]any)
+	if !ok {
+		return nil
+	}
+	file, hasFile := backend["client_secret_file"]
+	variable, hasVariable := backend["client_secret_env"]
+	if _, plain := backend["client_secret"]; hasFile && hasVariable || plain && (hasFile || hasVariable) {
+		return errors.New("backend: give one of client_secret, client_secret_file and client_secret_env")
+	}
+	var secret string
+	switch {
+	case hasFile:
+		b, err := os.ReadFile(fmt.Sprint(file)) //nolint:gosec // the operator's own file
+		if err != nil {
+			return fmt.Errorf("backend: client_secret_file: %w", err)
+		}
+		secret = strings.TrimRight(string(b), "\r\n")
+	case hasVariable:
+		secret = os.Getenv(fmt.Sprint(variable))
+	default:
+		return nil
+	}
+	if secret == "" {
+		return errors.New("backend: the client secret is empty")
+	}
+	delete(backend, "client_secret_file")
+	delete(backend, "client_secret_env")
+	backend["client_secret"] = secret
+	return nil
+}
+
+var entryPath = regexp.MustCompile(`^applications\[(\d+)\]\.?([a-z_]*)`)
+
+// line is where in the file a field of the request comes from.
+func (f *applyFile) line(field string) (int, string, bool) {
+	m := entryPath.FindStringSubmatch(field)
+	if m == nil {
+		return 0, "", false
+	}
+	i, err := strconv.Atoi(m[1])
+	if err != nil || i >= len(f.nodes) {
+		return 0, "", false
+	}
+	node := f.nodes[i]
+	rest := strings.TrimPrefix(strings.TrimPrefix(field, "applications["+m[1]+"]"), ".")
+	for k := 0; k+1 < len(node.Content); k += 2 {
+		if node.Content[k].Value == m[2] {
+			return node.Content[k].Line, rest, true
+		}
+	}
+	return node.Line, rest, true
+}
+
+// applyFailed says where in the file it is, and prints what was done before: the
+// secrets in it are not shown again.
+func (c *console) applyFailed(f *applyFile, p *wire.Problem) error {
+	if p.Done != nil {
+		done, err := json.Marshal(p.Done)
+		if err == nil {
+			err = c.printApplied(done)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	line, field, ok := f.line(p.Field)
+	if !ok {
+		return p
+	}
+	return &wire.Problem{Status: p.Status, Field: strings.TrimSuffix(fmt.Sprintf("%s:%d: %s", f.name, line, field), ": "), Detail: p.Detail}
+}
+
+// printApplied prints the steps as a diff.
+func (c *console) printApplied(body []byte) error {
+	if c.json {
+		return c.printJSON(body)
+	}
+	var answer wire.Applied
+	if err := decodeAnswer(body, &answer); err != nil {
+		return err
+	}
+	signs := map[string]string{wire.ActionCreate: "+", wire.ActionChange: "~", wire.ActionDelete: "-"}
+	counts := map[string]int{}
+	var b strings.Builder
+	for _, change := range answer.Changes {
+		counts[change.Action]++
+		title := signs[change.Action] + " " + oneLine(change.Name)
+		if change.ID != "" {
+			title += " (" + change.ID + ")"
+		}
+		b.WriteString(title + "\n")
+		for _, f := range change.Fields {
+			if change.Action == wire.ActionCreate {
+				fmt.Fprintf(&b, "    %s: %s\n", f.Field, shownValue(f.To))
+				continue
+			}
+			fmt.Fprintf(&b, "    %s: %s -> %s\n", f.Field, shownValue(f.From), shownValue(f.To))
+		}
+		for _, w := range change.Warnings {
+			fmt.Fprintf(c.errOut, "Warning: %s: %s\n", oneLine(change.Name), oneLine(w))
+		}
+		if change.ClientSecret != "" {
+			fmt.Fprintf(&b, "    client id:     %s\n    client secret: %s\n", change.ID, change.ClientSecret)
+		}
+	}
+	fmt.Fprintf(&b, "%d created, %d changed, %d deleted, %d as they should be.", counts[wire.ActionCreate], counts[wire.ActionChange], counts[wire.ActionDelete], answer.Unchanged)
+	if answer.DryRun {
+		b.WriteString(" Dry run: nothing was done.")
+	} else if counts[wire.ActionCreate] > 0 {
+		b.WriteString("\nStore the secrets now: they are shown this once and cannot be read again.")
+	}
+	return c.write(b.String() + "\n")
+}
+
+// shownValue is a value as JSON on one line.
+func shownValue(v any) string {
+	if _, word := v.(bool); !word && wire.IsEmpty(v) {
+		return "(none)"
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return "?"
+	}
+	return oneLine(string(b))
+}

@@ -1,0 +1,204 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/user"
+	"strings"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
+
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+)
+
+// callTimeout bounds a call. The gateway itself waits for Redis for less.
+const callTimeout = 30 * time.Second
+
+// errUnreachable means that no gateway answered.
+var errUnreachable = errors.New("no gateway answers")
+
+// client calls the admin API of a gateway. caddycmd.AdminAPIRequest does not
+// tell an answer's status and headers.
+type client struct {
+	address string
+	origin  string
+	socket  bool
+	http    *http.Client
+}
+
+func newClient(cmd *cobra.Command) (*client, error) {
+	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
+	address, err := caddycmd.DetermineAdminAPIAddress(flags.String("address"), nil, flags.String("config"), flags.String("adapter"))
+	if err != nil {
+		return nil, fmt.Errorf("finding the admin endpoint: %w", err)
+	}
+	return dial(address)
+}
+
+func dial(address string) (*client, error) {
+	parsed, err := caddy.ParseNetworkAddress(address)
+	if err != nil || parsed.PortRangeSize() > 1 {
+		return nil, fmt.Errorf("%q is not an admin address; write host:port or unix//path", address)
+	}
+	a := &client{address: address, origin: "http://" + parsed.JoinHostPort(0)}
+	if parsed.IsUnixNetwork() {
+		// The configured address may end in permission bits: unix//path|0220.
+		parsed.Host, _, _ = strings.Cut(parsed.Host, "|")
+		a.socket, a.origin = true, "http://127.0.0.1"
+	}
+	dialer := net.Dialer{Timeout: 5 * time.Second}
+	a.http = &http.Client{
+		Transport: &http.Transport{
+			// Never through a proxy: secrets come back.
+			Proxy: nil,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return dialer.DialContext(ctx, parsed.Network, parsed.JoinHostPort(0))
+			},
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return a, nil
+}
+
+// request is a call; only the method and the path are always there.
+type request struct {
+	method, path string
+	query        url.Values
+	body         any // marshalled, unless it is an io.Reader
+	ifMatch      string
+	slow         bool // not bounded by callTimeout
+}
+
+// do calls the gateway and returns the answer, whose body the caller closes.
+// Errors: errUnreachable, *wire.Problem.
+func (a *client) do(ctx context.Context, in request) (*http.Response, error) {
+	body, ok := in.body.(io.Reader)
+	if in.body != nil && !ok {
+		b, err := json.Marshal(in.body)
+		if err != nil {
+			return nil, fmt.Errorf("encoding the request: %w", err)
+		}
+		body = bytes.NewReader(b)
+	}
+	target := a.origin + wire.Base + in.path
+	if len(in.query) > 0 {
+		target += "?" + in.query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, in.method, target, body)
+	if err != nil {
+		return nil, fmt.Errorf("making the request: %w", err)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if in.ifMatch != "" {
+		req.Header.Set("If-Match", in.ifMatch)
+	}
+	if !a.socket {
+		req.Header.Set("Origin", a.origin) // Caddy checks it
+	}
+	req.Header.Set(wire.UserHeader, systemUser())
+	resp, err := a.http.Do(req) //nolint:gosec // the operator says where
+	if err != nil {
+		return nil, a.unreachable(err)
+	}
+	if resp.StatusCode >= http.StatusBadRequest {
+		defer resp.Body.Close()
+		return nil, a.refusal(resp)
+	}
+	return resp, nil
+}
+
+// call is do with an answer that is read whole.
+func (a *client) call(ctx context.Context, in request) ([]byte, http.Header, error) {
+	if !in.slow {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+	}
+	resp, err := a.do(ctx, in)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the answer of the gateway: %w", err)
+	}
+	return body, resp.Header, nil
+}
+
+// get is call with GET and an answer that is decoded.
+func (a *client) get(ctx context.Context, path string, query url.Values, into any) ([]byte, error) {
+	body, _, err := a.call(ctx, request{method: http.MethodGet, path: path, query: query})
+	if err != nil {
+		return nil, err
+	}
+	return body, decodeAnswer(body, into)
+}
+
+func decodeAnswer(body []byte, into any) error {
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("the answer cannot be read; is the gateway of another version than this command? %w", err)
+	}
+	return nil
+}
+
+func (a *client) unreachable(err error) error {
+	cause := err
+	if urlErr, ok := errors.AsType[*url.Error](err); ok {
+		cause = urlErr.Err
+	}
+	return fmt.Errorf("%w at %s: %w.\n"+
+		"Is it running? If its admin endpoint is elsewhere, name it with --address (host:port, or unix//path),\n"+
+		"or give its configuration with --config", errUnreachable, a.address, cause)
+}
+
+// refusal reads an error answer: a problem of ours, or an error of Caddy's.
+func (a *client) refusal(resp *http.Response) error {
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20)) // what came is all there is to say
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	switch kind {
+	case "application/problem+json":
+		p := new(wire.Problem)
+		if json.Unmarshal(body, p) == nil && p.Status != 0 {
+			return p
+		}
+	case "application/json":
+		var caddyError struct {
+			Error string `json:"error"`
+		}
+		if json.Unmarshal(body, &caddyError) == nil && caddyError.Error != "" {
+			return fmt.Errorf("the admin endpoint at %s refused: %s", a.address, caddyError.Error)
+		}
+	}
+	if resp.StatusCode == http.StatusNotFound {
+		return fmt.Errorf("what answers at %s is not a gateway of this version (404); name the gateway's admin endpoint with --address", a.address)
+	}
+	return fmt.Errorf("%s answered %s", a.address, resp.Status)
+}
+
+// systemUser is who runs the command, for the audit log, which says that nobody
+// has checked it.
+func systemUser() string {
+	name := os.Getenv("USER")
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if by := os.Getenv("SUDO_USER"); by != "" {
+		name += " (sudo by " + by + ")"
+	}
+	return wire.Printable(name, 64)
+}

@@ -1,0 +1,183 @@
+// Package command is the command line of the gateway: everything below `meet`. It
+// talks to the admin API of a gateway that is running and needs nothing of it but
+// what goes over the wire.
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
+
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+func init() {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:  "meet",
+		Usage: "<command>",
+		Short: "Administers the Meet gateway that is running",
+		Long: `
+Administers the gateway that is running, through Caddy's admin endpoint:
+applications and their secrets, users, revocation and status.
+
+The endpoint is found as Caddy's own commands find it: --address, else the one
+in --config, else $CADDY_ADMIN, else localhost:2019. A Unix socket is written
+unix//run/caddy/admin.sock.
+
+Every command takes --json for scripts. Exit status: 0 done; 1 refused or
+failed; 3 the gateway, or Redis behind it, cannot be reached and trying again
+may help; 4 there is no such thing; 5 somebody else changed it meanwhile.`,
+		CobraFunc: addMeetCommands,
+	})
+}
+
+// Exit codes beyond caddy.ExitCodeSuccess and caddy.ExitCodeFailedStartup, for scripts.
+const (
+	exitUnreachable = 3
+	exitNotFound    = 4
+	exitConflict    = 5
+)
+
+// addMeetCommands adds all there is below the meet command.
+func addMeetCommands(cmd *cobra.Command) {
+	flags := cmd.PersistentFlags()
+	flags.String("address", "", "The address of the admin endpoint (default: as configured, or "+caddy.DefaultAdminListen+")")
+	flags.StringP("config", "c", "", "A configuration file to read the address from, if --address is not given")
+	flags.StringP("adapter", "a", "", "The adapter for --config")
+	flags.Bool("json", false, "Write JSON")
+	cmd.AddCommand(appCommand(), userCommand(), revokeCommand(), secretCommand(), statusCommand(), routesCommand())
+	explainUnknown(cmd)
+	cmd.SetFlagErrorFunc(wrongFlag)
+}
+
+// explainUnknown makes commands that only group others say what is wrong with an
+// unknown word, instead of printing help and succeeding.
+func explainUnknown(cmd *cobra.Command) {
+	if cmd.HasSubCommands() && cmd.RunE == nil {
+		cmd.Args = knownCommand
+		cmd.SuggestionsMinimumDistance = 2
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
+	for _, sub := range cmd.Commands() {
+		explainUnknown(sub)
+	}
+}
+
+// knownCommand refuses a word that is no command here, and says what may have been
+// meant.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	meant := ""
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		meant = "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), meant)
+}
+
+// wrongFlag says what a flag wants. The words of package strconv are for
+// programmers.
+func wrongFlag(_ *cobra.Command, err error) error {
+	invalid, ok := errors.AsType[*pflag.InvalidValueError](err)
+	if !ok {
+		return err
+	}
+	want := map[string]string{
+		"int": "a number", "int64": "a number", "bool": "true or false",
+		"duration": "a duration such as 30m or 7d", "stringToString": "name=value",
+	}[invalid.GetFlag().Value.Type()]
+	if want == "" {
+		return err
+	}
+	return fmt.Errorf("--%s %q: it must be %s", invalid.GetFlag().Name, invalid.GetValue(), want)
+}
+
+// console is one run of a command: where it reads and writes, and the gateway
+// it talks to.
+type console struct {
+	ctx    context.Context
+	cmd    *cobra.Command
+	in     io.Reader
+	out    io.Writer // results
+	errOut io.Writer // everything else
+	json   bool
+	admin  *client
+}
+
+// online makes a command that talks to the gateway.
+func online(run func(*console, []string) error) func(*cobra.Command, []string) error {
+	return command(func(c *console, args []string) error {
+		var err error
+		if c.admin, err = newClient(c.cmd); err != nil {
+			return err
+		}
+		return run(c, args)
+	})
+}
+
+// command makes a cobra RunE: it prints an error as one sentence on standard
+// error and turns it into an exit status. Caddy's own way, through the structured
+// log, is for daemons.
+func command(run func(*console, []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		asJSON, _ := cmd.Flags().GetBool("json")
+		c := &console{
+			ctx: cmd.Context(), cmd: cmd, json: asJSON,
+			in: cmd.InOrStdin(), out: cmd.OutOrStdout(), errOut: cmd.ErrOrStderr(),
+		}
+		err := run(c, args)
+		if err == nil {
+			return nil
+		}
+		cmd.SilenceErrors = true
+		fmt.Fprintln(c.errOut, "Error:", err)
+		code := exitCode(err)
+		if code == caddy.ExitCodeFailedStartup {
+			return err
+		}
+		// The only way to an exit status of one's own.
+		return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return code, nil })(cmd, args)
+	}
+}
+
+func exitCode(err error) int {
+	if errors.Is(err, errUnreachable) {
+		return exitUnreachable
+	}
+	if p, ok := errors.AsType[*wire.Problem](err); ok {
+		switch p.Status {
+		case http.StatusServiceUnavailable:
+			return exitUnreachable
+		case http.StatusNotFound:
+			return exitNotFound
+		case http.StatusPreconditionFailed, http.StatusConflict:
+			return exitConflict
+		}
+	}
+	return caddy.ExitCodeFailedStartup
+}
+
+// noArguments explains what a value without its flag may have been meant for.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%s takes no argument, got %q; repeat a flag for each of its values", cmd.CommandPath(), args[0])
+	}
+	return nil
+}
+
+// oneApplication wants the argument that find takes.
+func oneApplication(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("%s takes one application: its id, an alias or its name in quotes", cmd.CommandPath())
+	}
+	return nil
+}

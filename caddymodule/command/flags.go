@@ -1,0 +1,253 @@
+package command
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
+	"github.com/meet-gateway/meet-gateway/tokens"
+
+	"github.com/spf13/cobra"
+)
+
+// completionTimeout bounds what a shell waits for.
+const completionTimeout = 2 * time.Second
+
+// listFlags are the lists of an application: --domain sets the list; when
+// editing, --add-domain and --remove-domain change it.
+var listFlags = []struct{ flag, field, what string }{
+	{"domain", "domains", "Mail domain it may act for: example.org, .example.org for all below, * for whatever Meet allows"},
+	{"scope", "scopes", "What its tokens may do, such as rooms:create"},
+	{"alias", "aliases", "Further client id, such as the one it has at Meet"},
+	{"deny", "denied_mails", "Mail address it may never act for"},
+	{"network", "networks", "Address or range (CIDR) it may call from"},
+}
+
+// addApplicationFlags adds the flags that set fields of an application.
+func addApplicationFlags(cmd *cobra.Command, editing bool) {
+	flags := cmd.Flags()
+	flags.String("name", "", "Name, for people")
+	flags.String("type", "", "What /identity/source shows (default: classic)")
+	for _, l := range listFlags {
+		flags.StringSlice(l.flag, nil, l.what+" (several: repeated, or separated by commas or spaces)")
+		if editing {
+			flags.StringSlice("add-"+l.flag, nil, "Add to the list of --"+l.flag)
+			flags.StringSlice("remove-"+l.flag, nil, "Remove from the list of --"+l.flag)
+			cmd.MarkFlagsMutuallyExclusive(l.flag, "add-"+l.flag)
+			cmd.MarkFlagsMutuallyExclusive(l.flag, "remove-"+l.flag)
+		}
+	}
+	flags.Var(new(duration), "token-lifetime", "How long its access tokens live, such as 30m or 1d (default: as the gateway's)")
+	flags.Bool("refresh", false, "Allow it refresh tokens")
+	flags.String("access-level", "", "Access level of its rooms where it asks for none: trusted, restricted or public")
+	flags.String("room-configuration", "", "Configuration of its rooms where it gives none: a JSON object")
+	flags.StringToString("limit", nil, "Rate limit of its own, as name=limit (can be repeated)")
+	flags.String("backend-client-id", "", "The client id it has at Meet (default: the gateway's own is used)")
+	flags.Bool("backend-client-secret-stdin", false, "Read its client secret at Meet from standard input")
+	cmd.MarkFlagsRequiredTogether("backend-client-id", "backend-client-secret-stdin")
+	flags.String("note", "", "Free text for operators")
+	_ = cmd.RegisterFlagCompletionFunc("scope", cobra.FixedCompletions([]string{
+		tokens.ScopeRoomsList, tokens.ScopeRoomsRetrieve, tokens.ScopeRoomsCreate, tokens.ScopeRoomsUpdate, tokens.ScopeRoomsDelete,
+	}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("access-level", cobra.FixedCompletions([]string{
+		"trusted", "restricted", "public",
+	}, cobra.ShellCompDirectiveNoFileComp))
+	if editing {
+		flags.Bool("no-backend", false, "Forget its credentials at Meet; the gateway's own are used")
+		cmd.MarkFlagsMutuallyExclusive("no-backend", "backend-client-id")
+		flags.Int64("if-version", 0, "Only if this is still its version, as shown by `meet app show`")
+	}
+}
+
+// applicationFlags are the fields that the flags set. old is the application
+// that is edited, or nil.
+func (c *console) applicationFlags(old *wire.Application) (map[string]any, error) {
+	flags, fields := c.cmd.Flags(), map[string]any{}
+	for flag, field := range map[string]string{"name": "name", "type": "type", "note": "note"} {
+		if flags.Changed(flag) {
+			fields[field], _ = flags.GetString(flag)
+		}
+	}
+	for _, l := range listFlags {
+		if list, changed := c.listFlag(l.flag, l.field, old); changed {
+			fields[l.field] = list
+		}
+	}
+	if flags.Changed("token-lifetime") {
+		fields["token_lifetime"] = flags.Lookup("token-lifetime").Value.String()
+	}
+	if flags.Changed("refresh") {
+		fields["refresh"], _ = flags.GetBool("refresh")
+	}
+	if flags.Changed("limit") {
+		fields["limits"], _ = flags.GetStringToString("limit")
+	}
+	if err := c.roomFlags(fields, old); err != nil {
+		return nil, err
+	}
+	return fields, c.backendFlags(fields)
+}
+
+// listFlag is what a list becomes, and whether a flag changes it.
+func (c *console) listFlag(flag, field string, old *wire.Application) ([]string, bool) {
+	flags := c.cmd.Flags()
+	values := func(name string) []string {
+		given, _ := flags.GetStringSlice(name)
+		list := []string{} // not null: null would be the default
+		for _, v := range given {
+			list = append(list, strings.Fields(v)...)
+		}
+		return list
+	}
+	if flags.Changed(flag) {
+		return values(flag), true
+	}
+	if old == nil || !flags.Changed("add-"+flag) && !flags.Changed("remove-"+flag) {
+		return nil, false
+	}
+	list, drop := listOf(old, field), values("remove-"+flag)
+	for _, v := range values("add-" + flag) {
+		if !slices.ContainsFunc(list, equalFold(v)) {
+			list = append(list, v)
+		}
+	}
+	list = slices.DeleteFunc(list, func(v string) bool { return slices.ContainsFunc(drop, equalFold(v)) })
+	return list, true
+}
+
+func equalFold(a string) func(string) bool {
+	return func(b string) bool { return strings.EqualFold(a, b) }
+}
+
+// listOf is a list of the application as texts.
+func listOf(s *wire.Application, field string) []string {
+	list := []string{}
+	switch field {
+	case "domains":
+		list = append(list, s.Domains...)
+	case "scopes":
+		list = append(list, s.Scopes...)
+	case "aliases":
+		list = append(list, s.Aliases...)
+	case "denied_mails":
+		for _, m := range s.DeniedMails {
+			list = append(list, string(m))
+		}
+	case "networks":
+		for _, p := range s.Networks {
+			list = append(list, p.String())
+		}
+	}
+	return list
+}
+
+func (c *console) roomFlags(fields map[string]any, old *wire.Application) error {
+	flags := c.cmd.Flags()
+	if !flags.Changed("access-level") && !flags.Changed("room-configuration") {
+		return nil
+	}
+	var rooms tokens.RoomDefaults
+	if old != nil {
+		rooms = old.RoomDefaults
+	}
+	if flags.Changed("access-level") {
+		rooms.AccessLevel, _ = flags.GetString("access-level")
+	}
+	if flags.Changed("room-configuration") {
+		text, _ := flags.GetString("room-configuration")
+		if text != "" && !json.Valid([]byte(text)) {
+			return errors.New("--room-configuration is not JSON")
+		}
+		rooms.Configuration = json.RawMessage(text)
+	}
+	fields["room_defaults"] = rooms
+	return nil
+}
+
+func (c *console) backendFlags(fields map[string]any) error {
+	flags := c.cmd.Flags()
+	if flags.Lookup("no-backend") != nil && flags.Changed("no-backend") {
+		fields["backend"] = nil
+		return nil
+	}
+	if !flags.Changed("backend-client-id") {
+		return nil
+	}
+	id, _ := flags.GetString("backend-client-id")
+	secret, err := c.readSecret("Client secret at Meet")
+	if err != nil {
+		return fmt.Errorf("--backend-client-secret-stdin: %w", err)
+	}
+	fields["backend"] = map[string]string{"client_id": id, "client_secret": secret}
+	return nil
+}
+
+func appEditCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "edit <application> [flags]",
+		Short: "Changes an application; it acts on live tokens at once",
+		Example: `  meet-gateway meet app edit Calendar --add-domain example.net
+  meet-gateway meet app edit Calendar --scope rooms:list,rooms:retrieve`,
+		Args:              oneApplication,
+		ValidArgsFunction: completeApplications,
+		RunE:              online(editCommand),
+	}
+	addApplicationFlags(cmd, true)
+	return cmd
+}
+
+// editCommand writes only over the version it has read, so that what somebody
+// else changes meanwhile is not lost.
+func editCommand(c *console, args []string) error {
+	const tries = 5
+	version, _ := c.cmd.Flags().GetInt64("if-version")
+	for try := 1; ; try++ {
+		app, _, err := c.find(args[0])
+		if err != nil {
+			return err
+		}
+		if version != 0 && app.Version != version {
+			return &wire.Problem{Status: http.StatusPreconditionFailed, Detail: fmt.Sprintf("its version is now %d; look at it again with meet app show", app.Version)}
+		}
+		fields, err := c.applicationFlags(app)
+		if err != nil {
+			return err
+		}
+		if len(fields) == 0 {
+			return errors.New("nothing to change: say what with a flag, see --help")
+		}
+		err = c.patch(app, fields, wire.ETag(app.Application), "changed")
+		p, refused := errors.AsType[*wire.Problem](err)
+		again := refused && p.Status == http.StatusPreconditionFailed && version == 0 && !c.cmd.Flags().Changed("backend-client-id")
+		if !again || try == tries {
+			return err
+		}
+	}
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+func joinMails(mails []tokens.Mail) string {
+	texts := make([]string, len(mails))
+	for i, m := range mails {
+		texts[i] = string(m) // its String hides it
+	}
+	return strings.Join(texts, ", ")
+}
+
+func joinPrefixes(prefixes []netip.Prefix) string {
+	texts := make([]string, len(prefixes))
+	for i, p := range prefixes {
+		texts[i] = p.String()
+	}
+	return strings.Join(texts, ", ")
+}
+
+func text(d tokens.Duration) string { return time.Duration(d).String() }

@@ -1,0 +1,207 @@
+package command
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
+
+	"github.com/spf13/cobra"
+)
+
+func appImportCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "import <file>",
+		Short: "Takes over applications from a dump of Meet's database",
+		Long: `Takes over applications from a dump of Meet's database:
+
+  python manage.py dumpdata core.application core.applicationdomain > meet.json
+
+Their client ids and secrets go on working. Importing again takes what is new;
+what is here already stays as it is, unless --update says that the file is right.
+The dump holds password hashes: keep it as safe as the database. "-" reads
+standard input.`,
+		Args: oneFile,
+		RunE: online(importCommand),
+	}
+	cmd.Flags().Bool("dry-run", false, "Only tell what would be done")
+	cmd.Flags().Bool("update", false, "Change applications that are here already to what the file says")
+	cmd.Flags().Bool("any-domain", false, "Believe a dump without any domain: its applications may act for everybody")
+	cmd.Flags().Bool("gateway-credentials", false, "Go to Meet with the gateway's own credentials, not with those of the applications")
+	return cmd
+}
+
+func oneFile(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("%s takes one file, or - for standard input", cmd.CommandPath())
+	}
+	return nil
+}
+
+// open opens a file, or standard input.
+func (c *console) open(name string) (io.ReadCloser, error) {
+	if name == "-" {
+		return io.NopCloser(c.in), nil
+	}
+	f, err := os.Open(name) //nolint:gosec // the operator's own file
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it names the file
+	}
+	return f, nil
+}
+
+func importCommand(c *console, args []string) error {
+	file, err := c.open(args[0])
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	flags := c.cmd.Flags()
+	query := url.Values{"id": {rand.Text()}}
+	for flag, parameter := range map[string]string{"dry-run": "dry_run", "update": "update", "any-domain": "any_domain", "gateway-credentials": "gateway_credentials"} {
+		if set, _ := flags.GetBool(flag); set {
+			query.Set(parameter, "true")
+		}
+	}
+	stop := c.showProgress(query.Get("id"))
+	body, _, err := c.admin.call(c.ctx, request{
+		method: http.MethodPost, path: "applications/import", query: query, body: io.Reader(file), slow: true,
+	})
+	stop()
+	if err != nil {
+		return importFailed(err)
+	}
+	if c.json {
+		return c.printJSON(body)
+	}
+	var report wire.ImportReport
+	if err := decodeAnswer(body, &report); err != nil {
+		return err
+	}
+	return c.printReport(&report)
+}
+
+// importFailed says how to go on.
+func importFailed(err error) error {
+	p, ok := errors.AsType[*wire.Problem](err)
+	if !ok {
+		return err
+	}
+	if p.Field == "any_domain" {
+		return errors.New("the file has no core.applicationdomain at all, so every application in it may act for everybody. " +
+			"If it was left out, dump it as well; if it is so at Meet, add --any-domain")
+	}
+	if done, ok := p.Done.(map[string]any); ok {
+		return fmt.Errorf("%w\n%v applications were taken and %v changed before; importing again goes on from there", p, done["taken"], done["changed"])
+	}
+	return err
+}
+
+// printReport prints what became of the applications: all that is not as usual,
+// and the sums.
+func (c *console) printReport(r *wire.ImportReport) error {
+	for _, w := range r.Warnings {
+		fmt.Fprintln(c.errOut, "Warning:", oneLine(w))
+	}
+	rows := [][]string{{"RECORD", "CLIENT ID", "NAME", "OUTCOME", "WHY AND WHAT"}}
+	for _, app := range r.Applications {
+		var remarks []string
+		if app.Reason != "" {
+			remarks = append(remarks, app.Reason)
+		}
+		if app.Outcome == wire.OutcomeChanged {
+			remarks = append(remarks, strings.Join(app.Fields, ", "))
+		}
+		remarks = append(remarks, app.Notes...)
+		rows = append(rows, []string{
+			strconv.Itoa(app.Record), app.ClientID, app.Name, app.Outcome, strings.Join(remarks, "; "),
+		})
+	}
+	if err := c.table(rows); err != nil {
+		return err
+	}
+	summary := fmt.Sprintf("\n%d taken, %d changed, %d skipped.", r.Taken, r.Changed, r.Skipped)
+	if r.DryRun {
+		summary = fmt.Sprintf("\nDry run, nothing was done: %d would be taken, %d changed, %d skipped.", r.Taken, r.Changed, r.Skipped)
+	}
+	if r.Refused {
+		summary = fmt.Sprintf("\nDry run, nothing was done: without --any-domain it would be refused; with it %d would be taken, %d changed, %d skipped.", r.Taken, r.Changed, r.Skipped)
+	}
+	for _, model := range sortedKeys(r.Ignored) {
+		summary += fmt.Sprintf(" %d records of %s were ignored.", r.Ignored[model], oneLine(model))
+	}
+	return c.write(summary + "\n")
+}
+
+// progressPeriod is how often the gateway is asked how far it is.
+const progressPeriod = 500 * time.Millisecond
+
+// showProgress draws a bar on standard error, if that is a terminal, until the
+// returned function is called.
+func (c *console) showProgress(id string) (stop func()) {
+	out, ok := terminal(c.errOut)
+	if !ok {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(c.ctx)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		ticker := time.NewTicker(progressPeriod)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				fmt.Fprint(out, "\r\x1b[K") // the bar makes room for the report
+				return
+			case <-ticker.C:
+				if done, total, ok := c.importProgress(ctx, id); ok {
+					fmt.Fprint(out, "\r"+progressBar(done, total))
+				}
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-stopped
+	}
+}
+
+func (c *console) importProgress(ctx context.Context, id string) (done, total int, ok bool) {
+	var answer struct {
+		Imports []struct {
+			ID    string `json:"id"`
+			Done  int    `json:"done"`
+			Total int    `json:"total"`
+		} `json:"imports"`
+	}
+	if _, err := c.admin.get(ctx, "applications/import", nil, &answer); err != nil {
+		return 0, 0, false
+	}
+	for _, run := range answer.Imports {
+		if run.ID == id {
+			return run.Done, run.Total, true
+		}
+	}
+	return 0, 0, false
+}
+
+// progressBar is [#####.....] 50% 5000/10000.
+func progressBar(done, total int) string {
+	const width = 40
+	if total <= 0 {
+		return ""
+	}
+	done = min(done, total)
+	full := width * done / total
+	return fmt.Sprintf("[%s%s] %3d%% %d/%d", strings.Repeat("#", full), strings.Repeat(".", width-full), 100*done/total, done, total)
+}

@@ -1,0 +1,173 @@
+package command
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/spf13/cobra"
+)
+
+func revokeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "revoke <what>",
+		Short: "Ends tokens before their time, on every gateway",
+		Long: `Ends tokens before their time, on every gateway. It says so only after Redis has
+acknowledged; if it fails, doing it again is safe.`,
+	}
+	cmd.AddCommand(
+		&cobra.Command{
+			Use:   "token [<id>]",
+			Short: "Ends one token: by its id (the jti claim), or whole, from standard input",
+			Long: `Ends one token: by its id (the jti claim), or whole, from standard input, so that
+it stays out of the shell's history and the list of processes. A refresh token
+ends with its whole family. A token that has ended already is no error; what is
+no token of this installation is one.`,
+			Args: cobra.MaximumNArgs(1),
+			RunE: online(func(c *console, args []string) error {
+				var token string
+				if len(args) == 1 && args[0] != "-" {
+					token = args[0]
+				} else {
+					var err error
+					if token, err = c.readSecret("Token"); err != nil {
+						return err
+					}
+				}
+				return c.revoke(map[string]any{"token": token}, "The token is not valid any more.")
+			}),
+		},
+		&cobra.Command{
+			Use:               "app <application>",
+			Short:             "Ends all tokens an application has so far; its secrets go on working",
+			Args:              oneApplication,
+			ValidArgsFunction: completeApplications,
+			RunE: online(func(c *console, args []string) error {
+				app, _, err := c.find(args[0])
+				if err != nil {
+					return err
+				}
+				return c.revoke(map[string]any{"application": app.ID}, fmt.Sprintf("All tokens of %s (%s) have ended.", app.Name, app.ID))
+			}),
+		},
+		&cobra.Command{
+			Use:   "user <mail or id>",
+			Short: "Ends all tokens for a user, whichever application has them",
+			Args:  oneUser,
+			RunE: online(func(c *console, args []string) error {
+				return c.revoke(map[string]any{"user": args[0]}, "All tokens for the user have ended.")
+			}),
+		},
+		&cobra.Command{
+			Use:   "grant <application> <mail or id>",
+			Short: "Ends all tokens that one application has for one user",
+			Args: func(cmd *cobra.Command, args []string) error {
+				if len(args) != 2 {
+					return fmt.Errorf("%s takes an application and a user", cmd.CommandPath())
+				}
+				return nil
+			},
+			ValidArgsFunction: completeApplications,
+			RunE: online(func(c *console, args []string) error {
+				app, _, err := c.find(args[0])
+				if err != nil {
+					return err
+				}
+				return c.revoke(map[string]any{"application": app.ID, "user": args[1]},
+					fmt.Sprintf("All tokens that %s (%s) has for the user have ended.", app.Name, app.ID))
+			}),
+		},
+		&cobra.Command{
+			Use:   "key <key id>",
+			Short: "Ends all tokens signed with a key that does not sign any more",
+			Args: func(cmd *cobra.Command, args []string) error {
+				if len(args) != 1 {
+					return fmt.Errorf("%s takes the id of a key, as meet status shows it", cmd.CommandPath())
+				}
+				return nil
+			},
+			RunE: online(func(c *console, args []string) error {
+				return c.revoke(map[string]any{"key": args[0]}, "All tokens signed with the key have ended.")
+			}),
+		},
+		revokeBeforeCommand(), revokeAllCommand(),
+	)
+	return cmd
+}
+
+func oneUser(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("%s takes one user: a mail address, or an id of 8 characters", cmd.CommandPath())
+	}
+	return nil
+}
+
+func revokeBeforeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "before <instant>",
+		Short: "Ends all tokens issued before an instant, or longer ago than a duration",
+		Long: `Ends all tokens issued before an instant, or longer ago than a duration.
+
+Tokens say in whole seconds when they were issued, and so does the instant: what
+was issued within its second stays. "meet revoke all" leaves nothing.`,
+		Example: `  meet-gateway meet revoke before 2026-03-01T12:00:00Z
+  meet-gateway meet revoke before 15m`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("%s takes an instant (RFC 3339), or a duration such as 15m", cmd.CommandPath())
+			}
+			return nil
+		},
+		RunE: online(func(c *console, args []string) error {
+			before, err := instantBefore(args[0], time.Now())
+			if err != nil {
+				return err
+			}
+			if err := c.confirm("End all tokens issued before " + before.Format(time.RFC3339) + "?"); err != nil {
+				return err
+			}
+			return c.revoke(map[string]any{"before": before.Format(time.RFC3339)}, "All tokens issued before "+before.Format(time.RFC3339)+" have ended.")
+		}),
+	}
+	addYes(cmd)
+	return cmd
+}
+
+// instantBefore reads an instant, or how long ago it was.
+func instantBefore(text string, now time.Time) (time.Time, error) {
+	if d, err := caddy.ParseDuration(text); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%q is neither an instant such as 2006-01-02T15:04:05Z nor a duration such as 15m", text)
+	}
+	return t, nil
+}
+
+func revokeAllCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "all",
+		Short: "Ends all tokens there are",
+		Args:  noArguments,
+		RunE: online(func(c *console, _ []string) error {
+			if err := c.confirm("End all tokens of all applications?"); err != nil {
+				return err
+			}
+			return c.revoke(map[string]any{"all": true}, "All tokens have ended.")
+		}),
+	}
+	addYes(cmd)
+	return cmd
+}
+
+func (c *console) revoke(what map[string]any, did string) error {
+	if _, _, err := c.admin.call(c.ctx, request{method: http.MethodPost, path: "revocations", body: what}); err != nil {
+		return err
+	}
+	if c.json {
+		return nil
+	}
+	return c.write(oneLine(did) + "\n")
+}

@@ -1,0 +1,207 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
+	"github.com/meet-gateway/meet-gateway/tokens"
+
+	"github.com/spf13/cobra"
+)
+
+func statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Shows how the gateway is doing: store, feed, cache, keys, backend",
+		Args:  noArguments,
+		RunE: online(func(c *console, _ []string) error {
+			var s wire.Status
+			body, err := c.admin.get(c.ctx, "status", nil, &s)
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return c.printJSON(body)
+			}
+			return c.printStatus(&s)
+		}),
+	}
+}
+
+func (c *console) printStatus(s *wire.Status) error {
+	ready := yesNo(s.Ready)
+	if s.Reason != "" {
+		ready += ": " + s.Reason
+	}
+	store := s.Store.Mode + ", "
+	if s.Store.Available {
+		store += "answers in " + text(s.Store.Latency)
+	} else {
+		store += s.Store.Error
+	}
+	feed := "not heard yet"
+	if s.Feed.Age > 0 {
+		feed = "complete " + text(s.Feed.Age) + " ago"
+	}
+	feed += fmt.Sprintf(" (bound %s), change %d", text(s.Feed.Staleness), s.Feed.Changes)
+	if !s.Feed.Fresh {
+		feed = "stale, redis is asked per request; " + feed
+	}
+	cache := fmt.Sprintf("%d tokens, %d applications, %d users", s.Cache.Tokens, s.Cache.Applications, s.Cache.Users)
+	if all := s.Cache.Hits + s.Cache.Misses; all > 0 {
+		cache += fmt.Sprintf("; %.1f%% of %d lookups hit", 100*float64(s.Cache.Hits)/float64(all), all)
+	}
+	rows := [][]string{
+		{"version", s.Version}, {"ready", ready}, {"store", store}, {"feed", feed}, {"cache", cache},
+	}
+	for _, k := range s.Keys {
+		rows = append(rows, []string{"key " + k.ID, keyText(k)})
+	}
+	for _, id := range s.MissingKeys {
+		rows = append(rows, []string{"key " + id, "MISSING HERE, and in use by other gateways: what they make with it gets 503"})
+	}
+	for _, b := range s.Backends {
+		rows = append(rows, backendRows(b)...)
+	}
+	return c.table(rows)
+}
+
+func keyText(k tokens.KeyStatus) string {
+	parts := []string{k.Algorithm}
+	switch {
+	case k.Signs:
+		parts = append(parts, "signs")
+	case k.Withdrawn:
+		parts = append(parts, "withdrawn")
+	default:
+		parts = append(parts, "verifies")
+	}
+	if !k.LiveUntil.IsZero() {
+		parts = append(parts, "in use until "+instant(k.LiveUntil))
+	}
+	if k.Needed != "" { // what nobody has looked for yet counts: a key just added is not known to be idle
+		parts = append(parts, "not known to be safe to remove: "+k.Needed)
+	}
+	if k.SafeToRemove {
+		parts = append(parts, "safe to remove")
+	}
+	return strings.Join(parts, ", ")
+}
+
+func backendRows(b wire.Backend) [][]string {
+	state := b.Kind
+	if !b.Healthy {
+		state += ", no upstream is available"
+	}
+	rows := [][]string{{"backend " + b.Host, state}}
+	for _, u := range b.Upstreams {
+		available := "available"
+		if !u.Available {
+			available = "not available"
+		}
+		rows = append(rows, []string{"  " + u.Address, fmt.Sprintf("%s, %d requests running, %d fails", available, u.Requests, u.Fails)})
+	}
+	return rows
+}
+
+func routesCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "routes",
+		Short: "Shows which paths are open and which scope each needs",
+		Args:  noArguments,
+		RunE: online(func(c *console, _ []string) error {
+			var answer struct {
+				Gates []wire.Routes `json:"gates"`
+			}
+			body, err := c.admin.get(c.ctx, "routes", nil, &answer)
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return c.printJSON(body)
+			}
+			rows := [][]string{}
+			for _, gate := range answer.Gates {
+				rows = append(rows, []string{"BELOW " + strings.Join(gate.BasePaths, ", "), "METHOD", "SCOPE"})
+				for _, r := range gate.Routes {
+					rows = append(rows, []string{"  " + r.Path, r.Method, r.Scope})
+				}
+			}
+			return c.table(rows)
+		}),
+	}
+}
+
+func userCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "user <command>", Short: "Shows users"}
+	cmd.AddCommand(&cobra.Command{
+		Use:   "show <mail or id>",
+		Short: "Shows a user: ids, when and by which application first and last seen",
+		Args:  oneUser,
+		RunE:  online(showUserCommand),
+	})
+	return cmd
+}
+
+// showUserCommand sends a mail address in the body: paths are logged.
+func showUserCommand(c *console, args []string) error {
+	in := request{method: http.MethodGet, path: "users/" + url.PathEscape(args[0])}
+	if strings.Contains(args[0], "@") {
+		in = request{method: http.MethodPost, path: "users/lookup", body: map[string]string{"mail": args[0]}}
+	}
+	body, _, err := c.admin.call(c.ctx, in)
+	if err != nil {
+		return err
+	}
+	if c.json {
+		return c.printJSON(body)
+	}
+	var u tokens.User
+	if err := decodeAnswer(body, &u); err != nil {
+		return err
+	}
+	by := func(t time.Time, id string) string {
+		if id == "" {
+			return instant(t)
+		}
+		return instant(t) + " by " + id
+	}
+	return c.table([][]string{
+		{"id", u.ID},
+		{"mail", string(u.Mail)}, // its String hides it
+		{"id at Meet", orNone(u.BackendUserID)},
+		{"first seen", by(u.FirstSeen, u.FirstSeenBy)},
+		{"last seen", by(u.LastSeen, u.LastSeenBy)},
+	})
+}
+
+func secretCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "secret <command>", Short: "Checks secrets"}
+	cmd.AddCommand(&cobra.Command{
+		Use:   "check",
+		Short: "Tells whether a secret from standard input has a typo, without asking the gateway",
+		Long: `Tells whether a client secret (mgs_…) or refresh token (mgr_…) from standard
+input has a typo, by its checksum. Nothing is sent anywhere, and whether it is
+the right one is not told. Exit status 1 means a typo, or something else.`,
+		Args: noArguments,
+		RunE: command(func(c *console, _ []string) error {
+			secret, err := c.readSecret("Secret")
+			if err != nil {
+				return err
+			}
+			if !tokens.ChecksumOK(secret) {
+				return errors.New("this is not a secret made by a gateway, or it has a typo")
+			}
+			if c.json {
+				return c.write("{\"well_formed\": true}\n")
+			}
+			return c.write("The secret is well-formed: its checksum fits.\n")
+		}),
+	})
+	return cmd
+}

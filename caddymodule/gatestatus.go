@@ -1,0 +1,76 @@
+package caddymodule
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+// Routes implements admin.Gateway: the closed route table of each gate.
+func (a *App) Routes() []wire.Routes {
+	gates := []wire.Routes{}
+	for _, gate := range a.Gates() {
+		gates = append(gates, gate.shownRoutes())
+	}
+	return gates
+}
+
+// Backends implements admin.Gateway.
+func (a *App) Backends() []wire.Backend {
+	gates := []wire.Backend{}
+	for _, gate := range a.Gates() {
+		gates = append(gates, gate.backendStatus())
+	}
+	return gates
+}
+
+// Version implements admin.Gateway.
+func (*App) Version() string {
+	gateway, server := Version()
+	return gateway + ", Caddy " + server
+}
+
+func (h *Handler) shownRoutes() wire.Routes {
+	s := wire.Routes{BasePaths: h.BasePaths, Routes: []wire.Route{}}
+	for _, p := range h.routes.patterns {
+		for _, a := range p.actions {
+			s.Routes = append(s.Routes, wire.Route{Method: a.method, Path: p.template, Scope: a.scope, Endpoint: string(a.endpoint)})
+		}
+	}
+	slices.SortStableFunc(s.Routes, func(a, b wire.Route) int {
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Method, b.Method))
+	})
+	return s
+}
+
+func (h *Handler) backendStatus() wire.Backend {
+	s := wire.Backend{Host: h.host, Healthy: true}
+	switch g := h.guest.handler.(type) {
+	case sandboxed:
+		s.Kind = "sandbox"
+	case *reverseproxy.Handler:
+		s.Kind = "reverse_proxy"
+		for _, u := range g.Upstreams {
+			s.Upstreams = append(s.Upstreams, healthOf(u))
+		}
+		s.Healthy = len(s.Upstreams) == 0 || // found by name for each request
+			slices.ContainsFunc(s.Upstreams, func(u wire.Upstream) bool { return u.Available })
+	case caddy.Module:
+		s.Kind = g.CaddyModule().ID.Name()
+	}
+	return s
+}
+
+// healthOf reads what Caddy knows. Upstreams whose address is told by each
+// request have no host yet.
+func healthOf(u *reverseproxy.Upstream) wire.Upstream {
+	s := wire.Upstream{Address: u.Dial, Available: true}
+	if u.Host != nil {
+		s.Available, s.Requests, s.Fails = u.Available(), u.Host.NumRequests(), u.Host.Fails()
+	}
+	return s
+}

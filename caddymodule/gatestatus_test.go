@@ -1,0 +1,50 @@
+package caddymodule
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+func TestGateStatus(t *testing.T) {
+	app := new(App)
+	require.NotNil(t, app.Routes(), "a list, though there is no gate")
+	require.NotNil(t, app.Backends())
+	table, err := newRouteTable([]Route{{Method: http.MethodPatch, Path: "/rooms/{id}", Scope: "rooms:update"}})
+	require.NoError(t, err)
+	app.gates = []*Handler{
+		{BasePaths: []string{"/"}, host: "sandbox.example.org", routes: table, guest: newGuestTransport(fakeSandbox{&Sandbox{}})},
+		{
+			BasePaths: []string{"/a", "/b"}, host: "meet.example.org", routes: table,
+			guest: newGuestTransport(&reverseproxy.Handler{Upstreams: reverseproxy.UpstreamPool{
+				{Dial: "one:80", Host: new(reverseproxy.Host)}, {Dial: "{http.request.header.x}:80"},
+			}}),
+		},
+	}
+
+	require.Equal(t, []wire.Backend{
+		{Host: "sandbox.example.org", Kind: "sandbox", Healthy: true},
+		{Host: "meet.example.org", Kind: "reverse_proxy", Healthy: true, Upstreams: []wire.Upstream{
+			{Address: "one:80", Available: true}, {Address: "{http.request.header.x}:80", Available: true},
+		}},
+	}, app.Backends())
+
+	gates := app.Routes()
+	require.Len(t, gates, 2)
+	require.Equal(t, []string{"/a", "/b"}, gates[1].BasePaths)
+	require.Contains(t, gates[1].Routes, wire.Route{Method: "PATCH", Path: "/rooms/{id}", Scope: "rooms:update", Endpoint: "operator"})
+	require.Contains(t, gates[1].Routes, wire.Route{Method: "GET", Path: "/rooms", Scope: "rooms:list", Endpoint: "rooms_list"})
+}
+
+// fakeSandbox is a sandbox that was not provisioned.
+type fakeSandbox struct{ *Sandbox }
+
+func (fakeSandbox) Quickstart() (string, backendclient.Credentials) {
+	return "", backendclient.Credentials{}
+}
