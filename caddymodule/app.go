@@ -94,6 +94,9 @@ type App struct {
 	authority *pooledAuthority
 	logger    *zap.Logger
 	gates     []*Handler // complete once the configuration is provisioned
+	// outages is shared by all gates: an outage is one thing however many notice it.
+	// A new configuration may be meant to mend it, so there it is told anew.
+	outages *throttle
 }
 
 // Refresh sets the lifetimes of refresh tokens.
@@ -115,7 +118,7 @@ func (App) CaddyModule() caddy.ModuleInfo {
 // Provision sets the app up. It does no I/O but reading the files that
 // placeholders name.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.logger = ctx.Logger()
+	a.logger, a.outages = ctx.Logger(), new(throttle)
 	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}

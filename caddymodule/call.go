@@ -106,6 +106,7 @@ func (c *call) refuse(err error) error {
 	}
 	c.logRefusal(&r)
 	c.note(r.reason)
+	c.pointToMetadata(&r)
 	r.setHeaders(c.w.Header())
 	switch c.endpoint {
 	case endpointIdentity, endpointIdentitySource:

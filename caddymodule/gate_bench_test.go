@@ -54,7 +54,7 @@ func newGateOver(t testing.TB, store *tokens.Store, guest caddyhttp.MiddlewareHa
 		Name: "Test", Active: true, Domains: []string{"*"}, Scopes: tokens.Scopes{tokens.ScopeRoomsList, tokens.ScopeRoomsRetrieve},
 	})
 	require.NoError(t, err)
-	h = &Handler{logger: zap.NewNop(), app: &App{authority: &pooledAuthority{Authority: authority, limiter: limiter}}, guest: newGuestTransport(guest)}
+	h = &Handler{logger: zap.NewNop(), app: &App{outages: new(throttle), authority: &pooledAuthority{Authority: authority, limiter: limiter}}, guest: newGuestTransport(guest)}
 	h.setDefaults()
 	h.basePath, err = sortedBasePaths(h.BasePaths)
 	require.NoError(t, err)

@@ -47,14 +47,10 @@ func (t *throttle) allow(kind string, now time.Time) (suppressed int, ok bool) {
 	return suppressed, true
 }
 
-// outages is shared by all gates: an outage is one thing however many notice it.
-var outages throttle
-
 // logRefusal writes the one line about a request that was refused: outages for
 // the operator who must act, denials with their reason. Neither credentials nor
-// mail addresses get here. Every refusal passes, so here its challenge is completed.
+// mail addresses get here.
 func (c *call) logRefusal(r *refusal) {
-	c.pointToMetadata(r)
 	if r.outage {
 		c.logOutage(r)
 		return
@@ -75,7 +71,7 @@ func (c *call) logOutage(r *refusal) {
 		hint = be.Hint
 	}
 	// What an operator can act on makes two outages different ones.
-	suppressed, ok := outages.allow(r.reason+" "+hint, time.Now())
+	suppressed, ok := c.h.app.outages.allow(r.reason+" "+hint, time.Now())
 	if !ok {
 		return
 	}
