@@ -139,7 +139,7 @@ func judgeExchange(a *reply, path string) *Error {
 	case status == http.StatusUnauthorized && e.Detail == "Invalid credentials":
 		e.Kind, e.Hint = ErrBackendCredentials, hintCredentials
 	case status == http.StatusUnauthorized && e.Detail == "Application is inactive":
-		e.Kind = ErrApplicationInactive
+		e.Kind, e.Hint = ErrApplicationInactive, hintInactive
 	case status == http.StatusForbidden && a.json && has(a.body, "error"):
 		e.Kind = ErrDomainRefused
 	case status == http.StatusNotFound && e.Detail == "User not found.":

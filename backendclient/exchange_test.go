@@ -74,7 +74,7 @@ func TestExchangeRows(t *testing.T) {
 		},
 		"inactive application": {
 			caller: backendclient.Caller{Credentials: backendclient.Credentials{ClientID: "app-inactive", ClientSecret: "test-secret-inactive-0006"}, Mail: "alice@example.com"},
-			kind:   backendclient.ErrApplicationInactive, status: 401, detail: "Application is inactive", hashed: true,
+			kind:   backendclient.ErrApplicationInactive, status: 401, detail: "Application is inactive", hint: "switched off", hashed: true,
 		},
 		"inactive application, bad secret": {
 			caller: backendclient.Caller{Credentials: backendclient.Credentials{ClientID: "app-inactive", ClientSecret: "wrong"}, Mail: "alice@example.com"},

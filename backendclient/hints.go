@@ -7,6 +7,7 @@ import "net/url"
 const (
 	hintNoCredentials  = "no Meet credentials are configured for this application"
 	hintCredentials    = "the Meet client id or secret held by the gateway is wrong: check the application in Meet's admin"
+	hintInactive       = "the application that the gateway presents is switched off or gone in Meet: check it in Meet's admin"
 	hintConnect        = "no connection to Meet: check the backend's address, port and TLS"
 	hintHost           = "Meet refuses the Host header: the configured host must be Meet's public name, listed in DJANGO_ALLOWED_HOSTS"
 	hintProto          = "Meet redirects to https: something between the gateway and Meet removes or changes X-Forwarded-Proto: https"

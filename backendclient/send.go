@@ -178,7 +178,7 @@ func judgeUnauthorized(a *reply, w wireRequest) (verdict, *Error) {
 		e.Kind, e.Hint = ErrUserDisabled, ""
 		return fail, e
 	case "Application is disabled.", "Application not found.":
-		e.Kind, e.Hint = ErrApplicationInactive, ""
+		e.Kind, e.Hint = ErrApplicationInactive, hintInactive
 		return fail, e
 	case "Authentication credentials were not provided.", "Invalid token header.":
 		// A new token would be lost on the same way.

@@ -126,8 +126,8 @@ func TestFailureTable(t *testing.T) {
 		// No exchange helps.
 		"user disabled":           {getRooms, []http.Handler{detail(401, "User account is disabled.")}, 0, backendclient.ErrUserDisabled, "", false, 1, 1},
 		"user disabled, POST":     {newRoom, []http.Handler{detail(401, "User account is disabled.")}, 0, backendclient.ErrUserDisabled, "", false, 1, 1},
-		"application disabled":    {getRooms, []http.Handler{detail(401, "Application is disabled.")}, 0, backendclient.ErrApplicationInactive, "", false, 1, 1},
-		"application gone":        {getRooms, []http.Handler{detail(401, "Application not found.")}, 0, backendclient.ErrApplicationInactive, "", false, 1, 1},
+		"application disabled":    {getRooms, []http.Handler{detail(401, "Application is disabled.")}, 0, backendclient.ErrApplicationInactive, "switched off", false, 1, 1},
+		"application gone":        {getRooms, []http.Handler{detail(401, "Application not found.")}, 0, backendclient.ErrApplicationInactive, "gone", false, 1, 1},
 		"Authorization lost":      {getRooms, []http.Handler{detail(401, "Authentication credentials were not provided.")}, 0, backendclient.ErrMisconfigured, "Authorization", false, 1, 1},
 		"Authorization doubled":   {getRooms, []http.Handler{detail(401, "Invalid token header.")}, 0, backendclient.ErrMisconfigured, "Authorization", false, 1, 1},
 		"password of a proxy":     {getRooms, []http.Handler{respond(401, "text/html", htmlPage)}, 0, backendclient.ErrMisconfigured, "authentication", false, 1, 1},

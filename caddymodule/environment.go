@@ -3,6 +3,8 @@ package caddymodule
 import (
 	"fmt"
 	"os"
+
+	"github.com/caddyserver/caddy/v2"
 )
 
 // Caddy gives {$NAME:default} its default only where NAME is not there at all.
@@ -12,6 +14,11 @@ func init() {
 		if isEmptyVariable(name) {
 			_ = os.Unsetenv(name) // a name that can be looked up
 		}
+	}
+	// Caddy has read this one already. Nothing would be a port of its choice, open
+	// to everybody.
+	if caddy.DefaultAdminListen == "" {
+		caddy.DefaultAdminListen = "localhost:2019"
 	}
 }
 

@@ -66,7 +66,7 @@ func (o *authorityObserver) StoreWentBack(lost int64, reapplied bool) {
 		return
 	}
 	storeWentBackTotal.Inc()
-	logger().Error("redis has lost changes that this gateway had seen: restored from a snapshot, or failed over to a replica that lagged",
+	logger().Error("redis has lost changes that this gateway had seen: restarted without its data, restored from a snapshot, or failed over to a replica that lagged",
 		zap.Int64("changes", lost), zap.Bool("reapplied", reapplied))
 }
 

@@ -23,6 +23,7 @@ func TestDocs_EveryOptionIsDocumented(t *testing.T) {
 		"refresh":       "{\n\tmeet_gateway {\n\t\trefresh {\n\t\t\t" + unknown + "\n\t\t}\n\t}\n}\n",
 		"store redis":   "{\n\tmeet_gateway {\n\t\tstore redis {\n\t\t\t" + unknown + "\n\t\t}\n\t}\n}\n",
 		"tls":           "{\n\tmeet_gateway {\n\t\tstore redis {\n\t\t\ttls {\n\t\t\t\t" + unknown + "\n\t\t\t}\n\t\t}\n\t}\n}\n",
+		"sandbox":       ":80 {\n\tmeet_gateway {\n\t\tbackend sandbox {\n\t\t\t" + unknown + "\n\t\t}\n\t}\n}\n",
 		"directive":     ":80 {\n\tmeet_gateway {\n\t\t" + unknown + "\n\t}\n}\n",
 	} {
 		t.Run(block, func(t *testing.T) {

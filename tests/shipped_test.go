@@ -169,6 +169,13 @@ func TestShipped_EmptyVariables(t *testing.T) {
 
 	s := startShipped(t, "MEET_STORE=", "MEET_BACKEND=", "MEET_BACKEND_HOST=", "MEET_CLIENT_ID=", "MEET_CLIENT_SECRET=", "MEET_GATEWAY_SECRET=", "REDIS_URL=")
 	s.waitFor("serving initial configuration")
+
+	// For Caddy, an empty address is some port of all interfaces.
+	cmd := exec.CommandContext(t.Context(), path, "meet", "--help")
+	cmd.Env = []string{"HOME=" + t.TempDir(), "CADDY_ADMIN="}
+	help, err := cmd.Output()
+	require.NoError(t, err)
+	require.Contains(t, string(help), "localhost:2019)")
 }
 
 func TestShipped_RedisWithoutASecretRefusesToStart(t *testing.T) {

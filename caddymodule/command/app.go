@@ -94,6 +94,8 @@ func listCommand(c *console, _ []string) error {
 		return c.write("[]\n")
 	case c.json:
 		return c.write("\n]\n")
+	case printed == 0 && prefix == "":
+		fmt.Fprintln(c.errOut, "There is no application yet.")
 	case printed == 0:
 		fmt.Fprintln(c.errOut, "There is no such application.")
 	}

@@ -194,6 +194,9 @@ func TestEditKeepsWhatOthersChange(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	s := newShell(t)
+	_, message, err := s.try("app", "list")
+	require.NoError(t, err)
+	require.Equal(t, "There is no application yet.\n", message)
 	s.run("app", "create", "--name", "Two words / and ümlaut?")
 	s.run("app", "create", "--name", "Twin")
 	s.run("app", "create", "--name", "twin")
@@ -201,6 +204,9 @@ func TestNames(t *testing.T) {
 	require.Equal(t, "Two words / and ümlaut?", s.object("app", "show", "two words / and ümlaut?")["name"])
 	require.Equal(t, "..", s.object("app", "show", "..")["name"])
 	require.Contains(t, s.fail("app", "show", "Twin"), "2 applications are called")
+	_, message, err = s.try("app", "list", "--prefix", "none")
+	require.NoError(t, err)
+	require.Equal(t, "There is no such application.\n", message)
 
 	out, _, err := s.try("app", "list", "--json", "--limit", "3")
 	require.NoError(t, err)

@@ -151,8 +151,10 @@ func (s *Redis) options() (tokens.RedisOptions, error) {
 	for _, address := range s.Addresses {
 		o.Addresses = append(o.Addresses, resolve("address", address))
 	}
-	if s.URL == "" && len(s.Addresses) == 0 {
-		o.URL = resolve("url", "{env.REDIS_URL}")
+	if len(s.Addresses) == 0 {
+		if s.URL == "" {
+			o.URL = resolve("url", "{env.REDIS_URL}")
+		}
 		if o.URL == "" && problem == nil {
 			problem = errors.New("redis store: no url: write `store redis <url>` or set REDIS_URL, for example redis://localhost:6379/0")
 		}
