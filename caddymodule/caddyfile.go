@@ -445,6 +445,8 @@ func (h *Handler) unmarshalBackendOptions(d *caddyfile.Dispenser) ([]caddyfile.T
 			} else if (h.Credentials.ClientID == "") != (h.Credentials.ClientSecret == "") {
 				err = d.Err("credentials are a client id and a client secret, and one of them is empty")
 			}
+		case "rewrite", "method":
+			return nil, d.Errf("%s would send another request than the one that was allowed (path says where Meet's API is)", d.Val())
 		default:
 			others = append(others, d.NextSegment()...)
 		}

@@ -342,6 +342,9 @@ func (h *Handler) resolveBackend(guest caddyhttp.MiddlewareHandler) error {
 		h.fallback = credentials // whatever the environment holds for a real Meet
 		h.logger.Warn("the sandbox backend is for trying out: it is a Meet in memory, rooms lead nowhere and are lost when this process ends")
 	case *reverseproxy.Handler:
+		if g.Rewrite != nil {
+			return errors.New("backend: rewrite would send another request than the one that was allowed; backend_path says where Meet's API is")
+		}
 		if h.host == "" {
 			h.host = upstreamHost(g)
 		}

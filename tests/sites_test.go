@@ -1,6 +1,8 @@
 package tests
 
 import (
+	"bytes"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +13,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/stretchr/testify/require"
 )
 
@@ -125,4 +129,23 @@ func TestBackend_HostOverTLS(t *testing.T) {
 	for _, r := range meet.Requests() {
 		require.Equal(t, "meet.example.org", r.Host)
 	}
+}
+
+// What was allowed is what is sent, also with a configuration in JSON.
+func TestBackend_RewriteRefused(t *testing.T) {
+	meet := gatewaytest.StartMeet(t, sandbox.Quickstart(), nil)
+	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(g.Caddyfile(gatewaytest.Config{Gate: meet.Backend()})), nil)
+	require.NoError(t, err)
+	changed := bytes.Replace(config, []byte(`"handler":"reverse_proxy"`), []byte(`"handler":"reverse_proxy","rewrite":{"uri":"/admin/"}`), 1)
+	require.NotEqual(t, config, changed)
+	require.ErrorContains(t, caddy.Validate(parsed(t, changed)), "rewrite would send another request")
+	require.NoError(t, caddy.Validate(parsed(t, config)))
+}
+
+func parsed(t *testing.T, config []byte) *caddy.Config {
+	t.Helper()
+	c := new(caddy.Config)
+	require.NoError(t, json.Unmarshal(config, c))
+	return c
 }
