@@ -615,11 +615,14 @@ func without(list, drop []string) []string {
 }
 
 // Versions in changes that are not those of an edit: the application was
-// deleted; it may have changed in any way, and nothing has to be written again.
+// deleted; it may have changed in any way, and no edit has to be written again.
 const (
 	deletedVersion = "0"
 	anyVersion     = "1"
 )
+
+// createdVersion is the version of an application that nobody has edited.
+const createdVersion = 1
 
 // DeleteApplication removes an application and with it the validity of all its
 // credentials. Version 0 removes any version. Errors: ErrNotFound, ErrConflict,

@@ -374,7 +374,7 @@ func (a *Authority) rotate(ctx context.Context, id string, f family, raw string,
 		}
 		return earlier, nil
 	case "reused":
-		if err := a.revokeRecords(ctx, answer[1]); err != nil {
+		if err := a.familyEnded(ctx, id, now.UnixMilli(), answer[1]); err != nil {
 			return nil, err
 		}
 		return nil, deny(ErrInvalidGrant, "reused")
@@ -444,7 +444,8 @@ func (a *Authority) revokeFamily(ctx context.Context, raw, owner string) error {
 	if owner != "" && p.family.Application != owner {
 		return deny(ErrNotOwner, "other_application")
 	}
-	args := []any{a.now().UnixMilli()}
+	ended := a.now().UnixMilli()
+	args := []any{ended}
 	for _, h := range a.refreshHashes(raw) {
 		args = append(args, h)
 	}
@@ -458,6 +459,15 @@ func (a *Authority) revokeFamily(ctx context.Context, raw, owner string) error {
 	}
 	if err != nil {
 		return unavailable("revoking a refresh token", err)
+	}
+	return a.familyEnded(ctx, p.id, ended, records)
+}
+
+// familyEnded makes everybody remember that a family is over, and revokes its
+// access tokens, given the keys of their records.
+func (a *Authority) familyEnded(ctx context.Context, id string, at int64, records string) error {
+	if err := a.publish(ctx, change{revokedFamily, id, strconv.FormatInt(at, 10)}); err != nil {
+		return err
 	}
 	return a.revokeRecords(ctx, records)
 }

@@ -1,0 +1,158 @@
+package tokens
+
+import (
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/stretchr/testify/require"
+)
+
+// pairOfNodes are two gateways of which the second listens.
+func pairOfNodes(t *testing.T, change ...func(*Options)) (server *miniredis.Miniredis, a, b *Authority) {
+	t.Helper()
+	server = miniredis.RunT(t)
+	a, _ = testNode(t, server, change...)
+	b, _ = testNode(t, server, change...)
+	for _, n := range []*Authority{a, b} {
+		require.Eventually(t, n.Fresh, 20*time.Second, time.Millisecond)
+	}
+	return server, a, b
+}
+
+// hasHeard waits until a gateway has heard of all changes so far.
+func hasHeard(t *testing.T, a *Authority, server *miniredis.Miniredis) {
+	t.Helper()
+	text, err := server.Get(keyFeed)
+	require.NoError(t, err)
+	number := parseUint(text)
+	require.Eventually(t, func() bool {
+		a.feed.mu.Lock()
+		defer a.feed.mu.Unlock()
+		return a.feed.heardTo >= number
+	}, 20*time.Second, time.Millisecond)
+}
+
+// writeAgainAll makes a gateway do what it does when it finds another server.
+func writeAgainAll(t *testing.T, a *Authority) {
+	t.Helper()
+	a.feed.mu.Lock()
+	changes := a.feed.recent.all()
+	a.feed.mu.Unlock()
+	require.NoError(t, a.feed.repeatAll(t.Context(), changes))
+}
+
+func restoreHash(server *miniredis.Miniredis, key string, fields map[string]string) {
+	server.Del(key)
+	for name, value := range fields {
+		server.HSet(key, name, value)
+	}
+}
+
+func hashOf(t *testing.T, server *miniredis.Miniredis, key string) map[string]string {
+	t.Helper()
+	names, err := server.HKeys(key)
+	require.NoError(t, err)
+	fields := map[string]string{}
+	for _, name := range names {
+		fields[name] = server.HGet(key, name)
+	}
+	return fields
+}
+
+// Whoever comes first writes a lost edit again, and no token ends for it.
+func TestLost_EditOfAnotherGateway(t *testing.T) {
+	server, a, b := pairOfNodes(t)
+	ctx := t.Context()
+	app := testApp(t, a)
+	tok := testToken(t, a, app)
+	before := hashOf(t, server, keyApplication(app.ID))
+	_, secret, err := a.RotateSecret(ctx, app.ID, 0, 0)
+	require.NoError(t, err)
+	hasHeard(t, b, server)
+
+	restoreHash(server, keyApplication(app.ID), before)
+	writeAgainAll(t, b)
+	_, _, err = b.Authenticate(ctx, app.ID, secret)
+	require.NoError(t, err)
+	_, err = b.Inspect(ctx, tok.Value)
+	require.NoError(t, err)
+}
+
+// An application is not lost when it was made a moment ago; one that was deleted
+// does not come back, and none does when Redis is emptied later.
+func TestLost_NewApplication(t *testing.T) {
+	ctx := t.Context()
+	moved := newClock()
+	server, a, b := pairOfNodes(t, func(o *Options) { o.Now = moved.Now })
+	app, secret, err := a.CreateApplication(ctx, Application{Name: "New", Active: true, Aliases: []string{"new-alias"}})
+	require.NoError(t, err)
+	deleted := testApp(t, a)
+	require.NoError(t, a.DeleteApplication(ctx, deleted.ID, 0))
+	hasHeard(t, b, server)
+
+	gone := func() {
+		server.Del(keyApplication(app.ID))
+		server.Del(keyAlias("new-alias"))
+		server.Del(keyIndex)
+	}
+	gone()
+	b.feed.mu.Lock()
+	highest := b.feed.highest
+	b.feed.mu.Unlock()
+	require.True(t, b.feed.writeAgain(ctx, 0, highest))
+	require.False(t, server.Exists(keyApplication(app.ID)), "somebody has emptied it")
+
+	writeAgainAll(t, b)
+	_, _, err = b.Authenticate(ctx, "new-alias", secret)
+	require.NoError(t, err)
+	page, err := b.Applications(ctx, ListOptions{})
+	require.NoError(t, err)
+	require.Len(t, page.Applications, 1)
+	require.False(t, server.Exists(keyApplication(deleted.ID)))
+
+	moved.pass(2 * mintMemory)
+	gone()
+	writeAgainAll(t, b)
+	require.False(t, server.Exists(keyApplication(app.ID)))
+}
+
+// A refresh token that was revoked, or reused, stays so.
+func TestLost_EndOfAFamily(t *testing.T) {
+	for name, end := range map[string]func(t *testing.T, a *Authority, app *Application, raw string){
+		"revoked": func(t *testing.T, a *Authority, _ *Application, raw string) {
+			t.Helper()
+			require.NoError(t, a.RevokeToken(t.Context(), raw))
+		},
+		"reused": func(t *testing.T, a *Authority, app *Application, raw string) {
+			t.Helper()
+			family, _ := familyOf(raw)
+			_, err := a.Refresh(t.Context(), app, newRefreshToken(family))
+			require.ErrorIs(t, err, ErrInvalidGrant)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, a, b := pairOfNodes(t)
+			app := testApp(t, a)
+			raw := testToken(t, a, app).Refresh
+			id, ok := familyOf(raw)
+			require.True(t, ok)
+			before := hashOf(t, server, keyFamily(id))
+			end(t, a, app, raw)
+			hasHeard(t, b, server)
+
+			restoreHash(server, keyFamily(id), before)
+			_, err := b.Inspect(t.Context(), raw)
+			require.NoError(t, err, "what was lost")
+			writeAgainAll(t, b)
+			_, err = b.Refresh(t.Context(), app, raw)
+			require.ErrorIs(t, err, ErrInvalidGrant)
+			_, err = b.Inspect(t.Context(), raw)
+			require.ErrorIs(t, err, ErrTokenInvalid)
+
+			server.Del(keyFamily(id)) // nothing of it is made where it is not
+			writeAgainAll(t, b)
+			require.False(t, server.Exists(keyFamily(id)))
+		})
+	}
+}
