@@ -82,11 +82,12 @@ type Authority struct {
 	observer Observer
 	now      func() time.Time
 
-	cache *cache
-	feed  *feed
-	stats stats
-	hash  hashPool
-	mints mints
+	cache      *cache
+	feed       *feed
+	stats      stats
+	hash       hashPool
+	mints      mints
+	overruling overruling
 
 	keyReads perSecond // of the installation, for keys that are unknown
 

@@ -156,3 +156,32 @@ func TestLost_EndOfAFamily(t *testing.T) {
 		})
 	}
 }
+
+// A Redis that was emptied says nothing of what overrules tokens until that is
+// written again. What is remembered is not judged by it meanwhile.
+func TestLost_Overruling(t *testing.T) {
+	for name, revoke := range map[string]func(a *Authority, tok *Token) error{
+		"before": func(a *Authority, _ *Token) error { return a.RevokeBefore(t.Context(), a.now()) },
+		"key": func(a *Authority, _ *Token) error {
+			return a.overrule(t.Context(), prefixWithdrawn+a.signing.kid, "1", change{withdrawnKey, a.signing.kid, "1"})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := miniredis.RunT(t)
+			a, _ := testNode(t, server, func(o *Options) { o.Staleness = time.Hour }) // no heartbeat finds it out
+			require.Eventually(t, a.Fresh, 20*time.Second, time.Millisecond)
+			tok := testToken(t, a, testApp(t, a))
+			_, err := a.Verify(t.Context(), tok.Value)
+			require.NoError(t, err)
+			require.NoError(t, revoke(a, tok))
+			_, err = a.Verify(t.Context(), tok.Value)
+			require.ErrorIs(t, err, ErrTokenInvalid)
+
+			server.Del(keyInstallation)
+			_, err = a.loadInstallation(t.Context()) // as a token request does
+			require.NoError(t, err)
+			_, err = a.Verify(t.Context(), tok.Value)
+			require.ErrorIs(t, err, ErrTokenInvalid)
+		})
+	}
+}
