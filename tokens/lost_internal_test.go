@@ -6,6 +6,8 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
 // pairOfNodes are two gateways of which the second listens.
@@ -184,4 +186,28 @@ func TestLost_Overruling(t *testing.T) {
 			require.ErrorIs(t, err, ErrTokenInvalid)
 		})
 	}
+}
+
+// A server that is at a halt carries out a rotation when it goes on. The retry
+// that follows is no reuse, however long ago the first try was sent.
+func TestRefresh_WindowBeginsWhenRedisRotates(t *testing.T) {
+	t.Parallel()
+	server := redistest.Standalone(t)
+	store, err := OpenRedis(RedisOptions{URL: server.URL(), Timeout: 10 * time.Second})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, store.Close()) })
+	c := newClock()
+	a, err := New(Options{Store: store, Secrets: [][]byte{[]byte("tokens-test-secret-0123456789abcdef")}, Now: c.Now})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, a.Close()) })
+	app := testApp(t, a)
+	raw := testToken(t, a, app).Refresh
+
+	c.pass(-time.Minute) // the rotation was sent then
+	first, err := a.Refresh(t.Context(), app, raw)
+	require.NoError(t, err)
+	c.pass(time.Minute)
+	again, err := a.Refresh(t.Context(), app, raw)
+	require.NoError(t, err)
+	require.Equal(t, first.Refresh, again.Refresh)
 }

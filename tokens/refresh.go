@@ -227,7 +227,9 @@ func (a *Authority) readFamily(ctx context.Context, raw string) (*presented, err
 
 func equalHash(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 
-// rotateScript exchanges a token. KEYS: family. ARGV: now, window (both ms),
+// rotateScript exchanges a token. The window is counted from when Redis carries the
+// exchange out: a server that was at a halt does so long after it was asked, and
+// whoever has asked again and again meanwhile is no thief. KEYS: family. ARGV: now, window (both ms),
 // new hash, new pair, new access record key, new till, number of hashes of the
 // presented token, these hashes, ttl (ms), id of the key of the new hash.
 // It answers {"rotated"}, {"again", pair}, {"reused", access keys} or {"unknown"}.
@@ -235,6 +237,8 @@ var rotateScript = redis.NewScript(`
 local have = redis.call('HMGET', KEYS[1], 'cur', 'prev', 'at', 'pair', 'acc', 'end')
 if not have[1] then return {'unknown'} end
 if have[6] then return {'reused', have[5] or ''} end
+local time = redis.call('TIME')
+local now = math.max(tonumber(ARGV[1]), tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
 local n = tonumber(ARGV[7])
 local cur, prev = false, false
 for i = 8, 7 + n do
@@ -247,11 +251,11 @@ if cur then
   for key in string.gmatch(have[5] or '', '%S+') do
     if count < ` + strconv.Itoa(maxFamilyAccess) + ` then acc = acc .. ' ' .. key; count = count + 1 end
   end
-  redis.call('HSET', KEYS[1], 'cur', ARGV[3], 'prev', have[1], 'at', ARGV[1], 'pair', ARGV[4], 'acc', acc, 'till', ARGV[6], 'key', ARGV[9 + n])
+  redis.call('HSET', KEYS[1], 'cur', ARGV[3], 'prev', have[1], 'at', string.format('%.0f', now), 'pair', ARGV[4], 'acc', acc, 'till', ARGV[6], 'key', ARGV[9 + n])
   redis.call('PEXPIRE', KEYS[1], ARGV[8 + n])
   return {'rotated'}
 end
-if prev and tonumber(ARGV[1]) - tonumber(have[3]) <= tonumber(ARGV[2]) then return {'again', have[4]} end
+if prev and now - tonumber(have[3]) <= tonumber(ARGV[2]) then return {'again', have[4]} end
 redis.call('HSET', KEYS[1], 'end', ARGV[1])
 return {'reused', have[5] or ''}`)
 
