@@ -164,11 +164,15 @@ end
 return expected + 1`)
 
 // deleteScript deletes a record if its version is the expected one, or any if that is 0.
+// For as long as a gateway that has not heard of it could make a new application
+// again (see createAgain), a mark stays. ARGV: version, life of the mark in ms.
 var deleteScript = redis.NewScript(`
 local version = tonumber(redis.call('HGET', KEYS[1], 'v') or '0')
 if version == 0 then return 0 end
 if ARGV[1] ~= '0' and version ~= tonumber(ARGV[1]) then return -1 end
 redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'gone', 1)
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1`)
 
 // CreateApplication registers an application and returns it with its first
@@ -639,7 +643,7 @@ func (a *Authority) DeleteApplication(ctx context.Context, id string, version in
 	if err := a.markRemoved(ctx, app.clientIDsAtMeet()...); err != nil {
 		return err
 	}
-	cmd, err := a.store.write(ctx, deleteScript, keyApplication(id), version)
+	cmd, err := a.store.write(ctx, deleteScript, keyApplication(id), version, (2 * mintMemory).Milliseconds())
 	if err != nil {
 		return a.uncertain(change{changedApplication, id, anyVersion}, "deleting an application", err)
 	}

@@ -191,9 +191,10 @@ if have == 0 or have >= tonumber(ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[1], 'v', ARGV[1], 'd', ARGV[2])
 return 1`)
 
-// createAgainScript writes an application's record if none is there.
+// createAgainScript writes an application's record if none is there, and none was
+// deleted lately.
 var createAgainScript = redis.NewScript(`
-if redis.call('HEXISTS', KEYS[1], 'd') == 1 then return 0 end
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 redis.call('HSET', KEYS[1], 'v', ARGV[1], 'd', ARGV[2])
 return 1`)
 
@@ -204,6 +205,13 @@ func (a *Authority) createAgain(ctx context.Context, c change, e edit) error {
 	app, err := a.decodeApplication(c.id, map[string]string{fieldDocument: e.document, fieldVersion: strconv.FormatInt(e.version, 10)})
 	if err != nil || a.now().Sub(app.Created) > mintMemory {
 		return nil //nolint:nilerr // it cannot be read, and so not be used either
+	}
+	n, err := a.store.rdb.Exists(ctx, keyApplication(app.ID)).Result()
+	if err != nil {
+		return unavailable("looking for a deleted application", err)
+	}
+	if n > 0 {
+		return nil
 	}
 	if err := a.claimAliases(ctx, app.ID, app.Aliases); err != nil && !errors.Is(err, ErrConflict) {
 		return err

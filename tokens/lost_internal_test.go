@@ -111,7 +111,28 @@ func TestLost_NewApplication(t *testing.T) {
 	page, err := b.Applications(ctx, ListOptions{})
 	require.NoError(t, err)
 	require.Len(t, page.Applications, 1)
-	require.False(t, server.Exists(keyApplication(deleted.ID)))
+	_, err = b.CurrentApplication(ctx, deleted.ID)
+	require.ErrorIs(t, err, ErrNotFound)
+
+	// Nor does one of whose deletion this gateway has not heard.
+	b.feed.mu.Lock()
+	last := b.feed.edits.byID[app.ID]
+	b.feed.mu.Unlock()
+	require.NoError(t, a.DeleteApplication(ctx, app.ID, 0))
+	hasHeard(t, b, server)
+	b.feed.mu.Lock()
+	b.feed.recent = changeLog{}
+	b.feed.recent.add(1, change{changedApplication, app.ID, "1"})
+	b.feed.edits.put(app.ID, last)
+	b.feed.mu.Unlock()
+	writeAgainAll(t, b)
+	_, err = b.CurrentApplication(ctx, app.ID)
+	require.ErrorIs(t, err, ErrNotFound)
+	require.False(t, server.Exists(keyAlias("new-alias")))
+
+	app, _, err = a.CreateApplication(ctx, Application{Name: "Newer", Active: true})
+	require.NoError(t, err)
+	hasHeard(t, b, server)
 
 	moved.pass(2 * mintMemory)
 	gone()
