@@ -288,6 +288,42 @@ func (a *Authority) tellAgain(ctx context.Context, id string) {
 	_ = a.publish(ctx, change{changedApplication, id, anyVersion}) // it is kept if it fails
 }
 
+// confirmScript writes the version of a record that is (still) as expected once
+// more, so that replicas which have that have what was written before.
+var confirmScript = redis.NewScript(`
+local have = redis.call('HMGET', KEYS[1], 'v', 'd')
+if have[1] ~= ARGV[1] or have[2] ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], 'v', have[1])
+return 1`)
+
+// ConfirmApplication makes sure of an application as it is, for whoever finds
+// nothing to change: what is there may come from a try that ended in
+// ErrUnavailable, that no replica has and that no gateway remembers. Errors:
+// ErrNotFound, ErrConflict if it changes all the time, ErrUnavailable.
+func (a *Authority) ConfirmApplication(ctx context.Context, id string) (*Application, error) {
+	const tries = 10
+	for range tries {
+		app, err := a.readApplication(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		m, err := a.store.rdb.HGetAll(ctx, keyApplication(id)).Result()
+		if err != nil {
+			return nil, unavailable("reading an application", err)
+		}
+		cmd, err := a.store.write(ctx, confirmScript, keyApplication(id), app.Version, m[fieldDocument])
+		if err != nil {
+			return nil, unavailable("confirming an application", err)
+		}
+		if n, _ := cmd.Int64(); n == 0 {
+			continue // somebody has changed it meanwhile
+		}
+		a.feed.noteEdit(id, edit{app.Version, m[fieldDocument]})
+		return app, a.publish(ctx, edited(app, app.Version))
+	}
+	return nil, fmt.Errorf("application %s: %w", id, ErrConflict)
+}
+
 // claimAliases takes the aliases for the application, or none of them.
 func (a *Authority) claimAliases(ctx context.Context, id string, aliases []string) error {
 	for i, alias := range aliases {
@@ -635,7 +671,9 @@ func (a *Authority) DeleteApplication(ctx context.Context, id string, version in
 	app, err := a.readApplication(ctx, id)
 	if err != nil {
 		if errors.Is(err, ErrNotFound) && isClientID(id) {
-			a.tellAgain(ctx, id)
+			// It may be gone by a try that ended in ErrUnavailable, and so come back. It is
+			// kept if it fails.
+			_ = a.publish(ctx, change{changedApplication, id, deletedVersion})
 		}
 		return err
 	}

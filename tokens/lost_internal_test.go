@@ -232,3 +232,56 @@ func TestRefresh_WindowBeginsWhenRedisRotates(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, first.Refresh, again.Refresh)
 }
+
+// A change that was made by a try that failed is not there for good when the next
+// try finds nothing to change: it is told then, and so remembered.
+func TestLost_EditThatFailedAtFirst(t *testing.T) {
+	server := miniredis.RunT(t)
+	a, f := testNode(t, server)
+	b, _ := testNode(t, server)
+	require.Eventually(t, b.Fresh, 20*time.Second, time.Millisecond)
+	ctx := t.Context()
+	app := testApp(t, a)
+	before := hashOf(t, server, keyApplication(app.ID))
+	f.set(nil, runs(saveScript)) // it is made, and the answer gets lost
+	_, err := a.UpdateApplication(ctx, app.ID, 0, func(n *Application) error { n.Active = false; return nil })
+	require.ErrorIs(t, err, ErrUnavailable)
+	f.set(nil, nil)
+	confirmed, err := a.ConfirmApplication(ctx, app.ID)
+	require.NoError(t, err)
+	require.False(t, confirmed.Active)
+	require.Equal(t, app.Version+1, confirmed.Version)
+	hasHeard(t, b, server)
+
+	restoreHash(server, keyApplication(app.ID), before)
+	writeAgainAll(t, b)
+	now, err := b.CurrentApplication(ctx, app.ID)
+	require.NoError(t, err)
+	require.False(t, now.Active)
+	require.Equal(t, confirmed.Version, now.Version)
+
+	_, err = a.ConfirmApplication(ctx, "0123456789012345678901")
+	require.ErrorIs(t, err, ErrNotFound)
+}
+
+// The same for a deletion: the next try finds nothing to delete.
+func TestLost_DeletionThatFailedAtFirst(t *testing.T) {
+	server := miniredis.RunT(t)
+	a, f := testNode(t, server)
+	b, _ := testNode(t, server)
+	require.Eventually(t, b.Fresh, 20*time.Second, time.Millisecond)
+	ctx := t.Context()
+	app := testApp(t, a)
+	tok := testToken(t, a, app)
+	before := hashOf(t, server, keyApplication(app.ID))
+	f.set(nil, runs(deleteScript))
+	require.ErrorIs(t, a.DeleteApplication(ctx, app.ID, 0), ErrUnavailable)
+	f.set(nil, nil)
+	require.ErrorIs(t, a.DeleteApplication(ctx, app.ID, 0), ErrNotFound)
+	hasHeard(t, b, server)
+
+	restoreHash(server, keyApplication(app.ID), before)
+	writeAgainAll(t, b)
+	_, err := b.Inspect(ctx, tok.Value)
+	require.ErrorIs(t, err, ErrTokenInvalid)
+}
