@@ -88,6 +88,7 @@ type Authority struct {
 	hash       hashPool
 	mints      mints
 	overruling overruling
+	rotations  rotations
 
 	keyReads perSecond // of the installation, for keys that are unknown
 

@@ -64,6 +64,9 @@ func (f *feed) repeatAll(ctx context.Context, changes []change) error {
 	if err := f.a.recordAgain(ctx); err != nil {
 		return err
 	}
+	if err := f.a.rotateAgain(ctx); err != nil {
+		return err
+	}
 	for _, c := range changes {
 		if err := f.a.repeat(ctx, c); err != nil {
 			return err

@@ -285,3 +285,59 @@ func TestLost_DeletionThatFailedAtFirst(t *testing.T) {
 	_, err := b.Inspect(ctx, tok.Value)
 	require.ErrorIs(t, err, ErrTokenInvalid)
 }
+
+// A refresh token that was given a moment ago is there again, whether it is a
+// family's first or was exchanged for others, and as often as that happened.
+func TestLost_RefreshTokens(t *testing.T) {
+	server, a, b := pairOfNodes(t)
+	ctx := t.Context()
+	app := testApp(t, a)
+	first := testToken(t, a, app)
+	id, _ := familyOf(first.Refresh)
+	before := hashOf(t, server, keyFamily(id))
+
+	server.Del(keyFamily(id))
+	writeAgainAll(t, a)
+	_, err := b.Inspect(ctx, first.Refresh)
+	require.NoError(t, err)
+
+	second, err := a.Refresh(ctx, app, first.Refresh)
+	require.NoError(t, err)
+	again, err := b.Refresh(ctx, app, first.Refresh) // and b was there when its answer got lost
+	require.NoError(t, err)
+	require.Equal(t, second.Refresh, again.Refresh)
+	third, err := b.Refresh(ctx, app, second.Refresh)
+	require.NoError(t, err)
+	last := hashOf(t, server, keyFamily(id))
+
+	restoreHash(server, keyFamily(id), before)
+	writeAgainAll(t, b)
+	after := hashOf(t, server, keyFamily(id))
+	delete(last, fieldRotated)
+	delete(after, fieldRotated)
+	require.Equal(t, last, after)
+	writeAgainAll(t, a) // and nothing is undone
+	writeAgainAll(t, b)
+	fourth, err := a.Refresh(ctx, app, third.Refresh)
+	require.NoError(t, err)
+	_, err = b.Inspect(ctx, fourth.Value)
+	require.NoError(t, err)
+
+	require.NoError(t, b.RevokeToken(ctx, fourth.Refresh))
+	writeAgainAll(t, a)
+	_, err = a.Refresh(ctx, app, fourth.Refresh)
+	require.ErrorIs(t, err, ErrInvalidGrant)
+}
+
+func TestRotations_AreBounded(t *testing.T) {
+	var r rotations
+	now := time.Now()
+	for i := range maxRotations + 10 {
+		r.add(rotation{at: now.Add(time.Duration(i) * time.Second)})
+	}
+	require.Len(t, r.ring, maxRotations)
+	left := r.since(now.Add(maxRotations * time.Second))
+	require.Len(t, left, 9)
+	require.True(t, left[0].at.Before(left[8].at), "oldest first")
+	require.Empty(t, r.since(now.Add(time.Hour)))
+}

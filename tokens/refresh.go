@@ -153,14 +153,21 @@ func (a *Authority) newFamily(ctx context.Context, g Grant, u *User, t *signed) 
 	if err != nil {
 		return "", fmt.Errorf("encoding a refresh token: %w", err)
 	}
+	till := a.familyTill(f, now)
+	fields := []any{
+		fieldFamily, doc, fieldCurrent, a.refreshHashes(raw)[0], fieldKey, a.keys.first().id,
+		fieldAccess, keyToken(t.id), fieldTill, till.UnixMilli(),
+	}
 	pipe := a.store.rdb.TxPipeline()
-	pipe.HSet(ctx, keyFamily(id), fieldFamily, doc, fieldCurrent, a.refreshHashes(raw)[0], fieldKey, a.keys.first().id,
-		fieldAccess, keyToken(t.id), fieldTill, a.familyTill(f, now).UnixMilli())
-	pipe.PExpireAt(ctx, keyFamily(id), a.familyTill(f, now).Add(time.Minute))
+	pipe.HSet(ctx, keyFamily(id), fields...)
+	pipe.PExpireAt(ctx, keyFamily(id), till.Add(time.Minute))
 	if _, err := pipe.Exec(ctx); err != nil {
 		return "", unavailable("recording a refresh token", err)
 	}
-	return raw, nil
+	life := till.Sub(now) + time.Minute
+	return raw, a.noteRotation(ctx, rotation{
+		key: keyFamily(id), script: familyAgainScript, args: append([]any{life.Milliseconds()}, fields...),
+	})
 }
 
 func (a *Authority) familyTill(f family, now time.Time) time.Time {
@@ -233,7 +240,9 @@ func equalHash(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), 
 // new hash, new pair, new access record key, new till, number of hashes of the
 // presented token, these hashes, ttl (ms), id of the key of the new hash.
 // It answers {"rotated"}, {"again", pair}, {"reused", access keys} or {"unknown"}.
-var rotateScript = redis.NewScript(`
+var rotateScript = redis.NewScript(rotateSource)
+
+var rotateSource = `
 local have = redis.call('HMGET', KEYS[1], 'cur', 'prev', 'at', 'pair', 'acc', 'end')
 if not have[1] then return {'unknown'} end
 if have[6] then return {'reused', have[5] or ''} end
@@ -257,7 +266,7 @@ if cur then
 end
 if prev and now - tonumber(have[3]) <= tonumber(ARGV[2]) then return {'again', have[4]} end
 redis.call('HSET', KEYS[1], 'end', ARGV[1])
-return {'reused', have[5] or ''}`)
+return {'reused', have[5] or ''}`
 
 // Refresh exchanges a refresh token for a new pair (RFC 6749 §6). The
 // application must be the one it was given to. Whether the user's domain is
@@ -366,7 +375,7 @@ func (a *Authority) rotate(ctx context.Context, id string, f family, raw string,
 	}
 	switch answer[0] {
 	case "rotated":
-		return &next, nil
+		return &next, a.noteRotation(ctx, rotation{key: key, script: rotateAgainScript, args: args})
 	case "again":
 		plain, _, err := a.keys.open([]byte(answer[1]), key)
 		if err != nil {
@@ -376,7 +385,9 @@ func (a *Authority) rotate(ctx context.Context, id string, f family, raw string,
 		if err := json.Unmarshal(plain, earlier); err != nil {
 			return nil, unavailable("reading a refresh token's pair", err)
 		}
-		return earlier, nil
+		// Whoever gave it the first time may be gone.
+		args[2], args[3], args[4] = a.refreshHashes(earlier.Refresh)[0], answer[1], keyToken(earlier.AccessID)
+		return earlier, a.noteRotation(ctx, rotation{key: key, script: rotateAgainScript, args: args})
 	case "reused":
 		if err := a.familyEnded(ctx, id, now.UnixMilli(), answer[1]); err != nil {
 			return nil, err
