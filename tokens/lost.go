@@ -59,8 +59,10 @@ func (f *feed) checkServers(ctx context.Context) error {
 }
 
 // repeatAll makes sure that Redis has the tokens just issued, and then what was
-// changed.
+// changed. It does not wait for replicas: after a failover there may be none, and
+// whoever was told that some have it is not told again.
 func (f *feed) repeatAll(ctx context.Context, changes []change) error {
+	ctx = context.WithValue(ctx, withoutReplicas{}, true)
 	if err := f.a.recordAgain(ctx); err != nil {
 		return err
 	}
@@ -86,7 +88,7 @@ func (f *feed) writeAgain(ctx context.Context, number, known uint64) bool {
 	lost = slices.DeleteFunc(lost, func(c change) bool { return c.version() == createdVersion })
 	f.a.cache.dropAll()
 	f.replaced.Store(int64(time.Since(f.born)))
-	ctx, cancel := context.WithTimeout(ctx, repeatPatience)
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, withoutReplicas{}, true), repeatPatience)
 	defer cancel()
 	if err := f.repeatAll(ctx, lost); err != nil {
 		return false

@@ -1,6 +1,7 @@
 package tokens
 
 import (
+	"encoding/base64"
 	"testing"
 	"time"
 
@@ -340,4 +341,40 @@ func TestRotations_AreBounded(t *testing.T) {
 	require.Len(t, left, 9)
 	require.True(t, left[0].at.Before(left[8].at), "oldest first")
 	require.Empty(t, r.since(now.Add(time.Hour)))
+}
+
+// After a failover there may be no replica for long. What was lost is written
+// again all the same, or nothing would be served until there is.
+func TestLost_WrittenAgainWithoutReplicas(t *testing.T) {
+	t.Parallel()
+	server := redistest.Standalone(t)
+	store, err := OpenRedis(RedisOptions{URL: server.URL(), WaitReplicas: 1, Timeout: 5 * time.Second})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, store.Close()) })
+	a, err := New(Options{Store: store, Secrets: [][]byte{[]byte("tokens-test-secret-0123456789abcdef")}})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, a.Close()) })
+
+	alone, err := OpenRedis(RedisOptions{URL: server.URL(), Timeout: 5 * time.Second})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, alone.Close()) })
+	other, err := New(Options{Store: alone, Secrets: [][]byte{[]byte("tokens-test-secret-0123456789abcdef")}})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, other.Close()) })
+	app := testApp(t, other)
+	raw := testToken(t, other, app)
+	sum := hashToken(raw.Value)
+	a.feed.mu.Lock()
+	for i, c := range []change{
+		{changedApplication, app.ID, "1"},
+		{revokedToken, keyToken(raw.ID), base64.RawURLEncoding.EncodeToString(sum[:])},
+		{revokedInstallation, "-", "7"},
+	} {
+		a.feed.recent.add(uint64(i), c)
+	}
+	a.feed.mu.Unlock()
+	writeAgainAll(t, a)
+	_, err = a.Inspect(t.Context(), raw.Value)
+	require.ErrorIs(t, err, ErrTokenInvalid)
+	require.ErrorIs(t, a.RevokeApplication(t.Context(), app.ID), ErrUnavailable, "nobody is told that a replica has it")
 }
