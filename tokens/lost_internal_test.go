@@ -314,8 +314,10 @@ func TestLost_RefreshTokens(t *testing.T) {
 	restoreHash(server, keyFamily(id), before)
 	writeAgainAll(t, b)
 	after := hashOf(t, server, keyFamily(id))
-	delete(last, fieldRotated)
-	delete(after, fieldRotated)
+	for _, field := range []string{fieldRotated, fieldOpen} { // it may have been given, or not
+		delete(last, field)
+		delete(after, field)
+	}
 	require.Equal(t, last, after)
 	writeAgainAll(t, a) // and nothing is undone
 	writeAgainAll(t, b)
@@ -377,4 +379,37 @@ func TestLost_WrittenAgainWithoutReplicas(t *testing.T) {
 	_, err = a.Inspect(t.Context(), raw.Value)
 	require.ErrorIs(t, err, ErrTokenInvalid)
 	require.ErrorIs(t, a.RevokeApplication(t.Context(), app.ID), ErrUnavailable, "nobody is told that a replica has it")
+}
+
+// While replicas do not acknowledge a rotation, nobody was given its pair. Trying
+// again is no reuse, however long that takes.
+func TestRefresh_TriedUntilReplicasAcknowledge(t *testing.T) {
+	t.Parallel()
+	server := redistest.Standalone(t)
+	c := newClock()
+	open := func(wait int) *Authority {
+		store, err := OpenRedis(RedisOptions{URL: server.URL(), WaitReplicas: wait, Timeout: 4 * time.Second})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, store.Close()) })
+		a, err := New(Options{Store: store, Secrets: [][]byte{[]byte("tokens-test-secret-0123456789abcdef")}, Now: c.Now})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, a.Close()) })
+		return a
+	}
+	in, out := open(0), open(1) // of step with the replica, which is not there
+	app := testApp(t, in)
+	raw := testToken(t, in, app).Refresh
+	for range 2 {
+		_, err := out.Refresh(t.Context(), app, raw)
+		require.ErrorIs(t, err, ErrUnavailable)
+		c.pass(time.Minute)
+	}
+	given, err := in.Refresh(t.Context(), app, raw)
+	require.NoError(t, err)
+	_, err = in.Inspect(t.Context(), given.Value)
+	require.NoError(t, err)
+
+	c.pass(time.Minute)
+	_, err = in.Refresh(t.Context(), app, raw)
+	require.Equal(t, "reused", Reason(err), "now it is")
 }

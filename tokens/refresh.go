@@ -22,8 +22,10 @@ import (
 // and share one hash in Redis, so that rotating is one atomic step:
 //
 //   - the current token is exchanged for a new pair;
-//   - the one before it, within a short window, gets the same pair again: its
-//     holder lost the answer;
+//   - the one before it, within a short window after the pair was given, gets the
+//     same pair again: its holder lost the answer. Until the pair was given there is
+//     no window: while Redis, or the replicas asked for, do not acknowledge, its holder
+//     is answered 503 and tries again, for however long that takes;
 //   - anything older, or the one before it later, means that two parties hold
 //     the token: the family and the access tokens it gave are revoked
 //     (RFC 9700 §4.14.2).
@@ -80,6 +82,7 @@ const (
 	fieldTill     = "till" // until when the current token lives, unix milliseconds
 	fieldEnded    = "end"  // set when the family is over
 	fieldKey      = "key"  // id of the master key of the current token's hash
+	fieldOpen     = "open" // set while the pair may have been given to nobody yet
 )
 
 const (
@@ -243,7 +246,7 @@ func equalHash(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), 
 var rotateScript = redis.NewScript(rotateSource)
 
 var rotateSource = `
-local have = redis.call('HMGET', KEYS[1], 'cur', 'prev', 'at', 'pair', 'acc', 'end')
+local have = redis.call('HMGET', KEYS[1], 'cur', 'prev', 'at', 'pair', 'acc', 'end', 'open')
 if not have[1] then return {'unknown'} end
 if have[6] then return {'reused', have[5] or ''} end
 local time = redis.call('TIME')
@@ -260,11 +263,11 @@ if cur then
   for key in string.gmatch(have[5] or '', '%S+') do
     if count < ` + strconv.Itoa(maxFamilyAccess) + ` then acc = acc .. ' ' .. key; count = count + 1 end
   end
-  redis.call('HSET', KEYS[1], 'cur', ARGV[3], 'prev', have[1], 'at', string.format('%.0f', now), 'pair', ARGV[4], 'acc', acc, 'till', ARGV[6], 'key', ARGV[9 + n])
+  redis.call('HSET', KEYS[1], 'cur', ARGV[3], 'prev', have[1], 'at', string.format('%.0f', now), 'pair', ARGV[4], 'acc', acc, 'till', ARGV[6], 'key', ARGV[9 + n], 'open', 1)
   redis.call('PEXPIRE', KEYS[1], ARGV[8 + n])
   return {'rotated'}
 end
-if prev and now - tonumber(have[3]) <= tonumber(ARGV[2]) then return {'again', have[4]} end
+if prev and (have[7] or now - tonumber(have[3]) <= tonumber(ARGV[2])) then return {'again', have[4]} end
 redis.call('HSET', KEYS[1], 'end', ARGV[1])
 return {'reused', have[5] or ''}`
 
@@ -325,6 +328,7 @@ func (a *Authority) Refresh(ctx context.Context, app *Application, raw string) (
 	if err := a.record(ctx, &signed{id: result.AccessID, record: result.Record, lifetime: rest}, u); err != nil {
 		return nil, err
 	}
+	a.noteGiven(ctx, p.id, result)
 	a.noteSeen(u, app.ID, "")
 	return &Token{Value: result.Access, ID: result.AccessID, Scopes: result.Scopes, Lifetime: rest.Truncate(time.Second), Refresh: result.Refresh}, nil
 }
@@ -396,6 +400,21 @@ func (a *Authority) rotate(ctx context.Context, id string, f family, raw string,
 	default:
 		return nil, deny(ErrInvalidGrant, "unknown_token")
 	}
+}
+
+// givenScript begins the window in which a pair is given again, if it is (still)
+// the last one. ARGV: hash of its refresh token, now (unix ms).
+var givenScript = redis.NewScript(`
+if redis.call('HGET', KEYS[1], 'cur') ~= ARGV[1] or redis.call('HDEL', KEYS[1], 'open') == 0 then return 0 end
+local time = redis.call('TIME')
+local now = math.max(tonumber(ARGV[2]), tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+redis.call('HSET', KEYS[1], 'at', string.format('%.0f', now))
+return 1`)
+
+// noteGiven notes that a pair is about to be given. Not done, its predecessor gets
+// it again until it is exchanged itself.
+func (a *Authority) noteGiven(ctx context.Context, familyID string, given *pair) {
+	_ = givenScript.Run(ctx, a.store.rdb, []string{keyFamily(familyID)}, a.refreshHashes(given.Refresh)[0], a.now().UnixMilli()).Err()
 }
 
 // inspectRefresh is Inspect for a refresh token.
