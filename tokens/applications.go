@@ -164,11 +164,15 @@ end
 return expected + 1`)
 
 // deleteScript deletes a record if its version is the expected one, or any if that is 0.
+// For as long as a gateway that has not heard of it could make a new application
+// again (see createAgain), a mark stays. ARGV: version, life of the mark in ms.
 var deleteScript = redis.NewScript(`
 local version = tonumber(redis.call('HGET', KEYS[1], 'v') or '0')
 if version == 0 then return 0 end
 if ARGV[1] ~= '0' and version ~= tonumber(ARGV[1]) then return -1 end
 redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'gone', 1)
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1`)
 
 // CreateApplication registers an application and returns it with its first
@@ -282,6 +286,42 @@ func edited(n *Application, version int64) change {
 // the caller believes may come from a change that was made and not published.
 func (a *Authority) tellAgain(ctx context.Context, id string) {
 	_ = a.publish(ctx, change{changedApplication, id, anyVersion}) // it is kept if it fails
+}
+
+// confirmScript writes the version of a record that is (still) as expected once
+// more, so that replicas which have that have what was written before.
+var confirmScript = redis.NewScript(`
+local have = redis.call('HMGET', KEYS[1], 'v', 'd')
+if have[1] ~= ARGV[1] or have[2] ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], 'v', have[1])
+return 1`)
+
+// ConfirmApplication makes sure of an application as it is, for whoever finds
+// nothing to change: what is there may come from a try that ended in
+// ErrUnavailable, that no replica has and that no gateway remembers. Errors:
+// ErrNotFound, ErrConflict if it changes all the time, ErrUnavailable.
+func (a *Authority) ConfirmApplication(ctx context.Context, id string) (*Application, error) {
+	const tries = 10
+	for range tries {
+		app, err := a.readApplication(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		m, err := a.store.rdb.HGetAll(ctx, keyApplication(id)).Result()
+		if err != nil {
+			return nil, unavailable("reading an application", err)
+		}
+		cmd, err := a.store.write(ctx, confirmScript, keyApplication(id), app.Version, m[fieldDocument])
+		if err != nil {
+			return nil, unavailable("confirming an application", err)
+		}
+		if n, _ := cmd.Int64(); n == 0 {
+			continue // somebody has changed it meanwhile
+		}
+		a.feed.noteEdit(id, edit{app.Version, m[fieldDocument]})
+		return app, a.publish(ctx, edited(app, app.Version))
+	}
+	return nil, fmt.Errorf("application %s: %w", id, ErrConflict)
 }
 
 // claimAliases takes the aliases for the application, or none of them.
@@ -615,11 +655,14 @@ func without(list, drop []string) []string {
 }
 
 // Versions in changes that are not those of an edit: the application was
-// deleted; it may have changed in any way, and nothing has to be written again.
+// deleted; it may have changed in any way, and no edit has to be written again.
 const (
 	deletedVersion = "0"
 	anyVersion     = "1"
 )
+
+// createdVersion is the version of an application that nobody has edited.
+const createdVersion = 1
 
 // DeleteApplication removes an application and with it the validity of all its
 // credentials. Version 0 removes any version. Errors: ErrNotFound, ErrConflict,
@@ -628,7 +671,9 @@ func (a *Authority) DeleteApplication(ctx context.Context, id string, version in
 	app, err := a.readApplication(ctx, id)
 	if err != nil {
 		if errors.Is(err, ErrNotFound) && isClientID(id) {
-			a.tellAgain(ctx, id)
+			// It may be gone by a try that ended in ErrUnavailable, and so come back. It is
+			// kept if it fails.
+			_ = a.publish(ctx, change{changedApplication, id, deletedVersion})
 		}
 		return err
 	}
@@ -636,7 +681,7 @@ func (a *Authority) DeleteApplication(ctx context.Context, id string, version in
 	if err := a.markRemoved(ctx, app.clientIDsAtMeet()...); err != nil {
 		return err
 	}
-	cmd, err := a.store.write(ctx, deleteScript, keyApplication(id), version)
+	cmd, err := a.store.write(ctx, deleteScript, keyApplication(id), version, (2 * mintMemory).Milliseconds())
 	if err != nil {
 		return a.uncertain(change{changedApplication, id, anyVersion}, "deleting an application", err)
 	}

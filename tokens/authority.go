@@ -82,11 +82,13 @@ type Authority struct {
 	observer Observer
 	now      func() time.Time
 
-	cache *cache
-	feed  *feed
-	stats stats
-	hash  hashPool
-	mints mints
+	cache      *cache
+	feed       *feed
+	stats      stats
+	hash       hashPool
+	mints      mints
+	overruling overruling
+	rotations  rotations
 
 	keyReads perSecond // of the installation, for keys that are unknown
 

@@ -1,5 +1,10 @@
 package tokens
 
+import (
+	"strconv"
+	"strings"
+)
+
 // changeLog remembers the last changes in the order they were heard of. Numbers
 // are not unique: a Redis that lost changes gives theirs to others.
 // The zero value is empty.
@@ -56,10 +61,11 @@ func (l *changeLog) between(from, to uint64) (out []change, complete bool) {
 }
 
 // maxEdits is how many edited applications are remembered as a whole.
-const maxEdits = 64
+const maxEdits = 512
 
-// editLog remembers what applications were last edited to on this node, so that
-// an edit can be written again. The zero value is empty.
+// editLog remembers what applications were last edited to, here and by the other
+// gateways, so that whoever is first to find an edit lost can write it again. The
+// zero value is empty.
 type editLog struct {
 	byID  map[string]edit
 	order []string
@@ -75,6 +81,39 @@ func (f *feed) noteEdit(id string, e edit) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.edits.put(id, e)
+}
+
+// version is the version of an application after a change that is an edit; 0 for
+// what is none.
+func (c change) version() int64 {
+	if c.kind != changedApplication {
+		return 0
+	}
+	text, _, _ := strings.Cut(c.value, "/")
+	n, _ := strconv.ParseInt(text, 10, 64) // a later form of it is none that can be written again
+	return n
+}
+
+// of returns what the application was edited to by a change; "" if that is not
+// known, or it is no edit.
+func (l *editLog) of(c change) string {
+	if e, known := l.byID[c.id]; known && c.version() == e.version {
+		return e.document
+	}
+	return ""
+}
+
+// heard notes an edit or a deletion made by any gateway. An own edit of later may
+// be known already.
+func (l *editLog) heard(c change, document string) {
+	version := c.version()
+	switch {
+	case c.kind != changedApplication:
+	case c.value == deletedVersion:
+		delete(l.byID, c.id)
+	case document != "" && version > 0 && version >= l.byID[c.id].version:
+		l.put(c.id, edit{version, document})
+	}
 }
 
 func (l *editLog) put(id string, e edit) {

@@ -60,6 +60,7 @@ const (
 	revokedToken        changeKind = "t" // record key; value: hash of the token
 	revokedInstallation changeKind = "I" // value: generation
 	revokedBefore       changeKind = "B" // value: unix milliseconds
+	revokedFamily       changeKind = "R" // family of refresh tokens: id; value: when it ended, unix milliseconds
 	withdrawnKey        changeKind = "K" // key id
 	changedEverything   changeKind = "*" // more than can be told one by one
 )
@@ -70,17 +71,33 @@ const unknownValue = "0"
 
 func (c change) String() string { return string(c.kind) + " " + c.id + " " + c.value }
 
-// parseMessage reads "<number> <kind> <id> <value>".
-func parseMessage(s string) (seq uint64, c change, err error) {
+// message is what the feed carries: "<number> <kind> <id> <value>", and after an
+// edit what an application was edited to, in base64.
+type message struct {
+	number uint64
+	change change
+	// document is the application as stored; "" if the message does not tell.
+	document string
+}
+
+func parseMessage(s string) (message, error) {
 	f := strings.Split(s, " ")
-	if len(f) != 4 || f[1] == "" {
-		return 0, c, errors.New("feed message without four fields")
+	if len(f) < 4 || len(f) > 5 || f[1] == "" {
+		return message{}, errors.New("feed message without four or five fields")
 	}
-	seq, err = strconv.ParseUint(f[0], 10, 64)
+	number, err := strconv.ParseUint(f[0], 10, 64)
 	if err != nil {
-		return 0, c, fmt.Errorf("feed message without a number: %w", err)
+		return message{}, fmt.Errorf("feed message without a number: %w", err)
 	}
-	return seq, change{changeKind(f[1]), f[2], f[3]}, nil
+	m := message{number: number, change: change{changeKind(f[1]), f[2], f[3]}}
+	if len(f) == 5 {
+		document, err := base64.RawStdEncoding.DecodeString(f[4])
+		if err != nil {
+			return message{}, fmt.Errorf("feed message with an unreadable document: %w", err)
+		}
+		m.document = string(document)
+	}
+	return m, nil
 }
 
 // publishScript counts the change and tells everybody.
@@ -165,7 +182,7 @@ type feed struct {
 	synced  bool      // whether heardTo has been set on this subscription
 	highest uint64    // highest number known, ever
 	recent  changeLog // the last changes
-	edits   editLog   // the last edits made here
+	edits   editLog   // what applications were last edited to
 	kept    []change  // changes still to be published
 
 	asking  sync.Mutex // one heartbeat at a time
@@ -432,17 +449,19 @@ func (f *feed) session(ctx context.Context) {
 }
 
 func (f *feed) receive(ctx context.Context, payload string) {
-	seq, c, err := parseMessage(payload)
+	m, err := parseMessage(payload)
 	if err != nil {
 		f.a.cache.dropAll() // somebody speaks another version: trust nothing remembered
 		return
 	}
+	seq, c := m.number, m.change
 	if c.kind == "h" {
 		f.heard(ctx, seq, c.id)
 		return
 	}
 	f.mu.Lock()
 	f.recent.add(seq, c)
+	f.edits.heard(c, m.document)
 	f.highest = max(f.highest, seq)
 	skipped := f.synced && seq > f.heardTo+1
 	f.heardTo = max(f.heardTo, seq)
@@ -482,13 +501,20 @@ func (f *feed) heard(ctx context.Context, seq uint64, mark string) {
 
 // tell publishes the change, and remembers it under its number.
 func (f *feed) tell(ctx context.Context, c change) error {
-	seq, err := publishScript.Run(ctx, f.a.store.rdb, []string{keyFeed}, channelFeed, c.String()).Int64()
+	text := c.String()
+	f.mu.Lock()
+	if document := f.edits.of(c); document != "" {
+		text += " " + base64.RawStdEncoding.EncodeToString([]byte(document))
+	}
+	f.mu.Unlock()
+	seq, err := publishScript.Run(ctx, f.a.store.rdb, []string{keyFeed}, channelFeed, text).Int64()
 	if err != nil {
 		return err //nolint:wrapcheck // wrapped by the callers
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.recent.add(uint64(seq), c)
+	f.edits.heard(c, "")
 	f.highest = max(f.highest, uint64(seq))
 	return nil
 }
@@ -548,6 +574,7 @@ func (f *feed) apply(c change) {
 		}
 	case revokedInstallation, revokedBefore, withdrawnKey:
 		k.dropInstallation()
+	case revokedFamily: // families are not remembered
 	default:
 		k.dropAll()
 	}

@@ -2,6 +2,7 @@ package tokens
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -383,6 +384,18 @@ func TestEditLog(t *testing.T) {
 	require.Len(t, l.order, maxEdits)
 	require.Equal(t, edit{2, "b"}, l.byID[fmt.Sprint(maxEdits+4)])
 	require.NotContains(t, l.byID, "4")
+
+	made := change{changedApplication, "x", "7/off"}
+	l.heard(made, "seven")
+	require.Equal(t, "seven", l.of(made))
+	l.heard(change{changedApplication, "x", "6"}, "six")
+	require.Equal(t, "seven", l.of(made), "an older one, heard late")
+	require.Empty(t, l.of(change{changedApplication, "x", "8"}))
+	l.heard(change{changedApplication, "x", anyVersion}, "")
+	l.heard(change{revokedApplication, "x", "9"}, "nine")
+	require.Equal(t, "seven", l.of(made))
+	l.heard(change{changedApplication, "x", deletedVersion}, "")
+	require.Empty(t, l.of(made))
 }
 
 func TestMints(t *testing.T) {
@@ -403,32 +416,37 @@ func TestParseMessage(t *testing.T) {
 		word := rapid.StringMatching(`[!-~]{1,20}`)
 		c := change{changeKind(word.Draw(t, "kind")), word.Draw(t, "id"), word.Draw(t, "value")}
 		n := rapid.Uint64().Draw(t, "number")
-		number, back, err := parseMessage(fmt.Sprintf("%d %s", n, c))
+		m, err := parseMessage(fmt.Sprintf("%d %s", n, c))
 		require.NoError(t, err)
-		require.Equal(t, n, number)
-		require.Equal(t, c, back)
+		require.Equal(t, message{number: n, change: c}, m)
+		document := rapid.StringN(1, 50, -1).Draw(t, "document")
+		m, err = parseMessage(fmt.Sprintf("%d %s %s", n, c, base64.RawStdEncoding.EncodeToString([]byte(document))))
+		require.NoError(t, err)
+		require.Equal(t, message{n, c, document}, m)
 	})
-	for _, bad := range []string{"", "1", "1 a b", "1 a b c d", "x a b c", "-1 a b c", "1  b c", "18446744073709551616 a b c"} {
-		_, _, err := parseMessage(bad)
+	for _, bad := range []string{"", "1", "1 a b", "1 a b c !", "1 a b c d e", "x a b c", "-1 a b c", "1  b c", "18446744073709551616 a b c"} {
+		_, err := parseMessage(bad)
 		require.Error(t, err, bad)
 	}
 }
 
 func FuzzParseMessage(f *testing.F) {
-	for _, s := range []string{"1 a 0123 4", "7 h 123/4 -", "18446744073709551615 t k AAAA", "", "1 2 3", "x y z w"} {
+	for _, s := range []string{"1 a 0123 4", "7 h 123/4 -", "18446744073709551615 t k AAAA", "", "1 2 3", "x y z w", "3 a 0123 4/off e30"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		number, c, err := parseMessage(s)
+		m, err := parseMessage(s)
 		if err != nil {
 			return
 		}
-		again, back, err := parseMessage(fmt.Sprintf("%d %s", number, c))
-		if err != nil || again != number || back != c {
-			t.Fatalf("%q is read as %d %v and that as %d %v %v", s, number, c, again, back, err)
+		back, err := parseMessage(fmt.Sprintf("%d %s", m.number, m.change))
+		if err != nil || back.number != m.number || back.change != m.change {
+			t.Fatalf("%q is read as %v and that as %v %v", s, m, back, err)
 		}
 		a := &Authority{cache: newCache(10)}
-		newFeed(a, time.Second).apply(c) // must not panic, whatever it names
+		f := newFeed(a, time.Second)
+		f.apply(m.change) // must not panic, whatever it names
+		f.edits.heard(m.change, m.document)
 	})
 }
 

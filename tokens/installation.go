@@ -3,8 +3,10 @@ package tokens
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -61,6 +63,29 @@ func parseInstallation(m map[string]string) (*installation, error) {
 	return in, nil
 }
 
+// overruling is what was ever read of instants and keys that overrule tokens.
+// Neither is ever taken back, so a Redis that does not have them has lost them, and
+// until they are written again this gateway does not forget.
+type overruling struct {
+	mu        sync.Mutex
+	notBefore time.Time
+	withdrawn map[string]bool
+}
+
+// keep adds to an installation what was known before, and notes what is new.
+func (o *overruling) keep(in *installation) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if in.notBefore.Before(o.notBefore) {
+		in.notBefore = o.notBefore
+	}
+	o.notBefore = in.notBefore
+	for kid := range o.withdrawn {
+		in.withdrawn[kid] = true
+	}
+	o.withdrawn = maps.Clone(in.withdrawn)
+}
+
 func parseUint(s string) uint64 {
 	n, _ := strconv.ParseUint(s, 10, 64) // absent is 0; only this package writes these fields
 	return n
@@ -83,6 +108,7 @@ func (a *Authority) keepInstallation(m map[string]string, since epoch) (*install
 		return nil, unavailable("reading the installation", err)
 	}
 	in.read = a.now()
+	a.overruling.keep(in)
 	a.cache.installation.Store(in)
 	if a.cache.now(keyInstallation) != since {
 		a.cache.installation.CompareAndSwap(in, nil)

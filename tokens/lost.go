@@ -59,9 +59,14 @@ func (f *feed) checkServers(ctx context.Context) error {
 }
 
 // repeatAll makes sure that Redis has the tokens just issued, and then what was
-// changed.
+// changed. It does not wait for replicas: after a failover there may be none, and
+// whoever was told that some have it is not told again.
 func (f *feed) repeatAll(ctx context.Context, changes []change) error {
+	ctx = context.WithValue(ctx, withoutReplicas{}, true)
 	if err := f.a.recordAgain(ctx); err != nil {
+		return err
+	}
+	if err := f.a.rotateAgain(ctx); err != nil {
 		return err
 	}
 	for _, c := range changes {
@@ -78,9 +83,12 @@ func (f *feed) writeAgain(ctx context.Context, number, known uint64) bool {
 	f.mu.Lock()
 	lost, complete := f.recent.between(number, known)
 	f.mu.Unlock()
+	// The server is the same: it was emptied, or set back, by somebody. What is not
+	// there any more is not made again.
+	lost = slices.DeleteFunc(lost, func(c change) bool { return c.version() == createdVersion })
 	f.a.cache.dropAll()
 	f.replaced.Store(int64(time.Since(f.born)))
-	ctx, cancel := context.WithTimeout(ctx, repeatPatience)
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, withoutReplicas{}, true), repeatPatience)
 	defer cancel()
 	if err := f.repeatAll(ctx, lost); err != nil {
 		return false
@@ -144,6 +152,8 @@ func (a *Authority) repeat(ctx context.Context, c change) error {
 	case revokedGrant:
 		user, app, _ := strings.Cut(c.id, "/")
 		cmd, err = a.store.write(ctx, revokeGrantScript, keyUser(user), app, maxGrants, c.value)
+	case revokedFamily:
+		cmd, err = a.store.write(ctx, repeatEndScript, keyFamily(c.id), c.value)
 	case revokedInstallation:
 		cmd, err = a.store.write(ctx, laterScript, keyInstallation, fieldGeneration, c.value)
 	case revokedBefore:
@@ -166,6 +176,11 @@ func (a *Authority) repeat(ctx context.Context, c change) error {
 	return a.publish(ctx, c)
 }
 
+// repeatEndScript ends a family that is (still) there and has not ended.
+var repeatEndScript = redis.NewScript(`
+if redis.call('HEXISTS', KEYS[1], 'cur') == 0 then return 0 end
+return redis.call('HSETNX', KEYS[1], 'end', ARGV[1])`)
+
 func (a *Authority) repeatRevoked(ctx context.Context, c change) (*redis.Cmd, error) {
 	mark := revokedMark(c.value)
 	if mark == nil {
@@ -181,27 +196,66 @@ if have == 0 or have >= tonumber(ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[1], 'v', ARGV[1], 'd', ARGV[2])
 return 1`)
 
-// repeatEdit restores the last edit of an application if it is lost. What was
-// edited by another gateway is not known here: the tokens that the edit could
-// have ended are ended, and an application that was disabled or deleted is
-// disabled.
+// createAgainScript writes an application's record if none is there, and none was
+// deleted lately.
+var createAgainScript = redis.NewScript(`
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('HSET', KEYS[1], 'v', ARGV[1], 'd', ARGV[2])
+return 1`)
+
+// createAgain restores an application that is lost and so new that whoever
+// created it has only just been told. One that was there for longer is missing
+// for another reason, which is for operators to mend.
+func (a *Authority) createAgain(ctx context.Context, c change, e edit) error {
+	app, err := a.decodeApplication(c.id, map[string]string{fieldDocument: e.document, fieldVersion: strconv.FormatInt(e.version, 10)})
+	if err != nil || a.now().Sub(app.Created) > mintMemory {
+		return nil //nolint:nilerr // it cannot be read, and so not be used either
+	}
+	n, err := a.store.rdb.Exists(ctx, keyApplication(app.ID)).Result()
+	if err != nil {
+		return unavailable("looking for a deleted application", err)
+	}
+	if n > 0 {
+		return nil
+	}
+	if err := a.claimAliases(ctx, app.ID, app.Aliases); err != nil && !errors.Is(err, ErrConflict) {
+		return err
+	}
+	if err := a.noteBackend(ctx, app); err != nil {
+		return err
+	}
+	if err := a.store.rdb.ZAdd(ctx, keyIndex, redis.Z{Member: indexMember(app.Name, app.ID)}).Err(); err != nil {
+		return unavailable("writing the index of applications", err)
+	}
+	if _, err := a.store.write(ctx, createAgainScript, keyApplication(app.ID), e.version, e.document); err != nil {
+		return unavailable("writing a lost change again", err)
+	}
+	return a.publish(ctx, edited(app, e.version))
+}
+
+// repeatEdit restores the last edit of an application if it is lost. If it is not
+// remembered any more what that was, the tokens that it could have ended are
+// ended, and an application that was disabled or deleted is disabled.
 func (a *Authority) repeatEdit(ctx context.Context, c change) error {
+	deleted := c.value == deletedVersion
+	a.feed.mu.Lock()
+	e, known := a.feed.edits.byID[c.id]
+	a.feed.mu.Unlock()
 	app, err := a.readApplication(ctx, c.id)
 	if errors.Is(err, ErrNotFound) {
-		return nil
+		if !known || c.version() != createdVersion {
+			return nil
+		}
+		return a.createAgain(ctx, c, e)
 	}
 	if err != nil {
 		return err
 	}
 	versionText, off, _ := strings.Cut(c.value, "/")
 	want, _ := strconv.ParseInt(versionText, 10, 64)
-	deleted := c.value == deletedVersion
 	if !deleted && app.Version >= want {
 		return nil
 	}
-	a.feed.mu.Lock()
-	e, known := a.feed.edits.byID[c.id]
-	a.feed.mu.Unlock()
 	if known && e.version >= want && !deleted {
 		if _, err := a.store.write(ctx, repeatEditScript, keyApplication(c.id), e.version, e.document); err != nil {
 			return unavailable("writing a lost change again", err)

@@ -483,8 +483,12 @@ func TestOutage_RestoredFromOldSnapshot(t *testing.T) {
 				_, err := s.a.Inspect(t.Context(), s.doomed.Value)
 				return errors.Is(err, tokens.ErrTokenInvalid) || errors.Is(err, tokens.ErrInactiveApplication)
 			})
-			_, err := s.a.Verify(t.Context(), late.Value)
-			require.Error(t, err, "its application is gone")
+			if name != "before" { // instants in tokens are whole seconds
+				patiently(t, "what was made a moment ago is made again", func() error {
+					_, err := s.a.Verify(t.Context(), late.Value)
+					return err
+				})
+			}
 			if name == "disabled" || name == "deleted" {
 				_, _, err := s.a.Authenticate(t.Context(), s.app.ID, s.secret)
 				require.ErrorIs(t, err, tokens.ErrInactiveApplication)

@@ -22,8 +22,10 @@ import (
 // and share one hash in Redis, so that rotating is one atomic step:
 //
 //   - the current token is exchanged for a new pair;
-//   - the one before it, within a short window, gets the same pair again: its
-//     holder lost the answer;
+//   - the one before it, within a short window after the pair was given, gets the
+//     same pair again: its holder lost the answer. Until the pair was given there is
+//     no window: while Redis, or the replicas asked for, do not acknowledge, its holder
+//     is answered 503 and tries again, for however long that takes;
 //   - anything older, or the one before it later, means that two parties hold
 //     the token: the family and the access tokens it gave are revoked
 //     (RFC 9700 §4.14.2).
@@ -80,6 +82,7 @@ const (
 	fieldTill     = "till" // until when the current token lives, unix milliseconds
 	fieldEnded    = "end"  // set when the family is over
 	fieldKey      = "key"  // id of the master key of the current token's hash
+	fieldOpen     = "open" // set while the pair may have been given to nobody yet
 )
 
 const (
@@ -153,14 +156,21 @@ func (a *Authority) newFamily(ctx context.Context, g Grant, u *User, t *signed) 
 	if err != nil {
 		return "", fmt.Errorf("encoding a refresh token: %w", err)
 	}
+	till := a.familyTill(f, now)
+	fields := []any{
+		fieldFamily, doc, fieldCurrent, a.refreshHashes(raw)[0], fieldKey, a.keys.first().id,
+		fieldAccess, keyToken(t.id), fieldTill, till.UnixMilli(),
+	}
 	pipe := a.store.rdb.TxPipeline()
-	pipe.HSet(ctx, keyFamily(id), fieldFamily, doc, fieldCurrent, a.refreshHashes(raw)[0], fieldKey, a.keys.first().id,
-		fieldAccess, keyToken(t.id), fieldTill, a.familyTill(f, now).UnixMilli())
-	pipe.PExpireAt(ctx, keyFamily(id), a.familyTill(f, now).Add(time.Minute))
+	pipe.HSet(ctx, keyFamily(id), fields...)
+	pipe.PExpireAt(ctx, keyFamily(id), till.Add(time.Minute))
 	if _, err := pipe.Exec(ctx); err != nil {
 		return "", unavailable("recording a refresh token", err)
 	}
-	return raw, nil
+	life := till.Sub(now) + time.Minute
+	return raw, a.noteRotation(ctx, rotation{
+		key: keyFamily(id), script: familyAgainScript, args: append([]any{life.Milliseconds()}, fields...),
+	})
 }
 
 func (a *Authority) familyTill(f family, now time.Time) time.Time {
@@ -227,14 +237,20 @@ func (a *Authority) readFamily(ctx context.Context, raw string) (*presented, err
 
 func equalHash(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 
-// rotateScript exchanges a token. KEYS: family. ARGV: now, window (both ms),
+// rotateScript exchanges a token. The window is counted from when Redis carries the
+// exchange out: a server that was at a halt does so long after it was asked, and
+// whoever has asked again and again meanwhile is no thief. KEYS: family. ARGV: now, window (both ms),
 // new hash, new pair, new access record key, new till, number of hashes of the
 // presented token, these hashes, ttl (ms), id of the key of the new hash.
 // It answers {"rotated"}, {"again", pair}, {"reused", access keys} or {"unknown"}.
-var rotateScript = redis.NewScript(`
-local have = redis.call('HMGET', KEYS[1], 'cur', 'prev', 'at', 'pair', 'acc', 'end')
+var rotateScript = redis.NewScript(rotateSource)
+
+var rotateSource = `
+local have = redis.call('HMGET', KEYS[1], 'cur', 'prev', 'at', 'pair', 'acc', 'end', 'open')
 if not have[1] then return {'unknown'} end
 if have[6] then return {'reused', have[5] or ''} end
+local time = redis.call('TIME')
+local now = math.max(tonumber(ARGV[1]), tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
 local n = tonumber(ARGV[7])
 local cur, prev = false, false
 for i = 8, 7 + n do
@@ -247,13 +263,13 @@ if cur then
   for key in string.gmatch(have[5] or '', '%S+') do
     if count < ` + strconv.Itoa(maxFamilyAccess) + ` then acc = acc .. ' ' .. key; count = count + 1 end
   end
-  redis.call('HSET', KEYS[1], 'cur', ARGV[3], 'prev', have[1], 'at', ARGV[1], 'pair', ARGV[4], 'acc', acc, 'till', ARGV[6], 'key', ARGV[9 + n])
+  redis.call('HSET', KEYS[1], 'cur', ARGV[3], 'prev', have[1], 'at', string.format('%.0f', now), 'pair', ARGV[4], 'acc', acc, 'till', ARGV[6], 'key', ARGV[9 + n], 'open', 1)
   redis.call('PEXPIRE', KEYS[1], ARGV[8 + n])
   return {'rotated'}
 end
-if prev and tonumber(ARGV[1]) - tonumber(have[3]) <= tonumber(ARGV[2]) then return {'again', have[4]} end
+if prev and (have[7] or now - tonumber(have[3]) <= tonumber(ARGV[2])) then return {'again', have[4]} end
 redis.call('HSET', KEYS[1], 'end', ARGV[1])
-return {'reused', have[5] or ''}`)
+return {'reused', have[5] or ''}`
 
 // Refresh exchanges a refresh token for a new pair (RFC 6749 §6). The
 // application must be the one it was given to. Whether the user's domain is
@@ -312,6 +328,7 @@ func (a *Authority) Refresh(ctx context.Context, app *Application, raw string) (
 	if err := a.record(ctx, &signed{id: result.AccessID, record: result.Record, lifetime: rest}, u); err != nil {
 		return nil, err
 	}
+	a.noteGiven(ctx, p.id, result)
 	a.noteSeen(u, app.ID, "")
 	return &Token{Value: result.Access, ID: result.AccessID, Scopes: result.Scopes, Lifetime: rest.Truncate(time.Second), Refresh: result.Refresh}, nil
 }
@@ -362,7 +379,7 @@ func (a *Authority) rotate(ctx context.Context, id string, f family, raw string,
 	}
 	switch answer[0] {
 	case "rotated":
-		return &next, nil
+		return &next, a.noteRotation(ctx, rotation{key: key, script: rotateAgainScript, args: args})
 	case "again":
 		plain, _, err := a.keys.open([]byte(answer[1]), key)
 		if err != nil {
@@ -372,15 +389,32 @@ func (a *Authority) rotate(ctx context.Context, id string, f family, raw string,
 		if err := json.Unmarshal(plain, earlier); err != nil {
 			return nil, unavailable("reading a refresh token's pair", err)
 		}
-		return earlier, nil
+		// Whoever gave it the first time may be gone.
+		args[2], args[3], args[4] = a.refreshHashes(earlier.Refresh)[0], answer[1], keyToken(earlier.AccessID)
+		return earlier, a.noteRotation(ctx, rotation{key: key, script: rotateAgainScript, args: args})
 	case "reused":
-		if err := a.revokeRecords(ctx, answer[1]); err != nil {
+		if err := a.familyEnded(ctx, id, now.UnixMilli(), answer[1]); err != nil {
 			return nil, err
 		}
 		return nil, deny(ErrInvalidGrant, "reused")
 	default:
 		return nil, deny(ErrInvalidGrant, "unknown_token")
 	}
+}
+
+// givenScript begins the window in which a pair is given again, if it is (still)
+// the last one. ARGV: hash of its refresh token, now (unix ms).
+var givenScript = redis.NewScript(`
+if redis.call('HGET', KEYS[1], 'cur') ~= ARGV[1] or redis.call('HDEL', KEYS[1], 'open') == 0 then return 0 end
+local time = redis.call('TIME')
+local now = math.max(tonumber(ARGV[2]), tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+redis.call('HSET', KEYS[1], 'at', string.format('%.0f', now))
+return 1`)
+
+// noteGiven notes that a pair is about to be given. Not done, its predecessor gets
+// it again until it is exchanged itself.
+func (a *Authority) noteGiven(ctx context.Context, familyID string, given *pair) {
+	_ = givenScript.Run(ctx, a.store.rdb, []string{keyFamily(familyID)}, a.refreshHashes(given.Refresh)[0], a.now().UnixMilli()).Err()
 }
 
 // inspectRefresh is Inspect for a refresh token.
@@ -444,7 +478,8 @@ func (a *Authority) revokeFamily(ctx context.Context, raw, owner string) error {
 	if owner != "" && p.family.Application != owner {
 		return deny(ErrNotOwner, "other_application")
 	}
-	args := []any{a.now().UnixMilli()}
+	ended := a.now().UnixMilli()
+	args := []any{ended}
 	for _, h := range a.refreshHashes(raw) {
 		args = append(args, h)
 	}
@@ -458,6 +493,15 @@ func (a *Authority) revokeFamily(ctx context.Context, raw, owner string) error {
 	}
 	if err != nil {
 		return unavailable("revoking a refresh token", err)
+	}
+	return a.familyEnded(ctx, p.id, ended, records)
+}
+
+// familyEnded makes everybody remember that a family is over, and revokes its
+// access tokens, given the keys of their records.
+func (a *Authority) familyEnded(ctx context.Context, id string, at int64, records string) error {
+	if err := a.publish(ctx, change{revokedFamily, id, strconv.FormatInt(at, 10)}); err != nil {
+		return err
 	}
 	return a.revokeRecords(ctx, records)
 }

@@ -192,12 +192,15 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
+// withoutReplicas marks the context of writes that no replica has to acknowledge.
+type withoutReplicas struct{}
+
 // write runs a script that changes one key. It returns when Redis has
 // acknowledged the change and the configured number of replicas has it, so that
 // a failover cannot undo it. Unless the error is nil the change may or may not
 // have been made.
 func (s *Store) write(ctx context.Context, script *redis.Script, key string, args ...any) (*redis.Cmd, error) {
-	if s.wait == 0 {
+	if s.wait == 0 || ctx.Value(withoutReplicas{}) != nil {
 		cmd := script.Run(ctx, s.rdb, []string{key}, args...)
 		return cmd, notNil(cmd.Err())
 	}

@@ -164,7 +164,7 @@ func (c *call) patchApplication() error {
 	}
 	changed, err := c.authority.UpdateApplication(c.r.Context(), id, version, c.merge(given))
 	if errors.Is(err, errUnchanged) {
-		changed, err = c.authority.CurrentApplication(c.r.Context(), id)
+		changed, err = c.authority.ConfirmApplication(c.r.Context(), id)
 	}
 	if err != nil {
 		return changedMeanwhile(err, version)

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"net/http"
@@ -38,6 +39,7 @@ type config struct {
 	global string // in the global option meet_gateway: store, secret and so on
 	gate   string // in the directive: the backend
 	extra  string // beside the global option
+	level  string // of the log; default: WARN
 }
 
 // gateway is one gateway process. Its address outlives the process.
@@ -127,7 +129,7 @@ func (g *gateway) caddyfile(c config) string {
 	auto_https off
 	grace_period 5s
 	log {
-		level WARN
+		level %s
 	}
 	%s
 	meet_gateway {
@@ -139,7 +141,7 @@ func (g *gateway) caddyfile(c config) string {
 		%s
 	}
 }
-`, strings.TrimPrefix(g.admin, "http://"), c.extra, c.global, g.url, c.gate)
+`, strings.TrimPrefix(g.admin, "http://"), cmp.Or(c.level, "WARN"), c.extra, c.global, g.url, c.gate)
 }
 
 // reload gives the running process a configuration over its admin endpoint, as

@@ -177,6 +177,9 @@ type request struct {
 	began, ended time.Time
 	answer       *gatewaytest.Answer // nil: there was none
 	err          error
+	id           string // X-Request-Id, if it has one
+	resent       bool   // after a connection broke
+	party        *party // whom it is about, for reports
 }
 
 // judge classifies an answer to a request with a token (nil: with the

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -33,9 +34,9 @@ sentinel down-after-milliseconds ` + MasterName + ` 2000
 sentinel failover-timeout ` + MasterName + ` 3000
 `
 
-// SentinelServers is a master with one replica, watched by three sentinels.
+// SentinelServers is a master with replicas, watched by three sentinels.
 type SentinelServers struct {
-	// Data are the two data servers; which of them is the master changes.
+	// Data are the data servers; which of them is the master changes.
 	Data []*Server
 	// Sentinels are the watchers.
 	Sentinels []*Server
@@ -43,17 +44,27 @@ type SentinelServers struct {
 	client *redis.Client
 }
 
-// Sentinel starts all five servers and returns when the sentinels know each
-// other and the replica is in step.
+// Sentinel starts a master, one replica and the sentinels, and returns when these
+// know each other and the replica is in step.
 func Sentinel(t testing.TB) *SentinelServers {
 	t.Helper()
-	master := Standalone(t)
-	replica := Standalone(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(master.claim.Port))
-	s := &SentinelServers{Data: []*Server{master, replica}}
-	eventually(t, "the replica to follow the master", func() bool {
-		info, _ := replica.client.Info(context.Background(), "replication").Result()
-		return infoField(info, "master_link_status") == "up"
-	})
+	return SentinelGroup(t, 1)
+}
+
+// SentinelGroup is Sentinel with any number of replicas. Further arguments are
+// options of the data servers.
+func SentinelGroup(t testing.TB, replicas int, extraArgs ...string) *SentinelServers {
+	t.Helper()
+	master := Standalone(t, extraArgs...)
+	s := &SentinelServers{Data: []*Server{master}}
+	for range replicas {
+		replica := Standalone(t, append([]string{"--replicaof", "127.0.0.1 " + strconv.Itoa(master.claim.Port)}, extraArgs...)...)
+		s.Data = append(s.Data, replica)
+		eventually(t, "the replica to follow the master", func() bool {
+			info, _ := replica.client.Info(context.Background(), "replication").Result()
+			return infoField(info, "master_link_status") == "up"
+		})
+	}
 
 	for range sentinels {
 		s.Sentinels = append(s.Sentinels, launch(t, func(n *Server) error {
@@ -175,14 +186,14 @@ func (s *SentinelServers) awaitWatch(t testing.TB) {
 	for _, n := range s.Sentinels {
 		eventually(t, "the sentinels to know each other", func() bool {
 			info, err := n.client.Info(context.Background(), "sentinel").Result()
-			return err == nil && strings.HasSuffix(infoField(info, "master0"), ",slaves=1,sentinels="+strconv.Itoa(sentinels))
+			return err == nil && strings.HasSuffix(infoField(info, "master0"), fmt.Sprintf(",slaves=%d,sentinels=", len(s.Data)-1)+strconv.Itoa(sentinels))
 		})
 	}
 	s.AwaitReplica(t)
 }
 
-// AwaitReplica returns when every running sentinel has seen that the replica
-// follows the master. One that has still seen it as a master would at once undo
+// AwaitReplica returns when every running sentinel has seen that the replicas
+// follow the master. One that has still seen it as a master would at once undo
 // its promotion.
 func (s *SentinelServers) AwaitReplica(t testing.TB) {
 	t.Helper()
@@ -193,10 +204,10 @@ func (s *SentinelServers) AwaitReplica(t testing.TB) {
 			}
 			ctx := context.Background()
 			replicas := redis.NewMapStringStringSliceCmd(ctx, "SENTINEL", "REPLICAS", MasterName)
-			return n.client.Process(ctx, replicas) == nil && len(replicas.Val()) == 1 &&
-				replicas.Val()[0]["flags"] == "slave" &&
-				replicas.Val()[0]["role-reported"] == "slave" &&
-				replicas.Val()[0]["master-link-status"] == "ok"
+			return n.client.Process(ctx, replicas) == nil && len(replicas.Val()) == len(s.Data)-1 &&
+				!slices.ContainsFunc(replicas.Val(), func(r map[string]string) bool {
+					return r["flags"] != "slave" || r["role-reported"] != "slave" || r["master-link-status"] != "ok"
+				})
 		})
 	}
 }

@@ -1,0 +1,417 @@
+package tokens
+
+import (
+	"encoding/base64"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tests/redistest"
+)
+
+// pairOfNodes are two gateways of which the second listens.
+func pairOfNodes(t *testing.T, change ...func(*Options)) (server *miniredis.Miniredis, a, b *Authority) {
+	t.Helper()
+	server = miniredis.RunT(t)
+	// No test here is about heartbeats, and a busy machine does not make them late.
+	change = append(change, func(o *Options) { o.Staleness = time.Minute })
+	a, _ = testNode(t, server, change...)
+	b, _ = testNode(t, server, change...)
+	for _, n := range []*Authority{a, b} {
+		require.Eventually(t, n.Fresh, 20*time.Second, time.Millisecond)
+	}
+	return server, a, b
+}
+
+// hasHeard waits until a gateway has heard of all changes so far.
+func hasHeard(t *testing.T, a *Authority, server *miniredis.Miniredis) {
+	t.Helper()
+	text, err := server.Get(keyFeed)
+	require.NoError(t, err)
+	number := parseUint(text)
+	require.Eventually(t, func() bool {
+		a.feed.mu.Lock()
+		defer a.feed.mu.Unlock()
+		return a.feed.heardTo >= number
+	}, 20*time.Second, time.Millisecond)
+}
+
+// writeAgainAll makes a gateway do what it does when it finds another server.
+func writeAgainAll(t *testing.T, a *Authority) {
+	t.Helper()
+	a.feed.mu.Lock()
+	changes := a.feed.recent.all()
+	a.feed.mu.Unlock()
+	require.NoError(t, a.feed.repeatAll(t.Context(), changes))
+}
+
+func restoreHash(server *miniredis.Miniredis, key string, fields map[string]string) {
+	server.Del(key)
+	for name, value := range fields {
+		server.HSet(key, name, value)
+	}
+}
+
+func hashOf(t *testing.T, server *miniredis.Miniredis, key string) map[string]string {
+	t.Helper()
+	names, err := server.HKeys(key)
+	require.NoError(t, err)
+	fields := map[string]string{}
+	for _, name := range names {
+		fields[name] = server.HGet(key, name)
+	}
+	return fields
+}
+
+// Whoever comes first writes a lost edit again, and no token ends for it.
+func TestLost_EditOfAnotherGateway(t *testing.T) {
+	server, a, b := pairOfNodes(t)
+	ctx := t.Context()
+	app := testApp(t, a)
+	tok := testToken(t, a, app)
+	before := hashOf(t, server, keyApplication(app.ID))
+	_, secret, err := a.RotateSecret(ctx, app.ID, 0, 0)
+	require.NoError(t, err)
+	hasHeard(t, b, server)
+
+	restoreHash(server, keyApplication(app.ID), before)
+	writeAgainAll(t, b)
+	_, _, err = b.Authenticate(ctx, app.ID, secret)
+	require.NoError(t, err)
+	_, err = b.Inspect(ctx, tok.Value)
+	require.NoError(t, err)
+}
+
+// An application is not lost when it was made a moment ago; one that was deleted
+// does not come back, and none does when Redis is emptied later.
+func TestLost_NewApplication(t *testing.T) {
+	ctx := t.Context()
+	moved := newClock()
+	server, a, b := pairOfNodes(t, func(o *Options) { o.Now = moved.Now })
+	app, secret, err := a.CreateApplication(ctx, Application{Name: "New", Active: true, Aliases: []string{"new-alias"}})
+	require.NoError(t, err)
+	deleted := testApp(t, a)
+	require.NoError(t, a.DeleteApplication(ctx, deleted.ID, 0))
+	hasHeard(t, b, server)
+
+	gone := func() {
+		server.Del(keyApplication(app.ID))
+		server.Del(keyAlias("new-alias"))
+		server.Del(keyIndex)
+	}
+	gone()
+	b.feed.mu.Lock()
+	highest := b.feed.highest
+	b.feed.mu.Unlock()
+	require.True(t, b.feed.writeAgain(ctx, 0, highest))
+	require.False(t, server.Exists(keyApplication(app.ID)), "somebody has emptied it")
+
+	writeAgainAll(t, b)
+	_, _, err = b.Authenticate(ctx, "new-alias", secret)
+	require.NoError(t, err)
+	page, err := b.Applications(ctx, ListOptions{})
+	require.NoError(t, err)
+	require.Len(t, page.Applications, 1)
+	require.Empty(t, server.HGet(keyApplication(deleted.ID), fieldDocument))
+
+	// Nor does one of whose deletion this gateway has not heard.
+	b.feed.mu.Lock()
+	last := b.feed.edits.byID[app.ID]
+	b.feed.mu.Unlock()
+	require.NoError(t, a.DeleteApplication(ctx, app.ID, 0))
+	hasHeard(t, b, server)
+	b.feed.mu.Lock()
+	b.feed.recent = changeLog{}
+	b.feed.recent.add(1, change{changedApplication, app.ID, "1"})
+	b.feed.edits.put(app.ID, last)
+	b.feed.mu.Unlock()
+	writeAgainAll(t, b)
+	require.Empty(t, server.HGet(keyApplication(app.ID), fieldDocument))
+	require.False(t, server.Exists(keyAlias("new-alias")))
+
+	app, _, err = a.CreateApplication(ctx, Application{Name: "Newer", Active: true})
+	require.NoError(t, err)
+	hasHeard(t, b, server)
+
+	moved.pass(2 * mintMemory)
+	gone()
+	writeAgainAll(t, b)
+	require.False(t, server.Exists(keyApplication(app.ID)))
+}
+
+// A refresh token that was revoked, or reused, stays so.
+func TestLost_EndOfAFamily(t *testing.T) {
+	for name, end := range map[string]func(t *testing.T, a *Authority, app *Application, raw string){
+		"revoked": func(t *testing.T, a *Authority, _ *Application, raw string) {
+			t.Helper()
+			require.NoError(t, a.RevokeToken(t.Context(), raw))
+		},
+		"reused": func(t *testing.T, a *Authority, app *Application, raw string) {
+			t.Helper()
+			family, _ := familyOf(raw)
+			_, err := a.Refresh(t.Context(), app, newRefreshToken(family))
+			require.ErrorIs(t, err, ErrInvalidGrant)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, a, b := pairOfNodes(t)
+			app := testApp(t, a)
+			raw := testToken(t, a, app).Refresh
+			id, ok := familyOf(raw)
+			require.True(t, ok)
+			before := hashOf(t, server, keyFamily(id))
+			end(t, a, app, raw)
+			hasHeard(t, b, server)
+
+			restoreHash(server, keyFamily(id), before)
+			_, err := b.Inspect(t.Context(), raw)
+			require.NoError(t, err, "what was lost")
+			writeAgainAll(t, b)
+			_, err = b.Refresh(t.Context(), app, raw)
+			require.ErrorIs(t, err, ErrInvalidGrant)
+			_, err = b.Inspect(t.Context(), raw)
+			require.ErrorIs(t, err, ErrTokenInvalid)
+
+			server.Del(keyFamily(id)) // nothing of it is made where it is not
+			writeAgainAll(t, b)
+			require.False(t, server.Exists(keyFamily(id)))
+		})
+	}
+}
+
+// A Redis that was emptied says nothing of what overrules tokens until that is
+// written again. What is remembered is not judged by it meanwhile.
+func TestLost_Overruling(t *testing.T) {
+	for name, revoke := range map[string]func(a *Authority, tok *Token) error{
+		"before": func(a *Authority, _ *Token) error { return a.RevokeBefore(t.Context(), a.now()) },
+		"key": func(a *Authority, _ *Token) error {
+			return a.overrule(t.Context(), prefixWithdrawn+a.signing.kid, "1", change{withdrawnKey, a.signing.kid, "1"})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := miniredis.RunT(t)
+			a, _ := testNode(t, server, func(o *Options) { o.Staleness = time.Hour }) // no heartbeat finds it out
+			require.Eventually(t, a.Fresh, 20*time.Second, time.Millisecond)
+			tok := testToken(t, a, testApp(t, a))
+			_, err := a.Verify(t.Context(), tok.Value)
+			require.NoError(t, err)
+			require.NoError(t, revoke(a, tok))
+			_, err = a.Verify(t.Context(), tok.Value)
+			require.ErrorIs(t, err, ErrTokenInvalid)
+
+			server.Del(keyInstallation)
+			_, err = a.loadInstallation(t.Context()) // as a token request does
+			require.NoError(t, err)
+			_, err = a.Verify(t.Context(), tok.Value)
+			require.ErrorIs(t, err, ErrTokenInvalid)
+		})
+	}
+}
+
+// A server that is at a halt carries out a rotation when it goes on. The retry
+// that follows is no reuse, however long ago the first try was sent.
+func TestRefresh_WindowBeginsWhenRedisRotates(t *testing.T) {
+	t.Parallel()
+	server := redistest.Standalone(t)
+	store, err := OpenRedis(RedisOptions{URL: server.URL(), Timeout: 10 * time.Second})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, store.Close()) })
+	c := newClock()
+	a, err := New(Options{Store: store, Secrets: [][]byte{[]byte("tokens-test-secret-0123456789abcdef")}, Now: c.Now})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, a.Close()) })
+	app := testApp(t, a)
+	raw := testToken(t, a, app).Refresh
+
+	c.pass(-time.Minute) // the rotation was sent then
+	first, err := a.Refresh(t.Context(), app, raw)
+	require.NoError(t, err)
+	c.pass(time.Minute)
+	again, err := a.Refresh(t.Context(), app, raw)
+	require.NoError(t, err)
+	require.Equal(t, first.Refresh, again.Refresh)
+}
+
+// A change that was made by a try that failed is not there for good when the next
+// try finds nothing to change: it is told then, and so remembered.
+func TestLost_EditThatFailedAtFirst(t *testing.T) {
+	server := miniredis.RunT(t)
+	calm := func(o *Options) { o.Staleness = time.Minute }
+	a, f := testNode(t, server, calm)
+	b, _ := testNode(t, server, calm)
+	require.Eventually(t, b.Fresh, 20*time.Second, time.Millisecond)
+	ctx := t.Context()
+	app := testApp(t, a)
+	before := hashOf(t, server, keyApplication(app.ID))
+	f.set(nil, runs(saveScript)) // it is made, and the answer gets lost
+	_, err := a.UpdateApplication(ctx, app.ID, 0, func(n *Application) error { n.Active = false; return nil })
+	require.ErrorIs(t, err, ErrUnavailable)
+	f.set(nil, nil)
+	confirmed, err := a.ConfirmApplication(ctx, app.ID)
+	require.NoError(t, err)
+	require.False(t, confirmed.Active)
+	require.Equal(t, app.Version+1, confirmed.Version)
+	hasHeard(t, b, server)
+
+	restoreHash(server, keyApplication(app.ID), before)
+	writeAgainAll(t, b)
+	now, err := b.CurrentApplication(ctx, app.ID)
+	require.NoError(t, err)
+	require.False(t, now.Active)
+	require.Equal(t, confirmed.Version, now.Version)
+
+	_, err = a.ConfirmApplication(ctx, "0123456789012345678901")
+	require.ErrorIs(t, err, ErrNotFound)
+}
+
+// The same for a deletion: the next try finds nothing to delete.
+func TestLost_DeletionThatFailedAtFirst(t *testing.T) {
+	server := miniredis.RunT(t)
+	calm := func(o *Options) { o.Staleness = time.Minute }
+	a, f := testNode(t, server, calm)
+	b, _ := testNode(t, server, calm)
+	require.Eventually(t, b.Fresh, 20*time.Second, time.Millisecond)
+	ctx := t.Context()
+	app := testApp(t, a)
+	tok := testToken(t, a, app)
+	before := hashOf(t, server, keyApplication(app.ID))
+	f.set(nil, runs(deleteScript))
+	require.ErrorIs(t, a.DeleteApplication(ctx, app.ID, 0), ErrUnavailable)
+	f.set(nil, nil)
+	require.ErrorIs(t, a.DeleteApplication(ctx, app.ID, 0), ErrNotFound)
+	hasHeard(t, b, server)
+
+	restoreHash(server, keyApplication(app.ID), before)
+	writeAgainAll(t, b)
+	_, err := b.Inspect(ctx, tok.Value)
+	require.ErrorIs(t, err, ErrTokenInvalid)
+}
+
+// A refresh token that was given a moment ago is there again, whether it is a
+// family's first or was exchanged for others, and as often as that happened.
+func TestLost_RefreshTokens(t *testing.T) {
+	server, a, b := pairOfNodes(t)
+	ctx := t.Context()
+	app := testApp(t, a)
+	first := testToken(t, a, app)
+	id, _ := familyOf(first.Refresh)
+	before := hashOf(t, server, keyFamily(id))
+
+	server.Del(keyFamily(id))
+	writeAgainAll(t, a)
+	_, err := b.Inspect(ctx, first.Refresh)
+	require.NoError(t, err)
+
+	second, err := a.Refresh(ctx, app, first.Refresh)
+	require.NoError(t, err)
+	again, err := b.Refresh(ctx, app, first.Refresh) // and b was there when its answer got lost
+	require.NoError(t, err)
+	require.Equal(t, second.Refresh, again.Refresh)
+	third, err := b.Refresh(ctx, app, second.Refresh)
+	require.NoError(t, err)
+	last := hashOf(t, server, keyFamily(id))
+
+	restoreHash(server, keyFamily(id), before)
+	writeAgainAll(t, b)
+	after := hashOf(t, server, keyFamily(id))
+	for _, field := range []string{fieldRotated, fieldOpen} { // it may have been given, or not
+		delete(last, field)
+		delete(after, field)
+	}
+	require.Equal(t, last, after)
+	writeAgainAll(t, a) // and nothing is undone
+	writeAgainAll(t, b)
+	fourth, err := a.Refresh(ctx, app, third.Refresh)
+	require.NoError(t, err)
+	_, err = b.Inspect(ctx, fourth.Value)
+	require.NoError(t, err)
+
+	require.NoError(t, b.RevokeToken(ctx, fourth.Refresh))
+	writeAgainAll(t, a)
+	_, err = a.Refresh(ctx, app, fourth.Refresh)
+	require.ErrorIs(t, err, ErrInvalidGrant)
+}
+
+func TestRotations_AreBounded(t *testing.T) {
+	var r rotations
+	now := time.Now()
+	for i := range maxRotations + 10 {
+		r.add(rotation{at: now.Add(time.Duration(i) * time.Second)})
+	}
+	require.Len(t, r.ring, maxRotations)
+	left := r.since(now.Add(maxRotations * time.Second))
+	require.Len(t, left, 9)
+	require.True(t, left[0].at.Before(left[8].at), "oldest first")
+	require.Empty(t, r.since(now.Add(time.Hour)))
+}
+
+// After a failover there may be no replica for long. What was lost is written
+// again all the same, or nothing would be served until there is.
+func TestLost_WrittenAgainWithoutReplicas(t *testing.T) {
+	t.Parallel()
+	server := redistest.Standalone(t)
+	store, err := OpenRedis(RedisOptions{URL: server.URL(), WaitReplicas: 1, Timeout: 5 * time.Second})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, store.Close()) })
+	a, err := New(Options{Store: store, Secrets: [][]byte{[]byte("tokens-test-secret-0123456789abcdef")}})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, a.Close()) })
+
+	alone, err := OpenRedis(RedisOptions{URL: server.URL(), Timeout: 5 * time.Second})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, alone.Close()) })
+	other, err := New(Options{Store: alone, Secrets: [][]byte{[]byte("tokens-test-secret-0123456789abcdef")}})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, other.Close()) })
+	app := testApp(t, other)
+	raw := testToken(t, other, app)
+	sum := hashToken(raw.Value)
+	a.feed.mu.Lock()
+	for i, c := range []change{
+		{changedApplication, app.ID, "1"},
+		{revokedToken, keyToken(raw.ID), base64.RawURLEncoding.EncodeToString(sum[:])},
+		{revokedInstallation, "-", "7"},
+	} {
+		a.feed.recent.add(uint64(i), c)
+	}
+	a.feed.mu.Unlock()
+	writeAgainAll(t, a)
+	_, err = a.Inspect(t.Context(), raw.Value)
+	require.ErrorIs(t, err, ErrTokenInvalid)
+	require.ErrorIs(t, a.RevokeApplication(t.Context(), app.ID), ErrUnavailable, "nobody is told that a replica has it")
+}
+
+// While replicas do not acknowledge a rotation, nobody was given its pair. Trying
+// again is no reuse, however long that takes.
+func TestRefresh_TriedUntilReplicasAcknowledge(t *testing.T) {
+	t.Parallel()
+	server := redistest.Standalone(t)
+	c := newClock()
+	open := func(wait int) *Authority {
+		store, err := OpenRedis(RedisOptions{URL: server.URL(), WaitReplicas: wait, Timeout: 4 * time.Second})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, store.Close()) })
+		a, err := New(Options{Store: store, Secrets: [][]byte{[]byte("tokens-test-secret-0123456789abcdef")}, Now: c.Now})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, a.Close()) })
+		return a
+	}
+	in, out := open(0), open(1) // of step with the replica, which is not there
+	app := testApp(t, in)
+	raw := testToken(t, in, app).Refresh
+	for range 2 {
+		_, err := out.Refresh(t.Context(), app, raw)
+		require.ErrorIs(t, err, ErrUnavailable)
+		c.pass(time.Minute)
+	}
+	given, err := in.Refresh(t.Context(), app, raw)
+	require.NoError(t, err)
+	_, err = in.Inspect(t.Context(), given.Value)
+	require.NoError(t, err)
+
+	c.pass(time.Minute)
+	_, err = in.Refresh(t.Context(), app, raw)
+	require.Equal(t, "reused", Reason(err), "now it is")
+}
