@@ -13,7 +13,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 
-	"github.com/caddyserver/caddy/v2"
+	caddyserver "github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/stretchr/testify/require"
 )
@@ -139,13 +139,13 @@ func TestBackend_RewriteRefused(t *testing.T) {
 	require.NoError(t, err)
 	changed := bytes.Replace(config, []byte(`"handler":"reverse_proxy"`), []byte(`"handler":"reverse_proxy","rewrite":{"uri":"/admin/"}`), 1)
 	require.NotEqual(t, config, changed)
-	require.ErrorContains(t, caddy.Validate(parsed(t, changed)), "rewrite would send another request")
-	require.NoError(t, caddy.Validate(parsed(t, config)))
+	require.ErrorContains(t, caddyserver.Validate(parsed(t, changed)), "rewrite would send another request")
+	require.NoError(t, caddyserver.Validate(parsed(t, config)))
 }
 
-func parsed(t *testing.T, config []byte) *caddy.Config {
+func parsed(t *testing.T, config []byte) *caddyserver.Config {
 	t.Helper()
-	c := new(caddy.Config)
+	c := new(caddyserver.Config)
 	require.NoError(t, json.Unmarshal(config, c))
 	return c
 }
