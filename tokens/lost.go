@@ -43,12 +43,12 @@ func (f *feed) checkServers(ctx context.Context) error {
 	// sure of that change alone.
 	before := f.replaced.Swap(int64(time.Since(f.born)))
 	f.mu.Lock()
-	changes, nothing := f.recent.all(), len(f.recent.ring) == 0
+	changes := f.recent.all()
 	f.mu.Unlock()
-	if len(f.servers) == 0 && nothing {
+	if len(f.servers) == 0 && len(changes) == 0 && f.a.mints.empty() {
 		f.replaced.Store(before) // the first one, and nothing it could have lost
 	} else {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), repeatPatience)
+		ctx, cancel := context.WithTimeout(context.WithValue(context.WithoutCancel(ctx), restoring{}, true), repeatPatience)
 		defer cancel()
 		if err := f.repeatAll(ctx, changes); err != nil {
 			return err
@@ -80,7 +80,7 @@ func (f *feed) writeAgain(ctx context.Context, number, known uint64) bool {
 	f.mu.Unlock()
 	f.a.cache.dropAll()
 	f.replaced.Store(int64(time.Since(f.born)))
-	ctx, cancel := context.WithTimeout(ctx, repeatPatience)
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, restoring{}, true), repeatPatience)
 	defer cancel()
 	if err := f.repeatAll(ctx, lost); err != nil {
 		return false
