@@ -16,16 +16,7 @@ import (
 // TestACL_DocumentedUserIsEnough runs everything the gateway does with Redis as
 // the user that docs/redis.md recommends.
 func TestACL_DocumentedUserIsEnough(t *testing.T) {
-	doc, err := os.ReadFile("../docs/redis.md")
-	require.NoError(t, err)
-	line := regexp.MustCompile(`(?m)^ACL SETUSER meet-gateway .*$`).FindString(string(doc))
-	require.NotEmpty(t, line)
-	const password = "acl-test-password"
-	var command []any
-	for word := range strings.FieldsSeq(strings.Replace(line, ">PASSWORD", ">"+password, 1)) {
-		command = append(command, word)
-	}
-
+	command := documentedUser(t, "meet-gateway")
 	for name, start := range map[string]func() ([]*redistest.Server, tokens.RedisOptions){
 		"server": func() ([]*redistest.Server, tokens.RedisOptions) {
 			s := redistest.Standalone(t)
@@ -38,7 +29,7 @@ func TestACL_DocumentedUserIsEnough(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			servers, o := start()
-			o.Username, o.Password = "meet-gateway", password
+			o.Username, o.Password = "meet-gateway", aclPassword
 			for _, s := range servers {
 				require.NoError(t, s.Client().Do(t.Context(), command...).Err())
 			}
@@ -47,11 +38,75 @@ func TestACL_DocumentedUserIsEnough(t *testing.T) {
 				require.NoError(t, err)
 				return s
 			})
-			for _, s := range servers {
-				denied, err := s.Client().Do(t.Context(), "ACL", "LOG").Slice()
-				require.NoError(t, err)
-				require.Empty(t, denied, "Redis refused something")
-			}
+			requireNothingDenied(t, servers)
 		})
+	}
+}
+
+// TestACL_Sentinels does so in a group watched by Sentinels that all speak TLS only,
+// as the two users that docs/redis.md recommends; through a failover, and without
+// the Sentinels.
+func TestACL_Sentinels(t *testing.T) {
+	group := redistest.SentinelSecure(t)
+	for _, s := range group.Data {
+		require.NoError(t, s.Client().Do(t.Context(), documentedUser(t, "meet-gateway")...).Err())
+	}
+	for _, s := range group.Sentinels {
+		require.NoError(t, s.Client().Do(t.Context(), documentedUser(t, "meet-gateway-sentinel")...).Err())
+	}
+	open := func(t *testing.T) *tokens.Store {
+		s, err := tokens.OpenRedis(tokens.RedisOptions{
+			Addresses: group.Addrs(), MasterName: redistest.MasterName, TLS: group.Data[0].TLSConfig(), WaitReplicas: 1,
+			Username: "meet-gateway", Password: aclPassword,
+			SentinelUsername: "meet-gateway-sentinel", SentinelPassword: aclPassword,
+		})
+		require.NoError(t, err)
+		return s
+	}
+	storetest.Run(t, open)
+
+	a := storetest.Node(t, open)
+	app, _ := storetest.App(t, a)
+	tok := storetest.Issue(t, a, app, "alice@example.org")
+	group.Failover(t)
+	well := func(what string) {
+		storetest.Eventually(t, what, func() bool {
+			if a.Ready(t.Context()) != nil || !a.Fresh() {
+				return false
+			}
+			_, err := a.Inspect(t.Context(), tok.Value)
+			return err == nil
+		})
+	}
+	well("the new primary is used")
+	requireNothingDenied(t, append(group.Data, group.Sentinels...))
+	for _, s := range group.Sentinels {
+		s.Kill(t)
+	}
+	well("the replica vouches for the primary")
+	requireNothingDenied(t, group.Data)
+}
+
+const aclPassword = "acl-test-password"
+
+// documentedUser returns the command that docs/redis.md has for a user.
+func documentedUser(t *testing.T, name string) (command []any) {
+	t.Helper()
+	doc, err := os.ReadFile("../docs/redis.md")
+	require.NoError(t, err)
+	line := regexp.MustCompile(`(?m)^ACL SETUSER ` + name + ` .*$`).FindString(string(doc))
+	require.NotEmpty(t, line)
+	for word := range strings.FieldsSeq(strings.Replace(line, ">PASSWORD", ">"+aclPassword, 1)) {
+		command = append(command, word)
+	}
+	return command
+}
+
+func requireNothingDenied(t *testing.T, servers []*redistest.Server) {
+	t.Helper()
+	for _, s := range servers {
+		denied, err := s.Client().Do(t.Context(), "ACL", "LOG").Slice()
+		require.NoError(t, err)
+		require.Empty(t, denied, "Redis refused something")
 	}
 }

@@ -130,7 +130,7 @@ func (a *Authority) settled(ctx context.Context, clientID, secret string) (*Appl
 	if err != nil {
 		return nil, true, err
 	}
-	if refused {
+	if refused { // Meet has said so, and Redis only remembers it
 		return nil, true, deny(ErrInvalidClient, "refused_recently")
 	}
 	return nil, false, nil

@@ -20,6 +20,14 @@ var (
 // adoptable reports why a client id that no application has must not be adopted,
 // or nil. Errors: ErrInvalidClient, ErrUnavailable.
 func (a *Authority) adoptable(ctx context.Context, clientID string) error {
+	return a.feed.decided(ctx, "looking whether a client id may be adopted", func() error {
+		return a.adoptableHere(ctx, clientID)
+	})
+}
+
+// adoptableHere is adoptable as the server says that is asked, which may turn out
+// to have been replaced.
+func (a *Authority) adoptableHere(ctx context.Context, clientID string) error {
 	n, err := a.store.rdb.Exists(ctx, keyRemoved(clientID)).Result()
 	if err != nil {
 		return unavailable("looking for a removed client id", err)
@@ -66,14 +74,17 @@ func (a *Authority) AllowAdoption(ctx context.Context, clientID string) error {
 	if !isClientID(clientID) {
 		return ErrNotFound
 	}
-	n, err := a.store.rdb.Del(ctx, keyRemoved(clientID)).Result()
-	if err != nil {
-		return unavailable("forgetting a removed client id", err)
-	}
-	if n == 0 {
-		return ErrNotFound
-	}
-	return nil
+	const doing = "forgetting a removed client id"
+	return a.feed.decided(ctx, doing, func() error {
+		n, err := a.store.rdb.Del(ctx, keyRemoved(clientID)).Result()
+		if err != nil {
+			return unavailable(doing, err)
+		}
+		if n == 0 {
+			return ErrNotFound
+		}
+		return nil
+	})
 }
 
 // clientIDsAtMeet are the client ids that the application may have at Meet.

@@ -407,11 +407,64 @@ func indexMember(name, id string) string { return strings.ToLower(name) + "\x00"
 
 // readApplication reads an application from Redis. ErrNotFound, ErrUnavailable.
 func (a *Authority) readApplication(ctx context.Context, id string) (*Application, error) {
-	m, err := a.store.rdb.HGetAll(ctx, keyApplication(id)).Result()
+	m, err := a.findHash(ctx, keyApplication(id))
 	if err != nil {
 		return nil, unavailable("reading an application", err)
 	}
-	return a.decodeApplication(id, m)
+	app, err := a.decodeApplication(id, m)
+	return app, a.orSettling(ctx, err)
+}
+
+// findHash reads a hash whose absence is said only by the primary.
+func (a *Authority) findHash(ctx context.Context, key string) (m map[string]string, err error) {
+	err = a.feed.finding(ctx, func() (found bool, err error) {
+		m, err = a.store.rdb.HGetAll(ctx, key).Result()
+		return len(m) > 0, err //nolint:wrapcheck // wrapped by the callers
+	})
+	return m, err
+}
+
+// orSettling returns ErrUnavailable instead of ErrNotFound while what is not there
+// may come back.
+func (a *Authority) orSettling(ctx context.Context, err error) error {
+	if errors.Is(err, ErrNotFound) {
+		return a.feed.absent(ctx, "looking for what is not there", err)
+	}
+	return err
+}
+
+// foundApplication is an application as stored, and since when it was read.
+type foundApplication struct {
+	id         string
+	hash       map[string]string
+	since      epoch
+	aliasSince epoch
+}
+
+// findApplication reads the application with the id or alias. Its hash is empty if
+// there is none.
+func (a *Authority) findApplication(ctx context.Context, idOrAlias string) (found foundApplication, err error) {
+	read := func(id string) (err error) {
+		found.id, found.since = id, a.cache.now(keyApplication(id))
+		found.hash, err = a.store.rdb.HGetAll(ctx, keyApplication(id)).Result()
+		return err //nolint:wrapcheck // wrapped below
+	}
+	err = a.feed.finding(ctx, func() (bool, error) {
+		if err := read(idOrAlias); err != nil || len(found.hash) > 0 {
+			return true, err
+		}
+		found.aliasSince = a.cache.now(keyAlias(idOrAlias))
+		id, err := a.resolveAlias(ctx, idOrAlias)
+		if err != nil || id == "" {
+			return false, err
+		}
+		err = read(id)
+		return len(found.hash) > 0, err
+	})
+	if err != nil {
+		return found, unavailable("reading an application", err)
+	}
+	return found, nil
 }
 
 // resolveAlias returns the id that an alias stands for, or "".
@@ -441,31 +494,15 @@ func (a *Authority) Application(ctx context.Context, idOrAlias string) (*Applica
 			return app, nil
 		}
 	}
-	app, err := a.loadApplication(ctx, idOrAlias)
-	if !errors.Is(err, ErrNotFound) {
-		return app, err
-	}
-	since := a.cache.now(keyAlias(idOrAlias))
-	id, err := a.resolveAlias(ctx, idOrAlias)
+	found, err := a.findApplication(ctx, idOrAlias)
 	if err != nil {
 		return nil, err
 	}
-	if id == "" {
-		return nil, fmt.Errorf("application: %w", ErrNotFound)
+	app, err := a.keepApplication(found.id, found.hash, found.since)
+	if err == nil && found.id != idOrAlias {
+		fill(a.cache, a.cache.aliases, idOrAlias, found.id, keyAlias(idOrAlias), found.aliasSince)
 	}
-	fill(a.cache, a.cache.aliases, idOrAlias, id, keyAlias(idOrAlias), since)
-	return a.loadApplication(ctx, id)
-}
-
-// loadApplication reads an application from Redis into the cache.
-func (a *Authority) loadApplication(ctx context.Context, id string) (*Application, error) {
-	key := keyApplication(id)
-	since := a.cache.now(key)
-	m, err := a.store.rdb.HGetAll(ctx, key).Result()
-	if err != nil {
-		return nil, unavailable("reading an application", err)
-	}
-	return a.keepApplication(id, m, since)
+	return app, a.orSettling(ctx, err)
 }
 
 // keepApplication decodes an application that was read since, for use, into the

@@ -2,6 +2,7 @@ package tokens
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -34,44 +35,98 @@ func (a *Authority) Authenticate(ctx context.Context, clientID, secret string) (
 // client ids was presented, and the limits of its own. For a client id that no
 // application has it is asked with that. Its error is returned as it is.
 func (a *Authority) AuthenticateIf(ctx context.Context, clientID, secret string, admit func(application string, own *limit.Rates) error) (*Application, *SecretInfo, error) {
-	app, err := a.applicationForLogin(ctx, clientID)
-	if err != nil {
+	var last login
+	for look := range maxLooks {
+		seen := a.feed.look()
+		app, err := a.applicationForLogin(ctx, clientID)
+		if err != nil {
+			return nil, nil, err
+		}
+		if look == 0 {
+			if err := admit(firstOf(app.ID, clientID), app.Rates()); err != nil {
+				return nil, nil, err
+			}
+		}
+		if look == 0 || !app.sameRecord(last.app) {
+			if last, err = a.judgeLogin(ctx, app, secret); err != nil {
+				return nil, nil, err
+			}
+		}
+		if last.denied == nil {
+			return last.app, last.secret, nil
+		}
+		// Nobody is turned away for what a server says that was replaced, or that
+		// lacks what other gateways have yet to write again.
+		switch stands, err := a.feed.stands(ctx, seen); {
+		case err != nil:
+			return nil, nil, err
+		case !stands:
+			continue
+		}
+		err = last.denied
+		if isClientID(clientID) {
+			err = a.feed.absent(ctx, "checking a secret", err)
+		}
+		if errors.Is(err, ErrInactiveApplication) {
+			return last.app, nil, err
+		}
 		return nil, nil, err
 	}
-	if err := admit(firstOf(app.ID, clientID), app.Rates()); err != nil {
-		return nil, nil, err
-	}
+	return nil, nil, unavailable("reading an application", errUnsteady)
+}
+
+// login is what became of an attempt to log in.
+type login struct {
+	app    *Application
+	secret *SecretInfo
+	denied error
+}
+
+// sameRecord reports whether two readings of an application found the same.
+func (app *Application) sameRecord(b *Application) bool {
+	return app.ID == b.ID && app.Version == b.Version && app.Updated.Equal(b.Updated)
+}
+
+// judgeLogin decides whether the secret is one of the application's, which may be
+// nobody.
+func (a *Authority) judgeLogin(ctx context.Context, app *Application, secret string) (login, error) {
+	l := login{app: app}
 	v, err := a.matchSecret(ctx, app, secret)
 	if err != nil {
-		return nil, nil, err
+		return l, err
 	}
 	if v == nil {
 		if err := a.unmatched(ctx, app); err != nil {
-			return nil, nil, err
+			return l, err
 		}
 	}
 	if v == nil || app.ID == "" {
-		return nil, nil, deny(ErrInvalidClient, "unknown_client_or_wrong_secret")
+		l.denied = deny(ErrInvalidClient, "unknown_client_or_wrong_secret")
+		return l, nil
 	}
 	if a.unseal(app); app.sealedBackend != "" {
-		return nil, nil, unavailable("reading application "+app.ID, errUnsealable)
+		return l, unavailable("reading application "+app.ID, errUnsealable)
 	}
 	if v.Kind != SecretHMAC || v.Key != a.keys.first().id {
 		a.rehash(app.ID, v.ID, secret)
 	}
 	if !app.Active {
-		return app, nil, deny(ErrInactiveApplication, "application_inactive")
+		l.denied = deny(ErrInactiveApplication, "application_inactive")
+		return l, nil
 	}
 	for i := range app.Secrets {
 		if s := &app.Secrets[i]; s.ID == v.ID {
 			a.noteUse(app, s)
-			return app, s, nil
+			l.secret = s
+			return l, nil
 		}
 	}
-	return nil, nil, deny(ErrInvalidClient, "secret_expired")
+	l.denied = deny(ErrInvalidClient, "secret_expired")
+	return l, nil
 }
 
 // applicationForLogin reads the application, or nobody, with the same commands.
+// Whoever is turned away for it asks whether that stands.
 func (a *Authority) applicationForLogin(ctx context.Context, clientID string) (*Application, error) {
 	known := isClientID(clientID)
 	if !known {
@@ -93,9 +148,6 @@ func (a *Authority) applicationForLogin(ctx context.Context, clientID string) (*
 		return nil, unavailable("reading an application", err)
 	}
 	if !known || m[fieldDocument] == "" {
-		if known && a.feed.settling() {
-			return nil, unavailable("reading an application", errSettling)
-		}
 		id, m = "", map[string]string{fieldDocument: nobodyDocument, fieldVersion: "1"}
 	}
 	return a.decodeSealed(id, m)

@@ -2,7 +2,6 @@ package tokens
 
 import (
 	"context"
-	"errors"
 	"fmt"
 )
 
@@ -14,16 +13,10 @@ func (a *Authority) CurrentApplication(ctx context.Context, idOrAlias string) (*
 	if !isClientID(idOrAlias) {
 		return nil, fmt.Errorf("application: %w", ErrNotFound)
 	}
-	app, err := a.readApplication(ctx, idOrAlias)
-	if !errors.Is(err, ErrNotFound) {
-		return app, err
-	}
-	id, err := a.resolveAlias(ctx, idOrAlias)
+	found, err := a.findApplication(ctx, idOrAlias)
 	if err != nil {
 		return nil, err
 	}
-	if id == "" {
-		return nil, fmt.Errorf("application: %w", ErrNotFound)
-	}
-	return a.readApplication(ctx, id)
+	app, err := a.decodeApplication(found.id, found.hash)
+	return app, a.orSettling(ctx, err)
 }

@@ -137,6 +137,9 @@ func (a *Authority) publish(ctx context.Context, c change) error {
 		a.feed.keep(c)
 		return unavailable("publishing a change", fmt.Errorf("%w: %w", errUntold, err))
 	}
+	if err := a.feed.confirm(ctx); err != nil {
+		return err
+	}
 	if a.feed.replacedLately() {
 		// The write may have gone to the server that is no more, and what was written
 		// again to its successor did not have this change yet.
@@ -254,6 +257,9 @@ var errUnproven = errors.New("it has not been found to be the primary, and to ha
 // nothing, or if it may be another one by now and cannot be checked. Without a
 // feed nothing is known of its being the primary ever.
 func (f *feed) authoritative(ctx context.Context) error {
+	if isRestoring(ctx) {
+		return nil
+	}
 	c := f.checked.Load()
 	if c != 0 && time.Since(f.born)-time.Duration(c) > f.staleness {
 		return unavailable("asking Redis", errUnproven)
@@ -262,6 +268,29 @@ func (f *feed) authoritative(ctx context.Context) error {
 		return nil
 	}
 	return f.check(ctx)
+}
+
+// sight is which Redis something was read from.
+type sight struct {
+	dialed   uint64
+	replaced int64
+}
+
+// look returns which Redis is asked from now on.
+func (f *feed) look() sight { return sight{f.a.store.dialed.Load(), f.replaced.Load()} }
+
+// stands reports whether what was read since look, for which somebody is to be
+// turned away, may be said: it came from what is still the primary, now or later,
+// and no other server has taken over, to which this gateway may have just written
+// what it lacked. If not, it has to be read again.
+func (f *feed) stands(ctx context.Context, s sight) (bool, error) {
+	if f.look() != s {
+		return false, nil
+	}
+	if err := f.check(ctx); err != nil {
+		return false, err
+	}
+	return f.look() == s, nil
 }
 
 // reading runs a read whose answer is to be believed: again, if a connection
@@ -274,30 +303,48 @@ func (f *feed) reading(ctx context.Context, read func() error) error {
 // for which somebody is turned away. That is said only by a server that was still
 // the primary after the read.
 func (f *feed) finding(ctx context.Context, read func() (found bool, err error)) error {
-	for range 10 {
+	for range maxLooks {
 		if err := f.authoritative(ctx); err != nil {
 			return err
 		}
-		verified := f.verified.Load()
+		seen := f.look()
 		found, err := read()
 		if err != nil {
 			return err
 		}
-		if !found && f.a.store.dialed.Load() == verified {
-			if err := f.check(ctx); err != nil {
+		stands := f.a.store.dialed.Load() == seen.dialed
+		if !found {
+			if stands, err = f.stands(ctx, seen); err != nil {
 				return err
 			}
 		}
-		if f.a.store.dialed.Load() == verified {
+		if stands {
 			return nil
 		}
 	}
-	return unavailable("asking Redis", errors.New("connections to it do not last"))
+	return unavailable("asking Redis", errUnsteady)
 }
+
+// maxLooks is how often something is read again because the server may be another
+// one.
+const maxLooks = 10
+
+var errUnsteady = errors.New("it may be another server than a moment ago")
+
+// restoring marks the context of what writes again what Redis has lost. A check
+// waits for that, so it must not wait for a check; nor for replicas: after a
+// failover there may be none, and whoever was told that some have it is not told
+// again.
+type restoring struct{}
+
+func isRestoring(ctx context.Context) bool { return ctx.Value(restoring{}) != nil }
 
 // check makes sure that what is asked is the primary, now or later, and that it
 // has what it acknowledged.
 func (f *feed) check(ctx context.Context) error {
+	if isRestoring(ctx) {
+		return nil
+	}
 	called := time.Since(f.born)
 	ctx, cancel := context.WithTimeout(ctx, max(f.staleness, f.a.store.timeout))
 	defer cancel()
@@ -317,7 +364,19 @@ func (f *feed) check(ctx context.Context) error {
 	}
 	f.verified.Store(dialed)
 	f.began = began
+	f.a.mints.forget(began - mintMemory)
 	return nil
+}
+
+// confirm makes sure of what was just written, before anybody is told that it was:
+// where Sentinels may replace the primary, that it was not written to one that they
+// had replaced. If there is a new one, that has been written again all of which
+// this gateway had taken note by then.
+func (f *feed) confirm(ctx context.Context) error {
+	if f.a.store.sentinels == nil {
+		return nil
+	}
+	return f.check(ctx)
 }
 
 // replacedLately reports whether Redis was found to be another one, or to have
@@ -335,6 +394,35 @@ var errSettling = errors.New("it is not there, and what Redis may have lost is n
 func (f *feed) settling() bool {
 	r := f.replaced.Load()
 	return r != 0 && time.Since(f.born)-time.Duration(r) < f.staleness
+}
+
+// decided runs what may end in turning somebody away, again until that stands.
+// ErrUnavailable turns nobody away.
+func (f *feed) decided(ctx context.Context, doing string, decide func() error) error {
+	for range maxLooks {
+		seen := f.look()
+		err := decide()
+		if err == nil || errors.Is(err, ErrUnavailable) {
+			return err
+		}
+		stands, problem := f.stands(ctx, seen)
+		if problem != nil {
+			return problem
+		}
+		if stands {
+			return f.absent(ctx, doing, err)
+		}
+	}
+	return unavailable(doing, errUnsteady)
+}
+
+// absent returns err, which says that something is not there, or ErrUnavailable
+// while it may come back.
+func (f *feed) absent(ctx context.Context, doing string, err error) error {
+	if f.settling() && !isRestoring(ctx) {
+		return unavailable(doing, errSettling)
+	}
+	return err
 }
 
 func (f *feed) interval() time.Duration { return f.staleness / 5 }

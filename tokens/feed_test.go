@@ -400,15 +400,26 @@ func TestEditLog(t *testing.T) {
 
 func TestMints(t *testing.T) {
 	var m mints
-	now := time.Now()
-	for i := range maxMints + 10 {
-		m.add(mint{at: now, expires: now.Add(time.Duration(i) * time.Second), key: fmt.Sprint(i)})
+	require.True(t, m.empty())
+	u := &User{ID: "alice"}
+	const most = maxMintChunks * mintsPerChunk
+	for i := range most + 10 {
+		m.add(mint{at: time.Duration(i), key: fmt.Sprint(i)}, u)
 	}
-	require.Len(t, m.ring, maxMints)
-	require.Len(t, m.since(now.Add(-time.Second), now.Add(-time.Second)), maxMints)
-	require.Empty(t, m.since(now, now))
-	left := m.since(now.Add(-time.Second), now.Add(maxMints*time.Second))
-	require.Len(t, left, 9)
+	kept := m.all()
+	require.Len(t, kept, maxMintChunks)
+	require.Equal(t, fmt.Sprint(mintsPerChunk), kept[0].made[0].key, "the oldest go")
+	last := kept[len(kept)-1]
+	require.Equal(t, fmt.Sprint(most+9), last.made[len(last.made)-1].key)
+	require.Len(t, last.users, 1, "a user is remembered once")
+	m.add(mint{at: most + 10}, &User{ID: "bob"})
+	require.Len(t, last.made, 10, "what was read stays as it is")
+	m.forget(2 * mintsPerChunk)
+	require.Len(t, m.all(), maxMintChunks-1)
+	m.forget(2*mintsPerChunk + 1)
+	require.Len(t, m.all(), maxMintChunks-1, "a chunk goes as a whole")
+	m.forget(most + 11)
+	require.True(t, m.empty())
 }
 
 func TestParseMessage(t *testing.T) {

@@ -179,6 +179,33 @@ func (a *Authority) BeginIdempotent(ctx context.Context, applicationID, userID, 
 	if err := checkIdempotencyKey(key); err != nil {
 		return nil, err
 	}
+	r := a.newReplay(a.keys.first(), applicationID, userID, key, fingerprint)
+	for range maxLooks {
+		seen := a.feed.look()
+		replay, err := a.begin(ctx, r, applicationID, userID, key, fingerprint)
+		if errors.Is(err, ErrUnavailable) {
+			return nil, err
+		}
+		// Whoever was replaced knows neither what was begun nor what was abandoned
+		// since. To take the key once more is the same as to take it once.
+		confirm := a.feed.check
+		if err == nil && replay.Answer == nil {
+			confirm = a.feed.confirm
+		}
+		if problem := confirm(ctx); problem != nil {
+			a.inBackground(func(ctx context.Context) { _ = r.Abandon(ctx) }) // nothing was sent
+			return nil, problem
+		}
+		if a.feed.look().replaced == seen.replaced {
+			return replay, err
+		}
+	}
+	return nil, unavailable("taking an idempotency key", errUnsteady)
+}
+
+// begin is BeginIdempotent as the server decides that is asked, which may turn out
+// to have been replaced. r is taken if nobody has taken the key.
+func (a *Authority) begin(ctx context.Context, r *Replay, applicationID, userID, key string, fingerprint [sha256.Size]byte) (*Replay, error) {
 	// The key may have been used before the secret was rotated.
 	for _, k := range a.keys.keys[1:] {
 		r := a.newReplay(k, applicationID, userID, key, fingerprint)
@@ -194,7 +221,6 @@ func (a *Authority) BeginIdempotent(ctx context.Context, applicationID, userID, 
 			return r.found(text(have[0]), text(have[1]), text(have[2]), ttl)
 		}
 	}
-	r := a.newReplay(a.keys.first(), applicationID, userID, key, fingerprint)
 	cmd, err := a.store.write(ctx, beginScript, r.name, r.fingerprint, r.nonce, IdempotencyLifetime.Milliseconds())
 	if err != nil {
 		// It may have been taken all the same. Nothing was sent, so give it back.

@@ -114,7 +114,9 @@ func (a *Authority) record(ctx context.Context, t *signed, u *User) error {
 		return err
 	}
 	now := a.now()
-	a.mints.add(mint{at: now, expires: now.Add(t.lifetime), key: keyToken(t.id), record: t.record, user: u})
+	a.mints.add(mint{
+		at: time.Since(a.feed.born), expires: now.Add(t.lifetime).UnixMilli(), key: keyToken(t.id), record: string(t.record),
+	}, u)
 	write := func() error {
 		err := a.store.rdb.SetArgs(ctx, keyToken(t.id), t.record, redis.SetArgs{Mode: "NX", TTL: t.lifetime}).Err()
 		if err != nil && !errors.Is(err, redis.Nil) {
@@ -123,6 +125,9 @@ func (a *Authority) record(ctx context.Context, t *signed, u *User) error {
 		return nil
 	}
 	if err := write(); err != nil {
+		return err
+	}
+	if err := a.feed.confirm(ctx); err != nil {
 		return err
 	}
 	if a.feed.replacedLately() {

@@ -43,12 +43,12 @@ func (f *feed) checkServers(ctx context.Context) error {
 	// sure of that change alone.
 	before := f.replaced.Swap(int64(time.Since(f.born)))
 	f.mu.Lock()
-	changes, nothing := f.recent.all(), len(f.recent.ring) == 0
+	changes := f.recent.all()
 	f.mu.Unlock()
-	if len(f.servers) == 0 && nothing {
+	if len(f.servers) == 0 && len(changes) == 0 && f.a.mints.empty() {
 		f.replaced.Store(before) // the first one, and nothing it could have lost
 	} else {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), repeatPatience)
+		ctx, cancel := context.WithTimeout(context.WithValue(context.WithoutCancel(ctx), restoring{}, true), repeatPatience)
 		defer cancel()
 		if err := f.repeatAll(ctx, changes); err != nil {
 			return err
@@ -62,8 +62,7 @@ func (f *feed) checkServers(ctx context.Context) error {
 // changed. It does not wait for replicas: after a failover there may be none, and
 // whoever was told that some have it is not told again.
 func (f *feed) repeatAll(ctx context.Context, changes []change) error {
-	ctx = context.WithValue(ctx, withoutReplicas{}, true)
-	if err := f.a.recordAgain(ctx); err != nil {
+	if err := f.a.bornAgain(ctx); err != nil {
 		return err
 	}
 	if err := f.a.rotateAgain(ctx); err != nil {
@@ -74,7 +73,7 @@ func (f *feed) repeatAll(ctx context.Context, changes []change) error {
 			return err
 		}
 	}
-	return nil
+	return f.a.recordAgain(ctx)
 }
 
 // writeAgain restores what Redis lost between number and known. It reports
@@ -88,7 +87,7 @@ func (f *feed) writeAgain(ctx context.Context, number, known uint64) bool {
 	lost = slices.DeleteFunc(lost, func(c change) bool { return c.version() == createdVersion })
 	f.a.cache.dropAll()
 	f.replaced.Store(int64(time.Since(f.born)))
-	ctx, cancel := context.WithTimeout(context.WithValue(ctx, withoutReplicas{}, true), repeatPatience)
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, restoring{}, true), repeatPatience)
 	defer cancel()
 	if err := f.repeatAll(ctx, lost); err != nil {
 		return false

@@ -111,7 +111,13 @@ func (a *Authority) missesKey(ctx context.Context, id, doing string) error {
 	in := a.cache.installation.Load()
 	known := in != nil && a.feed.fresh() && (in.uses(id, now) || now.Sub(in.read) < time.Second && !a.keyReads.allows(keyReads, now))
 	if !known {
-		if err := a.feed.reading(ctx, func() (err error) { in, err = a.loadInstallation(ctx); return err }); err != nil {
+		err := a.feed.finding(ctx, func() (found bool, err error) {
+			if in, err = a.loadInstallation(ctx); err != nil {
+				return false, err
+			}
+			return in.uses(id, now), nil
+		})
+		if err != nil {
 			return err
 		}
 	}

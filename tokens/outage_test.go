@@ -490,8 +490,12 @@ func TestOutage_RestoredFromOldSnapshot(t *testing.T) {
 				})
 			}
 			if name == "disabled" || name == "deleted" {
-				_, _, err := s.a.Authenticate(t.Context(), s.app.ID, s.secret)
-				require.ErrorIs(t, err, tokens.ErrInactiveApplication)
+				// Not said before all gateways have written again what they remember.
+				storetest.Eventually(t, "the application is inactive", func() bool {
+					_, _, err := s.a.Authenticate(t.Context(), s.app.ID, s.secret)
+					require.Error(t, err)
+					return errors.Is(err, tokens.ErrInactiveApplication)
+				})
 			}
 		})
 	}

@@ -211,10 +211,7 @@ func (a *Authority) readFamily(ctx context.Context, raw string) (*presented, err
 	cur, _ := m[1].(string)
 	till, _ := m[2].(string)
 	if doc == "" {
-		if a.feed.settling() {
-			return nil, unavailable("reading a refresh token", errSettling)
-		}
-		return nil, deny(ErrInvalidGrant, "unknown_token")
+		return nil, a.feed.absent(ctx, "reading a refresh token", deny(ErrInvalidGrant, "unknown_token"))
 	}
 	p := &presented{id: id, till: parseInstant(till), ended: m[3] != nil}
 	if err := json.Unmarshal([]byte(doc), &p.family); err != nil {
@@ -286,9 +283,26 @@ func (a *Authority) Refresh(ctx context.Context, app *Application, raw string) (
 	if err := a.feed.check(ctx); err != nil {
 		return nil, err
 	}
+	var t *Token
+	err := a.feed.decided(ctx, "refreshing a token", func() (err error) {
+		t, err = a.refreshed(ctx, app, raw)
+		return err
+	})
+	return t, err
+}
+
+// refreshed is Refresh as the server decides that is asked, which may turn out to
+// have been replaced.
+func (a *Authority) refreshed(ctx context.Context, app *Application, raw string) (*Token, error) {
 	p, err := a.readFamily(ctx, raw)
 	if err != nil {
 		return nil, err
+	}
+	if !p.current {
+		// Its rotation may be among what is still written again: not a reuse.
+		if err := a.feed.absent(ctx, "rotating a refresh token", nil); err != nil {
+			return nil, err
+		}
 	}
 	f := p.family
 	if f.Application != app.ID {
@@ -298,12 +312,12 @@ func (a *Authority) Refresh(ctx context.Context, app *Application, raw string) (
 	if !now.Before(p.till) {
 		return nil, deny(ErrInvalidGrant, "expired")
 	}
-	if !app.Refresh {
-		return nil, deny(ErrInvalidGrant, "refresh_not_allowed")
-	}
-	in, u, err := a.judgeFamily(ctx, f, app)
+	in, app, u, err := a.judgeFamily(ctx, f, app)
 	if err != nil {
 		return nil, err
+	}
+	if !app.Refresh {
+		return nil, deny(ErrInvalidGrant, "refresh_not_allowed")
 	}
 	g := Grant{Application: app, Mail: u.Mail, BackendUserID: firstOf(u.BackendUserID, f.BackendUserID), Scopes: f.Scopes}
 	t, err := a.sign(g, u, in)
@@ -314,6 +328,7 @@ func (a *Authority) Refresh(ctx context.Context, app *Application, raw string) (
 		Access: t.value, AccessID: t.id, Record: t.record, Scopes: t.scopes, Lifetime: t.lifetime,
 		Issued: now.UnixMilli(), Refresh: newRefreshToken(p.id),
 	}
+	seen := a.feed.look()
 	result, err := a.rotate(ctx, p.id, f, raw, next)
 	if err != nil {
 		return nil, err
@@ -328,21 +343,26 @@ func (a *Authority) Refresh(ctx context.Context, app *Application, raw string) (
 	if err := a.record(ctx, &signed{id: result.AccessID, record: result.Record, lifetime: rest}, u); err != nil {
 		return nil, err
 	}
+	if a.feed.look().replaced != seen.replaced {
+		// It may have been rotated where nobody will know of it: the token is still good
+		// at the successor, and gets the same pair again where it is not.
+		return nil, unavailable("rotating a refresh token", errUnsteady)
+	}
 	a.noteGiven(ctx, p.id, result)
 	a.noteSeen(u, app.ID, "")
 	return &Token{Value: result.Access, ID: result.AccessID, Scopes: result.Scopes, Lifetime: rest.Truncate(time.Second), Refresh: result.Refresh}, nil
 }
 
 // judgeFamily decides what can have changed since the grant.
-func (a *Authority) judgeFamily(ctx context.Context, f family, app *Application) (*installation, *User, error) {
-	in, _, u, err := a.readCircumstances(ctx, app.ID, f.User, f.Births)
+func (a *Authority) judgeFamily(ctx context.Context, f family, was *Application) (*installation, *Application, *User, error) {
+	in, app, u, err := a.readCircumstances(ctx, was.ID, f.User, f.Births)
 	if err != nil {
-		return nil, nil, invalidGrant(err)
+		return nil, nil, nil, invalidGrant(err)
 	}
 	if err := overruled(in, app, u, f.Births, time.UnixMilli(f.Created), ""); err != nil {
-		return nil, nil, invalidGrant(err)
+		return nil, nil, nil, invalidGrant(err)
 	}
-	return in, u, nil
+	return in, app, u, nil
 }
 
 func invalidGrant(err error) error {
@@ -369,6 +389,7 @@ func (a *Authority) rotate(ctx context.Context, id string, f family, raw string,
 		args = append(args, h)
 	}
 	args = append(args, till.Sub(now).Milliseconds()+time.Minute.Milliseconds(), a.keys.first().id)
+	seen := a.feed.look()
 	cmd, err := a.store.write(ctx, rotateScript, key, args...)
 	if err != nil {
 		return nil, unavailable("rotating a refresh token", err)
@@ -393,7 +414,15 @@ func (a *Authority) rotate(ctx context.Context, id string, f family, raw string,
 		args[2], args[3], args[4] = a.refreshHashes(earlier.Refresh)[0], answer[1], keyToken(earlier.AccessID)
 		return earlier, a.noteRotation(ctx, rotation{key: key, script: rotateAgainScript, args: args})
 	case "reused":
-		if err := a.familyEnded(ctx, id, now.UnixMilli(), answer[1]); err != nil {
+		// What a server that was replaced takes for theft is none.
+		stands, err := a.feed.stands(ctx, seen)
+		if err != nil {
+			return nil, err
+		}
+		if stands {
+			err = a.familyEnded(ctx, id, now.UnixMilli(), answer[1])
+		}
+		if err != nil {
 			return nil, err
 		}
 		return nil, deny(ErrInvalidGrant, "reused")
@@ -422,6 +451,17 @@ func (a *Authority) inspectRefresh(ctx context.Context, raw string) (*Identity, 
 	if _, ok := familyOf(raw); !ok {
 		return nil, deny(ErrTokenMalformed, "not_a_refresh_token")
 	}
+	var i *Identity
+	err := a.feed.decided(ctx, "inspecting a refresh token", func() (err error) {
+		i, err = a.judgeRefreshToken(ctx, raw)
+		return err
+	})
+	return i, err
+}
+
+// judgeRefreshToken is inspectRefresh as the server decides that is asked, which
+// may turn out to have been replaced.
+func (a *Authority) judgeRefreshToken(ctx context.Context, raw string) (*Identity, error) {
 	p, err := a.readFamily(ctx, raw)
 	switch {
 	case errors.Is(err, ErrInvalidGrant):
@@ -483,18 +523,24 @@ func (a *Authority) revokeFamily(ctx context.Context, raw, owner string) error {
 	for _, h := range a.refreshHashes(raw) {
 		args = append(args, h)
 	}
-	cmd, err := a.store.write(ctx, endFamilyScript, keyFamily(p.id), args...)
-	if err != nil {
-		return unavailable("revoking a refresh token", err)
+	err = a.feed.decided(ctx, "revoking a refresh token", func() error {
+		cmd, err := a.store.write(ctx, endFamilyScript, keyFamily(p.id), args...)
+		if err != nil {
+			return unavailable("revoking a refresh token", err)
+		}
+		records, err := cmd.Text()
+		if errors.Is(err, redis.Nil) {
+			return ErrNotFound
+		}
+		if err != nil {
+			return unavailable("revoking a refresh token", err)
+		}
+		return a.revokeRecords(ctx, records)
+	})
+	if errors.Is(err, ErrNotFound) {
+		return nil // the token is not one of the family's any more
 	}
-	records, err := cmd.Text()
-	if errors.Is(err, redis.Nil) {
-		return nil
-	}
-	if err != nil {
-		return unavailable("revoking a refresh token", err)
-	}
-	return a.familyEnded(ctx, p.id, ended, records)
+	return err
 }
 
 // familyEnded makes everybody remember that a family is over, and revokes its

@@ -1,6 +1,8 @@
 package tokens
 
 import (
+	"errors"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -61,4 +63,84 @@ func TestReplaced_InTheMiddleOfIssuing(t *testing.T) {
 	require.True(t, done.Load())
 	_, err := a.Inspect(t.Context(), tok.Value)
 	require.NoError(t, err)
+}
+
+// A rotation that may be known to nobody is not handed out: the token stays good.
+func TestReplaced_InTheMiddleOfRefreshing(t *testing.T) {
+	server := miniredis.RunT(t)
+	a, f := testNode(t, server)
+	app := testApp(t, a)
+	tok := testToken(t, a, app)
+
+	var done atomic.Bool
+	rotates := runs(rotateScript)
+	f.set(nil, func(cmd redis.Cmder) error {
+		if rotates(cmd) != nil && done.CompareAndSwap(false, true) {
+			a.feed.replaced.Store(int64(time.Since(a.feed.born)))
+		}
+		return nil
+	})
+	_, err := a.Refresh(t.Context(), app, tok.Refresh)
+	require.ErrorIs(t, err, ErrUnavailable)
+	require.True(t, done.Load())
+	var next *Token
+	eventually(t, func() bool {
+		next, err = a.Refresh(t.Context(), app, tok.Refresh)
+		require.True(t, err == nil || errors.Is(err, ErrUnavailable), err)
+		return err == nil
+	})
+	_, err = a.Refresh(t.Context(), app, next.Refresh)
+	require.NoError(t, err)
+}
+
+// All that a busy minute issues is recorded again, and what is there stays as it is.
+func TestRecordAgain(t *testing.T) {
+	server := miniredis.RunT(t)
+	a, _ := testNode(t, server)
+	tok := testToken(t, a, testApp(t, a))
+	require.NoError(t, a.RevokeToken(t.Context(), tok.Value))
+	revoked, err := server.Get(keyToken(tok.ID))
+	require.NoError(t, err)
+	u, err := a.User(t.Context(), "alice@example.org")
+	require.NoError(t, err)
+	const count = 3*mintsPerChunk + 7
+	soon := a.now().Add(time.Hour).UnixMilli()
+	for i := range count {
+		a.mints.add(mint{at: time.Since(a.feed.born), expires: soon, key: keyToken(strconv.Itoa(i)), record: "record"}, u)
+	}
+	a.mints.add(mint{at: time.Since(a.feed.born), expires: a.now().UnixMilli(), key: keyToken("expired"), record: "record"}, u)
+	server.Del(keyUser(u.ID))
+	require.NoError(t, a.recordAgain(t.Context()))
+	for i := range count {
+		require.True(t, server.Exists(keyToken(strconv.Itoa(i))), i)
+	}
+	require.InDelta(t, time.Hour, server.TTL(keyToken("0")), float64(time.Minute))
+	require.False(t, server.Exists(keyToken("expired")))
+	now, err := server.Get(keyToken(tok.ID))
+	require.NoError(t, err)
+	require.Equal(t, revoked, now)
+	again, err := a.User(t.Context(), u.ID)
+	require.NoError(t, err)
+	require.Equal(t, u.generation, again.generation)
+}
+
+// What was issued before an outage is remembered until Redis is well again, and
+// has had time to show that it is another one.
+func TestMints_AreNotForgottenInAnOutage(t *testing.T) {
+	server := miniredis.RunT(t)
+	a, f := testNode(t, server)
+	a.feed.checking <- struct{}{} // no check is under way
+	f.set(func(cmd redis.Cmder) error {
+		if cmd.Name() == "info" {
+			return errors.New("no answer")
+		}
+		return nil
+	}, nil)
+	a.mints.add(mint{at: time.Since(a.feed.born) - 2*mintMemory, key: "key"}, &User{ID: "alice"})
+	<-a.feed.checking
+	require.ErrorIs(t, a.feed.check(t.Context()), ErrUnavailable, "a server that does not say who it is, is not known to be the same")
+	require.False(t, a.mints.empty())
+	f.set(nil, nil)
+	require.NoError(t, a.feed.check(t.Context()))
+	require.True(t, a.mints.empty())
 }

@@ -153,20 +153,22 @@ func (a *Authority) RevokeGrant(ctx context.Context, applicationID, idOrMail str
 // bump runs a script that counts a generation up and answers it, or 0 if what it
 // belongs to is not there.
 func (a *Authority) bump(ctx context.Context, script *redis.Script, key string, c change, args ...any) error {
-	cmd, err := a.store.write(ctx, script, key, args...)
-	if err != nil {
-		c.value = unknownValue
-		return a.uncertain(c, "revoking", err)
-	}
-	generation, err := cmd.Int64()
-	if err != nil {
-		return unavailable("revoking", err)
-	}
-	if generation == 0 {
-		return fmt.Errorf("revoking: %w", ErrNotFound)
-	}
-	c.value = strconv.FormatInt(generation, 10)
-	return a.publish(ctx, c)
+	return a.feed.decided(ctx, "revoking", func() error {
+		cmd, err := a.store.write(ctx, script, key, args...)
+		if err != nil {
+			c.value = unknownValue
+			return a.uncertain(c, "revoking", err)
+		}
+		generation, err := cmd.Int64()
+		if err != nil {
+			return unavailable("revoking", err)
+		}
+		if generation == 0 {
+			return fmt.Errorf("revoking: %w", ErrNotFound)
+		}
+		c.value = strconv.FormatInt(generation, 10)
+		return a.publish(ctx, c)
+	})
 }
 
 // RevokeKey ends all access tokens signed with the key. The key stays
@@ -175,12 +177,17 @@ func (a *Authority) bump(ctx context.Context, script *redis.Script, key string, 
 // in use by other gateways, ErrConflict for the one that signs, ErrUnavailable.
 func (a *Authority) RevokeKey(ctx context.Context, kid string) error {
 	if _, ok := a.signing.verify[kid]; !ok {
-		in, err := a.loadInstallation(ctx)
+		used := false
+		err := a.feed.finding(ctx, func() (bool, error) {
+			in, err := a.loadInstallation(ctx)
+			used = err == nil && in.uses(kid, a.now())
+			return used, err
+		})
 		if err != nil {
 			return err
 		}
-		if !in.uses(kid, a.now()) {
-			return fmt.Errorf("signing key: %w", ErrNotFound)
+		if !used {
+			return a.orSettling(ctx, fmt.Errorf("signing key: %w", ErrNotFound))
 		}
 	}
 	if kid == a.signing.kid {

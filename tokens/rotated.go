@@ -75,6 +75,9 @@ if not lost then return {'there'} end
 func (a *Authority) noteRotation(ctx context.Context, n rotation) error {
 	n.at = a.now()
 	a.rotations.add(n)
+	if err := a.feed.confirm(ctx); err != nil {
+		return err
+	}
 	if a.feed.replacedLately() {
 		return a.repeatRotation(ctx, n)
 	}

@@ -19,24 +19,25 @@ import (
 // replica: seconds with the usual settings, longer if it is cut off from them.
 // Nothing that it says itself tells that it was replaced, so the Sentinels are
 // asked: before every connection, before every heartbeat, whenever one of them
-// announces a change, and before a token is called unknown.
+// announces a change, before anybody is turned away for what Redis says, and
+// before a token that was written is handed out.
 //
 // All of them are asked, and the one with the newest configuration is believed:
 // every failover counts an epoch up, so one that was away, or cut off with the
-// old primary, is told from the others. When a majority has answered, and is
-// neither older than what was known nor contradicts itself, the rest is not waited
-// for.
+// old primary, is told from the others. All are waited for, but for those that
+// have kept silent the last time: the one that led a failover knows of it first.
 //
 // The way back is not taken: for seconds after a failover most Sentinels have not
 // heard of it, and what would be written to the old primary by going back to it
 // is lost. Only a majority that says so for goBack on end is believed though it is
 // older: Sentinels that were set up anew count from the beginning.
 //
-// When none answers, what was known goes on to count. Sentinels that are
-// away replace nobody, and a gateway that stopped for their sake would make an
-// outage of what is none. What remains is a gateway that is cut off from the
-// majority together with the old primary: see "min-replicas-to-write" in
-// docs/redis.md.
+// When fewer than a majority answer, what was known goes on to count, and has to be
+// proven otherwise: the others may have replaced the primary, and this gateway may
+// be cut off from them together with it. Every failover promotes a replica, and
+// that follows the old primary no longer. So the primary is believed as long as all
+// its replicas follow it (see Store.followed). Sentinels that are away, and nothing
+// else, are no outage.
 type sentinels struct {
 	group   string
 	members []*sentinel
@@ -45,8 +46,9 @@ type sentinels struct {
 	// it is a part, and at most maxPatience.
 	patience time.Duration
 
-	asking  chan struct{} // one round at a time; guards the two below
-	began   time.Time     // when the last round began that was answered
+	asking  chan struct{} // one round at a time; guards the three below
+	began   time.Time     // when the last round began that came to an end
+	quorum  bool          // whether a majority answered then
 	older   time.Time     // since when a majority is older than what is known; zero if it is not
 	running sync.WaitGroup
 	watched sync.Once
@@ -57,8 +59,8 @@ type sentinels struct {
 	feeds   []*redis.PubSub
 }
 
-// maxPatience is well below a usual staleness bound: when all Sentinels are
-// silent, every heartbeat waits for them in vain.
+// maxPatience is well below a usual staleness bound: so long is waited for
+// Sentinels that fall silent.
 const maxPatience = 500 * time.Millisecond
 
 // goBack is well above the two seconds in which Sentinels tell each other.
@@ -67,12 +69,17 @@ const goBack = 30 * time.Second
 type sentinel struct {
 	client *redis.Client
 	busy   atomic.Bool // one question at a time, so that a silent one costs one connection
+	silent atomic.Bool // whether it was waited for in vain the last time
 }
 
-// sentinelAnswer is who is the primary, and since which failover.
+// sentinelAnswer is who is the primary, since which failover, and who could be
+// the next.
 type sentinelAnswer struct {
 	addr  string // host:port
 	epoch uint64 // counted from 1; 0 if the Sentinel does not tell
+	// replicas is how many replicas there are, counted from 1; 0 if the Sentinel
+	// does not tell. Those that are gone count until SENTINEL RESET.
+	replicas int
 }
 
 var (
@@ -99,7 +106,7 @@ func newSentinels(u *redis.UniversalOptions, conns *connections) *sentinels {
 // placeholder.
 func (s *sentinels) dial(ctx context.Context, network, _ string) (net.Conn, error) {
 	s.watched.Do(s.watch)
-	if err := s.ask(ctx); err != nil && !errors.Is(err, errNoSentinel) {
+	if _, err := s.ask(ctx); err != nil {
 		return nil, err
 	}
 	addr := s.current().addr
@@ -124,25 +131,28 @@ func (s *sentinels) current() sentinelAnswer {
 }
 
 // ask makes sure that connections lead to what is the primary now: at the time
-// of the call or later. The error is errNoSentinel if none answered, and then
-// what was known counts.
-func (s *sentinels) ask(ctx context.Context) error {
+// of the call or later. It reports whether a majority of the Sentinels answered;
+// if not, what was known counts, and has to be proven.
+func (s *sentinels) ask(ctx context.Context) (quorum bool, err error) {
 	called := time.Now()
 	select {
 	case s.asking <- struct{}{}:
 		defer func() { <-s.asking }()
 	case <-ctx.Done():
-		return fmt.Errorf("asking the Sentinels: %w", ctx.Err())
+		return false, fmt.Errorf("asking the Sentinels: %w", ctx.Err())
 	}
 	if s.began.After(called) {
-		return nil // a round that began while this call waited
+		return s.quorum, nil // a round that began while this call waited
 	}
 	began := time.Now()
-	answer, err := s.round(ctx)
-	if err != nil {
-		return err
+	answer, quorum, err := s.round(ctx)
+	if err != nil && !errors.Is(err, errNoSentinel) {
+		return false, err
 	}
-	s.began = began
+	s.began, s.quorum = began, quorum
+	if err != nil {
+		return false, nil
+	}
 	s.mu.Lock()
 	changed := s.primary.addr != answer.addr
 	s.primary = answer
@@ -150,7 +160,17 @@ func (s *sentinels) ask(ctx context.Context) error {
 	if changed {
 		s.conns.drop(func(n *connection) bool { return n.addr != answer.addr })
 	}
-	return nil
+	return quorum, nil
+}
+
+// saw notes how many replicas the primary itself has shown: one that the
+// Sentinels have not counted yet could be the next primary too.
+func (s *sentinels) saw(replicas int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.primary.replicas > 0 {
+		s.primary.replicas = max(s.primary.replicas, replicas+1)
+	}
 }
 
 // run runs f, which close waits for. It reports false after close.
@@ -163,61 +183,81 @@ func (s *sentinels) run(f func()) bool {
 	return !s.closed
 }
 
-// round asks all Sentinels once.
-func (s *sentinels) round(ctx context.Context) (sentinelAnswer, error) {
-	answers := make(chan sentinelAnswer, len(s.members))
+// round asks all Sentinels once, and reports whether a majority answered.
+func (s *sentinels) round(ctx context.Context) (answer sentinelAnswer, quorum bool, err error) {
+	given, err := s.gather(ctx)
+	if err != nil {
+		return sentinelAnswer{}, false, err
+	}
+	if len(given) == 0 {
+		return sentinelAnswer{}, false, errNoSentinel
+	}
+	quorum = 2*len(given) > len(s.members)
+	a, err := newest(given)
+	if err != nil {
+		return a, quorum, err
+	}
+	known := s.current()
+	// A minority may not have heard of the latest replicas.
+	if !quorum {
+		a.replicas = max(a.replicas, known.replicas)
+	}
+	known.replicas = a.replicas
+	switch {
+	case a.epoch == 0 && known.epoch != 0 && !quorum:
+		return known, quorum, nil
+	case !a.olderThan(known):
+		s.older = time.Time{}
+		return a, quorum, nil
+	case !s.mayGoBack(quorum):
+		return known, quorum, nil
+	}
+	return a, quorum, nil
+}
+
+// gather returns what the Sentinels say that say anything.
+func (s *sentinels) gather(ctx context.Context) ([]sentinelAnswer, error) {
+	type answer struct {
+		sentinelAnswer
+		awaited bool
+	}
+	answers := make(chan answer, len(s.members))
 	pending := 0
 	for _, m := range s.members {
 		if !m.busy.CompareAndSwap(false, true) {
 			continue
 		}
+		awaited := !m.silent.Load()
 		if !s.run(func() {
 			defer m.busy.Store(false)
 			// The caller may not wait for it, and its connection is worth keeping.
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.patience)
 			defer cancel()
-			answers <- m.ask(ctx, s.group)
+			said := m.ask(ctx, s.group)
+			m.silent.Store(ctx.Err() != nil)
+			answers <- answer{said, awaited}
 		}) {
-			return sentinelAnswer{}, net.ErrClosed
+			return nil, net.ErrClosed
 		}
-		pending++
+		if awaited {
+			pending++
+		}
 	}
-	known := s.current()
 	var given []sentinelAnswer
-	for range pending {
+	for pending > 0 {
 		select {
 		case a := <-answers:
+			if a.awaited {
+				pending--
+			}
 			if a.addr != "" {
-				given = append(given, a)
+				given = append(given, a.sentinelAnswer)
 			}
 		case <-ctx.Done():
-			return sentinelAnswer{}, fmt.Errorf("asking the Sentinels: %w", ctx.Err())
-		}
-		if 2*len(given) > len(s.members) {
-			if a, err := newest(given); err == nil && !a.olderThan(known) {
-				s.older = time.Time{}
-				return a, nil
-			}
+			return nil, fmt.Errorf("asking the Sentinels: %w", ctx.Err())
 		}
 	}
-	if len(given) == 0 {
-		return sentinelAnswer{}, errNoSentinel
-	}
-	a, err := newest(given)
-	if err != nil {
-		return a, err
-	}
-	majority := 2*len(given) > len(s.members)
-	switch {
-	case a.epoch == 0 && known.epoch != 0 && !majority:
-		return known, nil
-	case !a.olderThan(known):
-		s.older = time.Time{}
-		return a, nil
-	case !s.mayGoBack(majority):
-		return known, nil
-	}
-	return a, nil
+	return given, nil
 }
 
 // olderThan reports whether an answer is about an earlier failover, as far as it
@@ -241,8 +281,10 @@ func (s *sentinels) mayGoBack(majority bool) bool {
 func newest(given []sentinelAnswer) (sentinelAnswer, error) {
 	votes := map[string]int{}
 	var latest uint64
+	replicas := 0
 	for _, a := range given {
 		latest = max(latest, a.epoch)
+		replicas = max(replicas, a.replicas)
 	}
 	for _, a := range given {
 		if a.epoch == latest {
@@ -261,7 +303,7 @@ func newest(given []sentinelAnswer) (sentinelAnswer, error) {
 	if tied {
 		return sentinelAnswer{}, errUndecided
 	}
-	return sentinelAnswer{best, latest}, nil
+	return sentinelAnswer{best, latest, replicas}, nil
 }
 
 // ask returns what one Sentinel says; no address if it says nothing.
@@ -281,6 +323,9 @@ func (m *sentinel) ask(ctx context.Context, group string) sentinelAnswer {
 	if epoch, err := strconv.ParseUint(state.Val()["config-epoch"], 10, 64); err == nil { // not everybody may ask for it
 		answer.epoch = epoch + 1
 	}
+	if replicas, err := strconv.Atoi(state.Val()["num-slaves"]); err == nil {
+		answer.replicas = replicas + 1
+	}
 	return answer
 }
 
@@ -297,7 +342,7 @@ func (s *sentinels) watch() {
 			_ = feed.Subscribe(ctx, "+switch-master") // Channel tries again
 			for range feed.Channel() {
 				ctx, cancel := context.WithTimeout(ctx, s.patience)
-				_ = s.ask(ctx) // the next heartbeat asks again
+				_, _ = s.ask(ctx) // the next heartbeat asks again
 				cancel()
 			}
 		})

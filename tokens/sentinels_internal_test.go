@@ -29,7 +29,7 @@ func fakeSentinel(t *testing.T, addr string, epoch int) string {
 		case args[0] == "master" && epoch < 0:
 			c.WriteError("NOPERM")
 		case args[0] == "master":
-			c.WriteStrings([]string{"name", args[1], "config-epoch", strconv.Itoa(epoch - 1)})
+			c.WriteStrings([]string{"name", args[1], "config-epoch", strconv.Itoa(epoch - 1), "num-slaves", "2"})
 		default:
 			c.WriteStrings([]string{addr, "6379"})
 		}
@@ -42,27 +42,31 @@ func TestSentinels_Round(t *testing.T) {
 		addr  string
 		epoch int
 	}
-	known := sentinelAnswer{"known:6379", 5}
+	known := sentinelAnswer{"known:6379", 5, 4}
 	gone := says{"gone", 0} // nobody is there
+	const replicas = 3      // those that the Sentinels tell, counted from 1
 	for name, c := range map[string]struct {
 		sentinels []says
 		want      sentinelAnswer
+		quorum    bool
 		err       error
 	}{
-		"all agree":                           {[]says{{"a", 6}, {"a", 6}, {"a", 6}}, sentinelAnswer{"a:6379", 6}, nil},
-		"the majority, without waiting":       {[]says{{"a", 6}, {"a", 6}, gone}, sentinelAnswer{"a:6379", 6}, nil},
-		"the newest, though it is alone":      {[]says{{"b", 7}, {"a", 6}, gone}, sentinelAnswer{"b:6379", 7}, nil},
-		"a majority that has not heard of it": {[]says{{"a", 4}, {"a", 4}, gone}, known, nil},
-		"and one that has, though it is last": {[]says{{"a", 4}, {"a", 4}, {"b", 6}}, sentinelAnswer{"b:6379", 6}, nil},
-		"all that have not heard of it":       {[]says{{"a", 1}, {"a", 1}, {"a", 1}}, known, nil},
-		"one alone that is newer":             {[]says{{"b", 7}, gone, gone}, sentinelAnswer{"b:6379", 7}, nil},
-		"one alone that is older":             {[]says{{"b", 4}, gone, gone}, known, nil},
-		"who does not know the group":         {[]says{{"", 0}, {"a", 6}, {"", 0}}, sentinelAnswer{"a:6379", 6}, nil},
-		"no epochs: votes":                    {[]says{{"a", -1}, {"b", -1}, {"a", -1}}, sentinelAnswer{"a:6379", 0}, nil},
-		"no epochs: a tie":                    {[]says{{"a", -1}, {"b", -1}, gone}, sentinelAnswer{}, errUndecided},
-		"nobody":                              {[]says{gone, gone, gone}, sentinelAnswer{}, errNoSentinel},
-		"nobody knows the group":              {[]says{{"", 0}, {"", 0}, {"", 0}}, sentinelAnswer{}, errNoSentinel},
-		"the only one, set up anew":           {[]says{{"a", 1}}, known, nil},
+		"all agree":                           {[]says{{"a", 6}, {"a", 6}, {"a", 6}}, sentinelAnswer{"a:6379", 6, replicas}, true, nil},
+		"the majority":                        {[]says{{"a", 6}, {"a", 6}, gone}, sentinelAnswer{"a:6379", 6, replicas}, true, nil},
+		"the newest, though it is alone":      {[]says{{"b", 7}, {"a", 6}, gone}, sentinelAnswer{"b:6379", 7, replicas}, true, nil},
+		"the newest, though it is last":       {[]says{{"a", 6}, {"a", 6}, {"b", 7}}, sentinelAnswer{"b:6379", 7, replicas}, true, nil},
+		"a majority that has not heard of it": {[]says{{"a", 4}, {"a", 4}, gone}, sentinelAnswer{"known:6379", 5, replicas}, true, nil},
+		"and one that has, though it is last": {[]says{{"a", 4}, {"a", 4}, {"b", 6}}, sentinelAnswer{"b:6379", 6, replicas}, true, nil},
+		"all that have not heard of it":       {[]says{{"a", 1}, {"a", 1}, {"a", 1}}, sentinelAnswer{"known:6379", 5, replicas}, true, nil},
+		"one alone that is newer":             {[]says{{"b", 7}, gone, gone}, sentinelAnswer{"b:6379", 7, 4}, false, nil},
+		"one alone that is older":             {[]says{{"b", 4}, gone, gone}, known, false, nil},
+		"one alone that tells no epoch":       {[]says{{"b", -1}, gone, gone}, known, false, nil},
+		"who does not know the group":         {[]says{{"", 0}, {"a", 6}, {"", 0}}, sentinelAnswer{"a:6379", 6, 4}, false, nil},
+		"no epochs: votes":                    {[]says{{"a", -1}, {"b", -1}, {"a", -1}}, sentinelAnswer{"a:6379", 0, 0}, true, nil},
+		"no epochs: a tie":                    {[]says{{"a", -1}, {"b", -1}, gone}, sentinelAnswer{}, true, errUndecided},
+		"nobody":                              {[]says{gone, gone, gone}, sentinelAnswer{}, false, errNoSentinel},
+		"nobody knows the group":              {[]says{{"", 0}, {"", 0}, {"", 0}}, sentinelAnswer{}, false, errNoSentinel},
+		"the only one, set up anew":           {[]says{{"a", 1}}, sentinelAnswer{"known:6379", 5, replicas}, true, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := &redis.UniversalOptions{MasterName: "group", DialTimeout: 20 * time.Second}
@@ -76,11 +80,48 @@ func TestSentinels_Round(t *testing.T) {
 			s := newSentinels(u, newConnections(time.Second, nil))
 			defer func() { require.NoError(t, s.close()) }()
 			s.primary = known
-			got, err := s.round(t.Context())
+			got, quorum, err := s.round(t.Context())
 			require.ErrorIs(t, err, c.err)
 			require.Equal(t, c.want, got)
+			require.Equal(t, c.quorum, quorum)
 		})
 	}
+}
+
+// One that keeps silent is waited for once, and asked all the time: it is heard
+// again as soon as it answers.
+func TestSentinels_Silent(t *testing.T) {
+	speak, heard := make(chan struct{}), make(chan struct{}, 100)
+	mute, err := server.NewServer("127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(mute.Close)
+	require.NoError(t, mute.Register("SENTINEL", func(c *server.Peer, _ string, args []string) {
+		heard <- struct{}{}
+		<-speak
+		if args[0] == "master" {
+			c.WriteStrings([]string{"config-epoch", "6", "num-slaves", "2"})
+			return
+		}
+		c.WriteStrings([]string{"b", "6379"})
+	}))
+	s := newSentinels(&redis.UniversalOptions{
+		MasterName: "group", DialTimeout: 20 * time.Second, ReadTimeout: 20 * time.Second,
+		Addrs: []string{mute.Addr().String(), fakeSentinel(t, "a", 6), fakeSentinel(t, "a", 6)},
+	}, newConnections(time.Second, nil))
+	defer func() { require.NoError(t, s.close()) }()
+	silent := s.members[0]
+	quorum, err := s.ask(t.Context())
+	require.NoError(t, err)
+	require.True(t, quorum)
+	require.Equal(t, "a:6379", s.current().addr)
+	<-heard
+	require.Eventually(t, silent.silent.Load, 20*time.Second, time.Millisecond)
+	close(speak)
+	require.Eventually(t, func() bool {
+		_, err := s.ask(t.Context())
+		return err == nil && s.current() == sentinelAnswer{"b:6379", 7, 3}
+	}, 20*time.Second, time.Millisecond)
+	require.False(t, silent.silent.Load())
 }
 
 // Sentinels that were set up anew count from the beginning: after some time they
@@ -106,16 +147,23 @@ func TestSentinels_GoBack(t *testing.T) {
 			}
 			s := newSentinels(u, newConnections(time.Second, nil))
 			defer func() { require.NoError(t, s.close()) }()
-			s.primary = sentinelAnswer{"known:6379", 5}
+			s.primary = sentinelAnswer{"known:6379", 5, 3}
 			if c.since > 0 {
 				s.older = time.Now().Add(-c.since)
 			}
-			got, err := s.round(t.Context())
+			got, _, err := s.round(t.Context())
 			require.NoError(t, err)
 			require.Equal(t, c.want, got.addr)
 			require.Equal(t, c.epochs[len(c.epochs)-1] == 5, s.older.IsZero())
 		})
 	}
+}
+
+func requireQuorum(t *testing.T, s *sentinels) {
+	t.Helper()
+	quorum, err := s.ask(t.Context())
+	require.NoError(t, err)
+	require.True(t, quorum)
 }
 
 // Every failover counts the epoch up that Sentinels tell.
@@ -124,11 +172,11 @@ func TestSentinels_Failover(t *testing.T) {
 	s := newSentinels(&redis.UniversalOptions{MasterName: redistest.MasterName, DialTimeout: 20 * time.Second, Addrs: group.Addrs()},
 		newConnections(time.Second, nil))
 	defer func() { require.NoError(t, s.close()) }()
-	require.NoError(t, s.ask(t.Context()))
+	requireQuorum(t, s)
 	before := s.current()
 	require.Equal(t, group.Master(t).Addr(), before.addr)
 	now := group.Failover(t)
-	require.NoError(t, s.ask(t.Context()))
+	requireQuorum(t, s)
 	require.Equal(t, now.Addr(), s.current().addr)
 	require.Greater(t, s.current().epoch, before.epoch)
 }
@@ -143,9 +191,22 @@ func TestSentinels_DropConnections(t *testing.T) {
 	require.NoError(t, err)
 	s := newSentinels(&redis.UniversalOptions{MasterName: "group", DialTimeout: 20 * time.Second, Addrs: []string{fakeSentinel(t, "a", 6)}}, conns)
 	defer func() { require.NoError(t, s.close()) }()
-	require.NoError(t, s.ask(t.Context()))
+	requireQuorum(t, s)
 	require.Empty(t, conns.open)
 	_, err = old.Read(make([]byte, 1))
 	require.EqualError(t, err, "EOF", "go-redis tries again")
 	require.EqualError(t, old.SetReadDeadline(time.Time{}), "EOF")
+}
+
+// A name in the URL is that of one Sentinel: every server proves its own.
+func TestSentinels_TLSByURL(t *testing.T) {
+	s, err := OpenRedis(RedisOptions{URL: "rediss://one.example:26379", MasterName: "group"})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.Close()) }()
+	require.Empty(t, s.conns.tls.ServerName)
+	require.Empty(t, s.sentinels.members[0].client.Options().TLSConfig.ServerName)
+	one, err := OpenRedis(RedisOptions{URL: "rediss://one.example:6379"})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, one.Close()) }()
+	require.Equal(t, "one.example", one.conns.tls.ServerName)
 }

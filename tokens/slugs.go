@@ -2,13 +2,11 @@ package tokens
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
-	"github.com/redis/go-redis/v9"
 )
 
 const (
@@ -91,12 +89,16 @@ func (a *Authority) FindSlug(ctx context.Context, backend, slug string) (string,
 	if len(slug) > maxSlug || !isSlug(slug) {
 		return "", fmt.Errorf("slug: %w", ErrNotFound)
 	}
-	room, err := a.store.rdb.Get(ctx, a.keySlug(k)).Result()
-	if errors.Is(err, redis.Nil) {
-		return "", fmt.Errorf("slug: %w", ErrNotFound)
-	}
+	var room string
+	err := a.feed.finding(ctx, func() (found bool, err error) {
+		room, err = a.store.rdb.Get(ctx, a.keySlug(k)).Result()
+		return room != "", notNil(err)
+	})
 	if err != nil {
 		return "", unavailable("looking up a slug", err)
+	}
+	if room == "" {
+		return "", a.orSettling(ctx, fmt.Errorf("slug: %w", ErrNotFound))
 	}
 	// Without the instant, which only who has written it knows.
 	a.slugs.known.Set(k, knownSlug{room: room})

@@ -145,6 +145,8 @@ func StoreProblem(err error) string {
 		return "redis answers, and is a replica"
 	case errors.Is(err, errUndecided):
 		return "the sentinels contradict each other"
+	case errors.Is(err, errUnfollowed):
+		return "most sentinels do not answer, and a replica that they knew is missing"
 	case errors.Is(err, errUnproven):
 		return "redis answers, and has taken no writes for too long"
 	}

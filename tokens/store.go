@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -125,8 +126,11 @@ func OpenRedis(o RedisOptions) (*Store, error) {
 		if u.DB == 0 {
 			u.DB = parsed.DB
 		}
-		if u.TLSConfig == nil {
+		if u.TLSConfig == nil && parsed.TLSConfig != nil {
 			u.TLSConfig = parsed.TLSConfig
+			if o.MasterName != "" || o.Cluster {
+				u.TLSConfig.ServerName = "" // each of the servers has a name of its own
+			}
 		}
 	}
 	if len(u.Addrs) == 0 {
@@ -192,15 +196,12 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// withoutReplicas marks the context of writes that no replica has to acknowledge.
-type withoutReplicas struct{}
-
 // write runs a script that changes one key. It returns when Redis has
 // acknowledged the change and the configured number of replicas has it, so that
 // a failover cannot undo it. Unless the error is nil the change may or may not
 // have been made.
 func (s *Store) write(ctx context.Context, script *redis.Script, key string, args ...any) (*redis.Cmd, error) {
-	if s.wait == 0 || ctx.Value(withoutReplicas{}) != nil {
+	if s.wait == 0 || isRestoring(ctx) {
 		cmd := script.Run(ctx, s.rdb, []string{key}, args...)
 		return cmd, notNil(cmd.Err())
 	}
@@ -230,8 +231,7 @@ func (s *Store) writeReplicated(ctx context.Context, script *redis.Script, key s
 	pipe := node.Pipeline()
 	// The script whole, since a pipeline cannot send it when its hash is unknown.
 	cmd := script.Eval(ctx, pipe, []string{key}, args...)
-	patience := s.timeout * 3 / 4 // less than the time after which reading the answer ends
-	waited := pipe.Do(ctx, "WAIT", s.wait, patience.Milliseconds())
+	waited := pipe.Do(ctx, "WAIT", s.wait, s.replicaPatience().Milliseconds())
 	_, err := pipe.Exec(ctx)
 	if err = notNil(err); err != nil {
 		return cmd, err //nolint:wrapcheck // wrapped by whoever knows what was written
@@ -246,6 +246,10 @@ func (s *Store) writeReplicated(ctx context.Context, script *redis.Script, key s
 	return cmd, nil
 }
 
+// replicaPatience is how long replicas are waited for: less than the time after
+// which reading the answer ends.
+func (s *Store) replicaPatience() time.Duration { return s.timeout * 3 / 4 }
+
 // notNil drops the error that only says that an answer is nil.
 func notNil(err error) error {
 	if errors.Is(err, redis.Nil) {
@@ -258,66 +262,170 @@ func notNil(err error) error {
 // has, and takes no writes.
 var errNotPrimary = errors.New("the server that is asked is not the primary")
 
+// errUnfollowed means that the primary may have been replaced.
+var errUnfollowed = errors.New("most Sentinels do not answer, and a replica of the primary that they knew is missing")
+
 // servers returns what tells apart the primaries there are now. One that was
 // restarted or promoted, also if it had been the primary before, is another one,
 // and may have lost what its predecessor acknowledged. Servers that do not tell
-// their run id (the embedded
-// one; INFO forbidden) are left out, as are those that do not answer: nothing
-// can be found out about them.
+// their run id (the embedded one; INFO forbidden) are left out, as are those of a
+// Cluster that do not answer: nothing can be found out about them.
 //
 // If Redis turns out to be a replica, its connections are dropped, so that the
 // next ones may lead to the primary, and the error is errNotPrimary. If the
-// Sentinels cannot agree who the primary is, that is an error as well.
+// Sentinels cannot agree who the primary is, or too few answer and the primary
+// cannot be proven otherwise, that is an error as well.
 func (s *Store) servers(ctx context.Context) ([]string, error) {
-	if s.sentinels != nil {
-		if err := s.sentinels.ask(ctx); err != nil && !errors.Is(err, errNoSentinel) {
-			return nil, err
-		}
-	}
 	if c, ok := s.rdb.(*redis.ClusterClient); ok {
 		var mu sync.Mutex
 		var ids []string
 		_ = c.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
-			if id, _ := whois(ctx, c); id != "" {
+			if server, err := whois(ctx, c); err == nil && server.id != "" {
 				mu.Lock()
 				defer mu.Unlock()
-				ids = append(ids, id)
+				ids = append(ids, server.id)
 			}
 			return nil
 		})
 		return ids, nil
 	}
-	id, role := whois(ctx, s.rdb)
-	if role == "slave" {
+	quorum := true
+	if s.sentinels != nil {
+		var err error
+		if quorum, err = s.sentinels.ask(ctx); err != nil {
+			return nil, err
+		}
+	}
+	server, err := whois(ctx, s.rdb)
+	if err != nil {
+		return nil, err
+	}
+	if server.role == "slave" {
 		s.conns.drop(func(n *connection) bool { return !n.feed })
 		return nil, errNotPrimary
 	}
-	if id == "" {
+	if s.sentinels != nil {
+		s.sentinels.saw(len(server.replicas))
+	}
+	if !quorum {
+		if err := s.followed(ctx, server); err != nil {
+			return nil, err
+		}
+	}
+	if server.id == "" {
 		return nil, nil
 	}
-	return []string{id}, nil
+	return []string{server.id}, nil
 }
 
-// whois returns a server's identity and role, "" for what it does not tell. The
-// identity is the process (run_id) and the history of its data (master_replid),
-// which begins anew when a replica is promoted.
-func whois(ctx context.Context, c redis.Cmdable) (id, role string) {
+// followed proves, without the Sentinels, that a primary was not replaced before
+// this call: it says something to its replicas, and all of them, as many as the
+// Sentinels knew, must have heard it. One that was promoted follows it no longer.
+// A group without replicas cannot fail over.
+func (s *Store) followed(ctx context.Context, before serverInfo) error {
+	known := s.sentinels.current().replicas
+	want := max(known-1, len(before.replicas))
+	switch {
+	case known == 0, len(before.replicas) < want:
+		return errUnfollowed
+	case want == 0:
+		return nil
+	}
+	pipe := s.rdb.Pipeline()
+	// It is passed on to replicas as a write is, and a server that is full takes it.
+	pipe.Publish(ctx, channelNode, "-")
+	pipe.Do(ctx, "WAIT", want, s.replicaPatience().Milliseconds())
+	info := pipe.Info(ctx, "server", "replication")
+	if _, err := pipe.Exec(ctx); err != nil {
+		return fmt.Errorf("asking replicas whom they follow: %w", err)
+	}
+	after := readInfo(info.Val())
+	if after.id != before.id || len(after.replicas) < want {
+		return errUnfollowed
+	}
+	for _, heard := range after.replicas {
+		if heard <= before.offset {
+			return errUnfollowed
+		}
+	}
+	return nil
+}
+
+// serverInfo is what a server says of itself, empty for what it does not tell.
+type serverInfo struct {
+	// id is the process (run_id) and the history of its data (master_replid), which
+	// begins anew when a replica is promoted.
+	id   string
+	role string
+	// offset counts what it has said to its replicas.
+	offset int64
+	// replicas are those connected, each by what it has confirmed of that.
+	replicas []int64
+}
+
+// whois asks a server who it is. An error means that it did not answer.
+func whois(ctx context.Context, c redis.Cmdable) (serverInfo, error) {
 	info, err := c.Info(ctx, "server", "replication").Result()
+	if refusal, ok := errors.AsType[redis.Error](err); ok {
+		if text := refusal.Error(); strings.HasPrefix(text, "NOPERM") || strings.HasPrefix(text, "ERR") {
+			return serverInfo{}, nil // it does not tell
+		}
+	}
 	if err != nil {
-		return "", ""
+		return serverInfo{}, err //nolint:wrapcheck // wrapped by who asked for servers
 	}
+	return readInfo(info), nil
+}
+
+func readInfo(info string) serverInfo {
+	var s serverInfo
+	var process, data string
 	for line := range strings.Lines(info) {
-		if v, ok := strings.CutPrefix(line, "run_id:"); ok {
-			id = strings.TrimSpace(v)
-		}
-		if v, ok := strings.CutPrefix(line, "master_replid:"); ok && id != "" {
-			id += "/" + strings.TrimSpace(v)
-		}
-		if v, ok := strings.CutPrefix(line, "role:"); ok {
-			role = strings.TrimSpace(v)
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		switch name {
+		case "run_id":
+			process = value
+		case "role":
+			s.role = value
+		case "master_replid":
+			data = value
+		case "master_repl_offset":
+			s.offset, _ = strconv.ParseInt(value, 10, 64)
+		default:
+			if number, ok := strings.CutPrefix(name, "slave"); ok && isNumber(number) {
+				s.replicas = append(s.replicas, confirmed(value))
+			}
 		}
 	}
-	return id, role
+	if process != "" {
+		s.id = process + "/" + data
+	}
+	return s
+}
+
+func isNumber(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 64)
+	return err == nil
+}
+
+// confirmed returns what a replica has confirmed, from a line of INFO such as
+// ip=127.0.0.1,port=6380,state=online,offset=42,lag=1; -1 if it is not in step.
+func confirmed(line string) int64 {
+	offset, online := int64(-1), false
+	for field := range strings.SplitSeq(line, ",") {
+		switch name, value, _ := strings.Cut(field, "="); name {
+		case "state":
+			online = value == "online"
+		case "offset":
+			if n, err := strconv.ParseInt(value, 10, 64); err == nil {
+				offset = n
+			}
+		}
+	}
+	if !online {
+		return -1
+	}
+	return offset
 }
 
 func firstOf(a, b string) string {

@@ -130,12 +130,16 @@ func (a *Authority) User(ctx context.Context, idOrMail string) (*User, error) {
 	if err != nil {
 		return nil, fmt.Errorf("user: %w", ErrNotFound)
 	}
-	id, err := a.findUserID(ctx, m)
+	var id string
+	err = a.feed.finding(ctx, func() (found bool, err error) {
+		id, err = a.findUserID(ctx, m)
+		return id != "", err
+	})
 	if err != nil {
 		return nil, err
 	}
 	if id == "" {
-		return nil, fmt.Errorf("user: %w", ErrNotFound)
+		return nil, a.orSettling(ctx, fmt.Errorf("user: %w", ErrNotFound))
 	}
 	return a.readUser(ctx, id)
 }
@@ -246,29 +250,24 @@ func (a *Authority) makeUser(ctx context.Context, id string, m Mail, by string) 
 	return nil
 }
 
-// restoreUser makes the record of a user again as it was, if it is gone.
-func (a *Authority) restoreUser(ctx context.Context, u *User) error {
-	sealed := a.keys.seal([]byte(u.Mail), keyUser(u.ID))
-	err := newUserScript.Run(ctx, a.store.rdb, []string{keyUser(u.ID)}, sealed,
-		u.FirstSeen.UnixMilli(), u.FirstSeenBy, u.generation, u.grantCount).Err()
-	if err != nil {
-		return unavailable("making a user again", err)
-	}
-	if err := a.store.rdb.SetNX(ctx, keyMail(a.keys.first(), u.Mail), u.ID, 0).Err(); err != nil {
-		return unavailable("indexing a user again", err)
-	}
-	return nil
+// restoreUser makes the record of a user again as it was, if it is gone. The script
+// goes whole, since a pipeline cannot send it when its hash is unknown.
+func (a *Authority) restoreUser(ctx context.Context, pipe redis.Pipeliner, u userBirth) {
+	sealed := a.keys.seal([]byte(u.mail), keyUser(u.id))
+	newUserScript.Eval(ctx, pipe, []string{keyUser(u.id)}, sealed, u.first, u.by, u.generation, u.grantCount)
+	pipe.SetNX(ctx, keyMail(a.keys.first(), u.mail), u.id, 0)
 }
 
 // readUser reads the user from Redis into the cache.
 func (a *Authority) readUser(ctx context.Context, id string) (*User, error) {
 	key := keyUser(id)
 	since := a.cache.now(key)
-	m, err := a.store.rdb.HGetAll(ctx, key).Result()
+	m, err := a.findHash(ctx, key)
 	if err != nil {
 		return nil, unavailable("reading a user", err)
 	}
-	return a.keepUser(id, m, since)
+	u, err := a.keepUser(id, m, since)
+	return u, a.orSettling(ctx, err)
 }
 
 // keepUser decodes a user that was read since into the cache.

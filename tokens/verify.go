@@ -108,10 +108,7 @@ func (a *Authority) readToken(ctx context.Context, raw string, sum [sha256.Size]
 		return len(value) > 0, notNil(err) //nolint:wrapcheck // wrapped below
 	})
 	if err == nil && len(value) == 0 {
-		if a.feed.settling() {
-			return nil, unavailable("reading a token's record", errSettling)
-		}
-		return nil, deny(ErrTokenInvalid, "unknown_token")
+		return nil, a.feed.absent(ctx, "reading a token's record", deny(ErrTokenInvalid, "unknown_token"))
 	}
 	if err != nil {
 		return nil, unavailable("reading a token's record", err)
@@ -141,11 +138,30 @@ func (a *Authority) judge(ctx context.Context, t *accessToken, now time.Time, li
 	if err != nil {
 		return nil, err
 	}
-	if j := t.lastJudge.p.Load(); j != nil && j.installation == in && j.application == app && j.user == u {
-		if j.err != nil {
-			return nil, j.err
+	j := t.judgedBy(in, app, u)
+	if mayBeUndone(j.err) {
+		// It may have been undone where this gateway does not hear of it.
+		err = a.feed.decided(ctx, "judging a token", func() error {
+			if in, app, u, err = a.readCircumstances(ctx, t.appID(), t.userID(), t.births); err == nil {
+				j = t.judgedBy(in, app, u)
+				err = j.err
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
 		}
-		return &j.identity, nil
+	}
+	if j.err != nil {
+		return nil, j.err
+	}
+	return &j.identity, nil
+}
+
+// judgedBy decides on the token under the circumstances, or finds it decided.
+func (t *accessToken) judgedBy(in *installation, app *Application, u *User) *judged {
+	if j := t.lastJudge.p.Load(); j != nil && j.installation == in && j.application == app && j.user == u {
+		return j
 	}
 	j := &judged{installation: in, application: app, user: u}
 	j.err = overruled(in, app, u, t.births, t.issuedAt(), t.kid)
@@ -154,10 +170,18 @@ func (a *Authority) judge(ctx context.Context, t *accessToken, now time.Time, li
 		Issued: t.issuedAt(), Expires: t.expiresAt(), TokenID: t.id,
 	}
 	t.lastJudge.p.Store(j)
-	if j.err != nil {
-		return nil, j.err
+	return j
+}
+
+// mayBeUndone reports whether what overrules a token can be taken back: an
+// application can be made active again, and be given a domain again. A revocation
+// is for good.
+func mayBeUndone(err error) bool {
+	switch Reason(err) {
+	case "application_inactive", "mail_denied", "domain_not_allowed":
+		return true
 	}
-	return &j.identity, nil
+	return false
 }
 
 // circumstances are what overrules a token: the installation, its application
@@ -201,25 +225,30 @@ func (a *Authority) readCircumstances(ctx context.Context, appID, userID string,
 		return nil, nil, nil, err
 	}
 	if app, err = a.keepApplication(appID, appRead.Val(), appSince); err != nil {
-		return nil, nil, nil, a.goneIsInvalid(err, "application_deleted")
+		return nil, nil, nil, a.goneIsInvalid(ctx, err, "application_deleted")
 	}
 	if u, err = a.keepUser(userID, userRead.Val(), userSince); err != nil {
-		return nil, nil, nil, a.goneIsInvalid(err, "user_deleted")
+		return nil, nil, nil, a.goneIsInvalid(ctx, err, "user_deleted")
 	}
-	return in, app, u, nil
+	if births.after(generations{in.generation, app.generation, u.generation, u.grantCount}) {
+		// A revocation that is older than the token is not written again yet.
+		err = a.feed.absent(ctx, "reading what a token depends on", nil)
+	}
+	return in, app, u, err
 }
 
 // readUserAndInstallation reads what a new token is born under.
 func (a *Authority) readUserAndInstallation(ctx context.Context, userID string) (*installation, *User, error) {
 	var inSince, userSince epoch
 	var inRead, userRead *redis.MapStringStringCmd
-	err := a.feed.reading(ctx, func() error {
+	// A user whose record this gateway is about to write again is not made anew.
+	err := a.feed.finding(ctx, func() (found bool, err error) {
 		inSince, userSince = a.cache.now(keyInstallation), a.cache.now(keyUser(userID))
 		pipe := a.store.rdb.Pipeline()
 		inRead = pipe.HGetAll(ctx, keyInstallation)
 		userRead = pipe.HGetAll(ctx, keyUser(userID))
-		_, err := pipe.Exec(ctx)
-		return err //nolint:wrapcheck // wrapped below
+		_, err = pipe.Exec(ctx)
+		return len(userRead.Val()) > 0, err //nolint:wrapcheck // wrapped below
 	})
 	if err != nil {
 		return nil, nil, unavailable("reading what a token is born under", err)
@@ -233,12 +262,9 @@ func (a *Authority) readUserAndInstallation(ctx context.Context, userID string) 
 }
 
 // goneIsInvalid makes a token invalid whose application or user is gone for good.
-func (a *Authority) goneIsInvalid(err error, reason string) error {
+func (a *Authority) goneIsInvalid(ctx context.Context, err error, reason string) error {
 	if errors.Is(err, ErrNotFound) {
-		if a.feed.settling() {
-			return unavailable("reading what a token depends on", errSettling)
-		}
-		return deny(ErrTokenInvalid, reason)
+		return a.feed.absent(ctx, "reading what a token depends on", deny(ErrTokenInvalid, reason))
 	}
 	return err
 }

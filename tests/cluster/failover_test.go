@@ -235,6 +235,44 @@ func TestSentinelsAway(t *testing.T) {
 	}
 }
 
+// TestSentinels_TLSAndUsers: servers and Sentinels speak TLS only, and each want a
+// user of their own. All of that is told in the Caddyfile.
+func TestSentinels_TLSAndUsers(t *testing.T) {
+	t.Parallel()
+	redis := redistest.SentinelSecure(t)
+	for _, d := range redis.Data {
+		require.NoError(t, d.Client().Do(t.Context(), "ACL", "SETUSER", "gate", "on", ">gate-secret", "~mg1:*", "&mg1:*", "+@all").Err())
+	}
+	for _, s := range redis.Sentinels {
+		require.NoError(t, s.Client().Do(t.Context(), "ACL", "SETUSER", "watcher", "on", ">watcher-secret", "&*", "+@all").Err())
+	}
+	c := startCluster(t, settings{store: func(int) string {
+		return fmt.Sprintf(`store redis {
+address %s
+master_name %s
+username gate
+password gate-secret
+sentinel_username watcher
+sentinel_password watcher-secret
+tls {
+ca %s
+}
+timeout 2s
+}`, strings.Join(redis.Addrs(), " "), redistest.MasterName, redis.Data[0].CertificateFile())
+	}})
+	app := c.nodes[0].addApplication(t, "")
+	before := app.mustMint(t, c.nodes[0], "secure@example.org")
+	require.Equal(t, 200, c.nodes[1].rooms(t, before))
+	redis.Failover(t)
+	eventually(t, "tokens to be issued again", func() bool {
+		a, err := app.mint(c.nodes[1], "secure@example.org")
+		return err == nil && a.Status == http.StatusOK
+	})
+	for _, g := range c.nodes {
+		eventually(t, g.name+" to serve again", func() bool { return g.ready(t) == 200 && g.rooms(t, before) == 200 })
+	}
+}
+
 // TestSlotMove: slots of a Redis Cluster move while they are used.
 func TestSlotMove(t *testing.T) {
 	t.Parallel()

@@ -201,6 +201,35 @@ func TestSentinel_FailsOverByItselfAndByOrder(t *testing.T) {
 	set(t, first.Client(), "k", "w")
 }
 
+func TestSentinelSecure_FailsOver(t *testing.T) {
+	t.Parallel()
+	s := redistest.SentinelSecure(t)
+	set(t, s.Client(), "k", "v")
+	require.NoError(t, s.Master(t).Client().Wait(t.Context(), 1, time.Minute).Err())
+	now := s.Failover(t)
+	require.Equal(t, "v", now.Client().Get(t.Context(), "k").Val())
+	for _, n := range append(s.Sentinels, s.Data...) {
+		stranger := redis.NewClient(&redis.Options{Addr: n.Addr(), TLSConfig: n.TLSConfig()})
+		require.ErrorContains(t, stranger.Ping(t.Context()).Err(), "NOAUTH")
+		require.NoError(t, stranger.Close())
+		plain := redis.NewClient(&redis.Options{Addr: n.Addr(), MaxRetries: -1})
+		require.Error(t, plain.Ping(t.Context()).Err(), "without TLS")
+		require.NoError(t, plain.Close())
+	}
+}
+
+// What a sentinel says that is cut off from the others stays as it was.
+func TestSentinel_Deaf(t *testing.T) {
+	t.Parallel()
+	s := redistest.Sentinel(t)
+	deaf := s.Deaf(t)
+	former, now, demote := s.Depose(t)
+	require.NotSame(t, former, now)
+	at := deaf.Client().Do(t.Context(), "SENTINEL", "GET-MASTER-ADDR-BY-NAME", redistest.MasterName).Val().([]any)
+	require.Equal(t, former.Addr(), net.JoinHostPort(at[0].(string), at[1].(string)))
+	demote()
+}
+
 func TestProxy_CutSilentSlowDropped(t *testing.T) {
 	t.Parallel()
 	s := redistest.Standalone(t)

@@ -2,6 +2,7 @@ package redistest
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"net/url"
@@ -21,12 +22,12 @@ const MasterName = "mymaster"
 const sentinels = 3
 
 // sentinelConfig is what a sentinel starts from; it writes what it learns to
-// the same file. Its arguments are its port and the master's.
+// the same file. Its arguments are how it listens, and the master's port.
 //
 // Two sentinels must agree that the master is down, which it is when it has not
 // answered for two seconds: quick for a test, slow enough for a busy machine. After a failover they start none of
 // their own for twice the failover timeout.
-const sentinelConfig = `port %d
+const sentinelConfig = `%s
 bind 127.0.0.1
 protected-mode no
 sentinel monitor ` + MasterName + ` 127.0.0.1 %d 2
@@ -44,6 +45,12 @@ type SentinelServers struct {
 	client *redis.Client
 }
 
+// Passwords of the default users of SentinelSecure.
+const (
+	DataPassword     = "redistest-data"
+	SentinelPassword = "redistest-sentinels"
+)
+
 // Sentinel starts a master, one replica and the sentinels, and returns when these
 // know each other and the replica is in step.
 func Sentinel(t testing.TB) *SentinelServers {
@@ -55,10 +62,59 @@ func Sentinel(t testing.TB) *SentinelServers {
 // options of the data servers.
 func SentinelGroup(t testing.TB, replicas int, extraArgs ...string) *SentinelServers {
 	t.Helper()
-	master := Standalone(t, extraArgs...)
+	data := func(args ...string) *Server { return Standalone(t, append(args, extraArgs...)...) }
+	return startSentinels(t, replicas, data, func(n *Server) string { return "port " + strconv.Itoa(n.claim.Port) })
+}
+
+// SentinelSecure is Sentinel with servers that all speak TLS only, with one
+// certificate, and want a password: DataPassword and SentinelPassword.
+func SentinelSecure(t testing.TB) *SentinelServers {
+	t.Helper()
+	dir := t.TempDir()
+	certificate, err := writeCertificate(dir)
+	if err != nil {
+		t.Fatal("redistest:", err)
+	}
+	secure := func(n *Server, password string) {
+		n.certificates, n.password = dir, password
+		n.roots = x509.NewCertPool()
+		n.roots.AddCert(certificate)
+	}
+	files := [][2]string{
+		{"tls-cert-file", filepath.Join(dir, certificateFile)},
+		{"tls-key-file", filepath.Join(dir, keyFile)},
+		{"tls-ca-cert-file", filepath.Join(dir, certificateFile)},
+		{"tls-auth-clients", "no"},
+		{"tls-replication", "yes"},
+	}
+	data := func(args ...string) *Server {
+		return launch(t, func(n *Server) error {
+			secure(n, DataPassword)
+			n.args = append(n.serverArgs(), "--port", "0", "--tls-port", strconv.Itoa(n.claim.Port), "--masterauth", DataPassword)
+			for _, f := range files {
+				n.args = append(n.args, "--"+f[0], f[1])
+			}
+			n.configure(append([]string{"--requirepass", DataPassword}, args...))
+			return nil
+		})
+	}
+	return startSentinels(t, 1, data, func(n *Server) string {
+		secure(n, SentinelPassword)
+		config := fmt.Sprintf("port 0\ntls-port %d\nrequirepass %s\nsentinel sentinel-pass %s", n.claim.Port, SentinelPassword, SentinelPassword)
+		for _, f := range files {
+			config += "\n" + f[0] + " " + f[1]
+		}
+		return config
+	})
+}
+
+// startSentinels starts data servers and, given how they listen, sentinels.
+func startSentinels(t testing.TB, replicas int, data func(args ...string) *Server, listen func(*Server) string) *SentinelServers {
+	t.Helper()
+	master := data()
 	s := &SentinelServers{Data: []*Server{master}}
 	for range replicas {
-		replica := Standalone(t, append([]string{"--replicaof", "127.0.0.1 " + strconv.Itoa(master.claim.Port)}, extraArgs...)...)
+		replica := data("--replicaof", "127.0.0.1 "+strconv.Itoa(master.claim.Port))
 		s.Data = append(s.Data, replica)
 		eventually(t, "the replica to follow the master", func() bool {
 			info, _ := replica.client.Info(context.Background(), "replication").Result()
@@ -67,23 +123,55 @@ func SentinelGroup(t testing.TB, replicas int, extraArgs ...string) *SentinelSer
 	}
 
 	for range sentinels {
-		s.Sentinels = append(s.Sentinels, launch(t, func(n *Server) error {
-			n.args = []string{"sentinel.conf", "--sentinel"}
-			config := fmt.Sprintf(sentinelConfig, n.claim.Port, master.claim.Port)
-			return os.WriteFile(filepath.Join(n.dir, n.args[0]), []byte(config), 0o600)
-		}))
+		s.Sentinels = append(s.Sentinels, startSentinel(t, master, listen, ""))
 	}
 	for _, n := range s.Sentinels {
 		// By default they look at the servers every ten seconds and talk to each other
 		// every two. They wait for four talks before they correct a server's role: it
 		// must take longer than a promotion, about a second, or they undo each other's.
-		n.do(t, "SENTINEL", "DEBUG", "INFO-PERIOD", 500, "PUBLISH-PERIOD", 1000)
+		// When they were not given the processor for two seconds they distrust their
+		// clock, and do nothing for longer than a test waits.
+		n.do(t, "SENTINEL", "DEBUG", "INFO-PERIOD", 500, "PUBLISH-PERIOD", 1000, "TILT-PERIOD", 3000)
 	}
 	s.awaitWatch(t)
 
-	s.client = redis.NewFailoverClient(&redis.FailoverOptions{MasterName: MasterName, SentinelAddrs: s.Addrs()})
+	s.client = redis.NewFailoverClient(&redis.FailoverOptions{
+		MasterName: MasterName, SentinelAddrs: s.Addrs(), TLSConfig: master.TLSConfig(),
+		Password: master.password, SentinelPassword: s.Sentinels[0].password,
+	})
 	t.Cleanup(func() { _ = s.client.Close() })
 	return s
+}
+
+// startSentinel starts one sentinel.
+func startSentinel(t testing.TB, master *Server, listen func(*Server) string, more string) *Server {
+	t.Helper()
+	return launch(t, func(n *Server) error {
+		n.args = []string{"sentinel.conf", "--sentinel"}
+		config := fmt.Sprintf(sentinelConfig, listen(n), master.claim.Port)
+		if master.password != "" {
+			config += "sentinel auth-pass " + MasterName + " " + master.password + "\n"
+		}
+		return os.WriteFile(filepath.Join(n.dir, n.args[0]), []byte(config+more), 0o600)
+	})
+}
+
+// Deaf starts a further sentinel that the others do not know, and that hears
+// nothing of what they do, as one that is cut off from them: for it the master
+// that it was given stays the master.
+func (s *SentinelServers) Deaf(t testing.TB) *Server {
+	t.Helper()
+	master := s.Master(t)
+	for _, d := range s.Data {
+		d.do(t, "ACL", "SETUSER", "deaf", "on", ">deaf", "~*", "&*", "+@all", "-subscribe", "-psubscribe", "-publish", "-replicaof", "-slaveof")
+	}
+	deaf := startSentinel(t, master, func(n *Server) string { return "port " + strconv.Itoa(n.claim.Port) },
+		"sentinel auth-user "+MasterName+" deaf\nsentinel auth-pass "+MasterName+" deaf\n")
+	eventually(t, "the deaf sentinel to know the replica", func() bool {
+		info, err := deaf.client.Info(context.Background(), "sentinel").Result()
+		return err == nil && strings.HasSuffix(infoField(info, "master0"), ",slaves=1,sentinels=1")
+	})
+	return deaf
 }
 
 // Addrs are the host:port of the sentinels.

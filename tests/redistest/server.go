@@ -41,6 +41,8 @@ type Server struct {
 	args     []string       // of redis-server, complete
 	password string         // of the default user, from --requirepass
 	roots    *x509.CertPool // of a server with TLS
+	// certificates is where the certificate of a server with TLS is, if not in dir.
+	certificates string
 
 	mu   sync.Mutex
 	proc *child.Process

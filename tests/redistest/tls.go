@@ -1,6 +1,7 @@
 package redistest
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -45,8 +46,10 @@ func StandaloneTLS(t testing.TB, extraArgs ...string) *Server {
 	})
 }
 
-// CertificateFile is the PEM file that a client of StandaloneTLS has to trust.
-func (s *Server) CertificateFile() string { return filepath.Join(s.dir, certificateFile) }
+// CertificateFile is the PEM file that a client of a server with TLS has to trust.
+func (s *Server) CertificateFile() string {
+	return filepath.Join(cmp.Or(s.certificates, s.dir), certificateFile)
+}
 
 // TLSConfig is what a client of the server needs, nil without TLS.
 func (s *Server) TLSConfig() *tls.Config {
