@@ -200,3 +200,20 @@ func TestSecrets_AbsentFromAdminConfigLogsAndMetrics(t *testing.T) {
 	require.Contains(t, g.Logs(), `"client_id":"`+app.ID+`"`)
 	require.Contains(t, g.Logs(), `"reason":"bad_signature"`)
 }
+
+// An id is brought into Meet's form where it stands. A slug that reads the same is
+// not touched: it would name another room than the one that was asked for.
+func TestPaths_OnlyTheIDIsRewritten(t *testing.T) {
+	meet := startRawMeet(t)
+	g := gatewaytest.Start(t, gatewaytest.Config{Gate: "route POST /rooms/{slug}/merge/{id} rooms:create\n" + meet.backend("")})
+	token := g.Token(g.AddApplication(nil), "ada@example.org")
+	upper := strings.ToUpper(strings.ReplaceAll(roomID(1), "-", ""))
+	for _, slug := range []string{upper, upper + "x"} {
+		meet.say(jsonAnswer("200 OK", "{}"))
+		a := g.Do("POST", roomsPath+"/"+slug+"/merge/"+upper, "{}", "Authorization", "Bearer "+token, "Content-Type", jsonType)
+		require.Equal(t, 200, a.Status, a.Body)
+		asked := meet.asked()
+		require.Len(t, asked, 1)
+		require.True(t, strings.HasPrefix(asked[0], "POST "+roomsPath+"/"+slug+"/merge/"+roomID(1)+"/ "), asked[0])
+	}
+}
