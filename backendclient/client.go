@@ -37,7 +37,8 @@ type Options struct {
 
 	// MaxExchanges is how many exchanges run at once at this backend, default 2:
 	// each costs Meet a second of CPU and a worker. One that waits longer than
-	// ExchangeTimeout fails with ErrBusy.
+	// ExchangeTimeout fails with ErrBusy. Applications have their turns one after the
+	// other, however many users each of them asks for.
 	MaxExchanges int
 
 	// ExchangeTimeout bounds one exchange, default 15 s.
@@ -83,7 +84,7 @@ type Client struct {
 	now             func() time.Time
 	onExchange      func(outcome string, took time.Duration)
 
-	turns   chan struct{} // one element for each exchange under way
+	turns   *turns // of exchanges
 	flights singleflight.Group
 
 	tokens     *cache[identity, *Token]
@@ -145,7 +146,7 @@ func New(o Options) (*Client, error) {
 		pageWorkers:     orDefault(o.PageWorkers, defaultPageWorkers),
 		now:             o.Now,
 		onExchange:      o.OnExchange,
-		turns:           make(chan struct{}, orDefault(o.MaxExchanges, defaultMaxExchanges)),
+		turns:           newTurns(orDefault(o.MaxExchanges, defaultMaxExchanges)),
 		tokens:          newCache[identity, *Token](orDefault(o.MaxTokens, defaultMaxTokens)),
 		refusals:        newCache[identity, *Error](maxRemembered),
 		broken:          newCache[Credentials, *Error](maxRemembered),

@@ -39,6 +39,11 @@ type Caller struct {
 	// as they are, and two spellings are two callers.
 	Mail string
 
+	// Application is who waits where exchanges have to: applications have their
+	// turns one after the other. Default: the client id. It takes no part in the
+	// caller's identity.
+	Application string
+
 	// RequestID goes to Meet as X-Request-ID when it is not empty. It takes no
 	// part in the caller's identity.
 	RequestID string

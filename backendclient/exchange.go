@@ -1,6 +1,7 @@
 package backendclient
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -56,9 +57,10 @@ func (c *Client) exchangeInTurn(ctx context.Context, caller Caller) (*Token, *Er
 	wait := time.NewTimer(c.exchangeTimeout)
 	defer wait.Stop()
 
+	turn := c.turns.ask(cmp.Or(caller.Application, caller.Credentials.ClientID))
+	defer c.turns.leave(turn)
 	select {
-	case c.turns <- struct{}{}:
-		defer func() { <-c.turns }()
+	case <-turn.come:
 	case <-wait.C:
 		return nil, &Error{Kind: ErrBusy, Op: opExchange, RetryAfter: retryBusy}
 	case <-ctx.Done():

@@ -27,6 +27,7 @@ const (
 	hintTokenUnusable  = "the token is too long for Meet's own header limit, or holds characters a header cannot carry"
 	hintHeaderTooLarge = "the request's headers are too large for Meet's server"
 	hintTooLarge       = "the answer is larger than the gateway reads"
+	hintOtherRoom      = "something between the gateway and Meet mixes answers up: this one is for another room than was asked for"
 	hintEncoded        = "the answer is compressed although the gateway asked for none"
 	hintDuplicate      = "several users of Meet have this mail: run Meet's merge_duplicate_users"
 )

@@ -19,6 +19,10 @@ const (
 	// maxKept bounds how long a token is used, whatever Meet says: its scopes are
 	// frozen in it, and Meet allows tokens that live for years.
 	maxKept = 24 * time.Hour
+
+	// maxUserID bounds Meet's id of a user, which becomes a part of what the gateway
+	// signs. A UUID has 36 characters.
+	maxUserID = 64
 )
 
 // Token is Meet's token for a caller. It prints, logs and marshals without its
@@ -151,7 +155,7 @@ func userID(token string) string {
 	var claims struct {
 		UserID string `json:"user_id"`
 	}
-	if json.Unmarshal(raw, &claims) != nil {
+	if json.Unmarshal(raw, &claims) != nil || len(claims.UserID) > maxUserID {
 		return ""
 	}
 	return claims.UserID

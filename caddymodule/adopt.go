@@ -41,6 +41,7 @@ func (c *call) askForApplication(ctx context.Context, req tokenRequest, mail tok
 	token, err := c.h.client.Exchange(ctx, backendclient.Caller{
 		Credentials: backendclient.Credentials{ClientID: req.clientID, ClientSecret: req.clientSecret},
 		Mail:        string(mail), RequestID: c.requestID,
+		Application: "?", // strangers wait as one, whatever they call themselves
 	})
 	switch {
 	case errors.Is(err, backendclient.ErrBackendCredentials):

@@ -134,5 +134,5 @@ func (c *call) checkSource() error {
 
 // caller is on whose behalf Meet is called.
 func (c *call) caller(mail tokens.Mail) backendclient.Caller {
-	return backendclient.Caller{Credentials: c.h.credentialsOf(c), Mail: string(mail), RequestID: c.requestID}
+	return backendclient.Caller{Credentials: c.h.credentialsOf(c), Mail: string(mail), Application: c.application.ID, RequestID: c.requestID}
 }

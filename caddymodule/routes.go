@@ -239,7 +239,8 @@ func (p *pattern) match(path string) (match, bool) {
 				continue
 			}
 			if id != value {
-				m.path = strings.Replace(m.path, "/"+value, "/"+id, 1)
+				// By its place: another segment may read the same.
+				m.path = path[:len(path)-len(rest)-len(value)] + id + rest
 			}
 			m.id = id
 		case segmentSlug:

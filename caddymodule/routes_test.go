@@ -15,8 +15,10 @@ func TestRouteTable_Lookup(t *testing.T) {
 		{http.MethodPost, "/rooms/{id}/grant-access", "rooms:grant-access"},
 		{http.MethodGet, "/rooms/by-slug/{slug}", "rooms:retrieve"},
 		{http.MethodDelete, "/rooms/archive", "rooms:delete"},
+		{http.MethodPost, "/rooms/{slug}/merge/{id}", "rooms:update"},
 	})
 	require.NoError(t, err)
+	const upper = "7C9E6679742540DE944BE07FC1F90AE7" // a slug, too
 
 	for _, tc := range []struct {
 		path, method string
@@ -40,6 +42,8 @@ func TestRouteTable_Lookup(t *testing.T) {
 		{"/rooms/" + sampleID + "/grant-access", "POST", "/rooms/{id}/grant-access", endpointOperator, "rooms:grant-access", sampleID, "/rooms/" + sampleID + "/grant-access", false},
 		{"/rooms/by-slug/aae-erez-aaz", "GET", "/rooms/by-slug/{slug}", endpointOperator, "rooms:retrieve", "", "/rooms/by-slug/aae-erez-aaz", false},
 		{"/rooms/archive", "DELETE", "/rooms/archive", endpointOperator, "rooms:delete", "", "/rooms/archive", false},
+		{"/rooms/" + upper + "/merge/" + upper, "POST", "/rooms/{slug}/merge/{id}", endpointOperator, "rooms:update", sampleID, "/rooms/" + upper + "/merge/" + sampleID, false},
+		{"/rooms/" + upper + "x/merge/" + upper, "POST", "/rooms/{slug}/merge/{id}", endpointOperator, "rooms:update", sampleID, "/rooms/" + upper + "x/merge/" + sampleID, false},
 	} {
 		m, ok := table.lookup(tc.path)
 		require.True(t, ok, tc.path)

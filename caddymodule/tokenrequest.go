@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -52,6 +53,28 @@ var errTwoCredentials = errors.New("client credentials were sent in more than on
 // fieldRequired is Meet's text for a field that is not there.
 const fieldRequired = "This field is required."
 
+// bodyTime bounds how long a body may take to arrive. Caddy ends one that stalls
+// (read_idle_timeout); one that trickles would hold its connection for days, before
+// anybody has shown a credential.
+const bodyTime = 30 * time.Second
+
+var errBodyLate = &requestError{http.StatusBadRequest, "The request body did not arrive in time."}
+
+// timelyReader ends with errBodyLate when its time is over. It looks at the clock,
+// since a deadline of ours would not last: Caddy moves it with each read.
+type timelyReader struct {
+	io.Reader
+	until time.Time
+}
+
+// Read implements io.Reader.
+func (r *timelyReader) Read(p []byte) (int, error) {
+	if time.Now().After(r.until) {
+		return 0, errBodyLate
+	}
+	return r.Reader.Read(p)
+}
+
 // readBody reads a whole body of at most limit bytes. Beyond it the error is a
 // requestError 413.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
@@ -61,8 +84,13 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil, nil
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	body, err := io.ReadAll(&timelyReader{http.MaxBytesReader(w, r.Body, limit), time.Now().Add(bodyTime)})
 	if err != nil {
+		if errors.Is(err, errBodyLate) {
+			// The rest is not waited for, as net/http does before it answers.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now())
+			return nil, errBodyLate
+		}
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return nil, errBodyTooLarge(limit)
 		}

@@ -3,10 +3,13 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -139,6 +142,46 @@ func TestReadBody_CappedWhateverTheLengthSays(t *testing.T) {
 	r = httptest.NewRequest(http.MethodPost, "/", errReader{})
 	_, err = readBody(httptest.NewRecorder(), r, 8)
 	require.Equal(t, &requestError{400, "The request body could not be read."}, err)
+}
+
+// A body that trickles in would hold its connection for days, before anybody has
+// shown a credential (slowloris).
+func TestReadBody_OneThatTricklesIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &deadlineRecorder{ResponseRecorder: httptest.NewRecorder()}
+		_, err := readBody(w, httptest.NewRequest(http.MethodPost, "/", &trickle{every: time.Second}), defaultMaxTokenBody)
+		require.Equal(t, errBodyLate, err)
+		require.False(t, w.deadline.IsZero(), "nor is the rest read before the answer")
+
+		body, err := readBody(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/", &trickle{every: time.Second, left: 20}), defaultMaxTokenBody)
+		require.NoError(t, err)
+		require.Len(t, body, 20, "one that is only slow arrives")
+	})
+}
+
+// trickle is a body of one byte at a time, without an end if left is 0.
+type trickle struct {
+	every time.Duration
+	left  int
+}
+
+func (b *trickle) Read(p []byte) (int, error) {
+	time.Sleep(b.every)
+	p[0] = ' '
+	if b.left--; b.left == 0 {
+		return 1, io.EOF
+	}
+	return 1, nil
+}
+
+type deadlineRecorder struct {
+	*httptest.ResponseRecorder
+	deadline time.Time
+}
+
+func (w *deadlineRecorder) SetReadDeadline(t time.Time) error {
+	w.deadline = t
+	return nil
 }
 
 type errReader struct{}

@@ -200,3 +200,42 @@ func TestSecrets_AbsentFromAdminConfigLogsAndMetrics(t *testing.T) {
 	require.Contains(t, g.Logs(), `"client_id":"`+app.ID+`"`)
 	require.Contains(t, g.Logs(), `"reason":"bad_signature"`)
 }
+
+// HTTP/1.1 tells answers apart by their order alone: where something answers once
+// too often, or too late, what was meant for one user is read as the answer to the
+// next one (go-redis CVE-2025-29923, Traefik CVE-2026-71324). A room that was not
+// asked for is given to nobody.
+func TestAnswers_AnotherRequestsRoomIsGivenToNobody(t *testing.T) {
+	meet := startRawMeet(t)
+	for _, more := range []string{"", whole} {
+		t.Run("backend "+more, func(t *testing.T) {
+			g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.backend(more)})
+			token := g.Token(g.AddApplication(nil), "ada@example.org")
+			meet.say(jsonAnswer("200 OK", `{"id":"`+roomID(1)+`","name":"canary","slug":"canary","access_level":"restricted","configuration":{}}`))
+			a := g.Do("GET", roomsPath+"/"+roomID(2), "", "Authorization", "Bearer "+token)
+			require.Equal(t, 502, a.Status, a.Body)
+			require.NotContains(t, a.Body, "canary")
+			require.Contains(t, g.Logs(), "mixes answers up")
+
+			a = g.Do("GET", roomsPath+"/"+strings.ToUpper(strings.ReplaceAll(roomID(1), "-", "")), "", "Authorization", "Bearer "+token)
+			require.Equal(t, 200, a.Status, a.Body)
+		})
+	}
+}
+
+// An id is brought into Meet's form where it stands. A slug that reads the same is
+// not touched: it would name another room than the one that was asked for.
+func TestPaths_OnlyTheIDIsRewritten(t *testing.T) {
+	meet := startRawMeet(t)
+	g := gatewaytest.Start(t, gatewaytest.Config{Gate: "route POST /rooms/{slug}/merge/{id} rooms:create\n" + meet.backend("")})
+	token := g.Token(g.AddApplication(nil), "ada@example.org")
+	upper := strings.ToUpper(strings.ReplaceAll(roomID(1), "-", ""))
+	for _, slug := range []string{upper, upper + "x"} {
+		meet.say(jsonAnswer("200 OK", "{}"))
+		a := g.Do("POST", roomsPath+"/"+slug+"/merge/"+upper, "{}", "Authorization", "Bearer "+token, "Content-Type", jsonType)
+		require.Equal(t, 200, a.Status, a.Body)
+		asked := meet.asked()
+		require.Len(t, asked, 1)
+		require.True(t, strings.HasPrefix(asked[0], "POST "+roomsPath+"/"+slug+"/merge/"+roomID(1)+"/ "), asked[0])
+	}
+}

@@ -77,6 +77,11 @@ func (m *rawMeet) serve(c net.Conn) {
 	_, _ = io.WriteString(c, answer)
 }
 
+// backend is it as a backend, with more options.
+func (m *rawMeet) backend(more string) string {
+	return fmt.Sprintf("backend %s {\nhost meet.example.org\ncredentials %s %s\n%s\n}", m.address, gatewaytest.MeetClientID, gatewaytest.MeetClientSecret, more)
+}
+
 // say sets the answer and forgets what was asked.
 func (m *rawMeet) say(answer string) {
 	m.mu.Lock()
@@ -107,8 +112,7 @@ func TestBackend_BareIsAskedAsWhole(t *testing.T) {
 	meet := startRawMeet(t)
 	all := func(t *testing.T, more string) map[string]string {
 		answers := map[string]string{}
-		g := gatewaytest.Start(t, gatewaytest.Config{Gate: fmt.Sprintf(
-			"backend %s {\nhost meet.example.org\ncredentials %s %s\n%s\n}", meet.address, gatewaytest.MeetClientID, gatewaytest.MeetClientSecret, more)})
+		g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.backend(more)})
 		app := g.AddApplication(nil)
 		for i, answer := range []struct{ name, text string }{
 			{"room", jsonAnswer("200 OK", room)},
