@@ -1,6 +1,7 @@
 package tokens
 
 import (
+	"context"
 	"encoding/base64"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ func writeAgainAll(t *testing.T, a *Authority) {
 	a.feed.mu.Lock()
 	changes := a.feed.recent.all()
 	a.feed.mu.Unlock()
-	require.NoError(t, a.feed.repeatAll(t.Context(), changes))
+	require.NoError(t, a.feed.repeatAll(context.WithValue(t.Context(), restoring{}, true), changes))
 }
 
 func restoreHash(server *miniredis.Miniredis, key string, fields map[string]string) {
@@ -222,6 +223,7 @@ func TestRefresh_WindowBeginsWhenRedisRotates(t *testing.T) {
 	a, err := New(Options{Store: store, Secrets: [][]byte{[]byte("tokens-test-secret-0123456789abcdef")}, Now: c.Now})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, a.Close()) })
+	require.NoError(t, a.feed.check(t.Context())) // as at the start of a feed
 	app := testApp(t, a)
 	raw := testToken(t, a, app).Refresh
 

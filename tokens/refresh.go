@@ -535,7 +535,7 @@ func (a *Authority) revokeFamily(ctx context.Context, raw, owner string) error {
 		if err != nil {
 			return unavailable("revoking a refresh token", err)
 		}
-		return a.revokeRecords(ctx, records)
+		return a.familyEnded(ctx, p.id, ended, records)
 	})
 	if errors.Is(err, ErrNotFound) {
 		return nil // the token is not one of the family's any more

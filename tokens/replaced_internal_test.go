@@ -110,6 +110,7 @@ func TestRecordAgain(t *testing.T) {
 	}
 	a.mints.add(mint{at: time.Since(a.feed.born), expires: a.now().UnixMilli(), key: keyToken("expired"), record: "record"}, u)
 	server.Del(keyUser(u.ID))
+	require.NoError(t, a.bornAgain(t.Context()))
 	require.NoError(t, a.recordAgain(t.Context()))
 	for i := range count {
 		require.True(t, server.Exists(keyToken(strconv.Itoa(i))), i)
