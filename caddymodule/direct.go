@@ -9,12 +9,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/meet-gateway/meet-gateway/backendclient"
-
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
 )
 
 // directTransport carries backendclient's requests to Meet through the transport

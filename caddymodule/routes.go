@@ -7,9 +7,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/meet-gateway/meet-gateway/tokens"
-
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
 // endpoint names what a route does. It is the label of metrics and logs.

@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/meet-gateway/meet-gateway/caddymodule/option"
-
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/option"
 )
 
 // resolveText replaces placeholders in a configured text.

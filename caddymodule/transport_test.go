@@ -10,12 +10,12 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/meet-gateway/meet-gateway/backendclient"
-
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
 )
 
 // guestFunc is a guest handler made of a function.

@@ -12,11 +12,11 @@ import (
 	"sync/atomic"
 	"unicode/utf8"
 
+	"go.uber.org/zap"
+
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/django"
-
-	"go.uber.org/zap"
 )
 
 // importRun is an import that is going on.

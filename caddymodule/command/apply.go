@@ -12,11 +12,11 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
-
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 )
 
 func appExportCommand() *cobra.Command {

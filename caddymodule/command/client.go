@@ -16,11 +16,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
-
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 )
 
 // callTimeout bounds a call. The gateway itself waits for Redis for less.

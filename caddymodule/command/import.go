@@ -13,9 +13,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
-
 	"github.com/spf13/cobra"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 )
 
 func appImportCommand() *cobra.Command {
