@@ -20,18 +20,18 @@ func plainValue(b []byte, depth int) (rest []byte, ok bool) {
 	if len(b) == 0 || depth == 0 {
 		return b, false
 	}
-	switch c := b[0]; {
-	case c == '"':
+	switch b[0] {
+	case '"':
 		return plainString(b)
-	case c == '{':
+	case '{':
 		return plainMembers(b[1:], depth-1, '}', true)
-	case c == '[':
+	case '[':
 		return plainMembers(b[1:], depth-1, ']', false)
-	case c == 't':
+	case 't':
 		return bytes.CutPrefix(b, []byte("true"))
-	case c == 'f':
+	case 'f':
 		return bytes.CutPrefix(b, []byte("false"))
-	case c == 'n':
+	case 'n':
 		return bytes.CutPrefix(b, []byte("null"))
 	default:
 		return plainNatural(b)
