@@ -170,7 +170,7 @@ func (t *directTransport) logFields(req *http.Request, res *http.Response, err e
 // those of a handler.
 func directError(req *http.Request, err error) error {
 	if ctxErr := req.Context().Err(); ctxErr != nil {
-		return ctxErr
+		return ctxErr //nolint:wrapcheck // the errors of contexts are bare
 	}
 	te := &backendclient.TransportError{Status: http.StatusBadGateway, Err: err}
 	if _, ok := errors.AsType[reverseproxy.DialError](err); ok {

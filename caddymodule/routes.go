@@ -266,7 +266,7 @@ func parsePattern(path string) ([]segment, error) {
 	}
 	var segments []segment
 	ids := 0
-	for _, s := range strings.Split(path[1:], "/") {
+	for s := range strings.SplitSeq(path[1:], "/") {
 		switch {
 		case s == "{id}":
 			ids++

@@ -11,7 +11,7 @@ import (
 
 // resolveText replaces placeholders in a configured text.
 func resolveText(repl *caddy.Replacer, text string) (string, error) {
-	return option.Resolve(repl, text) //nolint:wrapcheck // the caller says of what
+	return option.Resolve(repl, text) // the caller says of what
 }
 
 // resolveSecrets resolves the secrets that an operator configured. own is the

@@ -300,7 +300,7 @@ func readObject(body []byte, known func(string) bool) (map[string]json.RawMessag
 func (c *call) answer(status int, v any) error {
 	body, err := json.Marshal(v)
 	if err != nil {
-		return err //nolint:wrapcheck // a 500 that says so
+		return err // a 500 that says so
 	}
 	c.w.Header().Set("Content-Type", "application/json")
 	c.w.WriteHeader(status)

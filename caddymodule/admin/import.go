@@ -154,7 +154,7 @@ func (im *importer) each(ctx context.Context, n int, f func(context.Context, int
 		})
 	}
 	workers.Wait()
-	return context.Cause(ctx)
+	return context.Cause(ctx) //nolint:wrapcheck // what f returned, or why the request ended
 }
 
 func announced(app *django.Application) wire.ImportedApplication {

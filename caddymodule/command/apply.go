@@ -242,7 +242,7 @@ func resolveBackendSecret(entry map[string]any) error {
 	var secret string
 	switch {
 	case hasFile:
-		b, err := os.ReadFile(fmt.Sprint(file)) //nolint:gosec // the operator's own file
+		b, err := os.ReadFile(fmt.Sprint(file))
 		if err != nil {
 			return fmt.Errorf("backend: client_secret_file: %w", err)
 		}

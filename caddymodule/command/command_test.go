@@ -395,7 +395,7 @@ func TestWrongUse(t *testing.T) {
 
 func TestUnixSocket(t *testing.T) {
 	s := newShell(t)
-	dir, err := os.MkdirTemp("", "mg") // the path of a socket must be short
+	dir, err := os.MkdirTemp("", "mg") //nolint:usetesting // the path of a socket must be short
 	require.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	socket := "unix/" + filepath.Join(dir, "admin.sock") + "|0600"

@@ -52,7 +52,7 @@ func (c *console) open(name string) (io.ReadCloser, error) {
 	if name == "-" {
 		return io.NopCloser(c.in), nil
 	}
-	f, err := os.Open(name) //nolint:gosec // the operator's own file
+	f, err := os.Open(name)
 	if err != nil {
 		return nil, err //nolint:wrapcheck // it names the file
 	}

@@ -198,7 +198,7 @@ func (t *TLS) config(repl *caddy.Replacer) (*tls.Config, error) {
 	if t.CA != "" {
 		pem, err := os.ReadFile(repl.ReplaceAll(t.CA, ""))
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("ca: %w", err)
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(pem) {
@@ -211,7 +211,7 @@ func (t *TLS) config(repl *caddy.Replacer) (*tls.Config, error) {
 	if t.Certificate != "" {
 		pair, err := tls.LoadX509KeyPair(repl.ReplaceAll(t.Certificate, ""), repl.ReplaceAll(t.Key, ""))
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("certificate: %w", err)
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}
