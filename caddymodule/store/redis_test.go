@@ -1,0 +1,28 @@
+package store
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/stretchr/testify/require"
+)
+
+// TestTLS_SaysWhichOption: what crypto/tls says of a certificate names no file.
+func TestTLS_SaysWhichOption(t *testing.T) {
+	dir := t.TempDir()
+	missing, empty := filepath.Join(dir, "missing"), filepath.Join(dir, "empty")
+	require.NoError(t, os.WriteFile(empty, nil, 0o600))
+
+	_, err := (&TLS{CA: missing}).config(caddy.NewReplacer())
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.ErrorContains(t, err, "ca: ")
+	_, err = (&TLS{CA: empty}).config(caddy.NewReplacer())
+	require.EqualError(t, err, empty+" holds no certificate")
+	_, err = (&TLS{Certificate: empty, Key: empty}).config(caddy.NewReplacer())
+	require.ErrorContains(t, err, "certificate: tls: ")
+	_, err = (&TLS{Certificate: empty}).config(caddy.NewReplacer())
+	require.ErrorContains(t, err, "belong together")
+}
