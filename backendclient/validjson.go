@@ -20,18 +20,18 @@ func plainValue(b []byte, depth int) (rest []byte, ok bool) {
 	if len(b) == 0 || depth == 0 {
 		return b, false
 	}
-	switch b[0] {
-	case '"':
+	switch c := b[0]; { //nolint:staticcheck // the most frequent first
+	case c == '"':
 		return plainString(b)
-	case '{':
+	case c == '{':
 		return plainMembers(b[1:], depth-1, '}', true)
-	case '[':
+	case c == '[':
 		return plainMembers(b[1:], depth-1, ']', false)
-	case 't':
+	case c == 't':
 		return bytes.CutPrefix(b, []byte("true"))
-	case 'f':
+	case c == 'f':
 		return bytes.CutPrefix(b, []byte("false"))
-	case 'n':
+	case c == 'n':
 		return bytes.CutPrefix(b, []byte("null"))
 	default:
 		return plainNatural(b)
