@@ -56,7 +56,7 @@ func (b *bounded) Deadline() (time.Time, bool) { return b.due, true }
 func (b *bounded) Done() <-chan struct{} { return b.lease.ended.Done() }
 
 // Err implements context.Context.
-func (b *bounded) Err() error { return b.lease.ended.Err() }
+func (b *bounded) Err() error { return b.lease.ended.Err() } //nolint:wrapcheck // the errors of contexts are bare
 
 // Value implements context.Context. The lease's own value is how package context
 // finds out that Done is one of its channels; otherwise each context made of this

@@ -103,8 +103,7 @@ func ExampleError() {
 	fmt.Println(err)
 	fmt.Println(errors.Is(err, backendclient.ErrMisconfigured), backendclient.Reason(err))
 
-	var failure *backendclient.Error
-	if errors.As(err, &failure) {
+	if failure, ok := errors.AsType[*backendclient.Error](err); ok {
 		fmt.Println(failure.Hint)
 	}
 	// Output:

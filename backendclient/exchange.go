@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -98,7 +99,7 @@ func (c *Client) exchangeInTurn(ctx context.Context, caller Caller) (*Token, *Er
 	t, err := readToken(a.body, c.now())
 	if err != nil {
 		bad := &Error{Kind: ErrBadAnswer, Op: opExchange, Status: a.status, Err: err}
-		if err == errUnusableToken {
+		if errors.Is(err, errUnusableToken) {
 			bad.Hint = hintTokenUnusable
 		}
 		return nil, bad

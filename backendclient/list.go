@@ -15,8 +15,10 @@ const (
 	// PageLast is the last page, whatever its number.
 	PageLast = -1
 
-	// MaxPageSize and DefaultPageSize are those of the published API.
-	MaxPageSize     = 100
+	// MaxPageSize is the published API's largest page.
+	MaxPageSize = 100
+
+	// DefaultPageSize is what the published API puts on a page unless asked for another size.
 	DefaultPageSize = 20
 
 	// meetPageSize is what Meet puts on a page, whatever page_size asks for.

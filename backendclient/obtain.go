@@ -106,8 +106,7 @@ func (c *Client) obtain(ctx context.Context, caller Caller, id identity) (*Token
 }
 
 func asError(err error) *Error {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
 	return &Error{Kind: ErrBadAnswer, Op: opExchange, Err: err}
@@ -241,14 +240,14 @@ func (c *Client) accept(id identity, t *Token) {
 // remember keeps a refusal of Meet for a while.
 func (c *Client) remember(id identity, e *Error) {
 	now := c.now()
-	switch e.Kind {
-	case ErrUserNotFound, ErrProvisioningConflict:
+	switch kind := e.Kind; {
+	case errors.Is(kind, ErrUserNotFound), errors.Is(kind, ErrProvisioningConflict):
 		c.refusals.put(id, e, now.Add(keepUserRefused))
-	case ErrInvalidMail, ErrDomainRefused:
+	case errors.Is(kind, ErrInvalidMail), errors.Is(kind, ErrDomainRefused):
 		c.refusals.put(id, e, now.Add(keepMailRefused))
-	case ErrDuplicateUser:
+	case errors.Is(kind, ErrDuplicateUser):
 		c.refusals.put(id, e, now.Add(keepDuplicate))
-	case ErrBackendCredentials, ErrApplicationInactive:
+	case errors.Is(kind, ErrBackendCredentials), errors.Is(kind, ErrApplicationInactive):
 		c.broken.put(id.credentials, e, now.Add(keepBroken))
 	}
 }

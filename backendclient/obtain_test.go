@@ -444,9 +444,10 @@ func TestHolderOfTheLockFails(t *testing.T) {
 		failed <- err
 	}()
 	<-entered
+	waits := newClient(t, meet, sharing(store))
 	waiting := make(chan error, 1)
 	go func() {
-		_, err := newClient(t, meet, sharing(store)).Token(context.Background(), alice)
+		_, err := waits.Token(context.Background(), alice)
 		waiting <- err
 	}()
 	close(release)

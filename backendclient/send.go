@@ -2,6 +2,7 @@ package backendclient
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -130,7 +131,7 @@ func (c *Client) try(ctx context.Context, caller Caller, w wireRequest, t *Token
 	switch {
 	case v == relay:
 		return a.answer(), relay, nil
-	case e.Kind == ErrApplicationInactive:
+	case errors.Is(e.Kind, ErrApplicationInactive):
 		// No exchange will help. Tokens stay: they work again when the application does.
 		c.remember(caller.identity(), e)
 	}
@@ -159,7 +160,7 @@ func judgeRooms(a *reply, w wireRequest) (verdict, *Error) {
 		e.Detail = detail(a.body)
 	}
 	judgeCommon(e, a, w.path)
-	if e.Kind == ErrAPIDisabled && !published(w) {
+	if errors.Is(e.Kind, ErrAPIDisabled) && !published(w) {
 		e.Hint = hintNoSuchPath
 	}
 	if a.status == http.StatusInternalServerError {

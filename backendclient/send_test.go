@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -691,9 +692,7 @@ func TestSentRequest(t *testing.T) {
 			"X-Forwarded-Proto": {"https"},
 			"X-Request-Id":      {"request-2"},
 		}
-		for k, v := range row.header {
-			want[k] = v
-		}
+		maps.Copy(want, row.header)
 		got := r.Header.Clone()
 		got.Del("Content-Length")
 		require.Equal(t, want, got, name)

@@ -20,7 +20,7 @@ func plainValue(b []byte, depth int) (rest []byte, ok bool) {
 	if len(b) == 0 || depth == 0 {
 		return b, false
 	}
-	switch c := b[0]; {
+	switch c := b[0]; { //nolint:staticcheck // the most frequent first
 	case c == '"':
 		return plainString(b)
 	case c == '{':

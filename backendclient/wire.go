@@ -117,7 +117,7 @@ func (c *Client) trip(ctx context.Context, r wireRequest) (a reply, e *Error) {
 	case errors.Is(err, errTooLarge):
 		return a, bad(hintTooLarge, nil)
 	case err != nil:
-		if e := failed(r.operation(), r.effect, err); e.Kind != ErrUnavailable {
+		if e := failed(r.operation(), r.effect, err); !errors.Is(e.Kind, ErrUnavailable) {
 			e.Status = res.StatusCode
 			return a, e
 		}
@@ -135,13 +135,13 @@ func readBody(res *http.Response, limit int64) ([]byte, error) {
 	if res.ContentLength >= 0 {
 		b := make([]byte, res.ContentLength)
 		_, err := io.ReadFull(res.Body, b)
-		return b, err
+		return b, err //nolint:wrapcheck // trip says of what
 	}
 	b, err := io.ReadAll(io.LimitReader(res.Body, limit+1))
 	if err == nil && int64(len(b)) > limit {
 		return nil, errTooLarge
 	}
-	return b, err
+	return b, err //nolint:wrapcheck // trip says of what
 }
 
 // httpRequest writes every header itself: what is not here does not reach Meet.

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 
+	"go.uber.org/zap"
+
 	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/tokens"
-
-	"go.uber.org/zap"
 )
 
 // adopt tries credentials that the gateway does not know at Meet, and registers

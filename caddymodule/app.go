@@ -8,16 +8,16 @@ import (
 	"sync"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"go.uber.org/zap"
+
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin"
 	"github.com/meet-gateway/meet-gateway/caddymodule/option"
 	"github.com/meet-gateway/meet-gateway/caddymodule/pool"
 	"github.com/meet-gateway/meet-gateway/caddymodule/store"
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
-
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyevents"
-	"go.uber.org/zap"
 )
 
 func init() {

@@ -6,17 +6,17 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/meet-gateway/meet-gateway/caddymodule/option"
-	"github.com/meet-gateway/meet-gateway/caddymodule/store"
-	"github.com/meet-gateway/meet-gateway/tokens"
-	"github.com/meet-gateway/meet-gateway/tokens/limit"
-
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/option"
+	"github.com/meet-gateway/meet-gateway/caddymodule/store"
+	"github.com/meet-gateway/meet-gateway/tokens"
+	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
 
 func init() {

@@ -116,6 +116,7 @@ func (c *call) refuse(err error) error {
 		fallthrough
 	case endpointToken:
 		c.w.Header()["Pragma"] = headerNoCache
+	default:
 	}
 	return writeJSON(c.w, r.status, r.body())
 }

@@ -9,12 +9,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/meet-gateway/meet-gateway/backendclient"
-
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
 )
 
 // directTransport carries backendclient's requests to Meet through the transport
@@ -170,7 +170,7 @@ func (t *directTransport) logFields(req *http.Request, res *http.Response, err e
 // those of a handler.
 func directError(req *http.Request, err error) error {
 	if ctxErr := req.Context().Err(); ctxErr != nil {
-		return ctxErr
+		return ctxErr //nolint:wrapcheck // the errors of contexts are bare
 	}
 	te := &backendclient.TransportError{Status: http.StatusBadGateway, Err: err}
 	if _, ok := errors.AsType[reverseproxy.DialError](err); ok {

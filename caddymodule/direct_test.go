@@ -70,7 +70,7 @@ func TestDirectTransport_Forwarded(t *testing.T) {
 				return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody}, nil
 			}),
 		}
-		res, err := transport.RoundTrip(meetRequest(t, ctx))
+		res, err := transport.RoundTrip(meetRequest(ctx, t))
 		require.NoError(t, err)
 		require.NoError(t, res.Body.Close())
 		require.Nil(t, caddyhttp.GetVar(ctx, "set"), "the client's own variables are its own")

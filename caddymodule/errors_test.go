@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/tokens"
-
-	"github.com/stretchr/testify/require"
 )
 
 func TestRefusalOf(t *testing.T) {

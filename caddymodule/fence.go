@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 
-	"github.com/meet-gateway/meet-gateway/backendclient"
-	"github.com/meet-gateway/meet-gateway/tokens"
-
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"go.uber.org/zap"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
 // eventQuota is emitted once a day for each quota of new users, when an

@@ -146,12 +146,13 @@ func (c *call) foreignRequest(token string) (*http.Request, error) {
 		if err := unambiguous(body); err != nil {
 			return nil, err
 		}
+	default:
 	}
 	method := c.r.Method
 	if method == http.MethodHead {
 		method = http.MethodGet // net/http drops the body
 	}
-	req, err := http.NewRequest(method, u.String(), bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(c.r.Context(), method, u.String(), bytes.NewReader(body))
 	if err != nil {
 		return nil, errMalformedTarget
 	}

@@ -11,6 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
 	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 	"github.com/meet-gateway/meet-gateway/tokens"
@@ -18,11 +23,6 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/django/djangotest"
 	"github.com/meet-gateway/meet-gateway/tokens/embedded"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
-
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/stretchr/testify/require"
-	"go.uber.org/zap"
 )
 
 const sampleRoom = `{"id":"` + sampleID + `","name":"aae-erez-aaz","slug":"aae-erez-aaz","access_level":"trusted","configuration":{},` +

@@ -4,10 +4,10 @@ import (
 	"cmp"
 	"slices"
 
-	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
-
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 )
 
 // Routes implements admin.Gateway: the closed route table of each gate.

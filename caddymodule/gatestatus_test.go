@@ -4,12 +4,11 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
-
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
 func TestGateStatus(t *testing.T) {

@@ -20,7 +20,7 @@ func TestGuestRequest_HasWhatCaddyPreparesForClients(t *testing.T) {
 	rec.reset()
 	g := newGuestTransport(nil).newGuest(outer)
 	ctx := context.Context(g)
-	g.take(meetRequest(t, ctx), rec)
+	g.take(meetRequest(ctx, t), rec)
 
 	require.Equal(t, "kept", ctx.Value(http.LocalAddrContextKey))
 	require.Nil(t, g.full, "nothing was asked for yet")

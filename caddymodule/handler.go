@@ -11,15 +11,15 @@ import (
 	"strings"
 	"time"
 
-	"github.com/meet-gateway/meet-gateway/backendclient"
-	"github.com/meet-gateway/meet-gateway/tokens"
-
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
 func init() {

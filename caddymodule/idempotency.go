@@ -5,10 +5,10 @@ import (
 	"errors"
 	"net/http"
 
+	"go.uber.org/zap"
+
 	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/tokens"
-
-	"go.uber.org/zap"
 )
 
 const headerIdempotencyKey = "Idempotency-Key"

@@ -5,10 +5,10 @@ import (
 	"net/http"
 	"net/netip"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
-
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 // limits are the rates of an installation, as configured.

@@ -6,10 +6,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/meet-gateway/meet-gateway/backendclient"
-
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
 )
 
 // outagePeriod is how often one kind of outage is logged.

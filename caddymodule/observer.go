@@ -4,10 +4,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/meet-gateway/meet-gateway/tokens"
-
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
+
+	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
 // authorityObserver turns what an Authority notices into metrics and log lines.

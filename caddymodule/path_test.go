@@ -74,7 +74,7 @@ func FuzzParseTarget(f *testing.F) {
 			rebuilt += "?" + got.query
 		}
 		require.Equal(t, strings.TrimSuffix(raw, "?"), strings.TrimSuffix(rebuilt, "?"))
-		for _, segment := range strings.Split(strings.TrimPrefix(got.path, "/"), "/") {
+		for segment := range strings.SplitSeq(strings.TrimPrefix(got.path, "/"), "/") {
 			decoded := unescape(segment)
 			require.NotContains(t, []string{".", ".."}, decoded)
 			require.True(t, utf8.ValidString(decoded))

@@ -10,11 +10,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/meet-gateway/meet-gateway/caddymodule/store"
-	"github.com/meet-gateway/meet-gateway/tokens"
-
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/store"
+	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
 // quickstart registers the demo application and prints how to use it, once per

@@ -17,10 +17,9 @@ func requestID(h http.Header) string {
 	if values := h["X-Request-Id"]; len(values) == 1 && saneRequestID(values[0]) {
 		return values[0]
 	}
-	// No secret: it has to be new, not hard to guess.
 	var b [16]byte
-	binary.LittleEndian.PutUint64(b[:8], rand.Uint64())
-	binary.LittleEndian.PutUint64(b[8:], rand.Uint64())
+	binary.LittleEndian.PutUint64(b[:8], rand.Uint64()) //nolint:gosec // no secret: it has to be new, not hard to guess
+	binary.LittleEndian.PutUint64(b[8:], rand.Uint64()) //nolint:gosec // the same
 	var text [2 * len(b)]byte
 	hex.Encode(text[:], b[:])
 	return string(text[:])

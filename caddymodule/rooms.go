@@ -112,10 +112,10 @@ var errInvalidPage = &refusal{status: http.StatusNotFound, detail: "Invalid page
 
 // parsePage reads `page` as Meet does: empty is the first, `last` the last.
 func parsePage(q roomsQuery) (int, error) {
-	switch {
-	case q.page == "":
+	switch q.page {
+	case "":
 		return 1, nil
-	case q.page == "last":
+	case "last":
 		return backendclient.PageLast, nil
 	}
 	page, err := strconv.Atoi(strings.TrimSpace(q.page))
@@ -238,8 +238,7 @@ func textOf403(body []byte) string {
 
 func (c *call) relaySuccess(a *backendclient.Answer) error {
 	body := a.Body
-	switch c.endpoint {
-	case endpointRoomsRetrieve, endpointRoomsCreate:
+	if c.endpoint == endpointRoomsRetrieve || c.endpoint == endpointRoomsCreate {
 		body = c.completeRoom(body)
 	}
 	if location := a.Location; c.endpoint == endpointRoomsCreate && isWebURL(location) {

@@ -7,9 +7,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/meet-gateway/meet-gateway/tokens"
-
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
 // endpoint names what a route does. It is the label of metrics and logs.
@@ -267,7 +267,7 @@ func parsePattern(path string) ([]segment, error) {
 	}
 	var segments []segment
 	ids := 0
-	for _, s := range strings.Split(path[1:], "/") {
+	for s := range strings.SplitSeq(path[1:], "/") {
 		switch {
 		case s == "{id}":
 			ids++

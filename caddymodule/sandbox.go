@@ -3,13 +3,13 @@ package caddymodule
 import (
 	"net/http"
 
-	"github.com/meet-gateway/meet-gateway/backendclient"
-	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
-	"github.com/meet-gateway/meet-gateway/caddymodule/option"
-
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
+	"github.com/meet-gateway/meet-gateway/caddymodule/option"
 )
 
 func init() {

@@ -4,14 +4,14 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/meet-gateway/meet-gateway/caddymodule/option"
-
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/option"
 )
 
 // resolveText replaces placeholders in a configured text.
 func resolveText(repl *caddy.Replacer, text string) (string, error) {
-	return option.Resolve(repl, text) //nolint:wrapcheck // the caller says of what
+	return option.Resolve(repl, text) // the caller says of what
 }
 
 // resolveSecrets resolves the secrets that an operator configured. own is the

@@ -6,10 +6,10 @@ import (
 	"net/http"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/tokens"
-
-	"go.uber.org/zap"
 )
 
 // tokenResponse is the published TokenResponse (RFC 6749 section 5.1).

@@ -34,7 +34,7 @@ func (tokenRequest) String() string { return "token request" }
 func (r tokenRequest) GoString() string { return r.String() }
 
 // fieldErrors are the texts for each field that is wrong, in Meet's words.
-type fieldErrors map[string][]string
+type fieldErrors map[string][]string //nolint:errname // several at once
 
 func (fieldErrors) Error() string { return "invalid fields" }
 

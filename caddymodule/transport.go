@@ -8,10 +8,10 @@ import (
 	"net/http"
 	"sync"
 
-	"github.com/meet-gateway/meet-gateway/backendclient"
-
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
 )
 
 // maxRecorded bounds the answer of the guest handler that is held in memory.

@@ -10,12 +10,13 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/meet-gateway/meet-gateway/backendclient"
-
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
 )
 
 // guestFunc is a guest handler made of a function.
@@ -25,7 +26,7 @@ func (f guestFunc) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp
 	return f(w, r)
 }
 
-func meetRequest(t testing.TB, ctx context.Context) *http.Request {
+func meetRequest(ctx context.Context, t testing.TB) *http.Request {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://meet.example.org/external-api/v1.0/rooms/?page=1", nil)
 	require.NoError(t, err)
 	r.Header.Set("X-Forwarded-Proto", "https")
@@ -34,11 +35,11 @@ func meetRequest(t testing.TB, ctx context.Context) *http.Request {
 
 func TestGuestTransport_AnswerIsRecorded(t *testing.T) {
 	transport := newGuestTransport(guestFunc(func(w http.ResponseWriter, r *http.Request) error {
-		require.Equal(t, "/external-api/v1.0/rooms/?page=1", r.RequestURI)
-		require.Equal(t, "meet.example.org", r.Host)
-		require.Empty(t, r.URL.Host+r.URL.Scheme)
-		require.Equal(t, true, caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey))
-		require.NotNil(t, r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server))
+		assert.Equal(t, "/external-api/v1.0/rooms/?page=1", r.RequestURI)
+		assert.Equal(t, "meet.example.org", r.Host)
+		assert.Empty(t, r.URL.Host+r.URL.Scheme)
+		assert.Equal(t, true, caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey))
+		assert.NotNil(t, r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server))
 		r.Header.Set("X-Forwarded-Proto", "changed by a handler")
 		r.URL.Path = "/changed"
 
@@ -47,11 +48,11 @@ func TestGuestTransport_AnswerIsRecorded(t *testing.T) {
 		w.WriteHeader(http.StatusMovedPermanently)
 		w.WriteHeader(http.StatusOK)
 		_, err := io.WriteString(w, "body")
-		require.NoError(t, err)
-		require.NoError(t, http.NewResponseController(w).Flush())
+		assert.NoError(t, err)
+		assert.NoError(t, http.NewResponseController(w).Flush())
 		return nil
 	}))
-	r := meetRequest(t, context.Background())
+	r := meetRequest(context.Background(), t)
 	res, err := transport.RoundTrip(r)
 	require.NoError(t, err)
 	require.Equal(t, 301, res.StatusCode, "never followed")
@@ -75,12 +76,12 @@ func TestGuestTransport_ForwardedForIsTheClientCaddyTrusts(t *testing.T) {
 		ctx := context.WithValue(context.Background(), caddyhttp.OriginalRequestCtxKey, http.Request{RemoteAddr: tc.peer})
 		ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, map[string]any{caddyhttp.ClientIPVarKey: tc.clientIP})
 		_, err := newGuestTransport(guestFunc(func(w http.ResponseWriter, r *http.Request) error {
-			require.Equal(t, tc.want, r.Header.Get("X-Forwarded-For"))
-			require.Equal(t, tc.peer, r.RemoteAddr)
-			require.Equal(t, tc.clientIP, caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey))
+			assert.Equal(t, tc.want, r.Header.Get("X-Forwarded-For"))
+			assert.Equal(t, tc.peer, r.RemoteAddr)
+			assert.Equal(t, tc.clientIP, caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey))
 			w.WriteHeader(http.StatusNoContent)
 			return nil
-		})).RoundTrip(meetRequest(t, ctx))
+		})).RoundTrip(meetRequest(ctx, t))
 		require.NoError(t, err)
 	}
 }
@@ -109,7 +110,7 @@ func TestGuestTransport_Failures(t *testing.T) {
 		{"abort", func(http.ResponseWriter, *http.Request) error { panic(http.ErrAbortHandler) }, 502, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, err := newGuestTransport(tc.guest).RoundTrip(meetRequest(t, context.Background()))
+			_, err := newGuestTransport(tc.guest).RoundTrip(meetRequest(context.Background(), t))
 			te, ok := errors.AsType[*backendclient.TransportError](err)
 			require.True(t, ok, "%v", err)
 			require.Equal(t, tc.status, te.Status)
@@ -136,7 +137,7 @@ func TestGuestTransport_AnswerBreaksOff(t *testing.T) {
 			}
 		},
 	} {
-		res, err := newGuestTransport(guest).RoundTrip(meetRequest(t, context.Background()))
+		res, err := newGuestTransport(guest).RoundTrip(meetRequest(context.Background(), t))
 		require.NoError(t, err, name)
 		b, err := io.ReadAll(res.Body)
 		require.Error(t, err, name)
@@ -153,13 +154,13 @@ func TestGuestTransport_CallerGoesAway(t *testing.T) {
 		<-r.Context().Done()
 		w.WriteHeader(499) // as reverse_proxy does
 		return nil
-	})).RoundTrip(meetRequest(t, ctx))
+	})).RoundTrip(meetRequest(ctx, t))
 	require.ErrorIs(t, err, context.Canceled)
 
 	res, err := newGuestTransport(guestFunc(func(w http.ResponseWriter, _ *http.Request) error {
 		w.WriteHeader(499)
 		return nil
-	})).RoundTrip(meetRequest(t, context.Background()))
+	})).RoundTrip(meetRequest(context.Background(), t))
 	require.NoError(t, err)
 	require.Equal(t, 499, res.StatusCode, "said by the upstream itself")
 }
@@ -182,7 +183,7 @@ func TestGuestTransport_ConcurrentCallsShareNothing(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 32 {
 		wg.Go(func() {
-			r := meetRequest(t, ctx)
+			r := meetRequest(ctx, t)
 			r.URL.RawQuery = fmt.Sprintf("page=%d", i)
 			res, err := transport.RoundTrip(r)
 			if err != nil {
@@ -206,7 +207,7 @@ func BenchmarkGuestTransport(b *testing.B) {
 		_, err := w.Write(body)
 		return err
 	}))
-	r := meetRequest(b, context.Background())
+	r := meetRequest(context.Background(), b)
 	b.ReportAllocs()
 	for b.Loop() {
 		res, err := transport.RoundTrip(r)

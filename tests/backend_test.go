@@ -11,9 +11,9 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
-
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
 // whole makes a backend more than a bare reverse_proxy, so that its handler runs

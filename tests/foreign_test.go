@@ -6,10 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
-
-	"github.com/stretchr/testify/require"
 )
 
 // A token that Meet itself issued stands for one of its add-ons, or of its

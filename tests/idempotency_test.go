@@ -6,11 +6,11 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 	"github.com/meet-gateway/meet-gateway/tokens"
-
-	"github.com/stretchr/testify/require"
 )
 
 func TestIdempotency_OneRoomHoweverOftenAsked(t *testing.T) {

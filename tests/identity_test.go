@@ -6,10 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 	"github.com/meet-gateway/meet-gateway/tokens"
-
-	"github.com/stretchr/testify/require"
 )
 
 const identityPath = "/external-api/v1.0/identity"

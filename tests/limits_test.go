@@ -6,12 +6,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/django/djangotest"
-
-	"github.com/stretchr/testify/require"
 )
 
 func TestLimits_TooManyRequests(t *testing.T) {

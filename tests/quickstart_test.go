@@ -4,9 +4,9 @@ import (
 	"net/http"
 	"testing"
 
-	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
-
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
 func TestFlow_TokenIdentityRooms(t *testing.T) {

@@ -15,12 +15,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
 	"github.com/meet-gateway/meet-gateway/tests/child"
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
-
-	"github.com/stretchr/testify/require"
 )
 
 // binary builds the gateway once for all tests that run it as a process.

@@ -10,12 +10,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
-	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
-
 	caddyserver "github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
+	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
 // metric returns the value of one sample, as text.

@@ -8,13 +8,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
-	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
-	"github.com/meet-gateway/meet-gateway/tokens"
-
 	"github.com/stretchr/testify/require"
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
+
+	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
+	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
+	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
 const tokenPath = "/external-api/v1.0/application/token"

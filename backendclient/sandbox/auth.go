@@ -131,6 +131,7 @@ func (m *Meet) authenticateResourceServer(c *call) (*identity, *answer) {
 		return nil, c.page(serverErrorPage)
 	case ResourceServerInactive:
 		return nil, c.page(badRequestPage)
+	case ResourceServerActive:
 	}
 	return m.introspect(c, words[1])
 }

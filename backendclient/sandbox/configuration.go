@@ -63,7 +63,7 @@ func sourcesFaults(v any) []any {
 }
 
 func booleanFaults(v any) []any {
-	text := ""
+	var text string
 	switch v := v.(type) {
 	case nil, bool:
 		return nil

@@ -9,9 +9,11 @@ import (
 	"crypto/sha512"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -367,7 +369,7 @@ func (p *player) send(t *testing.T, method string, raw []byte) *received {
 		chunked: slices.Contains(response.TransferEncoding, "chunked"),
 		length:  response.Header.Get("Content-Length"),
 		overTCP: true,
-		closed:  response.Close && err == io.EOF,
+		closed:  response.Close && errors.Is(err, io.EOF),
 	}
 }
 
@@ -413,9 +415,7 @@ func (c *comparison) headers() {
 	for name, value := range c.line.Response.Headers {
 		want[http.CanonicalHeaderKey(name)] = c.resolveText(value, c.got.header.Get(name))
 	}
-	for name, value := range c.constantHeaders() {
-		want[name] = value
-	}
+	maps.Copy(want, c.constantHeaders())
 	got := map[string]string{}
 	for name, values := range c.got.header {
 		switch name {

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -125,9 +126,7 @@ func (a *answer) allow(methods string) *answer {
 // write sends an answer with the headers that all have, and the exceptions.
 func (m *Meet) write(w http.ResponseWriter, c *call, a *answer) {
 	h := w.Header()
-	for name, values := range a.header {
-		h[name] = values
-	}
+	maps.Copy(h, a.header)
 	if !m.settings.KeepAlive {
 		h.Set("Connection", "close")
 	}

@@ -8,6 +8,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -58,12 +59,10 @@ func (c *call) data(mediaTypes ...string) (any, *answer) {
 	contentType := c.r.Header.Get("Content-Type")
 	mediaType, _, _ := strings.Cut(contentType, ";")
 	mediaType = strings.ToLower(strings.TrimSpace(mediaType))
-	for _, m := range mediaTypes {
-		if m == mediaType {
-			return c.parse(mediaType, contentType)
-		}
+	if !slices.Contains(mediaTypes, mediaType) {
+		return nil, c.detail(http.StatusUnsupportedMediaType, c.text(textMediaType, contentType))
 	}
-	return nil, c.detail(http.StatusUnsupportedMediaType, c.text(textMediaType, contentType))
+	return c.parse(mediaType, contentType)
 }
 
 func (c *call) parse(mediaType, contentType string) (any, *answer) {

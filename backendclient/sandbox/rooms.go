@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"cmp"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -149,9 +150,7 @@ func pageNumber(text string, pages int) (int, bool) {
 // all other parameters kept and sorted, and no page for the first.
 func (c *call) pageLink(query *values, page int) *string {
 	fields := url.Values{}
-	for k, v := range query.fields {
-		fields[k] = v
-	}
+	maps.Copy(fields, query.fields)
 	fields.Del("page")
 	if page > 1 {
 		fields.Set("page", strconv.Itoa(page))

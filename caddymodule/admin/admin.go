@@ -13,12 +13,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 	"github.com/meet-gateway/meet-gateway/caddymodule/strictjson"
 	"github.com/meet-gateway/meet-gateway/tokens"
-
-	"github.com/caddyserver/caddy/v2"
-	"go.uber.org/zap"
 )
 
 func init() {
@@ -300,7 +300,7 @@ func readObject(body []byte, known func(string) bool) (map[string]json.RawMessag
 func (c *call) answer(status int, v any) error {
 	body, err := json.Marshal(v)
 	if err != nil {
-		return err //nolint:wrapcheck // a 500 that says so
+		return err // a 500 that says so
 	}
 	c.w.Header().Set("Content-Type", "application/json")
 	c.w.WriteHeader(status)

@@ -11,10 +11,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 	"github.com/meet-gateway/meet-gateway/tokens"
-
-	"github.com/caddyserver/caddy/v2"
 )
 
 func (c *call) shown(app *tokens.Application) *wire.Application {

@@ -9,10 +9,10 @@ import (
 	"slices"
 	"strings"
 
+	"go.uber.org/zap"
+
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 	"github.com/meet-gateway/meet-gateway/tokens"
-
-	"go.uber.org/zap"
 )
 
 // step is a change that is planned.
@@ -361,7 +361,8 @@ func exported(app *tokens.Application) (string, error) {
 	if !app.Active {
 		always = append(always, "active")
 	}
-	out := `{"id":"` + app.ID + `"`
+	var out strings.Builder
+	out.WriteString(`{"id":"` + app.ID + `"`)
 	for _, f := range applicationFields {
 		value := f.get(app)
 		if f.name == "active" && app.Active {
@@ -377,7 +378,9 @@ func exported(app *tokens.Application) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("encoding application %s: %w", app.ID, err)
 		}
-		out += `,"` + f.name + `":` + string(b)
+		out.WriteString(`,"` + f.name + `":`)
+		out.Write(b)
 	}
-	return out + "}", nil
+	out.WriteByte('}')
+	return out.String(), nil
 }

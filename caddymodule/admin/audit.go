@@ -7,9 +7,9 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
-
 	"go.uber.org/zap"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 )
 
 // auditEntry is what a call changes, for the audit log. Calls that change

@@ -8,10 +8,10 @@ import (
 	"reflect"
 	"slices"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 	"github.com/meet-gateway/meet-gateway/tokens"
-
-	"github.com/caddyserver/caddy/v2"
 )
 
 // applicationField is a property of an application that an administrator sets.

@@ -12,11 +12,11 @@ import (
 	"sync/atomic"
 	"unicode/utf8"
 
+	"go.uber.org/zap"
+
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/django"
-
-	"go.uber.org/zap"
 )
 
 // importRun is an import that is going on.
@@ -154,7 +154,7 @@ func (im *importer) each(ctx context.Context, n int, f func(context.Context, int
 		})
 	}
 	workers.Wait()
-	return context.Cause(ctx)
+	return context.Cause(ctx) //nolint:wrapcheck // what f returned, or why the request ended
 }
 
 func announced(app *django.Application) wire.ImportedApplication {

@@ -12,10 +12,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 	"github.com/meet-gateway/meet-gateway/tokens"
-
-	"github.com/dustin/go-humanize"
 )
 
 // outageRetry is when to come back after an outage of the store.
@@ -73,10 +73,10 @@ func problemOf(err error) *wire.Problem {
 		if row.status == http.StatusServiceUnavailable {
 			p.RetryAfter = outageRetry
 		}
-		switch row.err { //nolint:errorlint // these are the table's own
-		case tokens.ErrInvalidApplication:
+		switch {
+		case errors.Is(row.err, tokens.ErrInvalidApplication):
 			p.Field, p.Detail = invalidField(err)
-		case tokens.ErrConflict:
+		case errors.Is(row.err, tokens.ErrConflict):
 			p.Detail = sentence(err.Error())
 		}
 		return p

@@ -6,9 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
-
 	"go.uber.org/zap"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 )
 
 // revocation is the body of POST revocations. Exactly one thing is revoked, or

@@ -10,10 +10,10 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 	"github.com/meet-gateway/meet-gateway/tokens"
-
-	"github.com/spf13/cobra"
 )
 
 func appCommand() *cobra.Command {

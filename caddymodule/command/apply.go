@@ -12,11 +12,11 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
-
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 )
 
 func appExportCommand() *cobra.Command {
@@ -242,7 +242,7 @@ func resolveBackendSecret(entry map[string]any) error {
 	var secret string
 	switch {
 	case hasFile:
-		b, err := os.ReadFile(fmt.Sprint(file)) //nolint:gosec // the operator's own file
+		b, err := os.ReadFile(fmt.Sprint(file))
 		if err != nil {
 			return fmt.Errorf("backend: client_secret_file: %w", err)
 		}

@@ -11,12 +11,12 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
-
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 )
 
 func init() {

@@ -9,14 +9,13 @@ import (
 	"strings"
 	"testing"
 
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/django/djangotest"
-
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 )
 
 // shell runs commands against a gateway.
@@ -402,7 +401,7 @@ func TestWrongUse(t *testing.T) {
 
 func TestUnixSocket(t *testing.T) {
 	s := newShell(t)
-	dir, err := os.MkdirTemp("", "mg") // the path of a socket must be short
+	dir, err := os.MkdirTemp("", "mg") //nolint:usetesting // the path of a socket must be short
 	require.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	socket := "unix/" + filepath.Join(dir, "admin.sock") + "|0600"

@@ -4,11 +4,11 @@ import (
 	"crypto/rand"
 	"fmt"
 
-	"github.com/meet-gateway/meet-gateway/tokens"
-	"github.com/meet-gateway/meet-gateway/tokens/embedded"
-
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/meet-gateway/meet-gateway/tokens"
+	"github.com/meet-gateway/meet-gateway/tokens/embedded"
 )
 
 func init() {

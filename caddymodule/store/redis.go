@@ -10,12 +10,12 @@ import (
 	"os"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
 	"github.com/meet-gateway/meet-gateway/caddymodule/option"
 	"github.com/meet-gateway/meet-gateway/caddymodule/pool"
 	"github.com/meet-gateway/meet-gateway/tokens"
-
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
 func init() {
@@ -200,7 +200,7 @@ func (t *TLS) config(repl *caddy.Replacer) (*tls.Config, error) {
 	if t.CA != "" {
 		pem, err := os.ReadFile(repl.ReplaceAll(t.CA, ""))
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("ca: %w", err)
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(pem) {
@@ -213,7 +213,7 @@ func (t *TLS) config(repl *caddy.Replacer) (*tls.Config, error) {
 	if t.Certificate != "" {
 		pair, err := tls.LoadX509KeyPair(repl.ReplaceAll(t.Certificate, ""), repl.ReplaceAll(t.Key, ""))
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("certificate: %w", err)
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}

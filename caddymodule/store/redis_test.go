@@ -1,9 +1,10 @@
-package store_test
+package store
 
 import (
+	"io/fs"
+	"os"
+	"path/filepath"
 	"testing"
-
-	"github.com/meet-gateway/meet-gateway/caddymodule/store"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/stretchr/testify/require"
@@ -13,7 +14,24 @@ import (
 func TestRedis_WithoutURL(t *testing.T) {
 	t.Setenv("REDIS_URL", "")
 	for _, url := range []string{"", "{env.REDIS_URL}", "{env.MEET_GATEWAY_NOT_THERE}"} {
-		s := store.Redis{URL: url}
+		s := Redis{URL: url}
 		require.ErrorContains(t, s.Provision(caddy.Context{}), "set REDIS_URL", url)
 	}
+}
+
+// TestTLS_SaysWhichOption: what crypto/tls says of a certificate names no file.
+func TestTLS_SaysWhichOption(t *testing.T) {
+	dir := t.TempDir()
+	missing, empty := filepath.Join(dir, "missing"), filepath.Join(dir, "empty")
+	require.NoError(t, os.WriteFile(empty, nil, 0o600))
+
+	_, err := (&TLS{CA: missing}).config(caddy.NewReplacer())
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.ErrorContains(t, err, "ca: ")
+	_, err = (&TLS{CA: empty}).config(caddy.NewReplacer())
+	require.EqualError(t, err, empty+" holds no certificate")
+	_, err = (&TLS{Certificate: empty, Key: empty}).config(caddy.NewReplacer())
+	require.ErrorContains(t, err, "certificate: tls: ")
+	_, err = (&TLS{Certificate: empty}).config(caddy.NewReplacer())
+	require.ErrorContains(t, err, "belong together")
 }

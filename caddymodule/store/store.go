@@ -6,10 +6,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/meet-gateway/meet-gateway/caddymodule/pool"
 	"github.com/meet-gateway/meet-gateway/tokens"
-
-	"github.com/caddyserver/caddy/v2"
 )
 
 // Store is what guest modules in the namespace meet_gateway.stores implement:

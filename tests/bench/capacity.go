@@ -215,7 +215,7 @@ func (b *bench) records(ctx context.Context) (int64, error) {
 
 // roam verifies tokens drawn at random at nodes drawn at random.
 func (b *bench) roam(ctx context.Context, nodes []*platform, issued []*tokens.Token, requests int) error {
-	draw := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same draws every time
+	draw := rand.New(rand.NewPCG(1, 2)) // the same draws every time
 	for range requests {
 		_, err := nodes[draw.IntN(len(nodes))].authority.Verify(ctx, issued[draw.IntN(len(issued))].Value)
 		if err != nil {

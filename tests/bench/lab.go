@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -82,8 +83,8 @@ func (l *lab) start(name string, env []string, command string, args ...string) (
 func (l *lab) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i := len(l.running) - 1; i >= 0; i-- {
-		l.running[i].stop()
+	for _, p := range slices.Backward(l.running) {
+		p.stop()
 	}
 	l.running = nil
 	_ = os.RemoveAll(l.dir)

@@ -68,7 +68,7 @@ func (b *bench) profileGuided(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(b.s.Profile, content, 0o644) //nolint:gosec // for everybody to build with
+	return os.WriteFile(b.s.Profile, content, 0o644) // for everybody to build with
 }
 
 // startOther is startGate with another binary.

@@ -157,7 +157,7 @@ func (r *report) write(top string) error {
 		if err := os.WriteFile(filepath.Join(docs, name), content, 0o600); err != nil {
 			return err
 		}
-		if err := os.Chmod(filepath.Join(docs, name), 0o644); err != nil { //nolint:gosec // for everybody to read
+		if err := os.Chmod(filepath.Join(docs, name), 0o644); err != nil { // for everybody to read
 			return err
 		}
 	}

@@ -101,12 +101,12 @@ func nginxAnswer(r recorded) (string, error) {
 		}
 	}
 	// nginx takes words of at most 4096 bytes.
-	var words string
+	var words strings.Builder
 	for i, part := range slices.Collect(slices.Chunk([]byte(plain(body.String())), 3000)) {
 		fmt.Fprintf(&b, "set $part%d '%s';\n", i, bytes.ReplaceAll(part, []byte(`'`), []byte(`\'`)))
-		words += fmt.Sprintf("$part%d", i)
+		fmt.Fprintf(&words, "$part%d", i)
 	}
-	fmt.Fprintf(&b, "return %d %q;\n", r.Response.Status, words)
+	fmt.Fprintf(&b, "return %d %q;\n", r.Response.Status, words.String())
 	return b.String(), nil
 }
 

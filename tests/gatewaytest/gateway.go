@@ -21,14 +21,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
-	"github.com/meet-gateway/meet-gateway/caddymodule"
-	"github.com/meet-gateway/meet-gateway/tokens"
-
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/modules/standard" // what the binary has
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
+	"github.com/meet-gateway/meet-gateway/caddymodule"
+	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
 // Gateway is a running gateway.

@@ -4,7 +4,7 @@ import "time"
 
 // Problem is an error answer of the admin API (RFC 9457). It is about:blank:
 // the status tells the kind.
-type Problem struct {
+type Problem struct { //nolint:errname // an answer first of all
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail,omitempty"`

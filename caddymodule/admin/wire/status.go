@@ -42,6 +42,7 @@ type Routes struct {
 	Routes    []Route  `json:"routes"`
 }
 
+// Route is one method and path of a gate.
 type Route struct {
 	Method   string `json:"method"`
 	Path     string `json:"path"`

@@ -7,10 +7,9 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	_ "github.com/caddyserver/caddy/v2/modules/standard" // Caddy's own modules
 
-	// Modules: Caddy's own and the gateway's.
-	_ "github.com/caddyserver/caddy/v2/modules/standard"
-	_ "github.com/meet-gateway/meet-gateway/caddymodule"
+	_ "github.com/meet-gateway/meet-gateway/caddymodule" // the gateway's
 )
 
 func main() {
