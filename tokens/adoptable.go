@@ -91,7 +91,7 @@ func (a *Authority) AllowAdoption(ctx context.Context, clientID string) error {
 func (app *Application) clientIDsAtMeet() []string {
 	ids := app.Aliases
 	if app.Backend != nil && isClientID(app.Backend.ClientID) {
-		ids = append(ids[:len(ids):len(ids)], app.Backend.ClientID)
+		ids = append(slices.Clip(ids), app.Backend.ClientID)
 	}
 	return uniq(ids)
 }

@@ -3,6 +3,7 @@ package tokens
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -286,10 +287,7 @@ func (app *Application) clone() *Application {
 		c.Backend = &b
 	}
 	if app.Limits != nil {
-		c.Limits = make(map[string]string, len(app.Limits))
-		for k, v := range app.Limits {
-			c.Limits[k] = v
-		}
+		c.Limits = maps.Clone(app.Limits)
 	}
 	return &c
 }

@@ -55,10 +55,9 @@ func (a *Authority) encodeApplication(app *Application) (string, error) {
 	if !app.RoomDefaults.IsZero() {
 		r.Rooms = &app.RoomDefaults
 	}
-	switch {
-	case app.Backend == nil:
+	if app.Backend == nil {
 		r.Backend = app.sealedBackend
-	default:
+	} else {
 		plain, err := json.Marshal([2]string{app.Backend.ClientID, app.Backend.ClientSecret})
 		if err != nil {
 			return "", fmt.Errorf("encoding backend credentials: %w", err)

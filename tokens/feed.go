@@ -215,12 +215,10 @@ func (f *feed) start() {
 	f.once.Do(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		f.cancel = cancel
-		f.done.Add(2)
-		go func() { defer f.done.Done(); f.listen(ctx) }()
-		go func() { defer f.done.Done(); f.beat(ctx) }()
+		f.done.Go(func() { f.listen(ctx) })
+		f.done.Go(func() { f.beat(ctx) })
 		if len(f.a.keys.keys) > 1 {
-			f.done.Add(1)
-			go func() { defer f.done.Done(); f.a.rekey(ctx) }()
+			f.done.Go(func() { f.a.rekey(ctx) })
 		}
 	})
 }
@@ -658,7 +656,7 @@ func (f *feed) apply(c change) {
 			copy(sum[:], b)
 			k.dropToken(sum)
 		} else {
-			k.dropAll() // which token it is is not known
+			k.dropAll() // it is not known which token that is
 		}
 	case revokedInstallation, revokedBefore, withdrawnKey:
 		k.dropInstallation()

@@ -45,7 +45,7 @@ var errMissingKey = errors.New("it was made with a key that other gateways use a
 
 // unknownKey is the refusal of a token that says it was issued here, by the id of
 // its key.
-type unknownKey struct {
+type unknownKey struct { //nolint:errname // a refusal among others
 	*denial
 	id string
 }

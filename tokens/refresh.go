@@ -555,7 +555,7 @@ func (a *Authority) familyEnded(ctx context.Context, id string, at int64, record
 // revokeRecords revokes the access tokens of a family, given the keys of their
 // records.
 func (a *Authority) revokeRecords(ctx context.Context, keys string) error {
-	for _, key := range strings.Fields(keys) {
+	for key := range strings.FieldsSeq(keys) {
 		if err := a.revokeRecord(ctx, key, [sha256.Size]byte{}, maxLifetime); err != nil {
 			return err
 		}

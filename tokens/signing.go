@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
 	"sync"
 	"time"
@@ -122,9 +123,7 @@ func newSigningKeys(kr *keyring, keys []*SigningKey) (*signingKeys, error) {
 		s.verify[k.id] = verificationKey{k.id, k.method.Alg(), k.private.Public()}
 		s.order = append(s.order, k.id)
 		public := map[string]string{"use": "sig", "alg": k.method.Alg(), "kid": k.id}
-		for name, v := range k.jwk {
-			public[name] = v
-		}
+		maps.Copy(public, k.jwk)
 		s.jwks = append(s.jwks, public)
 	}
 	// Tokens signed with the secrets stay valid when signing keys are introduced.

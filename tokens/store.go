@@ -234,7 +234,7 @@ func (s *Store) writeReplicated(ctx context.Context, script *redis.Script, key s
 	waited := pipe.Do(ctx, "WAIT", s.wait, s.replicaPatience().Milliseconds())
 	_, err := pipe.Exec(ctx)
 	if err = notNil(err); err != nil {
-		return cmd, err //nolint:wrapcheck // wrapped by whoever knows what was written
+		return cmd, err // wrapped by whoever knows what was written
 	}
 	n, err := waited.Int()
 	if err != nil {

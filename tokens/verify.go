@@ -105,7 +105,7 @@ func (a *Authority) readToken(ctx context.Context, raw string, sum [sha256.Size]
 	err = a.feed.finding(ctx, func() (found bool, err error) {
 		since = a.cache.now(string(sum[:]))
 		value, err = a.store.rdb.Get(ctx, keyToken(t.id)).Bytes()
-		return len(value) > 0, notNil(err) //nolint:wrapcheck // wrapped below
+		return len(value) > 0, notNil(err) // wrapped below
 	})
 	if err == nil && len(value) == 0 {
 		return nil, a.feed.absent(ctx, "reading a token's record", deny(ErrTokenInvalid, "unknown_token"))

@@ -330,7 +330,7 @@ func (b *book) send(g *gateway, what, method, target, body string, headers ...st
 	r := request{node: g, what: what, id: fmt.Sprintf("q%d-%d", os.Getpid(), b.serial.Add(1))}
 	headers = append(headers, "X-Request-Id", r.id)
 	r.began = time.Now()
-	for try := 0; try < 4; try++ {
+	for try := range 4 {
 		sent := time.Now()
 		r.answer, r.err = g.try(method, target, body, headers...)
 		if r.err == nil {

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -14,10 +15,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/meet-gateway/meet-gateway/tests/redistest"
-
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
 // Environment variables of TestCampaign, beside those of TestSoak.
@@ -285,7 +286,7 @@ func ask(n *redistest.Server, args ...any) any {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	v, err := n.Client().Do(ctx, args...).Result()
-	if err != nil && err != redis.Nil {
+	if err != nil && !errors.Is(err, redis.Nil) {
 		return nil
 	}
 	return v

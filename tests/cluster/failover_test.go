@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/meet-gateway/meet-gateway/tests/redistest"
-
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
 // sentinelStore is the store line for a group watched by Sentinels.

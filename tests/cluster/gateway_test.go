@@ -14,10 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/meet-gateway/meet-gateway/tests/child"
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
-
-	"github.com/stretchr/testify/require"
 )
 
 // patience bounds every wait for something that must happen. It is generous,

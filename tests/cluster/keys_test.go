@@ -5,10 +5,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
-
-	"github.com/stretchr/testify/require"
 )
 
 // TestAnotherSecret: a gateway that was given another secret by mistake says so,

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/meet-gateway/meet-gateway/tests/redistest"
-
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
 // TestReload: a hundred reloads under load, with tokens given and revoked all

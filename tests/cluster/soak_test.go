@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/meet-gateway/meet-gateway/tests/redistest"
-
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
 // Environment variables of TestSoak.

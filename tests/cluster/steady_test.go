@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
-
-	"github.com/stretchr/testify/require"
 )
 
 // TestSteady_RequestsCostNoRedisCommands: what is known is served from memory. A

@@ -100,11 +100,11 @@ func SentinelSecure(t testing.TB) *SentinelServers {
 	}
 	return startSentinels(t, 1, data, func(n *Server) string {
 		secure(n, SentinelPassword)
-		config := fmt.Sprintf("port 0\ntls-port %d\nrequirepass %s\nsentinel sentinel-pass %s", n.claim.Port, SentinelPassword, SentinelPassword)
+		lines := []string{"port 0", "tls-port " + strconv.Itoa(n.claim.Port), "requirepass " + SentinelPassword, "sentinel sentinel-pass " + SentinelPassword}
 		for _, f := range files {
-			config += "\n" + f[0] + " " + f[1]
+			lines = append(lines, f[0]+" "+f[1])
 		}
-		return config
+		return strings.Join(lines, "\n")
 	})
 }
 

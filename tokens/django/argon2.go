@@ -89,7 +89,7 @@ func (h *argon2Hash) parseParameters(s string) error {
 }
 
 func (h *argon2Hash) verify(password string) (bool, error) {
-	//nolint:gosec // the conversions are within the bounds of parseParameters
+	// The conversions are within the bounds of parseParameters.
 	got := h.key([]byte(password), h.salt, uint32(h.passes), uint32(h.memory), uint8(h.lanes), uint32(len(h.want)))
 	return subtle.ConstantTimeCompare(got, h.want) == 1, nil
 }

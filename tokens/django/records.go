@@ -63,7 +63,7 @@ func (r *recordReader) next() (json.RawMessage, error) {
 	r.input.limit = r.dec.InputOffset() + maxRecord
 	for r.arrays && (!r.inside || !r.dec.More()) {
 		t, err := r.dec.Token()
-		if err == io.EOF && !r.inside { //nolint:errorlint // the decoder returns it bare
+		if err == io.EOF && !r.inside { // the decoder returns it bare
 			return nil, io.EOF
 		}
 		if err != nil {
@@ -76,7 +76,7 @@ func (r *recordReader) next() (json.RawMessage, error) {
 	}
 	var raw json.RawMessage
 	err := r.dec.Decode(&raw)
-	if err == io.EOF && !r.inside { //nolint:errorlint // the decoder returns it bare
+	if err == io.EOF && !r.inside { // the decoder returns it bare
 		return nil, io.EOF
 	}
 	if err != nil {
@@ -115,5 +115,5 @@ func (b *boundedReader) Read(p []byte) (int, error) {
 	}
 	n, err := b.r.Read(p)
 	b.read += int64(n)
-	return n, err //nolint:wrapcheck // a Reader in between
+	return n, err
 }
