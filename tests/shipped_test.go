@@ -150,6 +150,31 @@ func TestShipped_ProductionByEnvironment(t *testing.T) {
 	require.NotContains(t, s.out.String(), "client secret")
 }
 
+// What a caller puts where it does not belong is not in the access log.
+func TestShipped_AccessLogWithoutCredentials(t *testing.T) {
+	s := startShipped(t)
+	s.waitFor("serving initial configuration")
+	ask := func(target string, headers ...string) {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.address+target, http.NoBody)
+		require.NoError(t, err)
+		for i := 0; i < len(headers); i += 2 {
+			r.Header.Set(headers[i], headers[i+1])
+		}
+		res, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+	}
+	for _, name := range []string{"access_token", "refresh_token", "token", "client_secret"} {
+		ask("/rooms?page=1&" + name + "=canary-in-the-query")
+	}
+	ask("/identity", "Authorization", "Basic Y2FuYXJ5OmNhbmFyeQ==", "Cookie", "a=canary-in-a-cookie")
+	ask("/rooms?page=last")
+	s.waitFor("page=last")
+	require.Contains(t, s.out.String(), "client_secret=REDACTED")
+	require.NotContains(t, s.out.String(), "canary")
+	require.NotContains(t, s.out.String(), "Y2FuYXJ5")
+}
+
 // Compose files set what they do not know to nothing: it counts as not set.
 func TestShipped_EmptyVariables(t *testing.T) {
 	path, err := binary()
