@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/meet-gateway/meet-gateway/tests/child"
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
@@ -188,9 +189,9 @@ func TestBackend_BareIsAskedAsWhole(t *testing.T) {
 // The same for a Meet that cannot be reached, or does not answer.
 func TestBackend_BareFailsAsWhole(t *testing.T) {
 	gone := startRawMeet(t)
-	away, err := net.Listen("tcp", "127.0.0.1:0")
+	away, err := child.ClaimPort()
 	require.NoError(t, err)
-	require.NoError(t, away.Close())
+	t.Cleanup(away.Release)
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer silent.Close()
@@ -198,7 +199,7 @@ func TestBackend_BareFailsAsWhole(t *testing.T) {
 		name, upstream, options string
 		status                  string
 	}{
-		{"refused", away.Addr().String(), "", "503"},
+		{"refused", away.Addr(), "", "503"},
 		{"silent", silent.Addr().String(), "transport http {\nresponse_header_timeout 100ms\n}", "504"},
 		{"no such name", "meet.invalid:80", "", "503"},
 		{"no TLS", gone.address, "transport http {\ntls\n}", "503"},

@@ -28,6 +28,7 @@ import (
 
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
 	"github.com/meet-gateway/meet-gateway/caddymodule"
+	"github.com/meet-gateway/meet-gateway/tests/child"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
@@ -63,8 +64,8 @@ type Config struct {
 func Start(t testing.TB, c Config) *Gateway {
 	t.Helper()
 	isolate(t)
-	g := &Gateway{t: t, logs: filepath.Join(t.TempDir(), "caddy.log"), Admin: freeAddress(t)}
-	g.URL = "http://" + freeAddress(t)
+	g := &Gateway{t: t, logs: filepath.Join(t.TempDir(), "caddy.log"), Admin: claimAddress(t)}
+	g.URL = "http://" + claimAddress(t)
 	g.Reload(c)
 	t.Cleanup(func() {
 		running.Store(nil)
@@ -337,11 +338,12 @@ func (m *Meet) Backend(more ...string) string {
 	return fmt.Sprintf("backend %s {\nhost meet.example.org\ncredentials %s %s\n%s\n}", m.Address, MeetClientID, MeetClientSecret, strings.Join(more, "\n"))
 }
 
-// freeAddress returns a loopback address that was free a moment ago.
-func freeAddress(t testing.TB) string {
+// claimAddress returns a loopback address that is the test's until it ends, also
+// while nobody listens there and against tests of other packages.
+func claimAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	claim, err := child.ClaimPort()
 	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	t.Cleanup(claim.Release)
+	return claim.Addr()
 }
