@@ -409,10 +409,23 @@ func (s *campaign) draw() *trouble {
 			f(n)
 		}
 	}
-	pause := func(n *redistest.Server) { n.Pause(t) }
-	resume := func(n *redistest.Server) { n.Resume(t) }
-	kill := func(n *redistest.Server) { n.Kill(t) }
-	start := func(n *redistest.Server) { n.Start(t); sentinelPace(n) }
+	// Two faults at a time may concern the same server.
+	running := func(f func(*redistest.Server)) func(*redistest.Server) {
+		return func(n *redistest.Server) {
+			if n.Running() {
+				f(n)
+			}
+		}
+	}
+	pause := running(func(n *redistest.Server) { n.Pause(t) })
+	resume := running(func(n *redistest.Server) { n.Resume(t) })
+	kill := running(func(n *redistest.Server) { n.Kill(t) })
+	start := func(n *redistest.Server) {
+		if !n.Running() {
+			n.Start(t)
+		}
+	}
+	startSentinel := func(n *redistest.Server) { start(n); sentinelPace(n) }
 	relays := func(rs []*redistest.Relay, f func(*redistest.Relay)) {
 		for _, r := range rs {
 			f(r)
@@ -438,36 +451,36 @@ func (s *campaign) draw() *trouble {
 		}},
 		{name: "primary killed, back empty", excuses: away, moves: true, inject: func() {
 			p = s.master()
-			p.Kill(t)
+			kill(p)
 			s.replaced(p)
 			s.last(3 * time.Second)
-		}, mend: func() { p.Start(t) }},
+		}, mend: func() { start(p) }},
 		{name: "primary killed, back with old data", excuses: away, moves: true, inject: func() {
 			p = s.master()
 			if s.old = nil; !s.aof && ask(p, "PING") != nil {
 				s.old = p.SaveSnapshot(t)
 				time.Sleep(2 * time.Second)
 			}
-			p.Kill(t)
+			kill(p)
 			s.replaced(p)
 			s.last(3 * time.Second)
 		}, mend: func() {
 			if s.old == nil {
-				p.Start(t)
+				start(p)
 			} else {
 				p.RestoreSnapshot(t, s.old)
 			}
 		}},
 		{name: "primary restarted at once", excuses: away, loses: !s.aof, moves: true, inject: func() {
 			p = s.master()
-			p.Kill(t)
+			kill(p)
 			s.last(1500 * time.Millisecond)
-			p.Start(t)
+			start(p)
 		}},
 		{name: "primary restored from a snapshot at once", excuses: away, loses: true, moves: true, inject: func() {
 			p = s.master()
 			if s.aof { // the file would win
-				p.FlushAll(t)
+				ask(p, "FLUSHALL", "SYNC")
 				return
 			}
 			if ask(p, "PING") == nil {
@@ -477,58 +490,58 @@ func (s *campaign) draw() *trouble {
 			s.between(time.Second, 4*time.Second)
 			p.RestoreSnapshot(t, old)
 		}},
-		{name: "emptied", excuses: away, loses: true, inject: func() { s.master().FlushAll(t) }, mend: func() { time.Sleep(time.Second) }},
+		{name: "emptied", excuses: away, loses: true, inject: func() { ask(s.master(), "FLUSHALL", "SYNC") }, mend: func() { time.Sleep(time.Second) }},
 		{name: "primary silent for a moment", excuses: away, moves: true, inject: func() {
 			p = s.master()
-			p.Pause(t)
+			pause(p)
 			s.last(1500 * time.Millisecond)
-		}, mend: func() { p.Resume(t) }},
+		}, mend: func() { resume(p) }},
 		{name: "primary silent until replaced", excuses: away, moves: true, inject: func() {
 			p = s.master()
-			p.Pause(t)
+			pause(p)
 			s.replaced(p)
 			s.last(3 * time.Second)
-		}, mend: func() { p.Resume(t) }},
+		}, mend: func() { resume(p) }},
 		{name: "primary silent, back in the middle of the failover", excuses: away, moves: true, inject: func() {
 			p = s.master()
-			p.Pause(t)
+			pause(p)
 			s.between(1800*time.Millisecond, 4*time.Second)
-		}, mend: func() { p.Resume(t) }},
+		}, mend: func() { resume(p) }},
 		{name: "primary and sentinels silent for long", excuses: away, inject: func() {
 			p = s.master()
 			each(s.redis.Sentinels, pause)
-			p.Pause(t)
+			pause(p)
 			s.between(6*time.Second, 25*time.Second)
 		}, mend: func() {
-			p.Resume(t)
+			resume(p)
 			time.Sleep(200 * time.Millisecond)
 			each(s.redis.Sentinels, resume)
 		}, moves: true},
 		{name: "replica killed", excuses: away, inject: func() {
 			p = s.replica()
-			p.Kill(t)
+			kill(p)
 			s.last(6 * time.Second)
-		}, mend: func() { p.Start(t) }},
+		}, mend: func() { start(p) }},
 		{name: "replica silent", excuses: away, inject: func() {
 			p = s.replica()
-			p.Pause(t)
+			pause(p)
 			s.last(6 * time.Second)
-		}, mend: func() { p.Resume(t) }},
+		}, mend: func() { resume(p) }},
 		{name: "a sentinel killed", inject: func() {
 			some = s.someSentinels(1)
 			each(some, kill)
 			s.last(6 * time.Second)
-		}, mend: func() { each(some, start) }},
+		}, mend: func() { each(some, startSentinel) }},
 		{name: "two sentinels killed", inject: func() {
 			some = s.someSentinels(2)
 			each(some, kill)
 			s.last(10 * time.Second)
-		}, mend: func() { each(some, start) }},
+		}, mend: func() { each(some, startSentinel) }},
 		{name: "all sentinels killed", inject: func() {
 			some = s.someSentinels(3)
 			each(some, kill)
 			s.last(10 * time.Second)
-		}, mend: func() { each(some, start) }},
+		}, mend: func() { each(some, startSentinel) }},
 		{name: "a sentinel silent", inject: func() {
 			some = s.someSentinels(1)
 			each(some, pause)
@@ -548,11 +561,11 @@ func (s *campaign) draw() *trouble {
 			p = s.master()
 			some = s.someSentinels(2)
 			each(some, pause)
-			p.Kill(t)
+			kill(p)
 			s.last(12 * time.Second)
 			each(some, resume)
 			s.replaced(p)
-		}, mend: func() { p.Start(t) }},
+		}, mend: func() { start(p) }},
 		{name: "sentinel reset", moves: true, excuses: away, inject: func() {
 			for _, n := range s.someSentinels(1 + s.random.IntN(3)) {
 				ask(n, "SENTINEL", "RESET", "*")
