@@ -349,6 +349,57 @@ func TestRotations_AreBounded(t *testing.T) {
 	require.Empty(t, r.since(now.Add(time.Hour)))
 }
 
+// New changes take the numbers of lost ones. What had those is written again too.
+func TestLost_NumbersThatAreGivenAgain(t *testing.T) {
+	server, a, b := pairOfNodes(t)
+	ctx := t.Context()
+	require.NoError(t, a.RevokeAll(ctx))
+	app := testApp(t, a)
+	require.NoError(t, a.RevokeApplication(ctx, app.ID))
+	hasHeard(t, b, server)
+	b.feed.mu.Lock()
+	known := b.feed.highest
+	b.feed.mu.Unlock()
+
+	server.FlushAll()
+	testApp(t, a)
+	testApp(t, a)
+	number := parseUint(textOf(t, server, keyFeed))
+	require.Less(t, number, known)
+	require.True(t, b.feed.writeAgain(ctx, number, known))
+	in, err := b.loadInstallation(ctx)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, in.generation)
+}
+
+func textOf(t *testing.T, server *miniredis.Miniredis, key string) string {
+	t.Helper()
+	text, err := server.Get(key)
+	require.NoError(t, err)
+	return text
+}
+
+// A gateway that has just begun hears of changes before it knows which server it
+// asks. Nothing is lost for that, and nobody has to wait.
+func TestLost_NothingAtTheStart(t *testing.T) {
+	t.Parallel()
+	server := redistest.Standalone(t)
+	store, err := OpenRedis(RedisOptions{URL: server.URL(), Timeout: 5 * time.Second})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, store.Close()) })
+	a, err := New(Options{Store: store, Secrets: [][]byte{[]byte("tokens-test-secret-0123456789abcdef")}})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, a.Close()) })
+	a.feed.mu.Lock()
+	a.feed.recent.add(1, change{revokedInstallation, "-", "7"})
+	a.feed.mu.Unlock()
+	require.NoError(t, a.feed.check(t.Context()))
+	require.False(t, a.feed.settling())
+	in, err := a.loadInstallation(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 7, in.generation, "it is made sure of all the same")
+}
+
 // After a failover there may be no replica for long. What was lost is written
 // again all the same, or nothing would be served until there is.
 func TestLost_WrittenAgainWithoutReplicas(t *testing.T) {
