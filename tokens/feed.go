@@ -401,6 +401,10 @@ func (f *feed) confirm(ctx context.Context) error {
 	return f.check(ctx)
 }
 
+// unproven is for how long Redis was not found to be the primary and to have lost
+// nothing; for ever since this gateway began if it never was.
+func (f *feed) unproven() time.Duration { return time.Since(f.born) - time.Duration(f.checked.Load()) }
+
 // replacedLately reports whether Redis was found to be another one, or to have
 // lost something, so lately that a write may have begun before and ended after.
 func (f *feed) replacedLately() bool {
@@ -479,7 +483,13 @@ func (f *feed) ask(ctx context.Context) {
 	if f.check(ctx) != nil {
 		return
 	}
-	err := f.publishKept(ctx)
+	var err error
+	if f.settling() {
+		err = f.a.rotateAgain(context.WithValue(ctx, restoring{}, true))
+	}
+	if err == nil {
+		err = f.publishKept(ctx)
+	}
 	if err == nil {
 		f.mu.Lock()
 		highest := f.highest

@@ -159,7 +159,7 @@ func (a *Authority) repeat(ctx context.Context, c change) error {
 		user, app, _ := strings.Cut(c.id, "/")
 		cmd, err = a.store.write(ctx, revokeGrantScript, keyUser(user), app, maxGrants, c.value)
 	case revokedFamily:
-		cmd, err = a.store.write(ctx, repeatEndScript, keyFamily(c.id), c.value)
+		cmd, err = a.store.write(ctx, repeatEndScript, keyFamily(c.id), c.value, maxLifetime.Milliseconds())
 	case revokedInstallation:
 		cmd, err = a.store.write(ctx, laterScript, keyInstallation, fieldGeneration, c.value)
 	case revokedBefore:
@@ -182,10 +182,14 @@ func (a *Authority) repeat(ctx context.Context, c change) error {
 	return a.publish(ctx, c)
 }
 
-// repeatEndScript ends a family that is (still) there and has not ended.
+// repeatEndScript ends a family that has not ended. For one that is not there a mark
+// is put: the gateway that gave its first token may have to record it again. ARGV:
+// when it ended, life of the mark in ms.
 var repeatEndScript = redis.NewScript(`
-if redis.call('HEXISTS', KEYS[1], 'cur') == 0 then return 0 end
-return redis.call('HSETNX', KEYS[1], 'end', ARGV[1])`)
+local lost = redis.call('HSETNX', KEYS[1], 'end', ARGV[1])
+if redis.call('HEXISTS', KEYS[1], 'cur') == 1 then return lost end
+if lost == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return 0`)
 
 func (a *Authority) repeatRevoked(ctx context.Context, c change) (*redis.Cmd, error) {
 	mark := revokedMark(c.value)
