@@ -403,6 +403,8 @@ func TestLost_NumbersThatAreGivenAgain(t *testing.T) {
 	server, a, b := pairOfNodes(t)
 	ctx := t.Context()
 	require.NoError(t, a.RevokeAll(ctx))
+	before, err := a.loadInstallation(ctx)
+	require.NoError(t, err)
 	app := testApp(t, a)
 	require.NoError(t, a.RevokeApplication(ctx, app.ID))
 	hasHeard(t, b, server)
@@ -418,7 +420,63 @@ func TestLost_NumbersThatAreGivenAgain(t *testing.T) {
 	require.True(t, b.feed.writeAgain(ctx, number, known))
 	in, err := b.loadInstallation(ctx)
 	require.NoError(t, err)
-	require.EqualValues(t, 1, in.generation)
+	require.Equal(t, before.generation, in.generation)
+}
+
+// What counted a generation up may be lost, and nobody remembers it. The next
+// revocation then does not arrive at what the lost one had made of it.
+func TestLost_RevocationThatNobodyRemembers(t *testing.T) {
+	for name, revoke := range map[string]func(a *Authority, app *Application) error{
+		"user": func(a *Authority, _ *Application) error { return a.RevokeUser(t.Context(), "alice@example.org") },
+		"grant": func(a *Authority, app *Application) error {
+			return a.RevokeGrant(t.Context(), app.ID, "alice@example.org")
+		},
+		"application":  func(a *Authority, app *Application) error { return a.RevokeApplication(t.Context(), app.ID) },
+		"installation": func(a *Authority, _ *Application) error { return a.RevokeAll(t.Context()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := miniredis.RunT(t)
+			a, _ := testNode(t, server, func(o *Options) { o.Staleness = time.Hour })
+			server.SetTime(time.Now().Add(time.Minute))
+			app := testApp(t, a)
+			testToken(t, a, app)
+			u, err := a.User(t.Context(), "alice@example.org")
+			require.NoError(t, err)
+			before := map[string]map[string]string{}
+			for _, key := range []string{keyInstallation, keyApplication(app.ID), keyUser(u.ID)} {
+				before[key] = hashOf(t, server, key)
+			}
+			require.NoError(t, revoke(a, app))
+			app, err = a.CurrentApplication(t.Context(), app.ID)
+			require.NoError(t, err)
+			tok := testToken(t, a, app)
+			for key, fields := range before {
+				restoreHash(server, key, fields)
+			}
+			server.SetTime(time.Now().Add(2 * time.Minute))
+			require.NoError(t, revoke(a, app))
+			_, err = a.Inspect(t.Context(), tok.Value)
+			require.ErrorIs(t, err, ErrTokenInvalid)
+			_, err = a.Inspect(t.Context(), tok.Refresh)
+			require.ErrorIs(t, err, ErrTokenInvalid)
+		})
+	}
+}
+
+// A user is restored as the last of several tokens was born.
+func TestLost_UserOfSeveralTokens(t *testing.T) {
+	server := miniredis.RunT(t)
+	a, _ := testNode(t, server)
+	app := testApp(t, a)
+	testToken(t, a, app)
+	require.NoError(t, a.RevokeUser(t.Context(), "alice@example.org"))
+	last := testToken(t, a, app)
+	u, err := a.User(t.Context(), "alice@example.org")
+	require.NoError(t, err)
+	server.Del(keyUser(u.ID))
+	require.NoError(t, a.bornAgain(t.Context()))
+	_, err = a.Inspect(t.Context(), last.Value)
+	require.NoError(t, err)
 }
 
 func textOf(t *testing.T, server *miniredis.Miniredis, key string) string {

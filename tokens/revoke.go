@@ -214,7 +214,8 @@ func (a *Authority) RevokeBefore(ctx context.Context, t time.Time) error {
 func (a *Authority) RevokeAll(ctx context.Context) error { return a.revokeEverything(ctx) }
 
 // countScript counts a field of a hash up.
-var countScript = redis.NewScript(`return redis.call('HINCRBY', KEYS[1], ARGV[1], 1)`)
+var countScript = redis.NewScript(countUp + `
+return up(ARGV[1])`)
 
 func (a *Authority) revokeEverything(ctx context.Context) error {
 	return a.bump(ctx, countScript, keyInstallation, change{kind: revokedInstallation, id: "-"}, fieldGeneration)
