@@ -334,6 +334,13 @@ func roleOf(n *redistest.Server) string {
 func (s *campaign) follow() {
 	p := s.master()
 	host, port, _ := net.SplitHostPort(p.Addr())
+	// One that was a replica at first starts as one again, since it has no file of what
+	// became of it. Nobody replaces it then: replicas that have had no primary for so
+	// long are not promoted.
+	if roleOf(p) == "slave" {
+		s.t.Log("lab: the primary is made one by hand")
+		ask(p, "REPLICAOF", "NO", "ONE")
+	}
 	for _, d := range s.redis.Data {
 		if d != p && roleOf(d) == "master" {
 			s.t.Log("lab: a server is made to follow by hand")
