@@ -28,7 +28,9 @@ const (
 	campaignWrong   = "CLUSTER_WRONG"   // a file for wrong answers as they come, with what the gateways' logs say
 )
 
-// fewFaults are those of the run that everybody makes.
+// fewFaults are those of the run that everybody makes. The others are for long runs:
+// one alone may last for minutes (Sentinels that have to find each other, a group that
+// nobody leads), and seeds are drawn, so what is rare would show in somebody else's work.
 const fewFaults = `^(failover by order|two failovers by order|primary killed|primary silent|replica|feeds cut|connections closed|full|gateway killed|gateways reloaded)`
 
 // campaign is an operator's bad week: a group watched by Sentinels, three gateways
