@@ -229,9 +229,11 @@ func (a *Authority) save(ctx context.Context, n *Application) (*Application, err
 	for _, v := range n.verifiers {
 		live.WriteString(prefixSecretUsed + v.ID + " ")
 	}
+	unsure := change{changedApplication, n.ID, anyVersion}
+	seen := a.feed.look()
 	cmd, err := a.store.write(ctx, saveScript, keyApplication(n.ID), n.Version, doc, live.String())
 	if err != nil {
-		return nil, a.uncertain(change{changedApplication, n.ID, anyVersion}, "writing an application", err)
+		return nil, a.uncertain(unsure, "writing an application", err)
 	}
 	version, err := cmd.Int64()
 	if err != nil {
@@ -239,6 +241,9 @@ func (a *Authority) save(ctx context.Context, n *Application) (*Application, err
 	}
 	if version < 0 {
 		return nil, fmt.Errorf("application %s: %w", n.ID, ErrConflict)
+	}
+	if err := a.established(ctx, seen, unsure, "writing an application"); err != nil {
+		return nil, err
 	}
 	a.feed.noteEdit(n.ID, edit{version, doc})
 	written, err := a.written(n, version, doc)
@@ -302,6 +307,7 @@ return 1`)
 func (a *Authority) ConfirmApplication(ctx context.Context, id string) (*Application, error) {
 	const tries = 10
 	for range tries {
+		seen := a.feed.look()
 		app, err := a.readApplication(ctx, id)
 		if err != nil {
 			return nil, err
@@ -316,6 +322,9 @@ func (a *Authority) ConfirmApplication(ctx context.Context, id string) (*Applica
 		}
 		if n, _ := cmd.Int64(); n == 0 {
 			continue // somebody has changed it meanwhile
+		}
+		if err := a.established(ctx, seen, change{changedApplication, id, anyVersion}, "confirming an application"); err != nil {
+			return nil, err
 		}
 		a.feed.noteEdit(id, edit{app.Version, m[fieldDocument]})
 		return app, a.publish(ctx, edited(app, app.Version))
@@ -717,9 +726,11 @@ func (a *Authority) DeleteApplication(ctx context.Context, id string, version in
 	if err := a.markRemoved(ctx, app.clientIDsAtMeet()...); err != nil {
 		return err
 	}
+	unsure := change{changedApplication, id, anyVersion}
+	seen := a.feed.look()
 	cmd, err := a.store.write(ctx, deleteScript, keyApplication(id), version, (2 * mintMemory).Milliseconds())
 	if err != nil {
-		return a.uncertain(change{changedApplication, id, anyVersion}, "deleting an application", err)
+		return a.uncertain(unsure, "deleting an application", err)
 	}
 	done, err := cmd.Int64()
 	if err != nil {
@@ -728,6 +739,9 @@ func (a *Authority) DeleteApplication(ctx context.Context, id string, version in
 	if done < 0 {
 		a.tellAgain(ctx, id)
 		return fmt.Errorf("application %s: %w", id, ErrConflict)
+	}
+	if err := a.established(ctx, seen, unsure, "deleting an application"); err != nil {
+		return err
 	}
 	// Done or not there any more: it was, so this or somebody else's try deleted it.
 	if err := a.publish(ctx, change{changedApplication, id, deletedVersion}); err != nil {

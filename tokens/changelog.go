@@ -1,6 +1,7 @@
 package tokens
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -47,28 +48,32 @@ func (l *changeLog) all() []change {
 	return out
 }
 
-// between returns the changes with numbers above from and up to to, and whether
-// none is missing.
-func (l *changeLog) between(from, to uint64) (out []change, complete bool) {
+// complete reports whether of the changes with numbers above from and up to to none
+// is missing.
+func (l *changeLog) complete(from, to uint64) bool {
 	numbers := map[uint64]bool{}
-	for i := range l.ring {
-		if n := l.ring[(l.next+i)%len(l.ring)]; n.number > from && n.number <= to {
-			out = append(out, n.change)
+	for _, n := range l.ring {
+		if n.number > from && n.number <= to {
 			numbers[n.number] = true
 		}
 	}
-	return out, uint64(len(numbers)) == to-from
+	return uint64(len(numbers)) == to-from
 }
 
-// maxEdits is how many edited applications are remembered as a whole.
-const maxEdits = 512
+const (
+	// maxEdits is how many edited applications are remembered as a whole.
+	maxEdits = 512
+	// maxEditBytes bounds what they take: an application may have a thousand domains.
+	maxEditBytes = 16 << 20
+)
 
 // editLog remembers what applications were last edited to, here and by the other
 // gateways, so that whoever is first to find an edit lost can write it again. The
 // zero value is empty.
 type editLog struct {
 	byID  map[string]edit
-	order []string
+	order []string // ids as they were first edited
+	size  int      // of the documents
 }
 
 type edit struct {
@@ -103,29 +108,44 @@ func (l *editLog) of(c change) string {
 	return ""
 }
 
-// heard notes an edit or a deletion made by any gateway. An own edit of later may
-// be known already.
+// heard notes an edit or a deletion made by any gateway.
 func (l *editLog) heard(c change, document string) {
 	version := c.version()
 	switch {
 	case c.kind != changedApplication:
 	case c.value == deletedVersion:
-		delete(l.byID, c.id)
-	case document != "" && version > 0 && version >= l.byID[c.id].version:
+		l.forget(c.id)
+	case document != "" && version > 0:
 		l.put(c.id, edit{version, document})
 	}
 }
 
+// put notes an edit unless a later one is known already.
 func (l *editLog) put(id string, e edit) {
+	last, known := l.byID[id]
+	if e.version < last.version {
+		return
+	}
 	if l.byID == nil {
 		l.byID = map[string]edit{}
 	}
-	if _, known := l.byID[id]; !known {
+	if !known {
 		l.order = append(l.order, id)
-		if len(l.order) > maxEdits {
-			delete(l.byID, l.order[0])
-			l.order = l.order[1:]
-		}
 	}
 	l.byID[id] = e
+	l.size += len(e.document) - len(last.document)
+	for len(l.order) > maxEdits || l.size > maxEditBytes && len(l.order) > 1 {
+		l.forget(l.order[0])
+	}
+}
+
+func (l *editLog) forget(id string) {
+	e, known := l.byID[id]
+	if !known {
+		return
+	}
+	delete(l.byID, id)
+	l.size -= len(e.document)
+	i := slices.Index(l.order, id)
+	l.order = slices.Delete(l.order, i, i+1)
 }

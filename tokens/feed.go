@@ -126,7 +126,8 @@ const publishPatience = 5 * time.Second
 var errUntold = errors.New("the other gateways are not told yet")
 
 // publish applies the change here and tells the other gateways. The change
-// must have been acknowledged by Redis before. If they cannot be told now, that
+// must have been acknowledged by Redis before, and be established if it counts
+// something up. If they cannot be told now, that
 // is an error, errUntold, and they will be told as soon as possible.
 func (a *Authority) publish(ctx context.Context, c change) error {
 	a.feed.apply(c)
@@ -144,6 +145,27 @@ func (a *Authority) publish(ctx context.Context, c change) error {
 		// The write may have gone to the server that is no more, and what was written
 		// again to its successor did not have this change yet.
 		return a.repeat(ctx, c)
+	}
+	return nil
+}
+
+// established makes sure, before anybody remembers a change, that it was made at the
+// primary. At one that had been replaced it is as good as not made: whoever is told so
+// makes it anew at the successor, and when this gateway gets there, what it had counted
+// up elsewhere must not go over that. seen is from before the change was made; unsure
+// says that it may have been.
+func (a *Authority) established(ctx context.Context, seen sight, unsure change, doing string) error {
+	if isRestoring(ctx) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishPatience)
+	defer cancel()
+	err := a.feed.confirm(ctx)
+	if err == nil && a.feed.look().replaced != seen.replaced {
+		err = errUnsteady
+	}
+	if err != nil {
+		return a.uncertain(unsure, doing, err)
 	}
 	return nil
 }
@@ -377,6 +399,10 @@ func (f *feed) confirm(ctx context.Context) error {
 	return f.check(ctx)
 }
 
+// unproven is for how long Redis was not found to be the primary and to have lost
+// nothing; for ever since this gateway began if it never was.
+func (f *feed) unproven() time.Duration { return time.Since(f.born) - time.Duration(f.checked.Load()) }
+
 // replacedLately reports whether Redis was found to be another one, or to have
 // lost something, so lately that a write may have begun before and ended after.
 func (f *feed) replacedLately() bool {
@@ -455,7 +481,13 @@ func (f *feed) ask(ctx context.Context) {
 	if f.check(ctx) != nil {
 		return
 	}
-	err := f.publishKept(ctx)
+	var err error
+	if f.settling() {
+		err = f.a.rotateAgain(context.WithValue(ctx, restoring{}, true))
+	}
+	if err == nil {
+		err = f.publishKept(ctx)
+	}
 	if err == nil {
 		f.mu.Lock()
 		highest := f.highest

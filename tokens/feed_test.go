@@ -360,18 +360,14 @@ func TestChangeLog(t *testing.T) {
 	require.Len(t, l.all(), history)
 	require.Len(t, l.has, history)
 	require.Equal(t, "11", l.all()[0].id)
-	lost, complete := l.between(history, history+10)
-	require.True(t, complete)
-	require.Len(t, lost, 10)
-	_, complete = l.between(5, history+10)
-	require.False(t, complete, "the oldest are forgotten")
+	require.True(t, l.complete(history, history+10))
+	require.False(t, l.complete(5, history+10), "the oldest are forgotten")
 	// Numbers that were given twice: both changes are remembered.
 	l.add(history+10, change{revokedUser, "another", "1"})
-	lost, complete = l.between(history+9, history+10)
-	require.True(t, complete)
-	require.Len(t, lost, 2)
-	_, complete = l.between(history+10, history+20)
-	require.False(t, complete)
+	require.True(t, l.complete(history+9, history+10))
+	require.False(t, l.complete(history+10, history+20))
+	last := l.all()[history-2:]
+	require.Equal(t, []string{fmt.Sprint(history + 10), "another"}, []string{last[0].id, last[1].id})
 }
 
 func TestEditLog(t *testing.T) {
@@ -394,8 +390,23 @@ func TestEditLog(t *testing.T) {
 	l.heard(change{changedApplication, "x", anyVersion}, "")
 	l.heard(change{revokedApplication, "x", "9"}, "nine")
 	require.Equal(t, "seven", l.of(made))
+	l.put("x", edit{6, "six"})
+	require.Equal(t, "seven", l.of(made), "an own one, noted late")
 	l.heard(change{changedApplication, "x", deletedVersion}, "")
 	require.Empty(t, l.of(made))
+	require.NotContains(t, l.order, "x")
+
+	// Large ones push others out.
+	large := strings.Repeat("x", maxEditBytes/4)
+	for i := range 6 {
+		l.put(fmt.Sprint("large ", i), edit{1, large})
+	}
+	require.Len(t, l.byID, 4)
+	require.Len(t, l.order, 4)
+	require.Equal(t, maxEditBytes, l.size)
+	l.put("large 5", edit{2, "small"})
+	require.Len(t, l.byID, 4)
+	require.Equal(t, 3*len(large)+len("small"), l.size)
 }
 
 func TestMints(t *testing.T) {

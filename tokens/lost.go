@@ -39,24 +39,29 @@ func (f *feed) checkServers(ctx context.Context) error {
 	if len(ids) == 0 || !slices.ContainsFunc(ids, func(id string) bool { return !known(id) }) {
 		return nil
 	}
-	// Noted before the changes are looked at: who adds one later sees it, and makes
-	// sure of that change alone.
-	before := f.replaced.Swap(int64(time.Since(f.born)))
+	// A gateway that has just started may have heard of a few changes already, which
+	// are made sure of. That is no sign that anything is lost.
+	if first := len(f.servers) == 0 && f.a.mints.empty(); !first {
+		// Noted before the changes are looked at: who adds one later sees it, and makes
+		// sure of that change alone.
+		f.noteReplaced()
+		// Again when all is written: the other gateways begin no later than at their
+		// next heartbeat, and need about as long.
+		defer f.noteReplaced()
+	}
 	f.mu.Lock()
 	changes := f.recent.all()
 	f.mu.Unlock()
-	if len(f.servers) == 0 && len(changes) == 0 && f.a.mints.empty() {
-		f.replaced.Store(before) // the first one, and nothing it could have lost
-	} else {
-		ctx, cancel := context.WithTimeout(context.WithValue(context.WithoutCancel(ctx), restoring{}, true), repeatPatience)
-		defer cancel()
-		if err := f.repeatAll(ctx, changes); err != nil {
-			return err
-		}
+	ctx, cancel := context.WithTimeout(context.WithValue(context.WithoutCancel(ctx), restoring{}, true), repeatPatience)
+	defer cancel()
+	if err := f.repeatAll(ctx, changes); err != nil {
+		return err
 	}
 	f.servers = ids
 	return nil
 }
+
+func (f *feed) noteReplaced() { f.replaced.Store(int64(time.Since(f.born))) }
 
 // repeatAll makes sure that Redis has the tokens just issued, and then what was
 // changed. It does not wait for replicas: after a failover there may be none, and
@@ -76,17 +81,19 @@ func (f *feed) repeatAll(ctx context.Context, changes []change) error {
 	return f.a.recordAgain(ctx)
 }
 
-// writeAgain restores what Redis lost between number and known. It reports
+// writeAgain restores what Redis lost that knows no number above number. It reports
 // whether that was acknowledged.
 func (f *feed) writeAgain(ctx context.Context, number, known uint64) bool {
 	f.mu.Lock()
-	lost, complete := f.recent.between(number, known)
+	// All, since new changes have taken the first of the numbers that were lost.
+	lost, complete := f.recent.all(), f.recent.complete(number, known)
 	f.mu.Unlock()
 	// The server is the same: it was emptied, or set back, by somebody. What is not
 	// there any more is not made again.
 	lost = slices.DeleteFunc(lost, func(c change) bool { return c.version() == createdVersion })
 	f.a.cache.dropAll()
-	f.replaced.Store(int64(time.Since(f.born)))
+	f.noteReplaced()
+	defer f.noteReplaced()
 	ctx, cancel := context.WithTimeout(context.WithValue(ctx, restoring{}, true), repeatPatience)
 	defer cancel()
 	if err := f.repeatAll(ctx, lost); err != nil {
@@ -152,7 +159,7 @@ func (a *Authority) repeat(ctx context.Context, c change) error {
 		user, app, _ := strings.Cut(c.id, "/")
 		cmd, err = a.store.write(ctx, revokeGrantScript, keyUser(user), app, maxGrants, c.value)
 	case revokedFamily:
-		cmd, err = a.store.write(ctx, repeatEndScript, keyFamily(c.id), c.value)
+		cmd, err = a.store.write(ctx, repeatEndScript, keyFamily(c.id), c.value, maxLifetime.Milliseconds())
 	case revokedInstallation:
 		cmd, err = a.store.write(ctx, laterScript, keyInstallation, fieldGeneration, c.value)
 	case revokedBefore:
@@ -175,10 +182,14 @@ func (a *Authority) repeat(ctx context.Context, c change) error {
 	return a.publish(ctx, c)
 }
 
-// repeatEndScript ends a family that is (still) there and has not ended.
+// repeatEndScript ends a family that has not ended. For one that is not there a mark
+// is put: the gateway that gave its first token may have to record it again. ARGV:
+// when it ended, life of the mark in ms.
 var repeatEndScript = redis.NewScript(`
-if redis.call('HEXISTS', KEYS[1], 'cur') == 0 then return 0 end
-return redis.call('HSETNX', KEYS[1], 'end', ARGV[1])`)
+local lost = redis.call('HSETNX', KEYS[1], 'end', ARGV[1])
+if redis.call('HEXISTS', KEYS[1], 'cur') == 1 then return lost end
+if lost == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return 0`)
 
 func (a *Authority) repeatRevoked(ctx context.Context, c change) (*redis.Cmd, error) {
 	mark := revokedMark(c.value)

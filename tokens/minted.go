@@ -3,6 +3,7 @@ package tokens
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,8 +25,8 @@ type mints struct {
 // the lock.
 type mintChunk struct {
 	made  []mint
-	users []userBirth // each once
-	known map[string]bool
+	users []userBirth // each once, and again when tokens were revoked
+	known map[string]generations
 }
 
 type mint struct {
@@ -65,12 +66,13 @@ func (m *mints) add(n mint, u *User) {
 		if len(m.chunks) == maxMintChunks {
 			m.dropOldest()
 		}
-		m.chunks = append(m.chunks, &mintChunk{known: map[string]bool{}})
+		m.chunks = append(m.chunks, &mintChunk{known: map[string]generations{}})
 	}
 	c := m.last()
 	c.made = append(c.made, n)
-	if !c.known[u.ID] {
-		c.known[u.ID] = true
+	born := generations{user: u.generation, grant: u.grantCount}
+	if last, known := c.known[u.ID]; !known || born.after(last) {
+		c.known[u.ID] = born
 		c.users = append(c.users, userBirth{
 			id: u.ID, by: u.FirstSeenBy, mail: u.Mail, first: u.FirstSeen.UnixMilli(),
 			generation: u.generation, grantCount: u.grantCount,
@@ -142,12 +144,13 @@ func (a again) send(ctx context.Context) error {
 	return nil
 }
 
-// bornAgain makes sure that Redis has the users that tokens were just issued for.
+// bornAgain makes sure that Redis has the users that tokens were just issued for, as
+// they were for the last ones.
 func (a *Authority) bornAgain(ctx context.Context) error {
 	done := map[string]bool{}
 	pipe := again{a.store.rdb.Pipeline(), "recording a user again"}
-	for _, chunk := range a.mints.all() {
-		for _, u := range chunk.users {
+	for _, chunk := range slices.Backward(a.mints.all()) {
+		for _, u := range slices.Backward(chunk.users) {
 			if done[u.id] {
 				continue
 			}

@@ -192,6 +192,58 @@ func TestOutage_NobodyIsRefusedByTheOldPrimary(t *testing.T) {
 	demote()
 }
 
+// What a gateway wrote to the old primary was not acknowledged, and is done anew at
+// the new one. When the gateway gets there, it must not write its own over that.
+func TestOutage_WhatIsDoneAnewStays(t *testing.T) {
+	group := redistest.Sentinel(t)
+	addrs, each := cutSentinels(t, group)
+	// It finds the new primary when it is asked, and not before.
+	behind := storetest.Node(t, watchedBy(addrs...), func(o *tokens.Options) { o.Staleness = time.Hour })
+	ahead := node(t, watchedBy(group.Addrs()...))
+	ctx := t.Context()
+	app, _ := storetest.App(t, ahead)
+	storetest.Issue(t, ahead, app, "alice@example.org")
+	patiently(t, "the user is known", func() error { _, err := behind.User(ctx, "alice@example.org"); return err })
+
+	each(func(p *redistest.Proxy) { p.Silent(t) })
+	former, master, demote := group.Depose(t)
+	storetest.Eventually(t, "the other gateway uses the new primary", func() bool {
+		before := master.Client().DBSize(ctx).Val()
+		_, err := ahead.Issue(ctx, tokens.Grant{Application: app, Mail: "ahead@example.org", Scopes: app.Scopes})
+		return err == nil && master.Client().DBSize(ctx).Val() > before
+	})
+	version := func(n *redistest.Server) int64 {
+		v, _ := n.Client().HGet(ctx, "mg1:a:"+app.ID, "v").Int64()
+		return v
+	}
+	storetest.Eventually(t, "the old primary takes changes", func() bool {
+		_, _, err := behind.RotateSecret(ctx, app.ID, 0, 0)
+		requireStorm(t, err)
+		requireStorm(t, behind.RevokeApplication(ctx, app.ID))
+		return version(former) > app.Version+3
+	})
+	var secret string
+	patiently(t, "the secret is rotated", func() (err error) { _, secret, err = ahead.RotateSecret(ctx, app.ID, 0, 0); return err })
+	patiently(t, "the tokens are revoked", func() error { return ahead.RevokeApplication(ctx, app.ID) })
+	var tok *tokens.Token
+	patiently(t, "a token is issued", func() (err error) {
+		app, _, err = ahead.Authenticate(ctx, app.ID, secret)
+		if err == nil {
+			tok, err = ahead.Issue(ctx, tokens.Grant{Application: app, Mail: "alice@example.org", Scopes: app.Scopes})
+		}
+		return err
+	})
+	is := version(master)
+
+	each(func(p *redistest.Proxy) { p.Restore(t) })
+	demote()
+	patiently(t, "the gateway finds the new primary", func() error { return behind.Ready(ctx) })
+	patiently(t, "the new secret is right", func() error { _, _, err := behind.Authenticate(ctx, app.ID, secret); return err })
+	patiently(t, "the new token is valid", func() error { _, err := behind.Verify(ctx, tok.Value); return err })
+	require.Equal(t, is, version(master))
+	patiently(t, "for the other gateway too", func() error { _, err := ahead.Inspect(ctx, tok.Value); return err })
+}
+
 // Sentinels are away and so is the replica: the primary may have been replaced.
 // It comes back by itself with either of them.
 func TestOutage_SentinelsAndReplicaAway(t *testing.T) {

@@ -443,7 +443,10 @@ return 1`)
 // noteGiven notes that a pair is about to be given. Not done, its predecessor gets
 // it again until it is exchanged itself.
 func (a *Authority) noteGiven(ctx context.Context, familyID string, given *pair) {
-	_ = givenScript.Run(ctx, a.store.rdb, []string{keyFamily(familyID)}, a.refreshHashes(given.Refresh)[0], a.now().UnixMilli()).Err()
+	now := a.now()
+	n := rotation{at: now, key: keyFamily(familyID), script: givenScript, args: []any{a.refreshHashes(given.Refresh)[0], now.UnixMilli()}}
+	_ = n.script.Run(ctx, a.store.rdb, []string{n.key}, n.args...).Err()
+	a.rotations.add(n) // when the rotation is made again, so is this
 }
 
 // inspectRefresh is Inspect for a refresh token.

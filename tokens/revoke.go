@@ -153,10 +153,11 @@ func (a *Authority) RevokeGrant(ctx context.Context, applicationID, idOrMail str
 // bump runs a script that counts a generation up and answers it, or 0 if what it
 // belongs to is not there.
 func (a *Authority) bump(ctx context.Context, script *redis.Script, key string, c change, args ...any) error {
+	c.value = unknownValue
 	return a.feed.decided(ctx, "revoking", func() error {
+		seen := a.feed.look()
 		cmd, err := a.store.write(ctx, script, key, args...)
 		if err != nil {
-			c.value = unknownValue
 			return a.uncertain(c, "revoking", err)
 		}
 		generation, err := cmd.Int64()
@@ -165,6 +166,9 @@ func (a *Authority) bump(ctx context.Context, script *redis.Script, key string, 
 		}
 		if generation == 0 {
 			return fmt.Errorf("revoking: %w", ErrNotFound)
+		}
+		if err := a.established(ctx, seen, c, "revoking"); err != nil {
+			return err
 		}
 		c.value = strconv.FormatInt(generation, 10)
 		return a.publish(ctx, c)
@@ -210,7 +214,8 @@ func (a *Authority) RevokeBefore(ctx context.Context, t time.Time) error {
 func (a *Authority) RevokeAll(ctx context.Context) error { return a.revokeEverything(ctx) }
 
 // countScript counts a field of a hash up.
-var countScript = redis.NewScript(`return redis.call('HINCRBY', KEYS[1], ARGV[1], 1)`)
+var countScript = redis.NewScript(countUp + `
+return up(ARGV[1])`)
 
 func (a *Authority) revokeEverything(ctx context.Context) error {
 	return a.bump(ctx, countScript, keyInstallation, change{kind: revokedInstallation, id: "-"}, fieldGeneration)

@@ -25,8 +25,9 @@ type rotation struct {
 	args   []any
 }
 
-// maxRotations is how many are remembered. Each has a pair of tokens, encrypted.
-const maxRotations = 2048
+// maxRotations is how many are remembered, two for a token that was exchanged: one
+// has the new pair, encrypted, the other says that it was given. 4 MB at most.
+const maxRotations = 4096
 
 func (r *rotations) add(n rotation) {
 	r.mu.Lock()
@@ -91,12 +92,18 @@ func (a *Authority) repeatRotation(ctx context.Context, n rotation) error {
 	return nil
 }
 
-// rotateAgain makes sure that Redis has the refresh tokens just given.
+// rotateAgain makes sure that Redis has the refresh tokens given within mintMemory
+// before it was last found well. One that was exchanged here may have been given by
+// another gateway, and be lost until that has recorded it again: so this is done
+// with every heartbeat while that may be.
 func (a *Authority) rotateAgain(ctx context.Context) error {
-	for _, n := range a.rotations.since(a.now().Add(-mintMemory)) {
-		if err := a.repeatRotation(ctx, n); err != nil {
+	pipe := again{a.store.rdb.Pipeline(), "recording a refresh token again"}
+	for _, n := range a.rotations.since(a.now().Add(-mintMemory - a.feed.unproven())) {
+		// Whole, since a pipeline cannot send a script when its hash is unknown.
+		n.script.Eval(ctx, pipe, []string{n.key}, n.args...)
+		if err := pipe.full(ctx); err != nil {
 			return err
 		}
 	}
-	return nil
+	return pipe.send(ctx)
 }

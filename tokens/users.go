@@ -70,17 +70,27 @@ if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
 for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 return 1`)
 
+// countUp defines up, which counts a generation up: at least to the second that it
+// is. A generation that was set back, since what had counted it up is lost and
+// remembered by nobody, then does not become again one that tokens were born under.
+const countUp = `
+local function up(field)
+  local value = math.max(tonumber(redis.call('HGET', KEYS[1], field) or '0') + 1, tonumber(redis.call('TIME')[1]))
+  redis.call('HSET', KEYS[1], field, string.format('%.0f', value))
+  return value
+end`
+
 // bumpScript counts a generation up if the hash (still) has the first given
 // field, and answers the new value, or 0.
-var bumpScript = redis.NewScript(`
+var bumpScript = redis.NewScript(countUp + `
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
-return redis.call('HINCRBY', KEYS[1], ARGV[2], 1)`)
+return up(ARGV[2])`)
 
 // revokeGrantScript revokes a user's grant to an application and answers the
 // value it has got, or 0 if there is no such user. With a value given it makes
 // sure of that one, and answers 0 if there is nothing to do. ARGV: application,
 // number of grants to keep, value.
-var revokeGrantScript = redis.NewScript(`
+var revokeGrantScript = redis.NewScript(countUp + `
 if redis.call('HEXISTS', KEYS[1], 'm') == 0 then return 0 end
 local function number(field) return tonumber(redis.call('HGET', KEYS[1], field) or '0') end
 local value = tonumber(ARGV[3] or '')
@@ -88,9 +98,9 @@ if value then
   if number('g:' .. ARGV[1]) >= value or number('gf') >= value then return 0 end
   if number('gc') < value then redis.call('HSET', KEYS[1], 'gc', ARGV[3]) end
 else
-  value = redis.call('HINCRBY', KEYS[1], 'gc', 1)
+  value = up('gc')
 end
-redis.call('HSET', KEYS[1], 'g:' .. ARGV[1], value)
+redis.call('HSET', KEYS[1], 'g:' .. ARGV[1], string.format('%.0f', value))
 local keep = tonumber(ARGV[2])
 if redis.call('HLEN', KEYS[1]) > keep then
   local all = redis.call('HGETALL', KEYS[1])

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -53,20 +54,37 @@ func (c *call) applyApplications() error {
 		}
 	}
 	answer := wire.Applied{DryRun: in.DryRun, Changes: []*wire.Change{}, Unchanged: p.unchanged}
-	for _, s := range p.steps {
-		if in.DryRun {
+	if in.DryRun {
+		for _, s := range p.steps {
 			answer.Changes = append(answer.Changes, s.Change)
-			continue
 		}
+		return c.answer(http.StatusOK, answer)
+	}
+	fail := func(entry int, err error) error {
+		failed := *problemOf(inEntry(entry, err))
+		failed.Done = answer // it holds secrets that are not shown again
+		return &failed
+	}
+	for _, s := range p.steps {
 		if err := c.apply(s); err != nil {
-			failed := *problemOf(inEntry(s.entry, err))
-			failed.Done = answer // it holds secrets that are not shown again
-			return &failed
+			return fail(s.entry, err)
 		}
 		answer.Changes = append(answer.Changes, s.Change)
 	}
+	for _, s := range p.confirm {
+		_, err := c.authority.ConfirmApplication(c.r.Context(), s.existing.ID)
+		if err != nil {
+			return fail(s.entry, err)
+		}
+	}
 	return c.answer(http.StatusOK, answer)
 }
+
+// confirmed is how long after its last edit an application that a file leaves as it
+// is is made sure of: the edit may be that of a try to apply the file that ended in
+// an error. Telling all gateways of every application of a large file, again and
+// again, would push from their memory what else may have to be written again.
+const confirmed = 24 * time.Hour
 
 // inEntry says in which entry of the file it is.
 func inEntry(i int, err error) error {
@@ -87,6 +105,7 @@ type plan struct {
 	c         *call
 	steps     []*step
 	unchanged int
+	confirm   []*step        // of those unchanged
 	matched   map[string]int // entry by application id
 	named     map[string]int // entry by name of those to create
 	aliased   map[string]int // entry by alias
@@ -145,6 +164,9 @@ func (p *plan) add(i int, raw json.RawMessage) error {
 	}
 	if change.Fields = fieldChanges(before, checked); len(change.Fields) == 0 && existing != nil {
 		p.unchanged++
+		if time.Since(existing.Updated) < confirmed {
+			p.confirm = append(p.confirm, &step{entry: i, existing: existing})
+		}
 		return nil
 	}
 	p.steps = append(p.steps, &step{Change: change, entry: i, existing: existing, given: given})

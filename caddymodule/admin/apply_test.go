@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
+	"github.com/meet-gateway/meet-gateway/tests/redistest"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
@@ -174,6 +175,28 @@ func TestApply_TellsWhatWasDoneBeforeItFailed(t *testing.T) {
 	first := p.Done.Changes[0]
 	_, _, err := a.authority.Authenticate(context.Background(), first.ID, first.ClientSecret)
 	require.NoError(t, err)
+}
+
+// What a file leaves as it is may have been written by a try that was answered
+// 503, and be on no replica: it is not said to be there before it is.
+func TestApply_ConfirmsWhatIsUnchanged(t *testing.T) {
+	server := redistest.Standalone(t) // no replica will ever have anything
+	connect := func(replicas int) *tokens.Store {
+		store, err := tokens.OpenRedis(tokens.RedisOptions{URL: server.URL(), WaitReplicas: replicas})
+		require.NoError(t, err)
+		return store
+	}
+	a := newTesterOver(t, connect(0))
+	id, _ := a.create(calendar)
+	careful := newTesterOver(t, connect(1))
+	careful.problem(http.StatusServiceUnavailable, "", http.MethodPatch, "applications/"+id, `{"active":false}`)
+	exported := careful.call(http.MethodGet, "applications/export", "").Body.String()
+	require.Contains(t, exported, `"active":false`, "it is written")
+
+	dry := careful.object(http.StatusOK, http.MethodPut, "applications/apply", `{"dry_run":true,`+exported[1:])
+	require.InDelta(t, 1, dry["unchanged"], 0)
+	careful.problem(http.StatusServiceUnavailable, "applications[0]", http.MethodPut, "applications/apply", exported)
+	require.Empty(t, a.apply(exported), "who asks for no replica")
 }
 
 // Credentials sealed with a secret that is gone stay until they are set or
