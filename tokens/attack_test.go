@@ -217,6 +217,38 @@ func TestVerify_MemoryHasAnAge(t *testing.T) {
 	require.ErrorIs(t, err, ErrTokenInvalid)
 }
 
+// Who verifies tokens with the published keys alone hears of a leaked one by its
+// not being there.
+func TestJWKS_IsWithoutWithdrawnKeys(t *testing.T) {
+	_, first, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	_, second, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	m := miniredis.RunT(t)
+	node := func(keys ...any) *Authority {
+		a, _ := testNode(t, m, func(o *Options) {
+			for _, k := range keys {
+				o.SigningKeys = append(o.SigningKeys, signingKey(t, k))
+			}
+		})
+		return a
+	}
+	a, other := node(second, first), node(first, second)
+	app := testApp(t, a)
+	for _, n := range []*Authority{a, other} {
+		require.Len(t, n.JWKS()["keys"], 2)
+	}
+	require.NoError(t, a.RevokeKey(t.Context(), signingKey(t, first).ID()))
+	tok, want := testToken(t, a, app), signingKey(t, second).ID()
+	for _, n := range []*Authority{a, other} {
+		require.Eventually(t, func() bool {
+			_, err := n.Verify(t.Context(), tok.Value) // reads what overrules tokens
+			published := n.JWKS()["keys"].([]map[string]string)
+			return err == nil && len(published) == 1 && published[0]["kid"] == want
+		}, 30*time.Second, 5*time.Millisecond)
+	}
+}
+
 func TestSigningKeys(t *testing.T) {
 	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)

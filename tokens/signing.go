@@ -137,12 +137,16 @@ func newSigningKeys(kr *keyring, keys []*SigningKey) (*signingKeys, error) {
 	return s, nil
 }
 
-// JWKS returns the public signing keys as a JWK Set (RFC 7517 §5). It is empty
-// while tokens are signed with HS256: a symmetric key is never published.
+// JWKS returns the public signing keys as a JWK Set (RFC 7517 §5), without those
+// that are known to be withdrawn: who verifies tokens with it hears of no
+// revocation. It is empty while tokens are signed with HS256: a symmetric key is
+// never published.
 func (a *Authority) JWKS() map[string]any {
-	keys := a.signing.jwks
-	if keys == nil {
-		keys = []map[string]string{}
+	keys := []map[string]string{}
+	for _, k := range a.signing.jwks {
+		if !a.overruling.withdraws(k["kid"]) {
+			keys = append(keys, k)
+		}
 	}
 	return map[string]any{"keys": keys}
 }
