@@ -217,6 +217,34 @@ func TestVerify_MemoryHasAnAge(t *testing.T) {
 	require.ErrorIs(t, err, ErrTokenInvalid)
 }
 
+// On the way from the secret to a first signing key, every gateway can have it and
+// publish it before one of them signs with it.
+func TestSigningKeys_PublishedBeforeTheFirstSigns(t *testing.T) {
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	key := signingKey(t, private)
+	m := miniredis.RunT(t)
+	node := func(secretSigns bool) *Authority {
+		a, _ := testNode(t, m, func(o *Options) { o.SigningKeys, o.SecretSigns = []*SigningKey{key}, secretSigns })
+		return a
+	}
+	before, after := node(true), node(false)
+	app := testApp(t, before)
+	require.Equal(t, "HS256", before.Algorithm())
+	require.Equal(t, "EdDSA", after.Algorithm())
+	for _, a := range []*Authority{before, after} {
+		require.Len(t, a.JWKS()["keys"], 1)
+		tok := testToken(t, a, app)
+		for _, b := range []*Authority{before, after} {
+			_, err := b.Verify(t.Context(), tok.Value)
+			require.NoError(t, err)
+		}
+		for _, k := range a.Status(t.Context()).Keys {
+			require.Equal(t, k.Algorithm == a.Algorithm(), k.Signs, k.Algorithm)
+		}
+	}
+}
+
 // Who verifies tokens with the published keys alone hears of a leaked one by its
 // not being there.
 func TestJWKS_IsWithoutWithdrawnKeys(t *testing.T) {
@@ -278,7 +306,7 @@ func TestSigningKeys(t *testing.T) {
 
 func FuzzParseToken(f *testing.F) {
 	kr := testKeyring(f, oldSecret)
-	keys, err := newSigningKeys(kr, nil)
+	keys, err := newSigningKeys(kr, nil, false)
 	require.NoError(f, err)
 	a := &Authority{keys: kr, signing: keys, issuer: "i", audience: "a", now: time.Now}
 	f.Add(forge(a, `{"alg":"HS256","kid":"`+keys.kid+`"}`, `{"iss":"i","aud":"a","iat":1,"exp":2}`))

@@ -111,13 +111,16 @@ type signingKeys struct {
 	last time.Time // until when something signed lives, as last written
 }
 
-func newSigningKeys(kr *keyring, keys []*SigningKey) (*signingKeys, error) {
+// newSigningKeys lets the first key sign, or the first secret if there is none or
+// secretSigns.
+func newSigningKeys(kr *keyring, keys []*SigningKey, secretSigns bool) (*signingKeys, error) {
 	s := &signingKeys{verify: map[string]verificationKey{}}
+	secretSigns = secretSigns || len(keys) == 0
 	for i, k := range keys {
 		if _, twice := s.verify[k.id]; twice {
 			return nil, fmt.Errorf("signing key %d is the same as an earlier one", i+1)
 		}
-		if i == 0 {
+		if i == 0 && !secretSigns {
 			s.method, s.kid, s.key = k.method, k.id, k.private
 		}
 		s.verify[k.id] = verificationKey{k.id, k.method.Alg(), k.private.Public()}
@@ -128,7 +131,7 @@ func newSigningKeys(kr *keyring, keys []*SigningKey) (*signingKeys, error) {
 	}
 	// Tokens signed with the secrets stay valid when signing keys are introduced.
 	for i, k := range kr.keys {
-		if i == 0 && len(keys) == 0 {
+		if i == 0 && secretSigns {
 			s.method, s.kid, s.key = jwt.SigningMethodHS256, k.id, k.raw[forTokens]
 		}
 		s.verify[k.id] = verificationKey{k.id, jwt.SigningMethodHS256.Alg(), k.raw[forTokens]}
