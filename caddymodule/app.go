@@ -47,6 +47,8 @@ type App struct {
 
 	// Private keys (PEM) for signing access tokens with EdDSA, ES256 or RS256.
 	// The first signs, all verify. Default: HS256 with a key derived from the secret.
+	// The word `secret` in the first place stands for that default: it goes on signing,
+	// and the keys after it are published before one of them signs.
 	SigningKeys []string `json:"signing_keys,omitempty"`
 
 	// The `iss` claim of access tokens. If others verify them with the published keys,
@@ -229,12 +231,24 @@ func (a *App) authorityOptions() tokens.Options {
 	return o
 }
 
+// signingSecret stands for the key that is derived from the first secret, among
+// signing keys.
+const signingSecret = "secret"
+
 // signingKeys parses the signing keys into o and returns their text for the
 // pool's key.
 func (a *App) signingKeys(o *tokens.Options) ([]string, error) {
 	repl := caddy.NewReplacer()
 	var texts []string
 	for i, text := range a.SigningKeys {
+		if text == signingSecret {
+			if i > 0 {
+				return nil, fmt.Errorf("signing_key %d: %s can only be the first, the one that signs; secrets verify anyway", i+1, signingSecret)
+			}
+			o.SecretSigns = true
+			texts = append(texts, text)
+			continue
+		}
 		pem, err := option.Resolve(repl, text)
 		if err != nil {
 			return nil, fmt.Errorf("signing_key %d: %w", i+1, err)

@@ -30,7 +30,7 @@ func init() {
 //	meet_gateway {
 //	    store          redis [<url>] { ... } | embedded
 //	    secret         <text>
-//	    signing_key    <pem>
+//	    signing_key    <pem>|secret
 //	    issuer         <name>
 //	    audience       <name>
 //	    token_lifetime <duration>
@@ -85,7 +85,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 				err = d.Errf("secret must be at least %d bytes long; make one with: openssl rand -base64 32", tokens.MinSecret)
 			}
 		case "signing_key":
-			if err = option.Append(d, &a.SigningKeys); err == nil && !option.Holds(d.Val()) {
+			if err = option.Append(d, &a.SigningKeys); err == nil && d.Val() != signingSecret && !option.Holds(d.Val()) {
 				if _, invalid := tokens.ParseSigningKey([]byte(d.Val())); invalid != nil {
 					err = d.Errf("signing_key is no private key in PEM; write {file./path/to/key.pem}, and make one with: openssl genpkey -algorithm ed25519")
 				}

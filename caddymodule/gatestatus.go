@@ -51,9 +51,10 @@ func (h *Handler) backendStatus() wire.Backend {
 	s := wire.Backend{Host: h.host, Healthy: true}
 	switch g := h.guest.handler.(type) {
 	case sandboxed:
-		s.Kind = "sandbox"
+		s.Kind, s.Checked = "sandbox", true
 	case *reverseproxy.Handler:
 		s.Kind = "reverse_proxy"
+		s.Checked = checksHealth(g.HealthChecks)
 		for _, u := range g.Upstreams {
 			s.Upstreams = append(s.Upstreams, healthOf(u))
 		}
@@ -63,6 +64,12 @@ func (h *Handler) backendStatus() wire.Backend {
 		s.Kind = g.CaddyModule().ID.Name()
 	}
 	return s
+}
+
+// checksHealth reports whether anything can make an upstream unavailable.
+func checksHealth(c *reverseproxy.HealthChecks) bool {
+	return c != nil && (c.Active != nil && c.Active.IsEnabled() ||
+		c.Passive != nil && (c.Passive.FailDuration > 0 || c.Passive.UnhealthyRequestCount > 0))
 }
 
 // healthOf reads what Caddy knows. Upstreams whose address is told by each

@@ -25,17 +25,29 @@ func TestGateStatus(t *testing.T) {
 				{Dial: "one:80", Host: new(reverseproxy.Host)}, {Dial: "{http.request.header.x}:80"},
 			}}),
 		},
+		{host: "checked.example.org", routes: table, guest: newGuestTransport(&reverseproxy.Handler{
+			HealthChecks: &reverseproxy.HealthChecks{Active: &reverseproxy.ActiveHealthChecks{URI: "/__lbheartbeat__"}},
+		})},
 	}
 
 	require.Equal(t, []wire.Backend{
-		{Host: "sandbox.example.org", Kind: "sandbox", Healthy: true},
+		{Host: "sandbox.example.org", Kind: "sandbox", Healthy: true, Checked: true},
 		{Host: "meet.example.org", Kind: "reverse_proxy", Healthy: true, Upstreams: []wire.Upstream{
 			{Address: "one:80", Available: true}, {Address: "{http.request.header.x}:80", Available: true},
 		}},
+		{Host: "checked.example.org", Kind: "reverse_proxy", Healthy: true, Checked: true},
 	}, app.Backends())
+	for _, c := range []*reverseproxy.HealthChecks{
+		nil,
+		{},
+		{Active: &reverseproxy.ActiveHealthChecks{}, Passive: &reverseproxy.PassiveHealthChecks{MaxFails: 3}},
+	} {
+		require.False(t, checksHealth(c), "nothing is checked")
+	}
+	require.True(t, checksHealth(&reverseproxy.HealthChecks{Passive: &reverseproxy.PassiveHealthChecks{FailDuration: 1}}))
 
 	gates := app.Routes()
-	require.Len(t, gates, 2)
+	require.Len(t, gates, 3)
 	require.Equal(t, []string{"/a", "/b"}, gates[1].BasePaths)
 	require.Contains(t, gates[1].Routes, wire.Route{Method: "PATCH", Path: "/rooms/{id}", Scope: "rooms:update", Endpoint: "operator"})
 	require.Contains(t, gates[1].Routes, wire.Route{Method: "GET", Path: "/rooms", Scope: "rooms:list", Endpoint: "rooms_list"})

@@ -37,3 +37,17 @@ func TestDocs_EveryOptionIsDocumented(t *testing.T) {
 		})
 	}
 }
+
+// TestDocs_EveryMetricIsDocumented looks up what the collectors are called.
+func TestDocs_EveryMetricIsDocumented(t *testing.T) {
+	code, err := os.ReadFile("../caddymodule/metrics.go")
+	require.NoError(t, err)
+	doc, err := os.ReadFile("../docs/operations.md")
+	require.NoError(t, err)
+	names := regexp.MustCompile(`Subsystem: appName, Name: "([a-z_]+)"`).FindAllStringSubmatch(string(code), -1)
+	require.NotEmpty(t, names)
+	require.Len(t, names, strings.Count(string(code), "Subsystem:"), "a collector that this test does not see")
+	for _, name := range names {
+		require.Contains(t, string(doc), "`caddy_meet_gateway_"+name[1]+"`")
+	}
+}

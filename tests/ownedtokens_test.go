@@ -354,8 +354,15 @@ func TestJWKS_HoldsTheConfiguredKeys(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "key.pem")
 	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600))
 
-	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded\nsigning_key {file." + file + "}"})
+	// Published first, while the secret signs, and then used.
+	global := "store embedded\nsigning_key secret\nsigning_key {file." + file + "}"
+	g := gatewaytest.Start(t, gatewaytest.Config{Global: global})
+	require.Equal(t, "HS256", g.Authority().Algorithm())
+	early := g.Do(http.MethodGet, base+"/.well-known/jwks.json", "").Body
+	g.Reload(gatewaytest.Config{Global: strings.Replace(global, "signing_key secret\n", "", 1)})
+	require.Equal(t, "EdDSA", g.Authority().Algorithm())
 	a := g.Do(http.MethodGet, base+"/.well-known/jwks.json", "")
+	require.JSONEq(t, a.Body, early)
 	require.Equal(t, "public, max-age=300", a.Header.Get("Cache-Control"))
 	require.Empty(t, a.Header.Get("Vary"))
 	var set struct{ Keys []map[string]string }

@@ -50,6 +50,7 @@ func TestReload_BadConfigKeepsOldServing(t *testing.T) {
 		{Global: "store embedded\nsecret {file./nonexistent/secret}"},
 		{Global: "store embedded\ntoken_lifetime 1s"},
 		{Global: "store embedded\nsigning_key nonsense"},
+		{Global: "store embedded\nsigning_key secret\nsigning_key secret"},
 	} {
 		require.Error(t, g.TryReload(bad))
 		require.Equal(t, 200, g.Do("GET", roomsPath, "", "Authorization", token).Status)

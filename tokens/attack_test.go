@@ -217,6 +217,66 @@ func TestVerify_MemoryHasAnAge(t *testing.T) {
 	require.ErrorIs(t, err, ErrTokenInvalid)
 }
 
+// On the way from the secret to a first signing key, every gateway can have it and
+// publish it before one of them signs with it.
+func TestSigningKeys_PublishedBeforeTheFirstSigns(t *testing.T) {
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	key := signingKey(t, private)
+	m := miniredis.RunT(t)
+	node := func(secretSigns bool) *Authority {
+		a, _ := testNode(t, m, func(o *Options) { o.SigningKeys, o.SecretSigns = []*SigningKey{key}, secretSigns })
+		return a
+	}
+	before, after := node(true), node(false)
+	app := testApp(t, before)
+	require.Equal(t, "HS256", before.Algorithm())
+	require.Equal(t, "EdDSA", after.Algorithm())
+	for _, a := range []*Authority{before, after} {
+		require.Len(t, a.JWKS()["keys"], 1)
+		tok := testToken(t, a, app)
+		for _, b := range []*Authority{before, after} {
+			_, err := b.Verify(t.Context(), tok.Value)
+			require.NoError(t, err)
+		}
+		for _, k := range a.Status(t.Context()).Keys {
+			require.Equal(t, k.Algorithm == a.Algorithm(), k.Signs, k.Algorithm)
+		}
+	}
+}
+
+// Who verifies tokens with the published keys alone hears of a leaked one by its
+// not being there.
+func TestJWKS_IsWithoutWithdrawnKeys(t *testing.T) {
+	_, first, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	_, second, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	m := miniredis.RunT(t)
+	node := func(keys ...any) *Authority {
+		a, _ := testNode(t, m, func(o *Options) {
+			for _, k := range keys {
+				o.SigningKeys = append(o.SigningKeys, signingKey(t, k))
+			}
+		})
+		return a
+	}
+	a, other := node(second, first), node(first, second)
+	app := testApp(t, a)
+	for _, n := range []*Authority{a, other} {
+		require.Len(t, n.JWKS()["keys"], 2)
+	}
+	require.NoError(t, a.RevokeKey(t.Context(), signingKey(t, first).ID()))
+	tok, want := testToken(t, a, app), signingKey(t, second).ID()
+	for _, n := range []*Authority{a, other} {
+		require.Eventually(t, func() bool {
+			_, err := n.Verify(t.Context(), tok.Value) // reads what overrules tokens
+			published := n.JWKS()["keys"].([]map[string]string)
+			return err == nil && len(published) == 1 && published[0]["kid"] == want
+		}, 30*time.Second, 5*time.Millisecond)
+	}
+}
+
 func TestSigningKeys(t *testing.T) {
 	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
@@ -246,7 +306,7 @@ func TestSigningKeys(t *testing.T) {
 
 func FuzzParseToken(f *testing.F) {
 	kr := testKeyring(f, oldSecret)
-	keys, err := newSigningKeys(kr, nil)
+	keys, err := newSigningKeys(kr, nil, false)
 	require.NoError(f, err)
 	a := &Authority{keys: kr, signing: keys, issuer: "i", audience: "a", now: time.Now}
 	f.Add(forge(a, `{"alg":"HS256","kid":"`+keys.kid+`"}`, `{"iss":"i","aud":"a","iat":1,"exp":2}`))

@@ -34,6 +34,9 @@ type Options struct {
 	// SigningKeys sign access tokens instead of the secrets: the first signs,
 	// all verify. Default: HS256 with keys derived from Secrets.
 	SigningKeys []*SigningKey
+	// SecretSigns lets the first secret sign although there are SigningKeys, which
+	// then are published and verify: so all gateways can have one before any uses it.
+	SecretSigns bool
 	// Issuer is the "iss" claim. Default: "meet-gateway".
 	Issuer string
 	// Audience is the "aud" claim. Default: "meet-clients".
@@ -144,7 +147,7 @@ func New(o Options) (*Authority, error) {
 	if a.observer == nil {
 		a.observer = noObserver{}
 	}
-	if a.signing, err = newSigningKeys(kr, o.SigningKeys); err != nil {
+	if a.signing, err = newSigningKeys(kr, o.SigningKeys, o.SecretSigns); err != nil {
 		return nil, err
 	}
 	a.hash = newHashPool(django.Verify)

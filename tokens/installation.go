@@ -86,6 +86,13 @@ func (o *overruling) keep(in *installation) {
 	o.withdrawn = maps.Clone(in.withdrawn)
 }
 
+// withdraws reports whether a key is known to be withdrawn.
+func (o *overruling) withdraws(kid string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.withdrawn[kid]
+}
+
 func parseUint(s string) uint64 {
 	n, _ := strconv.ParseUint(s, 10, 64) // absent is 0; only this package writes these fields
 	return n

@@ -111,13 +111,16 @@ type signingKeys struct {
 	last time.Time // until when something signed lives, as last written
 }
 
-func newSigningKeys(kr *keyring, keys []*SigningKey) (*signingKeys, error) {
+// newSigningKeys lets the first key sign, or the first secret if there is none or
+// secretSigns.
+func newSigningKeys(kr *keyring, keys []*SigningKey, secretSigns bool) (*signingKeys, error) {
 	s := &signingKeys{verify: map[string]verificationKey{}}
+	secretSigns = secretSigns || len(keys) == 0
 	for i, k := range keys {
 		if _, twice := s.verify[k.id]; twice {
 			return nil, fmt.Errorf("signing key %d is the same as an earlier one", i+1)
 		}
-		if i == 0 {
+		if i == 0 && !secretSigns {
 			s.method, s.kid, s.key = k.method, k.id, k.private
 		}
 		s.verify[k.id] = verificationKey{k.id, k.method.Alg(), k.private.Public()}
@@ -128,7 +131,7 @@ func newSigningKeys(kr *keyring, keys []*SigningKey) (*signingKeys, error) {
 	}
 	// Tokens signed with the secrets stay valid when signing keys are introduced.
 	for i, k := range kr.keys {
-		if i == 0 && len(keys) == 0 {
+		if i == 0 && secretSigns {
 			s.method, s.kid, s.key = jwt.SigningMethodHS256, k.id, k.raw[forTokens]
 		}
 		s.verify[k.id] = verificationKey{k.id, jwt.SigningMethodHS256.Alg(), k.raw[forTokens]}
@@ -137,12 +140,16 @@ func newSigningKeys(kr *keyring, keys []*SigningKey) (*signingKeys, error) {
 	return s, nil
 }
 
-// JWKS returns the public signing keys as a JWK Set (RFC 7517 §5). It is empty
-// while tokens are signed with HS256: a symmetric key is never published.
+// JWKS returns the public signing keys as a JWK Set (RFC 7517 §5), without those
+// that are known to be withdrawn: who verifies tokens with it hears of no
+// revocation. It is empty while tokens are signed with HS256: a symmetric key is
+// never published.
 func (a *Authority) JWKS() map[string]any {
-	keys := a.signing.jwks
-	if keys == nil {
-		keys = []map[string]string{}
+	keys := []map[string]string{}
+	for _, k := range a.signing.jwks {
+		if !a.overruling.withdraws(k["kid"]) {
+			keys = append(keys, k)
+		}
 	}
 	return map[string]any{"keys": keys}
 }

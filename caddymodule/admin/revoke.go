@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -9,7 +10,10 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
+	"github.com/meet-gateway/meet-gateway/tokens"
 )
+
+const detailKeySigns = "It is the key that signs here: put another one first on every gateway, then withdraw it."
 
 // revocation is the body of POST revocations. Exactly one thing is revoked, or
 // what one application has for one user.
@@ -89,6 +93,9 @@ func (c *call) revokeWhat(in revocation) error {
 	case "key":
 		c.change("revoke.key")
 		if err := c.authority.RevokeKey(ctx, in.Key); err != nil {
+			if errors.Is(err, tokens.ErrConflict) {
+				return &wire.Problem{Status: http.StatusConflict, Detail: detailKeySigns}
+			}
 			return notFoundAs(err, "key", "There is no key with this id; meet status lists them.")
 		}
 		c.audit.details = []zap.Field{zap.String("key", in.Key)} // known to be one

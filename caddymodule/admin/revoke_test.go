@@ -106,6 +106,8 @@ func TestRevoke_RefusesWhatIsWrong(t *testing.T) {
 		})
 	}
 	a.t = t
+	p := a.problem(409, "", http.MethodPost, "revocations", `{"key":"`+signing+`"}`)
+	require.Equal(t, detailKeySigns, p.Detail, "nobody else has changed anything")
 	// Who mistypes the token that leaked must not think that it has ended.
 	for _, typo := range []string{"nonsense", "eyJhbGciOiJIUzI1NiJ9.e30.", "0123456789", "mgr_" + strings.Repeat("a", 60)} {
 		require.Equal(t, http.StatusBadRequest, a.call(http.MethodPost, "revocations", `{"token":"`+typo+`"}`).Code, typo)

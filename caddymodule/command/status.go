@@ -100,11 +100,14 @@ func backendRows(b wire.Backend) [][]string {
 	}
 	rows := [][]string{{"backend " + b.Host, state}}
 	for _, u := range b.Upstreams {
-		available := "available"
-		if !u.Available {
-			available = "not available"
+		text := fmt.Sprintf("available, %d requests running, %d fails", u.Requests, u.Fails)
+		switch {
+		case !u.Available:
+			text = "not " + text
+		case !b.Checked:
+			text = "no health check is configured"
 		}
-		rows = append(rows, []string{"  " + u.Address, fmt.Sprintf("%s, %d requests running, %d fails", available, u.Requests, u.Fails)})
+		rows = append(rows, []string{"  " + u.Address, text})
 	}
 	return rows
 }

@@ -21,7 +21,10 @@ type Backend struct {
 	// Kind is "reverse_proxy", "sandbox", or the name of another handler.
 	Kind string `json:"kind"`
 	// Healthy is false if none of the upstreams is available.
-	Healthy   bool       `json:"healthy"`
+	Healthy bool `json:"healthy"`
+	// Checked is false if no health check is configured: then nothing is known, and
+	// upstreams count as available.
+	Checked   bool       `json:"checked"`
 	Upstreams []Upstream `json:"upstreams,omitempty"`
 }
 
