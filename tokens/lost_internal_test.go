@@ -376,6 +376,24 @@ func TestLost_RefreshTokensOfTwoGateways(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// Whoever lost the answer to an exchange gets it again, also while what Redis may have
+// lost is written again: the window would pass meanwhile.
+func TestLost_AnswerIsGivenAgain(t *testing.T) {
+	_, a, b := pairOfNodes(t)
+	app := testApp(t, a)
+	first := testToken(t, a, app)
+	second, err := a.Refresh(t.Context(), app, first.Refresh)
+	require.NoError(t, err)
+	b.feed.noteReplaced()
+	again, err := b.Refresh(t.Context(), app, first.Refresh)
+	require.NoError(t, err)
+	require.Equal(t, second.Refresh, again.Refresh)
+	b.feed.noteReplaced()
+	family, _ := familyOf(first.Refresh)
+	_, err = b.Refresh(t.Context(), app, newRefreshToken(family))
+	require.ErrorIs(t, err, ErrUnavailable)
+}
+
 // Refresh tokens that were given just before an outage are remembered for as long as
 // it lasts.
 func TestLost_RefreshTokensOfBeforeAnOutage(t *testing.T) {

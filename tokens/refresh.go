@@ -186,6 +186,7 @@ type presented struct {
 	id      string
 	family  family
 	current bool      // whether it is the current token of the family
+	last    bool      // whether it is the one before that
 	ended   bool      // whether the family is over
 	till    time.Time // until when the current token lives
 }
@@ -201,7 +202,7 @@ func (a *Authority) readFamily(ctx context.Context, raw string) (*presented, err
 	}
 	var m []any
 	err := a.feed.finding(ctx, func() (found bool, err error) {
-		m, err = a.store.rdb.HMGet(ctx, keyFamily(id), fieldFamily, fieldCurrent, fieldTill, fieldEnded, fieldKey).Result()
+		m, err = a.store.rdb.HMGet(ctx, keyFamily(id), fieldFamily, fieldCurrent, fieldTill, fieldEnded, fieldKey, fieldPrevious).Result()
 		return err == nil && m[0] != nil, err //nolint:wrapcheck // wrapped below
 	})
 	if err != nil {
@@ -210,6 +211,7 @@ func (a *Authority) readFamily(ctx context.Context, raw string) (*presented, err
 	doc, _ := m[0].(string)
 	cur, _ := m[1].(string)
 	till, _ := m[2].(string)
+	prev, _ := m[5].(string)
 	if doc == "" {
 		return nil, a.feed.absent(ctx, "reading a refresh token", deny(ErrInvalidGrant, "unknown_token"))
 	}
@@ -228,6 +230,7 @@ func (a *Authority) readFamily(ctx context.Context, raw string) (*presented, err
 	p.family.Births = generations{g[0], g[1], g[2], g[3]}
 	for _, h := range a.refreshHashes(raw) {
 		p.current = p.current || equalHash(h, cur)
+		p.last = p.last || equalHash(h, prev)
 	}
 	return p, nil
 }
@@ -298,7 +301,7 @@ func (a *Authority) refreshed(ctx context.Context, app *Application, raw string)
 	if err != nil {
 		return nil, err
 	}
-	if !p.current {
+	if !p.current && !p.last {
 		// Its rotation may be among what is still written again: not a reuse.
 		if err := a.feed.absent(ctx, "rotating a refresh token", nil); err != nil {
 			return nil, err
