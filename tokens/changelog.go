@@ -48,8 +48,8 @@ func (l *changeLog) all() []change {
 	return out
 }
 
-// complete reports whether of the changes with numbers above from and up to to none
-// is missing.
+// complete reports whether no change is missing of those with numbers above from,
+// up to and with to.
 func (l *changeLog) complete(from, to uint64) bool {
 	numbers := map[uint64]bool{}
 	for _, n := range l.ring {

@@ -80,9 +80,9 @@ func (c *call) applyApplications() error {
 	return c.answer(http.StatusOK, answer)
 }
 
-// confirmed is how long after its last edit an application that a file leaves as it
-// is is made sure of: the edit may be that of a try to apply the file that ended in
-// an error. Telling all gateways of every application of a large file, again and
+// confirmed is how long after its last edit an application is made sure of that a
+// file leaves as it is: the edit may be that of a try to apply the file that ended
+// in an error. Telling all gateways of every application of a large file, again and
 // again, would push from their memory what else may have to be written again.
 const confirmed = 24 * time.Hour
 
