@@ -108,7 +108,7 @@ func newDirectTransport(raw json.RawMessage, guests *guestTransport, logger *zap
 }
 
 // RoundTrip implements http.RoundTripper. It never follows a redirect and never
-// retries. Failures are *backendclient.TransportError.
+// retries. Failures are *backendclient.TransportError, or the context's own.
 func (t *directTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	guest, ok := req.Context().(*guestRequest)
 	if !ok {

@@ -63,9 +63,10 @@ func (f *feed) checkServers(ctx context.Context) error {
 
 func (f *feed) noteReplaced() { f.replaced.Store(int64(time.Since(f.born))) }
 
-// repeatAll makes sure that Redis has the tokens just issued, and then what was
-// changed. It does not wait for replicas: after a failover there may be none, and
-// whoever was told that some have it is not told again.
+// repeatAll makes sure of what was just issued and changed, in an order in which
+// each finds what it needs: users and families of refresh tokens, then the changes
+// to them, and records of tokens last, so that none of a token that was revoked
+// meanwhile is live even for a moment. The context is a restoring one.
 func (f *feed) repeatAll(ctx context.Context, changes []change) error {
 	if err := f.a.bornAgain(ctx); err != nil {
 		return err

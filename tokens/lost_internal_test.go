@@ -3,10 +3,12 @@ package tokens
 import (
 	"context"
 	"encoding/base64"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
@@ -592,4 +594,37 @@ func TestRefresh_TriedUntilReplicasAcknowledge(t *testing.T) {
 	c.pass(time.Minute)
 	_, err = in.Refresh(t.Context(), app, raw)
 	require.Equal(t, "reused", Reason(err), "now it is")
+}
+
+// A token that was revoked is not live for a moment while what was lost is written
+// again: its record is made as a revoked one, or not at all.
+func TestLost_RevokedTokenIsNeverLive(t *testing.T) {
+	server := miniredis.RunT(t)
+	a, f := testNode(t, server, func(o *Options) { o.Staleness = time.Minute })
+	app := testApp(t, a)
+	revoked, kept := testToken(t, a, app), testToken(t, a, app)
+	require.NoError(t, a.RevokeToken(t.Context(), revoked.Value))
+	for _, tok := range []*Token{revoked, kept} {
+		server.Del(keyToken(tok.ID))
+	}
+	state := func(tok *Token) byte {
+		record, err := server.Get(keyToken(tok.ID))
+		if err != nil || record == "" {
+			return recordRevoked
+		}
+		return record[0]
+	}
+	var live atomic.Int32
+	f.set(func(redis.Cmder) error {
+		if state(revoked) == recordLive {
+			live.Add(1)
+		}
+		return nil
+	}, nil)
+	writeAgainAll(t, a)
+	f.set(nil, nil)
+	require.Zero(t, live.Load())
+	require.EqualValues(t, recordRevoked, state(revoked))
+	require.True(t, server.Exists(keyToken(revoked.ID)))
+	require.EqualValues(t, recordLive, state(kept))
 }
