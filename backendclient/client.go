@@ -93,8 +93,9 @@ type Client struct {
 	distrusted *cache[identity, string]    // tokens Meet has just refused
 	suspected  *cache[identity, struct{}]  // callers whose token was renewed after a server error
 
-	pageSize        atomic.Int64 // of Meet's list when not asked for another
-	honoursPageSize atomic.Bool  // Meet has been seen to take page_size
+	counts          *cache[identity, int] // of users' rooms, as their last list said
+	pageSize        atomic.Int64          // of Meet's list when not asked for another
+	honoursPageSize atomic.Bool           // Meet has been seen to take page_size
 }
 
 const (
@@ -152,6 +153,7 @@ func New(o Options) (*Client, error) {
 		broken:          newCache[Credentials, *Error](maxRemembered),
 		distrusted:      newCache[identity, string](maxRemembered),
 		suspected:       newCache[identity, struct{}](maxRemembered),
+		counts:          newCache[identity, int](maxRemembered),
 	}
 	c.deadlines = newDeadlines(c.requestTimeout)
 	c.pageSize.Store(meetPageSize)

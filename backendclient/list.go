@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 const (
@@ -29,6 +30,10 @@ const (
 
 	// maxPageNumber keeps offsets within an int; no list gets near it.
 	maxPageNumber = 1 << 30
+
+	// keepCount is how long the count of a user's rooms is remembered. It only says
+	// which pages to ask for; what Meet answers to them decides.
+	keepCount = 5 * time.Second
 )
 
 // ListOptions says which part of a caller's rooms ListRooms reads.
@@ -56,8 +61,10 @@ type ListOptions struct {
 // Meet's pages have a fixed size, so several are read, at most PageWorkers at
 // once. Rooms may come, go and move while that happens: if Meet's pages do not
 // fit together they are read again, three times at most, and no room is ever
-// given twice. A Meet that honours page_size is recognised by its first page and
-// from then on asked for the page as it is.
+// given twice. Their number is known from the user's last list if that was read in
+// the last seconds; then all are asked for at once, else the first one tells it. A
+// Meet that honours page_size is recognised by its first page and from then on
+// asked for the page as it is.
 func (c *Client) ListRooms(ctx context.Context, caller Caller, o ListOptions) (*Answer, error) {
 	if o.PageSize == 0 {
 		o.PageSize = DefaultPageSize
@@ -74,12 +81,16 @@ func (c *Client) ListRooms(ctx context.Context, caller Caller, o ListOptions) (*
 
 	l := lister{c: c, caller: caller, ListOptions: o}
 	s, refusal, err := l.whole(ctx)
+	if s == nil && refusal == nil && err == nil {
+		s, refusal, err = l.byLastCount(ctx)
+	}
 	for pass := 0; pass < maxPasses && refusal == nil && err == nil && (s == nil || !s.consistent); pass++ {
 		s, refusal, err = l.sliced(ctx)
 	}
 	if refusal != nil || err != nil {
 		return refusal, err
 	}
+	c.counts.put(caller.identity(), s.count, c.now().Add(keepCount))
 	return l.compose(s)
 }
 
@@ -141,6 +152,62 @@ func (l *lister) whole(ctx context.Context) (*slice, *Answer, error) {
 	return &slice{page: number, count: p.count, rooms: p.rooms, consistent: true}, nil, nil
 }
 
+// byLastCount cuts the page out of Meet's own pages, asking for all of them at once:
+// those that the last count calls for. It gives nothing if that count is not known
+// or no longer true.
+func (l *lister) byLastCount(ctx context.Context) (*slice, *Answer, error) {
+	count, known := l.c.counts.get(l.caller.identity(), l.c.now())
+	if !known {
+		return nil, nil, nil
+	}
+	size := l.c.backendPageSize()
+	w := l.window(count, size)
+	if w.number > 1 && w.empty() || w.pages() < 2 && l.Page != PageLast {
+		return nil, nil, nil // sliced asks for no more than one page
+	}
+	parts, refusal, err := l.parts(ctx, nil, 0, w.first, w.last)
+	if err != nil || refusal != nil {
+		return nil, refusal, err
+	}
+	s := w.cut(parts, count, size)
+	if !s.consistent || s.count != count {
+		return nil, nil, nil
+	}
+	return s, nil, nil
+}
+
+// window is where the page that was asked for lies in Meet's pages.
+type window struct {
+	number      int // of the page that was asked for
+	size        int // of that page
+	from, to    int // its rooms, by their place in the whole list; to is not one of them
+	first, last int // Meet's pages that hold them
+}
+
+func (l *lister) window(count, size int) window {
+	w := window{number: l.Page, size: l.PageSize}
+	if w.number == PageLast {
+		w.number = pages(count, l.PageSize)
+	}
+	w.from = (w.number - 1) * l.PageSize
+	w.to = min(w.from+l.PageSize, count)
+	w.first, w.last = w.from/size+1, pages(w.to, size)
+	return w
+}
+
+func (w window) empty() bool { return w.from >= w.to }
+
+func (w window) pages() int { return w.last - w.first + 1 }
+
+// cut joins Meet's pages and takes the rooms in the window out of them.
+func (w window) cut(parts []*page, count, size int) *slice {
+	s := join(parts, count, size, w.first)
+	s.page = w.number
+	s.rooms = s.rooms[min(w.from%size, len(s.rooms)):]
+	s.rooms = s.rooms[:min(w.size, len(s.rooms))]
+	return s
+}
+
 // sliced cuts the page out of Meet's own pages, in one pass: the first one it
 // needs, which tells the count, then the others at once.
 func (l *lister) sliced(ctx context.Context) (*slice, *Answer, error) {
@@ -151,24 +218,15 @@ func (l *lister) sliced(ctx context.Context) (*slice, *Answer, error) {
 	if first.asked {
 		return &slice{page: 1, count: first.count, rooms: first.rooms, consistent: true}, nil, nil
 	}
-	number, size := l.Page, first.size
-	if number == PageLast {
-		number = pages(first.count, l.PageSize)
-	}
-	from := (number - 1) * l.PageSize
-	to := min(from+l.PageSize, first.count)
-	if from >= to && number > 1 {
+	w := l.window(first.count, first.size)
+	if w.empty() && w.number > 1 {
 		return nil, invalidPage(), nil
 	}
-	parts, refusal, err := l.c.parts(ctx, l.caller, &first.page, first.number, from/size+1, pages(to, size))
+	parts, refusal, err := l.parts(ctx, &first.page, first.number, w.first, w.last)
 	if err != nil || refusal != nil {
 		return nil, refusal, err
 	}
-	s := join(parts, first.count, size, from/size+1)
-	s.page = number
-	s.rooms = s.rooms[min(from%size, len(s.rooms)):]
-	s.rooms = s.rooms[:min(l.PageSize, len(s.rooms))]
-	return s, nil, nil
+	return w.cut(parts, first.count, first.size), nil, nil
 }
 
 // firstPage is the first of Meet's pages that is needed.
@@ -184,9 +242,7 @@ type firstPage struct {
 func (l *lister) first(ctx context.Context) (*firstPage, *Answer, error) {
 	f := &firstPage{number: 1, size: l.c.backendPageSize()}
 	if l.Page == 1 && l.PageSize != f.size {
-		// Asking for the size costs nothing where it is ignored, and shows where it
-		// is not. Only here do both readings begin with the same room.
-		p, refusal, err := l.c.page(ctx, l.caller, pageQuery{page: 1, size: l.PageSize})
+		p, refusal, err := l.c.page(ctx, l.caller, l.query(1))
 		if err != nil || refusal != nil {
 			return nil, refusal, err
 		}
@@ -220,6 +276,17 @@ func (l *lister) first(ctx context.Context) (*firstPage, *Answer, error) {
 		}
 	}
 	return f, nil, nil
+}
+
+// query asks for one of Meet's own pages. With the first of a first page it asks for
+// the size as well: that costs nothing where it is ignored, and shows where it is
+// not. Only there do both readings begin with the same room.
+func (l *lister) query(number int) pageQuery {
+	q := pageQuery{page: number}
+	if number == 1 && l.Page == 1 {
+		q.size = l.PageSize
+	}
+	return q
 }
 
 // join puts Meet's pages together, the first of them with the given number. It
@@ -393,7 +460,7 @@ func (c *Client) page(ctx context.Context, caller Caller, q pageQuery) (*page, *
 
 // parts reads Meet's pages from to to, at most pageWorkers at once; known is
 // there already. A page that has gone meanwhile is nil.
-func (c *Client) parts(ctx context.Context, caller Caller, known *page, knownNumber, from, to int) ([]*page, *Answer, error) {
+func (l *lister) parts(ctx context.Context, known *page, knownNumber, from, to int) ([]*page, *Answer, error) {
 	parts := make([]*page, max(0, to-from+1))
 	var missing []int
 	for i := range parts {
@@ -413,7 +480,7 @@ func (c *Client) parts(ctx context.Context, caller Caller, known *page, knownNum
 		refusal *Answer
 		failure error
 	)
-	for range min(c.pageWorkers, len(missing)) {
+	for range min(l.c.pageWorkers, len(missing)) {
 		workers.Go(func() {
 			for {
 				n := int(taken.Add(1)) - 1
@@ -421,7 +488,7 @@ func (c *Client) parts(ctx context.Context, caller Caller, known *page, knownNum
 					return
 				}
 				i := missing[n]
-				p, a, err := c.page(ctx, caller, pageQuery{page: from + i})
+				p, a, err := l.c.page(ctx, l.caller, l.query(from+i))
 				if err != nil || a != nil && a.Status != http.StatusNotFound {
 					once.Do(func() {
 						refusal, failure = a, err

@@ -196,6 +196,70 @@ func TestBackendRequests(t *testing.T) {
 	}
 }
 
+// TestSecondListAsksForAllPagesAtOnce: the count of the last list tells which of
+// Meet's pages are needed, so none of them waits for another.
+func TestSecondListAsksForAllPagesAtOnce(t *testing.T) {
+	t.Parallel()
+	meet, want := meetWith(130, sandbox.Production())
+	var waiting sync.WaitGroup
+	var together atomic.Bool
+	c := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if together.Load() && r.Method == http.MethodGet {
+			waiting.Done()
+			waiting.Wait() // hangs unless all of them are under way
+		}
+		meet.ServeHTTP(w, r)
+	}), func(o *backendclient.Options) { o.PageWorkers = 5 })
+	_, _ = readPage(t, c, roomer, 1, 20)
+
+	together.Store(true)
+	for _, row := range []struct{ page, size, asked int }{{1, 50, 3}, {2, 50, 3}, {backendclient.PageLast, 50, 2}, {1, 100, 5}} {
+		meet.ForgetRequests()
+		waiting.Add(row.asked)
+		l, _ := readPage(t, c, roomer, row.page, row.size)
+		require.Len(t, listRequests(meet), row.asked, "page %d of %d", row.page, row.size)
+		require.Equal(t, 130, l.Count)
+		from := (max(row.page, 1) - 1) * row.size
+		if row.page == backendclient.PageLast {
+			from = 100
+		}
+		require.Equal(t, want[from:min(from+row.size, 130)], l.slugs())
+	}
+}
+
+// TestCountIsAHintOnly: rooms that came or went since the last list are in the next
+// one, and a room that the user makes ends the memory of the count.
+func TestCountIsAHintOnly(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		before, after := rapid.IntRange(0, 130).Draw(t, "before"), rapid.IntRange(0, 130).Draw(t, "after")
+		size, page := rapid.IntRange(1, 100).Draw(t, "size"), rapid.IntRange(1, 4).Draw(t, "page")
+		was, _ := meetWith(before, sandbox.Production())
+		is, want := meetWith(after, sandbox.Production())
+		var current atomic.Pointer[sandbox.Meet]
+		current.Store(was)
+		c, err := backendclient.New(backendclient.Options{
+			Transport: inProcess(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { current.Load().ServeHTTP(w, r) })), Host: host,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = readPage(t, c, roomer, 1, 20)
+		current.Store(is)
+		l, a := readPage(t, c, roomer, page, size)
+		from := min((page-1)*size, after)
+		if page > 1 && from >= after {
+			if a.Status != http.StatusNotFound {
+				t.Fatalf("past the end: %d", a.Status)
+			}
+			return
+		}
+		if l.Count != after || !slices.Equal(l.slugs(), want[from:min(from+size, after)]) {
+			t.Fatalf("count %d, rooms %v", l.Count, l.slugs())
+		}
+	})
+}
+
 // TestHonouringMeetGoesBack: a Meet that stops to honour page_size, as after a
 // roll-back, is noticed too; so is one whose own pages change.
 func TestHonouringMeetGoesBack(t *testing.T) {

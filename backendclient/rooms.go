@@ -30,5 +30,6 @@ func isRoom(room json.RawMessage, id string) bool {
 // CreateRoom makes a room. body is nil or a JSON object; Meet reads access_level
 // and configuration of it.
 func (c *Client) CreateRoom(ctx context.Context, caller Caller, body []byte) (*Answer, error) {
+	c.counts.drop(caller.identity())
 	return c.Send(ctx, caller, Request{Method: http.MethodPost, Path: roomsPath, Body: body, MayHaveEffect: true})
 }

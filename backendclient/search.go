@@ -53,11 +53,12 @@ func (c *Client) search(ctx context.Context, caller Caller, slug string) (found 
 		return nil, true, nil
 	}
 
+	l := lister{c: c, caller: caller}
 	last := pages(first.count, len(first.rooms))
 	consistent = true
 	for from := 2; from <= min(last, maxSearchPages); from += c.pageWorkers {
 		to := min(from+c.pageWorkers-1, last, maxSearchPages)
-		parts, refusal, err := c.parts(ctx, caller, nil, 0, from, to)
+		parts, refusal, err := l.parts(ctx, nil, 0, from, to)
 		if err != nil || refusal != nil {
 			return refusal, false, err
 		}
