@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -47,6 +48,49 @@ func TestParseVegeta(t *testing.T) {
 	require.ErrorContains(t, err, "502")
 	_, err = parseVegeta(nil)
 	require.Error(t, err)
+}
+
+func TestParseH2load(t *testing.T) {
+	summary := "TLS Protocol: TLSv1.3\nApplication protocol: h2\n\nfinished in 1.00s, 5000.00 req/s, 1MB/s\n" +
+		"requests: 5003 total, 5019 started, 5003 done, 5000 succeeded, 3 failed, 1 errored, 0 timeout\n" +
+		"status codes: 5000 2xx, 0 3xx, 1 4xx, 1 5xx\n"
+	s, err := parseH2load([]byte(summary), time.Second)
+	require.NoError(t, err)
+	require.Equal(t, sent{Requests: 5003, Microseconds: 1_000_000, Refused: 2, Broken: 1}, s)
+	_, err = parseH2load([]byte(strings.Replace(summary, "protocol: h2", "protocol: http/1.1", 1)), time.Second)
+	require.ErrorContains(t, err, "HTTP/2")
+	_, err = parseH2load(nil, time.Second)
+	require.Error(t, err)
+}
+
+// TestDelayedHoldsBackEachQuestion: a question and its answer take the delay at
+// least, and questions on one connection do not wait for each other.
+func TestDelayedHoldsBackEachQuestion(t *testing.T) {
+	echo, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer echo.Close()
+	go func() {
+		c, err := echo.Accept()
+		if err == nil {
+			_, _ = io.Copy(c, c)
+			_ = c.Close()
+		}
+	}()
+	const delay = 20 * time.Millisecond
+	relay, err := startDelayed(echo.Addr().String(), delay)
+	require.NoError(t, err)
+	defer relay.close()
+	conn, err := net.Dial("tcp", relay.address())
+	require.NoError(t, err)
+	defer conn.Close()
+	began := time.Now()
+	_, err = conn.Write([]byte("question"))
+	require.NoError(t, err)
+	answer := make([]byte, len("question"))
+	_, err = io.ReadFull(conn, answer)
+	require.NoError(t, err)
+	require.Equal(t, "question", string(answer))
+	require.GreaterOrEqual(t, time.Since(began), delay)
 }
 
 func TestParseInfo(t *testing.T) {

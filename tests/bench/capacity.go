@@ -316,64 +316,98 @@ func (b *bench) feed(ctx context.Context, n, changes int) (feedStep, error) {
 	return s, nil
 }
 
-// blended checks the sum: a load of all kinds, predicted from what each costs.
+// blended checks the sum: a load of all kinds against what each kind cost in the
+// same seconds.
 type blended struct {
-	PredictedCPU, MeasuredCPU           float64 // microseconds per request
+	// CPU is measured by predicted, round by round.
+	CPU                                 spread
+	PredictedCPU, MeasuredCPU           float64 // microseconds per request, medians
 	PredictedCommands, MeasuredCommands float64 // per request
 }
 
-// blend drives a mixture of kinds: of 100 requests 90 are reads with known tokens,
-// 5 lists, 3 creations, 1 for a token and 1 for /identity.
+// parts of the mixture: how many of 100 requests are of each kind.
+var mixtureParts = []struct {
+	kind string
+	part float64
+}{{"read", 0.90}, {"list", 0.05}, {"create", 0.03}, {"token", 0.01}, {"identity", 0.01}}
+
+// blend drives a mixture of kinds, and each kind by itself, in turn. The speed of
+// the machine changes within minutes, so the mixture is compared with the sum of
+// its own round and not with costs that were measured earlier.
 func (b *bench) blend(ctx context.Context) error {
-	l, err := b.mixture(ctx)
+	all, kinds, err := b.mixture(ctx)
 	if err != nil {
 		return err
 	}
-	t := on(l, b.gate)
-	if err := b.warm(ctx, t); err != nil {
+	whole := on(all, b.gate)
+	parts := make([]*target, len(mixtureParts))
+	for i, p := range mixtureParts {
+		parts[i] = on(kinds[p.kind], b.gate)
+	}
+	if err := b.warm(ctx, append([]*target{whole}, parts...)...); err != nil {
 		return err
 	}
-	var samples []sample
+	var ratios, measured, predicted, commands, predictedCommands []float64
 	for range b.s.fewer() {
-		s, err := b.measure(ctx, t, b.s.Run)
+		if err := b.report.BlendSpeeds.note(); err != nil {
+			return err
+		}
+		before, err := b.measure(ctx, whole, b.s.Run)
 		if err != nil {
 			return err
 		}
-		samples = append(samples, s)
+		var cpu, calls float64
+		for i, p := range mixtureParts {
+			s, err := b.measure(ctx, parts[i], b.s.Run)
+			if err != nil {
+				return err
+			}
+			cpu += p.part * s.cpuPerRequest()
+			calls += p.part * s.commandsPerRequest()
+		}
+		after, err := b.measure(ctx, whole, b.s.Run)
+		if err != nil {
+			return err
+		}
+		mixed := (before.cpuPerRequest() + after.cpuPerRequest()) / 2
+		ratios, measured, predicted = append(ratios, mixed/cpu), append(measured, mixed), append(predicted, cpu)
+		commands = append(commands, (before.commandsPerRequest()+after.commandsPerRequest())/2)
+		predictedCommands = append(predictedCommands, calls)
 	}
-	c := b.report.Coefficients
-	m := &b.report.Blend
-	m.PredictedCPU = 0.90*c.HotCPU + 0.05*c.ListCPU + 0.03*c.CreateCPU + 0.01*c.TokenCPU + 0.01*c.IdentityCPU
-	m.PredictedCommands = 0.90*c.HotCommands + 0.05*c.ListCommands + 0.03*c.CreateCommands + 0.01*c.TokenCommands + 0.01*c.IdentityCommands
-	m.MeasuredCPU = spreadOf(samples, sample.cpuPerRequest).Median
-	m.MeasuredCommands = spreadOf(samples, sample.commandsPerRequest).Median
-	fmt.Fprintf(os.Stderr, "%-28s predicted %.1f µs, %.2f commands  measured %.1f µs, %.2f commands\n", "blend", m.PredictedCPU, m.PredictedCommands, m.MeasuredCPU, m.MeasuredCommands)
+	median := func(of []float64) float64 { return spreadOf(of, func(v float64) float64 { return v }).Median }
+	b.report.Blend = blended{
+		CPU: spreadOf(ratios, func(v float64) float64 { return v }), PredictedCPU: median(predicted), MeasuredCPU: median(measured),
+		PredictedCommands: median(predictedCommands), MeasuredCommands: median(commands),
+	}
+	m := b.report.Blend
+	fmt.Fprintf(os.Stderr, "%-28s predicted %.1f µs, %.2f commands  measured %.1f µs, %.2f commands  ratio %s\n", "blend", m.PredictedCPU, m.PredictedCommands, m.MeasuredCPU, m.MeasuredCommands, m.CPU)
 	return nil
 }
 
-// mixture is the load of blend.
-func (b *bench) mixture(ctx context.Context) (*load, error) {
+// mixture is the load of blend, whole and by kind.
+func (b *bench) mixture(ctx context.Context) (all *load, kinds map[string]*load, err error) {
 	issued, err := b.platform.issue(ctx, 1_000, b.clients, 1_000)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	l := &load{connections: connections}
+	all, kinds = &load{connections: connections}, map[string]*load{}
+	for _, p := range mixtureParts {
+		kinds[p.kind] = &load{connections: connections}
+	}
 	for i, t := range issued {
-		r := read(t.Value)
+		r, kind := read(t.Value), "read"
 		switch {
 		case i%100 < 5:
-			r.path = listPath
+			r.path, kind = listPath, "list"
 		case i%100 < 8:
-			r.method, r.path, r.contentType, r.body = "POST", listPath, "application/json", `{"access_level":"trusted"}`
+			r.method, r.path, r.contentType, r.body, kind = "POST", listPath, "application/json", `{"access_level":"trusted"}`, "create"
 		case i%100 == 8:
-			r = request{
-				method: "POST", path: tokenPath, contentType: "application/json",
-				body: fmt.Sprintf(`{"client_id":%q,"client_secret":%q,"grant_type":"client_credentials","scope":%q}`, b.clients[i%10].ID, b.clients[i%10].secret, string(mail(i))),
-			}
+			r, kind = b.tokenRequest(b.clients[i%10], string(mail(i))), "token"
 		case i%100 == 9:
-			r.path = "/identity"
+			r.path, kind = "/identity", "identity"
 		}
-		l.requests = append(l.requests, r)
+		all.requests = append(all.requests, r)
+		kinds[kind].requests = append(kinds[kind].requests, r)
 	}
-	return l, nil
+	return all, kinds, nil
 }

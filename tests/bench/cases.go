@@ -5,12 +5,12 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"math"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -141,6 +141,9 @@ func (b *bench) compare(ctx context.Context, r *result, n int, a, t *target) err
 	if err := b.warm(ctx, a, t); err != nil {
 		return fmt.Errorf("%s: %w", r.ID, err)
 	}
+	if err := b.report.CaseSpeeds.note(); err != nil {
+		return err
+	}
 	pairs, err := b.pairs(ctx, a, t, n, b.s.Run)
 	if err != nil {
 		return fmt.Errorf("%s: %w", r.ID, err)
@@ -175,7 +178,7 @@ func on(l *load, servers ...*server) *target { return &target{servers: servers, 
 
 func (b *bench) cases(ctx context.Context) error {
 	for _, run := range []func(context.Context) error{
-		b.hot, b.withOptions, b.many, b.everyTokenNew, b.someBad, b.lists, b.create, b.tokenEndpoint, b.identity, b.garbage, b.accessLog, b.eddsa, b.threeNodes,
+		b.hot, b.withOptions, b.many, b.everyTokenNew, b.someBad, b.lists, b.create, b.tokenEndpoint, b.identity, b.garbage, b.accessLog, b.overTLS, b.overHTTP2, b.eddsa, b.threeNodes, b.farRedis,
 	} {
 		if err := run(ctx); err != nil {
 			return err
@@ -353,18 +356,20 @@ func (b *bench) tokenEndpoint(ctx context.Context) error {
 		return err
 	}
 	b.report.Signing = signing
-	body, err := json.Marshal(map[string]string{
-		"client_id": b.clients[0].ID, "client_secret": b.clients[0].secret, "grant_type": "client_credentials", "scope": string(mail(0)),
-	})
-	if err != nil {
-		return err
-	}
-	l := &load{connections: connections, requests: []request{{method: http.MethodPost, path: tokenPath, contentType: "application/json", body: string(body)}}}
+	l := &load{connections: connections, requests: []request{b.tokenRequest(b.clients[0], string(mail(0)))}}
 	r := &result{ID: "token", Name: "token endpoint, exchange cached", A: "static `respond` plus signing", B: "gate", Budget: 2, Extra: signing}
 	if err := b.compare(ctx, r, b.s.Pairs, on(l, static), on(l, b.gate)); err != nil {
 		return err
 	}
 	return b.explain(ctx, r, on(l, b.gate))
+}
+
+// tokenRequest asks for a token for a user.
+func (b *bench) tokenRequest(c client, mail string) request {
+	return request{
+		method: http.MethodPost, path: tokenPath, contentType: "application/json",
+		body: fmt.Sprintf(`{"client_id":%q,"client_secret":%q,"grant_type":"client_credentials","scope":%q}`, c.ID, c.secret, mail),
+	}
 }
 
 // signingCost is what golang-jwt takes to sign a token of usual size with HS256,
@@ -444,6 +449,44 @@ func (b *bench) accessLog(ctx context.Context) error {
 	defer gate.stop()
 	r := &result{ID: "log", Name: "one hot token, both with a JSON access log", A: "plain", B: "gate"}
 	return b.compare(ctx, r, b.s.fewer(), on(l, plain), on(l, gate))
+}
+
+// overTLS is the hot token over TLS on connections that stay open.
+func (b *bench) overTLS(ctx context.Context) error {
+	return b.encrypted(ctx, &result{ID: "tls", Name: "one hot token, over TLS 1.3", A: "plain", B: "gate"}, func(t *target) { t.load.tls = true })
+}
+
+// overHTTP2 is the hot token over HTTP/2: fewer connections, each with several
+// requests at a time.
+func (b *bench) overHTTP2(ctx context.Context) error {
+	if _, err := exec.LookPath("h2load"); err != nil {
+		b.report.Missing = append(b.report.Missing, "h2load is not installed: HTTP/2 was not measured")
+		return nil
+	}
+	return b.encrypted(ctx, &result{ID: "http2", Name: "one hot token, over HTTP/2", A: "plain", B: "gate"}, func(t *target) { t.load.http2 = true })
+}
+
+func (b *bench) encrypted(ctx context.Context, r *result, as func(*target)) error {
+	if !strings.Contains(r.ID, b.s.Filter) {
+		return nil
+	}
+	l, err := b.oneToken(ctx)
+	if err != nil {
+		return err
+	}
+	plain, err := b.startCaddy(ctx, "plain-"+r.ID, caddySite{site: "reverse_proxy " + b.upstream.address, tls: true})
+	if err != nil {
+		return err
+	}
+	defer plain.stop()
+	gate, err := b.startGate(ctx, "gate-"+r.ID, gateOptions{tls: true})
+	if err != nil {
+		return err
+	}
+	defer gate.stop()
+	a, t := on(l, plain), on(l, gate)
+	as(a)
+	return b.compare(ctx, r, b.s.fewer(), a, t)
 }
 
 func (b *bench) eddsa(ctx context.Context) error {

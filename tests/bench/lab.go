@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -110,6 +111,7 @@ type caddySite struct {
 	global string // inside the global options
 	site   string // inside the site
 	log    bool   // a JSON access log to a file
+	tls    bool   // a certificate that nobody has signed
 }
 
 // startCaddy runs the binary with a Caddyfile.
@@ -129,7 +131,16 @@ func (l *lab) startCaddy(ctx context.Context, name string, c caddySite) (*server
 	if c.log {
 		c.site += fmt.Sprintf("\nlog {\noutput file %s {\nroll_size 1GiB\n}\n}\n", filepath.Join(l.dir, name+".access.json"))
 	}
-	text := fmt.Sprintf("{\nadmin %s\nauto_https off\npersist_config off\n%s\n}\nhttp://:%s {\nbind 127.0.0.1\n%s\n}\n", s.admin, c.global, port, c.site)
+	site := "http://:" + port
+	if c.tls {
+		certificate, key, err := l.certificate()
+		if err != nil {
+			return nil, err
+		}
+		site = "https://127.0.0.1:" + port
+		c.site += fmt.Sprintf("\ntls %s %s\n", certificate, key)
+	}
+	text := fmt.Sprintf("{\nadmin %s\nauto_https off\npersist_config off\n%s\n}\n%s {\nbind 127.0.0.1\n%s\n}\n", s.admin, c.global, site, c.site)
 	file := filepath.Join(l.dir, name+".caddyfile")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
@@ -155,12 +166,14 @@ type gateOptions struct {
 	cacheEntries int
 	signingKey   string // a PEM file
 	log          bool
+	tls          bool
+	redis        string // another address than the lab's Redis
 	backend      string // options of reverse_proxy in the backend block
 }
 
 // startGate runs a gateway on the lab's Redis and upstream.
 func (l *lab) startGate(ctx context.Context, name string, o gateOptions) (*server, error) {
-	global := []string{"store redis redis://" + l.redis.address, "secret {env.MEET_GATEWAY_SECRET}"}
+	global := []string{"store redis redis://" + cmp.Or(o.redis, l.redis.address), "secret {env.MEET_GATEWAY_SECRET}"}
 	// Limits are counted as always, and so high that nothing is refused.
 	for _, name := range []string{"token", "token_user", "read", "read_user", "create", "create_user"} {
 		global = append(global, "limit "+name+" 1000000/1s")
@@ -175,7 +188,7 @@ func (l *lab) startGate(ctx context.Context, name string, o gateOptions) (*serve
 		global: "meet_gateway {\n" + strings.Join(global, "\n") + "\n}",
 		site: "meet_gateway {\nbase_path /external-api/v1.0 /\nbackend " + l.upstream.address +
 			" {\nhost meet.example.org\ncredentials gateway-at-meet gateway-secret-at-meet\n" + o.backend + "\n}\n}",
-		log: o.log,
+		log: o.log, tls: o.tls,
 	})
 }
 

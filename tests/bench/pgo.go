@@ -19,7 +19,7 @@ func (b *bench) profileGuided(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	mixture, err := b.mixture(ctx)
+	mixture, _, err := b.mixture(ctx)
 	if err != nil {
 		return err
 	}

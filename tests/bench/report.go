@@ -30,6 +30,9 @@ type report struct {
 	Spreads      []spreadRequests
 	Feeds        []feedStep
 	Blend        blended
+	Trips        []trips
+	// The machine's speed while the cases, and while the mixture, were measured.
+	CaseSpeeds, BlendSpeeds speeds
 }
 
 // resident is memory at some moment, in bytes.

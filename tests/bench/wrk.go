@@ -33,6 +33,8 @@ type load struct {
 	connections int
 	// once ends the run when each request was sent.
 	once bool
+	// tls sends them over TLS, http2 the first of them over HTTP/2 and TLS.
+	tls, http2 bool
 }
 
 // sent is what wrk says of a run.
@@ -100,10 +102,17 @@ func (g *generator) run(ctx context.Context, l *load, d time.Duration, addresses
 }
 
 func (g *generator) one(ctx context.Context, file string, l *load, connections int, d time.Duration, address string) (sent, error) {
+	if l.http2 {
+		return h2load(ctx, l, d, address)
+	}
+	scheme := "http://"
+	if l.tls {
+		scheme = "https://"
+	}
 	// One thread sends more than any part here can take, and keeps the order.
 	args := []string{
 		"-t1", "-c" + strconv.Itoa(connections), "-d" + strconv.FormatFloat(d.Seconds(), 'f', 0, 64) + "s",
-		"-s", g.script, "http://" + address, "--", file,
+		"-s", g.script, scheme + address, "--", file,
 	}
 	if l.once {
 		args = append(args, "once")
