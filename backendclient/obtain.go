@@ -53,6 +53,9 @@ func (c *Client) Token(ctx context.Context, caller Caller) (*Token, error) {
 	return t, nil
 }
 
+// TokenBound is the longest that [Client.Token] takes: three times ExchangeTimeout.
+func (c *Client) TokenBound() time.Duration { return 3 * c.exchangeTimeout }
+
 // Forget drops what is kept for the caller, here and in the store: the token and
 // a remembered refusal. The next Token exchanges.
 func (c *Client) Forget(caller Caller) {
@@ -85,7 +88,7 @@ func (c *Client) obtain(ctx context.Context, caller Caller, id identity) (*Token
 	flight := c.flights.DoChan(key, func() (any, error) {
 		// For another process, for its turn, and for the exchange: each is bounded
 		// by ExchangeTimeout on its own.
-		ctx, cancel := context.WithTimeout(context.Background(), 3*c.exchangeTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), c.TokenBound())
 		defer cancel()
 
 		t, e := c.obtainAlone(ctx, caller, id, key)

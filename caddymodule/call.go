@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -11,9 +12,12 @@ import (
 
 // call is one request on its way through the gate.
 type call struct {
-	h         *Handler
-	w         http.ResponseWriter
-	r         *http.Request
+	h *Handler
+	w http.ResponseWriter
+	r *http.Request
+	// ctx is what the request's work runs on: the context of r, until detach.
+	ctx       context.Context
+	cancel    context.CancelFunc
 	requestID string
 	values    headerValues
 
@@ -104,6 +108,7 @@ func (c *call) refuse(err error) error {
 	if c.endpoint == endpointToken && errors.Is(err, backendclient.ErrUserNotFound) {
 		r.status = c.h.UnknownUserStatus
 	}
+	r = c.orCanceled(r)
 	c.logRefusal(&r)
 	c.note(r.reason)
 	c.pointToMetadata(&r)

@@ -132,6 +132,7 @@ func (c *call) readHeldTokenRequest() (token string, err error) {
 	if err != nil {
 		return "", err
 	}
+	c.detach()
 	req, err := parseHeldTokenRequest(c.r.Header, body)
 	if err != nil {
 		return "", err

@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"context"
 	"errors"
 
 	"github.com/caddyserver/caddy/v2"
@@ -9,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/caddymodule/detach"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
@@ -20,7 +20,7 @@ const eventQuota = "meet_gateway.quota_warning"
 // admit asks the fence whether the application may bring in this user, before
 // Meet makes one.
 func (c *call) admit(mail tokens.Mail) (*tokens.Admission, error) {
-	ad, err := c.h.app.Authority().Admit(c.r.Context(), c.application, mail)
+	ad, err := c.h.app.Authority().Admit(c.ctx, c.application, mail)
 	if ad != nil {
 		c.h.reportQuota(c, "users", ad.Application, ad.DryRun)
 		c.h.reportQuota(c, "users_domain", ad.Domain, ad.DryRun)
@@ -40,7 +40,9 @@ func (c *call) giveBack(ad *tokens.Admission, err error) {
 	if ad == nil || !ad.New || !madeNobody(err) {
 		return
 	}
-	if err := ad.Withdraw(context.WithoutCancel(c.r.Context())); err != nil {
+	ctx, cancel := detach.Context(c.ctx, storeTime)
+	defer cancel()
+	if err := ad.Withdraw(ctx); err != nil {
 		c.h.logger.Info("quota of new users could not be given back", zap.String("client_id", c.application.ID), zap.Error(err))
 	}
 }

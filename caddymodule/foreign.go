@@ -106,7 +106,7 @@ func (c *call) passThrough(token string) error {
 	}
 	timeout := time.Duration(c.h.RequestTimeout)
 	setDefault(&timeout, 10*time.Second)
-	ctx, cancel := context.WithTimeout(c.r.Context(), timeout)
+	ctx, cancel := context.WithTimeout(c.ctx, timeout)
 	defer cancel()
 	res, err := c.h.guest.RoundTrip(req.WithContext(ctx))
 	if err != nil {
@@ -152,7 +152,7 @@ func (c *call) foreignRequest(token string) (*http.Request, error) {
 	if method == http.MethodHead {
 		method = http.MethodGet // net/http drops the body
 	}
-	req, err := http.NewRequestWithContext(c.r.Context(), method, u.String(), bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(c.ctx, method, u.String(), bytes.NewReader(body))
 	if err != nil {
 		return nil, errMalformedTarget
 	}

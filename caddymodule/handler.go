@@ -406,7 +406,8 @@ func (h *Handler) credentialsOf(c *call) backendclient.Credentials {
 
 // ServeHTTP answers the request. It never calls next.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
-	c := &call{h: h, w: w, r: r, requestID: requestID(r.Header), endpoint: endpointNone}
+	c := &call{h: h, w: w, r: r, ctx: r.Context(), requestID: requestID(r.Header), endpoint: endpointNone}
+	defer c.release()
 	c.setAnswerHeaders()
 	if err := c.serve(); err != nil {
 		return c.refuse(err)

@@ -29,7 +29,7 @@ func (c *call) once(body []byte, send func() (*backendclient.Answer, error)) (*b
 	if err != nil {
 		return nil, err
 	}
-	attempt, err := c.h.app.Authority().BeginIdempotent(c.r.Context(), c.application.ID, c.identity.User.ID, key, sha256.Sum256(body))
+	attempt, err := c.h.app.Authority().BeginIdempotent(c.ctx, c.application.ID, c.identity.User.ID, key, sha256.Sum256(body))
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func (c *call) once(body []byte, send func() (*backendclient.Answer, error)) (*b
 // settle keeps what became of the attempt. A refusal had no effect, so the key
 // is free for a request that is mended.
 func (c *call) settle(attempt *tokens.Replay, answer *backendclient.Answer, err error) error {
-	ctx := c.r.Context()
+	ctx := c.ctx
 	be, ok := errors.AsType[*backendclient.Error](err)
 	switch {
 	case err == nil && answer.Status < http.StatusMultipleChoices:

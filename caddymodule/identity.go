@@ -94,7 +94,8 @@ func (c *call) inspect() (expires time.Time, err error) {
 	if err != nil {
 		return time.Time{}, identityRefusal(codeHeaderValue, "The Authorization header is malformed.")
 	}
-	ctx := c.r.Context()
+	c.detach()
+	ctx := c.ctx
 	authority := c.h.app.Authority()
 	switch auth.scheme {
 	case schemeBearer:

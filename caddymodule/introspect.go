@@ -31,7 +31,7 @@ func (c *call) serveIntrospect() error {
 	if err != nil {
 		return err
 	}
-	id, err := c.h.app.Authority().Inspect(c.r.Context(), token)
+	id, err := c.h.app.Authority().Inspect(c.ctx, token)
 	if errors.Is(err, tokens.ErrUnavailable) {
 		return err
 	}

@@ -61,7 +61,7 @@ func (c *call) mayAsk(user string) error {
 
 func (c *call) count(who limit.Caller) error {
 	limiter := c.h.app.authority.limiter
-	ctx := c.r.Context()
+	ctx := c.ctx
 	switch {
 	case c.endpoint == endpointToken:
 		return c.within(limiter.Token(ctx, who))
@@ -74,7 +74,7 @@ func (c *call) count(who limit.Caller) error {
 
 // source is the client's address as Caddy trusts it; invalid if there is none.
 func (c *call) source() netip.Addr {
-	text, _ := caddyhttp.GetVar(c.r.Context(), caddyhttp.ClientIPVarKey).(string)
+	text, _ := caddyhttp.GetVar(c.ctx, caddyhttp.ClientIPVarKey).(string)
 	ip, err := netip.ParseAddr(text)
 	if err != nil {
 		return netip.Addr{}
@@ -85,7 +85,7 @@ func (c *call) source() netip.Addr {
 // login authenticates an application by its credentials. Failures slow the
 // application down where they come from, and nowhere else.
 func (c *call) login(clientID, secret string) (*tokens.SecretInfo, error) {
-	ctx := c.r.Context()
+	ctx := c.ctx
 	var attempt *limit.Attempt
 	defer func() { // whatever happens: a place that is not given back is lost
 		if attempt != nil {

@@ -24,7 +24,7 @@ func (c *call) serveRefresh(req tokenRequest) error {
 	if err := c.judgeRefresh(req); err != nil {
 		return err
 	}
-	token, err := c.h.app.Authority().Refresh(c.r.Context(), c.application, req.refreshToken)
+	token, err := c.h.app.Authority().Refresh(c.ctx, c.application, req.refreshToken)
 	if err != nil {
 		return err
 	}
@@ -34,7 +34,7 @@ func (c *call) serveRefresh(req tokenRequest) error {
 // judgeRefresh asks Meet about the user while the refresh token is still
 // unspent: a Meet that does not answer costs nobody a token.
 func (c *call) judgeRefresh(req tokenRequest) error {
-	ctx := c.r.Context()
+	ctx := c.ctx
 	id, err := c.h.app.Authority().Inspect(ctx, req.refreshToken)
 	switch {
 	case errors.Is(err, tokens.ErrUnavailable):

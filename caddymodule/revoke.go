@@ -11,7 +11,7 @@ func (c *call) serveRevoke() error {
 	if err != nil {
 		return err
 	}
-	if err := c.h.app.Authority().RevokeOwnToken(c.r.Context(), c.application, token); err != nil {
+	if err := c.h.app.Authority().RevokeOwnToken(c.ctx, c.application, token); err != nil {
 		return err
 	}
 	c.w.Header()["Pragma"] = headerNoCache

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/caddymodule/detach"
 )
 
 // serveRooms verifies the token, checks the scope and asks Meet on behalf of the
@@ -23,7 +24,7 @@ func (c *call) serveRooms() error {
 	if auth.scheme != schemeBearer {
 		return errNoToken
 	}
-	if c.identity, err = c.h.app.Authority().Verify(c.r.Context(), auth.token); err != nil {
+	if c.identity, err = c.h.app.Authority().Verify(c.ctx, auth.token); err != nil {
 		c.identity = nil
 		if c.isForeign(auth.token, err) {
 			return c.passThrough(auth.token)
@@ -59,7 +60,7 @@ func (c *call) askMeet() (*backendclient.Answer, error) {
 	case endpointRoomsCreate:
 		return c.createRoom(caller)
 	case endpointRoomsRetrieve:
-		return c.h.client.RetrieveRoom(c.r.Context(), caller, c.match.id)
+		return c.h.client.RetrieveRoom(c.ctx, caller, c.match.id)
 	default:
 		return c.sendOperatorRoute(caller)
 	}
@@ -71,7 +72,9 @@ func (c *call) afterFailure(err error) {
 	if !errors.Is(err, backendclient.ErrUserDisabled) {
 		return
 	}
-	if err := c.h.app.Authority().RevokeUser(detached(c.r.Context()), string(c.identity.User.Mail)); err != nil {
+	ctx, cancel := detach.Context(c.ctx, storeTime)
+	defer cancel()
+	if err := c.h.app.Authority().RevokeUser(ctx, string(c.identity.User.Mail)); err != nil {
 		c.h.logger.Error("tokens of a user disabled in Meet could not be revoked", errorFields(c, err)...)
 	}
 }
@@ -100,7 +103,7 @@ func (c *call) listRooms(caller backendclient.Caller) (*backendclient.Answer, er
 	o.Link = func(page int) string {
 		return links.page(page, o.PageSize, q.hasPageSize)
 	}
-	answer, err := c.h.client.ListRooms(c.r.Context(), caller, o)
+	answer, err := c.h.client.ListRooms(c.ctx, caller, o)
 	if err == nil {
 		c.rememberRooms(seen...)
 	}
@@ -151,7 +154,7 @@ func (c *call) createRoom(caller backendclient.Caller) (*backendclient.Answer, e
 		return nil, err
 	}
 	return c.once(sent, func() (*backendclient.Answer, error) {
-		return c.h.client.CreateRoom(c.r.Context(), caller, body)
+		return c.h.client.CreateRoom(c.ctx, caller, body)
 	})
 }
 
@@ -193,7 +196,7 @@ func (c *call) sendOperatorRoute(caller backendclient.Caller) (*backendclient.An
 	if method == http.MethodHead {
 		method = http.MethodGet // net/http drops the body
 	}
-	return c.h.client.Send(c.r.Context(), caller, backendclient.Request{
+	return c.h.client.Send(c.ctx, caller, backendclient.Request{
 		Method: method, Path: c.match.path + "/", Query: url.Values{}, Body: body,
 	})
 }

@@ -26,7 +26,7 @@ func (c *call) findRoom(caller backendclient.Caller, slug string, page int) (*ba
 	}
 	answer, err := c.findKnownRoom(caller, slug)
 	if err == nil && answer == nil {
-		answer, err = c.h.client.FindRoomBySlug(c.r.Context(), caller, slug)
+		answer, err = c.h.client.FindRoomBySlug(c.ctx, caller, slug)
 	}
 	switch {
 	case err != nil:
@@ -44,14 +44,14 @@ func (c *call) findRoom(caller backendclient.Caller, slug string, page int) (*ba
 // is no permission. It returns nil if the room has to be looked for.
 func (c *call) findKnownRoom(caller backendclient.Caller, slug string) (*backendclient.Answer, error) {
 	authority := c.h.app.Authority()
-	id, err := authority.FindSlug(c.r.Context(), c.h.host, slug)
+	id, err := authority.FindSlug(c.ctx, c.h.host, slug)
 	if err != nil {
 		if errors.Is(err, tokens.ErrNotFound) || errors.Is(err, tokens.ErrUnavailable) {
 			return nil, nil // the index only saves time
 		}
 		return nil, err
 	}
-	answer, err := c.h.client.RetrieveRoom(c.r.Context(), caller, id)
+	answer, err := c.h.client.RetrieveRoom(c.ctx, caller, id)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +64,7 @@ func (c *call) findKnownRoom(caller backendclient.Caller, slug string) (*backend
 		return &backendclient.Answer{Status: http.StatusNotFound}, nil
 	}
 	// Gone, or renamed. Not forgotten is no harm: it is looked for again.
-	_ = authority.ForgetSlug(c.r.Context(), c.h.host, slug, id)
+	_ = authority.ForgetSlug(c.ctx, c.h.host, slug, id)
 	return nil, nil
 }
 

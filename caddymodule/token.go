@@ -30,6 +30,7 @@ func (c *call) serveToken() error {
 	if err != nil {
 		return err
 	}
+	c.detach()
 	req, err := parseTokenRequest(c.r.Header, body)
 	if err != nil {
 		return err
@@ -59,7 +60,7 @@ func (c *call) serveToken() error {
 		c.giveBack(admission, err)
 		return err
 	}
-	token, err := c.h.app.Authority().Issue(c.r.Context(), tokens.Grant{
+	token, err := c.h.app.Authority().Issue(c.ctx, tokens.Grant{
 		Application: c.application, Mail: mail, BackendUserID: meet.UserID, Scopes: knownScopes(meet.Scopes),
 	})
 	if err != nil {
@@ -84,23 +85,23 @@ func (c *call) authenticateOrAdopt(req tokenRequest) error {
 // any application that has none. What Meet has switched off stays off.
 func (c *call) exchange(req tokenRequest, mail tokens.Mail) (*backendclient.Token, error) {
 	if c.meetClientID == "" || c.meetClientID != c.application.LearnsBackend() {
-		return c.h.client.Token(c.r.Context(), c.caller(mail))
+		return c.h.client.Token(c.ctx, c.caller(mail))
 	}
 	own := c.caller(mail)
 	own.Credentials = backendclient.Credentials{ClientID: c.meetClientID, ClientSecret: req.clientSecret}
-	token, err := c.h.client.Token(c.r.Context(), own)
+	token, err := c.h.client.Token(c.ctx, own)
 	unknown := errors.Is(err, backendclient.ErrBackendCredentials)
 	if err != nil && (!unknown || c.h.fallback.ClientID == "") {
 		return nil, err
 	}
 	learned := tokens.BackendCredentials{ClientID: c.meetClientID, ClientSecret: req.clientSecret}
-	if err := c.h.app.Authority().LearnBackend(c.r.Context(), c.application.ID, learned, !unknown); err != nil {
+	if err := c.h.app.Authority().LearnBackend(c.ctx, c.application.ID, learned, !unknown); err != nil {
 		return nil, err
 	}
 	if unknown {
 		c.h.logger.Warn("Meet does not know the credentials of an imported application; the gateway's own are used",
 			zap.String("client_id", c.application.ID), zap.String("request_id", c.requestID))
-		return c.h.client.Token(c.r.Context(), c.caller(mail))
+		return c.h.client.Token(c.ctx, c.caller(mail))
 	}
 	return token, nil
 }

@@ -224,10 +224,6 @@ func (b *recordedBody) Close() error {
 	return nil
 }
 
-// detached keeps what a context carries and drops its end: for what must go on
-// when the client has gone away.
-func detached(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }
-
 // Interface guards
 var (
 	_ http.RoundTripper   = (*guestTransport)(nil)

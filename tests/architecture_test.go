@@ -101,6 +101,10 @@ var rooms = []room{
 		mustNotReach: []string{ours("backendclient"), ours("tokens"), ours("tests"), "testing"},
 	},
 	{
+		folder:       "caddymodule/detach",
+		mustNotReach: []string{caddy, zap, prometheus, goRedis, golangJWT, "net/http", ours("tokens"), ours("backendclient"), ours("tests")},
+	},
+	{
 		folder:       "caddymodule/pool",
 		mustNotReach: []string{ours("backendclient"), ours("tokens"), ours("tests"), "testing"},
 	},

@@ -3,6 +3,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,11 +13,13 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
+	"github.com/meet-gateway/meet-gateway/caddymodule/detach"
 	"github.com/meet-gateway/meet-gateway/caddymodule/strictjson"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
@@ -30,6 +33,10 @@ const (
 	maxBody       = 1 << 20
 	maxImportBody = 128 << 20
 )
+
+// changeTime bounds a call that changes something, the reading of its body included.
+// Applying a file with thousands of applications takes minutes.
+const changeTime = 15 * time.Minute
 
 // api serves the gateway's own administration below /meet-gateway/ on
 // Caddy's admin endpoint: applications, users, revocation and status. It answers
@@ -88,8 +95,11 @@ func (a *api) Routes() []caddy.AdminRoute {
 
 // call is one request of an administrator.
 type call struct {
-	w         http.ResponseWriter
-	r         *http.Request
+	w http.ResponseWriter
+	r *http.Request
+	// ctx is what the call's work runs on. What changes something is done whether
+	// or not its caller waits for it.
+	ctx       context.Context
 	gateway   Gateway
 	authority *tokens.Authority
 	// argument is the segment of the path that stands for {id}.
@@ -142,7 +152,7 @@ func plain(handle func(*call) error) func(*call) error {
 // returning a caddy.APIError, whose form is another one.
 func (a *api) serve(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Cache-Control", "no-store")
-	c := &call{w: w, r: r}
+	c := &call{w: w, r: r, ctx: r.Context()}
 	if err := a.dispatch(c); err != nil {
 		p := problemOf(err)
 		if p.Detail == detailNotAcknowledged && c.audit.action == "" {
@@ -167,6 +177,11 @@ func (a *api) dispatch(c *call) error {
 		return &wire.Problem{Status: http.StatusServiceUnavailable, Detail: "The running configuration has no meet_gateway app.", RetryAfter: outageRetry}
 	}
 	c.gateway, c.authority = gateway, gateway.Authority()
+	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead {
+		var cancel context.CancelFunc
+		c.ctx, cancel = detach.Context(c.ctx, changeTime)
+		defer cancel()
+	}
 	return handle(c)
 }
 

@@ -50,7 +50,7 @@ func (c *call) routed(scope string) bool {
 // sameName warns of other applications with the same name, which then names none
 // of them.
 func (c *call) sameName(app *tokens.Application) []string {
-	page, err := c.authority.Applications(c.r.Context(), tokens.ListOptions{Prefix: app.Name, Limit: 10})
+	page, err := c.authority.Applications(c.ctx, tokens.ListOptions{Prefix: app.Name, Limit: 10})
 	if err != nil {
 		return nil // it was only a hint
 	}
@@ -86,7 +86,7 @@ func (c *call) listApplications() error {
 			return badField("limit", "It must be a number from 1 to %d.", wire.MaxPage)
 		}
 	}
-	page, err := c.authority.Applications(c.r.Context(), o)
+	page, err := c.authority.Applications(c.ctx, o)
 	if err != nil {
 		return err
 	}
@@ -128,7 +128,7 @@ func (c *call) createApplication() error {
 	if err := setFields(&app, given); err != nil {
 		return err
 	}
-	created, secret, err := c.authority.CreateApplication(c.r.Context(), app)
+	created, secret, err := c.authority.CreateApplication(c.ctx, app)
 	if err != nil {
 		return err
 	}
@@ -141,7 +141,7 @@ func (c *call) createApplication() error {
 
 // showApplication answers GET applications/{id}.
 func (c *call) showApplication() error {
-	app, err := c.authority.CurrentApplication(c.r.Context(), c.argument)
+	app, err := c.authority.CurrentApplication(c.ctx, c.argument)
 	if err != nil {
 		return err
 	}
@@ -162,9 +162,9 @@ func (c *call) patchApplication() error {
 	if err != nil {
 		return err
 	}
-	changed, err := c.authority.UpdateApplication(c.r.Context(), id, version, c.merge(given))
+	changed, err := c.authority.UpdateApplication(c.ctx, id, version, c.merge(given))
 	if errors.Is(err, errUnchanged) {
-		changed, err = c.authority.ConfirmApplication(c.r.Context(), id)
+		changed, err = c.authority.ConfirmApplication(c.ctx, id)
 	}
 	if err != nil {
 		return changedMeanwhile(err, version)
@@ -198,7 +198,7 @@ func (c *call) deleteApplication() error {
 	if err != nil {
 		return err
 	}
-	if err := c.authority.DeleteApplication(c.r.Context(), id, version); err != nil {
+	if err := c.authority.DeleteApplication(c.ctx, id, version); err != nil {
 		return changedMeanwhile(err, version)
 	}
 	c.w.WriteHeader(http.StatusNoContent)
@@ -209,7 +209,7 @@ func (c *call) deleteApplication() error {
 // adopted again.
 func (c *call) allowAdoption() error {
 	c.change("application.readopt")
-	if err := c.authority.AllowAdoption(c.r.Context(), c.argument); err != nil {
+	if err := c.authority.AllowAdoption(c.ctx, c.argument); err != nil {
 		return notFoundAs(err, "", "This client id was not removed here.")
 	}
 	c.w.WriteHeader(http.StatusNoContent)
@@ -245,7 +245,7 @@ func (c *call) rotateSecret() error {
 	if err != nil {
 		return err
 	}
-	app, secret, err := c.authority.RotateSecret(c.r.Context(), id, version, grace)
+	app, secret, err := c.authority.RotateSecret(c.ctx, id, version, grace)
 	if err != nil {
 		return changedMeanwhile(err, version)
 	}
@@ -256,7 +256,7 @@ func (c *call) rotateSecret() error {
 // target finds the application of the path, and the version that If-Match asks
 // for (0: whatever is there).
 func (c *call) target() (id string, version int64, err error) {
-	app, err := c.authority.CurrentApplication(c.r.Context(), c.argument)
+	app, err := c.authority.CurrentApplication(c.ctx, c.argument)
 	if err != nil {
 		return "", 0, err
 	}

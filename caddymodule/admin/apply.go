@@ -72,7 +72,7 @@ func (c *call) applyApplications() error {
 		answer.Changes = append(answer.Changes, s.Change)
 	}
 	for _, s := range p.confirm {
-		_, err := c.authority.ConfirmApplication(c.r.Context(), s.existing.ID)
+		_, err := c.authority.ConfirmApplication(c.ctx, s.existing.ID)
 		if err != nil {
 			return fail(s.entry, err)
 		}
@@ -190,7 +190,7 @@ func (p *plan) find(given map[string]json.RawMessage) (*tokens.Application, erro
 		}
 	}
 	if key.ID != "" {
-		app, err := p.c.authority.CurrentApplication(p.c.r.Context(), key.ID)
+		app, err := p.c.authority.CurrentApplication(p.c.ctx, key.ID)
 		if errors.Is(err, tokens.ErrNotFound) {
 			return nil, &wire.Problem{Status: http.StatusUnprocessableEntity, Field: "id", Detail: "There is no such application; leave the id out to create one."}
 		}
@@ -198,7 +198,7 @@ func (p *plan) find(given map[string]json.RawMessage) (*tokens.Application, erro
 	}
 	var found *tokens.Application
 	for _, alias := range key.Aliases {
-		app, err := p.c.authority.CurrentApplication(p.c.r.Context(), alias)
+		app, err := p.c.authority.CurrentApplication(p.c.ctx, alias)
 		if errors.Is(err, tokens.ErrNotFound) {
 			continue
 		}
@@ -254,7 +254,7 @@ func (p *plan) prune() error {
 func (c *call) eachApplication(prefix string, f func(*tokens.Application) error) error {
 	o := tokens.ListOptions{Prefix: prefix, Limit: wire.MaxPage}
 	for {
-		page, err := c.authority.Applications(c.r.Context(), o)
+		page, err := c.authority.Applications(c.ctx, o)
 		if err != nil {
 			return err
 		}
@@ -305,7 +305,7 @@ func shownBackends(from, to *tokens.Application) (before, after any) {
 
 // apply carries out one step.
 func (c *call) apply(change *step) error {
-	ctx := c.r.Context()
+	ctx := c.ctx
 	entry := auditEntry{action: "application." + change.Action, application: change.ID}
 	for _, f := range change.Fields {
 		entry.fields = append(entry.fields, f.Field)

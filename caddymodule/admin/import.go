@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
+	"github.com/meet-gateway/meet-gateway/caddymodule/detach"
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/django"
 )
@@ -72,6 +73,8 @@ func (c *call) importApplications() error {
 		}
 		return &wire.Problem{Status: http.StatusBadRequest, Detail: sentence("this is not what dumpdata writes: " + err.Error())}
 	}
+	// An import ends when its caller goes away, but never in the midst of an
+	// application.
 	report, err := im.load(c.r.Context(), dump)
 	if !im.run.DryRun {
 		c.audit.details = []zap.Field{zap.Int("taken", report.Taken), zap.Int("changed", report.Changed), zap.Int("skipped", report.Skipped)}
@@ -126,6 +129,8 @@ func (im *importer) load(ctx context.Context, dump *django.Dump) (*wire.ImportRe
 		results[i] = announced(&dump.Applications[i])
 	}
 	err := im.each(ctx, len(results), func(ctx context.Context, i int) error {
+		ctx, cancel := detach.Context(ctx, changeTime)
+		defer cancel()
 		return im.take(ctx, &dump.Applications[i], &results[i])
 	})
 	fill(report, results, dump.Problems)

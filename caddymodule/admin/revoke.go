@@ -51,7 +51,7 @@ func (c *call) revokeWhat(in revocation) error {
 		}
 	}
 	slices.Sort(given)
-	ctx := c.r.Context()
+	ctx := c.ctx
 	switch strings.Join(given, "+") {
 	case "token":
 		c.change("revoke.token")
@@ -120,7 +120,7 @@ func (c *call) revokeWhat(in revocation) error {
 
 // applicationID finds an application by id or alias, and notes it for the audit log.
 func (c *call) applicationID(idOrAlias string) (string, error) {
-	app, err := c.authority.CurrentApplication(c.r.Context(), idOrAlias)
+	app, err := c.authority.CurrentApplication(c.ctx, idOrAlias)
 	if err != nil {
 		return "", notFoundAs(err, "application", "There is no application with this id or alias.")
 	}
@@ -130,7 +130,7 @@ func (c *call) applicationID(idOrAlias string) (string, error) {
 
 // userID finds a user by id or mail address, and notes the id for the audit log.
 func (c *call) userID(idOrMail string) (string, error) {
-	user, err := c.authority.User(c.r.Context(), idOrMail)
+	user, err := c.authority.User(c.ctx, idOrMail)
 	if err != nil {
 		return "", notFoundAs(err, "user", "No application has ever acted for this user.")
 	}

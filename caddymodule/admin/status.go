@@ -11,7 +11,7 @@ import (
 
 // showStatus answers GET status.
 func (c *call) showStatus() error {
-	s := wire.Status{Version: c.gateway.Version(), Status: c.authority.Status(c.r.Context()), Backends: c.gateway.Backends()}
+	s := wire.Status{Version: c.gateway.Version(), Status: c.authority.Status(c.ctx), Backends: c.gateway.Backends()}
 	s.Ready, s.Reason = readiness(s.Status.Store.Error, s.Status.Feed.Fresh)
 	return c.answer(http.StatusOK, s)
 }
@@ -43,7 +43,7 @@ const readyTimeout = 2 * time.Second
 
 // showReady answers GET health/ready: 503 when requests would be answered with it.
 func (c *call) showReady() error {
-	ctx, cancel := context.WithTimeout(c.r.Context(), readyTimeout)
+	ctx, cancel := context.WithTimeout(c.ctx, readyTimeout)
 	defer cancel()
 	ready, reason := readiness(tokens.StoreProblem(c.authority.Ready(ctx)), c.authority.Fresh())
 	if !ready {

@@ -36,7 +36,7 @@ func (c *call) lookUpUser() error {
 }
 
 func (c *call) answerUser(idOrMail string) error {
-	user, err := c.authority.User(c.r.Context(), idOrMail)
+	user, err := c.authority.User(c.ctx, idOrMail)
 	if err != nil {
 		return notFoundAs(err, "", "No application has ever acted for this user.")
 	}

@@ -1,0 +1,202 @@
+package tests
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
+	"github.com/meet-gateway/meet-gateway/tests/redistest"
+	"github.com/meet-gateway/meet-gateway/tokens"
+	"github.com/meet-gateway/meet-gateway/tokens/django/djangotest"
+)
+
+// wire writes an HTTP/1.1 request as it goes over the wire.
+func wire(g *gatewaytest.Gateway, method, path, body string, headers ...string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n", method, path, strings.TrimPrefix(g.URL, "http://"), len(body))
+	for i := 0; i+1 < len(headers); i += 2 {
+		fmt.Fprintf(&b, "%s: %s\r\n", headers[i], headers[i+1])
+	}
+	b.WriteString("\r\n" + body)
+	return b.String()
+}
+
+func dial(t *testing.T, g *gatewaytest.Gateway) *net.TCPConn {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(g.URL, "http://"))
+	require.NoError(t, err)
+	require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	return conn.(*net.TCPConn)
+}
+
+// hangUp sends a request and closes the connection after a while.
+func hangUp(t *testing.T, g *gatewaytest.Gateway, request string, after time.Duration) {
+	t.Helper()
+	conn := dial(t, g)
+	_, err := io.WriteString(conn, request)
+	require.NoError(t, err)
+	time.Sleep(after) // the point at which the caller goes away; no verdict hangs on it
+	require.NoError(t, conn.Close())
+}
+
+// halfClosed sends a request, closes the sending half at once, and reads the answer.
+func halfClosed(t *testing.T, g *gatewaytest.Gateway, request string) *http.Response {
+	t.Helper()
+	conn := dial(t, g)
+	defer conn.Close()
+	_, err := io.WriteString(conn, request)
+	require.NoError(t, err)
+	require.NoError(t, conn.CloseWrite())
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+	return res
+}
+
+// handled waits until the access log has so many lines for requests to a path.
+func handled(t *testing.T, g *gatewaytest.Gateway, path string, n int) (lines []string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		lines = lines[:0]
+		for line := range strings.Lines(g.Logs()) {
+			if strings.Contains(line, `"logger":"http.log.access`) && strings.Contains(line, `"uri":"`+path) {
+				lines = append(lines, line)
+			}
+		}
+		return len(lines) >= n
+	}, 30*time.Second, 20*time.Millisecond)
+	return lines
+}
+
+// slowRedis starts a gateway whose Redis takes a moment for each command, so that a
+// caller can hang up between any two.
+func slowRedis(t *testing.T, global, gate string) *gatewaytest.Gateway {
+	t.Helper()
+	proxy := redistest.Proxied(t, redistest.Standalone(t))
+	proxy.Latency(t, 2*time.Millisecond)
+	return gatewaytest.Start(t, gatewaytest.Config{
+		Global: "store redis " + proxy.URL() + " {\ntimeout 5s\n}\nsecret 0123456789abcdef0123456789abcdef\n" + global, Gate: gate,
+	})
+}
+
+const hangUps = 40
+
+// A caller who goes away is no outage: neither in the log, nor in the metrics, nor in
+// the access log.
+func TestHangUp_IsNoOutage(t *testing.T) {
+	g := slowRedis(t, "limit failed off\nlimit failed_source off", "backend sandbox")
+	app := g.AddApplication(nil)
+	token := g.Token(app, "ada@example.org")
+	random := rand.New(rand.NewPCG(1, 2))
+	form := url.Values{"token": {token}}.Encode()
+	for _, tc := range []struct{ method, path, body, kind, auth string }{
+		{"POST", base + "/application/token", gatewaytest.TokenBody(app.ID, app.Secret, "ada@example.org"), jsonType, ""},
+		{"POST", base + "/application/introspect", form, formType, basicOf(app.ID, app.Secret)},
+		{"GET", base + "/identity", "", jsonType, basicOf(app.ID, app.Secret)},
+		{"GET", base + "/identity", "", jsonType, gatewaytest.Bearer(token)},
+		{"GET", base + "/rooms", "", jsonType, gatewaytest.Bearer(token)},
+	} {
+		before := len(handled(t, g, tc.path, 0))
+		for range hangUps {
+			hangUp(t, g, wire(g, tc.method, tc.path, tc.body, "Content-Type", tc.kind, "Authorization", tc.auth), time.Duration(random.IntN(25))*time.Millisecond)
+		}
+		for _, line := range handled(t, g, tc.path, before+hangUps) {
+			require.NotRegexp(t, `"status":5`, line)
+		}
+	}
+	for line := range strings.Lines(g.Logs()) {
+		require.NotContains(t, line, `"level":"error"`)
+		require.NotContains(t, line, "store_unavailable")
+	}
+}
+
+// Every judged attempt counts, whether or not the caller reads the answer.
+func TestHangUp_GuessesCount(t *testing.T) {
+	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded\nlimit failed 3/1h\nnodes 1"})
+	imported, err := g.Authority().ImportApplication(t.Context(), tokens.Application{
+		Name: "Imported", Active: true, Aliases: []string{"at-meet"}, Domains: []string{"*"},
+	}, tokens.ImportedSecret{Hash: djangotest.Hash("right", "salt", 300_000)})
+	require.NoError(t, err)
+	for _, tc := range []struct{ name, id string }{{"its own", g.AddApplication(nil).ID}, {"imported", imported.ID}} {
+		guess := wire(g, "POST", base+"/application/token", gatewaytest.TokenBody(tc.id, "wrong", "ada@example.org"), "Content-Type", jsonType)
+		var statuses []int
+		for range 5 {
+			statuses = append(statuses, halfClosed(t, g, guess).StatusCode)
+		}
+		require.Equal(t, []int{401, 401, 401, 429, 429}, statuses, tc.name)
+	}
+}
+
+// A request that was taken up is carried out, also if its caller closes the sending
+// half of the connection at once, as some clients do.
+func TestHangUp_HalfClosedIsAnswered(t *testing.T) {
+	g := slowRedis(t, "", "backend sandbox")
+	app := g.AddApplication(refreshing)
+	body := gatewaytest.TokenBody(app.ID, app.Secret, "ada@example.org")
+	require.Equal(t, http.StatusOK, halfClosed(t, g, wire(g, "POST", base+"/application/token", body, "Content-Type", jsonType)).StatusCode)
+	require.Equal(t, http.StatusOK, halfClosed(t, g, wire(g, "GET", base+"/identity", "", "Authorization", basicOf(app.ID, app.Secret))).StatusCode)
+}
+
+// A family that is found reused is ended whole, though the thief hangs up.
+func TestHangUp_EndsAFamilyWhole(t *testing.T) {
+	g := slowRedis(t, "", "backend sandbox")
+	app := g.AddApplication(refreshing)
+	random := rand.New(rand.NewPCG(3, 4))
+	type family struct{ access, refresh string }
+	var stolen []family
+	for range 12 {
+		pair := g.TokenRequest(app, "ada@example.org").JSON(t)
+		first := pair["refresh_token"].(string)
+		next := asClient(g, app, "/application/token", "grant_type", "refresh_token", "refresh_token", first).JSON(t)
+		// Two on, so that the first is neither the present one nor the one before.
+		last := asClient(g, app, "/application/token", "grant_type", "refresh_token", "refresh_token", next["refresh_token"].(string)).JSON(t)
+		stolen = append(stolen, family{last["access_token"].(string), first})
+	}
+	path := base + "/application/token"
+	before := len(handled(t, g, path, 0))
+	for _, f := range stolen {
+		form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {f.refresh}}.Encode()
+		hangUp(t, g, wire(g, "POST", path, form, "Content-Type", formType, "Authorization", basicOf(app.ID, app.Secret)), time.Duration(random.IntN(30))*time.Millisecond)
+	}
+	lines := handled(t, g, path, before+len(stolen))
+	for _, line := range lines[before:] {
+		require.Contains(t, line, `"status":400`, "a judgement stays one")
+	}
+	for _, f := range stolen {
+		require.Equal(t, http.StatusUnauthorized, g.Do("GET", base+"/rooms", "", "Authorization", gatewaytest.Bearer(f.access)).Status)
+	}
+}
+
+// What an administrator asks for is done whole, though the administrator hangs up.
+func TestHangUp_AdministrationIsDoneWhole(t *testing.T) {
+	g := slowRedis(t, "", "backend sandbox")
+	random := rand.New(rand.NewPCG(5, 6))
+	for range 12 {
+		app := g.AddApplication(func(a *tokens.Application) { a.Aliases = []string{"stays", "goes"} })
+		version := app.Version
+		conn, err := net.Dial("tcp", g.Admin)
+		require.NoError(t, err)
+		body := `{"aliases":["stays"]}`
+		_, err = fmt.Fprintf(conn, "PATCH /meet-gateway/applications/%s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", app.ID, g.Admin, len(body), body)
+		require.NoError(t, err)
+		time.Sleep(time.Duration(random.IntN(25)) * time.Millisecond)
+		require.NoError(t, conn.Close())
+		require.Eventually(t, func() bool {
+			now, err := g.Authority().CurrentApplication(t.Context(), app.ID)
+			return err == nil && now.Version > version
+		}, 20*time.Second, 5*time.Millisecond)
+		require.Equal(t, http.StatusOK, g.TokenRequest(&gatewaytest.Client{Application: &tokens.Application{ID: "stays"}, Secret: app.Secret}, "ada@example.org").Status)
+		require.Equal(t, http.StatusUnauthorized, g.TokenRequest(&gatewaytest.Client{Application: &tokens.Application{ID: "goes"}, Secret: app.Secret}, "ada@example.org").Status)
+		require.NoError(t, g.Authority().DeleteApplication(t.Context(), app.ID, 0))
+	}
+}
