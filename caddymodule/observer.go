@@ -60,8 +60,8 @@ func (o *authorityObserver) KeysMissing(ids []string) {
 		"All gateways need the same secrets and signing keys; if a key is not to be used any more, withdraw it (meet revoke key)", zap.Strings("keys", ids))
 }
 
-// StoreWentBack implements tokens.Observer.
-func (o *authorityObserver) StoreWentBack(lost int64, reapplied bool) {
+// StoreRolledBack implements tokens.Observer.
+func (o *authorityObserver) StoreRolledBack(lost int64, reapplied bool) {
 	if !o.speaks() {
 		return
 	}

@@ -68,9 +68,9 @@ type Observer interface {
 	// KeysMissing is told the ids of keys that other gateways use and this one does
 	// not have, sorted, whenever they change.
 	KeysMissing(ids []string)
-	// StoreWentBack is told that Redis lost changes this node had seen (restored
+	// StoreRolledBack is told that Redis lost changes this node had seen (restored
 	// from a snapshot, failed over to a replica that lagged), and what was done.
-	StoreWentBack(lost int64, reapplied bool)
+	StoreRolledBack(lost int64, reapplied bool)
 }
 
 // Authority issues credentials and judges them. It is safe for concurrent use.
@@ -173,7 +173,7 @@ func (a *Authority) Close() error {
 
 type noObserver struct{}
 
-func (noObserver) FeedLag(time.Duration)     {}
-func (noObserver) FeedState(bool)            {}
-func (noObserver) KeysMissing([]string)      {}
-func (noObserver) StoreWentBack(int64, bool) {}
+func (noObserver) FeedLag(time.Duration)       {}
+func (noObserver) FeedState(bool)              {}
+func (noObserver) KeysMissing([]string)        {}
+func (noObserver) StoreRolledBack(int64, bool) {}

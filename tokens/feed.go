@@ -223,6 +223,8 @@ type feed struct {
 	// replaced is when Redis was last found to be another one than before, or to
 	// have lost something, in nanoseconds since born; 0 if never.
 	replaced atomic.Int64
+	// replacements counts the servers that were found in the place of others.
+	replacements atomic.Uint64
 
 	once   sync.Once
 	cancel context.CancelFunc

@@ -57,6 +57,9 @@ func (f *feed) checkServers(ctx context.Context) error {
 	if err := f.repeatAll(ctx, changes); err != nil {
 		return err
 	}
+	if len(f.servers) > 0 {
+		f.replacements.Add(1)
+	}
 	f.servers = ids
 	return nil
 }
@@ -117,7 +120,7 @@ func (f *feed) writeAgain(ctx context.Context, number, known uint64) bool {
 	f.heardTo = max(f.heardTo, known)
 	f.mu.Unlock()
 	f.a.cache.dropAll() // what was said meanwhile had numbers that were used before
-	f.a.observer.StoreWentBack(int64(known-number), complete)
+	f.a.observer.StoreRolledBack(int64(known-number), complete)
 	return true
 }
 

@@ -51,7 +51,9 @@ type sentinels struct {
 	quorum  bool          // whether a majority answered then
 	older   time.Time     // since when a majority is older than what is known; zero if it is not
 	running sync.WaitGroup
-	watched sync.Once
+	// answering is how many answered in the last round.
+	answering atomic.Int32
+	watched   sync.Once
 
 	mu      sync.Mutex
 	primary sentinelAnswer // what counts; its address is "" if it was never known
@@ -189,6 +191,7 @@ func (s *sentinels) round(ctx context.Context) (answer sentinelAnswer, quorum bo
 	if err != nil {
 		return sentinelAnswer{}, false, err
 	}
+	s.answering.Store(int32(len(given))) //nolint:gosec // a few
 	if len(given) == 0 {
 		return sentinelAnswer{}, false, errNoSentinel
 	}

@@ -98,10 +98,7 @@ func (a *Authority) Status(ctx context.Context) Status {
 	a.feed.mu.Lock()
 	s.Feed.Changes = a.feed.highest
 	a.feed.mu.Unlock()
-	s.Cache = CacheStatus{
-		Tokens: a.cache.tokens.EstimatedSize(), Applications: a.cache.applications.EstimatedSize(),
-		Users: a.cache.users.EstimatedSize(), Hits: a.stats.hits.Load(), Misses: a.stats.misses.Load(),
-	}
+	s.Cache = a.cacheStatus()
 	now := a.now()
 	for _, id := range a.signing.order {
 		k := KeyStatus{

@@ -58,6 +58,8 @@ type Store struct {
 	wait    int
 	mode    string
 	onClose func() error
+	// onCommand is told of each command; see OnCommand.
+	onCommand atomic.Pointer[func(context.Context, Command)]
 	// dialed counts the connections that were opened.
 	dialed atomic.Uint64
 	// conns are the open ones, except to a Cluster, whose servers redirect those
@@ -169,6 +171,7 @@ func OpenRedis(o RedisOptions) (*Store, error) {
 		s.rdb = redis.NewClient(simple)
 	}
 	s.mode = firstOf(o.Mode, s.mode)
+	s.observeCommands()
 	return s, nil
 }
 

@@ -1,0 +1,63 @@
+package tokens
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+)
+
+type redisError string
+
+func (e redisError) Error() string { return string(e) }
+func (redisError) RedisError()     {}
+
+// Failures of commands are told apart by what an operator does about them.
+func TestCommandProblem(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{nil, ""},
+		{redis.Nil, ""},
+		{redisError("NOSCRIPT No matching script."), ""},
+		{redisError("OOM command not allowed when used memory > 'maxmemory'."), "oom"},
+		{redisError("MISCONF Redis is configured to save RDB snapshots"), "misconf"},
+		{redisError("READONLY You can't write against a read only replica."), "readonly"},
+		{redisError("LOADING Redis is loading the dataset in memory"), "loading"},
+		{redisError("CLUSTERDOWN The cluster is down"), "clusterdown"},
+		{redisError("MOVED 3999 127.0.0.1:6381"), "moved"},
+		{redisError("NOPERM this user has no permissions"), "noperm"},
+		{redisError("NOAUTH Authentication required."), "noauth"},
+		{redisError("ERR unknown command"), "other"},
+		{context.Canceled, "canceled"},
+		{fmt.Errorf("reading: %w", context.DeadlineExceeded), "timeout"},
+		{os.ErrDeadlineExceeded, "timeout"},
+		{io.EOF, "connection"},
+		{errors.New("anything"), "other"},
+	} {
+		got := commandProblem(c.err)
+		require.Equal(t, c.want, got, "%v", c.err)
+		require.True(t, got == "" || slices.Contains(CommandProblems, got), got)
+	}
+}
+
+// Every answer of Ready has a word of the closed set.
+func TestProblemWord(t *testing.T) {
+	t.Parallel()
+	for err, want := range map[error]string{
+		nil: "", errNotPrimary: "replica", errUndecided: "sentinels_disagree", errUnfollowed: "sentinels_silent",
+		errUnproven: "unproven", io.EOF: "unreachable",
+	} {
+		got := problemWord(err)
+		require.Equal(t, want, got)
+		require.True(t, got == "" || slices.Contains(StoreProblems, got), got)
+	}
+}

@@ -1,0 +1,67 @@
+package tokens_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tokens"
+	"github.com/meet-gateway/meet-gateway/tokens/embedded"
+)
+
+// What is told of a command is its name, its time and its outcome.
+func TestStore_OnCommand(t *testing.T) {
+	t.Parallel()
+	store, err := embedded.Open()
+	require.NoError(t, err)
+	var mu sync.Mutex
+	var told []tokens.Command
+	store.OnCommand(func(_ context.Context, c tokens.Command) {
+		mu.Lock()
+		defer mu.Unlock()
+		told = append(told, c)
+	})
+	require.NoError(t, store.Ping(t.Context()))
+	store.OnCommand(nil)
+	require.NoError(t, store.Ping(t.Context()))
+	mu.Lock()
+	require.Equal(t, "ping", told[len(told)-1].Name)
+	require.Empty(t, told[len(told)-1].Problem)
+	require.WithinDuration(t, time.Now(), told[len(told)-1].Began, time.Minute)
+	require.Positive(t, told[len(told)-1].Took)
+	mu.Unlock()
+
+	require.NoError(t, store.Close())
+	store.OnCommand(func(_ context.Context, c tokens.Command) {
+		mu.Lock()
+		defer mu.Unlock()
+		told = append(told, c)
+	})
+	require.Error(t, store.Ping(t.Context()))
+	mu.Lock()
+	defer mu.Unlock()
+	require.NotEmpty(t, told[len(told)-1].Problem)
+}
+
+// Health needs no request to know that a store is away.
+func TestAuthority_Health(t *testing.T) {
+	t.Parallel()
+	store, err := embedded.Open()
+	require.NoError(t, err)
+	a, err := tokens.New(tokens.Options{Store: store, Secrets: [][]byte{[]byte("0123456789-0123456789-0123456789")}})
+	require.NoError(t, err)
+	a.Start()
+	require.Eventually(t, a.Fresh, 30*time.Second, time.Millisecond)
+	h := a.Health(t.Context())
+	require.Empty(t, h.Problem)
+	require.True(t, h.Fresh)
+	require.Equal(t, "embedded", h.Mode)
+	require.Equal(t, 1, h.Keys)
+	require.Zero(t, h.Replacements)
+	require.NoError(t, store.Close())
+	require.Equal(t, "unreachable", a.Health(t.Context()).Problem)
+	require.NoError(t, a.Close())
+}

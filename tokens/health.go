@@ -1,0 +1,66 @@
+package tokens
+
+import (
+	"context"
+	"errors"
+)
+
+// Health is how an Authority is doing, in numbers: what metrics are made of.
+type Health struct {
+	// Problem says why requests that are new to this gateway cannot be decided, as
+	// one of [StoreProblems]; "" if they can.
+	Problem string
+	// Mode is how Redis is reached: "standalone", "sentinel", "cluster" or "embedded".
+	Mode string
+	// Fresh tells whether decisions are made from memory.
+	Fresh bool
+	// Replacements counts how often Redis was found to be another server than before:
+	// restarted, or after a failover.
+	Replacements uint64
+	// Sentinels is how many are configured, SentinelsAnswering how many of them
+	// answered when they were last asked. Both are 0 without Sentinels.
+	Sentinels, SentinelsAnswering int
+	// Keys is how many keys verify here.
+	Keys int
+	// Cache is what is remembered.
+	Cache CacheStatus
+}
+
+// StoreProblems are the words of [Health.Problem].
+var StoreProblems = []string{"unreachable", "replica", "sentinels_disagree", "sentinels_silent", "unproven"}
+
+// Health asks Redis whether it can be believed, as [Authority.Ready] does, and
+// counts what this gateway knows by itself.
+func (a *Authority) Health(ctx context.Context) Health {
+	h := Health{
+		Problem: problemWord(a.Ready(ctx)), Mode: a.store.mode, Fresh: a.feed.fresh(),
+		Replacements: a.feed.replacements.Load(), Keys: len(a.signing.order), Cache: a.cacheStatus(),
+	}
+	if s := a.store.sentinels; s != nil {
+		h.Sentinels, h.SentinelsAnswering = len(s.members), int(s.answering.Load())
+	}
+	return h
+}
+
+func problemWord(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, errNotPrimary):
+		return "replica"
+	case errors.Is(err, errUndecided):
+		return "sentinels_disagree"
+	case errors.Is(err, errUnfollowed):
+		return "sentinels_silent"
+	case errors.Is(err, errUnproven):
+		return "unproven"
+	}
+	return "unreachable"
+}
+
+func (a *Authority) cacheStatus() CacheStatus {
+	return CacheStatus{
+		Tokens: a.cache.tokens.EstimatedSize(), Applications: a.cache.applications.EstimatedSize(),
+		Users: a.cache.users.EstimatedSize(), Hits: a.stats.hits.Load(), Misses: a.stats.misses.Load(),
+	}
+}
