@@ -33,8 +33,9 @@ build: ## Build bin/meet-gateway
 # race detector's own build of everything last.
 test: deps format-check build vet staticcheck caddyfiles race ## Run every check, with real Redis servers
 
-deps: # Install from Debian what the tests need
+deps: # Install what the tests need: from Debian, and the tools of tests/generators
 	@.ci/install
+	@.ci/tools
 
 format-check:
 	@files=$$(go run $(GOFUMPT) -l .); [ -z "$$files" ] || { echo "not formatted, run make fmt:"; echo "$$files"; exit 1; }
@@ -55,7 +56,7 @@ caddyfiles: build
 	done
 
 race:
-	@go test -race -timeout 15m ./...
+	@MEET_GATEWAY_REQUIRE_TOOLS=1 go test -race -timeout 15m ./...
 
 lint: ## Run golangci-lint, which compiles for a minute the first time
 	@go run $(GOLANGCI_LINT) run ./...

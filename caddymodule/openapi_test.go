@@ -27,6 +27,8 @@ type description struct {
 	Components struct {
 		Responses map[string]describedAnswer
 	}
+	// OtherAnswers belong to no operation.
+	OtherAnswers map[string]describedAnswer `json:"x-other-answers"`
 }
 
 func describe(t *testing.T) description {
@@ -93,7 +95,10 @@ func (d description) shows(t *testing.T, r *refusal) bool {
 	headers := http.Header{}
 	r.setHeaders(headers)
 	for _, name := range d.responsesWith(t, r.status) {
-		answer := d.Components.Responses[name]
+		answer, ok := d.Components.Responses[name]
+		if !ok {
+			answer = d.OtherAnswers[name]
+		}
 		if !describesHeaders(answer, headers) {
 			continue
 		}

@@ -158,20 +158,6 @@ func (t *routeTable) add(path, method string, at endpoint, scope string) error {
 	return nil
 }
 
-// scopes lists what the routes ask for, sorted.
-func (t *routeTable) scopes() []string {
-	var scopes []string
-	for _, p := range t.patterns {
-		for _, a := range p.actions {
-			if a.scope != "" && !slices.Contains(scopes, a.scope) {
-				scopes = append(scopes, a.scope)
-			}
-		}
-	}
-	slices.Sort(scopes)
-	return scopes
-}
-
 func compareKind(a, b segment) int { return int(a.kind) - int(b.kind) }
 
 // action returns what the pattern does on a method, or nil. HEAD is served

@@ -21,12 +21,12 @@ const (
 var headerMaxAge = []string{"public, max-age=300"}
 
 // serverMetadata describes the token endpoint and its neighbours (RFC 8414
-// section 2).
+// section 2). It names no scopes_supported, and neither does resourceMetadata:
+// clients send what stands there as scope, which is a mail address here.
 type serverMetadata struct {
 	Issuer                string   `json:"issuer"`
 	TokenEndpoint         string   `json:"token_endpoint"`
 	JWKSURI               string   `json:"jwks_uri"`
-	ScopesSupported       []string `json:"scopes_supported"`
 	ResponseTypes         []string `json:"response_types_supported"`
 	GrantTypes            []string `json:"grant_types_supported"`
 	TokenAuth             []string `json:"token_endpoint_auth_methods_supported"`
@@ -40,7 +40,6 @@ type serverMetadata struct {
 type resourceMetadata struct {
 	Resource             string   `json:"resource"`
 	AuthorizationServers []string `json:"authorization_servers"`
-	ScopesSupported      []string `json:"scopes_supported"`
 	BearerMethods        []string `json:"bearer_methods_supported"`
 	Name                 string   `json:"resource_name"`
 	Documentation        string   `json:"resource_documentation"`
@@ -60,7 +59,6 @@ func (c *call) serveServerMetadata() error {
 		Issuer:                base,
 		TokenEndpoint:         base + pathToken,
 		JWKSURI:               base + pathJWKS,
-		ScopesSupported:       c.h.routes.scopes(),
 		ResponseTypes:         []string{}, // there is no authorization endpoint
 		GrantTypes:            []string{grantClientCredentials, grantRefreshToken},
 		TokenAuth:             methods,
@@ -77,7 +75,6 @@ func (c *call) serveResourceMetadata() error {
 	return c.writePublic(resourceMetadata{
 		Resource:             base,
 		AuthorizationServers: []string{base},
-		ScopesSupported:      c.h.routes.scopes(),
 		BearerMethods:        []string{"header"},
 		Name:                 "La Suite Meet external API",
 		Documentation:        base + pathOpenAPIYAML,

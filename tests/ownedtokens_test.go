@@ -278,7 +278,7 @@ func TestWellKnown(t *testing.T) {
 		require.Equal(t, 200, a.Status, path)
 		require.JSONEq(t, `{
 			"issuer":"`+base+`","token_endpoint":"`+base+`/application/token","jwks_uri":"`+base+`/.well-known/jwks.json",
-			"scopes_supported":["rooms:create","rooms:list","rooms:retrieve","rooms:update"],"response_types_supported":[],
+			"response_types_supported":[],
 			"grant_types_supported":["client_credentials","refresh_token"],
 			"token_endpoint_auth_methods_supported":["client_secret_basic","client_secret_post"],
 			"revocation_endpoint":"`+base+`/application/revoke","revocation_endpoint_auth_methods_supported":["client_secret_basic","client_secret_post"],
@@ -288,7 +288,6 @@ func TestWellKnown(t *testing.T) {
 	a := g.Do(http.MethodGet, "/.well-known/oauth-protected-resource"+base, "")
 	require.JSONEq(t, `{
 		"resource":"`+g.URL+base+`","authorization_servers":["`+g.URL+base+`"],"bearer_methods_supported":["header"],
-		"scopes_supported":["rooms:create","rooms:list","rooms:retrieve","rooms:update"],
 		"resource_name":"La Suite Meet external API","resource_documentation":"`+g.URL+base+`/openapi.yaml"
 	}`, a.Body)
 	revoked := gatewaytest.Bearer(g.Token(g.AddApplication(nil), "ada@example.org"))

@@ -6,8 +6,11 @@ package contract
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -17,6 +20,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/getkin/kin-openapi/routers"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule"
 )
@@ -68,8 +72,33 @@ func New(basePaths []string, routes []Route) (*Judge, error) {
 
 // loadOurs and loadPublished read the descriptions once: judges change nothing.
 var loadOurs = sync.OnceValues(func() (*openapi3.T, error) {
-	return load(caddymodule.OpenAPIYAML("https://gateway.example.org"))
+	description, err := withOtherAnswers(caddymodule.OpenAPIYAML("https://gateway.example.org"))
+	if err != nil {
+		return nil, err
+	}
+	return load(description)
 })
+
+// withOtherAnswers makes components of the answers that belong to no operation,
+// so that references in them are resolved. As components of what is served they
+// would be unused, which linters and generators complain about.
+func withOtherAnswers(description []byte) ([]byte, error) {
+	var document struct {
+		OtherAnswers map[string]any `yaml:"x-other-answers"`
+		Components   map[string]any
+		Rest         map[string]any `yaml:",inline"`
+	}
+	if err := yaml.Unmarshal(description, &document); err != nil {
+		return nil, err
+	}
+	responses, ok := document.Components["responses"].(map[string]any)
+	if !ok {
+		return nil, errors.New("no components.responses")
+	}
+	maps.Copy(responses, document.OtherAnswers)
+	document.OtherAnswers = nil
+	return yaml.Marshal(document)
+}
 
 // checkFormats has the formats checked that the descriptions name. The library
 // leaves them unchecked unless told how, for all descriptions at once.
@@ -195,7 +224,35 @@ func judgeAnswer(e Exchange, route *routers.Route, params map[string]string) []e
 	if err := validateAnswer(e, route, params); err != nil {
 		found = append(found, err)
 	}
+	if err := identityOfItsType(e, route.Operation.OperationID); err != nil {
+		found = append(found, err)
+	}
 	return found
+}
+
+// identityOfItsType holds the payload of /identity to what the description says
+// in words, since generators of clients do not take a schema for each type.
+func identityOfItsType(e Exchange, operation string) error {
+	if operation != "getIdentity" || e.Status != http.StatusOK || e.Method == http.MethodHead {
+		return nil
+	}
+	var body struct {
+		Payload struct {
+			Type, ID string
+			Scopes   []string
+		}
+	}
+	if err := json.Unmarshal(e.Body, &body); err != nil {
+		return err
+	}
+	length := map[string]int{"user": 8, "application": 32}[body.Payload.Type]
+	if len(body.Payload.ID) != length {
+		return fmt.Errorf("the id of a %s has %d characters", body.Payload.Type, len(body.Payload.ID))
+	}
+	if (body.Payload.Scopes != nil) != (body.Payload.Type == "application") {
+		return fmt.Errorf("scopes of a %s: %v", body.Payload.Type, body.Payload.Scopes)
+	}
+	return nil
 }
 
 func validateAnswer(e Exchange, route *routers.Route, params map[string]string) error {

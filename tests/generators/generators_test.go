@@ -1,0 +1,106 @@
+// Package generators holds the description that the gateway serves to what
+// linters and generators of clients ask of it: a client is generated, compiled
+// and run against a gateway.
+//
+// The tools are Python's and Node's. `make deps` installs them; without them the
+// tests are skipped, in `make test` they fail.
+package generators
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
+)
+
+// tool finds a program that .ci/tools has installed.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	root, err := filepath.Abs("../..")
+	require.NoError(t, err)
+	path := filepath.Join(root, ".cache", "tools", "bin", name)
+	if _, err := os.Stat(path); err != nil {
+		if os.Getenv("MEET_GATEWAY_REQUIRE_TOOLS") != "" {
+			t.Fatalf("%s is missing: run .ci/tools", path)
+		}
+		t.Skipf("%s is missing: run make deps", name)
+	}
+	return path
+}
+
+// run runs a tool and returns what it wrote to its standard output.
+func run(t *testing.T, dir, name string, args ...string) string {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), tool(t, name), args...)
+	command.Dir = dir
+	command.Env = append(os.Environ(), "REDOCLY_TELEMETRY=off", "REDOCLY_SUPPRESS_UPDATE_NOTICE=true", "PYTHONPATH="+dir, "NO_COLOR=1")
+	var stdout, stderr bytes.Buffer
+	command.Stdout, command.Stderr = &stdout, &stderr
+	require.NoError(t, command.Run(), "%s %v\n%s%s", name, args, stdout.String(), stderr.String())
+	return stdout.String()
+}
+
+// served starts a gateway and keeps the description that it serves.
+func served(t *testing.T) (g *gatewaytest.Gateway, dir string) {
+	t.Helper()
+	tool(t, "node") // nothing is started where nothing can be done
+	g = gatewaytest.Start(t, gatewaytest.Config{Gate: "base_path /external-api/v1.0\nbackend sandbox"})
+	dir = t.TempDir()
+	for _, name := range []string{"openapi.yaml", "openapi.json"} {
+		answer := g.Do("GET", "/external-api/v1.0/"+name, "")
+		require.Equal(t, 200, answer.Status)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(answer.Body), 0o600))
+	}
+	return g, dir
+}
+
+// copyFiles puts files of this folder where the tools work.
+func copyFiles(t *testing.T, dir string, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		content, err := os.ReadFile(name)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, filepath.Base(name)), content, 0o600))
+	}
+}
+
+func TestLinters_ReportNothing(t *testing.T) {
+	_, dir := served(t)
+	copyFiles(t, dir, "redocly.yaml", "spectral.yaml")
+	for _, file := range []string{"openapi.yaml", "openapi.json"} {
+		run(t, dir, "redocly", "lint", "--config", "redocly.yaml", "--max-problems", "1000", file)
+		run(t, dir, "spectral", "lint", "--ruleset", "spectral.yaml", "--fail-severity", "hint", file)
+	}
+}
+
+// flow is what the clients in testdata report.
+const flow = `{"expires_in": 3600, "room": true, "listed": true, "type": "user"}`
+
+func arguments(g *gatewaytest.Gateway) []string {
+	client := g.AddApplication(nil)
+	return []string{g.Base(), client.ID, client.Secret, "ada@example.org"}
+}
+
+func TestTypeScript_ClientCompilesAndRuns(t *testing.T) {
+	g, dir := served(t)
+	copyFiles(t, dir, "testdata/client.ts", "testdata/node.d.ts", "testdata/tsconfig.json", "package.json")
+	modules, err := filepath.Abs("../../.cache/tools/node/node_modules")
+	require.NoError(t, err)
+	require.NoError(t, os.Symlink(modules, filepath.Join(dir, "node_modules")))
+	run(t, dir, "openapi-typescript", "openapi.yaml", "--output", "api.d.ts")
+	run(t, dir, "tsc", "--project", "tsconfig.json")
+	require.JSONEq(t, flow, run(t, dir, "node", append([]string{"client.js"}, arguments(g)...)...))
+}
+
+func TestPython_ClientCompilesAndRuns(t *testing.T) {
+	g, dir := served(t)
+	copyFiles(t, dir, "testdata/client.py")
+	run(t, dir, "openapi-python-client", "generate", "--fail-on-warning", "--meta", "none", "--path", "openapi.json", "--output-path", "meet_client")
+	run(t, dir, "python", "-W", "error", "-m", "compileall", "-q", "meet_client")
+	require.JSONEq(t, flow, run(t, dir, "python", append([]string{"client.py"}, arguments(g)...)...))
+}
