@@ -25,6 +25,11 @@ type Options struct {
 	// for a transport that keeps something of its own there.
 	Context func(context.Context) context.Context
 
+	// Detach, if set, makes the context of an exchange out of that of the caller who
+	// came first: without its end, and with what is to be kept of its values. Default:
+	// none are.
+	Detach func(context.Context) context.Context
+
 	// BasePath is the prefix of the API at Meet, default "/external-api/v1.0".
 	BasePath string
 
@@ -73,6 +78,7 @@ type Options struct {
 type Client struct {
 	transport       http.RoundTripper
 	context         func(context.Context) context.Context
+	detach          func(context.Context) context.Context
 	base            string
 	host            string
 	store           TokenStore
@@ -83,6 +89,8 @@ type Client struct {
 	pageWorkers     int
 	now             func() time.Time
 	onExchange      func(outcome string, took time.Duration)
+
+	counters counters
 
 	turns   *turns // of exchanges
 	flights singleflight.Group
@@ -134,10 +142,14 @@ func New(o Options) (*Client, error) {
 	if o.Context == nil {
 		o.Context = func(ctx context.Context) context.Context { return ctx }
 	}
+	if o.Detach == nil {
+		o.Detach = func(context.Context) context.Context { return context.Background() }
+	}
 
 	c := &Client{
 		transport:       o.Transport,
 		context:         o.Context,
+		detach:          o.Detach,
 		base:            o.BasePath,
 		host:            o.Host,
 		store:           o.Store,

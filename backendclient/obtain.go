@@ -38,12 +38,13 @@ const (
 // token cause one exchange, across processes if there is a store.
 //
 // The exchange runs on a context of its own, so that a caller who goes away does
-// not spoil it for the others: it sees no values of ctx, and its RequestID is
-// that of the caller who came first. It ends within three times ExchangeTimeout
+// not spoil it for the others: it sees those values of ctx that Options.Detach keeps,
+// and its RequestID is that of the caller who came first. It ends within three times ExchangeTimeout
 // (wait for another process, wait for its turn, exchange), mostly far sooner.
 func (c *Client) Token(ctx context.Context, caller Caller) (*Token, error) {
 	id := caller.identity()
 	if t, ok := c.tokens.get(id, c.now()); ok {
+		c.counters.fromMemory.Add(1)
 		return t, nil
 	}
 	t, e := c.obtain(ctx, caller, id)
@@ -85,10 +86,12 @@ func (c *Client) obtain(ctx context.Context, caller Caller, id identity) (*Token
 		return nil, e
 	}
 	key := c.storeKey(id)
+	c.counters.asked.Add(1)
 	flight := c.flights.DoChan(key, func() (any, error) {
 		// For another process, for its turn, and for the exchange: each is bounded
 		// by ExchangeTimeout on its own.
-		ctx, cancel := context.WithTimeout(context.Background(), c.TokenBound())
+		c.counters.flights.Add(1)
+		ctx, cancel := context.WithTimeout(c.detach(ctx), c.TokenBound())
 		defer cancel()
 
 		t, e := c.obtainAlone(ctx, caller, id, key)
@@ -130,6 +133,7 @@ func (c *Client) obtainAlone(ctx context.Context, caller Caller, id identity, ke
 
 	t, unlock := c.loadOrLock(ctx, id, key)
 	if t != nil {
+		c.counters.fromStore.Add(1)
 		return t, nil
 	}
 	if unlock != nil {

@@ -10,6 +10,7 @@ import (
 // but its own wait.
 type turns struct {
 	mu      sync.Mutex
+	size    int // how many run at a time
 	free    int
 	order   []string // applications of which somebody waits, the next one first
 	waiting map[string][]*turn
@@ -21,7 +22,7 @@ type turn struct {
 	come        chan struct{} // closed when it is taken
 }
 
-func newTurns(n int) *turns { return &turns{free: n, waiting: map[string][]*turn{}} }
+func newTurns(n int) *turns { return &turns{size: n, free: n, waiting: map[string][]*turn{}} }
 
 // ask takes a turn, or queues for one. It must be left in either case, once.
 func (t *turns) ask(application string) *turn {
