@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin"
+	"github.com/meet-gateway/meet-gateway/caddymodule/health"
 	"github.com/meet-gateway/meet-gateway/caddymodule/option"
 	"github.com/meet-gateway/meet-gateway/caddymodule/pool"
 	"github.com/meet-gateway/meet-gateway/caddymodule/store"
@@ -86,6 +87,12 @@ type App struct {
 	// How many gateways share the limits, at most. Default: 2.
 	Nodes int `json:"nodes,omitempty"`
 
+	// The address of a listener for load balancers and Kubernetes, such as `:8081`:
+	// `/livez` answers 200 while the process runs, `/readyz` 200 while a request that is
+	// new to this gateway would be served, else 503. It speaks plain HTTP and knows nothing
+	// else. `off` is no listener. Default: `off`.
+	Health string `json:"health,omitempty"`
+
 	// For trying out: if the store is the embedded one and a backend is the sandbox,
 	// registers a demo application and prints how to use it, once. Without effect
 	// otherwise, so that one configuration serves both.
@@ -94,8 +101,11 @@ type App struct {
 	store     store.Store
 	key       string
 	authority *pooledAuthority
-	logger    *zap.Logger
-	gates     []*Handler // complete once the configuration is provisioned
+	// health is nil if there is no health listener.
+	health        *health.Server
+	healthAddress string
+	logger        *zap.Logger
+	gates         []*Handler // complete once the configuration is provisioned
 	// outages is shared by all gates: an outage is one thing however many notice it.
 	// A new configuration may be meant to mend it, so there it is told anew.
 	outages *throttle
@@ -137,6 +147,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 
 	if err := a.borrowAuthority(); err != nil {
+		return err
+	}
+	if err := a.provisionHealth(ctx); err != nil {
 		return err
 	}
 	if a.Quickstart {
@@ -266,6 +279,11 @@ func (a *App) signingKeys(o *tokens.Options) ([]string, error) {
 // Start follows the changes that other gateways make. A Redis that is away is no
 // reason not to start: until it is there, requests are answered with 503.
 func (a *App) Start() error {
+	if a.health != nil {
+		if err := a.health.Listen(context.Background()); err != nil {
+			return err
+		}
+	}
 	a.authority.start()
 	if _, embedded := a.store.(*store.Embedded); embedded {
 		a.logger.Warn("the embedded store is for trying out: everything is lost when this process ends, and no other gateway sees it; use `store redis` in production")
@@ -288,14 +306,15 @@ func (a *App) checkStore() {
 // ends in Cleanup.
 func (*App) Stop() error { return nil }
 
-// Cleanup gives the Authority back. It stays in its field: requests that are
-// still in flight use it.
+// Cleanup gives the Authority and the health listener back. The Authority stays in its
+// field: requests that are still in flight use it.
 func (a *App) Cleanup() error {
+	err := a.cleanupHealth()
 	if a.authority == nil {
-		return nil
+		return err
 	}
-	_, err := authorities.Delete(a.key)
-	return err
+	_, closeErr := authorities.Delete(a.key)
+	return errors.Join(err, closeErr)
 }
 
 // Authority is what issues and judges tokens, for the admin API and the gates.

@@ -44,6 +44,7 @@ func init() {
 //	    limit          <name> <rate>
 //	    nodes          <number>
 //	    fence_dry_run
+//	    health         <address>|off
 //	    quickstart
 //	}
 //
@@ -110,12 +111,14 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "fence_dry_run":
 			a.FenceDryRun = true
 			err = option.None(d)
+		case "health":
+			err = a.unmarshalHealth(d)
 		case "quickstart":
 			a.Quickstart = true
 			err = option.None(d)
 		default:
 			err = option.Unknown(d, "store", "secret", "signing_key", "issuer", "audience", "token_lifetime", "staleness",
-				"cache_entries", "refresh", "limit", "nodes", "fence_dry_run", "quickstart")
+				"cache_entries", "refresh", "limit", "nodes", "fence_dry_run", "health", "quickstart")
 		}
 		if err == nil {
 			err = a.check(d, word)

@@ -10,7 +10,7 @@ import (
 // Caddy gives {$NAME:default} its default only where NAME is not there at all.
 // Compose files set what they do not know to nothing: here that counts as not set.
 func init() {
-	for _, name := range []string{"MEET_GATEWAY_ADDR", "MEET_STORE", "MEET_BACKEND"} {
+	for _, name := range []string{"MEET_GATEWAY_ADDR", "MEET_STORE", "MEET_BACKEND", "MEET_GATEWAY_HEALTH", "MEET_GATEWAY_DRAIN"} {
 		if isEmptyVariable(name) {
 			_ = os.Unsetenv(name) // a name that can be looked up
 		}

@@ -100,6 +100,10 @@ var rooms = []room{
 		folder:       "caddymodule/option",
 		mustNotReach: []string{ours("backendclient"), ours("tokens"), ours("tests"), "testing"},
 	},
+	{ // is told by its caller what to check
+		folder:       "caddymodule/health",
+		mustNotReach: []string{goRedis, golangJWT, ours("backendclient"), ours("tokens"), ours("tests"), "testing"},
+	},
 	{
 		folder:       "caddymodule/detach",
 		mustNotReach: []string{caddy, zap, prometheus, goRedis, golangJWT, "net/http", ours("tokens"), ours("backendclient"), ours("tests")},

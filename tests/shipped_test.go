@@ -189,7 +189,7 @@ func TestShipped_EmptyVariables(t *testing.T) {
 		require.NoError(t, err, stderr.String())
 		return string(out)
 	}
-	require.JSONEq(t, adapt(), adapt("MEET_GATEWAY_ADDR=", "MEET_STORE=", "MEET_BACKEND=", "MEET_BACKEND_HOST=", "MEET_CLIENT_ID=", "MEET_CLIENT_SECRET=",
+	require.JSONEq(t, adapt(), adapt("MEET_GATEWAY_ADDR=", "MEET_GATEWAY_HEALTH=", "MEET_GATEWAY_DRAIN=", "MEET_STORE=", "MEET_BACKEND=", "MEET_BACKEND_HOST=", "MEET_CLIENT_ID=", "MEET_CLIENT_SECRET=",
 		"MEET_GATEWAY_SECRET=", "REDIS_URL="))
 
 	s := startShipped(t, "MEET_STORE=", "MEET_BACKEND=", "MEET_BACKEND_HOST=", "MEET_CLIENT_ID=", "MEET_CLIENT_SECRET=", "MEET_GATEWAY_SECRET=", "REDIS_URL=")

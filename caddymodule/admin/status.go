@@ -33,19 +33,25 @@ func readiness(problem string, fresh bool) (ready bool, reason string) {
 	return true, ""
 }
 
+// readyTimeout bounds a readiness check.
+const readyTimeout = 2 * time.Second
+
+// Readiness tells whether a node serves a request that is new to it, and what is not as
+// it should be. It asks Redis, and takes at most two seconds.
+func Readiness(ctx context.Context, authority *tokens.Authority) (ready bool, reason string) {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	return readiness(tokens.StoreProblem(authority.Ready(ctx)), authority.Fresh())
+}
+
 // showLive answers GET health/live: this process runs a gateway.
 func (c *call) showLive() error {
 	return c.answer(http.StatusOK, map[string]bool{"live": true})
 }
 
-// readyTimeout bounds a readiness check.
-const readyTimeout = 2 * time.Second
-
 // showReady answers GET health/ready: 503 when requests would be answered with it.
 func (c *call) showReady() error {
-	ctx, cancel := context.WithTimeout(c.ctx, readyTimeout)
-	defer cancel()
-	ready, reason := readiness(tokens.StoreProblem(c.authority.Ready(ctx)), c.authority.Fresh())
+	ready, reason := Readiness(c.ctx, c.authority)
 	if !ready {
 		return &wire.Problem{Status: http.StatusServiceUnavailable, Detail: sentence(reason), RetryAfter: outageRetry}
 	}
