@@ -100,6 +100,7 @@ type Client struct {
 	broken     *cache[Credentials, *Error] // applications Meet has just refused
 	distrusted *cache[identity, string]    // tokens Meet has just refused
 	suspected  *cache[identity, struct{}]  // callers whose token was renewed after a server error
+	disabled   *cache[string, *Error]      // sessions of users whom Meet has just called disabled
 
 	counts          *cache[identity, int] // of users' rooms, as their last list said
 	pageSize        atomic.Int64          // of Meet's list when not asked for another
@@ -165,6 +166,7 @@ func New(o Options) (*Client, error) {
 		broken:          newCache[Credentials, *Error](maxRemembered),
 		distrusted:      newCache[identity, string](maxRemembered),
 		suspected:       newCache[identity, struct{}](maxRemembered),
+		disabled:        newCache[string, *Error](maxRemembered),
 		counts:          newCache[identity, int](maxRemembered),
 	}
 	c.deadlines = newDeadlines(c.requestTimeout)

@@ -44,6 +44,11 @@ type Caller struct {
 	// caller's identity.
 	Application string
 
+	// Session names what the caller came with, such as the id of its token. That Meet
+	// has disabled the user is remembered for it, and for no other. It takes no part in
+	// the caller's identity.
+	Session string
+
 	// RequestID goes to Meet as X-Request-ID when it is not empty. It takes no
 	// part in the caller's identity.
 	RequestID string

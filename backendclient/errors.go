@@ -42,6 +42,9 @@ var (
 	// ErrUserDisabled: the user's account is switched off in Meet.
 	ErrUserDisabled = errors.New("the user is disabled in meet")
 
+	// ErrTokenRefused: Meet does not take a token that the caller brought.
+	ErrTokenRefused = errors.New("meet refuses the caller's own token")
+
 	// ErrAPIDisabled: Meet's external API, or its applications, are switched off,
 	// or this Meet has no such path.
 	ErrAPIDisabled = errors.New("meet's external api is disabled or has no such path")
@@ -85,6 +88,7 @@ var reasons = []struct {
 	{ErrBackendCredentials, "backend_credentials"},
 	{ErrApplicationInactive, "application_inactive"},
 	{ErrUserDisabled, "user_disabled"},
+	{ErrTokenRefused, "token_refused"},
 	{ErrAPIDisabled, "api_disabled"},
 	{ErrMisconfigured, "misconfigured"},
 	{ErrUnavailable, "unavailable"},

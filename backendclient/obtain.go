@@ -24,6 +24,10 @@ const (
 	// shows at once, long enough to make the cost small.
 	keepBroken = 5 * time.Second
 
+	// A user whom Meet has disabled: Meet goes on giving tokens for them, and refuses
+	// each request.
+	keepUserDisabled = 5 * time.Second
+
 	// After a server error a token is renewed on suspicion; no more often than this.
 	keepSuspected = time.Minute
 )
@@ -63,6 +67,7 @@ func (c *Client) Forget(caller Caller) {
 	id := caller.identity()
 	c.refusals.drop(id)
 	c.broken.drop(id.credentials)
+	c.disabled.drop(caller.Session)
 	c.tokens.drop(id)
 	if c.store == nil {
 		return
@@ -266,6 +271,15 @@ func (c *Client) refused(id identity) *Error {
 		return e
 	}
 	if e, ok := c.refusals.get(id, now); ok {
+		return e
+	}
+	return nil
+}
+
+// UserDisabled returns Meet's refusal if Meet has called the user of a session (see
+// [Caller]) disabled within the last five seconds, and nil otherwise. It asks nobody.
+func (c *Client) UserDisabled(session string) error {
+	if e, ok := c.disabled.get(session, c.now()); ok {
 		return e
 	}
 	return nil

@@ -10,15 +10,22 @@ import (
 const roomsPath = "/rooms/"
 
 // RetrieveRoom gets one room by its id, a UUID. Another room than that is an
-// ErrBadAnswer: HTTP/1.1 tells answers apart by their order alone, so what answers
-// once too often, or too late, gives a caller what was meant for another
-// (docs/decisions.md).
+// ErrBadAnswer; see [Request].Room.
 func (c *Client) RetrieveRoom(ctx context.Context, caller Caller, id string) (*Answer, error) {
-	a, err := c.Send(ctx, caller, Request{Method: http.MethodGet, Path: roomsPath + id + "/"})
-	if err == nil && a.Status == http.StatusOK && !isRoom(a.Body, id) {
-		return nil, &Error{Kind: ErrBadAnswer, Op: "retrieve room", Status: a.Status, Hint: hintOtherRoom}
+	return c.Send(ctx, caller, Request{Method: http.MethodGet, Path: roomsPath + id + "/", Room: id})
+}
+
+// otherRoom is the error of an answer with another room than the one that the
+// request was about. An answer to GET must be that room; one to a change need not
+// show any.
+func otherRoom(a *reply, w wireRequest) *Error {
+	if w.room == "" || a.status < 200 || a.status > 299 || w.method == http.MethodHead || isRoom(a.body, w.room) {
+		return nil
 	}
-	return a, err
+	if w.effect && member(a.body, "id") == nil {
+		return nil
+	}
+	return &Error{Kind: ErrBadAnswer, Op: w.operation(), Status: a.status, Hint: hintOtherRoom, Effect: w.effect}
 }
 
 // isRoom says whether a room has this id, in whichever form both are written.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // Request is one request for Meet's rooms.
@@ -24,6 +25,12 @@ type Request struct {
 	// Body is sent with its length, and nil or empty without a Content-Type.
 	Body []byte
 
+	// Room is the id of the room that a successful answer must be about, or "" where
+	// there is none. HTTP/1.1 tells answers apart by their order alone, so what
+	// answers once too often, or too late, gives a caller what was meant for another
+	// (docs/decisions.md). Another room is an ErrBadAnswer.
+	Room string
+
 	// MayHaveEffect marks a request that changes something. It is taken for
 	// granted for every method but GET, HEAD and OPTIONS.
 	MayHaveEffect bool
@@ -36,6 +43,9 @@ func (r Request) effect() bool {
 	}
 	return true
 }
+
+// SendBound is the longest that [Client.Send] takes: two tokens, and two requests.
+func (c *Client) SendBound() time.Duration { return 2 * (c.TokenBound() + c.requestTimeout) }
 
 // verdict is what an answer to a request for rooms asks for.
 type verdict uint8
@@ -57,9 +67,12 @@ const (
 // What Meet says to a request that it understood is an [Answer], whatever the
 // status. Everything else is an [*Error].
 func (c *Client) Send(ctx context.Context, caller Caller, r Request) (*Answer, error) {
-	w, e := c.wireRequest(caller, r)
+	w, e := c.wireRequest(caller.RequestID, r)
 	if e != nil {
 		return nil, e
+	}
+	if err := c.UserDisabled(caller.Session); err != nil {
+		return nil, err
 	}
 	t, err := c.Token(ctx, caller)
 	if err != nil {
@@ -99,7 +112,7 @@ func (c *Client) Send(ctx context.Context, caller Caller, r Request) (*Answer, e
 	return nil, e
 }
 
-func (c *Client) wireRequest(caller Caller, r Request) (wireRequest, *Error) {
+func (c *Client) wireRequest(requestID string, r Request) (wireRequest, *Error) {
 	path := c.base + r.Path
 	w := wireRequest{
 		method:      r.Method,
@@ -108,7 +121,8 @@ func (c *Client) wireRequest(caller Caller, r Request) (wireRequest, *Error) {
 		query:       r.Query.Encode(),
 		contentType: r.ContentType,
 		body:        r.Body,
-		requestID:   caller.RequestID,
+		room:        r.Room,
+		requestID:   requestID,
 		effect:      r.effect(),
 	}
 	if w.contentType == "" {
@@ -134,6 +148,8 @@ func (c *Client) try(ctx context.Context, caller Caller, w wireRequest, t *Token
 	case errors.Is(e.Kind, ErrApplicationInactive):
 		// No exchange will help. Tokens stay: they work again when the application does.
 		c.remember(caller.identity(), e)
+	case errors.Is(e.Kind, ErrUserDisabled) && caller.Session != "":
+		c.disabled.put(caller.Session, e, c.now().Add(keepUserDisabled))
 	}
 	e.Detail = printable(e.Detail, caller)
 	return nil, v, e
@@ -149,12 +165,30 @@ func judgeRooms(a *reply, w wireRequest) (verdict, *Error) {
 	case status == http.StatusBadRequest && !a.json:
 		// How Meet refuses a token when it asks an identity provider about it.
 		return renew, &Error{Kind: ErrMisconfigured, Op: w.operation(), Status: status, Hint: hintTokenRefused}
-	case status >= 200 && status < 300, status >= 400 && status < 500 && status != http.StatusTooManyRequests:
-		if a.json || status == http.StatusNoContent {
-			return relay, nil
+	case a.understood():
+		if e := otherRoom(a, w); e != nil {
+			return fail, e
 		}
+		return relay, nil
 	}
+	e := judgeFailure(a, w)
+	if a.status == http.StatusInternalServerError {
+		return suspect, e
+	}
+	return fail, e
+}
 
+// understood reports whether an answer is Meet's to a request that it understood.
+func (a *reply) understood() bool {
+	switch status := a.status; {
+	case status >= 200 && status < 300, status >= 400 && status < 500 && status != http.StatusTooManyRequests:
+		return a.json || status == http.StatusNoContent
+	}
+	return false
+}
+
+// judgeFailure makes an error of an answer that is none for the caller.
+func judgeFailure(a *reply, w wireRequest) *Error {
 	e := &Error{Op: w.operation(), Status: a.status, Effect: w.effect}
 	if a.json {
 		e.Detail = detail(a.body)
@@ -163,10 +197,7 @@ func judgeRooms(a *reply, w wireRequest) (verdict, *Error) {
 	if errors.Is(e.Kind, ErrAPIDisabled) && !published(w) {
 		e.Hint = hintNoSuchPath
 	}
-	if a.status == http.StatusInternalServerError {
-		return suspect, e
-	}
-	return fail, e
+	return e
 }
 
 // judgeUnauthorized reads a 401, which is about Meet's token and so never the

@@ -372,8 +372,20 @@ func TestDisabled(t *testing.T) {
 	meet.SetUserActive(bob.Mail, false)
 	_, err = c.Send(ctx, bob, getRooms)
 	require.ErrorIs(t, err, backendclient.ErrUserDisabled)
+	asked := len(meet.Requests())
+	session := bob
+	session.Session = "a token's id"
+	for range 5 {
+		_, err = c.Send(ctx, session, getRooms)
+		require.ErrorIs(t, err, backendclient.ErrUserDisabled)
+		require.ErrorIs(t, c.UserDisabled(session.Session), backendclient.ErrUserDisabled)
+	}
+	require.Len(t, meet.Requests(), asked+1, "remembered for some seconds")
 	meet.SetUserActive(bob.Mail, true)
 	_, err = c.Send(ctx, bob, getRooms)
+	require.NoError(t, err, "another session")
+	now.Advance(5 * time.Second)
+	_, err = c.Send(ctx, session, getRooms)
 	require.NoError(t, err)
 
 	meet.SetApplicationActive(full.ClientID, false)

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -16,28 +17,62 @@ import (
 // trials are limited by source, and what Meet has refused is not tried again for
 // a while.
 func (c *call) adopt(req tokenRequest) error {
-	mail, err := tokens.ParseMail(req.scope)
-	if err != nil || req.clientID == c.h.fallback.ClientID { // the gateway's own application is nobody's to adopt
-		return tokens.ErrInvalidClient // Meet would check the secret first, and so it is not told
+	if req.clientID == c.h.fallback.ClientID { // the gateway's own application is nobody's to adopt
+		return tokens.ErrInvalidClient
 	}
-	app, err := c.h.app.Authority().Adopt(c.r.Context(), req.clientID, req.clientSecret, func(ctx context.Context) (tokens.Application, error) {
+	mail, mailErr := tokens.ParseMail(req.scope)
+	if mailErr != nil {
+		mail = noMail
+	}
+	var refused error // what Meet says to right credentials
+	app, err := c.h.app.Authority().Adopt(c.ctx, req.clientID, req.clientSecret, func(ctx context.Context) (tokens.Application, error) {
 		// Counted are questions to Meet. Who waits for the answer to another's asks none.
 		if err := c.within(c.h.app.authority.limiter.Adopt(ctx, c.source())); err != nil {
 			return tokens.Application{}, err
 		}
-		return c.askForApplication(ctx, req, mail)
+		token, err := c.tryAtMeet(ctx, req, mail)
+		if provesCredentials(err) {
+			// What Meet grants is not known yet. Its tokens never get more than that.
+			refused = err
+			return tokens.Application{Scopes: tokens.MeetScopes()}, nil
+		}
+		if err != nil {
+			return tokens.Application{}, err
+		}
+		return tokens.Application{Scopes: knownScopes(token.Scopes)}, nil
 	})
 	if err != nil {
 		return err
 	}
 	c.application = app
 	c.h.logger.Info("application adopted, or found adopted", zap.String("client_id", app.ID), zap.String("request_id", c.requestID))
-	return c.checkSource()
+	if err := c.checkSource(); err != nil {
+		return err
+	}
+	return cmp.Or(mailErr, refused)
 }
 
-// askForApplication presents the credentials to Meet. What Meet grants is what
-// the application is registered with.
-func (c *call) askForApplication(ctx context.Context, req tokenRequest, mail tokens.Mail) (tokens.Application, error) {
+// noMail stands in for a mail address that is not sent on. Meet checks the secret
+// first, and refuses it then.
+const noMail = "none"
+
+// provesCredentials reports whether Meet refused something that it looks at only
+// when the client's secret was right. Meet's own sentence has to say so: what stands
+// between may answer with the same status.
+func provesCredentials(err error) bool {
+	be, ok := errors.AsType[*backendclient.Error](err)
+	if !ok {
+		return false
+	}
+	switch be.Detail {
+	case textBadMail, textDomain, textUserNotFound, textProvisioning:
+		return true
+	}
+	return false
+}
+
+// tryAtMeet presents the credentials to Meet.
+func (c *call) tryAtMeet(ctx context.Context, req tokenRequest, mail tokens.Mail) (*backendclient.Token, error) {
 	token, err := c.h.client.Exchange(ctx, backendclient.Caller{
 		Credentials: backendclient.Credentials{ClientID: req.clientID, ClientSecret: req.clientSecret},
 		Mail:        string(mail), RequestID: c.requestID,
@@ -45,11 +80,9 @@ func (c *call) askForApplication(ctx context.Context, req tokenRequest, mail tok
 	})
 	switch {
 	case errors.Is(err, backendclient.ErrBackendCredentials):
-		return tokens.Application{}, tokens.ErrInvalidClient // they are the caller's here, not ours
+		return nil, tokens.ErrInvalidClient // they are the caller's here, not ours
 	case errors.Is(err, backendclient.ErrApplicationInactive):
-		return tokens.Application{}, tokens.ErrInactiveApplication
-	case err != nil:
-		return tokens.Application{}, err
+		return nil, tokens.ErrInactiveApplication
 	}
-	return tokens.Application{Scopes: knownScopes(token.Scopes)}, nil
+	return token, err
 }

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -32,6 +33,9 @@ type call struct {
 	// application and identity are known once the credential was verified.
 	application *tokens.Application
 	identity    *tokens.Identity
+	// presentsOwn is true while an imported application presents at Meet what it has
+	// just presented here.
+	presentsOwn bool
 	// meetClientID is the client id at Meet that the secret it authenticated with
 	// belongs to, if it was imported.
 	meetClientID string
@@ -104,6 +108,9 @@ func (c *call) cutBasePath() (rest string, ok bool) {
 
 // refuse answers an error, in the form of the endpoint.
 func (c *call) refuse(err error) error {
+	if c.sharesCredentials() && errors.Is(err, backendclient.ErrApplicationInactive) {
+		err = fmt.Errorf("%w: %w", errSharedInactive, err)
+	}
 	r := refusalOf(err, c.endpoint)
 	if c.endpoint == endpointToken && errors.Is(err, backendclient.ErrUserNotFound) {
 		r.status = c.h.UnknownUserStatus
@@ -138,7 +145,19 @@ func (c *call) checkSource() error {
 	return nil
 }
 
+// sharesCredentials reports whether Meet is shown the gateway's own credentials on
+// behalf of the application. What is wrong with them is no fault of the application.
+func (c *call) sharesCredentials() bool {
+	return c.application != nil && c.application.Backend == nil && !c.presentsOwn
+}
+
 // caller is on whose behalf Meet is called.
 func (c *call) caller(mail tokens.Mail) backendclient.Caller {
-	return backendclient.Caller{Credentials: c.h.credentialsOf(c), Mail: string(mail), Application: c.application.ID, RequestID: c.requestID}
+	caller := backendclient.Caller{
+		Credentials: c.h.credentialsOf(c), Mail: string(mail), Application: c.application.ID, RequestID: c.requestID,
+	}
+	if c.identity != nil {
+		caller.Session = c.identity.TokenID
+	}
+	return caller
 }

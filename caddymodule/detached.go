@@ -34,6 +34,15 @@ func (c *call) release() {
 	}
 }
 
+// detachChange is detach for a request to Meet that changes something: Meet carries
+// it out whoever listens, so its answer is awaited. It is called when the body has
+// been read.
+func (c *call) detachChange() {
+	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead {
+		c.detachFor(c.h.client.SendBound() + storeTime)
+	}
+}
+
 // callerIsGone reports whether the client has closed its connection, or its sending
 // half.
 func (c *call) callerIsGone() bool {

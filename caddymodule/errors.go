@@ -22,6 +22,7 @@ var (
 	errSource           = errors.New("source address not allowed")
 	errInvalidRoom      = errors.New("room is not a UUID")
 	errPublicRooms      = errors.New("public rooms are not allowed")
+	errSharedInactive   = errors.New("the application that the gateway itself presents to Meet is inactive")
 )
 
 // Values of "error" where no published text has to stand there (RFC 6749
@@ -167,11 +168,13 @@ var failures = []failureRow{
 	{err: backendclient.ErrDomainRefused, answer: refusal{status: 403, detail: textDomain, reason: "domain_refused"}},
 	{err: backendclient.ErrDuplicateUser, answer: refusal{status: 409, detail: "Several users share this email address.", reason: "duplicate_user", outage: true}},
 	{err: backendclient.ErrProvisioningConflict, answer: refusal{status: 409, detail: textProvisioning, reason: "provisioning_conflict"}},
+	{err: errSharedInactive, answer: refusal{status: 502, detail: textBadGateway, code: codeBadGateway, reason: "backend_application_inactive", outage: true}},
 	{
 		err:    backendclient.ErrApplicationInactive,
 		answer: refusal{status: 401, detail: "Application is disabled.", reason: "backend_application_inactive", outage: true, challenge: challengeInvalidToken},
 		token:  &refusal{status: 401, detail: textInactive, reason: "backend_application_inactive", outage: true, challenge: challengeBasic},
 	},
+	{err: backendclient.ErrTokenRefused, answer: refusal{status: 401, detail: textInvalidToken, reason: "foreign_token_refused", challenge: challengeInvalidToken}},
 	{err: backendclient.ErrUserDisabled, answer: refusal{status: 401, detail: "User account is disabled.", reason: "user_disabled", challenge: challengeInvalidToken}},
 	{err: backendclient.ErrBackendCredentials, answer: refusal{status: 502, detail: textBadGateway, code: codeBadGateway, reason: "backend_credentials", outage: true}},
 	{err: backendclient.ErrAPIDisabled, answer: refusal{status: 502, detail: textBadGateway, code: codeBadGateway, reason: "backend_api_disabled", outage: true}},

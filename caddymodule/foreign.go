@@ -1,18 +1,13 @@
 package caddymodule
 
 import (
-	"bytes"
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/tokens"
@@ -100,119 +95,47 @@ func (c *call) passThrough(token string) error {
 	if err := c.count(who); err != nil {
 		return err
 	}
-	req, err := c.foreignRequest(token)
+	r, err := c.foreignRequest()
 	if err != nil {
 		return err
 	}
-	timeout := time.Duration(c.h.RequestTimeout)
-	setDefault(&timeout, 10*time.Second)
-	ctx, cancel := context.WithTimeout(c.ctx, timeout)
-	defer cancel()
-	res, err := c.h.guest.RoundTrip(req.WithContext(ctx))
+	c.detachChange()
+	answer, err := c.h.client.Forward(c.ctx, token, c.requestID, r)
 	if err != nil {
-		return foreignFailure(err)
+		return err
 	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		return backendclient.ErrBadAnswer
+	if c.endpoint == endpointRoomsList && answer.Status < http.StatusMultipleChoices {
+		return writeJSON(c.w, answer.Status, c.relinked(answer.Body))
 	}
-	return c.relayForeign(res, body)
+	return c.relay(answer)
 }
 
-func (c *call) foreignRequest(token string) (*http.Request, error) {
+// foreignRequest rebuilds the request for Meet.
+func (c *call) foreignRequest() (backendclient.Request, error) {
+	r := backendclient.Request{Method: c.r.Method, Path: c.match.path + "/", Query: url.Values{}, Room: c.match.room()}
+	if r.Method == http.MethodHead {
+		r.Method = http.MethodGet // net/http drops the body
+	}
 	body, err := readBody(c.w, c.r, c.h.MaxRoomBody)
 	if err != nil {
-		return nil, err
+		return r, err
 	}
 	if err := requireJSON(c.r.Header, body); err != nil {
-		return nil, err
+		return r, err
 	}
-	u := url.URL{Scheme: "https", Host: c.h.host, Path: c.h.meetPath() + c.match.path + "/"}
 	switch c.endpoint {
 	case endpointRoomsCreate:
-		if body, err = c.h.policy().body(body, tokens.RoomDefaults{}); err != nil {
-			return nil, err
-		}
+		r.Body, err = c.h.policy().body(body, tokens.RoomDefaults{})
 	case endpointRoomsList:
-		q, err := parseRoomsQuery(c.target.query)
-		if err != nil {
-			return nil, err
-		}
-		if q.hasPage {
-			u.RawQuery = url.Values{"page": {q.page}}.Encode()
+		var q roomsQuery
+		if q, err = parseRoomsQuery(c.target.query); q.hasPage {
+			r.Query.Set("page", q.page)
 		}
 	case endpointOperator:
-		if err := unambiguous(body); err != nil {
-			return nil, err
-		}
+		r.Body, err = body, unambiguous(body)
 	default:
 	}
-	method := c.r.Method
-	if method == http.MethodHead {
-		method = http.MethodGet // net/http drops the body
-	}
-	req, err := http.NewRequestWithContext(c.ctx, method, u.String(), bytes.NewReader(body))
-	if err != nil {
-		return nil, errMalformedTarget
-	}
-	req.Header = http.Header{
-		"Accept":            headerTypeJSON,
-		"Accept-Encoding":   {"identity"},
-		"Authorization":     {"Bearer " + token},
-		"User-Agent":        {"meet-gateway"},
-		"X-Forwarded-Proto": {"https"},
-		"X-Request-Id":      {c.requestID},
-	}
-	if len(body) > 0 {
-		req.Header["Content-Type"] = headerTypeJSON
-	}
-	return req, nil
-}
-
-// meetPath is where Meet serves its external API.
-func (h *Handler) meetPath() string {
-	if h.BackendPath == "" {
-		return defaultBasePath
-	}
-	return strings.TrimRight(h.BackendPath, "/")
-}
-
-// foreignFailure tells what a transport's error means, as backendclient does for
-// its own requests.
-func foreignFailure(err error) error {
-	te, isTransport := errors.AsType[*backendclient.TransportError](err)
-	switch {
-	case errors.Is(err, context.Canceled):
-		return err
-	case errors.Is(err, context.DeadlineExceeded), isTransport && te.Status == http.StatusGatewayTimeout:
-		return &backendclient.Error{Kind: backendclient.ErrTimeout, Err: err}
-	}
-	return &backendclient.Error{Kind: backendclient.ErrUnavailable, Err: err}
-}
-
-// relayForeign writes Meet's answer. Here a 401 is about the caller's token. Meet
-// refuses tokens that its identity provider does not know with a page in HTML.
-func (c *call) relayForeign(res *http.Response, body []byte) error {
-	mt, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
-	isJSON := mt == "application/json" && json.Valid(body)
-	switch status := res.StatusCode; {
-	case status == http.StatusUnauthorized, status == http.StatusBadRequest && !isJSON:
-		return &refusal{
-			status: http.StatusUnauthorized, detail: textInvalidToken, reason: "foreign_token_refused", challenge: challengeInvalidToken,
-		}
-	case status == http.StatusNoContent:
-		return writeJSON(c.w, status, nil)
-	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable:
-		return &backendclient.Error{Kind: backendclient.ErrBusy, Status: status}
-	case status >= 500 || !isJSON || status >= 300 && status < 400:
-		return &backendclient.Error{Kind: backendclient.ErrBadAnswer, Status: status}
-	case c.endpoint == endpointRoomsList && status < 300:
-		return writeJSON(c.w, status, c.relinked(body))
-	}
-	return c.relay(&backendclient.Answer{
-		Status: res.StatusCode, Location: res.Header.Get("Location"), Allow: res.Header.Get("Allow"), Body: body,
-	})
+	return r, err
 }
 
 // relinked points the links of a list at where the caller found it.

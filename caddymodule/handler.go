@@ -396,6 +396,11 @@ func keepHost(g *reverseproxy.Handler, host string) {
 	}
 }
 
+// meetName tells one Meet's external API from another's: host and path.
+func (h *Handler) meetName() string {
+	return h.host + strings.TrimRight(cmp.Or(h.BackendPath, defaultBasePath), "/")
+}
+
 // credentialsOf returns what an application presents at Meet.
 func (h *Handler) credentialsOf(c *call) backendclient.Credentials {
 	if b := c.application.Backend; b != nil {

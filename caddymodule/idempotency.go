@@ -29,7 +29,9 @@ func (c *call) once(body []byte, send func() (*backendclient.Answer, error)) (*b
 	if err != nil {
 		return nil, err
 	}
-	attempt, err := c.h.app.Authority().BeginIdempotent(c.ctx, c.application.ID, c.identity.User.ID, key, sha256.Sum256(body))
+	// Sites with different Meets share users and applications, and no rooms.
+	owner := c.identity.User.ID + "@" + c.h.meetName()
+	attempt, err := c.h.app.Authority().BeginIdempotent(c.ctx, c.application.ID, owner, key, sha256.Sum256(body))
 	if err != nil {
 		return nil, err
 	}

@@ -107,6 +107,9 @@ func (c *call) inspect() (expires time.Time, err error) {
 			return time.Time{}, err
 		}
 		c.application, c.identity = id.Application, id
+		if err := c.h.client.UserDisabled(id.TokenID); err != nil {
+			return time.Time{}, err
+		}
 		return id.Expires, c.checkSource()
 	case schemeBasic:
 		secret, err := c.login(auth.id, auth.secret)

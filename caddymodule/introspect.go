@@ -36,7 +36,7 @@ func (c *call) serveIntrospect() error {
 		return err
 	}
 	var answer introspection
-	if err == nil && id.Application.ID == c.application.ID {
+	if err == nil && id.Application.ID == c.application.ID && c.h.client.UserDisabled(id.TokenID) == nil {
 		answer = c.introspection(id)
 	}
 	body, err := json.Marshal(answer)

@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -11,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
-	"github.com/meet-gateway/meet-gateway/caddymodule/detach"
 )
 
 // serveRooms verifies the token, checks the scope and asks Meet on behalf of the
@@ -46,7 +44,6 @@ func (c *call) serveRooms() error {
 	}
 	answer, err := c.askMeet()
 	if err != nil {
-		c.afterFailure(err)
 		return err
 	}
 	return c.relay(answer)
@@ -63,19 +60,6 @@ func (c *call) askMeet() (*backendclient.Answer, error) {
 		return c.h.client.RetrieveRoom(c.ctx, caller, c.match.id)
 	default:
 		return c.sendOperatorRoute(caller)
-	}
-}
-
-// afterFailure revokes the tokens of a user whom Meet has switched off: Meet
-// would refuse each of their requests, and says so only when asked.
-func (c *call) afterFailure(err error) {
-	if !errors.Is(err, backendclient.ErrUserDisabled) {
-		return
-	}
-	ctx, cancel := detach.Context(c.ctx, storeTime)
-	defer cancel()
-	if err := c.h.app.Authority().RevokeUser(ctx, string(c.identity.User.Mail)); err != nil {
-		c.h.logger.Error("tokens of a user disabled in Meet could not be revoked", errorFields(c, err)...)
 	}
 }
 
@@ -153,6 +137,7 @@ func (c *call) createRoom(caller backendclient.Caller) (*backendclient.Answer, e
 	if err != nil {
 		return nil, err
 	}
+	c.detachChange()
 	return c.once(sent, func() (*backendclient.Answer, error) {
 		return c.h.client.CreateRoom(c.ctx, caller, body)
 	})
@@ -192,12 +177,13 @@ func (c *call) sendOperatorRoute(caller backendclient.Caller) (*backendclient.An
 	if err := unambiguous(body); err != nil {
 		return nil, err
 	}
+	c.detachChange()
 	method := c.r.Method
 	if method == http.MethodHead {
 		method = http.MethodGet // net/http drops the body
 	}
 	return c.h.client.Send(c.ctx, caller, backendclient.Request{
-		Method: method, Path: c.match.path + "/", Query: url.Values{}, Body: body,
+		Method: method, Path: c.match.path + "/", Query: url.Values{}, Body: body, Room: c.match.room(),
 	})
 }
 
@@ -255,9 +241,15 @@ func isWebURL(s string) bool {
 	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.User == nil
 }
 
-// completeRoom fills `url` where Meet leaves it out and the operator has said
-// where rooms are. A room that has one, as most do, stays as it is, byte for byte.
+// completeRoom brings a room into the published form. Most are in it already, and
+// stay as they are, byte for byte.
 func (c *call) completeRoom(room json.RawMessage) json.RawMessage {
+	return c.withURL(withoutNulls(room))
+}
+
+// withURL fills `url` where Meet leaves it out and the operator has said where rooms
+// are.
+func (c *call) withURL(room json.RawMessage) json.RawMessage {
 	if c.h.RoomURLBase == "" || bytes.Contains(room, []byte(`"url":`)) {
 		return room
 	}

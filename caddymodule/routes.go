@@ -95,6 +95,14 @@ type match struct {
 	invalid bool
 }
 
+// room is the id of the room that the path names, and "" for any other path.
+func (m match) room() string {
+	if m.pattern == nil || len(m.pattern.segments) != 2 || m.pattern.segments[0].literal != "rooms" {
+		return ""
+	}
+	return m.id
+}
+
 // routeTable is the closed list of what the gateway serves.
 type routeTable struct {
 	patterns []*pattern

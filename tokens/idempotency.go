@@ -167,7 +167,8 @@ func unquote(s string) (string, bool) {
 }
 
 // BeginIdempotent starts a request of an application for a user that carries an
-// idempotency key. fingerprint is a hash of what makes the request the same one:
+// idempotency key. ownerID is for whom: the user, and at which Meet if there is
+// more than one. fingerprint is a hash of what makes the request the same one:
 // method, path and body.
 //
 // When the Replay has no Answer, nothing was sent under the key yet, and nobody
@@ -175,14 +176,14 @@ func unquote(s string) (string, bool) {
 //
 // Errors: ErrInvalidIdempotencyKey, ErrKeyReused, ErrInFlight,
 // ErrOutcomeUnknown, ErrUnavailable. With any of them nothing must be sent.
-func (a *Authority) BeginIdempotent(ctx context.Context, applicationID, userID, key string, fingerprint [sha256.Size]byte) (*Replay, error) {
+func (a *Authority) BeginIdempotent(ctx context.Context, applicationID, ownerID, key string, fingerprint [sha256.Size]byte) (*Replay, error) {
 	if err := checkIdempotencyKey(key); err != nil {
 		return nil, err
 	}
-	r := a.newReplay(a.keys.first(), applicationID, userID, key, fingerprint)
+	r := a.newReplay(a.keys.first(), applicationID, ownerID, key, fingerprint)
 	for range maxLooks {
 		seen := a.feed.look()
-		replay, err := a.begin(ctx, r, applicationID, userID, key, fingerprint)
+		replay, err := a.begin(ctx, r, applicationID, ownerID, key, fingerprint)
 		if errors.Is(err, ErrUnavailable) {
 			return nil, err
 		}
@@ -205,10 +206,10 @@ func (a *Authority) BeginIdempotent(ctx context.Context, applicationID, userID, 
 
 // begin is BeginIdempotent as the server decides that is asked, which may turn out
 // to have been replaced. r is taken if nobody has taken the key.
-func (a *Authority) begin(ctx context.Context, r *Replay, applicationID, userID, key string, fingerprint [sha256.Size]byte) (*Replay, error) {
+func (a *Authority) begin(ctx context.Context, r *Replay, applicationID, ownerID, key string, fingerprint [sha256.Size]byte) (*Replay, error) {
 	// The key may have been used before the secret was rotated.
 	for _, k := range a.keys.keys[1:] {
-		r := a.newReplay(k, applicationID, userID, key, fingerprint)
+		r := a.newReplay(k, applicationID, ownerID, key, fingerprint)
 		have, err := a.store.rdb.HMGet(ctx, r.name, fieldFingerprint, fieldAnswer, fieldUnknown).Result()
 		if err != nil {
 			return nil, unavailable("looking up an idempotency key", err)
@@ -243,10 +244,10 @@ func text(v any) string {
 	return s
 }
 
-func (a *Authority) newReplay(k *masterKey, applicationID, userID, key string, fingerprint [sha256.Size]byte) *Replay {
+func (a *Authority) newReplay(k *masterKey, applicationID, ownerID, key string, fingerprint [sha256.Size]byte) *Replay {
 	sum := k.sum(forReplays, "request", string(fingerprint[:]))
 	return &Replay{
-		a: a, name: keyReplay(k, applicationID, userID, key),
+		a: a, name: keyReplay(k, applicationID, ownerID, key),
 		fingerprint: base64.RawURLEncoding.EncodeToString(sum[:]), nonce: randomID(tokenIDLength),
 	}
 }

@@ -1,0 +1,256 @@
+package tests
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
+	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
+	"github.com/meet-gateway/meet-gateway/tokens"
+)
+
+// A creation that was sent is seen through: its answer is kept under the
+// Idempotency-Key although nobody was left to read it.
+func TestIdempotency_CallerHangsUpTheRoomIsKept(t *testing.T) {
+	var creations atomic.Int32
+	arrived, release := make(chan struct{}, 1), make(chan struct{})
+	meet := strictMeet(t, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPost && r.URL.Path == roomsPath+"/" {
+				creations.Add(1)
+				arrived <- struct{}{}
+				<-release
+				r = r.WithContext(context.WithoutCancel(r.Context())) // Meet's workers do not notice
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
+	token := gatewaytest.Bearer(g.Token(g.AddApplication(nil), "alice@example.com"))
+
+	conn, err := net.Dial("tcp", strings.TrimPrefix(g.URL, "http://"))
+	require.NoError(t, err)
+	_, err = conn.Write([]byte("POST " + roomsPath + " HTTP/1.1\r\nHost: x\r\nAuthorization: " + token +
+		"\r\nIdempotency-Key: impatient\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"))
+	require.NoError(t, err)
+	<-arrived
+	require.NoError(t, conn.(*net.TCPConn).SetLinger(0)) // a reset, which the server notices at once
+	require.NoError(t, conn.Close())
+	require.Never(t, func() bool { return strings.Contains(g.Logs(), `"reason":"backend_bad_answer"`) }, 200*time.Millisecond, 50*time.Millisecond)
+	close(release)
+
+	var again *gatewaytest.Answer
+	require.Eventually(t, func() bool {
+		again = g.Do("POST", roomsPath, "{}", "Authorization", token, "Content-Type", jsonType, "Idempotency-Key", "impatient")
+		return again.Status != http.StatusConflict || again.Header.Get("Retry-After") == "" // in progress until it is kept
+	}, 10*time.Second, 20*time.Millisecond)
+	require.Equal(t, http.StatusCreated, again.Status, again.Body)
+	require.EqualValues(t, 1, creations.Load())
+	id := again.JSON(t)["id"].(string)
+	require.Equal(t, http.StatusOK, g.Do("GET", roomsPath+"/"+id, "", "Authorization", token).Status)
+}
+
+// Keys of two sites whose Meets are different are two keys.
+func TestIdempotency_TwoMeetsTwoKeys(t *testing.T) {
+	one, two := strictMeet(t, nil), strictMeet(t, nil)
+	second := strings.Replace(two.Backend("path /external-api/v1.0"), "host meet.example.org", "host meet.example.org:443", 1)
+	g := gatewaytest.Start(t, gatewaytest.Config{Gate: "base_path /one\n" + one.Backend(), Site: "@two path /two/*\nhandle @two {\nmeet_gateway {\nbase_path /two\n" + second + "\n}\n}\n"})
+	require.NotNil(t, g)
+	token := gatewaytest.Bearer(tokenAt(t, g, "/one", g.AddApplication(nil), "alice@example.com"))
+	ids := map[any]bool{}
+	for _, base := range []string{"/one", "/two", "/one", "/two"} {
+		a := g.Do("POST", base+"/rooms", "{}", "Authorization", token, "Content-Type", jsonType, "Idempotency-Key", "the-same")
+		require.Equal(t, http.StatusCreated, a.Status, a.Body)
+		ids[a.JSON(t)["id"]] = true
+	}
+	require.Len(t, ids, 2, "one room at each Meet")
+}
+
+func tokenAt(t *testing.T, g *gatewaytest.Gateway, base string, app *gatewaytest.Client, mail string) string {
+	t.Helper()
+	a := g.Do("POST", base+"/application/token", gatewaytest.TokenBody(app.ID, app.Secret, mail), "Content-Type", jsonType)
+	require.Equal(t, 200, a.Status, a.Body)
+	return a.JSON(t)["access_token"].(string)
+}
+
+// A user whom one Meet has disabled is refused there, costs it one request in some
+// seconds, loses nothing for good, and is nobody's business at another Meet.
+func TestRooms_UserDisabledAtOneMeet(t *testing.T) {
+	one, two := strictMeet(t, nil), strictMeet(t, nil)
+	two.SetUserActive("inactive@example.com", true)
+	g := gatewaytest.Start(t, gatewaytest.Config{
+		Gate: "base_path /one\n" + one.Backend(),
+		Site: "@two path /two/*\nhandle @two {\nmeet_gateway {\nbase_path /two\n" + two.Backend() + "\n}\n}\n",
+	})
+	app := g.AddApplication(func(a *tokens.Application) { a.Refresh = true })
+	other := gatewaytest.Bearer(tokenAt(t, g, "/two", g.AddApplication(nil), "inactive@example.com"))
+	first := g.Do("POST", "/one/application/token", gatewaytest.TokenBody(app.ID, app.Secret, "inactive@example.com"), "Content-Type", jsonType)
+	require.Equal(t, 200, first.Status, first.Body)
+	refresh := first.JSON(t)["refresh_token"].(string)
+	token := gatewaytest.Bearer(first.JSON(t)["access_token"].(string))
+
+	rooms := func() (asked int) {
+		for _, r := range one.Requests() {
+			if strings.HasSuffix(r.Path, "/rooms/") {
+				asked++
+			}
+		}
+		return asked
+	}
+	changes := g.Authority().Status(t.Context()).Feed.Changes
+	for range 20 {
+		before := rooms()
+		for range 3 {
+			a := g.Do("GET", "/one/rooms", "", "Authorization", token)
+			require.Equal(t, 401, a.Status)
+			require.Equal(t, "User account is disabled.", a.JSON(t)["detail"])
+		}
+		require.LessOrEqual(t, rooms(), before+2, "remembered for some seconds")
+		token = gatewaytest.Bearer(tokenAt(t, g, "/one", app, "inactive@example.com"))
+	}
+	require.Equal(t, changes, g.Authority().Status(t.Context()).Feed.Changes, "nobody else need forget anything")
+	require.Equal(t, 401, g.Do("GET", "/one/rooms", "", "Authorization", token).Status)
+	require.Equal(t, 401, g.Do("GET", "/one/identity", "", "Authorization", token).Status)
+	for _, theirs := range []string{token, other} {
+		require.Equal(t, 200, g.Do("GET", "/two/rooms", "", "Authorization", theirs).Status)
+		require.Equal(t, 200, g.Do("GET", "/two/identity", "", "Authorization", theirs).Status)
+	}
+
+	one.SetUserActive("inactive@example.com", true)
+	require.Eventually(t, func() bool {
+		return g.Do("GET", "/one/rooms", "", "Authorization", token).Status == 200
+	}, 15*time.Second, 100*time.Millisecond, "served again, with the token that it has")
+	again := g.Do("POST", "/one/application/token", "grant_type=refresh_token&client_id="+app.ID+"&client_secret="+app.Secret+"&refresh_token="+refresh,
+		"Content-Type", "application/x-www-form-urlencoded")
+	require.Equal(t, 200, again.Status, again.Body)
+}
+
+// Meet looks at the secret first: what it says of mail, domain or user proves the
+// credentials, and the application is adopted although there is no token yet.
+func TestAdopt_RefusalThatProvesTheCredentials(t *testing.T) {
+	meet := strictMeet(t, nil)
+	for _, id := range []string{"bad-mail", "no-user", "other-domain"} {
+		meet.AddApplication(sandbox.Application{ClientID: id, Secret: "right", Active: true, Scopes: []string{"rooms:list"}, Domains: []string{"example.com"}})
+	}
+	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend() + "\nunknown_applications adopt"})
+	ask := func(id, secret, mail string) *gatewaytest.Answer {
+		return g.Do("POST", tokenPath, gatewaytest.TokenBody(id, secret, mail), "Content-Type", jsonType)
+	}
+	for _, tc := range []struct {
+		id, mail string
+		status   int
+		text     string
+	}{
+		{"bad-mail", `"quoted"@example.com`, 400, "Scope should be a valid email address."},
+		{"no-user", "nobody@example.com", 400, "User not found."},
+		{"other-domain", "alice@elsewhere.example", 403, "This application is not authorized for this email domain."},
+	} {
+		require.Equal(t, 401, ask(tc.id, "wrong", tc.mail).Status)
+		first := ask(tc.id, "right", tc.mail)
+		require.Equal(t, tc.status, first.Status, first.Body)
+		require.Equal(t, tc.text, first.JSON(t)["detail"])
+		_, err := g.Authority().Application(t.Context(), tc.id)
+		require.NoError(t, err)
+		exchanges := meet.Exchanges()
+		require.Equal(t, tc.status, ask(tc.id, "right", tc.mail).Status)
+		require.Equal(t, 401, ask(tc.id, "wrong", tc.mail).Status)
+		require.LessOrEqual(t, meet.Exchanges(), exchanges+1, "not tried again")
+		list := ask(tc.id, "right", "alice@example.com")
+		require.Equal(t, 200, list.Status, list.Body)
+		require.Equal(t, "rooms:list", list.JSON(t)["scope"], "no more than Meet grants")
+	}
+	for _, r := range meet.Requests() {
+		require.NotContains(t, string(r.Body), "quoted", "what is no mail here does not reach Meet")
+	}
+}
+
+// A wall between the gateway and Meet that answers as Meet might proves nothing.
+func TestAdopt_OtherWordsProveNothing(t *testing.T) {
+	wall := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", jsonType)
+		w.WriteHeader(403)
+		_, _ = w.Write([]byte(`{"error":"blocked"}`))
+	}))
+	t.Cleanup(wall.Close)
+	g := gatewaytest.Start(t, gatewaytest.Config{Gate: "backend " + strings.TrimPrefix(wall.URL, "http://") + " {\nhost meet.example.org\n}\nunknown_applications adopt"})
+	require.Equal(t, 403, g.Do("POST", tokenPath, gatewaytest.TokenBody("anyone", "anything", "alice@example.com"), "Content-Type", jsonType).Status)
+	_, err := g.Authority().Application(t.Context(), "anyone")
+	require.ErrorIs(t, err, tokens.ErrNotFound)
+}
+
+// The gateway's own application at Meet is the operator's: switched off, it is an
+// outage, and no reason for applications to fetch token after token.
+func TestMeet_SharedApplicationSwitchedOff(t *testing.T) {
+	meet := strictMeet(t, nil)
+	meet.AddApplication(sandbox.Application{ClientID: "own", Secret: "own-secret", Active: true, Scopes: []string{"rooms:list"}})
+	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
+	shared := g.AddApplication(nil)
+	own := g.AddApplication(func(a *tokens.Application) {
+		a.Backend = &tokens.BackendCredentials{ClientID: "own", ClientSecret: "own-secret"}
+	})
+	sharedToken, ownToken := gatewaytest.Bearer(g.Token(shared, "alice@example.com")), gatewaytest.Bearer(g.Token(own, "alice@example.com"))
+	meet.SetApplicationActive(gatewaytest.MeetClientID, false)
+	meet.SetApplicationActive("own", false)
+	meet.AddUser(sandbox.User{Sub: "new", Email: "new@example.com", Active: true})
+
+	for _, a := range []*gatewaytest.Answer{
+		g.Do("GET", roomsPath, "", "Authorization", sharedToken), g.TokenRequest(shared, "new@example.com"),
+		g.Do("POST", roomsPath, "", "Authorization", sharedToken),
+	} {
+		require.Equal(t, 502, a.Status, a.Body)
+		require.Equal(t, "bad_gateway", a.JSON(t)["error"])
+		require.NotContains(t, a.JSON(t)["detail"], "carried out", "Meet has refused it")
+	}
+	require.Equal(t, 401, g.Do("GET", roomsPath, "", "Authorization", ownToken).Status)
+	refused := g.TokenRequest(own, "new@example.com")
+	require.Equal(t, 401, refused.Status)
+	require.Equal(t, "Application is inactive", refused.JSON(t)["detail"])
+	require.Contains(t, g.Logs(), "switched off or gone in Meet")
+
+	meet.SetApplicationActive(gatewaytest.MeetClientID, true)
+	require.Eventually(t, func() bool { return g.Do("GET", roomsPath, "", "Authorization", sharedToken).Status == 200 }, 15*time.Second, 100*time.Millisecond)
+}
+
+// A room that is older than telephony has no PIN, and the published schema no null.
+func TestRooms_NoPINIsLeftOut(t *testing.T) {
+	meet := strictMeet(t, nil)
+	roomsOfAlice(meet, 1)
+	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
+	token := gatewaytest.Bearer(g.Token(g.AddApplication(nil), "alice@example.com"))
+	for _, path := range []string{roomsPath, roomsPath + "/" + roomID(1), roomsPath + "?slug=alice-room-01"} {
+		a := g.Do("GET", path, "", "Authorization", token)
+		require.Contains(t, a.Body, `"telephony":{`)
+		require.NotContains(t, a.Body, "pin_code", path)
+	}
+}
+
+// A caller's own token, too, gets the room that was asked for, or 502.
+func TestForeignTokens_OtherRoomIs502(t *testing.T) {
+	var body atomic.Value
+	meet := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", jsonType)
+		_, _ = w.Write([]byte(body.Load().(string)))
+	}))
+	t.Cleanup(meet.Close)
+	g := gatewaytest.Start(t, gatewaytest.Config{
+		Gate: "backend " + strings.TrimPrefix(meet.URL, "http://") + " {\nhost meet.example.org\n}\nforeign_tokens passthrough",
+	})
+	for answer, status := range map[string]int{
+		`{"id":"` + roomID(1) + `","slug":"a-b-c","access_level":"trusted"}`: 200,
+		`{"id":"` + roomID(2) + `","slug":"a-b-c","access_level":"trusted"}`: 502,
+		`{"slug":"a-b-c","access_level":"trusted"}`:                          502,
+		`{"id":null,"slug":"a-b-c"}`:                                         502,
+		`[]`:                                                                 502,
+	} {
+		body.Store(answer)
+		require.Equal(t, status, g.Do("GET", roomsPath+"/"+roomID(1), "", "Authorization", "Bearer foreign").Status, answer)
+	}
+}
