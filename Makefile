@@ -16,9 +16,13 @@ export GOFLAGS := $(strip $(shell go env GOFLAGS) -tags=nobadger,nomysql,nopgx)
 BINARY   := bin/meet-gateway
 FUZZTIME := 10s
 
+# How long each seed of make soak runs, and the seeds that the last release was run with.
+SOAK  := 5m
+SEEDS := 22 21 401 501 402 502 7771 20261128
+
 CADDYFILES := $(sort $(shell find . -name 'Caddyfile*' -not -path './.git/*' -o -name '*.caddyfile' -not -path './.git/*'))
 
-.PHONY: help run build test deps format-check vet staticcheck caddyfiles race lint fmt bench bench-micro fuzz
+.PHONY: help run build test deps format-check vet staticcheck caddyfiles race lint fmt bench bench-micro fuzz soak
 
 help: ## List the commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -57,6 +61,18 @@ caddyfiles: build
 
 race:
 	@MEET_GATEWAY_REQUIRE_TOOLS=1 go test -race -timeout 15m ./...
+
+soak: deps ## Judge gateways under faults for SOAK (5m) a seed: those of the last release, then a drawn one
+	@go test -c -race -o bin/cluster.test ./tests/cluster
+	@failed=; for seed in $(SEEDS) ""; do \
+		echo "seed $${seed:-drawn}"; \
+		(cd tests/cluster && MEET_GATEWAY_SOAK=1 CLUSTER_SEED=$$seed CLUSTER_SOAK=$(SOAK) ../../bin/cluster.test -test.run '^(TestCampaign|TestSoak)$$' -test.v -test.timeout 2h) \
+			|| failed="$$failed $${seed:-drawn}"; \
+	done; \
+	MEET_GATEWAY_SOAK=1 go test $$(grep -rl rapid.Check --include='*_test.go' . | xargs -n1 dirname | sort -u) -rapid.checks=1000 \
+		-run "$$(grep -rl rapid.Check --include='*_test.go' . | xargs awk '/^func Test/ { split($$2, name, "(") } /rapid.Check/ { print name[1] }' | sort -u | paste -sd'|')" \
+		|| failed="$$failed properties"; \
+	[ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
 
 lint: ## Run golangci-lint, which compiles for a minute the first time
 	@go run $(GOLANGCI_LINT) run ./...

@@ -6,6 +6,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	_ "github.com/meet-gateway/meet-gateway/tests/seed" // the same properties each time
 )
 
 func TestCacheExpiresAtTheInstant(t *testing.T) {

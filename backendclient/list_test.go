@@ -17,6 +17,7 @@ import (
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
+	_ "github.com/meet-gateway/meet-gateway/tests/seed" // the same properties each time
 )
 
 // list is a page as a caller reads it.

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -29,7 +30,7 @@ func TestACL_DocumentedUserIsEnough(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			servers, o := start()
-			o.Username, o.Password = "meet-gateway", aclPassword
+			o.Username, o.Password, o.Timeout = "meet-gateway", aclPassword, 10*time.Second
 			for _, s := range servers {
 				require.NoError(t, s.Client().Do(t.Context(), command...).Err())
 			}
@@ -56,7 +57,7 @@ func TestACL_Sentinels(t *testing.T) {
 	}
 	open := func(t *testing.T) *tokens.Store {
 		s, err := tokens.OpenRedis(tokens.RedisOptions{
-			Addresses: group.Addrs(), MasterName: redistest.MasterName, TLS: group.Data[0].TLSConfig(), WaitReplicas: 1,
+			Addresses: group.Addrs(), MasterName: redistest.MasterName, TLS: group.Data[0].TLSConfig(), WaitReplicas: 1, Timeout: 10 * time.Second,
 			Username: "meet-gateway", Password: aclPassword,
 			SentinelUsername: "meet-gateway-sentinel", SentinelPassword: aclPassword,
 		})

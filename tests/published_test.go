@@ -12,6 +12,7 @@ import (
 
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
+	_ "github.com/meet-gateway/meet-gateway/tests/seed" // the same properties each time
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 

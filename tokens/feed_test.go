@@ -78,7 +78,7 @@ func runs(s *redis.Script) func(redis.Cmder) error {
 // testNode is an Authority on a miniredis of its own or of others.
 func testNode(t testing.TB, server *miniredis.Miniredis, change ...func(*Options)) (*Authority, *faults) {
 	t.Helper()
-	store, err := OpenRedis(RedisOptions{Addresses: []string{server.Addr()}})
+	store, err := OpenRedis(RedisOptions{Addresses: []string{server.Addr()}, Timeout: 10 * time.Second})
 	require.NoError(t, err)
 	f := new(faults)
 	store.rdb.AddHook(f)

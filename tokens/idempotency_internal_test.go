@@ -14,7 +14,7 @@ import (
 func overMiniredis(t *testing.T) (*Authority, *miniredis.Miniredis) {
 	t.Helper()
 	server := miniredis.RunT(t)
-	store, err := OpenRedis(RedisOptions{Addresses: []string{server.Addr()}})
+	store, err := OpenRedis(RedisOptions{Addresses: []string{server.Addr()}, Timeout: 10 * time.Second})
 	require.NoError(t, err)
 	a, err := New(Options{Store: store, Secrets: [][]byte{[]byte("0123456789-0123456789-0123456789")}})
 	require.NoError(t, err)

@@ -116,7 +116,7 @@ func TestRekey_Cluster(t *testing.T) {
 	servers := redistest.Cluster(t)
 	former, latter := []byte("rekey-former-secret-0123456789abcdef"), []byte("rekey-latter-secret-0123456789abcdef")
 	open := func(ahead time.Duration, secrets ...[]byte) *Authority {
-		store, err := OpenRedis(RedisOptions{Addresses: servers.Addrs(), Cluster: true})
+		store, err := OpenRedis(RedisOptions{Addresses: servers.Addrs(), Cluster: true, Timeout: 10 * time.Second})
 		require.NoError(t, err)
 		a, err := New(Options{Store: store, Secrets: secrets, Now: func() time.Time { return time.Now().Add(ahead) }})
 		require.NoError(t, err)

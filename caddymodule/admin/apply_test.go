@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
@@ -182,7 +183,7 @@ func TestApply_TellsWhatWasDoneBeforeItFailed(t *testing.T) {
 func TestApply_ConfirmsWhatIsUnchanged(t *testing.T) {
 	server := redistest.Standalone(t) // no replica will ever have anything
 	connect := func(replicas int) *tokens.Store {
-		store, err := tokens.OpenRedis(tokens.RedisOptions{URL: server.URL(), WaitReplicas: replicas})
+		store, err := tokens.OpenRedis(tokens.RedisOptions{URL: server.URL(), WaitReplicas: replicas, Timeout: 10 * time.Second})
 		require.NoError(t, err)
 		return store
 	}

@@ -10,7 +10,6 @@ import (
 	"os"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
+	"github.com/meet-gateway/meet-gateway/tests/seed"
 )
 
 // Environment variables of TestCampaign, beside those of TestSoak.
@@ -59,17 +59,13 @@ type campaign struct {
 // all the time, and nothing is excused for the node that a fault does not concern.
 func TestCampaign(t *testing.T) {
 	t.Parallel()
-	duration, seed := 20*time.Second, rand.Uint64()
+	duration, from := 20*time.Second, seed.Of(t, soakSeed)
 	var err error
 	if text := os.Getenv(soakDuration); text != "" {
 		duration, err = time.ParseDuration(text)
 		require.NoError(t, err)
 	}
-	if text := os.Getenv(soakSeed); text != "" {
-		seed, err = strconv.ParseUint(text, 10, 64)
-		require.NoError(t, err)
-	}
-	s := &campaign{t: t, random: rand.New(rand.NewPCG(seed, 1)), timeout: os.Getenv(campaignTimeout)}
+	s := &campaign{t: t, random: rand.New(rand.NewPCG(from, 1)), timeout: os.Getenv(campaignTimeout)}
 	only := os.Getenv(campaignFaults)
 	if only == "" && os.Getenv(soakDuration) == "" {
 		only = fewFaults
@@ -87,7 +83,7 @@ func TestCampaign(t *testing.T) {
 		require.NoError(t, err)
 		s.aof = aof == 1
 	}
-	t.Logf("%s=%d %s=%s %s=\"replicas=%d wait=%d aof=%v\"", soakSeed, seed, soakDuration, duration, campaignVariant, s.replicas, s.wait, s.aof)
+	t.Logf("%s=%s %s=\"replicas=%d wait=%d aof=%v\"", soakDuration, duration, campaignVariant, s.replicas, s.wait, s.aof)
 
 	options := []string{"--enable-debug-command", "yes"}
 	if s.aof {
@@ -103,7 +99,7 @@ func TestCampaign(t *testing.T) {
 		a := g.reload(t, g.config)
 		require.Equal(t, http.StatusOK, a.Status, a.Body)
 	}
-	s.book = newBook(s, seed)
+	s.book = newBook(s, from)
 	s.book.start(t)
 	s.settle("the start", 60*time.Second)
 	before := s.c.resting(t)

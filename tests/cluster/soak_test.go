@@ -4,19 +4,19 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
-	"strconv"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
+	"github.com/meet-gateway/meet-gateway/tests/seed"
 )
 
 // Environment variables of TestSoak.
 const (
 	soakDuration = "CLUSTER_SOAK" // how long, such as 10m; default 20s
-	soakSeed     = "CLUSTER_SEED" // a number; default: another one each time
+	soakSeed     = "CLUSTER_SEED" // a number; default: see package seed
 )
 
 // TestSoak: three gateways, a Redis watched by Sentinels, load, and faults drawn
@@ -29,20 +29,15 @@ func TestSoak(t *testing.T) {
 		duration, err = time.ParseDuration(text)
 		require.NoError(t, err)
 	}
-	seed := rand.Uint64()
-	if text := os.Getenv(soakSeed); text != "" {
-		var err error
-		seed, err = strconv.ParseUint(text, 10, 64)
-		require.NoError(t, err)
-	}
-	t.Logf("%s=%d %s=%s", soakSeed, seed, soakDuration, duration)
+	from := seed.Of(t, soakSeed)
+	t.Logf("%s=%s", soakDuration, duration)
 
 	redis := redistest.Sentinel(t)
 	c := startCluster(t, settings{store: sentinelStore(redis)})
 	l := newLedger(c.staleness)
 	s := &soak{
-		load:  startLoad(t, c, l, c.nodes[0].addApplication(t, ""), 6, seed),
-		redis: redis, random: rand.New(rand.NewPCG(seed, seed)),
+		load:  startLoad(t, c, l, c.nodes[0].addApplication(t, ""), 6, from),
+		redis: redis, random: rand.New(rand.NewPCG(from, from)),
 	}
 	for end := time.Now().Add(duration); time.Now().Before(end); {
 		time.Sleep(time.Duration(s.random.IntN(500)) * time.Millisecond)

@@ -40,9 +40,13 @@ func Start() (*Server, error) {
 	return s, nil
 }
 
+// timeout bounds a call. A server in the same process cannot be away: what is late
+// there is the process itself, which does not get to run.
+const timeout = 10 * time.Second
+
 // Connect opens a store on the server. Closing it leaves the server running.
 func (s *Server) Connect() (*tokens.Store, error) {
-	store, err := tokens.OpenRedis(tokens.RedisOptions{Addresses: []string{s.redis.Addr()}, Password: s.password, Mode: "embedded"})
+	store, err := tokens.OpenRedis(tokens.RedisOptions{Addresses: []string{s.redis.Addr()}, Password: s.password, Mode: "embedded", Timeout: timeout})
 	if err != nil {
 		return nil, fmt.Errorf("opening the embedded store: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
+	_ "github.com/meet-gateway/meet-gateway/tests/seed" // the same properties each time
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
 
