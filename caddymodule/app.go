@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -224,6 +225,7 @@ func (a *App) options() (tokens.Options, error) {
 	}
 	o := a.authorityOptions()
 	o.Store, o.Secrets = a.store.Tokens(), secrets
+	o.Version, _ = Version()
 	return o, nil
 }
 
@@ -285,6 +287,7 @@ func (a *App) Start() error {
 		}
 	}
 	a.authority.start()
+	a.logStart()
 	if _, embedded := a.store.(*store.Embedded); embedded {
 		a.logger.Warn("the embedded store is for trying out: everything is lost when this process ends, and no other gateway sees it; use `store redis` in production")
 		return nil
@@ -293,12 +296,37 @@ func (a *App) Start() error {
 	return nil
 }
 
-// checkStore tells the operator early what requests would tell later.
+// logStart says which store, user and keys are in use. Ids of keys are no secret:
+// `meet status` shows them, and every token carries one.
+func (a *App) logStart() {
+	self := a.Authority().Self()
+	where := a.store.Where()
+	fields := []zap.Field{zap.String("version", self.Version), zap.String("store", where.Kind)}
+	if where.Address != "" {
+		fields = append(fields, zap.String("redis", where.Address), zap.String("redis_user", cmp.Or(where.User, "default")))
+	}
+	a.logger.Info("gateway started", append(fields, zap.Strings("keys_used", self.Uses), zap.Strings("keys", self.Keys), zap.String("gateway", self.ID))...)
+}
+
+// checkStore reports early what requests would meet later: a Redis that does not
+// answer, refuses this user, or is set up so that it loses state.
 func (a *App) checkStore() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	if err := a.store.Tokens().Ping(ctx); err != nil {
-		a.logger.Error("redis does not answer; until it does, requests are answered with 503", zap.Error(err))
+	redis := a.store.Tokens()
+	if err := redis.Ping(ctx); err != nil {
+		a.logger.Error("redis cannot be used; until it can, requests are answered with 503",
+			zap.String("cause", tokens.StoreProblem(err)), zap.Error(err))
+		return
+	}
+	if p, err := redis.Permissions(ctx); err == nil && !p.OK() {
+		a.logger.Error("redis refuses its user what the gateway needs; docs/redis.md has the line for ACL SETUSER",
+			zap.String("cause", "NOPERM: the user may not use "+p.String()))
+	}
+	if settings, err := redis.Settings(ctx); err == nil {
+		for _, warning := range settings.Warnings() {
+			a.logger.Warn(warning)
+		}
 	}
 }
 
@@ -365,6 +393,7 @@ type pooledAuthority struct {
 // start follows the feed, once for all configurations.
 func (p *pooledAuthority) start() {
 	p.starting.Do(func() {
+		p.observer.authority = p.Authority
 		speaking.Store(&p.observer)
 		p.Start()
 	})

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 
@@ -14,7 +15,8 @@ import (
 // For a while after a reload two Authorities can be alive: only the one that was
 // started last has a say.
 type authorityObserver struct {
-	stale atomic.Bool
+	stale     atomic.Bool
+	authority *tokens.Authority // set before it is started
 }
 
 // speaking is the observer of the Authority that was started last.
@@ -37,7 +39,7 @@ func (o *authorityObserver) FeedState(fresh bool) {
 	if !fresh {
 		feedFresh.Set(0)
 		if !o.stale.Swap(true) {
-			logger().Warn("the feed from redis is silent: asking redis for each request until it is back")
+			go o.logSilence()
 		}
 		return
 	}
@@ -45,6 +47,15 @@ func (o *authorityObserver) FeedState(fresh bool) {
 	if o.stale.Swap(false) {
 		logger().Info("the feed from redis is back")
 	}
+}
+
+// logSilence says why nothing is heard from Redis. Finding out may ask Redis, so it
+// is done beside what was going on.
+func (o *authorityObserver) logSilence() {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	logger().Warn("the feed from redis is silent: asking redis for each request until it is back",
+		zap.String("cause", o.authority.FeedProblem(ctx)))
 }
 
 // KeysMissing implements tokens.Observer.

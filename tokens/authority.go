@@ -51,6 +51,8 @@ type Options struct {
 	Refresh RefreshOptions
 	// Fence bounds how many new users an application brings in. Default: it does not.
 	Fence FenceOptions
+	// Version is that of the program, for [Authority.Gateways]. Default: unknown.
+	Version string
 	// Observer is told what happens inside. Default: nobody.
 	Observer Observer
 	// Now is the clock, read from several goroutines. Default: time.Now.
@@ -84,6 +86,7 @@ type Authority struct {
 	refresh  RefreshOptions
 	observer Observer
 	now      func() time.Time
+	version  string
 
 	cache      *cache
 	feed       *feed
@@ -143,6 +146,7 @@ func New(o Options) (*Authority, error) {
 		store: o.Store, keys: kr,
 		issuer: firstOf(o.Issuer, "meet-gateway"), audience: firstOf(o.Audience, "meet-clients"),
 		lifetime: o.Lifetime, refresh: refresh, observer: o.Observer, now: o.Now,
+		version: o.Version,
 	}
 	if a.observer == nil {
 		a.observer = noObserver{}

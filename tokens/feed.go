@@ -226,6 +226,10 @@ type feed struct {
 	// replacements counts the servers that were found in the place of others.
 	replacements atomic.Uint64
 
+	// beatFailed and listenFailed hold why the last heartbeat, and the last
+	// subscription, failed; nil once one succeeded.
+	beatFailed, listenFailed atomic.Pointer[error]
+
 	once   sync.Once
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -241,6 +245,7 @@ func (f *feed) start() {
 		f.cancel = cancel
 		f.done.Go(func() { f.listen(ctx) })
 		f.done.Go(func() { f.beat(ctx) })
+		f.done.Go(func() { f.a.announceAll(ctx) })
 		if len(f.a.keys.keys) > 1 {
 			f.done.Go(func() { f.a.rekey(ctx) })
 		}
@@ -480,10 +485,11 @@ func (f *feed) ask(ctx context.Context) {
 	began := time.Since(f.born)
 	// A failure needs no handling: nothing is proven, and the next heartbeat
 	// tries again.
-	if f.check(ctx) != nil {
+	err := f.check(ctx)
+	if err != nil {
+		f.beatFailed.Store(&err)
 		return
 	}
-	var err error
 	if f.settling() {
 		err = f.a.rotateAgain(context.WithValue(ctx, restoring{}, true))
 	}
@@ -500,9 +506,12 @@ func (f *feed) ask(ctx context.Context) {
 	if err == nil || isFull(err) {
 		f.checked.Store(int64(began))
 	}
-	if err == nil {
-		_ = f.a.noteKeys(ctx, &f.keys) // the next heartbeat tries again
+	if err != nil {
+		f.beatFailed.Store(&err)
+		return
 	}
+	f.beatFailed.Store(nil)
+	_ = f.a.noteKeys(ctx, &f.keys) // the next heartbeat tries again
 }
 
 // isFull reports whether a primary refuses writes because it has no room for
@@ -547,6 +556,7 @@ func (f *feed) session(ctx context.Context) {
 	for ctx.Err() == nil {
 		m, err := ps.ReceiveTimeout(listening, f.staleness)
 		if err != nil {
+			f.listenFailed.Store(&err)
 			return // broken, or not a word in all this time: start over
 		}
 		switch m := m.(type) {
@@ -615,6 +625,7 @@ func (f *feed) heard(ctx context.Context, seq uint64, mark string) {
 		f.a.cache.dropAll()
 	}
 	f.proven.Store(began)
+	f.listenFailed.Store(nil)
 	f.a.observer.FeedLag(time.Since(f.born) - time.Duration(sent))
 	f.report()
 }

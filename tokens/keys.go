@@ -20,6 +20,7 @@ const (
 	keyIndex        = keyPrefix + "apps"     // sorted set: name and id of every application
 	keyRekeyed      = keyPrefix + "rekeyed"  // what the last pass has left of former secrets
 	keyRekeying     = keyPrefix + "rekeying" // who makes one right now
+	keyGateways     = keyPrefix + "gateways" // hash: every gateway, as it describes itself
 	channelFeed     = keyPrefix + "feed"     // every change
 	channelNode     = keyPrefix + "node:"    // + node: its own heartbeats
 )

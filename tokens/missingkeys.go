@@ -22,6 +22,9 @@ const (
 	// with such can be made by anybody: those that come faster are answered by what
 	// was read within that second.
 	keyReads = 100
+	// keySample is how many applications tell which of two secrets is the
+	// installation's.
+	keySample = 50
 )
 
 // perSecond lets something be done so many times in each second.
@@ -68,7 +71,7 @@ func (a *Authority) noteKeys(ctx context.Context, n *keyNotes) error {
 	}
 	if n.said.Sub(now) < keyAhead/2 {
 		until := now.Add(keyAhead)
-		for _, id := range slices.Compact([]string{a.keys.first().id, a.signing.kid}) {
+		for _, id := range a.usedKeys() {
 			if err := laterScript.Run(ctx, a.store.rdb, []string{keyInstallation}, prefixLastSigned+id, until.Unix()).Err(); err != nil {
 				return unavailable("noting the use of a key", err)
 			}
@@ -136,4 +139,55 @@ func (a *Authority) orMissingKey(ctx context.Context, err error) error {
 		}
 	}
 	return err
+}
+
+// ousted returns an error if this gateway is the one that was given other keys than
+// the installation: most applications have a secret that only a missing key can
+// check. Where the applications do not tell, it is the gateway that was started
+// after one that uses a missing key. Of two gateways with different keys, exactly
+// one is not ready.
+func (a *Authority) ousted(ctx context.Context) error {
+	in, err := a.loadInstallation(ctx)
+	if err != nil {
+		return err
+	}
+	missing := a.missingKeys(in)
+	if len(missing) == 0 {
+		return nil
+	}
+	page, err := a.Applications(ctx, ListOptions{Limit: keySample})
+	if err != nil {
+		return err
+	}
+	ours, theirs := 0, 0
+	for _, app := range page.Applications {
+		for _, v := range app.verifiers {
+			switch {
+			case v.Kind != SecretHMAC || v.expired(a.now()):
+			case a.keys.byID(v.Key) != nil:
+				ours++
+			case slices.Contains(missing, v.Key):
+				theirs++
+			}
+		}
+	}
+	if ours != theirs {
+		if theirs > ours {
+			return unavailable("checking the keys of this gateway", errMissingKey)
+		}
+		return nil
+	}
+	gateways, err := a.Gateways(ctx)
+	if err != nil {
+		return err
+	}
+	for _, g := range gateways {
+		if g.Self {
+			return nil // those that were started before it use no key that is missing
+		}
+		if !g.Silent && slices.ContainsFunc(g.Uses, func(id string) bool { return slices.Contains(missing, id) }) {
+			return unavailable("checking the keys of this gateway", errMissingKey)
+		}
+	}
+	return nil
 }

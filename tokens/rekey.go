@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -53,6 +54,8 @@ type leftover struct {
 	Applications  int      `json:"applications,omitempty"`
 	Named         []string `json:"named,omitempty"` // the first of them
 	RefreshTokens int      `json:"refresh_tokens,omitempty"`
+	// RefreshOf counts them by application, for the first applications.
+	RefreshOf map[string]int `json:"refresh_of,omitempty"`
 }
 
 func (l *leftover) String() string {
@@ -61,7 +64,11 @@ func (l *leftover) String() string {
 		parts = append(parts, fmt.Sprintf("%d applications have not used their secret since (%s)", l.Applications, strings.Join(l.Named, ", ")))
 	}
 	if l.RefreshTokens > 0 {
-		parts = append(parts, fmt.Sprintf("%d refresh tokens have not been used since", l.RefreshTokens))
+		whose := make([]string, 0, len(l.RefreshOf))
+		for _, name := range slices.Sorted(maps.Keys(l.RefreshOf)) {
+			whose = append(whose, fmt.Sprintf("%s: %d", name, l.RefreshOf[name]))
+		}
+		parts = append(parts, fmt.Sprintf("%d refresh tokens have not been used since (%s)", l.RefreshTokens, strings.Join(whose, ", ")))
 	}
 	if l.Users > 0 {
 		parts = append(parts, fmt.Sprintf("%d users are not moved", l.Users))
@@ -77,6 +84,20 @@ func (l *leftover) leave(application string) {
 		slices.Sort(l.Named)
 	}
 }
+
+// leaveRefresh notes that a refresh token of an application is left.
+func (l *leftover) leaveRefresh(application string) {
+	l.RefreshTokens++
+	if l.RefreshOf == nil {
+		l.RefreshOf = map[string]int{}
+	}
+	if _, named := l.RefreshOf[application]; named || len(l.RefreshOf) < rekeyShown {
+		l.RefreshOf[application]++
+	}
+}
+
+// named is an application as operators know it: its name, and its id.
+func named(app *Application) string { return app.Name + " " + app.ID }
 
 // of returns what is left of a key.
 func (r *rekeyReport) of(key string) *leftover {
@@ -224,15 +245,43 @@ func (a *Authority) rekeyOne(ctx context.Context, key string, r *rekeyReport) er
 	case "u:":
 		return a.rekeyUser(ctx, id, r)
 	default:
-		made, err := a.store.rdb.HGet(ctx, key, fieldKey).Result()
-		if err = notNil(err); err != nil {
-			return unavailable("reading a refresh token", err)
-		}
-		if made != "" && made != r.Key {
-			r.of(made).RefreshTokens++
-		}
+		return a.rekeyFamily(ctx, key, r)
+	}
+}
+
+// rekeyFamily notes a family of refresh tokens that is still made with a former
+// secret. One that has ended, was revoked or lost its application needs no key.
+func (a *Authority) rekeyFamily(ctx context.Context, key string, r *rekeyReport) error {
+	m, err := a.store.rdb.HMGet(ctx, key, fieldKey, fieldFamily, fieldTill, fieldEnded).Result()
+	if err != nil {
+		return unavailable("reading a refresh token", err)
+	}
+	made, _ := m[0].(string)
+	document, _ := m[1].(string)
+	till, _ := m[2].(string)
+	if made == "" || made == r.Key || m[3] != nil || !a.now().Before(parseInstant(till)) {
 		return nil
 	}
+	var f family
+	if json.Unmarshal([]byte(document), &f) != nil {
+		r.of(made).leaveRefresh("unreadable")
+		return nil
+	}
+	g := f.BirthList
+	births := generations{g[0], g[1], g[2], g[3]}
+	in, app, u, err := a.readCircumstances(ctx, f.Application, f.User, births)
+	if err == nil {
+		err = overruled(in, app, u, births, time.UnixMilli(f.Created), "")
+	}
+	switch {
+	case errors.Is(err, ErrUnavailable):
+		return err
+	case errors.Is(err, ErrTokenInvalid) && (app == nil || u == nil || app.MayDelegate(u.Mail) == nil):
+		return nil
+	}
+	// It lives, or would again once the application is enabled or allowed the domain.
+	r.of(made).leaveRefresh(named(app))
+	return nil
 }
 
 func (a *Authority) rekeyUser(ctx context.Context, id string, r *rekeyReport) error {
@@ -294,7 +343,7 @@ func (a *Authority) rekeyApplication(ctx context.Context, id string, r *rekeyRep
 		}
 	}
 	for made := range former {
-		r.of(made).leave(id)
+		r.of(made).leave(named(app))
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package tokens
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -79,7 +80,8 @@ func TestRekey(t *testing.T) {
 	require.NoError(t, b.rekeyIfDue(ctx))
 	require.True(t, stored())
 	require.False(t, old().SafeToRemove)
-	require.Equal(t, "1 applications have not used their secret since ("+app.ID+"); 1 refresh tokens have not been used since", old().Needed)
+	require.Equal(t, "1 applications have not used their secret since (Calendar "+app.ID+"); "+
+		"1 refresh tokens have not been used since (Calendar "+app.ID+": 1)", old().Needed)
 
 	only, _ := testNode(t, server, func(o *Options) { o.Secrets = [][]byte{latter} })
 	u, err := only.User(ctx, "user-7@example.org")
@@ -144,5 +146,66 @@ func TestRekey_Cluster(t *testing.T) {
 		u, err := only.User(ctx, string(m))
 		require.NoError(t, err)
 		require.Equal(t, id, u.ID)
+	}
+}
+
+// Families of refresh tokens that ended need no secret: those that were revoked in
+// any way, and those of an application that was deleted.
+func TestRekey_RevokedFamilies(t *testing.T) {
+	former, latter := []byte("rekey-former-secret-0123456789abcdef"), []byte("rekey-latter-secret-0123456789abcdef")
+	const mail = "ada@example.org"
+	for name, end := range map[string]func(context.Context, *Authority, *Application, *Token) error{
+		"all": func(ctx context.Context, a *Authority, _ *Application, _ *Token) error { return a.RevokeAll(ctx) },
+		"application": func(ctx context.Context, a *Authority, app *Application, _ *Token) error {
+			return a.RevokeApplication(ctx, app.ID)
+		},
+		"user": func(ctx context.Context, a *Authority, _ *Application, _ *Token) error {
+			return a.RevokeUser(ctx, mail)
+		},
+		"grant": func(ctx context.Context, a *Authority, app *Application, _ *Token) error {
+			return a.RevokeGrant(ctx, app.ID, mail)
+		},
+		"family": func(ctx context.Context, a *Authority, _ *Application, tok *Token) error {
+			return a.RevokeToken(ctx, tok.Refresh)
+		},
+		"before": func(ctx context.Context, a *Authority, _ *Application, _ *Token) error {
+			return a.RevokeBefore(ctx, a.now())
+		},
+		"deleted": func(ctx context.Context, a *Authority, app *Application, _ *Token) error {
+			return a.DeleteApplication(ctx, app.ID, 0)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := t.Context()
+			server := miniredis.RunT(t)
+			a, _ := testNode(t, server, func(o *Options) { o.Secrets = [][]byte{former} })
+			app, secret, err := a.CreateApplication(ctx, Application{
+				Name: "Calendar", Active: true, Domains: []string{"example.org"}, Scopes: Scopes{ScopeRoomsList}, Refresh: true,
+			})
+			require.NoError(t, err)
+			tok, err := a.Issue(ctx, Grant{Application: app, Mail: mail, Scopes: app.Scopes})
+			require.NoError(t, err)
+
+			b, _ := testNode(t, server, func(o *Options) {
+				o.Secrets = [][]byte{latter, former}
+				o.Now = func() time.Time { return time.Now().Add(IdempotencyLifetime + 2*time.Hour) }
+			})
+			require.NoError(t, b.rekeyIfDue(ctx))
+			require.Contains(t, b.Status(ctx).Keys[1].Needed, "refresh tokens have not been used since (Calendar "+app.ID+": 1)")
+			_, _, err = b.Authenticate(ctx, app.ID, secret) // moves its secret
+			require.NoError(t, err)
+
+			require.NoError(t, end(ctx, b, app, tok))
+			server.Del(keyRekeyed)
+			eventually(t, func() bool {
+				require.NoError(t, b.rekeyIfDue(ctx))
+				needed := b.Status(ctx).Keys[1].Needed
+				if needed != "" { // the moved secret is written in the background
+					server.Del(keyRekeyed)
+				}
+				return needed == ""
+			})
+			require.True(t, b.Status(ctx).Keys[1].SafeToRemove)
+		})
 	}
 }

@@ -2,7 +2,6 @@ package tokens
 
 import (
 	"context"
-	"errors"
 	"sync/atomic"
 	"time"
 )
@@ -18,6 +17,11 @@ type Status struct {
 	// MissingKeys are the ids of keys that other gateways use and this one does not
 	// have: what they make with them is answered with ErrUnavailable here.
 	MissingKeys []string `json:"missing_keys,omitempty"`
+	// KeysError is set if this node is the one that was given the wrong keys: it is
+	// not ready.
+	KeysError string `json:"keys_error,omitempty"`
+	// Gateways are all of the installation, this one among them.
+	Gateways []Gateway `json:"gateways,omitempty"`
 }
 
 // StoreStatus is how Redis is doing.
@@ -29,6 +33,8 @@ type StoreStatus struct {
 	Available bool     `json:"available"`
 	Latency   Duration `json:"latency,omitempty"`
 	Error     string   `json:"error,omitempty"`
+	// Warnings are settings of Redis that lose state, as far as it tells them.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // FeedStatus is how well this node is informed.
@@ -41,6 +47,8 @@ type FeedStatus struct {
 	Staleness Duration `json:"staleness"`
 	// Changes is the number of the last change heard of.
 	Changes uint64 `json:"changes"`
+	// Error is why the last subscription failed, while Fresh is false.
+	Error string `json:"error,omitempty"`
 }
 
 // CacheStatus is what this node remembers.
@@ -74,7 +82,7 @@ type KeyStatus struct {
 func (a *Authority) Status(ctx context.Context) Status {
 	s := Status{Store: StoreStatus{Mode: a.store.mode}}
 	in := new(installation)
-	err := a.Ready(ctx)
+	err := a.storeReady(ctx)
 	if err == nil {
 		var read *installation
 		began := time.Now()
@@ -91,7 +99,10 @@ func (a *Authority) Status(ctx context.Context) Status {
 		}
 	}
 	s.Store.Error = StoreProblem(err)
-	s.Feed = FeedStatus{Fresh: a.feed.fresh(), Staleness: Duration(a.feed.staleness)}
+	if settings, err := a.store.Settings(ctx); err == nil {
+		s.Store.Warnings = settings.Warnings()
+	}
+	s.Feed = FeedStatus{Fresh: a.feed.fresh(), Staleness: Duration(a.feed.staleness), Error: a.FeedProblem(ctx)}
 	if age, ok := a.feed.lag(); ok {
 		s.Feed.Age = Duration(age.Round(time.Millisecond))
 	}
@@ -112,13 +123,26 @@ func (a *Authority) Status(ctx context.Context) Status {
 		s.Keys = append(s.Keys, k)
 	}
 	s.MissingKeys = a.missingKeys(in)
+	if len(s.MissingKeys) > 0 {
+		s.KeysError = StoreProblem(a.ousted(ctx))
+	}
+	if s.Store.Available {
+		s.Gateways, _ = a.Gateways(ctx) // Redis went away just now
+	}
 	return s
 }
+
+// notUsedYet is said of a secret that was added and that no gateway made anything
+// with so far. It is not called safe to remove: it is there to be used next.
+const notUsedYet = "no gateway uses it yet"
 
 // needed tells what a key is needed for whose tokens have expired; "" if nothing.
 func (a *Authority) needed(id string, in *installation, last *rekeyReport) string {
 	if a.keys.byID(id) == nil {
 		return "" // it signs, and nothing else
+	}
+	if in.lastSigned[id].IsZero() {
+		return notUsedYet
 	}
 	if !last.covers(id, in) || last.Key != a.keys.first().id {
 		if left := last.Left[id]; left != nil && last.Key == a.keys.first().id && left.String() != "" {
@@ -132,35 +156,29 @@ func (a *Authority) needed(id string, in *installation, last *rekeyReport) strin
 	return ""
 }
 
-// StoreProblem tells what is wrong with Redis, given an error of [Authority.Ready],
-// without the cause: that may hold an address. "" means nothing is.
-func StoreProblem(err error) string {
-	switch {
-	case err == nil:
-		return ""
-	case errors.Is(err, errNotPrimary):
-		return "redis answers, and is a replica"
-	case errors.Is(err, errUndecided):
-		return "the sentinels contradict each other"
-	case errors.Is(err, errUnfollowed):
-		return "most sentinels do not answer, and a replica that they knew is missing"
-	case errors.Is(err, errUnproven):
-		return "redis answers, and has taken no writes for too long"
-	}
-	return "redis does not answer"
-}
-
 // Ready tells whether this node could serve a request it has never seen: Redis
-// answers, is the primary, and has taken heartbeats within the staleness bound.
+// answers, is the primary, has taken heartbeats within the staleness bound, lets its
+// user do what a heartbeat does, and this node has the keys of the installation.
 // The error is ErrUnavailable.
 func (a *Authority) Ready(ctx context.Context) error {
+	if err := a.storeReady(ctx); err != nil {
+		return err
+	}
+	return a.ousted(ctx)
+}
+
+// storeReady is Ready as far as Redis is concerned.
+func (a *Authority) storeReady(ctx context.Context) error {
 	if err := a.store.Ping(ctx); err != nil {
 		return err
 	}
 	if err := a.feed.check(ctx); err != nil {
 		return err
 	}
-	return a.feed.authoritative(ctx)
+	if err := a.feed.authoritative(ctx); err != nil {
+		return err
+	}
+	return a.feed.forbidden(ctx)
 }
 
 // Fresh reports whether decisions are made from memory, because the feed is

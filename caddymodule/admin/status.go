@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"time"
@@ -12,7 +13,7 @@ import (
 // showStatus answers GET status.
 func (c *call) showStatus() error {
 	s := wire.Status{Version: c.gateway.Version(), Status: c.authority.Status(c.ctx), Backends: c.gateway.Backends()}
-	s.Ready, s.Reason = readiness(s.Status.Store.Error, s.Status.Feed.Fresh)
+	s.Ready, s.Reason = readiness(cmp.Or(s.Status.Store.Error, s.KeysError), s.Status.Feed)
 	return c.answer(http.StatusOK, s)
 }
 
@@ -21,14 +22,18 @@ func (c *call) showStatus() error {
 // node get 503, so it is not ready, although it serves what it knows from memory
 // until the staleness bound. The backend does not count: it is the same for all
 // nodes, and taking all of them out would only replace their answers.
-func readiness(problem string, fresh bool) (ready bool, reason string) {
+func readiness(problem string, feed tokens.FeedStatus) (ready bool, reason string) {
 	switch {
-	case problem != "" && fresh:
+	case problem != "" && feed.Fresh:
 		return false, problem + "; what is known is still served from memory"
 	case problem != "":
 		return false, problem
-	case !fresh:
-		return true, "what other gateways change is not heard of; redis is asked per request"
+	case !feed.Fresh:
+		reason = "what other gateways change is not heard of; redis is asked per request"
+		if feed.Error != "" {
+			reason += " (" + feed.Error + ")"
+		}
+		return true, reason
 	}
 	return true, ""
 }
@@ -41,7 +46,8 @@ const readyTimeout = 2 * time.Second
 func Readiness(ctx context.Context, authority *tokens.Authority) (ready bool, reason string) {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	return readiness(tokens.StoreProblem(authority.Ready(ctx)), authority.Fresh())
+	feed := tokens.FeedStatus{Fresh: authority.Fresh(), Error: authority.FeedProblem(ctx)}
+	return readiness(tokens.StoreProblem(authority.Ready(ctx)), feed)
 }
 
 // showLive answers GET health/live: this process runs a gateway.

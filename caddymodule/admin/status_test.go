@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
+	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
 func TestStatus(t *testing.T) {
@@ -60,7 +61,7 @@ func TestReadiness(t *testing.T) {
 		{"redis does not answer", true, false, true},
 		{"redis does not answer", false, false, true},
 	} {
-		ready, reason := readiness(tc.problem, tc.fresh)
+		ready, reason := readiness(tc.problem, tokens.FeedStatus{Fresh: tc.fresh})
 		require.Equal(t, tc.ready, ready)
 		require.Equal(t, tc.reason, reason != "")
 	}

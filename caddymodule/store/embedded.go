@@ -66,6 +66,9 @@ func (*Embedded) Key() string { return embeddedKey }
 // needs it after the process has ended.
 func (s *Embedded) Secret() []byte { return s.pooled.secret }
 
+// Where implements Store.
+func (*Embedded) Where() Where { return Where{Kind: "embedded"} }
+
 // Once calls f, unless it was called for this store before.
 func (s *Embedded) Once(f func()) { s.pooled.once.Do(f) }
 

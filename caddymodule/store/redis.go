@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -63,6 +65,7 @@ type Redis struct {
 
 	key    string
 	pooled *pooledStore
+	where  Where
 }
 
 // TLS is TLS towards Redis. The server's certificate is always verified.
@@ -101,9 +104,22 @@ func (s *Redis) Provision(caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("opening the redis store: %w", err)
 	}
-	s.pooled = val.(*pooledStore)
+	s.pooled, s.where = val.(*pooledStore), whereOf(o)
 	return nil
 }
+
+// whereOf takes addresses and the user out of the options.
+func whereOf(o tokens.RedisOptions) Where {
+	w := Where{Kind: "redis", Address: strings.Join(o.Addresses, ","), User: o.Username}
+	if u, err := url.Parse(o.URL); err == nil && o.URL != "" {
+		w.User = cmp.Or(w.User, u.User.Username())
+		w.Address = cmp.Or(w.Address, u.Host, u.Path)
+	}
+	return w
+}
+
+// Where implements Store.
+func (s *Redis) Where() Where { return s.where }
 
 // Cleanup gives the handle back. It stays in its field: the check at the start may
 // still run.

@@ -23,6 +23,15 @@ type Store interface {
 	// Secret is a secret for deriving keys, if the store brings one of its own, and
 	// nil if the operator must give one.
 	Secret() []byte
+	// Where says where the state is, for logs.
+	Where() Where
+}
+
+// Where says where a store keeps the state. It holds no credential.
+type Where struct {
+	// Kind is the name of the module, Address one or more host:port, User the Redis
+	// user; empty if there is none.
+	Kind, Address, User string
 }
 
 // open keeps handles across reloads.

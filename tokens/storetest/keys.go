@@ -33,6 +33,9 @@ func testAnotherSecret(t *testing.T, open Opener) {
 	own := b.Status(ctx).Keys[0].ID
 	Eventually(t, "it says which key it uses itself", func() bool { return slices.Contains(a.Status(ctx).MissingKeys, own) })
 
+	require.ErrorIs(t, b.Ready(ctx), tokens.ErrUnavailable)
+	require.Equal(t, "other gateways use keys that this one was not given", tokens.StoreProblem(b.Ready(ctx)))
+
 	for what, try := range map[string]func() error{
 		"a token":                 func() error { _, err := b.Verify(ctx, tok.Value); return err },
 		"a token, inspected":      func() error { _, err := b.Inspect(ctx, tok.Value); return err },

@@ -1,0 +1,105 @@
+package tokens
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/stretchr/testify/require"
+)
+
+var (
+	rightSecret = []byte("gateways-right-secret-0123456789abcdef")
+	wrongSecret = []byte("gateways-wrong-secret-0123456789abcdef")
+)
+
+func withSecrets(secrets ...[]byte) func(*Options) {
+	return func(o *Options) { o.Secrets = secrets }
+}
+
+// Of gateways with different secrets only those are not ready that have not the
+// installation's, whichever was started first.
+func TestReady_AnotherSecret(t *testing.T) {
+	ready := func(t *testing.T, a *Authority, want bool) {
+		t.Helper()
+		eventually(t, func() bool {
+			s := a.Status(t.Context())
+			require.True(t, s.Store.Available)
+			return len(s.MissingKeys) > 0 && (s.KeysError == "") == want
+		})
+		if err := a.Ready(t.Context()); want {
+			require.NoError(t, err)
+		} else {
+			require.ErrorIs(t, err, ErrUnavailable)
+		}
+	}
+	t.Run("with applications", func(t *testing.T) {
+		server := miniredis.RunT(t)
+		late, _ := testNode(t, server, withSecrets(wrongSecret)) // it is started first
+		a, _ := testNode(t, server, withSecrets(rightSecret))
+		testApp(t, a)
+		ready(t, late, false)
+		ready(t, a, true)
+	})
+	t.Run("without", func(t *testing.T) {
+		server := miniredis.RunT(t)
+		a, _ := testNode(t, server, withSecrets(rightSecret))
+		eventually(t, func() bool { return server.Exists(keyGateways) })
+		b, _ := testNode(t, server, withSecrets(wrongSecret))
+		ready(t, b, false)
+		ready(t, a, true)
+	})
+	t.Run("rotation as documented", func(t *testing.T) {
+		server := miniredis.RunT(t)
+		for _, secrets := range [][][]byte{{rightSecret}, {rightSecret, wrongSecret}, {wrongSecret, rightSecret}} {
+			a, _ := testNode(t, server, withSecrets(secrets...))
+			eventually(t, a.Fresh)
+			require.NoError(t, a.Ready(t.Context()))
+		}
+	})
+}
+
+// Every gateway lists all, and one that ended is gone.
+func TestGateways(t *testing.T) {
+	ctx := t.Context()
+	server := miniredis.RunT(t)
+	a, _ := testNode(t, server, func(o *Options) { o.Version = "v1" })
+	b, _ := testNode(t, server, func(o *Options) { o.Version = "v2" })
+	var list []Gateway
+	eventually(t, func() bool {
+		var err error
+		list, err = a.Gateways(ctx)
+		require.NoError(t, err)
+		return len(list) == 2
+	})
+	versions := map[string]bool{}
+	for _, g := range list {
+		versions[g.Version] = g.Self
+		require.NotEmpty(t, g.Host)
+		require.Equal(t, []string{a.keys.first().id}, g.Keys)
+		require.Equal(t, g.Keys, g.Uses)
+		require.False(t, g.Silent)
+	}
+	require.Equal(t, map[string]bool{"v1": true, "v2": false}, versions)
+
+	// One that ended without notice is called silent, and then forgotten.
+	entry := func(age time.Duration) {
+		server.HSet(keyGateways, "dead", fmt.Sprintf(`%d {"version":"v0"}`, time.Now().Add(-age).UnixMicro()))
+	}
+	entry(silentAfter + time.Second)
+	list, err := a.Gateways(ctx)
+	require.NoError(t, err)
+	require.Len(t, list, 3)
+	require.True(t, list[0].Silent)
+	entry(goneAfter + time.Second)
+	list, err = a.Gateways(ctx)
+	require.NoError(t, err)
+	require.Len(t, list, 2)
+	require.Empty(t, server.HGet(keyGateways, "dead"))
+
+	require.NoError(t, b.Close())
+	list, err = a.Gateways(ctx)
+	require.NoError(t, err)
+	require.Len(t, list, 1)
+}
