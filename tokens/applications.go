@@ -147,17 +147,24 @@ func parseInstant(ms string) time.Time {
 	return time.UnixMilli(int64(n)).UTC()
 }
 
-// saveScript writes a record if its version is the expected one. Finding its own
+// saveScript writes a record if its version is the expected one, and if it still
+// wants the client ids that it is to list from now on. Finding its own
 // write there is success: the answer to it may have been lost on the way. Of
-// the last uses of secrets those named in ARGV[3] stay.
-var saveScript = redis.NewScript(`
+// the last uses of secrets those named in ARGV[3] stay; client ids follow from ARGV[4].
+var saveScript = redis.NewScript(redisNow + `
 local have = redis.call('HMGET', KEYS[1], 'v', 'd')
 local version = tonumber(have[1] or '0')
 local expected = tonumber(ARGV[1])
 if version == expected + 1 and have[2] == ARGV[2] then return version end
 if version ~= expected then return -1 end
+for i = 4, #ARGV do
+  local want = redis.call('HGET', KEYS[1], 'w:' .. ARGV[i])
+  if not want or tonumber(string.match(want, '^%d+')) <= now() then return -2 end
+end
 redis.call('HSET', KEYS[1], 'v', expected + 1, 'd', ARGV[2])
+redis.call('PERSIST', KEYS[1])
 for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+  if string.sub(field, 1, 2) == 'w:' then redis.call('HDEL', KEYS[1], field) end
   if string.sub(field, 1, 2) == 's:' and not string.find(ARGV[3], field, 1, true) then redis.call('HDEL', KEYS[1], field) end
 end
 return expected + 1`)
@@ -199,28 +206,43 @@ func (a *Authority) create(ctx context.Context, app Application, addSecrets func
 	n.Updated = n.Created
 	n.Version, n.generation = 0, 0
 	addSecrets(n)
-	if err := a.claimAliases(ctx, n.ID, n.Aliases); err != nil {
+	wanted := a.newWant(n.ID, n.Version, n.Aliases)
+	if err := wanted.take(ctx); err != nil {
 		return nil, err
 	}
 	if err := a.noteBackend(ctx, n); err != nil {
+		wanted.drop(ctx)
 		return nil, err
 	}
 	// The index comes first: an entry without a record is skipped by lists, a
 	// record without an entry would be found by nobody.
 	if err := a.store.rdb.ZAdd(ctx, keyIndex, redis.Z{Member: indexMember(n.Name, n.ID)}).Err(); err != nil {
+		wanted.drop(ctx)
 		return nil, unavailable("writing the index of applications", err)
 	}
 	// That others are told later does no harm: nobody knows the application yet.
-	created, err := a.save(ctx, n)
+	created, err := a.save(ctx, n, wanted.aliases)
+	if errors.Is(err, errNotSaved) {
+		wanted.drop(ctx)
+		_ = a.forgetBackend(ctx, n) // a note too many does no harm, as an entry without a record
+		_ = a.store.rdb.ZRem(ctx, keyIndex, indexMember(n.Name, n.ID)).Err()
+	}
 	if err != nil && !errors.Is(err, errUntold) {
 		return nil, err
 	}
 	return created, nil
 }
 
-// save writes n over the version it came from and tells everybody. It returns the
-// application as it is now; also with errUntold, and with no other error.
-func (a *Authority) save(ctx context.Context, n *Application) (*Application, error) {
+// errNotSaved means that a record was certainly not written.
+var errNotSaved = errors.New("the record was not written")
+
+// errWantOver means that taking client ids took longer than wantTime.
+var errWantOver = errors.New("taking client ids took too long")
+
+// save writes n over the version it came from and tells everybody. wanted are the
+// client ids that it lists and did not list before. It returns the application as it
+// is now; also with errUntold, and with no other error.
+func (a *Authority) save(ctx context.Context, n *Application, wanted []string) (*Application, error) {
 	doc, err := a.encodeApplication(n)
 	if err != nil {
 		return nil, err
@@ -231,7 +253,11 @@ func (a *Authority) save(ctx context.Context, n *Application) (*Application, err
 	}
 	unsure := change{changedApplication, n.ID, anyVersion}
 	seen := a.feed.look()
-	cmd, err := a.store.write(ctx, saveScript, keyApplication(n.ID), n.Version, doc, live.String())
+	args := []any{n.Version, doc, live.String()}
+	for _, alias := range wanted {
+		args = append(args, alias)
+	}
+	cmd, err := a.store.write(ctx, saveScript, keyApplication(n.ID), args...)
 	if err != nil {
 		return nil, a.uncertain(unsure, "writing an application", err)
 	}
@@ -239,8 +265,11 @@ func (a *Authority) save(ctx context.Context, n *Application) (*Application, err
 	if err != nil {
 		return nil, unavailable("writing an application", err)
 	}
-	if version < 0 {
-		return nil, fmt.Errorf("application %s: %w", n.ID, ErrConflict)
+	switch version {
+	case -1:
+		return nil, fmt.Errorf("application %s: %w: %w", n.ID, ErrConflict, errNotSaved)
+	case -2:
+		return nil, unavailable("writing an application", fmt.Errorf("%w: %w", errWantOver, errNotSaved))
 	}
 	if err := a.established(ctx, seen, unsure, "writing an application"); err != nil {
 		return nil, err
@@ -327,87 +356,12 @@ func (a *Authority) ConfirmApplication(ctx context.Context, id string) (*Applica
 			return nil, err
 		}
 		a.feed.noteEdit(id, edit{app.Version, m[fieldDocument]})
+		if err := a.repairAliases(ctx, app); err != nil {
+			return nil, err
+		}
 		return app, a.publish(ctx, edited(app, app.Version))
 	}
 	return nil, fmt.Errorf("application %s: %w", id, ErrConflict)
-}
-
-// claimAliases takes the aliases for the application, or none of them.
-func (a *Authority) claimAliases(ctx context.Context, id string, aliases []string) error {
-	for i, alias := range aliases {
-		if isID(alias, applicationIDLength) {
-			// It could shadow another application's id.
-			if _, err := a.readApplication(ctx, alias); err == nil {
-				return fmt.Errorf("alias %q: %w", alias, ErrConflict)
-			} else if !errors.Is(err, ErrNotFound) {
-				return err
-			}
-		}
-		ok, err := a.store.rdb.SetNX(ctx, keyAlias(alias), id, 0).Result()
-		if err != nil {
-			return unavailable("writing an alias", err)
-		}
-		if !ok {
-			owner, err := a.store.rdb.Get(ctx, keyAlias(alias)).Result()
-			if err != nil && !errors.Is(err, redis.Nil) {
-				return unavailable("reading an alias", err)
-			}
-			if owner == id {
-				continue
-			}
-			if taken, err := a.takeOrphan(ctx, alias, owner, id); err != nil {
-				return err
-			} else if taken {
-				continue
-			}
-			if err := a.releaseAliases(ctx, aliases[:i]); err != nil {
-				return err
-			}
-			return fmt.Errorf("alias %q belongs to another application: %w", alias, ErrConflict)
-		}
-		if err := a.publish(ctx, change{changedAlias, alias, "-"}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// moveScript gives an alias to another application if it still has its owner.
-var moveScript = redis.NewScript(`
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2])
-return 1`)
-
-// takeOrphan takes an alias from an application that does not exist: its creation
-// or removal was cut short.
-func (a *Authority) takeOrphan(ctx context.Context, alias, owner, id string) (bool, error) {
-	if _, err := a.readApplication(ctx, owner); !errors.Is(err, ErrNotFound) {
-		return false, err
-	}
-	cmd, err := a.store.write(ctx, moveScript, keyAlias(alias), owner, id)
-	if err != nil {
-		return false, a.uncertain(change{changedAlias, alias, "-"}, "writing an alias", err)
-	}
-	moved, err := cmd.Int64()
-	if err != nil {
-		return false, unavailable("writing an alias", err)
-	}
-	if moved == 0 {
-		return false, nil
-	}
-	return true, a.publish(ctx, change{changedAlias, alias, "-"})
-}
-
-func (a *Authority) releaseAliases(ctx context.Context, aliases []string) error {
-	for _, alias := range aliases {
-		if err := a.store.rdb.Del(ctx, keyAlias(alias)).Err(); err != nil {
-			return unavailable("removing an alias", err)
-		}
-		if err := a.publish(ctx, change{changedAlias, alias, "-"}); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // indexMember sorts by name, then id.
@@ -462,12 +416,17 @@ func (a *Authority) findApplication(ctx context.Context, idOrAlias string) (foun
 			return true, err
 		}
 		found.aliasSince = a.cache.now(keyAlias(idOrAlias))
-		id, err := a.resolveAlias(ctx, idOrAlias)
-		if err != nil || id == "" {
+		entry, err := a.aliasEntry(ctx, idOrAlias)
+		if err != nil || entry == "" {
 			return false, err
 		}
-		err = read(id)
-		return len(found.hash) > 0, err
+		if err := read(entryOwner(entry)); err != nil {
+			return false, err
+		}
+		if !listsAlias(found.hash, idOrAlias) {
+			found.hash = nil
+		}
+		return len(found.hash) > 0, nil
 	})
 	if err != nil {
 		return found, unavailable("reading an application", err)
@@ -475,16 +434,13 @@ func (a *Authority) findApplication(ctx context.Context, idOrAlias string) (foun
 	return found, nil
 }
 
-// resolveAlias returns the id that an alias stands for, or "".
-func (a *Authority) resolveAlias(ctx context.Context, alias string) (string, error) {
-	id, err := a.store.rdb.Get(ctx, keyAlias(alias)).Result()
-	if errors.Is(err, redis.Nil) {
-		return "", nil
+// listsAlias reports whether a record lists a client id. One that cannot be read may.
+func listsAlias(hash map[string]string, alias string) bool {
+	var record struct {
+		Aliases []string `json:"aliases"`
 	}
-	if err != nil {
-		return "", unavailable("reading an alias", err)
-	}
-	return id, nil
+	return hash[fieldDocument] != "" &&
+		(json.Unmarshal([]byte(hash[fieldDocument]), &record) != nil || slices.Contains(record.Aliases, alias))
 }
 
 // Application returns the application with the id or alias, from memory while
@@ -498,7 +454,7 @@ func (a *Authority) Application(ctx context.Context, idOrAlias string) (*Applica
 		if target, ok := a.cache.aliases.GetIfPresent(idOrAlias); ok {
 			id = target
 		}
-		if app, ok := a.cache.applications.GetIfPresent(id); ok && !outdated(app.read, a.now()) {
+		if app, ok := a.cache.applications.GetIfPresent(id); ok && !outdated(app.read, a.now()) && app.hasClientID(idOrAlias) {
 			return app, nil
 		}
 	}
@@ -646,30 +602,41 @@ func (a *Authority) update(ctx context.Context, old *Application, change func(*A
 	}
 	n.Updated = a.now().UTC().Truncate(time.Millisecond)
 	added, removed := without(n.Aliases, old.Aliases), without(old.Aliases, n.Aliases)
-	if err := a.claimAliases(ctx, n.ID, added); err != nil {
+	wanted := a.newWant(n.ID, n.Version, added)
+	if err := wanted.take(ctx); err != nil {
 		return nil, err
 	}
-	if err := a.noteBackend(ctx, n); err != nil {
+	if err := a.noteBeforeSave(ctx, old, n, removed); err != nil {
+		wanted.drop(ctx)
 		return nil, err
 	}
-	if err := a.markRemoved(ctx, removed...); err != nil {
-		return nil, err
-	}
-	if n.Name != old.Name {
-		if err := a.store.rdb.ZAdd(ctx, keyIndex, redis.Z{Member: indexMember(n.Name, n.ID)}).Err(); err != nil {
-			return nil, unavailable("writing the index of applications", err)
-		}
-	}
-	written, err := a.save(ctx, n)
-	if errors.Is(err, ErrConflict) {
-		return nil, errors.Join(err, a.releaseAliases(ctx, added))
+	written, err := a.save(ctx, n, added)
+	if errors.Is(err, errNotSaved) {
+		wanted.drop(ctx)
 	}
 	if written == nil {
 		return nil, err
 	}
-	return written, errors.Join(err,
-		a.reindex(ctx, n.ID, indexMember(old.Name, n.ID), indexMember(n.Name, n.ID)),
-		a.releaseAliases(ctx, removed))
+	a.giveBackAliases(ctx, n.ID, removed)
+	return written, errors.Join(err, a.reindex(ctx, n.ID, indexMember(old.Name, n.ID), indexMember(n.Name, n.ID)))
+}
+
+// noteBeforeSave notes what must be known before a record is written; too much of it
+// does no harm.
+func (a *Authority) noteBeforeSave(ctx context.Context, old, n *Application, removed []string) error {
+	if err := a.noteBackend(ctx, n); err != nil {
+		return err
+	}
+	if err := a.markRemoved(ctx, removed...); err != nil {
+		return err
+	}
+	if n.Name == old.Name {
+		return nil
+	}
+	if err := a.store.rdb.ZAdd(ctx, keyIndex, redis.Z{Member: indexMember(n.Name, n.ID)}).Err(); err != nil {
+		return unavailable("writing the index of applications", err)
+	}
+	return nil
 }
 
 // reindex replaces an application's entry in the index after it was renamed. If
@@ -747,9 +714,7 @@ func (a *Authority) DeleteApplication(ctx context.Context, id string, version in
 	if err := a.publish(ctx, change{changedApplication, id, deletedVersion}); err != nil {
 		return err
 	}
-	if err := a.releaseAliases(ctx, app.Aliases); err != nil {
-		return err
-	}
+	a.giveBackAliases(ctx, id, app.Aliases)
 	if err := a.forgetBackend(ctx, app); err != nil {
 		return err
 	}

@@ -135,22 +135,26 @@ func (a *Authority) applicationForLogin(ctx context.Context, clientID string) (*
 	var id string
 	var m map[string]string
 	err := a.feed.reading(ctx, func() (err error) {
-		if id, err = a.resolveAlias(ctx, clientID); err != nil {
+		entry, err := a.aliasEntry(ctx, clientID)
+		if err != nil {
 			return err
 		}
-		if id == "" {
-			id = clientID
-		}
+		id = firstOf(entryOwner(entry), clientID)
 		m, err = a.store.rdb.HGetAll(ctx, keyApplication(id)).Result()
 		return err //nolint:wrapcheck // wrapped below
 	})
 	if err != nil {
 		return nil, unavailable("reading an application", err)
 	}
+	nobody := map[string]string{fieldDocument: nobodyDocument, fieldVersion: "1"}
 	if !known || m[fieldDocument] == "" {
-		id, m = "", map[string]string{fieldDocument: nobodyDocument, fieldVersion: "1"}
+		return a.decodeSealed("", nobody)
 	}
-	return a.decodeSealed(id, m)
+	app, err := a.decodeSealed(id, m)
+	if err == nil && !app.hasClientID(clientID) {
+		return a.decodeSealed("", nobody) // the entry of the index is left over
+	}
+	return app, err
 }
 
 // matchSecret returns the live verifier that the secret belongs to, or nil.

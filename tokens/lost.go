@@ -232,9 +232,6 @@ func (a *Authority) createAgain(ctx context.Context, c change, e edit) error {
 	if n > 0 {
 		return nil
 	}
-	if err := a.claimAliases(ctx, app.ID, app.Aliases); err != nil && !errors.Is(err, ErrConflict) {
-		return err
-	}
 	if err := a.noteBackend(ctx, app); err != nil {
 		return err
 	}
@@ -243,6 +240,10 @@ func (a *Authority) createAgain(ctx context.Context, c change, e edit) error {
 	}
 	if _, err := a.store.write(ctx, createAgainScript, keyApplication(app.ID), e.version, e.document); err != nil {
 		return unavailable("writing a lost change again", err)
+	}
+	// What another application has taken meanwhile stays with it.
+	if err := a.repairAliases(ctx, app); err != nil && !errors.Is(err, ErrConflict) {
+		return err
 	}
 	return a.publish(ctx, edited(app, e.version))
 }
@@ -273,6 +274,13 @@ func (a *Authority) repeatEdit(ctx context.Context, c change) error {
 	if known && e.version >= want && !deleted {
 		if _, err := a.store.write(ctx, repeatEditScript, keyApplication(c.id), e.version, e.document); err != nil {
 			return unavailable("writing a lost change again", err)
+		}
+		restored, err := a.readApplication(ctx, c.id)
+		if err == nil {
+			err = a.repairAliases(ctx, restored)
+		}
+		if err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, ErrNotFound) {
+			return err
 		}
 		return a.publish(ctx, c)
 	}

@@ -66,6 +66,10 @@ func (c *call) applyApplications() error {
 		return &failed
 	}
 	for _, s := range p.steps {
+		// It ends when its caller goes away, but never in the midst of an application.
+		if err := c.r.Context().Err(); err != nil {
+			return fail(s.entry, err)
+		}
 		if err := c.apply(s); err != nil {
 			return fail(s.entry, err)
 		}

@@ -1,0 +1,258 @@
+package tokens
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// An application's record decides which client ids are its own: those that it
+// lists. mg1:c:<client id> is an index of that, to find the record by. An entry
+// names an application, and counts only if the record of that application lists the
+// client id.
+//
+// A client id is taken in three steps, each of which touches one key, so that they
+// work on a Cluster, and after each of which a gateway may die:
+//
+//  1. the record wants the client id, for wantTime;
+//  2. the entry is set to the application, by compare-and-set. Only an entry may be
+//     replaced whose application neither lists nor wants the client id;
+//  3. the record lists the client id, if it still wants it and is of the version
+//     that was read.
+//
+// So nobody can take an entry between 1 and the end of the listing. Every entry that
+// is set has a different value, so that one that was taken again meanwhile is not
+// mistaken for the one that was looked at.
+//
+// A client id is given up by writing the record without it. The entry is removed
+// afterwards, by compare-and-delete. One that stays because that failed is taken by
+// the next who wants it.
+
+// wantTime is how long a record wants a client id that it does not list yet: more
+// than taking the entries takes. It is measured by the clock of Redis.
+const wantTime = 30 * time.Second
+
+// prefixWant is the field of a record that wants a client id: until when (unix
+// milliseconds), and whose try that is.
+const prefixWant = "w:"
+
+// wantScript notes in a record of the expected version which client ids it wants. A
+// record that is not there yet goes with them. ARGV: version, life in ms, whose try,
+// client ids.
+var wantScript = redis.NewScript(redisNow + `
+local version = tonumber(redis.call('HGET', KEYS[1], 'v') or '0')
+if version ~= tonumber(ARGV[1]) then return -1 end
+for i = 4, #ARGV do redis.call('HSET', KEYS[1], 'w:' .. ARGV[i], string.format('%.0f', now() + tonumber(ARGV[2])) .. ' ' .. ARGV[3]) end
+if version == 0 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return 1`)
+
+// unwantScript undoes wantScript for one try. ARGV: whose, client ids.
+var unwantScript = redis.NewScript(`
+for i = 2, #ARGV do
+  local want = redis.call('HGET', KEYS[1], 'w:' .. ARGV[i])
+  if want and string.match(want, ' (.*)$') == ARGV[1] then redis.call('HDEL', KEYS[1], 'w:' .. ARGV[i]) end
+end
+return 1`)
+
+// holdsScript answers a record, and whether it wants a client id.
+var holdsScript = redis.NewScript(redisNow + `
+local have = redis.call('HMGET', KEYS[1], 'd', 'w:' .. ARGV[1])
+return {have[1] or '', have[2] and tonumber(string.match(have[2], '^%d+')) > now() and 1 or 0}`)
+
+// takeScript sets an entry that is still as it was found (” if there was none).
+// ARGV: that, what it becomes.
+var takeScript = redis.NewScript(`
+local have = redis.call('GET', KEYS[1]) or ''
+if have == ARGV[2] then return 1 end
+if have ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1`)
+
+// giveBackScript removes an entry that is still as it was found.
+var giveBackScript = redis.NewScript(`
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])`)
+
+// redisNow defines now, the clock of Redis in unix milliseconds.
+const redisNow = `
+local function now()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end`
+
+// entryOwner is the application that an entry of the index names, "" for none.
+func entryOwner(entry string) string {
+	owner, _, _ := strings.Cut(entry, " ")
+	return owner
+}
+
+// want is one try to take client ids for an application.
+type want struct {
+	a       *Authority
+	id      string // of the application
+	version int64  // that is to be replaced; 0: it is to be created
+	try     string
+	aliases []string
+}
+
+func (a *Authority) newWant(id string, version int64, aliases []string) *want {
+	return &want{a: a, id: id, version: version, try: randomID(tokenIDLength), aliases: aliases}
+}
+
+// take takes the client ids, or none of them. Once the record lists them they are
+// the application's; until then they are so for wantTime. Errors: ErrConflict,
+// ErrUnavailable.
+func (w *want) take(ctx context.Context) error {
+	if len(w.aliases) == 0 {
+		return nil
+	}
+	args := []any{w.version, wantTime.Milliseconds(), w.try}
+	for _, alias := range w.aliases {
+		args = append(args, alias)
+	}
+	cmd, err := w.a.store.write(ctx, wantScript, keyApplication(w.id), args...)
+	if err != nil {
+		return unavailable("noting wanted client ids", err)
+	}
+	if n, _ := cmd.Int64(); n < 0 {
+		return fmt.Errorf("application %s: %w", w.id, ErrConflict)
+	}
+	for _, alias := range w.aliases {
+		if err := w.a.takeAlias(ctx, w.id, alias); err != nil {
+			w.drop(ctx)
+			return err
+		}
+	}
+	return nil
+}
+
+// drop gives up what take took and the record does not list. Where that fails, the
+// entries are there for the next who wants them.
+func (w *want) drop(ctx context.Context) {
+	if len(w.aliases) == 0 {
+		return
+	}
+	args := []any{w.try}
+	for _, alias := range w.aliases {
+		args = append(args, alias)
+	}
+	if _, err := w.a.store.write(ctx, unwantScript, keyApplication(w.id), args...); err == nil {
+		w.a.giveBackAliases(ctx, w.id, w.aliases)
+	}
+}
+
+// takeAlias sets the entry of a client id that the application's record wants or
+// lists. Errors: ErrConflict, ErrUnavailable.
+func (a *Authority) takeAlias(ctx context.Context, id, alias string) error {
+	if isID(alias, applicationIDLength) && alias != id {
+		// It could shadow another application's id.
+		if _, err := a.readApplication(ctx, alias); err == nil {
+			return aliasTaken(alias)
+		} else if !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
+	entry := id + " " + randomID(tokenIDLength)
+	const tries = 10
+	for range tries {
+		have, err := a.aliasEntry(ctx, alias)
+		if err != nil {
+			return err
+		}
+		if owner := entryOwner(have); owner != "" && owner != id {
+			switch err := a.holdsAlias(ctx, owner, alias); {
+			case err == nil:
+				return aliasTaken(alias)
+			case !errors.Is(err, ErrNotFound):
+				return err
+			}
+		}
+		cmd, err := a.store.write(ctx, takeScript, keyAlias(alias), have, entry)
+		if err != nil {
+			return unavailable("writing an alias", err)
+		}
+		if n, _ := cmd.Int64(); n == 1 {
+			return nil
+		}
+	}
+	return aliasTaken(alias)
+}
+
+func aliasTaken(alias string) error {
+	return fmt.Errorf("alias %q belongs to another application: %w", alias, ErrConflict)
+}
+
+// holdsAlias returns nil if the application's record lists or wants the client id.
+// Errors: ErrNotFound, ErrUnavailable.
+func (a *Authority) holdsAlias(ctx context.Context, id, alias string) error {
+	const doing = "looking whose an alias is"
+	return a.feed.decided(ctx, doing, func() error {
+		have, err := holdsScript.Run(ctx, a.store.rdb, []string{keyApplication(id)}, alias).Slice()
+		if err != nil || len(have) != 2 {
+			return unavailable(doing, err)
+		}
+		if wants, _ := have[1].(int64); wants == 1 {
+			return nil
+		}
+		document, _ := have[0].(string)
+		if document == "" {
+			return ErrNotFound
+		}
+		app, err := a.decodeSealed(id, map[string]string{fieldDocument: document})
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(app.Aliases, alias) {
+			return ErrNotFound
+		}
+		return nil
+	})
+}
+
+// giveBackAliases removes the entries of client ids that the application's record
+// neither lists nor wants any more. The entry is read before the record: one that is
+// taken again in between is another one. A failure does no harm: such an entry does
+// not count.
+func (a *Authority) giveBackAliases(ctx context.Context, id string, aliases []string) {
+	for _, alias := range aliases {
+		have, err := a.aliasEntry(ctx, alias)
+		if err != nil || entryOwner(have) != id {
+			continue
+		}
+		if errors.Is(a.holdsAlias(ctx, id, alias), ErrNotFound) {
+			_ = giveBackScript.Run(ctx, a.store.rdb, []string{keyAlias(alias)}, have).Err()
+		}
+	}
+}
+
+// repairAliases makes sure that the entries of client ids that the record lists are
+// there. Errors: ErrConflict if another application has one of them, ErrUnavailable.
+func (a *Authority) repairAliases(ctx context.Context, app *Application) error {
+	for _, alias := range app.Aliases {
+		if err := a.takeAlias(ctx, app.ID, alias); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// aliasEntry is the entry of a client id, "" if there is none. The error is
+// ErrUnavailable.
+func (a *Authority) aliasEntry(ctx context.Context, alias string) (string, error) {
+	entry, err := a.store.rdb.Get(ctx, keyAlias(alias)).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return "", unavailable("reading an alias", err)
+	}
+	return entry, nil
+}
+
+// hasClientID reports whether the application has a client id: its own id, or one
+// that it lists.
+func (app *Application) hasClientID(clientID string) bool {
+	return app.ID == clientID || slices.Contains(app.Aliases, clientID)
+}
