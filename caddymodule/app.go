@@ -20,6 +20,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/caddymodule/store"
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
+	"github.com/meet-gateway/meet-gateway/tokens/signing"
 )
 
 func init() {
@@ -268,7 +269,7 @@ func (a *App) signingKeys(o *tokens.Options) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("signing_key %d: %w", i+1, err)
 		}
-		key, err := tokens.ParseSigningKey([]byte(pem))
+		key, err := signing.Parse([]byte(pem))
 		if err != nil {
 			return nil, fmt.Errorf("signing_key %d: %w", i+1, err)
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/caddymodule/store"
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
+	"github.com/meet-gateway/meet-gateway/tokens/signing"
 )
 
 func init() {
@@ -87,7 +88,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			}
 		case "signing_key":
 			if err = option.Append(d, &a.SigningKeys); err == nil && d.Val() != signingSecret && !option.Holds(d.Val()) {
-				if _, invalid := tokens.ParseSigningKey([]byte(d.Val())); invalid != nil {
+				if _, invalid := signing.Parse([]byte(d.Val())); invalid != nil {
 					err = d.Errf("signing_key is no private key in PEM; write {file./path/to/key.pem}, and make one with: openssl genpkey -algorithm ed25519")
 				}
 			}

@@ -46,7 +46,6 @@ var rooms = []room{
 	{
 		folder: "tokens",
 		mayImport: []string{
-			golangJWT,
 			goRedis,
 			"github.com/go-redis/redis_rate",
 			"github.com/maypok86/otter",
@@ -54,6 +53,26 @@ var rooms = []room{
 			"golang.org/x/sync",
 		},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests")},
+	},
+	{ // below everything: only errors
+		folder:       "tokens/internal/failure",
+		mayImport:    []string{"none"},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), goRedis, golangJWT},
+	},
+	{
+		folder:       "tokens/internal/vault",
+		mayImport:    []string{"none"},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), goRedis, golangJWT},
+	},
+	{
+		folder:       "tokens/internal/redisdb",
+		mayImport:    []string{goRedis, ours("tokens/internal/failure"), ours("tokens/internal/vault")},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), golangJWT},
+	},
+	{
+		folder:       "tokens/signing",
+		mayImport:    []string{golangJWT, "github.com/go-jose/go-jose", ours("tokens/internal/failure"), ours("tokens/internal/vault")},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", goRedis, ours("backendclient"), ours("caddymodule"), ours("tests")},
 	},
 	{
 		folder:       "tokens/embedded",
@@ -90,6 +109,11 @@ var rooms = []room{
 			"golang.org/x/term",
 		},
 		mustNotReach: []string{ours("backendclient"), ours("tests"), "testing"},
+	},
+	{ // the binary alone decides what concerns the whole process
+		folder:        "caddymodule/cmd/meet-gateway",
+		mustNotImport: []string{golangJWT},
+		mustNotReach:  []string{ours("tests"), "testing"},
 	},
 	{
 		folder:        "caddymodule/store",

@@ -185,7 +185,7 @@ func (a *Authority) adopt(ctx context.Context, app Application, clientID, secret
 		return nil, err // it was removed while Meet was asked
 	}
 	return a.create(ctx, app, func(n *Application) {
-		n.verifiers = []verifier{a.keys.newVerifier(randomID(8), n.ID, secret, n.Created)}
+		n.verifiers = []verifier{newVerifier(a.keys, randomID(8), n.ID, secret, n.Created)}
 	})
 }
 
@@ -209,11 +209,11 @@ func (a *Authority) WasRefused(ctx context.Context, clientID, secret string) (bo
 }
 
 func (a *Authority) keyRefusal(clientID, secret string) string {
-	return keyName(a.keys.first(), "n", clientID, secret)
+	return keyName(a.keys.First(), "n", clientID, secret)
 }
 
 func (a *Authority) keyTrial(clientID, secret string) string {
-	return "trial\x00" + keyName(a.keys.first(), "n", clientID, secret)
+	return "trial\x00" + keyName(a.keys.First(), "n", clientID, secret)
 }
 
 // waiting is for what another gateway is doing.

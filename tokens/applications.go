@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
 // applicationRecord is an application as it is stored: field "d" of its hash.
@@ -62,7 +64,7 @@ func (a *Authority) encodeApplication(app *Application) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("encoding backend credentials: %w", err)
 		}
-		r.Backend = base64.RawStdEncoding.EncodeToString(a.keys.seal(plain, keyApplication(app.ID)))
+		r.Backend = base64.RawStdEncoding.EncodeToString(a.keys.Seal(plain, keyApplication(app.ID)))
 	}
 	b, err := json.Marshal(r)
 	if err != nil {
@@ -131,7 +133,7 @@ func (a *Authority) openBackend(id, text string) *BackendCredentials {
 	if err != nil {
 		return nil
 	}
-	plain, _, err := a.keys.open(sealed, keyApplication(id))
+	plain, _, err := a.keys.Open(sealed, keyApplication(id))
 	var pair [2]string
 	if err != nil || json.Unmarshal(plain, &pair) != nil {
 		return nil
@@ -186,9 +188,9 @@ return 1`)
 //
 // Errors: ErrInvalidApplication, ErrConflict if an alias is taken, ErrUnavailable.
 func (a *Authority) CreateApplication(ctx context.Context, app Application) (*Application, string, error) {
-	secret := newSecret(SecretPrefix)
+	secret := vault.NewSecret(SecretPrefix)
 	created, err := a.create(ctx, app, func(n *Application) {
-		n.verifiers = []verifier{a.keys.newVerifier(randomID(8), n.ID, secret, n.Created)}
+		n.verifiers = []verifier{newVerifier(a.keys, randomID(8), n.ID, secret, n.Created)}
 	})
 	if err != nil {
 		return nil, "", err
@@ -477,7 +479,7 @@ func (a *Authority) keepApplication(id string, m map[string]string, since epoch)
 		return nil, err
 	}
 	if app.sealedBackend != "" {
-		return nil, unavailable("reading application "+id, errUnsealable)
+		return nil, unavailable("reading application "+id, vault.ErrUnsealable)
 	}
 	fill(a.cache, a.cache.applications, id, app, keyApplication(id), since)
 	return app, nil
@@ -730,11 +732,11 @@ func (a *Authority) DeleteApplication(ctx context.Context, id string, version in
 // the errors; with ErrUnavailable the secret may be there all the same, known to
 // nobody, as if this had been called once.
 func (a *Authority) RotateSecret(ctx context.Context, id string, version int64, grace time.Duration) (*Application, string, error) {
-	secret := newSecret(SecretPrefix)
+	secret := vault.NewSecret(SecretPrefix)
 	app, err := a.updateApplication(ctx, id, version, func(n *Application) error {
 		now := a.now()
 		live := slices.DeleteFunc(n.verifiers, func(v verifier) bool { return v.expired(now) })
-		n.verifiers = []verifier{a.keys.newVerifier(randomID(8), id, secret, now)}
+		n.verifiers = []verifier{newVerifier(a.keys, randomID(8), id, secret, now)}
 		if grace <= 0 || len(live) == 0 {
 			return nil
 		}

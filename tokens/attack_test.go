@@ -20,6 +20,9 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
+	"github.com/meet-gateway/meet-gateway/tokens/signing"
 )
 
 func pemOf(t testing.TB, key any) []byte {
@@ -29,9 +32,9 @@ func pemOf(t testing.TB, key any) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 }
 
-func signingKey(t testing.TB, key any) *SigningKey {
+func signingKey(t testing.TB, key any) *signing.Key {
 	t.Helper()
-	k, err := ParseSigningKey(pemOf(t, key))
+	k, err := signing.Parse(pemOf(t, key))
 	require.NoError(t, err)
 	return k
 }
@@ -42,7 +45,7 @@ func b64(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s
 // leaked secret would: what is refused then is refused for what it says.
 func forge(a *Authority, header, claims string) string {
 	unsigned := b64(header) + "." + b64(claims)
-	mac := hmac.New(sha256.New, a.keys.first().raw[forTokens])
+	mac := hmac.New(sha256.New, a.keys.First().Raw(vault.ForTokens))
 	mac.Write([]byte(unsigned))
 	return unsigned + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
@@ -52,7 +55,7 @@ func TestAttack_Tokens(t *testing.T) {
 	require.NoError(t, err)
 	server := miniredis.RunT(t)
 	a, _ := testNode(t, server)
-	withRSA, _ := testNode(t, server, func(o *Options) { o.SigningKeys = []*SigningKey{signingKey(t, rsaKey)} })
+	withRSA, _ := testNode(t, server, func(o *Options) { o.SigningKeys = []*signing.Key{signingKey(t, rsaKey)} })
 	app := testApp(t, a)
 	good := testToken(t, a, app).Value
 	_, err = a.Verify(t.Context(), good)
@@ -62,7 +65,7 @@ func TestAttack_Tokens(t *testing.T) {
 	require.NoError(t, err)
 
 	part := strings.Split(good, ".")
-	kid := a.signing.kid
+	kid := a.signing.KeyID()
 	var claims map[string]any
 	body, err := base64.RawURLEncoding.DecodeString(part[1])
 	require.NoError(t, err)
@@ -79,7 +82,7 @@ func TestAttack_Tokens(t *testing.T) {
 	head := func(h string) string { return forge(a, h, string(body)) }
 	now := time.Now().Unix()
 	swapped := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims(claims))
-	swapped.Header["kid"] = withRSA.signing.kid
+	swapped.Header["kid"] = withRSA.signing.KeyID()
 	publicDER, err := x509.MarshalPKIXPublicKey(&rsaKey.PublicKey)
 	require.NoError(t, err)
 	rsToHS, err := swapped.SignedString(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: publicDER}))
@@ -150,7 +153,7 @@ func TestAttack_Tokens(t *testing.T) {
 		"line feed":                  {good + "\n", ErrTokenMalformed},
 		"line feed inside":           {good[:20] + "\n" + good[20:], ErrTokenMalformed},
 		"oversized":                  {good + strings.Repeat("A", MaxToken), ErrTokenMalformed},
-		"a secret":                   {newSecret(SecretPrefix), ErrTokenMalformed},
+		"a secret":                   {vault.NewSecret(SecretPrefix), ErrTokenMalformed},
 		"a refresh token":            {newRefreshToken(randomID(familyIDLength)), ErrTokenMalformed},
 	} {
 		for _, node := range []*Authority{a, withRSA} {
@@ -225,7 +228,7 @@ func TestSigningKeys_PublishedBeforeTheFirstSigns(t *testing.T) {
 	key := signingKey(t, private)
 	m := miniredis.RunT(t)
 	node := func(secretSigns bool) *Authority {
-		a, _ := testNode(t, m, func(o *Options) { o.SigningKeys, o.SecretSigns = []*SigningKey{key}, secretSigns })
+		a, _ := testNode(t, m, func(o *Options) { o.SigningKeys, o.SecretSigns = []*signing.Key{key}, secretSigns })
 		return a
 	}
 	before, after := node(true), node(false)
@@ -233,7 +236,7 @@ func TestSigningKeys_PublishedBeforeTheFirstSigns(t *testing.T) {
 	require.Equal(t, "HS256", before.Algorithm())
 	require.Equal(t, "EdDSA", after.Algorithm())
 	for _, a := range []*Authority{before, after} {
-		require.Len(t, a.JWKS()["keys"], 1)
+		require.Len(t, a.JWKS().Keys, 1)
 		tok := testToken(t, a, app)
 		for _, b := range []*Authority{before, after} {
 			_, err := b.Verify(t.Context(), tok.Value)
@@ -264,15 +267,15 @@ func TestJWKS_IsWithoutWithdrawnKeys(t *testing.T) {
 	a, other := node(second, first), node(first, second)
 	app := testApp(t, a)
 	for _, n := range []*Authority{a, other} {
-		require.Len(t, n.JWKS()["keys"], 2)
+		require.Len(t, n.JWKS().Keys, 2)
 	}
 	require.NoError(t, a.RevokeKey(t.Context(), signingKey(t, first).ID()))
 	tok, want := testToken(t, a, app), signingKey(t, second).ID()
 	for _, n := range []*Authority{a, other} {
 		require.Eventually(t, func() bool {
 			_, err := n.Verify(t.Context(), tok.Value) // reads what overrules tokens
-			published := n.JWKS()["keys"].([]map[string]string)
-			return err == nil && len(published) == 1 && published[0]["kid"] == want
+			published := n.JWKS().Keys
+			return err == nil && len(published) == 1 && published[0].KeyID == want
 		}, 30*time.Second, 5*time.Millisecond)
 	}
 }
@@ -283,7 +286,7 @@ func TestSigningKeys(t *testing.T) {
 	_, ed, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
 	for alg, key := range map[string]any{"ES256": ec, "EdDSA": ed} {
-		a, _ := testNode(t, miniredis.RunT(t), func(o *Options) { o.SigningKeys = []*SigningKey{signingKey(t, key)} })
+		a, _ := testNode(t, miniredis.RunT(t), func(o *Options) { o.SigningKeys = []*signing.Key{signingKey(t, key)} })
 		require.Equal(t, alg, a.Algorithm())
 		tok := testToken(t, a, testApp(t, a))
 		_, err := a.Verify(t.Context(), tok.Value)
@@ -296,20 +299,20 @@ func TestSigningKeys(t *testing.T) {
 	}
 	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	require.NoError(t, err)
-	_, err = ParseSigningKey(pemOf(t, p384))
+	_, err = signing.Parse(pemOf(t, p384))
 	require.Error(t, err)
 	for _, bad := range [][]byte{nil, []byte("x"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("x")})} {
-		_, err = ParseSigningKey(bad)
+		_, err = signing.Parse(bad)
 		require.Error(t, err)
 	}
 }
 
 func FuzzParseToken(f *testing.F) {
 	kr := testKeyring(f, oldSecret)
-	keys, err := newSigningKeys(kr, nil, false)
+	keys, err := signing.NewSet(kr, nil, false)
 	require.NoError(f, err)
 	a := &Authority{keys: kr, signing: keys, issuer: "i", audience: "a", now: time.Now}
-	f.Add(forge(a, `{"alg":"HS256","kid":"`+keys.kid+`"}`, `{"iss":"i","aud":"a","iat":1,"exp":2}`))
+	f.Add(forge(a, `{"alg":"HS256","kid":"`+keys.KeyID()+`"}`, `{"iss":"i","aud":"a","iat":1,"exp":2}`))
 	f.Add(b64(`{"alg":"none"}`) + ".e30.")
 	f.Add("..")
 	f.Fuzz(func(t *testing.T, raw string) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
 
@@ -105,9 +106,9 @@ func (a *Authority) judgeLogin(ctx context.Context, app *Application, secret str
 		return l, nil
 	}
 	if a.unseal(app); app.sealedBackend != "" {
-		return l, unavailable("reading application "+app.ID, errUnsealable)
+		return l, unavailable("reading application "+app.ID, vault.ErrUnsealable)
 	}
-	if v.Kind != SecretHMAC || v.Key != a.keys.first().id {
+	if v.Kind != SecretHMAC || v.Key != a.keys.First().ID {
 		a.rehash(app.ID, v.ID, secret)
 	}
 	if !app.Active {
@@ -168,7 +169,7 @@ func (a *Authority) matchSecret(ctx context.Context, app *Application, secret st
 	for i := range max(len(app.verifiers), maxSecrets) {
 		if i >= len(app.verifiers) {
 			// As many HMACs for one secret, or none, as for two.
-			a.keys.matches(verifier{Key: a.keys.first().id}, app.ID, secret)
+			matches(a.keys, verifier{Key: a.keys.First().ID}, app.ID, secret)
 			continue
 		}
 		v := &app.verifiers[i]
@@ -176,7 +177,7 @@ func (a *Authority) matchSecret(ctx context.Context, app *Application, secret st
 			imported = append(imported, v)
 			continue
 		}
-		if a.keys.matches(*v, app.ID, secret) && !v.expired(now) {
+		if matches(a.keys, *v, app.ID, secret) && !v.expired(now) {
 			match = v
 		}
 	}
@@ -201,7 +202,7 @@ func (a *Authority) matchSecret(ctx context.Context, app *Application, secret st
 // whose hash was made with a key that this gateway lacks.
 func (a *Authority) unmatched(ctx context.Context, app *Application) error {
 	for _, v := range app.verifiers {
-		if v.Kind == SecretHMAC && a.keys.byID(v.Key) == nil && !v.expired(a.now()) {
+		if v.Kind == SecretHMAC && a.keys.ByID(v.Key) == nil && !v.expired(a.now()) {
 			if err := a.missesKey(ctx, v.Key, "checking a secret"); err != nil {
 				return err
 			}
@@ -217,7 +218,7 @@ func (a *Authority) rehash(applicationID, secretID, secret string) {
 		_, err := a.UpdateApplication(ctx, applicationID, 0, func(n *Application) error {
 			for i, v := range n.verifiers {
 				if v.ID == secretID {
-					r := a.keys.newVerifier(v.ID, applicationID, secret, time.UnixMilli(v.Created))
+					r := newVerifier(a.keys, v.ID, applicationID, secret, time.UnixMilli(v.Created))
 					r.Expires, r.Client = v.Expires, v.Client
 					n.verifiers[i] = r
 					return nil

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/django"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
+	"github.com/meet-gateway/meet-gateway/tokens/signing"
 )
 
 const (
@@ -33,7 +35,7 @@ type Options struct {
 	Secrets [][]byte
 	// SigningKeys sign access tokens instead of the secrets: the first signs,
 	// all verify. Default: HS256 with keys derived from Secrets.
-	SigningKeys []*SigningKey
+	SigningKeys []*signing.Key
 	// SecretSigns lets the first secret sign although there are SigningKeys, which
 	// then are published and verify: so all gateways can have one before any uses it.
 	SecretSigns bool
@@ -77,16 +79,17 @@ type Observer interface {
 
 // Authority issues credentials and judges them. It is safe for concurrent use.
 type Authority struct {
-	store    *Store
-	keys     *keyring
-	signing  *signingKeys
-	issuer   string
-	audience string
-	lifetime time.Duration
-	refresh  RefreshOptions
-	observer Observer
-	now      func() time.Time
-	version  string
+	store      *Store
+	keys       *vault.Ring
+	signing    *signing.Set
+	lastSigned lastSigned
+	issuer     string
+	audience   string
+	lifetime   time.Duration
+	refresh    RefreshOptions
+	observer   Observer
+	now        func() time.Time
+	version    string
 
 	cache      *cache
 	feed       *feed
@@ -128,7 +131,7 @@ func New(o Options) (*Authority, error) {
 	if o.Store == nil {
 		return nil, errors.New("a store is needed")
 	}
-	kr, err := newKeyring(o.Secrets)
+	kr, err := vault.NewRing(o.Secrets)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +154,7 @@ func New(o Options) (*Authority, error) {
 	if a.observer == nil {
 		a.observer = noObserver{}
 	}
-	if a.signing, err = newSigningKeys(kr, o.SigningKeys, o.SecretSigns); err != nil {
+	if a.signing, err = signing.NewSet(kr, o.SigningKeys, o.SecretSigns); err != nil {
 		return nil, err
 	}
 	a.hash = newHashPool(django.Verify)
@@ -160,6 +163,14 @@ func New(o Options) (*Authority, error) {
 	a.feed = newFeed(a, o.Staleness)
 	return a, nil
 }
+
+// JWKS returns the public signing keys as a JWK Set (RFC 7517 §5), without those
+// that are known to be withdrawn: who verifies tokens with it hears of no
+// revocation.
+func (a *Authority) JWKS() signing.JWKS { return a.signing.JWKS(a.overruling.withdraws) }
+
+// Algorithm returns the JWS algorithm that access tokens are signed with.
+func (a *Authority) Algorithm() string { return a.signing.Algorithm() }
 
 // Start follows the feed until Close. It does not wait for Redis.
 func (a *Authority) Start() { a.feed.start() }

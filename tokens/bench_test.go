@@ -13,6 +13,7 @@ import (
 
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/embedded"
+	"github.com/meet-gateway/meet-gateway/tokens/signing"
 )
 
 // office is an Authority with an application and a token, for measuring.
@@ -24,7 +25,7 @@ type office struct {
 	token  string
 }
 
-func openOffice(t testing.TB, keys ...*tokens.SigningKey) *office {
+func openOffice(t testing.TB, keys ...*signing.Key) *office {
 	t.Helper()
 	store, err := embedded.Open()
 	require.NoError(t, err)
@@ -93,12 +94,12 @@ func BenchmarkVerify_New(b *testing.B) {
 	require.NoError(b, err)
 	der, err := x509.MarshalPKCS8PrivateKey(private)
 	require.NoError(b, err)
-	eddsa, err := tokens.ParseSigningKey(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	eddsa, err := signing.Parse(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 	require.NoError(b, err)
 	for _, algorithm := range []struct {
 		name string
-		keys []*tokens.SigningKey
-	}{{"HS256", nil}, {"EdDSA", []*tokens.SigningKey{eddsa}}} {
+		keys []*signing.Key
+	}{{"HS256", nil}, {"EdDSA", []*signing.Key{eddsa}}} {
 		b.Run(algorithm.name, func(b *testing.B) {
 			o := openOffice(b, algorithm.keys...)
 			ctx := context.Background()

@@ -1,85 +1,67 @@
 package tokens
 
-import (
-	"errors"
-	"fmt"
-)
+import "github.com/meet-gateway/meet-gateway/tokens/internal/failure"
 
-// Errors of this package. All are matched with [errors.Is]; what is wrapped
-// around them never holds a credential or a mail address.
+// Errors of this package and of those below it. All are matched with [errors.Is];
+// what is wrapped around them never holds a credential or a mail address.
 var (
 	// ErrUnavailable means that Redis did not answer, or not in a way that
 	// decides anything. It never means that a credential is wrong.
-	ErrUnavailable = errors.New("store unavailable")
+	ErrUnavailable = failure.ErrUnavailable
 	// ErrNotFound means that Redis answered and that there is nothing there.
-	ErrNotFound = errors.New("not found")
+	ErrNotFound = failure.ErrNotFound
 	// ErrConflict means that the application was changed by somebody else
 	// since the version the caller has seen.
-	ErrConflict = errors.New("changed by somebody else")
+	ErrConflict = failure.ErrConflict
 	// ErrBusy means that a bounded resource (the pool that checks imported
 	// password hashes) is used up. Trying again later helps.
-	ErrBusy = errors.New("too busy")
+	ErrBusy = failure.ErrBusy
 
 	// ErrInvalidApplication means that an application's fields do not hold
 	// together; the message names the field.
-	ErrInvalidApplication = errors.New("invalid application")
+	ErrInvalidApplication = failure.ErrInvalidApplication
 	// ErrInvalidClient means that no application has this id and this secret
 	// (RFC 6749 §5.2 invalid_client). Which of the two is wrong is not told.
-	ErrInvalidClient = errors.New("invalid client")
+	ErrInvalidClient = failure.ErrInvalidClient
 	// ErrInactiveApplication means that the application exists, that its
 	// credential is right, and that it was disabled.
-	ErrInactiveApplication = errors.New("application is inactive")
+	ErrInactiveApplication = failure.ErrInactiveApplication
 	// ErrInvalidMail means that an address is outside the one grammar of
 	// [ParseMail].
-	ErrInvalidMail = errors.New("invalid mail address")
+	ErrInvalidMail = failure.ErrInvalidMail
 	// ErrDomainNotAllowed means that the application may not act for this address.
-	ErrDomainNotAllowed = errors.New("application is not authorized for this mail domain")
+	ErrDomainNotAllowed = failure.ErrDomainNotAllowed
 	// ErrInvalidInstant means that an instant makes no sense for what was asked.
-	ErrInvalidInstant = errors.New("invalid instant")
+	ErrInvalidInstant = failure.ErrInvalidInstant
 	// ErrInvalidScope means that a scope is outside the grammar of RFC 6749 §3.3.
-	ErrInvalidScope = errors.New("invalid scope")
+	ErrInvalidScope = failure.ErrInvalidScope
 
 	// ErrTokenMalformed means that the text is not a token of any form we know.
-	ErrTokenMalformed = errors.New("malformed token")
+	ErrTokenMalformed = failure.ErrTokenMalformed
 	// ErrTokenForeign means that the text is a well-formed JWT that this
 	// installation did not issue.
-	ErrTokenForeign = errors.New("token was not issued here")
+	ErrTokenForeign = failure.ErrTokenForeign
 	// ErrTokenExpired means that the token was ours and its time is over.
-	ErrTokenExpired = errors.New("token expired")
+	ErrTokenExpired = failure.ErrTokenExpired
 	// ErrTokenInvalid means that the token is not valid for any other reason:
 	// unknown, revoked, overruled. [Reason] tells which, for logs only.
-	ErrTokenInvalid = errors.New("token is not valid")
+	ErrTokenInvalid = failure.ErrTokenInvalid
 
 	// ErrNotOwner means that a token belongs to another application.
-	ErrNotOwner = errors.New("token belongs to another application")
+	ErrNotOwner = failure.ErrNotOwner
 	// ErrInvalidGrant means that a refresh token cannot be used (RFC 6749 §5.2
 	// invalid_grant): unknown, expired, revoked, used twice, or another
 	// application's.
-	ErrInvalidGrant = errors.New("invalid grant")
+	ErrInvalidGrant = failure.ErrInvalidGrant
 )
-
-// denial is an error with a reason code for logs and metrics.
-type denial struct {
-	kind   error
-	reason string
-}
-
-func (d *denial) Error() string { return fmt.Sprintf("%v: %s", d.kind, d.reason) }
-func (d *denial) Unwrap() error { return d.kind }
-
-func deny(kind error, reason string) error { return &denial{kind: kind, reason: reason} }
 
 // Reason returns the reason code of an error of this package, from a small
 // closed set fit for a log field or a metric label ("revoked", "unknown_token",
 // "bad_signature", …), or "" when it has none.
-func Reason(err error) string {
-	if d, ok := errors.AsType[*denial](err); ok {
-		return d.reason
-	}
-	return ""
-}
+func Reason(err error) string { return failure.Reason(err) }
 
-// unavailable wraps a failure of Redis.
-func unavailable(doing string, err error) error {
-	return fmt.Errorf("%s: %w: %w", doing, ErrUnavailable, err)
-}
+type denial = failure.Denial
+
+func deny(kind error, reason string) error { return failure.Deny(kind, reason) }
+
+func unavailable(doing string, err error) error { return failure.Unavailable(doing, err) }

@@ -246,7 +246,7 @@ func (f *feed) start() {
 		f.done.Go(func() { f.listen(ctx) })
 		f.done.Go(func() { f.beat(ctx) })
 		f.done.Go(func() { f.a.announceAll(ctx) })
-		if len(f.a.keys.keys) > 1 {
+		if len(f.a.keys.Keys) > 1 {
 			f.done.Go(func() { f.a.rekey(ctx) })
 		}
 	})
@@ -291,7 +291,7 @@ func (f *feed) authoritative(ctx context.Context) error {
 	if c != 0 && time.Since(f.born)-time.Duration(c) > f.staleness {
 		return unavailable("asking Redis", errUnproven)
 	}
-	if f.verified.Load() == f.a.store.dialed.Load() {
+	if f.verified.Load() == f.a.store.db.Dialed() {
 		return nil
 	}
 	return f.check(ctx)
@@ -304,7 +304,7 @@ type sight struct {
 }
 
 // look returns which Redis is asked from now on.
-func (f *feed) look() sight { return sight{f.a.store.dialed.Load(), f.replaced.Load()} }
+func (f *feed) look() sight { return sight{f.a.store.db.Dialed(), f.replaced.Load()} }
 
 // stands reports whether what was read since look, for which somebody is to be
 // turned away, may be said: it came from what is still the primary, now or later,
@@ -339,7 +339,7 @@ func (f *feed) finding(ctx context.Context, read func() (found bool, err error))
 		if err != nil {
 			return err
 		}
-		stands := f.a.store.dialed.Load() == seen.dialed
+		stands := f.a.store.db.Dialed() == seen.dialed
 		if !found {
 			if stands, err = f.stands(ctx, seen); err != nil {
 				return err
@@ -373,7 +373,7 @@ func (f *feed) check(ctx context.Context) error {
 		return nil
 	}
 	called := time.Since(f.born)
-	ctx, cancel := context.WithTimeout(ctx, max(f.staleness, f.a.store.timeout))
+	ctx, cancel := context.WithTimeout(ctx, max(f.staleness, f.a.store.db.Timeout()))
 	defer cancel()
 	select {
 	case f.checking <- struct{}{}:
@@ -385,7 +385,7 @@ func (f *feed) check(ctx context.Context) error {
 		return nil // one that began while this one waited
 	}
 	began := time.Since(f.born)
-	dialed := f.a.store.dialed.Load()
+	dialed := f.a.store.db.Dialed()
 	if err := f.checkServers(ctx); err != nil {
 		return err
 	}
@@ -400,7 +400,7 @@ func (f *feed) check(ctx context.Context) error {
 // had replaced. If there is a new one, that has been written again all of which
 // this gateway had taken note by then.
 func (f *feed) confirm(ctx context.Context) error {
-	if f.a.store.sentinels == nil {
+	if !f.a.store.db.Watched() {
 		return nil
 	}
 	return f.check(ctx)
@@ -480,7 +480,7 @@ func (f *feed) beat(ctx context.Context) {
 func (f *feed) ask(ctx context.Context) {
 	f.asking.Lock()
 	defer f.asking.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, max(f.staleness, f.a.store.timeout))
+	ctx, cancel := context.WithTimeout(ctx, max(f.staleness, f.a.store.db.Timeout()))
 	defer cancel()
 	began := time.Since(f.born)
 	// A failure needs no handling: nothing is proven, and the next heartbeat
@@ -540,8 +540,7 @@ func (f *feed) listen(ctx context.Context) {
 // session listens on one subscription until it fails or stays silent for longer
 // than the staleness bound.
 func (f *feed) session(ctx context.Context) {
-	listening := context.WithValue(ctx, forFeed{}, true)
-	ps := f.a.store.rdb.Subscribe(listening, channelFeed, channelNode+f.node)
+	ps := f.a.store.db.Subscribe(ctx, channelFeed, channelNode+f.node)
 	// Receiving does not watch the context.
 	unhook := context.AfterFunc(ctx, func() { _ = ps.Close() })
 	var asked sync.WaitGroup
@@ -554,7 +553,7 @@ func (f *feed) session(ctx context.Context) {
 		asked.Wait()
 	}()
 	for ctx.Err() == nil {
-		m, err := ps.ReceiveTimeout(listening, f.staleness)
+		m, err := ps.ReceiveTimeout(ctx, f.staleness)
 		if err != nil {
 			f.listenFailed.Store(&err)
 			return // broken, or not a word in all this time: start over

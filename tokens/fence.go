@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
 
@@ -122,7 +123,7 @@ func (a *Authority) Admit(ctx context.Context, app *Application, m Mail) (*Admis
 	if known, err := a.knowsMail(ctx, m); err != nil || known {
 		return &Admission{DryRun: a.fence.DryRun}, err
 	}
-	k := a.keys.first()
+	k := a.keys.First()
 	ad.a, ad.key = a, keyFence(app.ID, a.now())
 	ad.fields = [2]string{"m:" + fenceHash(k, "mail", string(m)), "d:" + fenceHash(k, "domain", m.Domain())}
 	dry := 0
@@ -154,7 +155,7 @@ func (ad *Admission) Withdraw(ctx context.Context) error {
 	if !ad.New {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*ad.a.store.timeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*ad.a.store.db.Timeout())
 	defer cancel()
 	if err := withdrawScript.Run(ctx, ad.a.store.rdb, []string{ad.key}, ad.fields[0], ad.fields[1]).Err(); err != nil {
 		return unavailable("giving back a new user", err)
@@ -183,7 +184,7 @@ func quota(app *Application, p limit.Policy, installation int) int {
 	return installation
 }
 
-func fenceHash(k *masterKey, what, value string) string {
-	sum := k.sum(forNames, "fence", what, value)
+func fenceHash(k *vault.Key, what, value string) string {
+	sum := k.Sum(vault.ForNames, "fence", what, value)
 	return base64.RawURLEncoding.EncodeToString(sum[:12])
 }

@@ -79,7 +79,7 @@ func (a *Authority) announceAll(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.store.timeout)
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.store.db.Timeout())
 			defer cancel()
 			_ = a.store.rdb.HDel(ctx, keyGateways, a.feed.node).Err() // else it is removed later
 			return
@@ -118,11 +118,11 @@ func (a *Authority) announce(ctx context.Context, ahead time.Duration) (time.Dur
 func (a *Authority) Self() Gateway {
 	g := Gateway{
 		ID: a.feed.node, Host: hostname(), Version: a.version, Started: a.feed.born.UTC().Truncate(time.Millisecond),
-		Self: true, Uses: a.usedKeys(), Keys: slices.Clone(a.signing.order), Fresh: a.feed.fresh(),
+		Self: true, Uses: a.usedKeys(), Keys: slices.Clone(a.signing.IDs()), Fresh: a.feed.fresh(),
 	}
-	for _, k := range a.keys.keys {
-		if !slices.Contains(g.Keys, k.id) {
-			g.Keys = append(g.Keys, k.id)
+	for _, k := range a.keys.Keys {
+		if !slices.Contains(g.Keys, k.ID) {
+			g.Keys = append(g.Keys, k.ID)
 		}
 	}
 	if lag, ok := a.feed.lag(); ok {
@@ -134,7 +134,7 @@ func (a *Authority) Self() Gateway {
 
 // usedKeys are the ids of the keys that this gateway makes things with.
 func (a *Authority) usedKeys() []string {
-	return slices.Compact([]string{a.keys.first().id, a.signing.kid})
+	return slices.Compact([]string{a.keys.First().ID, a.signing.KeyID()})
 }
 
 func hostname() string {

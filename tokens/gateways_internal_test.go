@@ -77,7 +77,7 @@ func TestGateways(t *testing.T) {
 	for _, g := range list {
 		versions[g.Version] = g.Self
 		require.NotEmpty(t, g.Host)
-		require.Equal(t, []string{a.keys.first().id}, g.Keys)
+		require.Equal(t, []string{a.keys.First().ID}, g.Keys)
 		require.Equal(t, g.Keys, g.Uses)
 		require.False(t, g.Silent)
 	}

@@ -6,6 +6,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
 func TestParseMail(t *testing.T) {
@@ -147,19 +149,19 @@ func TestIDs(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a := rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "a")
 		b := rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "b")
-		require.Len(t, base62(a, secretDigits), secretDigits)
-		require.Equal(t, string(a) == string(b), base62(a, secretDigits) == base62(b, secretDigits))
+		require.Len(t, base62(a, vault.SecretDigits), vault.SecretDigits)
+		require.Equal(t, string(a) == string(b), base62(a, vault.SecretDigits) == base62(b, vault.SecretDigits))
 	})
 }
 
 func TestSecrets(t *testing.T) {
 	for _, prefix := range []string{SecretPrefix, RefreshPrefix} {
-		s := newSecret(prefix)
-		require.Len(t, s, len(prefix)+secretDigits+checksumDigits)
+		s := vault.NewSecret(prefix)
+		require.Len(t, s, len(prefix)+vault.SecretDigits+vault.ChecksumDigits)
 		require.True(t, ChecksumOK(s))
 		for i := range s { // any one letter mistyped
 			typo := []byte(s)
-			typo[i] = alphabet[(strings.IndexByte(alphabet, s[i])+1)%len(alphabet)]
+			typo[i] = vault.Alphabet[(strings.IndexByte(vault.Alphabet, s[i])+1)%62]
 			require.False(t, ChecksumOK(string(typo)), i)
 		}
 	}

@@ -3,6 +3,8 @@ package tokens
 import (
 	"context"
 	"errors"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
 // Health is how an Authority is doing, in numbers: what metrics are made of.
@@ -33,12 +35,10 @@ var StoreProblems = []string{"unreachable", "replica", "sentinels_disagree", "se
 // counts what this gateway knows by itself.
 func (a *Authority) Health(ctx context.Context) Health {
 	h := Health{
-		Problem: problemWord(a.Ready(ctx)), Mode: a.store.mode, Fresh: a.feed.fresh(),
-		Replacements: a.feed.replacements.Load(), Keys: len(a.signing.order), Cache: a.cacheStatus(),
+		Problem: problemWord(a.Ready(ctx)), Mode: a.store.db.Mode(), Fresh: a.feed.fresh(),
+		Replacements: a.feed.replacements.Load(), Keys: len(a.signing.IDs()), Cache: a.cacheStatus(),
 	}
-	if s := a.store.sentinels; s != nil {
-		h.Sentinels, h.SentinelsAnswering = len(s.members), int(s.answering.Load())
-	}
+	h.Sentinels, h.SentinelsAnswering = a.store.db.Sentinels()
 	return h
 }
 
@@ -46,11 +46,11 @@ func problemWord(err error) string {
 	switch {
 	case err == nil:
 		return ""
-	case errors.Is(err, errNotPrimary):
+	case errors.Is(err, redisdb.ErrNotPrimary):
 		return "replica"
-	case errors.Is(err, errUndecided):
+	case errors.Is(err, redisdb.ErrUndecided):
 		return "sentinels_disagree"
-	case errors.Is(err, errUnfollowed):
+	case errors.Is(err, redisdb.ErrUnfollowed):
 		return "sentinels_silent"
 	case errors.Is(err, errUnproven):
 		return "unproven"

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
 // A request that carries an Idempotency-Key (draft-ietf-httpapi-idempotency-key-header)
@@ -180,7 +182,7 @@ func (a *Authority) BeginIdempotent(ctx context.Context, applicationID, ownerID,
 	if err := checkIdempotencyKey(key); err != nil {
 		return nil, err
 	}
-	r := a.newReplay(a.keys.first(), applicationID, ownerID, key, fingerprint)
+	r := a.newReplay(a.keys.First(), applicationID, ownerID, key, fingerprint)
 	for range maxLooks {
 		seen := a.feed.look()
 		replay, err := a.begin(ctx, r, applicationID, ownerID, key, fingerprint)
@@ -208,7 +210,7 @@ func (a *Authority) BeginIdempotent(ctx context.Context, applicationID, ownerID,
 // to have been replaced. r is taken if nobody has taken the key.
 func (a *Authority) begin(ctx context.Context, r *Replay, applicationID, ownerID, key string, fingerprint [sha256.Size]byte) (*Replay, error) {
 	// The key may have been used before the secret was rotated.
-	for _, k := range a.keys.keys[1:] {
+	for _, k := range a.keys.Keys[1:] {
 		r := a.newReplay(k, applicationID, ownerID, key, fingerprint)
 		have, err := a.store.rdb.HMGet(ctx, r.name, fieldFingerprint, fieldAnswer, fieldUnknown).Result()
 		if err != nil {
@@ -244,8 +246,8 @@ func text(v any) string {
 	return s
 }
 
-func (a *Authority) newReplay(k *masterKey, applicationID, ownerID, key string, fingerprint [sha256.Size]byte) *Replay {
-	sum := k.sum(forReplays, "request", string(fingerprint[:]))
+func (a *Authority) newReplay(k *vault.Key, applicationID, ownerID, key string, fingerprint [sha256.Size]byte) *Replay {
+	sum := k.Sum(vault.ForReplays, "request", string(fingerprint[:]))
 	return &Replay{
 		a: a, name: keyReplay(k, applicationID, ownerID, key),
 		fingerprint: base64.RawURLEncoding.EncodeToString(sum[:]), nonce: randomID(tokenIDLength),
@@ -258,7 +260,7 @@ func (r *Replay) found(fingerprint, answer, unknown string, ttl time.Duration) (
 	case fingerprint != r.fingerprint:
 		return nil, deny(ErrKeyReused, "idempotency_key_reused")
 	case answer != "":
-		plain, _, err := r.a.keys.open([]byte(answer), r.name)
+		plain, _, err := r.a.keys.Open([]byte(answer), r.name)
 		if err == nil {
 			err = json.Unmarshal(plain, &r.Answer)
 		}
@@ -288,7 +290,7 @@ func (r *Replay) Finish(ctx context.Context, answer Answer) error {
 	if len(plain) > maxAnswer {
 		return errors.Join(errors.New("the answer is too large to be kept"), r.Doubt(ctx))
 	}
-	return r.settle(ctx, fieldAnswer, r.a.keys.seal(plain, r.name))
+	return r.settle(ctx, fieldAnswer, r.a.keys.Seal(plain, r.name))
 }
 
 // Doubt says that the request was sent and that its outcome will not be known.
@@ -323,5 +325,5 @@ func (r *Replay) Abandon(ctx context.Context) error {
 // caller may have hung up.
 func (r *Replay) last(ctx context.Context) (context.Context, context.CancelFunc) {
 	const steps = 4 // connect, write, write once more, wait for replicas
-	return context.WithTimeout(context.WithoutCancel(ctx), steps*r.a.store.timeout)
+	return context.WithTimeout(context.WithoutCancel(ctx), steps*r.a.store.db.Timeout())
 }

@@ -4,10 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
+	"sync"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -96,11 +95,9 @@ func (a *Authority) sign(g Grant, u *User, in *installation) (*signed, error) {
 		ID: t.id, Subject: u.ID, ClientID: app.ID, Scope: t.scopes.String(),
 		UserID: firstOf(g.BackendUserID, u.ID), Delegated: true,
 	}
-	unsigned := jwt.NewWithClaims(a.signing.method, c)
-	unsigned.Header["kid"] = a.signing.kid
-	value, err := unsigned.SignedString(a.signing.key)
+	value, err := a.signing.Sign(c)
 	if err != nil {
-		return nil, fmt.Errorf("signing a token: %w", err)
+		return nil, err //nolint:wrapcheck // says enough
 	}
 	t.value = value
 	t.record = encodeRecord(sha256.Sum256([]byte(value)), t.births)
@@ -136,6 +133,12 @@ func (a *Authority) record(ctx context.Context, t *signed, u *User) error {
 	return nil
 }
 
+// lastSigned is until when something lives that was signed here, as last written.
+type lastSigned struct {
+	mu    sync.Mutex
+	until time.Time
+}
+
 // lastSignedStep is how far behind the note of a key's last use may be.
 const lastSignedStep = time.Minute
 
@@ -143,22 +146,22 @@ const lastSignedStep = time.Minute
 // it is known when the key may be removed. It is written ahead of need, at most
 // once a minute.
 func (a *Authority) noteSigned(ctx context.Context, lifetime time.Duration) error {
-	s := a.signing
+	s := &a.lastSigned
 	until := a.now().Add(lifetime)
 	s.mu.Lock()
-	known := !until.After(s.last)
+	known := !until.After(s.until)
 	s.mu.Unlock()
 	if known {
 		return nil
 	}
 	until = until.Add(lastSignedStep)
-	err := laterScript.Run(ctx, a.store.rdb, []string{keyInstallation}, prefixLastSigned+s.kid, until.Unix()).Err()
+	err := laterScript.Run(ctx, a.store.rdb, []string{keyInstallation}, prefixLastSigned+a.signing.KeyID(), until.Unix()).Err()
 	if err != nil {
 		return unavailable("noting the use of a key", err)
 	}
 	s.mu.Lock()
-	if until.After(s.last) {
-		s.last = until
+	if until.After(s.until) {
+		s.until = until
 	}
 	s.mu.Unlock()
 	return nil

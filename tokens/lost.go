@@ -31,7 +31,7 @@ const repeatPatience = 30 * time.Second
 // checkServers writes again what servers may have lost that were no primaries
 // when this was last asked: they may have been before, and not since.
 func (f *feed) checkServers(ctx context.Context) error {
-	ids, err := f.a.store.servers(ctx)
+	ids, err := f.a.store.db.Servers(ctx)
 	if err != nil {
 		return unavailable("finding the primary", err)
 	}

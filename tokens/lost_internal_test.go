@@ -194,7 +194,7 @@ func TestLost_Overruling(t *testing.T) {
 	for name, revoke := range map[string]func(a *Authority, tok *Token) error{
 		"before": func(a *Authority, _ *Token) error { return a.RevokeBefore(t.Context(), a.now()) },
 		"key": func(a *Authority, _ *Token) error {
-			return a.overrule(t.Context(), prefixWithdrawn+a.signing.kid, "1", change{withdrawnKey, a.signing.kid, "1"})
+			return a.overrule(t.Context(), prefixWithdrawn+a.signing.KeyID(), "1", change{withdrawnKey, a.signing.KeyID(), "1"})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 // The error is ErrUnavailable.
 func (a *Authority) LoadMeetToken(ctx context.Context, key string) ([]byte, error) {
 	// A rotated secret means another name: the token is fetched once more.
-	name := keyMeetToken(a.keys.first(), key)
+	name := keyMeetToken(a.keys.First(), key)
 	sealed, err := a.store.rdb.Get(ctx, name).Bytes()
 	if errors.Is(err, redis.Nil) {
 		return nil, nil
@@ -24,7 +24,7 @@ func (a *Authority) LoadMeetToken(ctx context.Context, key string) ([]byte, erro
 	if err != nil {
 		return nil, unavailable("reading a backend token", err)
 	}
-	value, _, err := a.keys.open(sealed, name)
+	value, _, err := a.keys.Open(sealed, name)
 	if err != nil {
 		return nil, nil //nolint:nilerr // made with another secret: as good as none
 	}
@@ -37,8 +37,8 @@ func (a *Authority) SaveMeetToken(ctx context.Context, key string, value []byte,
 	if ttl < time.Millisecond {
 		return nil
 	}
-	name := keyMeetToken(a.keys.first(), key)
-	if err := a.store.rdb.Set(ctx, name, a.keys.seal(value, name), ttl).Err(); err != nil {
+	name := keyMeetToken(a.keys.First(), key)
+	if err := a.store.rdb.Set(ctx, name, a.keys.Seal(value, name), ttl).Err(); err != nil {
 		return unavailable("writing a backend token", err)
 	}
 	return nil
@@ -52,7 +52,7 @@ return 0`)
 // DropMeetToken forgets value under key, unless there is another one by now.
 // The error is ErrUnavailable.
 func (a *Authority) DropMeetToken(ctx context.Context, key string, value []byte) error {
-	name := keyMeetToken(a.keys.first(), key)
+	name := keyMeetToken(a.keys.First(), key)
 	sealed, err := a.store.rdb.Get(ctx, name).Bytes()
 	if errors.Is(err, redis.Nil) {
 		return nil
@@ -60,7 +60,7 @@ func (a *Authority) DropMeetToken(ctx context.Context, key string, value []byte)
 	if err != nil {
 		return unavailable("reading a backend token", err)
 	}
-	if plain, _, err := a.keys.open(sealed, name); err == nil && string(plain) != string(value) {
+	if plain, _, err := a.keys.Open(sealed, name); err == nil && string(plain) != string(value) {
 		return nil
 	}
 	if err := deleteEqualScript.Run(ctx, a.store.rdb, []string{name}, sealed).Err(); err != nil {
@@ -73,7 +73,7 @@ func (a *Authority) DropMeetToken(ctx context.Context, key string, value []byte)
 // gateway has it. It ends by itself after ttl; unlock ends it before. The error
 // is ErrUnavailable.
 func (a *Authority) LockMeetToken(ctx context.Context, key string, ttl time.Duration) (unlock func(), acquired bool, err error) {
-	name := keyMeetLock(a.keys.first(), key)
+	name := keyMeetLock(a.keys.First(), key)
 	mine := randomID(tokenIDLength)
 	err = a.store.rdb.SetArgs(ctx, name, mine, redis.SetArgs{Mode: "NX", TTL: ttl}).Err()
 	if errors.Is(err, redis.Nil) {
@@ -89,7 +89,7 @@ func (a *Authority) LockMeetToken(ctx context.Context, key string, ttl time.Dura
 		return nil, false, unavailable("locking a backend token", err)
 	}
 	return func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.store.timeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.store.db.Timeout())
 		defer cancel()
 		// Not unlocked means locked until ttl: others wait, nobody fails.
 		_ = deleteEqualScript.Run(ctx, a.store.rdb, []string{name}, mine).Err()

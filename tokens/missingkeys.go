@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/meet-gateway/meet-gateway/tokens/signing"
 )
 
 // A gateway that was given another secret than its neighbours, or not yet the new
@@ -46,15 +48,6 @@ func (p *perSecond) allows(most int, now time.Time) bool {
 
 var errMissingKey = errors.New("it was made with a key that other gateways use and this one was not given")
 
-// unknownKey is the refusal of a token that says it was issued here, by the id of
-// its key.
-type unknownKey struct { //nolint:errname // a refusal among others
-	*denial
-	id string
-}
-
-func (u *unknownKey) Unwrap() error { return u.denial }
-
 // keyNotes is what a gateway has said and found last; guarded by feed.asking.
 type keyNotes struct {
 	looked  time.Time // zero if never
@@ -94,7 +87,7 @@ func (a *Authority) noteKeys(ctx context.Context, n *keyNotes) error {
 func (a *Authority) missingKeys(in *installation) []string {
 	var missing []string
 	for id := range in.lastSigned {
-		if _, have := a.signing.verify[id]; !have && in.uses(id, a.now()) {
+		if _, have := a.signing.AlgorithmOf(id); !have && in.uses(id, a.now()) {
 			missing = append(missing, id)
 		}
 	}
@@ -133,8 +126,8 @@ func (a *Authority) missesKey(ctx context.Context, id, doing string) error {
 // orMissingKey returns ErrUnavailable instead of the refusal of a token for its
 // key alone, if others use that key.
 func (a *Authority) orMissingKey(ctx context.Context, err error) error {
-	if u, ok := errors.AsType[*unknownKey](err); ok {
-		if missing := a.missesKey(ctx, u.id, "verifying a token"); missing != nil {
+	if u, ok := errors.AsType[*signing.UnknownKey](err); ok {
+		if missing := a.missesKey(ctx, u.ID, "verifying a token"); missing != nil {
 			return missing
 		}
 	}
@@ -164,7 +157,7 @@ func (a *Authority) ousted(ctx context.Context) error {
 		for _, v := range app.verifiers {
 			switch {
 			case v.Kind != SecretHMAC || v.expired(a.now()):
-			case a.keys.byID(v.Key) != nil:
+			case a.keys.ByID(v.Key) != nil:
 				ours++
 			case slices.Contains(missing, v.Key):
 				theirs++

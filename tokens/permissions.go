@@ -120,7 +120,7 @@ func (s *Store) Permissions(ctx context.Context) (Permissions, error) {
 	}
 	ps := s.rdb.Subscribe(ctx, channelNode+"probe")
 	defer func() { _ = ps.Close() }()
-	_, err := ps.ReceiveTimeout(ctx, s.timeout)
+	_, err := ps.ReceiveTimeout(ctx, s.db.Timeout())
 	return p, p.note("SUBSCRIBE", err)
 }
 

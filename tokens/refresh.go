@@ -3,7 +3,6 @@ package tokens
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
@@ -15,6 +14,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
 // A refresh token is the prefix "mgr_", the id of its family, 256 random bits
@@ -116,15 +117,13 @@ type pair struct {
 
 // newRefreshToken returns a token of the family.
 func newRefreshToken(familyID string) string {
-	var b [secretBytes]byte
-	_, _ = rand.Read(b[:]) // never fails since Go 1.24
-	return withChecksum(RefreshPrefix + familyID + base62(b[:], secretDigits))
+	return vault.NewSecret(RefreshPrefix + familyID)
 }
 
 // familyOf returns the family id of a refresh token, and whether it has the
 // form of one. A wrong checksum is a token like any other that is not valid.
 func familyOf(raw string) (string, bool) {
-	const length = len(RefreshPrefix) + familyIDLength + secretDigits + checksumDigits
+	const length = len(RefreshPrefix) + familyIDLength + vault.SecretDigits + vault.ChecksumDigits
 	if len(raw) != length || !strings.HasPrefix(raw, RefreshPrefix) || !isID(raw[len(RefreshPrefix):], length-len(RefreshPrefix)) {
 		return "", false
 	}
@@ -134,9 +133,9 @@ func familyOf(raw string) (string, bool) {
 // refreshHashes returns the keyed hash of a token under every configured key,
 // the first key's first.
 func (a *Authority) refreshHashes(raw string) []string {
-	hashes := make([]string, 0, len(a.keys.keys))
-	for _, k := range a.keys.keys {
-		sum := k.sum(forRefresh, raw)
+	hashes := make([]string, 0, len(a.keys.Keys))
+	for _, k := range a.keys.Keys {
+		sum := k.Sum(vault.ForRefresh, raw)
 		hashes = append(hashes, base64.RawURLEncoding.EncodeToString(sum[:]))
 	}
 	return hashes
@@ -158,7 +157,7 @@ func (a *Authority) newFamily(ctx context.Context, g Grant, u *User, t *signed) 
 	}
 	till := a.familyTill(f, now)
 	fields := []any{
-		fieldFamily, doc, fieldCurrent, a.refreshHashes(raw)[0], fieldKey, a.keys.first().id,
+		fieldFamily, doc, fieldCurrent, a.refreshHashes(raw)[0], fieldKey, a.keys.First().ID,
 		fieldAccess, keyToken(t.id), fieldTill, till.UnixMilli(),
 	}
 	pipe := a.store.rdb.TxPipeline()
@@ -219,7 +218,7 @@ func (a *Authority) readFamily(ctx context.Context, raw string) (*presented, err
 	if err := json.Unmarshal([]byte(doc), &p.family); err != nil {
 		return nil, unavailable("reading a refresh token", err)
 	}
-	if key, _ := m[4].(string); a.keys.byID(key) == nil {
+	if key, _ := m[4].(string); a.keys.ByID(key) == nil {
 		// Its hash cannot be compared, and a rotation would end the family.
 		if err := a.missesKey(ctx, key, "checking a refresh token"); err != nil {
 			return nil, err
@@ -385,13 +384,13 @@ func (a *Authority) rotate(ctx context.Context, id string, f family, raw string,
 	key := keyFamily(id)
 	hashes := a.refreshHashes(raw)
 	args := []any{
-		now.UnixMilli(), a.refresh.Window.Milliseconds(), a.refreshHashes(next.Refresh)[0], a.keys.seal(plain, key),
+		now.UnixMilli(), a.refresh.Window.Milliseconds(), a.refreshHashes(next.Refresh)[0], a.keys.Seal(plain, key),
 		keyToken(next.AccessID), till.UnixMilli(), len(hashes),
 	}
 	for _, h := range hashes {
 		args = append(args, h)
 	}
-	args = append(args, till.Sub(now).Milliseconds()+time.Minute.Milliseconds(), a.keys.first().id)
+	args = append(args, till.Sub(now).Milliseconds()+time.Minute.Milliseconds(), a.keys.First().ID)
 	seen := a.feed.look()
 	cmd, err := a.store.write(ctx, rotateScript, key, args...)
 	if err != nil {
@@ -405,7 +404,7 @@ func (a *Authority) rotate(ctx context.Context, id string, f family, raw string,
 	case "rotated":
 		return &next, a.noteRotation(ctx, rotation{key: key, script: rotateAgainScript, args: args})
 	case "again":
-		plain, _, err := a.keys.open([]byte(answer[1]), key)
+		plain, _, err := a.keys.Open([]byte(answer[1]), key)
 		if err != nil {
 			return nil, unavailable("reading a refresh token's pair", err)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
 // registry is an Authority over a Redis server of its own, for measuring.
@@ -59,7 +60,7 @@ func (r *registry) fill(b *testing.B, n int) {
 				Backend: &BackendCredentials{ClientID: registeredAlias(i), ClientSecret: "secret-at-meet"},
 				Created: created, Updated: created,
 			}
-			app.verifiers = []verifier{r.keys.newVerifier(randomID(8), app.ID, registeredAlias(i), created)}
+			app.verifiers = []verifier{newVerifier(r.keys, randomID(8), app.ID, registeredAlias(i), created)}
 			doc, err := r.encodeApplication(app)
 			require.NoError(b, err)
 			pipe.HSet(ctx, keyApplication(app.ID), fieldVersion, 1, fieldDocument, doc)
@@ -165,7 +166,7 @@ func BenchmarkSecretCheck(b *testing.B) {
 	require.NoError(b, err)
 	app, err := a.readApplication(ctx, created.ID)
 	require.NoError(b, err)
-	for name, given := range map[string]string{"right": secret, "wrong": newSecret(SecretPrefix)} {
+	for name, given := range map[string]string{"right": secret, "wrong": vault.NewSecret(SecretPrefix)} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
@@ -194,7 +195,7 @@ func BenchmarkAuthenticate_Timing(b *testing.B) {
 	samples := make([][]float64, len(cases))
 	for b.Loop() {
 		for _, i := range rand.Perm(len(cases)) {
-			secret := newSecret(SecretPrefix)
+			secret := vault.NewSecret(SecretPrefix)
 			began := time.Now()
 			_, _, err := r.Authenticate(ctx, cases[i].id, secret)
 			took := time.Since(began)

@@ -3,7 +3,6 @@ package tokens
 import (
 	"context"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +13,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
 // When the first secret is a new one, what is used is moved to it as it is used.
@@ -127,17 +128,17 @@ func (a *Authority) loadRekeyReport(ctx context.Context) (*rekeyReport, error) {
 // nobody adds to it.
 func (a *Authority) rekeyDue(in *installation, last *rekeyReport) bool {
 	now := a.now()
-	if len(a.keys.keys) == 1 || len(a.missingKeys(in)) > 0 {
+	if len(a.keys.Keys) == 1 || len(a.missingKeys(in)) > 0 {
 		return false
 	}
-	done := last.Key == a.keys.first().id
-	for _, k := range a.keys.keys[1:] {
-		if now.Before(in.lastSigned[k.id]) {
+	done := last.Key == a.keys.First().ID
+	for _, k := range a.keys.Keys[1:] {
+		if now.Before(in.lastSigned[k.ID]) {
 			return false
 		}
-		done = done && last.covers(k.id, in)
+		done = done && last.covers(k.ID, in)
 	}
-	return !done && (last.Key != a.keys.first().id || now.Sub(time.UnixMilli(last.Began)) >= rekeyEvery)
+	return !done && (last.Key != a.keys.First().ID || now.Sub(time.UnixMilli(last.Began)) >= rekeyEvery)
 }
 
 // covers reports whether the pass was made after the key was used last, and has
@@ -175,7 +176,7 @@ func (a *Authority) rekeyIfDue(ctx context.Context) error {
 		return notNil(err)
 	}
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.store.timeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.store.db.Timeout())
 		defer cancel()
 		_ = deleteEqualScript.Run(ctx, a.store.rdb, []string{keyRekeying}, a.feed.node).Err() // it ends by itself
 	}()
@@ -200,7 +201,7 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])`)
 
 // rekeyAll makes one pass.
 func (a *Authority) rekeyAll(ctx context.Context) (*rekeyReport, error) {
-	r := &rekeyReport{Key: a.keys.first().id, Began: a.now().UnixMilli(), Left: map[string]*leftover{}}
+	r := &rekeyReport{Key: a.keys.First().ID, Began: a.now().UnixMilli(), Left: map[string]*leftover{}}
 	var one sync.Mutex // primaries of a Cluster are looked at side by side
 	pass := func(ctx context.Context, c redis.Cmdable) error {
 		one.Lock()
@@ -290,11 +291,11 @@ func (a *Authority) rekeyUser(ctx context.Context, id string, r *rekeyReport) er
 	if err = notNil(err); err != nil {
 		return unavailable("reading a user", err)
 	}
-	made := sealedWith(sealed)
+	made := vault.SealedWith(sealed)
 	if made == "" || made == r.Key {
 		return nil
 	}
-	mail, _, err := a.keys.open(sealed, key)
+	mail, _, err := a.keys.Open(sealed, key)
 	if err != nil {
 		r.of(made).Users++
 		return nil
@@ -304,7 +305,7 @@ func (a *Authority) rekeyUser(ctx context.Context, id string, r *rekeyReport) er
 	if _, err := a.findUserID(ctx, Mail(mail)); err != nil {
 		return err
 	}
-	if err := touchScript.Run(ctx, a.store.rdb, []string{key}, fieldMail, fieldMail, a.keys.seal(mail, key)).Err(); err != nil {
+	if err := touchScript.Run(ctx, a.store.rdb, []string{key}, fieldMail, fieldMail, a.keys.Seal(mail, key)).Err(); err != nil {
 		return unavailable("moving a user to another secret", err)
 	}
 	return nil
@@ -322,14 +323,14 @@ func (a *Authority) rekeyApplication(ctx context.Context, id string, r *rekeyRep
 	var record applicationRecord
 	app, err := a.decodeApplication(id, map[string]string{fieldDocument: document, fieldVersion: "1"})
 	if err != nil || json.Unmarshal([]byte(document), &record) != nil {
-		for _, k := range a.keys.keys[1:] { // it is damaged, and may be mended
-			r.of(k.id).leave(id)
+		for _, k := range a.keys.Keys[1:] { // it is damaged, and may be mended
+			r.of(k.ID).leave(id)
 		}
 		return nil
 	}
 	if record.Backend != "" {
 		sealed, _ := base64.RawStdEncoding.DecodeString(record.Backend)
-		if made := sealedWith(sealed); made != r.Key {
+		if made := vault.SealedWith(sealed); made != r.Key {
 			if app.BackendUnreadable() {
 				former[made] = true
 			} else if _, err := a.UpdateApplication(ctx, id, 0, func(*Application) error { return nil }); err != nil && !errors.Is(err, ErrNotFound) {
@@ -346,13 +347,4 @@ func (a *Authority) rekeyApplication(ctx context.Context, id string, r *rekeyRep
 		r.of(made).leave(named(app))
 	}
 	return nil
-}
-
-// sealedWith returns the id of the key that a value was sealed with, "" if it is
-// not a sealed value.
-func sealedWith(sealed []byte) string {
-	if len(sealed) < sealHeader || sealed[0] != sealVersion {
-		return ""
-	}
-	return hex.EncodeToString(sealed[1:sealHeader])
 }

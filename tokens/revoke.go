@@ -180,7 +180,7 @@ func (a *Authority) bump(ctx context.Context, script *redis.Script, key string, 
 // another one first. Errors: ErrNotFound for a key that is neither configured nor
 // in use by other gateways, ErrConflict for the one that signs, ErrUnavailable.
 func (a *Authority) RevokeKey(ctx context.Context, kid string) error {
-	if _, ok := a.signing.verify[kid]; !ok {
+	if _, ok := a.signing.AlgorithmOf(kid); !ok {
 		used := false
 		err := a.feed.finding(ctx, func() (bool, error) {
 			in, err := a.loadInstallation(ctx)
@@ -194,7 +194,7 @@ func (a *Authority) RevokeKey(ctx context.Context, kid string) error {
 			return a.orSettling(ctx, fmt.Errorf("signing key: %w", ErrNotFound))
 		}
 	}
-	if kid == a.signing.kid {
+	if kid == a.signing.KeyID() {
 		return fmt.Errorf("signing key %s is the one that signs; put another one first: %w", kid, ErrConflict)
 	}
 	return a.overrule(ctx, prefixWithdrawn+kid, "1", change{withdrawnKey, kid, "1"})

@@ -1,25 +1,18 @@
 package tokens
 
 import (
-	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base64"
-	"encoding/binary"
-	"hash/crc32"
 	"strings"
 	"time"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
-// Secrets and refresh tokens are a recognisable prefix, a random part in base
-// 62 and a checksum, so that scanners find leaked ones and a typo can be told
-// from a wrong secret without asking anybody.
+// Prefixes of secrets and of refresh tokens, by which scanners find leaked ones.
 const (
 	SecretPrefix  = "mgs_"
 	RefreshPrefix = "mgr_"
-
-	secretBytes    = 32 // 256 bits: needs no stretching
-	secretDigits   = 43 // 62^43 > 2^256
-	checksumDigits = 6  // 62^6 > 2^32
 
 	// maxSecret bounds what is hashed at all. Meet's own secrets have 128 characters.
 	maxSecret = 512
@@ -27,32 +20,17 @@ const (
 	maxSecrets = 2
 )
 
-// newSecret returns prefix, 256 random bits and the checksum.
-func newSecret(prefix string) string {
-	var b [secretBytes]byte
-	_, _ = rand.Read(b[:]) // never fails since Go 1.24
-	return withChecksum(prefix + base62(b[:], secretDigits))
-}
-
-func withChecksum(s string) string {
-	var sum [4]byte
-	binary.BigEndian.PutUint32(sum[:], crc32.ChecksumIEEE([]byte(s)))
-	return s + base62(sum[:], checksumDigits)
-}
-
 // ChecksumOK reports whether s has the form of a secret or refresh token made
 // here and a checksum that fits: false means a typo or something else. It says
 // nothing about whether the secret is right, and never decides anything on a
 // request.
 func ChecksumOK(s string) bool {
-	if !strings.HasPrefix(s, SecretPrefix) && !strings.HasPrefix(s, RefreshPrefix) {
-		return false
-	}
-	if len(s) <= len(SecretPrefix)+checksumDigits {
-		return false
-	}
-	return withChecksum(s[:len(s)-checksumDigits]) == s
+	return (strings.HasPrefix(s, SecretPrefix) || strings.HasPrefix(s, RefreshPrefix)) &&
+		len(s) > len(SecretPrefix)+vault.ChecksumDigits && vault.ChecksumOK(s)
 }
+
+// NewPassword returns a random password of 256 bits.
+func NewPassword() string { return vault.RandomID(43) }
 
 // SecretKind tells how a secret is kept.
 type SecretKind string
@@ -98,11 +76,11 @@ type verifier struct {
 }
 
 // newVerifier makes what is stored of a secret.
-func (kr *keyring) newVerifier(id, applicationID, secret string, created time.Time) verifier {
-	k := kr.first()
-	sum := k.sum(forSecrets, applicationID, secret)
+func newVerifier(kr *vault.Ring, id, applicationID, secret string, created time.Time) verifier {
+	k := kr.First()
+	sum := k.Sum(vault.ForSecrets, applicationID, secret)
 	return verifier{
-		ID: id, Kind: SecretHMAC, Key: k.id,
+		ID: id, Kind: SecretHMAC, Key: k.ID,
 		Hash: base64.RawURLEncoding.EncodeToString(sum[:]), Created: created.UnixMilli(),
 	}
 }
@@ -110,12 +88,12 @@ func (kr *keyring) newVerifier(id, applicationID, secret string, created time.Ti
 // matches reports whether the secret is the one the HMAC was made from, in
 // constant time. A verifier made with a secret that is no longer configured
 // matches nothing.
-func (kr *keyring) matches(v verifier, applicationID, secret string) bool {
-	k, known := kr.byID(v.Key), true
+func matches(kr *vault.Ring, v verifier, applicationID, secret string) bool {
+	k, known := kr.ByID(v.Key), true
 	if k == nil {
-		k, known = kr.first(), false
+		k, known = kr.First(), false
 	}
-	sum := k.sum(forSecrets, applicationID, secret)
+	sum := k.Sum(vault.ForSecrets, applicationID, secret)
 	want, err := base64.RawURLEncoding.DecodeString(v.Hash)
 	return subtle.ConstantTimeCompare(sum[:], want) == 1 && err == nil && known
 }

@@ -116,4 +116,4 @@ func (a *Authority) ForgetSlug(ctx context.Context, backend, slug, room string) 
 	return nil
 }
 
-func (a *Authority) keySlug(k slugKey) string { return keyName(a.keys.first(), "s", k.backend, k.slug) }
+func (a *Authority) keySlug(k slugKey) string { return keyName(a.keys.First(), "s", k.backend, k.slug) }

@@ -80,7 +80,7 @@ type KeyStatus struct {
 // Status asks Redis for a sign of life and tells how things are. It never fails:
 // what is not known is said.
 func (a *Authority) Status(ctx context.Context) Status {
-	s := Status{Store: StoreStatus{Mode: a.store.mode}}
+	s := Status{Store: StoreStatus{Mode: a.store.db.Mode()}}
 	in := new(installation)
 	err := a.storeReady(ctx)
 	if err == nil {
@@ -92,7 +92,7 @@ func (a *Authority) Status(ctx context.Context) Status {
 		}
 	}
 	report := new(rekeyReport)
-	if err == nil && len(a.keys.keys) > 1 {
+	if err == nil && len(a.keys.Keys) > 1 {
 		var read *rekeyReport
 		if read, err = a.loadRekeyReport(ctx); err == nil {
 			report = read
@@ -111,12 +111,13 @@ func (a *Authority) Status(ctx context.Context) Status {
 	a.feed.mu.Unlock()
 	s.Cache = a.cacheStatus()
 	now := a.now()
-	for _, id := range a.signing.order {
+	for _, id := range a.signing.IDs() {
 		k := KeyStatus{
-			ID: id, Algorithm: a.signing.verify[id].alg, Signs: id == a.signing.kid,
+			ID: id, Signs: id == a.signing.KeyID(),
 			Withdrawn: in.withdrawn[id], LiveUntil: in.lastSigned[id],
 		}
-		if err == nil && id != a.keys.first().id && !k.Signs && (k.Withdrawn || !now.Before(k.LiveUntil)) {
+		k.Algorithm, _ = a.signing.AlgorithmOf(id)
+		if err == nil && id != a.keys.First().ID && !k.Signs && (k.Withdrawn || !now.Before(k.LiveUntil)) {
 			k.Needed = a.needed(id, in, report)
 			k.SafeToRemove = k.Needed == ""
 		}
@@ -138,14 +139,14 @@ const notUsedYet = "no gateway uses it yet"
 
 // needed tells what a key is needed for whose tokens have expired; "" if nothing.
 func (a *Authority) needed(id string, in *installation, last *rekeyReport) string {
-	if a.keys.byID(id) == nil {
+	if a.keys.ByID(id) == nil {
 		return "" // it signs, and nothing else
 	}
 	if in.lastSigned[id].IsZero() {
 		return notUsedYet
 	}
-	if !last.covers(id, in) || last.Key != a.keys.first().id {
-		if left := last.Left[id]; left != nil && last.Key == a.keys.first().id && left.String() != "" {
+	if !last.covers(id, in) || last.Key != a.keys.First().ID {
+		if left := last.Left[id]; left != nil && last.Key == a.keys.First().ID && left.String() != "" {
 			return left.String()
 		}
 		return "what is kept is still being moved to the first secret"

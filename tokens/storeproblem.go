@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
 // maxProblem bounds what is shown of an answer of Redis.
@@ -30,11 +32,11 @@ func StoreProblem(err error) string {
 	switch {
 	case err == nil:
 		return ""
-	case errors.Is(err, errNotPrimary):
+	case errors.Is(err, redisdb.ErrNotPrimary):
 		return "redis answers, and is a replica"
-	case errors.Is(err, errUndecided):
+	case errors.Is(err, redisdb.ErrUndecided):
 		return "the sentinels contradict each other"
-	case errors.Is(err, errUnfollowed):
+	case errors.Is(err, redisdb.ErrUnfollowed):
 		return "most sentinels do not answer, and a replica that they knew is missing"
 	case errors.Is(err, errUnproven):
 		return "redis answers, and has taken no writes for too long"

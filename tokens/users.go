@@ -157,7 +157,7 @@ func (a *Authority) User(ctx context.Context, idOrMail string) (*User, error) {
 // findUserID looks the address up under every configured key, and keeps it
 // under the first. "" means that the address was never seen.
 func (a *Authority) findUserID(ctx context.Context, m Mail) (string, error) {
-	for i, k := range a.keys.keys {
+	for i, k := range a.keys.Keys {
 		id, err := a.store.rdb.Get(ctx, keyMail(k, m)).Result()
 		if errors.Is(err, redis.Nil) {
 			continue
@@ -166,7 +166,7 @@ func (a *Authority) findUserID(ctx context.Context, m Mail) (string, error) {
 			return "", unavailable("looking up a user", err)
 		}
 		if i > 0 {
-			if err := a.store.rdb.SetNX(ctx, keyMail(a.keys.first(), m), id, 0).Err(); err != nil {
+			if err := a.store.rdb.SetNX(ctx, keyMail(a.keys.First(), m), id, 0).Err(); err != nil {
 				return "", unavailable("indexing a user", err)
 			}
 		}
@@ -226,7 +226,7 @@ func (a *Authority) newUser(ctx context.Context, m Mail, by string) (string, err
 		if err != nil {
 			return "", err
 		}
-		key := keyMail(a.keys.first(), m)
+		key := keyMail(a.keys.First(), m)
 		won, err := a.store.rdb.SetNX(ctx, key, id, 0).Result()
 		if err != nil {
 			return "", unavailable("indexing a user", err)
@@ -248,7 +248,7 @@ func (a *Authority) newUser(ctx context.Context, m Mail, by string) (string, err
 }
 
 func (a *Authority) makeUser(ctx context.Context, id string, m Mail, by string) error {
-	sealed := a.keys.seal([]byte(m), keyUser(id))
+	sealed := a.keys.Seal([]byte(m), keyUser(id))
 	now := a.now()
 	made, err := newUserScript.Run(ctx, a.store.rdb, []string{keyUser(id)}, sealed, now.UnixMilli(), by, now.Unix(), 0).Int64()
 	if err != nil {
@@ -263,9 +263,9 @@ func (a *Authority) makeUser(ctx context.Context, id string, m Mail, by string) 
 // restoreUser makes the record of a user again as it was, if it is gone. The script
 // goes whole, since a pipeline cannot send it when its hash is unknown.
 func (a *Authority) restoreUser(ctx context.Context, pipe redis.Pipeliner, u userBirth) {
-	sealed := a.keys.seal([]byte(u.mail), keyUser(u.id))
+	sealed := a.keys.Seal([]byte(u.mail), keyUser(u.id))
 	newUserScript.Eval(ctx, pipe, []string{keyUser(u.id)}, sealed, u.first, u.by, u.generation, u.grantCount)
-	pipe.SetNX(ctx, keyMail(a.keys.first(), u.mail), u.id, 0)
+	pipe.SetNX(ctx, keyMail(a.keys.First(), u.mail), u.id, 0)
 }
 
 // readUser reads the user from Redis into the cache.
@@ -294,12 +294,12 @@ func (a *Authority) decodeUser(id string, m map[string]string) (*User, error) {
 	if m[fieldMail] == "" {
 		return nil, fmt.Errorf("user: %w", ErrNotFound)
 	}
-	mail, old, err := a.keys.open([]byte(m[fieldMail]), keyUser(id))
+	mail, old, err := a.keys.Open([]byte(m[fieldMail]), keyUser(id))
 	if err != nil {
 		return nil, unavailable("reading user "+id, err)
 	}
 	if old {
-		resealed := a.keys.seal(mail, keyUser(id))
+		resealed := a.keys.Seal(mail, keyUser(id))
 		a.inBackground(func(ctx context.Context) {
 			_ = touchScript.Run(ctx, a.store.rdb, []string{keyUser(id)}, fieldMail, fieldMail, resealed).Err()
 		})

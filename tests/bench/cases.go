@@ -19,6 +19,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/meet-gateway/meet-gateway/tokens"
+	"github.com/meet-gateway/meet-gateway/tokens/signing"
 )
 
 const (
@@ -506,7 +507,7 @@ func (b *bench) eddsa(ctx context.Context) error {
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		return err
 	}
-	key, err := tokens.ParseSigningKey(text)
+	key, err := signing.Parse(text)
 	if err != nil {
 		return err
 	}

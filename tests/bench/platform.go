@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/meet-gateway/meet-gateway/tokens"
+	"github.com/meet-gateway/meet-gateway/tokens/signing"
 )
 
 // platform issues what callers present: applications and tokens, made with the
@@ -19,7 +20,7 @@ type platform struct {
 
 var allScopes = tokens.Scopes{tokens.ScopeRoomsList, tokens.ScopeRoomsRetrieve, tokens.ScopeRoomsCreate}
 
-func newPlatform(l *lab, keys ...*tokens.SigningKey) (*platform, error) {
+func newPlatform(l *lab, keys ...*signing.Key) (*platform, error) {
 	store, err := tokens.OpenRedis(tokens.RedisOptions{URL: "redis://" + l.redis.address})
 	if err != nil {
 		return nil, err

@@ -2,17 +2,28 @@
 package main
 
 import (
+	"context"
 	"runtime/debug"
 	_ "time/tzdata"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	_ "github.com/caddyserver/caddy/v2/modules/standard" // Caddy's own modules
+	"github.com/redis/go-redis/v9"
 
 	_ "github.com/meet-gateway/meet-gateway/caddymodule" // the gateway's
 )
 
+// quiet drops what go-redis prints by itself: the gateway logs the errors that it
+// gets from it once. Only this binary does so, since the logger is process-wide and
+// another Caddy may hold another plugin that uses go-redis.
+type quiet struct{}
+
+// Printf implements go-redis' logger.
+func (quiet) Printf(context.Context, string, ...any) {}
+
 func main() {
+	redis.SetLogger(quiet{})
 	caddy.CustomBinaryName = "meet-gateway"
 	if info, ok := debug.ReadBuildInfo(); ok {
 		caddy.CustomVersion = "meet-gateway " + info.Main.Version + ", Caddy"

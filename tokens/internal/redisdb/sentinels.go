@@ -1,4 +1,4 @@
-package tokens
+package redisdb
 
 import (
 	"context"
@@ -36,7 +36,7 @@ import (
 // proven otherwise: the others may have replaced the primary, and this gateway may
 // be cut off from them together with it. Every failover promotes a replica, and
 // that follows the old primary no longer. So the primary is believed as long as all
-// its replicas follow it (see Store.followed). Sentinels that are away, and nothing
+// its replicas follow it (see DB.followed). Sentinels that are away, and nothing
 // else, are no outage.
 type sentinels struct {
 	group   string
@@ -85,8 +85,8 @@ type sentinelAnswer struct {
 }
 
 var (
-	errNoSentinel = errors.New("no Sentinel knows the primary")
-	errUndecided  = errors.New("the Sentinels contradict each other")
+	ErrNoSentinel = errors.New("no Sentinel knows the primary")
+	ErrUndecided  = errors.New("the Sentinels contradict each other")
 )
 
 func newSentinels(u *redis.UniversalOptions, conns *connections) *sentinels {
@@ -113,7 +113,7 @@ func (s *sentinels) dial(ctx context.Context, network, _ string) (net.Conn, erro
 	}
 	addr := s.current().addr
 	if addr == "" {
-		return nil, errNoSentinel
+		return nil, ErrNoSentinel
 	}
 	c, err := s.conns.dial(ctx, network, addr)
 	if err != nil {
@@ -148,7 +148,7 @@ func (s *sentinels) ask(ctx context.Context) (quorum bool, err error) {
 	}
 	began := time.Now()
 	answer, quorum, err := s.round(ctx)
-	if err != nil && !errors.Is(err, errNoSentinel) {
+	if err != nil && !errors.Is(err, ErrNoSentinel) {
 		return false, err
 	}
 	s.began, s.quorum = began, quorum
@@ -193,7 +193,7 @@ func (s *sentinels) round(ctx context.Context) (answer sentinelAnswer, quorum bo
 	}
 	s.answering.Store(int32(len(given))) //nolint:gosec // a few
 	if len(given) == 0 {
-		return sentinelAnswer{}, false, errNoSentinel
+		return sentinelAnswer{}, false, ErrNoSentinel
 	}
 	quorum = 2*len(given) > len(s.members)
 	a, err := newest(given)
@@ -304,7 +304,7 @@ func newest(given []sentinelAnswer) (sentinelAnswer, error) {
 		}
 	}
 	if tied {
-		return sentinelAnswer{}, errUndecided
+		return sentinelAnswer{}, ErrUndecided
 	}
 	return sentinelAnswer{best, latest, replicas}, nil
 }

@@ -1,4 +1,4 @@
-package tokens
+package redisdb
 
 import (
 	"context"
@@ -23,8 +23,8 @@ type connections struct {
 	open map[*connection]bool
 }
 
-func newConnections(timeout time.Duration, config *tls.Config) *connections {
-	return &connections{dialer: net.Dialer{Timeout: timeout}, tls: config, open: map[*connection]bool{}}
+func newConnections(o Options, config *tls.Config) *connections {
+	return &connections{dialer: net.Dialer{Timeout: o.Timeout, Control: o.Control}, tls: config, open: map[*connection]bool{}}
 }
 
 // forFeed marks the context with which the connection of a feed is opened. A

@@ -1,4 +1,4 @@
-package tokens
+package redisdb
 
 import (
 	"strconv"
@@ -63,9 +63,9 @@ func TestSentinels_Round(t *testing.T) {
 		"one alone that tells no epoch":       {[]says{{"b", -1}, gone, gone}, known, false, nil},
 		"who does not know the group":         {[]says{{"", 0}, {"a", 6}, {"", 0}}, sentinelAnswer{"a:6379", 6, 4}, false, nil},
 		"no epochs: votes":                    {[]says{{"a", -1}, {"b", -1}, {"a", -1}}, sentinelAnswer{"a:6379", 0, 0}, true, nil},
-		"no epochs: a tie":                    {[]says{{"a", -1}, {"b", -1}, gone}, sentinelAnswer{}, true, errUndecided},
-		"nobody":                              {[]says{gone, gone, gone}, sentinelAnswer{}, false, errNoSentinel},
-		"nobody knows the group":              {[]says{{"", 0}, {"", 0}, {"", 0}}, sentinelAnswer{}, false, errNoSentinel},
+		"no epochs: a tie":                    {[]says{{"a", -1}, {"b", -1}, gone}, sentinelAnswer{}, true, ErrUndecided},
+		"nobody":                              {[]says{gone, gone, gone}, sentinelAnswer{}, false, ErrNoSentinel},
+		"nobody knows the group":              {[]says{{"", 0}, {"", 0}, {"", 0}}, sentinelAnswer{}, false, ErrNoSentinel},
 		"the only one, set up anew":           {[]says{{"a", 1}}, sentinelAnswer{"known:6379", 5, replicas}, true, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -77,7 +77,7 @@ func TestSentinels_Round(t *testing.T) {
 				}
 				u.Addrs = append(u.Addrs, addr)
 			}
-			s := newSentinels(u, newConnections(time.Second, nil))
+			s := newSentinels(u, newConnections(Options{Timeout: time.Second}, nil))
 			defer func() { require.NoError(t, s.close()) }()
 			s.primary = known
 			got, quorum, err := s.round(t.Context())
@@ -107,7 +107,7 @@ func TestSentinels_Silent(t *testing.T) {
 	s := newSentinels(&redis.UniversalOptions{
 		MasterName: "group", DialTimeout: 20 * time.Second, ReadTimeout: 20 * time.Second,
 		Addrs: []string{mute.Addr().String(), fakeSentinel(t, "a", 6), fakeSentinel(t, "a", 6)},
-	}, newConnections(time.Second, nil))
+	}, newConnections(Options{Timeout: time.Second}, nil))
 	defer func() { require.NoError(t, s.close()) }()
 	silent := s.members[0]
 	quorum, err := s.ask(t.Context())
@@ -145,7 +145,7 @@ func TestSentinels_GoBack(t *testing.T) {
 			for len(u.Addrs) < 3 {
 				u.Addrs = append(u.Addrs, "127.0.0.1:1")
 			}
-			s := newSentinels(u, newConnections(time.Second, nil))
+			s := newSentinels(u, newConnections(Options{Timeout: time.Second}, nil))
 			defer func() { require.NoError(t, s.close()) }()
 			s.primary = sentinelAnswer{"known:6379", 5, 3}
 			if c.since > 0 {
@@ -170,7 +170,7 @@ func requireQuorum(t *testing.T, s *sentinels) {
 func TestSentinels_Failover(t *testing.T) {
 	group := redistest.Sentinel(t)
 	s := newSentinels(&redis.UniversalOptions{MasterName: redistest.MasterName, DialTimeout: 20 * time.Second, Addrs: group.Addrs()},
-		newConnections(time.Second, nil))
+		newConnections(Options{Timeout: time.Second}, nil))
 	defer func() { require.NoError(t, s.close()) }()
 	requireQuorum(t, s)
 	before := s.current()
@@ -186,7 +186,7 @@ func TestSentinels_DropConnections(t *testing.T) {
 	redisServer, err := server.NewServer("127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(redisServer.Close)
-	conns := newConnections(20*time.Second, nil)
+	conns := newConnections(Options{Timeout: 20 * time.Second}, nil)
 	old, err := conns.dial(t.Context(), "tcp", redisServer.Addr().String())
 	require.NoError(t, err)
 	s := newSentinels(&redis.UniversalOptions{MasterName: "group", DialTimeout: 20 * time.Second, Addrs: []string{fakeSentinel(t, "a", 6)}}, conns)
@@ -200,12 +200,12 @@ func TestSentinels_DropConnections(t *testing.T) {
 
 // A name in the URL is that of one Sentinel: every server proves its own.
 func TestSentinels_TLSByURL(t *testing.T) {
-	s, err := OpenRedis(RedisOptions{URL: "rediss://one.example:26379", MasterName: "group"})
+	s, err := Open(Options{URL: "rediss://one.example:26379", MasterName: "group"})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.Close()) }()
 	require.Empty(t, s.conns.tls.ServerName)
 	require.Empty(t, s.sentinels.members[0].client.Options().TLSConfig.ServerName)
-	one, err := OpenRedis(RedisOptions{URL: "rediss://one.example:6379"})
+	one, err := Open(Options{URL: "rediss://one.example:6379"})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, one.Close()) }()
 	require.Equal(t, "one.example", one.conns.tls.ServerName)

@@ -1,4 +1,4 @@
-package tokens
+package redisdb
 
 import (
 	"context"
@@ -46,18 +46,5 @@ func TestCommandProblem(t *testing.T) {
 		got := commandProblem(c.err)
 		require.Equal(t, c.want, got, "%v", c.err)
 		require.True(t, got == "" || slices.Contains(CommandProblems, got), got)
-	}
-}
-
-// Every answer of Ready has a word of the closed set.
-func TestProblemWord(t *testing.T) {
-	t.Parallel()
-	for err, want := range map[error]string{
-		nil: "", errNotPrimary: "replica", errUndecided: "sentinels_disagree", errUnfollowed: "sentinels_silent",
-		errUnproven: "unproven", io.EOF: "unreachable",
-	} {
-		got := problemWord(err)
-		require.Equal(t, want, got)
-		require.True(t, got == "" || slices.Contains(StoreProblems, got), got)
 	}
 }

@@ -1,4 +1,4 @@
-package tokens
+package redisdb
 
 import (
 	"context"
@@ -34,7 +34,7 @@ var CommandProblems = []string{
 // OnCommand sets what is told of every command that is sent to Redis from now on:
 // for metrics and traces. It is called from several goroutines and must not block.
 // The context is the one of the command. nil is nobody.
-func (s *Store) OnCommand(f func(context.Context, Command)) {
+func (s *DB) OnCommand(f func(context.Context, Command)) {
 	if f == nil {
 		s.onCommand.Store(nil)
 		return
@@ -81,7 +81,7 @@ func (h commandHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 
 // observeCommands puts the hook where each attempt at each server passes: a Cluster
 // redirects below its own client.
-func (s *Store) observeCommands() {
+func (s *DB) observeCommands() {
 	hook := commandHook{told: &s.onCommand}
 	if c, ok := s.rdb.(*redis.ClusterClient); ok {
 		c.OnNewNode(func(node *redis.Client) { node.AddHook(hook) })
@@ -125,7 +125,7 @@ func commandProblem(err error) string {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
 		errors.As(err, &network) && network.Timeout(), errors.Is(err, redis.ErrPoolTimeout):
 		return "timeout"
-	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.Is(err, errNoSentinel), errors.Is(err, errNotPrimary):
+	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.Is(err, ErrNoSentinel), errors.Is(err, ErrNotPrimary):
 		return "connection"
 	}
 	return "other"

@@ -1,4 +1,4 @@
-package tokens
+package vault
 
 import (
 	"crypto/rand"
@@ -7,15 +7,17 @@ import (
 
 // Ids are cryptographically random and drawn from 62 letters and digits.
 const (
-	alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	// Alphabet is what ids are drawn from.
+	Alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-	applicationIDLength = 32
-	userIDLength        = 8
-	tokenIDLength       = 22 // 131 bits
+	// ApplicationID, UserID and TokenID are the lengths of ids.
+	ApplicationID = 32
+	UserID        = 8
+	TokenID       = 22 // 131 bits
 )
 
-// randomID returns n random characters of the alphabet.
-func randomID(n int) string {
+// RandomID returns n random characters of the alphabet.
+func RandomID(n int) string {
 	id := make([]byte, 0, n)
 	var buf [64]byte
 	for len(id) < n {
@@ -24,15 +26,15 @@ func randomID(n int) string {
 			// 248 is the largest multiple of 62 in a byte: without the bound
 			// the first letters would come up more often.
 			if b < 248 && len(id) < n {
-				id = append(id, alphabet[b%62])
+				id = append(id, Alphabet[b%62])
 			}
 		}
 	}
 	return string(id)
 }
 
-// isID reports whether s is n characters of the alphabet.
-func isID(s string, n int) bool {
+// IsID reports whether s is n characters of the alphabet.
+func IsID(s string, n int) bool {
 	if len(s) != n {
 		return false
 	}
@@ -44,8 +46,8 @@ func isID(s string, n int) bool {
 	return true
 }
 
-// base62 writes b as a number in base 62, padded to width characters.
-func base62(b []byte, width int) string {
+// Base62 writes b as a number in base 62, padded to width characters.
+func Base62(b []byte, width int) string {
 	s := new(big.Int).SetBytes(b).Text(62)
 	out := make([]byte, width)
 	for i := range out {
@@ -57,5 +59,6 @@ func base62(b []byte, width int) string {
 	return string(out)
 }
 
-// NewPassword returns a random password of 256 bits.
-func NewPassword() string { return randomID(43) }
+func isAlnum(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
+}

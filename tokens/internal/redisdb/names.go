@@ -1,0 +1,74 @@
+package redisdb
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
+)
+
+// Names of everything in Redis, in one place. docs/redis.md tells what each
+// holds and how long it stays. One operation touches one key, so that any of
+// them works on a Cluster without hash tags.
+//
+// KeyPrefix begins every name.
+const KeyPrefix = "mg1:"
+
+// Keys of the installation, and channels.
+const (
+	KeyFeed         = KeyPrefix + "feed"     // counter of changes
+	KeyInstallation = KeyPrefix + "inst"     // hash: generation, not-before, withdrawn keys
+	KeyIndex        = KeyPrefix + "apps"     // sorted set: name and id of every application
+	KeyRekeyed      = KeyPrefix + "rekeyed"  // what the last pass has left of former secrets
+	KeyRekeying     = KeyPrefix + "rekeying" // who makes one right now
+	KeyGateways     = KeyPrefix + "gateways" // hash: every gateway, as it describes itself
+	ChannelFeed     = KeyPrefix + "feed"     // every change
+	ChannelNode     = KeyPrefix + "node:"    // + node: its own heartbeats
+)
+
+func KeyApplication(id string) string   { return KeyPrefix + "a:" + id }
+func KeyAlias(alias string) string      { return KeyPrefix + "c:" + alias }
+func KeyBackend(clientID string) string { return KeyPrefix + "b:" + clientID }
+func KeyRemoved(clientID string) string { return KeyPrefix + "x:" + clientID }
+func KeyUser(id string) string          { return KeyPrefix + "u:" + id }
+
+func KeyMail(k *vault.Key, mail string) string {
+	sum := k.Sum(vault.ForMails, mail)
+	return KeyPrefix + "m:" + base64.RawURLEncoding.EncodeToString(sum[:16])
+}
+
+// KeyToken names a token's record by a hash of its id, so that who reads Redis
+// cannot write the claims that belong to a record.
+func KeyToken(tokenID string) string {
+	sum := sha256.Sum256([]byte(tokenID))
+	return KeyPrefix + "t:" + base64.RawURLEncoding.EncodeToString(sum[:16])
+}
+
+func KeyFamily(id string) string { return KeyPrefix + "r:" + id }
+
+func KeyMeetToken(k *vault.Key, key string) string {
+	sum := k.Sum(vault.ForMeet, key)
+	return KeyPrefix + "k:" + hex.EncodeToString(sum[:16])
+}
+
+func KeyMeetLock(k *vault.Key, key string) string {
+	sum := k.Sum(vault.ForMeet, key)
+	return KeyPrefix + "l:" + hex.EncodeToString(sum[:16])
+}
+
+func KeyReplay(k *vault.Key, applicationID, userID, key string) string {
+	sum := k.Sum(vault.ForReplays, "key", applicationID, userID, key)
+	return KeyPrefix + "i:" + base64.RawURLEncoding.EncodeToString(sum[:16])
+}
+
+func KeyFence(applicationID string, day time.Time) string {
+	return KeyPrefix + "f:" + applicationID + ":" + day.UTC().Format("20060102")
+}
+
+// KeyName names what is found by things that Redis must not tell anybody.
+func KeyName(k *vault.Key, kind string, parts ...string) string {
+	sum := k.Sum(vault.ForNames, append([]string{kind}, parts...)...)
+	return KeyPrefix + kind + ":" + base64.RawURLEncoding.EncodeToString(sum[:16])
+}

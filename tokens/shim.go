@@ -1,0 +1,123 @@
+package tokens
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
+	"github.com/meet-gateway/meet-gateway/tokens/limit"
+)
+
+// Ids are cryptographically random and drawn from 62 letters and digits.
+const (
+	applicationIDLength = vault.ApplicationID
+	userIDLength        = vault.UserID
+	tokenIDLength       = vault.TokenID
+
+	// MinSecret is the shortest secret accepted, in bytes.
+	MinSecret = vault.MinSecret
+)
+
+func randomID(n int) string { return vault.RandomID(n) }
+
+func isID(s string, n int) bool { return vault.IsID(s, n) }
+
+func base62(b []byte, width int) string { return vault.Base62(b, width) }
+
+// Store is a handle on Redis, shared by everything in this package.
+type Store struct {
+	db  *redisdb.DB
+	rdb redis.UniversalClient
+}
+
+// RedisOptions tell how to reach Redis.
+type RedisOptions = redisdb.Options
+
+// DefaultRedisTimeout bounds connecting to Redis, one command, and waiting for
+// a free connection, each.
+const DefaultRedisTimeout = redisdb.DefaultTimeout
+
+// OpenRedis makes a Store. It does not connect: an unreachable Redis shows at
+// the first call, as ErrUnavailable.
+func OpenRedis(o RedisOptions) (*Store, error) {
+	db, err := redisdb.Open(o)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // says what is wrong with the options
+	}
+	return &Store{db: db, rdb: db.Client()}, nil
+}
+
+// OnClose registers what Close does after it has closed the connections. The
+// embedded store ends its server there.
+func (s *Store) OnClose(f func() error) { s.db.OnClose(f) }
+
+// Close ends all connections.
+func (s *Store) Close() error { return s.db.Close() } //nolint:wrapcheck // says enough
+
+// Command is a command that was sent to Redis, or a pipeline of several.
+type Command = redisdb.Command
+
+// CommandProblems are the kinds of failures of a command, for a metric label.
+var CommandProblems = redisdb.CommandProblems
+
+// OnCommand sets what is told of every command that is sent to Redis from now on:
+// for metrics and traces. It is called from several goroutines and must not block.
+// The context is the one of the command. nil is nobody.
+func (s *Store) OnCommand(f func(context.Context, Command)) { s.db.OnCommand(f) }
+
+// Ping asks Redis for a sign of life. The error is ErrUnavailable.
+func (s *Store) Ping(ctx context.Context) error { return s.db.Ping(ctx) } //nolint:wrapcheck // is ErrUnavailable
+
+func (s *Store) write(ctx context.Context, script *redis.Script, key string, args ...any) (*redis.Cmd, error) {
+	if isRestoring(ctx) {
+		return s.db.Run(ctx, script, key, args...)
+	}
+	return s.db.Write(ctx, script, key, args...)
+}
+
+func notNil(err error) error {
+	if errors.Is(err, redis.Nil) {
+		return nil
+	}
+	return err
+}
+
+func firstOf(a, b string) string { return cmp.Or(a, b) }
+
+const (
+	keyPrefix       = redisdb.KeyPrefix
+	keyFeed         = redisdb.KeyFeed
+	keyInstallation = redisdb.KeyInstallation
+	keyIndex        = redisdb.KeyIndex
+	keyRekeyed      = redisdb.KeyRekeyed
+	keyRekeying     = redisdb.KeyRekeying
+	keyGateways     = redisdb.KeyGateways
+	channelFeed     = redisdb.ChannelFeed
+	channelNode     = redisdb.ChannelNode
+)
+
+func keyApplication(id string) string   { return redisdb.KeyApplication(id) }
+func keyAlias(alias string) string      { return redisdb.KeyAlias(alias) }
+func keyBackend(clientID string) string { return redisdb.KeyBackend(clientID) }
+func keyRemoved(clientID string) string { return redisdb.KeyRemoved(clientID) }
+func keyUser(id string) string          { return redisdb.KeyUser(id) }
+
+func keyMail(k *vault.Key, m Mail) string             { return redisdb.KeyMail(k, string(m)) }
+func keyToken(tokenID string) string                  { return redisdb.KeyToken(tokenID) }
+func keyFamily(id string) string                      { return redisdb.KeyFamily(id) }
+func keyMeetToken(k *vault.Key, key string) string    { return redisdb.KeyMeetToken(k, key) }
+func keyMeetLock(k *vault.Key, key string) string     { return redisdb.KeyMeetLock(k, key) }
+func keyReplay(k *vault.Key, a, u, key string) string { return redisdb.KeyReplay(k, a, u, key) }
+func keyFence(id string, day time.Time) string        { return redisdb.KeyFence(id, day) }
+func keyName(k *vault.Key, kind string, parts ...string) string {
+	return redisdb.KeyName(k, kind, parts...)
+}
+
+func keyRate(k *vault.Key, of limit.Key) string {
+	return keyName(k, "q", of.Policy.String(), of.Subject, of.Detail)
+}
