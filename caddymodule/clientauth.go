@@ -17,9 +17,10 @@ type clientFields struct {
 }
 
 // parseClientFields reads the body of such a request, JSON or form, and joins it
-// with HTTP Basic client authentication (RFC 6749 section 2.3.1). Errors are
+// with HTTP Basic client authentication (RFC 6749 §2.3.1). known names the
+// parameters that the endpoint reads beside the credentials. Errors are
 // fieldErrors, *requestError or errTwoCredentials.
-func parseClientFields(h http.Header, body []byte) (*clientFields, error) {
+func parseClientFields(h http.Header, body []byte, known ...string) (*clientFields, error) {
 	f := &clientFields{wrong: fieldErrors{}}
 	var err error
 	switch mt, typeErr := mediaType(h); {
@@ -28,7 +29,7 @@ func parseClientFields(h http.Header, body []byte) (*clientFields, error) {
 	case mt == "application/json":
 		f.values, err = parseJSONFields(body)
 	case mt == "application/x-www-form-urlencoded":
-		f.values, err = parseFormFields(string(body))
+		f.values, err = parseFormFields(string(body), append(known, "client_id", "client_secret"))
 	case mt == "" && len(body) == 0:
 	default:
 		return nil, unsupportedMediaType(h.Get("Content-Type"))
@@ -47,15 +48,20 @@ func parseClientFields(h http.Header, body []byte) (*clientFields, error) {
 		return f, nil
 	}
 	auth.id, auth.secret = formDecoded(auth.id), formDecoded(auth.secret)
-	if _, twice := f.values["client_secret"]; twice {
+	// JSON keeps what is empty, to be told about it in Meet's words. Beside Basic it
+	// counts as left out, as in a form.
+	if secret, sent := f.values["client_secret"]; sent && !isEmptyText(secret) {
 		return nil, errTwoCredentials
 	}
-	if other := f.values["client_id"]; other != nil && *other != auth.id {
+	if other := f.values["client_id"]; other != nil && !isEmptyText(other) && *other != auth.id {
 		return nil, errTwoCredentials
 	}
 	f.basic = auth
 	return f, nil
 }
+
+// isEmptyText reports whether a field was sent as "".
+func isEmptyText(value *string) bool { return value != nil && value != &notAString && *value == "" }
 
 // takeCredentials reads who the application says it is.
 func (f *clientFields) takeCredentials(id, secret *string) {
@@ -116,7 +122,7 @@ func (r heldTokenRequest) GoString() string { return r.String() }
 // parseHeldTokenRequest reads such a request. The token_type_hint is not looked
 // at: the forms of our tokens differ.
 func parseHeldTokenRequest(h http.Header, body []byte) (heldTokenRequest, error) {
-	f, err := parseClientFields(h, body)
+	f, err := parseClientFields(h, body, "token", "token_type_hint")
 	if err != nil {
 		return heldTokenRequest{}, err
 	}

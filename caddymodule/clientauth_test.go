@@ -23,6 +23,7 @@ func TestParseHeldTokenRequest(t *testing.T) {
 	basic := "Basic " + basicValue("id:secret")
 	for _, tc := range []struct{ name, contentType, authorization, body string }{
 		{"form and basic", formType, basic, "token=t"},
+		{"empty and unknown", formType, basic, "token=&token=t&client_secret=&client_id=&scope=a&scope=b&resource=a&resource=a&token_type_hint=&token_type_hint=x"},
 		{"form", formType, "", "token=t&token_type_hint=refresh_token&client_id=id&client_secret=secret"},
 		{"json", jsonType, "", `{"token":" t ","client_id":"id","client_secret":"secret","token_type_hint":null}`},
 		{"json and basic", jsonType, basic, `{"token":"t"}`},
@@ -48,7 +49,9 @@ func TestParseHeldTokenRequest_Refusals(t *testing.T) {
 		{"blank", formType, basic, "token=+", fieldErrors{"token": {"This field may not be blank."}}},
 		{"null", jsonType, basic, `{"token":null}`, fieldErrors{"token": {"This field may not be null."}}},
 		{"list", jsonType, basic, `{"token":["t"]}`, fieldErrors{"token": {"Not a valid string."}}},
-		{"token twice", formType, basic, "token=t&token=u", &requestError{400, "A form field is there twice."}},
+		{"token twice", formType, basic, "token=t&token=u", &requestError{400, "Duplicate form parameter."}},
+		{"hint twice", formType, basic, "token=t&token_type_hint=a&token_type_hint=b", &requestError{400, "Duplicate form parameter."}},
+		{"key twice", jsonType, basic, `{"token":"t","token":"t"}`, &requestError{400, "JSON parse error - duplicate key."}},
 		{"secret twice", formType, basic, "token=t&client_secret=secret", errTwoCredentials},
 		{"text", "text/plain", basic, "t", &requestError{415, `Unsupported media type "text/plain" in request.`}},
 	} {

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -62,7 +63,8 @@ type refusal struct {
 	retryAfter time.Duration
 	// fields are the texts by field, in Meet's form.
 	fields fieldErrors
-	// whole is the body as it is, in place of the texts.
+	// whole is the body as it is, in place of the texts: what Meet said, with both
+	// keys ([withBothKeys]).
 	whole []byte
 	// allow lists the methods of a path.
 	allow string
@@ -113,7 +115,7 @@ var failures = []failureRow{
 	// The request itself.
 	{err: errMalformedTarget, answer: refusal{status: 400, detail: "Malformed request target.", code: codeInvalidRequest, reason: "malformed_target"}},
 	{err: errMalformedQuery, answer: refusal{status: 400, detail: "Malformed query.", code: codeInvalidRequest, reason: "malformed_query"}},
-	{err: errRepeatedParameter, answer: refusal{status: 400, detail: "A query parameter is there twice.", code: codeInvalidRequest, reason: "malformed_query"}},
+	{err: errRepeatedParameter, answer: refusal{status: 400, detail: "Duplicate query parameter.", code: codeInvalidRequest, reason: "malformed_query"}},
 	{err: errUnknownPath, answer: refusal{status: 404, detail: textNotFound, reason: "unknown_path"}},
 	{err: errTwoCredentials, answer: refusal{status: 400, detail: "Client credentials were sent in more than one way.", code: codeInvalidRequest, reason: "two_credentials"}},
 
@@ -132,7 +134,7 @@ var failures = []failureRow{
 		answer: refusal{status: 401, detail: "Application is disabled.", reason: "application_inactive", challenge: challengeInvalidToken},
 		token:  &refusal{status: 401, detail: textInactive, reason: "application_inactive", challenge: challengeBasic},
 	},
-	{err: errSource, answer: refusal{status: 403, detail: "This application is not authorized from this address.", reason: "source_not_allowed"}},
+	{err: errSource, answer: refusal{status: 403, detail: "This application is not authorized from this address.", code: codeUnauthorized, reason: "source_not_allowed"}},
 	{err: tokens.ErrDomainNotAllowed, answer: refusal{status: 403, detail: textDomain, reason: "domain_not_allowed"}},
 	{err: tokens.ErrInvalidMail, answer: refusal{status: 400, detail: textBadMail, reason: "invalid_mail", fields: fieldErrors{"scope": {"Invalid email address."}}}},
 
@@ -140,13 +142,14 @@ var failures = []failureRow{
 	{err: tokens.ErrInvalidGrant, answer: refusal{status: 400, detail: "The refresh token is not valid.", code: codeInvalidGrant, reason: "invalid_grant"}},
 	{err: errGrantNotAllowed, answer: refusal{status: 400, code: codeUnauthorized, reason: "grant_not_allowed", fields: fieldErrors{"grant_type": {notAChoice(grantRefreshToken)}}}},
 	{err: errOtherUser, answer: refusal{status: 400, code: codeInvalidScope, reason: "other_user", fields: fieldErrors{"scope": {"The refresh token belongs to another user."}}}},
+	{err: tokens.ErrScopeNotGranted, answer: refusal{status: 400, code: codeInvalidScope, reason: "scope_not_granted", fields: fieldErrors{"scope": {"The refresh token was not granted this scope."}}}},
 	{err: tokens.ErrNotOwner, answer: refusal{status: 400, detail: "The token was issued to another application.", code: codeInvalidGrant, reason: "other_application"}},
 
-	{err: tokens.ErrQuotaExceeded, answer: refusal{status: 403, detail: textQuota, reason: "quota_exceeded"}},
+	{err: tokens.ErrQuotaExceeded, answer: refusal{status: 403, detail: textQuota, code: codeUnauthorized, reason: "quota_exceeded"}},
 
 	// Rooms.
 	{err: errInvalidRoom, answer: refusal{status: 404, detail: textNotFound, reason: "not_found"}},
-	{err: errPublicRooms, answer: refusal{status: 400, reason: "public_room", fields: fieldErrors{"access_level": {textPublicRooms}}}},
+	{err: errPublicRooms, answer: refusal{status: 400, code: codeInvalidRequest, reason: "public_room", fields: fieldErrors{"access_level": {textPublicRooms}}}},
 
 	// Idempotency-Key.
 	{err: tokens.ErrInvalidIdempotencyKey, answer: refusal{status: 400, detail: "Malformed Idempotency-Key.", code: codeInvalidRequest, reason: "idempotency_key_malformed"}},
@@ -188,7 +191,7 @@ var failures = []failureRow{
 		// An exchange can be tried again whatever became of it.
 		token: &refusal{status: 503, detail: textUnavailable, code: codeUnavailable, reason: "backend_timeout", outage: true, retryAfter: 5 * time.Second},
 	},
-	{err: backendclient.ErrTooManyRooms, answer: refusal{status: 503, detail: "This user has too many rooms to search.", code: codeUnavailable, reason: "too_many_rooms"}},
+	{err: backendclient.ErrTooManyRooms, answer: refusal{status: 422, detail: "This user has too many rooms to find one by its slug. Ask for it by its id, or read the list page by page.", code: codeUnprocessable, reason: "too_many_rooms"}},
 	{err: backendclient.ErrInvalidRequest, answer: refusal{status: 400, detail: "Malformed request target.", code: codeInvalidRequest, reason: "malformed_target"}},
 
 	// The caller went away; nobody reads this answer.
@@ -205,7 +208,7 @@ func refusalOf(err error, at endpoint) refusal {
 		return *r
 	}
 	if re, ok := errors.AsType[*requestError](err); ok {
-		return refusal{status: re.status, detail: re.text, reason: reasonOfStatus(re.status)}
+		return refusal{status: re.status, detail: re.text, code: codeInvalidRequest, reason: reasonOfStatus(re.status)}
 	}
 	if fe, ok := errors.AsType[fieldErrors](err); ok {
 		return refusal{status: http.StatusBadRequest, code: codeOfFields(fe), fields: fe, reason: "invalid_fields"}
@@ -289,7 +292,7 @@ func insufficientScope(scope string) error {
 // methodNotAllowed is a 405 with Allow (RFC 9110 section 15.5.6).
 func methodNotAllowed(method, allow string) error {
 	return &refusal{
-		status: http.StatusMethodNotAllowed, detail: fmt.Sprintf("Method \"%s\" not allowed.", method), reason: "method_not_allowed",
+		status: http.StatusMethodNotAllowed, detail: fmt.Sprintf("Method \"%s\" not allowed.", cutText(method)), reason: "method_not_allowed",
 		allow: allow, cause: errMethodNotAllowed,
 	}
 }
@@ -311,8 +314,9 @@ func codeOfFields(fields fieldErrors) string {
 	return codeInvalidRequest
 }
 
-// body is the answer as JSON: `detail` as Meet says it and `error` as the
-// published API says it, plus the texts by field.
+// body is the answer as JSON. One rule holds for every refusal (docs/compatibility.md):
+// `detail` is a sentence; `error` is the same sentence if the published API or Meet
+// has it, and a code if not; each field that is wrong has a list of texts of its own.
 func (r *refusal) body() []byte {
 	if r.whole != nil {
 		return r.whole
@@ -321,13 +325,9 @@ func (r *refusal) body() []byte {
 	for name, texts := range r.fields {
 		object[name] = texts
 	}
-	if r.detail != "" {
-		object["detail"] = r.detail
-		object["error"] = r.detail
-	}
-	if r.code != "" {
-		object["error"] = r.code
-	}
+	detail := cmp.Or(r.detail, r.fields.sentence())
+	object["detail"] = detail
+	object["error"] = cmp.Or(r.code, detail)
 	b, err := json.Marshal(object)
 	if err != nil { // strings and lists of strings
 		panic(err)

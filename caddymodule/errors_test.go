@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,7 +47,7 @@ func TestRefusalOf(t *testing.T) {
 		{backendclient.ErrTimeout, 503, 504, false},
 		{backendclient.ErrBadAnswer, 502, 502, false},
 		{backendclient.ErrBusy, 503, 503, true},
-		{backendclient.ErrTooManyRooms, 503, 503, false},
+		{backendclient.ErrTooManyRooms, 422, 422, false},
 		{backendclient.ErrInvalidRequest, 400, 400, false},
 		{context.Canceled, 499, 499, false},
 		{errMalformedTarget, 400, 400, false},
@@ -74,6 +76,61 @@ func TestRefusalOf(t *testing.T) {
 	}
 }
 
+// published are the texts that may stand in "error": those of the published API,
+// and Meet's own. Every other refusal has a code there.
+var published = []string{
+	textInvalidCredentials, textInactive, textUserNotFound, textBadMail, textDomain, textProvisioning, textNoCredentials, textInvalidHeader,
+	textInvalidToken, textNotFound, "Invalid token encoding.", "Token expired.", "Application is disabled.", "User account is disabled.",
+	"Several users share this email address.",
+}
+
+// The rule of docs/compatibility.md, for every row of the table and what is made
+// outside of it.
+func TestRefusals_OneRuleForErrorAndDetail(t *testing.T) {
+	errs := []error{
+		errors.New("never heard of"), &requestError{413, "Too large."}, fieldErrors{"scope": {fieldRequired}, "grant_type": {fieldRequired}},
+		insufficientScope("rooms:list"), methodNotAllowed("PUT", "GET"), errInvalidPage, identityRefusal(codeHeaderType, "Not of a known type."),
+	}
+	for _, row := range failures {
+		errs = append(errs, row.err)
+	}
+	for _, err := range errs {
+		for _, at := range []endpoint{endpointToken, endpointRevoke, endpointIntrospect, endpointRoomsList, endpointRoomsCreate, endpointNone} {
+			r := refusalOf(err, at)
+			var object map[string]any
+			require.NoError(t, json.Unmarshal(r.body(), &object))
+			detail, _ := object["detail"].(string)
+			code, _ := object["error"].(string)
+			require.Regexp(t, `^[A-Za-z].*[.a-z']$`, detail, "%v", err)
+			if code == detail {
+				_, own := errors.AsType[*refusal](err)
+				require.True(t, own || slices.Contains(published, code), code)
+			} else {
+				require.Regexp(t, `^[a-z]+(_[a-z]+)*$`, code, "%v", err)
+			}
+			for name, texts := range object {
+				if name != "detail" && name != "error" {
+					require.IsType(t, []any{}, texts, "%v", err)
+					require.Equal(t, http.StatusBadRequest, r.status, "a field that is wrong is a malformed request")
+				}
+			}
+			require.Equal(t, r.status == http.StatusUnauthorized, r.challenge != "" && r.status != http.StatusForbidden, "%v", err)
+			if r.status == http.StatusServiceUnavailable || r.status == http.StatusTooManyRequests {
+				require.NotZero(t, r.retryAfter, "%v", err)
+			}
+		}
+	}
+}
+
+func TestMethodNotAllowed_RepeatsNoLongMethod(t *testing.T) {
+	r := refusalOf(methodNotAllowed(strings.Repeat("X", 10000), "GET"), endpointRoomsList)
+	require.Less(t, len(r.body()), 500)
+	require.Contains(t, string(r.body()), `XXX…\" not allowed.`)
+	_, err := parseTokenRequest(headersOf(formType, ""), []byte("grant_type="+strings.Repeat("x", 8000)))
+	refused := refusalOf(err, endpointToken)
+	require.Less(t, len(refused.body()), 800)
+}
+
 func TestRefusal_TakesOverWhatTheErrorKnows(t *testing.T) {
 	r := refusalOf(&backendclient.Error{Kind: backendclient.ErrUnavailable, Effect: true, RetryAfter: 90 * time.Second}, endpointRoomsCreate)
 	require.Equal(t, textBadGateway+textMayHaveEffect, r.detail)
@@ -93,13 +150,13 @@ func TestRefusal_TakesOverWhatTheErrorKnows(t *testing.T) {
 
 func TestWithBothKeys(t *testing.T) {
 	for in, want := range map[string]string{
-		`{"detail":"a"}`:             `{"detail":"a","error":"a"}`,
-		`{"error":"a"}`:              `{"detail":"a","error":"a"}`,
-		`{"detail":"a","error":"b"}`: `{"detail":"a","error":"b"}`,
-		`{"field":["a"]}`:            `{"field":["a"]}`,
-		`["a"]`:                      `["a"]`,
-		`null`:                       `null`,
-		``:                           ``,
+		`{"detail":"a"}`:              `{"detail":"a","error":"a"}`,
+		`{"error":"a"}`:               `{"detail":"a","error":"a"}`,
+		`{"detail":"a","error":"b"}`:  `{"detail":"a","error":"b"}`,
+		`{"field":["a"],"b":{"c":1}}`: `{"b":{"c":1},"detail":"b: Not valid. field: a","error":"invalid_request","field":["a"]}`,
+		`["a"]`:                       `["a"]`,
+		`null`:                        `null`,
+		``:                            ``,
 	} {
 		require.Equal(t, want, string(withBothKeys([]byte(in))))
 	}

@@ -2,6 +2,8 @@ package caddymodule
 
 import (
 	"errors"
+	"slices"
+	"strings"
 
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
@@ -21,10 +23,14 @@ func (c *call) serveRefresh(req tokenRequest) error {
 	if !c.application.Refresh {
 		return errGrantNotAllowed
 	}
-	if err := c.judgeRefresh(req); err != nil {
+	wish, err := parseRefreshScope(req.scope)
+	if err != nil {
 		return err
 	}
-	token, err := c.h.app.Authority().Refresh(c.ctx, c.application, req.refreshToken)
+	if err := c.judgeRefresh(req, wish); err != nil {
+		return err
+	}
+	token, err := c.h.app.Authority().Refresh(c.ctx, c.application, req.refreshToken, wish.scopes...)
 	if err != nil {
 		return err
 	}
@@ -33,7 +39,7 @@ func (c *call) serveRefresh(req tokenRequest) error {
 
 // judgeRefresh asks Meet about the user while the refresh token is still
 // unspent: a Meet that does not answer costs nobody a token.
-func (c *call) judgeRefresh(req tokenRequest) error {
+func (c *call) judgeRefresh(req tokenRequest, wish refreshScope) error {
 	ctx := c.ctx
 	id, err := c.h.app.Authority().Inspect(ctx, req.refreshToken)
 	switch {
@@ -47,13 +53,41 @@ func (c *call) judgeRefresh(req tokenRequest) error {
 	if err := c.mayAsk(string(id.User.Mail)); err != nil {
 		return err
 	}
-	if req.scope != "" {
-		// In the published API the scope of a token request is a mail address. It
-		// cannot widen a grant (RFC 6749 section 6).
-		if mail, err := tokens.ParseMail(req.scope); err != nil || mail != id.User.Mail {
-			return errOtherUser
-		}
+	if slices.ContainsFunc(wish.mails, func(mail tokens.Mail) bool { return mail != id.User.Mail }) {
+		return errOtherUser
 	}
 	_, err = c.h.client.Token(ctx, c.caller(id.User.Mail))
 	return err
+}
+
+// refreshScope is the scope of a refresh request: scopes that are to be granted
+// again, or fewer of them, and the user's mail address, which the published API
+// calls the scope of a token request.
+type refreshScope struct {
+	scopes tokens.Scopes
+	mails  []tokens.Mail
+}
+
+// parseRefreshScope reads the scope of a refresh request (RFC 6749 §6). A word with
+// an @ is a mail address. The error is tokens.ErrScopeNotGranted: what is no scope was
+// not granted.
+func parseRefreshScope(text string) (refreshScope, error) {
+	var wish refreshScope
+	var names []string
+	for word := range strings.FieldsSeq(text) {
+		if !strings.Contains(word, "@") {
+			names = append(names, word)
+			continue
+		}
+		mail, err := tokens.ParseMail(word)
+		if err != nil {
+			return refreshScope{}, errOtherUser
+		}
+		wish.mails = append(wish.mails, mail)
+	}
+	var err error
+	if wish.scopes, err = tokens.NewScopes(names...); err != nil {
+		return refreshScope{}, tokens.ErrScopeNotGranted
+	}
+	return wish, nil
 }

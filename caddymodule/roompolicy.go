@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
@@ -74,11 +75,11 @@ func (p roomPolicy) level(raw json.RawMessage) (string, error) {
 	}
 }
 
-// cutText bounds what is repeated from a request.
+// cutText bounds what an answer repeats from a request, in bytes.
 func cutText(s string) string {
 	const longest = 100
 	if len(s) > longest {
-		s = s[:longest] + "…"
+		s = strings.ToValidUTF8(s[:longest], "") + "…"
 	}
 	return s
 }

@@ -275,8 +275,9 @@ func validRoomURLBase(s string) (string, error) {
 	return s, nil
 }
 
-// withBothKeys adds `error` to an error object that has only `detail`, and the
-// other way round. Anything else stays as it is.
+// withBothKeys adds what an error object of Meet's lacks by the rule of
+// [refusal.body]: `error` to one that has only `detail`, the other way round, and
+// both to one that has only fields. What is no object stays as it is.
 func withBothKeys(body []byte) []byte {
 	var object map[string]json.RawMessage
 	if json.Unmarshal(body, &object) != nil || object == nil {
@@ -289,6 +290,9 @@ func withBothKeys(body []byte) []byte {
 		object["error"] = detail
 	case hasError && !hasDetail:
 		object["detail"] = text
+	case !hasDetail:
+		object["detail"] = quoted(fieldsOf(object).sentence())
+		object["error"] = quoted(codeInvalidRequest)
 	default:
 		return body
 	}
@@ -297,6 +301,26 @@ func withBothKeys(body []byte) []byte {
 		return body
 	}
 	return both
+}
+
+// fieldsOf are the texts by field in an error object of Meet's. A field of another
+// form is only named.
+func fieldsOf(object map[string]json.RawMessage) fieldErrors {
+	fields := make(fieldErrors, len(object))
+	for name, raw := range object {
+		var texts []string
+		if json.Unmarshal(raw, &texts) != nil {
+			texts = []string{"Not valid."}
+		}
+		fields[name] = texts
+	}
+	return fields
+}
+
+// quoted is a text as JSON.
+func quoted(text string) json.RawMessage {
+	b, _ := json.Marshal(text) // a string can be encoded
+	return b
 }
 
 // policy is the part of the configuration that new rooms depend on.

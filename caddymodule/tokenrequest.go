@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -15,9 +17,6 @@ import (
 
 // grantClientCredentials is the published grant (RFC 6749 section 4.4).
 const grantClientCredentials = "client_credentials"
-
-// maxFormFields bounds the fields of a form, as Django does.
-const maxFormFields = 100
 
 // tokenRequest is a request to the token endpoint, fields trimmed. It prints
 // without credentials and mail.
@@ -38,9 +37,23 @@ type fieldErrors map[string][]string //nolint:errname // several at once
 
 func (fieldErrors) Error() string { return "invalid fields" }
 
+// sentence says in one text what is wrong with which field.
+func (e fieldErrors) sentence() string {
+	var said []string
+	for _, name := range slices.Sorted(maps.Keys(e)) {
+		text := strings.Join(e[name], " ")
+		if name != "non_field_errors" {
+			text = name + ": " + text
+		}
+		said = append(said, text)
+	}
+	return strings.Join(said, " ")
+}
+
 func (e fieldErrors) add(field, text string) { e[field] = append(e[field], text) }
 
-// requestError is a request that cannot be read at all.
+// requestError is a request that cannot be read at all. In "error" it has a code
+// (RFC 6749 §5.2): no text is published for it.
 type requestError struct {
 	status int
 	text   string
@@ -131,7 +144,7 @@ func unsupportedMediaType(mt string) error {
 // parseTokenRequest reads a token request (RFC 6749 sections 4.4.2 and 6).
 // Errors are those of parseClientFields.
 func parseTokenRequest(h http.Header, body []byte) (tokenRequest, error) {
-	f, err := parseClientFields(h, body)
+	f, err := parseClientFields(h, body, "grant_type", "scope", "refresh_token")
 	if err != nil {
 		return tokenRequest{}, err
 	}
@@ -152,7 +165,7 @@ func parseTokenRequest(h http.Header, body []byte) (tokenRequest, error) {
 }
 
 // notAChoice is Meet's text for a word that is not on its list.
-func notAChoice(word string) string { return fmt.Sprintf("%q is not a valid choice.", word) }
+func notAChoice(word string) string { return fmt.Sprintf("%q is not a valid choice.", cutText(word)) }
 
 // notAString stands for a JSON value that cannot be read as text.
 var notAString string
@@ -190,27 +203,25 @@ func textOf(raw json.RawMessage) *string {
 	return &text
 }
 
-// parseFormFields reads an application/x-www-form-urlencoded body. A parameter
-// must not be there twice (RFC 6749 section 3.2).
-func parseFormFields(body string) (map[string]*string, error) {
-	fields := make(map[string]*string)
+// parseFormFields reads the known parameters of an application/x-www-form-urlencoded
+// body (RFC 6749 §3.2): an empty parameter counts as left out, an unknown one is
+// ignored however often it is sent, and a known one must not be sent twice.
+func parseFormFields(body string, known []string) (map[string]*string, error) {
+	fields := make(map[string]*string, len(known))
 	for body != "" {
 		var pair string
 		pair, body, _ = strings.Cut(body, "&")
-		if pair == "" {
-			continue
-		}
 		key, value, _ := strings.Cut(pair, "=")
 		key, errKey := url.QueryUnescape(key)
 		value, errValue := url.QueryUnescape(value)
 		if errKey != nil || errValue != nil || !utf8.ValidString(key) || !utf8.ValidString(value) {
 			return nil, &requestError{http.StatusBadRequest, "Malformed form."}
 		}
-		if _, twice := fields[key]; twice {
-			return nil, &requestError{http.StatusBadRequest, "A form field is there twice."}
+		if value == "" || !slices.Contains(known, key) {
+			continue
 		}
-		if len(fields) == maxFormFields {
-			return nil, &requestError{http.StatusBadRequest, "Too many form fields."}
+		if _, duplicate := fields[key]; duplicate {
+			return nil, &requestError{http.StatusBadRequest, "Duplicate form parameter."}
 		}
 		fields[key] = &value
 	}

@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -35,6 +34,10 @@ func TestParseTokenRequest(t *testing.T) {
 		{"basic and form", formType, "Basic " + basicValue("id:secret"), "grant_type=client_credentials&scope=user%40example.com", withBasic},
 		{"basic and json", jsonType, "basic " + basicValue("id:secret"), `{"grant_type":"client_credentials","scope":"user@example.com"}`, withBasic},
 		{"basic and the same client_id", formType, "Basic " + basicValue("id:secret"), "client_id=id&grant_type=client_credentials&scope=user%40example.com", withBasic},
+		{"empty is left out", formType, "", "client_id=id&client_secret=secret&grant_type=client_credentials&scope=&scope=user%40example.com&refresh_token=", want},
+		{"empty beside basic, form", formType, "Basic " + basicValue("id:secret"), "client_id=&client_secret=&grant_type=client_credentials&scope=user%40example.com", withBasic},
+		{"empty beside basic, json", jsonType, "Basic " + basicValue("id:secret"), `{"client_id":"","client_secret":"","grant_type":"client_credentials","scope":"user@example.com"}`, withBasic},
+		{"unknown, repeated", formType, "", "resource=a&resource=b&audience=&audience=x&token=1&token=2&client_id=id&client_secret=secret&grant_type=client_credentials&scope=user@example.com" + strings.Repeat("&x=1", 500), want},
 		{"bearer is ignored", formType, "Bearer x", "client_id=id&client_secret=secret&grant_type=client_credentials&scope=user%40example.com", want},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -85,20 +88,21 @@ func TestParseTokenRequest_Refusals(t *testing.T) {
 		{"not json", jsonType, "", `{"client_id":`, errJSON},
 		{"single quotes", jsonType, "", `{'a':1}`, errJSON},
 		{"two documents", jsonType, "", `{} {}`, &requestError{400, "JSON parse error - extra data."}},
-		{"key twice", jsonType, "", `{"client_id":"a","client_id":"b"}`, &requestError{400, "JSON parse error - a key is there twice."}},
-		{"key twice, one escaped", jsonType, "", `{"client_id":"a","client\u005fid":"b"}`, &requestError{400, "JSON parse error - a key is there twice."}},
+		{"key twice", jsonType, "", `{"client_id":"a","client_id":"b"}`, &requestError{400, "JSON parse error - duplicate key."}},
+		{"key twice, one escaped", jsonType, "", `{"client_id":"a","client\u005fid":"b"}`, &requestError{400, "JSON parse error - duplicate key."}},
 		{"not utf-8", jsonType, "", "{\"client_id\":\"\xff\"}", &requestError{400, "JSON parse error - the body is not UTF-8."}},
-		{"field twice", formType, "", "client_id=a&client%5Fid=a", &requestError{400, "A form field is there twice."}},
+		{"field twice", formType, "", "client_id=a&client%5Fid=a", &requestError{400, "Duplicate form parameter."}},
+		{"scope twice", formType, "", "client_id=a&scope=a%40b.c&scope=a%40b.c", &requestError{400, "Duplicate form parameter."}},
+		{"empty is left out", formType, "", "client_id=&client_secret=&grant_type=&scope=", all},
 		{"bad escape", formType, "", "client_id=%zz", &requestError{400, "Malformed form."}},
 		{"form not utf-8", formType, "", "client_id=%ff", &requestError{400, "Malformed form."}},
 		{"semicolons", formType, "", "a;b=1&client_id=x;y", fieldErrors{"client_secret": required, "grant_type": required, "scope": required}},
-		{"many fields", formType, "", manyFields(), &requestError{400, "Too many form fields."}},
 		{"text", "text/plain", "", "x", &requestError{415, `Unsupported media type "text/plain" in request.`}},
 		{"no type", "", "", "{}", &requestError{415, `Unsupported media type "" in request.`}},
 		{"multipart", "multipart/form-data; boundary=x", "", "--x", &requestError{415, `Unsupported media type "multipart/form-data; boundary=x" in request.`}},
 		{"json suffix", "application/vnd.api+json", "", "{}", &requestError{415, `Unsupported media type "application/vnd.api+json" in request.`}},
 		{"secret twice", formType, basic, "client_id=id&client_secret=secret&grant_type=client_credentials&scope=a", errTwoCredentials},
-		{"secret twice, blank", formType, basic, "client_secret=&grant_type=client_credentials&scope=a", errTwoCredentials},
+		{"secret twice, blank", formType, basic, "client_secret=+&grant_type=client_credentials&scope=a", errTwoCredentials},
 		{"another client_id", jsonType, basic, `{"client_id":"other","grant_type":"client_credentials","scope":"a"}`, errTwoCredentials},
 		{"bad basic", formType, "Basic x", "client_id=a&client_secret=b&grant_type=client_credentials&scope=c", &requestError{400, "Malformed Authorization header."}},
 	} {
@@ -117,14 +121,6 @@ func TestParseTokenRequest_Refusals(t *testing.T) {
 
 	_, err := parseTokenRequest(http.Header{"Content-Type": {jsonType, formType}}, []byte("{}"))
 	require.Equal(t, &requestError{400, "More than one Content-Type header."}, err)
-}
-
-func manyFields() string {
-	var b strings.Builder
-	for i := range maxFormFields + 1 {
-		fmt.Fprintf(&b, "f%d=1&", i)
-	}
-	return b.String()
 }
 
 func TestReadBody_CappedWhateverTheLengthSays(t *testing.T) {

@@ -60,7 +60,7 @@ func TestRevoke(t *testing.T) {
 		},
 		"no token": {
 			asClient(g, app, "/application/revoke", "token_type_hint", "access_token"),
-			400, `{"token":["This field is required."],"error":"invalid_request"}`,
+			400, `{"token":["This field is required."],"error":"invalid_request","detail":"token: This field is required."}`,
 		},
 		"wrong secret": {
 			g.Do(http.MethodPost, base+"/application/revoke", "token="+token, "Content-Type", formType, "Authorization", basicOf(app.ID, "wrong")),
@@ -72,7 +72,7 @@ func TestRevoke(t *testing.T) {
 		},
 		"the token as credential": {
 			g.Do(http.MethodPost, base+"/application/revoke", "token="+token, "Content-Type", formType, "Authorization", gatewaytest.Bearer(token)),
-			400, `{"client_id":["This field is required."],"client_secret":["This field is required."],"error":"invalid_request"}`,
+			400, `{"client_id":["This field is required."],"client_secret":["This field is required."],"error":"invalid_request","detail":"client_id: This field is required. client_secret: This field is required."}`,
 		},
 		"text":                         {g.Do(http.MethodPost, base+"/application/revoke", "x", "Content-Type", "text/plain"), 415, `{"detail":"Unsupported media type \"text/plain\" in request.","error":"invalid_request"}`},
 		"a token that was never there": {asClient(g, app, "/application/revoke/", "token", "x"), 200, `{}`},
@@ -186,11 +186,11 @@ func TestRefreshGrant(t *testing.T) {
 	require.JSONEq(t, `{"detail":"The refresh token is not valid.","error":"invalid_grant"}`, a.Body)
 	a = refresh(app, first["refresh_token"].(string), "scope", "eve@example.org")
 	require.Equal(t, 400, a.Status)
-	require.JSONEq(t, `{"scope":["The refresh token belongs to another user."],"error":"invalid_scope"}`, a.Body)
+	require.JSONEq(t, `{"scope":["The refresh token belongs to another user."],"error":"invalid_scope","detail":"scope: The refresh token belongs to another user."}`, a.Body)
 	require.Equal(t, 400, refresh(app, first["access_token"].(string)).Status)
 	require.Equal(t, 400, refresh(app, "x").Status)
 	a = asClient(g, app, "/application/token", "grant_type", "refresh_token")
-	require.JSONEq(t, `{"refresh_token":["This field is required."],"error":"invalid_request"}`, a.Body)
+	require.JSONEq(t, `{"refresh_token":["This field is required."],"error":"invalid_request","detail":"refresh_token: This field is required."}`, a.Body)
 
 	// None of these has spent it.
 	a = refresh(app, first["refresh_token"].(string), "scope", "Ada@example.org")
@@ -201,7 +201,7 @@ func TestRefreshGrant(t *testing.T) {
 	require.Equal(t, first["scope"], second["scope"])
 	require.Equal(t, "no-store", a.Header.Get("Cache-Control"))
 
-	// Who lost the answer gets it again.
+	// An answer that got lost is given again.
 	again := refresh(app, first["refresh_token"].(string)).JSON(t)
 	require.Equal(t, second["access_token"], again["access_token"])
 	require.Equal(t, second["refresh_token"], again["refresh_token"])
@@ -212,6 +212,50 @@ func TestRefreshGrant(t *testing.T) {
 	require.Equal(t, 400, refresh(app, first["refresh_token"].(string)).Status)
 	require.Equal(t, 400, refresh(app, third["refresh_token"].(string)).Status)
 	require.Equal(t, 401, g.Do(http.MethodGet, base+"/rooms", "", "Authorization", gatewaytest.Bearer(third["access_token"].(string))).Status)
+}
+
+// The scope of a refresh request is what was granted, or less (RFC 6749 §6), and it
+// may name the user. Clients such as Spring send back the scope that they were told.
+func TestRefreshGrant_ScopeIsTheSameOrNarrower(t *testing.T) {
+	g := gatewaytest.Start(t, gatewaytest.Config{})
+	app := g.AddApplication(refreshing)
+	answer := g.TokenRequest(app, "ada@example.org").JSON(t)
+	granted := answer["scope"].(string)
+	token := answer["refresh_token"].(string)
+	refresh := func(scope string) *gatewaytest.Answer {
+		return asClient(g, app, "/application/token", "grant_type", "refresh_token", "refresh_token", token, "scope", scope)
+	}
+	for scope, text := range map[string]string{
+		granted + " rooms:everything":   "The refresh token was not granted this scope.",
+		"rooms:list \"":                 "The refresh token was not granted this scope.",
+		"rooms:list eve@example.org":    "The refresh token belongs to another user.",
+		"ada@example.org eve@x@y.z":     "The refresh token belongs to another user.",
+		"ada@example.org rooms:nothing": "The refresh token was not granted this scope.",
+	} {
+		a := refresh(scope)
+		require.Equal(t, 400, a.Status, scope)
+		require.Equal(t, "invalid_scope", a.JSON(t)["error"], scope)
+		require.Equal(t, []any{text}, a.JSON(t)["scope"], scope)
+	}
+	// None of these has spent it.
+	for _, tc := range []struct{ scope, want string }{
+		{granted, granted},
+		{"Rooms:List", "rooms:list"},
+		{"", granted},
+		{"rooms:retrieve Ada@Example.org", "rooms:retrieve"},
+		{granted + " ada@example.org", granted},
+	} {
+		a := refresh(tc.scope)
+		require.Equal(t, 200, a.Status, a.Body)
+		answer = a.JSON(t)
+		require.Equal(t, tc.want, answer["scope"], tc.scope)
+		token = answer["refresh_token"].(string)
+		want := 200
+		if !strings.Contains(tc.want, "rooms:list") {
+			want = 403
+		}
+		require.Equal(t, want, g.Do(http.MethodGet, base+"/rooms", "", "Authorization", gatewaytest.Bearer(answer["access_token"].(string))).Status, tc.scope)
+	}
 }
 
 // What may have changed since the grant is judged again, by Meet too, and a

@@ -224,14 +224,14 @@ func TestRooms_CreationPolicy(t *testing.T) {
 	}
 
 	for body, want := range map[string]string{
-		`{"access_level":"public"}`:                          `{"access_level":["Public rooms are disabled for the external API."]}`,
-		`{"access_level":"nope"}`:                            `{"access_level":["\"nope\" is not a valid choice."],"error":"invalid_request"}`,
-		`{"access_level":null}`:                              `{"access_level":["This field may not be null."],"error":"invalid_request"}`,
-		`{"access_level":["public"]}`:                        `{"access_level":["\"[\\\"public\\\"]\" is not a valid choice."],"error":"invalid_request"}`,
-		`{"access_level":"trusted","access_level":"public"}`: `{"detail":"JSON parse error - a key is there twice.","error":"JSON parse error - a key is there twice."}`,
-		`null`:  `{"error":"invalid_request","non_field_errors":["No data provided"]}`,
-		`[]`:    `{"error":"invalid_request","non_field_errors":["Invalid data. Expected a dictionary, but got list."]}`,
-		`{"a":`: `{"detail":"JSON parse error - the body is not valid JSON.","error":"JSON parse error - the body is not valid JSON."}`,
+		`{"access_level":"public"}`:                          `{"access_level":["Public rooms are disabled for the external API."],"error":"invalid_request","detail":"access_level: Public rooms are disabled for the external API."}`,
+		`{"access_level":"nope"}`:                            `{"access_level":["\"nope\" is not a valid choice."],"error":"invalid_request","detail":"access_level: \"nope\" is not a valid choice."}`,
+		`{"access_level":null}`:                              `{"access_level":["This field may not be null."],"error":"invalid_request","detail":"access_level: This field may not be null."}`,
+		`{"access_level":["public"]}`:                        `{"access_level":["\"[\\\"public\\\"]\" is not a valid choice."],"error":"invalid_request","detail":"access_level: \"[\\\"public\\\"]\" is not a valid choice."}`,
+		`{"access_level":"trusted","access_level":"public"}`: `{"detail":"JSON parse error - duplicate key.","error":"invalid_request"}`,
+		`null`:  `{"error":"invalid_request","non_field_errors":["No data provided"],"detail":"No data provided"}`,
+		`[]`:    `{"error":"invalid_request","non_field_errors":["Invalid data. Expected a dictionary, but got list."],"detail":"Invalid data. Expected a dictionary, but got list."}`,
+		`{"a":`: `{"detail":"JSON parse error - the body is not valid JSON.","error":"invalid_request"}`,
 	} {
 		a := create(token, body)
 		require.Equal(t, 400, a.Status, body)

@@ -61,11 +61,11 @@ func TestToken_PublishedErrors(t *testing.T) {
 		{"no mail", body("alice"), jsonType, 400, `{"detail":"Scope should be a valid email address.","error":"Scope should be a valid email address.","scope":["Invalid email address."]}`},
 		{"two mails", body("alice@example.com,bob@example.com"), jsonType, 400, `{"detail":"Scope should be a valid email address.","error":"Scope should be a valid email address.","scope":["Invalid email address."]}`},
 		{"duplicate user", body("dup@example.com"), jsonType, 409, `{"detail":"Several users share this email address.","error":"Several users share this email address."}`},
-		{"empty object", "{}", jsonType, 400, `{"client_id":["This field is required."],"client_secret":["This field is required."],"error":"invalid_request","grant_type":["This field is required."],"scope":["This field is required."]}`},
-		{"grant type", strings.Replace(body("alice@example.com"), "client_credentials", "password", 1), jsonType, 400, `{"error":"unsupported_grant_type","grant_type":["\"password\" is not a valid choice."]}`},
-		{"no json", "{", jsonType, 400, `{"detail":"JSON parse error - the body is not valid JSON.","error":"JSON parse error - the body is not valid JSON."}`},
-		{"text", "x", "text/plain", 415, `{"detail":"Unsupported media type \"text/plain\" in request.","error":"Unsupported media type \"text/plain\" in request."}`},
-		{"large", `{"x":"` + strings.Repeat("a", 9000) + `"}`, jsonType, 413, `{"detail":"The request body must not be larger than 8192 bytes.","error":"The request body must not be larger than 8192 bytes."}`},
+		{"empty object", "{}", jsonType, 400, `{"client_id":["This field is required."],"client_secret":["This field is required."],"error":"invalid_request","grant_type":["This field is required."],"scope":["This field is required."],"detail":"client_id: This field is required. client_secret: This field is required. grant_type: This field is required. scope: This field is required."}`},
+		{"grant type", strings.Replace(body("alice@example.com"), "client_credentials", "password", 1), jsonType, 400, `{"error":"unsupported_grant_type","grant_type":["\"password\" is not a valid choice."],"detail":"grant_type: \"password\" is not a valid choice."}`},
+		{"no json", "{", jsonType, 400, `{"detail":"JSON parse error - the body is not valid JSON.","error":"invalid_request"}`},
+		{"text", "x", "text/plain", 415, `{"detail":"Unsupported media type \"text/plain\" in request.","error":"invalid_request"}`},
+		{"large", `{"x":"` + strings.Repeat("a", 9000) + `"}`, jsonType, 413, `{"detail":"The request body must not be larger than 8192 bytes.","error":"invalid_request"}`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			for _, slash := range []string{"", "/"} {

@@ -50,6 +50,11 @@ func forge(a *Authority, header, claims string) string {
 	return unsigned + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
+// withClaims forges a token with the usual header and the given claims.
+func withClaims(a *Authority, kid, claims string) string {
+	return forge(a, `{"alg":"HS256","kid":"`+kid+`","typ":"JWT"}`, claims)
+}
+
 func TestAttack_Tokens(t *testing.T) {
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
@@ -106,6 +111,12 @@ func TestAttack_Tokens(t *testing.T) {
 		"alg HS512 with our kid":     {head(`{"alg":"HS512","kid":"` + kid + `"}`), ErrTokenForeign},
 		"alg RS256 with an HS kid":   {head(`{"alg":"RS256","kid":"` + kid + `"}`), ErrTokenInvalid},
 		"RS256 key as HS256 secret":  {rsToHS, ErrTokenInvalid},
+		"kid twice":                  {head(`{"alg":"HS256","kid":"` + kid + `","kid":"` + kid + `"}`), ErrTokenInvalid},
+		"EXP for exp":                {withClaims(a, kid, strings.Replace(string(body), `"exp"`, `"EXP"`, 1)), ErrTokenInvalid},
+		"Client_ID for client_id":    {withClaims(a, kid, strings.Replace(string(body), `"client_id"`, `"Client_ID"`, 1)), ErrTokenInvalid},
+		"exp twice":                  {withClaims(a, kid, strings.Replace(string(body), `{`, `{"exp":1,`, 1)), ErrTokenMalformed},
+		"exp twice, one escaped":     {withClaims(a, kid, strings.Replace(string(body), `{`, `{"e\u0078p":9999999999,`, 1)), ErrTokenMalformed},
+		"sub twice":                  {withClaims(a, kid, strings.Replace(string(body), `{`, `{"sub":"someone0",`, 1)), ErrTokenMalformed},
 		"kid of nobody":              {head(`{"alg":"HS256","kid":"00000000"}`), ErrTokenForeign},
 		"kid as a path":              {head(`{"alg":"HS256","kid":"../../../../dev/null"}`), ErrTokenForeign},
 		"kid as a query":             {head(`{"alg":"HS256","kid":"x' UNION SELECT 'k"}`), ErrTokenForeign},

@@ -49,6 +49,9 @@ var (
 
 	// ErrNotOwner means that a token belongs to another application.
 	ErrNotOwner = failure.ErrNotOwner
+	// ErrScopeNotGranted means that a refresh token was not granted a scope that is
+	// asked for (RFC 6749 §6, §5.2 invalid_scope).
+	ErrScopeNotGranted = failure.ErrScopeNotGranted
 	// ErrInvalidGrant means that a refresh token cannot be used (RFC 6749 §5.2
 	// invalid_grant): unknown, expired, revoked, used twice, or another
 	// application's.

@@ -278,8 +278,12 @@ return {'reused', have[5] or ''}`
 // A token that was exchanged already ends its family, unless that was within
 // the window: then the same pair is returned.
 //
-// Errors: ErrInvalidGrant, ErrInactiveApplication, ErrDomainNotAllowed, ErrUnavailable.
-func (a *Authority) Refresh(ctx context.Context, app *Application, raw string) (*Token, error) {
+// wanted are the scopes that the access token is to have: those that were granted,
+// or some of them. None stands for all. The next refresh token has all of them again.
+//
+// Errors: ErrInvalidGrant, ErrScopeNotGranted, ErrInactiveApplication,
+// ErrDomainNotAllowed, ErrUnavailable.
+func (a *Authority) Refresh(ctx context.Context, app *Application, raw string, wanted ...string) (*Token, error) {
 	// A primary that was replaced may not know of the last rotation, and would take
 	// its token for a stolen one.
 	if err := a.feed.check(ctx); err != nil {
@@ -287,7 +291,7 @@ func (a *Authority) Refresh(ctx context.Context, app *Application, raw string) (
 	}
 	var t *Token
 	err := a.feed.decided(ctx, "refreshing a token", func() (err error) {
-		t, err = a.refreshed(ctx, app, raw)
+		t, err = a.refreshed(ctx, app, raw, wanted)
 		return err
 	})
 	return t, err
@@ -295,7 +299,7 @@ func (a *Authority) Refresh(ctx context.Context, app *Application, raw string) (
 
 // refreshed is Refresh as the server decides that is asked, which may turn out to
 // have been replaced.
-func (a *Authority) refreshed(ctx context.Context, app *Application, raw string) (*Token, error) {
+func (a *Authority) refreshed(ctx context.Context, app *Application, raw string, wanted Scopes) (*Token, error) {
 	p, err := a.readFamily(ctx, raw)
 	if err != nil {
 		return nil, err
@@ -321,7 +325,13 @@ func (a *Authority) refreshed(ctx context.Context, app *Application, raw string)
 	if !app.Refresh {
 		return nil, deny(ErrInvalidGrant, "refresh_not_allowed")
 	}
-	g := Grant{Application: app, Mail: u.Mail, BackendUserID: firstOf(u.BackendUserID, f.BackendUserID), Scopes: f.Scopes}
+	scopes := f.Scopes
+	if len(wanted) > 0 {
+		if scopes = f.Scopes.Intersect(wanted); len(scopes) < len(wanted) {
+			return nil, deny(ErrScopeNotGranted, "scope_not_granted")
+		}
+	}
+	g := Grant{Application: app, Mail: u.Mail, BackendUserID: firstOf(u.BackendUserID, f.BackendUserID), Scopes: scopes}
 	t, err := a.sign(g, u, in)
 	if err != nil {
 		return nil, err

@@ -18,7 +18,7 @@ var (
 	ErrSyntax   = errors.New("the body is not valid JSON")
 	ErrEncoding = errors.New("the body is not UTF-8")
 	ErrExtra    = errors.New("extra data")
-	ErrTwice    = errors.New("a key is there twice")
+	ErrTwice    = errors.New("duplicate key")
 	ErrNumber   = errors.New("a number is too large")
 )
 

@@ -119,6 +119,9 @@ func (s *Set) keyOf(t *jwt.Token, ours bool) (any, error) {
 	if t.Method.Alg() != k.alg {
 		return nil, failure.Deny(failure.ErrTokenInvalid, "algorithm_mismatch")
 	}
+	if _, err := exactObject(headerOf(t.Raw)); err != nil {
+		return nil, failure.Deny(failure.ErrTokenInvalid, "unexpected_header")
+	}
 	for name := range t.Header {
 		if name != "alg" && name != "kid" && name != "typ" {
 			return nil, failure.Deny(failure.ErrTokenInvalid, "unexpected_header")

@@ -52,6 +52,9 @@ var (
 	// unknown, revoked, overruled. [Reason] tells which, for logs only.
 	ErrTokenInvalid = errors.New("token is not valid")
 
+	// ErrScopeNotGranted means that a refresh token was not granted a scope that is
+	// asked for (RFC 6749 §6, §5.2 invalid_scope).
+	ErrScopeNotGranted = errors.New("scope was not granted")
 	// ErrNotOwner means that a token belongs to another application.
 	ErrNotOwner = errors.New("token belongs to another application")
 	// ErrInvalidGrant means that a refresh token cannot be used (RFC 6749 §5.2
