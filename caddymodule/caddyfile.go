@@ -313,7 +313,7 @@ func (h *Handler) unmarshalCaddyfile(helper httpcaddyfile.Helper) error {
 			err = option.None(d)
 		case "room_url_base":
 			if err = option.One(d, &h.RoomURLBase); err == nil {
-				if _, invalid := validRoomURLBase(h.RoomURLBase); invalid != nil {
+				if invalid := checkRoomURLBase(strings.TrimRight(h.RoomURLBase, "/")); invalid != nil {
 					err = d.WrapErr(invalid)
 				}
 			}

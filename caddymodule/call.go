@@ -92,7 +92,7 @@ func (c *call) find() error {
 		return methodNotAllowed(c.r.Method, c.match.pattern.allow)
 	}
 	c.endpoint, c.scope = c.action.endpoint, c.action.scope
-	return nil
+	return c.mayBeEarly()
 }
 
 // cutBasePath finds the longest base path that the target is under.
@@ -139,7 +139,11 @@ func (c *call) checkSource() error {
 	if len(c.application.Networks) == 0 {
 		return nil
 	}
-	if ip := c.source(); !ip.IsValid() || !c.application.AllowsSource(ip) {
+	ip, err := c.source()
+	if err != nil {
+		return err
+	}
+	if !ip.IsValid() || !c.application.AllowsSource(ip) {
 		return errSource
 	}
 	return nil

@@ -21,6 +21,7 @@ var (
 	errNoToken          = errors.New("no bearer token")
 	errScope            = errors.New("scope missing")
 	errSource           = errors.New("source address not allowed")
+	errTooEarly         = errors.New("request in TLS early data")
 	errInvalidRoom      = errors.New("room is not a UUID")
 	errPublicRooms      = errors.New("public rooms are not allowed")
 	errSharedInactive   = errors.New("the application that the gateway itself presents to Meet is inactive")
@@ -37,6 +38,7 @@ const (
 	codeConflict       = "conflict"
 	codeUnprocessable  = "unprocessable"
 	codeRateLimited    = "rate_limited"
+	codeTooEarly       = "too_early"
 	codeInvalidClient  = "invalid_client"
 	codeInvalidGrant   = "invalid_grant"
 	codeInvalidScope   = "invalid_scope"
@@ -117,6 +119,7 @@ var failures = []failureRow{
 	{err: errMalformedQuery, answer: refusal{status: 400, detail: "Malformed query.", code: codeInvalidRequest, reason: "malformed_query"}},
 	{err: errRepeatedParameter, answer: refusal{status: 400, detail: "Duplicate query parameter.", code: codeInvalidRequest, reason: "malformed_query"}},
 	{err: errUnknownPath, answer: refusal{status: 404, detail: textNotFound, reason: "unknown_path"}},
+	{err: errTooEarly, answer: refusal{status: http.StatusTooEarly, detail: "Send the request again when the TLS handshake is complete.", code: codeTooEarly, reason: "too_early"}},
 	{err: errTwoCredentials, answer: refusal{status: 400, detail: "Client credentials were sent in more than one way.", code: codeInvalidRequest, reason: "two_credentials"}},
 
 	// The caller's credential.

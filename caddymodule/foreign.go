@@ -91,7 +91,11 @@ func (c *call) passThrough(token string) error {
 	}
 	// Whoever this is, Meet may have to ask its identity provider. All strangers of
 	// one network are counted together, by the limits of a user.
-	who := limit.Caller{Application: "foreign tokens", User: limit.Network(c.source()).String()}
+	source, err := c.source()
+	if err != nil {
+		return err
+	}
+	who := limit.Caller{Application: "foreign tokens", User: limit.Network(source).String()}
 	if err := c.count(who); err != nil {
 		return err
 	}

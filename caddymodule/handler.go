@@ -178,9 +178,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.setDefaults()
-	if err := h.validate(); err != nil {
-		return err
-	}
+	h.RoomURLBase = strings.TrimRight(h.RoomURLBase, "/")
 	if h.basePath, err = sortedBasePaths(h.BasePaths); err != nil {
 		return err
 	}
@@ -191,7 +189,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.app.gates = append(h.app.gates, h)
-	return nil
+	return readAddressesFromTheRight(ctx)
 }
 
 func (h *Handler) setDefaults() {
@@ -218,7 +216,8 @@ func setDefault[T comparable](dst *T, value T) {
 	}
 }
 
-func (h *Handler) validate() error {
+// Validate refuses values that an option cannot have.
+func (h *Handler) Validate() error {
 	for _, check := range []struct {
 		option  string
 		value   any
@@ -244,11 +243,9 @@ func (h *Handler) validate() error {
 		}
 	}
 	if h.RoomURLBase != "" {
-		base, err := validRoomURLBase(h.RoomURLBase)
-		if err != nil {
+		if err := checkRoomURLBase(h.RoomURLBase); err != nil {
 			return err
 		}
-		h.RoomURLBase = base
 	}
 	if h.MaxTokenBody < 0 || h.MaxRoomBody < 0 || h.MaxExchanges < 0 || h.ExchangeTimeout < 0 || h.RequestTimeout < 0 {
 		return errors.New("sizes, numbers and timeouts must not be negative")
@@ -414,6 +411,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	c := &call{h: h, w: w, r: r, ctx: r.Context(), requestID: requestID(r.Header), endpoint: endpointNone}
 	defer c.release()
 	c.setAnswerHeaders()
+	defer leaveBody(w)
 	if err := c.serve(); err != nil {
 		return c.refuse(err)
 	}
@@ -425,5 +423,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 var (
 	_ caddy.Module                = (*Handler)(nil)
 	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.Validator             = (*Handler)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
 )

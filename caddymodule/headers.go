@@ -32,6 +32,9 @@ func (c *call) setAnswerHeaders() {
 	h["Cache-Control"] = headerNoStore
 	h["Vary"] = headerVary
 	h["X-Content-Type-Options"] = headerNoSniff
+	if hasUnreadBody(c.r) {
+		h["Connection"] = headerClose
+	}
 }
 
 // writeJSON ends an answer. Every body that leaves the gateway goes through here.

@@ -3,9 +3,6 @@ package caddymodule
 import (
 	"errors"
 	"net/http"
-	"net/netip"
-
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
@@ -72,19 +69,13 @@ func (c *call) count(who limit.Caller) error {
 	}
 }
 
-// source is the client's address as Caddy trusts it; invalid if there is none.
-func (c *call) source() netip.Addr {
-	text, _ := caddyhttp.GetVar(c.ctx, caddyhttp.ClientIPVarKey).(string)
-	ip, err := netip.ParseAddr(text)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return ip
-}
-
 // login authenticates an application by its credentials. Failures slow the
 // application down where they come from, and nowhere else.
 func (c *call) login(clientID, secret string) (*tokens.SecretInfo, error) {
+	source, err := c.source()
+	if err != nil {
+		return nil, err
+	}
 	ctx := c.ctx
 	var attempt *limit.Attempt
 	defer func() { // whatever happens: a place that is not given back is lost
@@ -94,7 +85,7 @@ func (c *call) login(clientID, secret string) (*tokens.SecretInfo, error) {
 	}()
 	app, info, err := c.h.app.Authority().AuthenticateIf(ctx, clientID, secret, func(application string, own *limit.Rates) error {
 		var d limit.Decision
-		if attempt, d = c.h.app.authority.limiter.Attempt(ctx, application, c.source(), own); !d.Allowed {
+		if attempt, d = c.h.app.authority.limiter.Attempt(ctx, application, source, own); !d.Allowed {
 			return c.within(d)
 		}
 		return nil

@@ -20,17 +20,54 @@ type publicURL struct {
 
 // publicURL builds the address of this request as the caller used it.
 func (c *call) publicURL() publicURL {
-	trusted, _ := caddyhttp.GetVar(c.r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
-	scheme, host := origin(c.r, trusted)
 	var b strings.Builder
-	b.WriteString(scheme)
-	b.WriteString("://")
-	b.WriteString(host)
+	b.WriteString(c.publicRoot())
 	b.WriteString(c.target.path)
 	if c.target.slash {
 		b.WriteByte('/')
 	}
 	return publicURL{list: b.String()}
+}
+
+// publicRoot is what the caller puts before a path of this site: scheme, host, port,
+// and the prefix below which the site is mounted.
+func (c *call) publicRoot() string {
+	trusted, _ := caddyhttp.GetVar(c.r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
+	scheme, host := origin(c.r, trusted)
+	var forwarded string
+	if trusted {
+		forwarded = forwardedPrefix(c.r.Header)
+	}
+	return scheme + "://" + host + forwarded + c.strippedPrefix()
+}
+
+// forwardedPrefix is what a proxy took off the path before it sent the request on
+// (X-Forwarded-Prefix). As with the other headers, the last value counts.
+func forwardedPrefix(h http.Header) string {
+	prefix, err := parseTarget(lastValue(h, "X-Forwarded-Prefix"))
+	if err != nil || prefix.query != "" {
+		return ""
+	}
+	return prefix.path
+}
+
+// strippedPrefix is what Caddy took off the path before the request came here
+// (handle_path, uri strip_prefix). It is empty if the path was rewritten otherwise:
+// then nothing tells what the caller has to write.
+func (c *call) strippedPrefix() string {
+	original, ok := c.r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	if !ok || original.RequestURI == c.r.RequestURI {
+		return ""
+	}
+	asked, err := parseTarget(original.RequestURI)
+	if err != nil {
+		return ""
+	}
+	prefix, below := strings.CutSuffix(asked.path, c.target.path)
+	if !below {
+		return ""
+	}
+	return prefix
 }
 
 // page is the link to a page. The page size is carried on if the caller gave one.

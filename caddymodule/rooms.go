@@ -265,14 +265,13 @@ func (c *call) withURL(room json.RawMessage) json.RawMessage {
 	return fmt.Appendf(room[:end:end], `,"url":"%s/%s"}`, c.h.RoomURLBase, known.Slug)
 }
 
-// validRoomURLBase checks where rooms are said to be.
-func validRoomURLBase(s string) (string, error) {
-	s = strings.TrimRight(s, "/")
+// checkRoomURLBase checks where rooms are said to be.
+func checkRoomURLBase(s string) error {
 	u, err := url.Parse(s)
 	if err != nil || !isWebURL(s) || u.RawQuery != "" || u.Fragment != "" || strings.ContainsAny(s, `"\<> `) {
-		return "", fmt.Errorf("room_url_base %q must be a web address such as https://meet.example.org", s)
+		return fmt.Errorf("room_url_base %q must be a web address such as https://meet.example.org", s)
 	}
-	return s, nil
+	return nil
 }
 
 // withBothKeys adds what an error object of Meet's lacks by the rule of

@@ -4,14 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"mime"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
 )
 
@@ -65,56 +63,6 @@ var errTwoCredentials = errors.New("client credentials were sent in more than on
 
 // fieldRequired is Meet's text for a field that is not there.
 const fieldRequired = "This field is required."
-
-// bodyTime bounds how long a body may take to arrive. Caddy ends one that stalls
-// (read_idle_timeout); one that trickles would hold its connection for days, before
-// anybody has shown a credential.
-const bodyTime = 30 * time.Second
-
-var errBodyLate = &requestError{http.StatusBadRequest, "The request body did not arrive in time."}
-
-// timelyReader ends with errBodyLate when its time is over. It looks at the clock,
-// since a deadline of ours would not last: Caddy moves it with each read.
-type timelyReader struct {
-	io.Reader
-	until time.Time
-}
-
-// Read implements io.Reader.
-func (r *timelyReader) Read(p []byte) (int, error) {
-	if time.Now().After(r.until) {
-		return 0, errBodyLate
-	}
-	return r.Reader.Read(p)
-}
-
-// readBody reads a whole body of at most limit bytes. Beyond it the error is a
-// requestError 413.
-func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	if r.ContentLength > limit {
-		return nil, errBodyTooLarge(limit)
-	}
-	if r.Body == nil || r.Body == http.NoBody {
-		return nil, nil
-	}
-	body, err := io.ReadAll(&timelyReader{http.MaxBytesReader(w, r.Body, limit), time.Now().Add(bodyTime)})
-	if err != nil {
-		if errors.Is(err, errBodyLate) {
-			// The rest is not waited for, as net/http does before it answers.
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now())
-			return nil, errBodyLate
-		}
-		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return nil, errBodyTooLarge(limit)
-		}
-		return nil, &requestError{http.StatusBadRequest, "The request body could not be read."}
-	}
-	return body, nil
-}
-
-func errBodyTooLarge(limit int64) error {
-	return &requestError{http.StatusRequestEntityTooLarge, fmt.Sprintf("The request body must not be larger than %d bytes.", limit)}
-}
 
 // mediaType returns the media type of a request's body without parameters, or
 // empty if it has none. More than one Content-Type has no meaning.

@@ -2,13 +2,9 @@ package caddymodule
 
 import (
 	"errors"
-	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -122,67 +118,6 @@ func TestParseTokenRequest_Refusals(t *testing.T) {
 	_, err := parseTokenRequest(http.Header{"Content-Type": {jsonType, formType}}, []byte("{}"))
 	require.Equal(t, &requestError{400, "More than one Content-Type header."}, err)
 }
-
-func TestReadBody_CappedWhateverTheLengthSays(t *testing.T) {
-	for _, length := range []int64{-1, 9, 9000} {
-		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(strings.Repeat("a", 9)))
-		r.ContentLength = length
-		_, err := readBody(httptest.NewRecorder(), r, 8)
-		require.Equal(t, errBodyTooLarge(8), err)
-	}
-	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("12345678"))
-	body, err := readBody(httptest.NewRecorder(), r, 8)
-	require.NoError(t, err)
-	require.Equal(t, "12345678", string(body))
-
-	r = httptest.NewRequest(http.MethodPost, "/", errReader{})
-	_, err = readBody(httptest.NewRecorder(), r, 8)
-	require.Equal(t, &requestError{400, "The request body could not be read."}, err)
-}
-
-// A body that trickles in would hold its connection for days, before anybody has
-// shown a credential (slowloris).
-func TestReadBody_OneThatTricklesIsGivenUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := &deadlineRecorder{ResponseRecorder: httptest.NewRecorder()}
-		_, err := readBody(w, httptest.NewRequest(http.MethodPost, "/", &trickle{every: time.Second}), defaultMaxTokenBody)
-		require.Equal(t, errBodyLate, err)
-		require.False(t, w.deadline.IsZero(), "nor is the rest read before the answer")
-
-		body, err := readBody(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/", &trickle{every: time.Second, left: 20}), defaultMaxTokenBody)
-		require.NoError(t, err)
-		require.Len(t, body, 20, "one that is only slow arrives")
-	})
-}
-
-// trickle is a body of one byte at a time, without an end if left is 0.
-type trickle struct {
-	every time.Duration
-	left  int
-}
-
-func (b *trickle) Read(p []byte) (int, error) {
-	time.Sleep(b.every)
-	p[0] = ' '
-	if b.left--; b.left == 0 {
-		return 1, io.EOF
-	}
-	return 1, nil
-}
-
-type deadlineRecorder struct {
-	*httptest.ResponseRecorder
-	deadline time.Time
-}
-
-func (w *deadlineRecorder) SetReadDeadline(t time.Time) error {
-	w.deadline = t
-	return nil
-}
-
-type errReader struct{}
-
-func (errReader) Read([]byte) (int, error) { return 0, errors.New("connection reset") }
 
 func FuzzParseTokenRequest(f *testing.F) {
 	for _, body := range []string{

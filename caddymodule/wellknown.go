@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 // Paths of the documents that clients configure themselves by.
@@ -94,11 +92,7 @@ func (c *call) writePublic(v any, cacheControl []string) error {
 
 // publicBase is the base path as the caller reached it: scheme, host, port and
 // path, without a slash at the end.
-func (c *call) publicBase() string {
-	trusted, _ := caddyhttp.GetVar(c.r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
-	scheme, host := origin(c.r, trusted)
-	return scheme + "://" + host + c.base
-}
+func (c *call) publicBase() string { return c.publicRoot() + c.base }
 
 // pointToMetadata lets a Bearer challenge say where the resource describes itself
 // (RFC 9728 section 5.1), at the address that the caller is known to reach.

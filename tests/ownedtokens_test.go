@@ -304,7 +304,7 @@ func TestRefreshGrant_OffUnlessAllowed(t *testing.T) {
 	require.NotContains(t, answer, "refresh_token")
 	a := asClient(g, app, "/application/token", "grant_type", "refresh_token", "refresh_token", "mgr_x")
 	require.Equal(t, 400, a.Status)
-	require.JSONEq(t, `{"grant_type":["\"refresh_token\" is not a valid choice."],"error":"unauthorized_client"}`, a.Body)
+	require.JSONEq(t, `{"grant_type":["\"refresh_token\" is not a valid choice."],"error":"unauthorized_client","detail":"grant_type: \"refresh_token\" is not a valid choice."}`, a.Body)
 }
 
 func TestWellKnown(t *testing.T) {

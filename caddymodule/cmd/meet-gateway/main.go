@@ -24,6 +24,7 @@ func (quiet) Printf(context.Context, string, ...any) {}
 
 func main() {
 	redis.SetLogger(quiet{})
+	prepareEnvironment()
 	caddy.CustomBinaryName = "meet-gateway"
 	if info, ok := debug.ReadBuildInfo(); ok {
 		caddy.CustomVersion = "meet-gateway " + info.Main.Version + ", Caddy"

@@ -1,0 +1,201 @@
+package tests
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
+	"github.com/meet-gateway/meet-gateway/tokens"
+)
+
+// A client that announces a body and waits for leave to send it (Expect:
+// 100-continue), or that just never sends it, gets an answer that does not depend on
+// the body at once, and the connection is closed after it.
+func TestBody_RefusedWithoutIt(t *testing.T) {
+	meet := strictMeet(t, nil)
+	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded\nlimit create_user 1/1h\nnodes 1", Gate: meet.Backend()})
+	app := g.AddApplication(nil)
+	narrow := g.AddApplication(func(a *tokens.Application) { a.Scopes = tokens.Scopes{"rooms:list"} })
+	used := gatewaytest.Bearer(g.Token(app, "alice@example.com"))
+	scopeless := gatewaytest.Bearer(g.Token(narrow, "alice@example.com"))
+	require.Equal(t, 201, g.Do("POST", roomsPath, "{}", "Authorization", used, "Content-Type", jsonType).Status)
+	for _, expect := range []string{"Expect: 100-continue\r\n", ""} {
+		for _, tc := range []struct{ name, request, want string }{
+			{"401", "POST " + roomsPath + " HTTP/1.1\r\nContent-Length: 10\r\n", "401"},
+			{"403", "POST " + roomsPath + " HTTP/1.1\r\nContent-Length: 10\r\nAuthorization: " + scopeless + "\r\n", "403"},
+			{"404", "POST /nothing HTTP/1.1\r\nTransfer-Encoding: chunked\r\n", "404"},
+			{"405", "PUT " + roomsPath + " HTTP/1.1\r\nContent-Length: 10\r\n", "405"},
+			{"413", "POST " + tokenPath + " HTTP/1.1\r\nContent-Length: 1000000\r\n", "413"},
+			{"429", "POST " + roomsPath + " HTTP/1.1\r\nContent-Length: 2\r\nAuthorization: " + used + "\r\n", "429"},
+			{"a read with a body", "GET " + roomsPath + " HTTP/1.1\r\nContent-Length: 10\r\nAuthorization: " + used + "\r\n", "200"},
+		} {
+			t.Run(tc.name+" "+expect, func(t *testing.T) {
+				conn := dialGateway(t, g)
+				_, err := io.WriteString(conn, tc.request+expect+"Host: x\r\n\r\n")
+				require.NoError(t, err)
+				r := bufio.NewReader(conn)
+				res, err := http.ReadResponse(r, nil)
+				require.NoError(t, err, "no answer within the deadline")
+				require.True(t, strings.HasPrefix(res.Status, tc.want), res.Status)
+				require.True(t, res.Close, "the next request would begin where the body is")
+				var object map[string]any
+				require.NoError(t, json.NewDecoder(res.Body).Decode(&object))
+				_, err = r.ReadByte()
+				require.ErrorIs(t, err, io.EOF, "nothing is waited for after the answer")
+			})
+		}
+	}
+}
+
+// Whoever waits for leave gets it where the body is needed, and the connection is kept.
+func TestBody_LeaveToSendIt(t *testing.T) {
+	g := gatewaytest.Start(t, gatewaytest.Config{})
+	token := gatewaytest.Bearer(g.Token(g.AddApplication(nil), "ada@example.org"))
+	conn := dialGateway(t, g)
+	r := bufio.NewReader(conn)
+	for range 2 {
+		_, err := io.WriteString(conn, "POST "+roomsPath+" HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Type: application/json\r\nContent-Length: 2\r\nAuthorization: "+token+"\r\n\r\n")
+		require.NoError(t, err)
+		res, err := http.ReadResponse(r, nil)
+		require.NoError(t, err)
+		require.Equal(t, 100, res.StatusCode)
+		_, err = io.WriteString(conn, "{}")
+		require.NoError(t, err)
+		res, err = http.ReadResponse(r, nil)
+		require.NoError(t, err)
+		require.Equal(t, 201, res.StatusCode)
+		require.False(t, res.Close)
+		_, err = io.Copy(io.Discard, res.Body)
+		require.NoError(t, err)
+	}
+}
+
+// unjudged makes a request that is not compared with the description: it knows no site that
+// is mounted below a path.
+func unjudged(t *testing.T, g *gatewaytest.Gateway, method, path, body string, headers ...string) *gatewaytest.Answer {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, g.URL+path, strings.NewReader(body))
+	require.NoError(t, err)
+	for i := 0; i+1 < len(headers); i += 2 {
+		r.Header.Add(headers[i], headers[i+1])
+	}
+	res, err := http.DefaultTransport.RoundTrip(r)
+	require.NoError(t, err)
+	defer res.Body.Close()
+	read, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	return &gatewaytest.Answer{Status: res.StatusCode, Header: res.Header, Body: string(read)}
+}
+
+func dialGateway(t *testing.T, g *gatewaytest.Gateway) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(g.URL, "http://"))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	require.NoError(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+	return conn
+}
+
+// The caller's address is what the last proxy that is trusted says, whatever the
+// caller has written before it and whether trusted_proxies_strict is there or not.
+func TestTrustedProxies_ReadFromTheRight(t *testing.T) {
+	for name, servers := range map[string]string{
+		"as it is":           "trusted_proxies static 127.0.0.0/8 10.0.0.0/8",
+		"strict":             "trusted_proxies static 127.0.0.0/8 10.0.0.0/8\ntrusted_proxies_strict",
+		"of another header":  "trusted_proxies static 127.0.0.0/8 10.0.0.0/8\nclient_ip_headers X-Client-Chain",
+		"every private host": "trusted_proxies static private_ranges",
+	} {
+		t.Run(name, func(t *testing.T) {
+			meet := strictMeet(t, nil)
+			g := gatewaytest.Start(t, gatewaytest.Config{
+				Global: "store embedded\nlimit failed 2/1h\nlimit failed_source 4/1h\nnodes 1", Gate: meet.Backend(), Servers: servers,
+				Site: "handle_path /below/* {\nmeet_gateway {\n" + meet.Backend() + "\n}\n}",
+			})
+			header := "X-Forwarded-For"
+			if strings.Contains(servers, "X-Client-Chain") {
+				header = "X-Client-Chain"
+			}
+			app := g.AddApplication(func(a *tokens.Application) { a.Networks = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")} })
+			token := func(base, secret, chain string) int {
+				return unjudged(t, g, "POST", base+tokenPath, gatewaytest.TokenBody(app.ID, secret, "alice@example.com"), "Content-Type", jsonType, header, chain).Status
+			}
+			for _, base := range []string{"", "/below"} {
+				require.Equal(t, 200, token(base, app.Secret, "203.0.113.7"))
+				require.Equal(t, 200, token(base, app.Secret, "198.51.100.1, 203.0.113.7, 10.1.2.3"))
+				require.Equal(t, 403, token(base, app.Secret, "203.0.113.7, 198.51.100.1"), "written by the caller")
+			}
+
+			room := gatewaytest.Bearer(g.Token(g.AddApplication(nil), "alice@example.com"))
+			meet.ForgetRequests()
+			require.Equal(t, 200, g.Do("GET", roomsPath, "", "Authorization", room, header, "192.0.2.1, 203.0.113.9").Status)
+			require.NotEmpty(t, meet.Requests())
+			for _, r := range meet.Requests() {
+				require.Equal(t, "203.0.113.9, 127.0.0.1", r.Header.Get("X-Forwarded-For"), "Meet is told the same")
+			}
+
+			// Both limits of failures count by it.
+			other := g.AddApplication(nil)
+			guess := func(id, chain string) int {
+				return g.Do("POST", tokenPath, gatewaytest.TokenBody(id, "wrong", "alice@example.com"), "Content-Type", jsonType, header, chain).Status
+			}
+			require.Equal(t, 401, guess(other.ID, "192.0.2.1, 198.51.100.9"))
+			require.Equal(t, 401, guess(other.ID, "192.0.3.1, 198.51.100.9"))
+			require.Equal(t, 429, guess(other.ID, "192.0.4.1, 198.51.100.9"), "failed")
+			require.Equal(t, 401, guess("nobody-1", "192.0.5.1, 198.51.100.9"))
+			require.Equal(t, 401, guess("nobody-2", "192.0.6.1, 198.51.100.9"))
+			require.Equal(t, 429, guess("nobody-3", "192.0.7.1, 198.51.100.9"), "failed_source")
+		})
+	}
+}
+
+// Links carry the path as the caller used it, wherever a part of it was taken off.
+func TestPrefix_LinksCarryIt(t *testing.T) {
+	meet := strictMeet(t, nil)
+	roomsOfAlice(meet, 3)
+	site := func(strip string) string { return strip + " {\nmeet_gateway {\n" + meet.Backend() + "\n}\n}" }
+	g := gatewaytest.Start(t, gatewaytest.Config{
+		Gate: meet.Backend(), Servers: "trusted_proxies static 127.0.0.0/8",
+		Site: site("handle_path /meet/*") + "\n" + site("handle /a/b/* {\nuri strip_prefix /a/b\nroute") + "\n}\n" + site("handle /other/* {\nrewrite * /external-api/v1.0/rooms\nroute") + "\n}",
+	})
+	token := gatewaytest.Bearer(g.Token(g.AddApplication(nil), "alice@example.com"))
+	untrusted := gatewaytest.Config{Gate: meet.Backend()}
+	check := func(path, prefix string, headers ...string) {
+		t.Helper()
+		list := unjudged(t, g, "GET", path+roomsPath+"?page_size=2", "", append(headers, "Authorization", token)...)
+		require.Equal(t, 200, list.Status, list.Body)
+		require.Equal(t, g.URL+prefix+roomsPath+"?page=2&page_size=2", list.JSON(t)["next"])
+		for _, name := range []string{"oauth-authorization-server", "oauth-protected-resource"} {
+			base := g.URL + prefix + "/external-api/v1.0"
+			for _, at := range []string{"/external-api/v1.0/.well-known/" + name, "/.well-known/" + name + "/external-api/v1.0"} {
+				for key, value := range unjudged(t, g, "GET", path+at, "", headers...).JSON(t) {
+					if text, isText := value.(string); isText && strings.HasPrefix(text, "http") {
+						require.True(t, text == base || strings.HasPrefix(text, base+"/"), "%s %s: %s", name, key, text)
+					}
+				}
+			}
+		}
+		refused := unjudged(t, g, "GET", path+roomsPath, "", headers...)
+		require.Contains(t, refused.Header.Get("WWW-Authenticate"), `resource_metadata="`+g.URL+prefix+`/external-api/v1.0/.well-known/oauth-protected-resource"`)
+	}
+	check("", "")
+	check("/meet", "/meet")
+	check("/a/b", "/a/b")
+	check("", "/gw", "X-Forwarded-Prefix", "/gw")
+	check("", "/gw", "X-Forwarded-Prefix", "/evil, /gw/")
+	check("/meet", "/gw/meet", "X-Forwarded-Prefix", "/gw")
+	for _, bad := range []string{"", "gw", "//evil.example", "/a/../b", "/a?b", `/a"b`, "/a#b", "https://evil.example", "/a b", "/%2e%2e"} {
+		check("", "", "X-Forwarded-Prefix", bad)
+	}
+	g.Reload(untrusted)
+	token = gatewaytest.Bearer(g.Token(g.AddApplication(nil), "alice@example.com"))
+	check("", "", "X-Forwarded-Prefix", "/evil")
+}
