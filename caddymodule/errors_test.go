@@ -88,7 +88,8 @@ var published = []string{
 // outside of it.
 func TestRefusals_OneRuleForErrorAndDetail(t *testing.T) {
 	errs := []error{
-		errors.New("never heard of"), &requestError{413, "Too large."}, fieldErrors{"scope": {fieldRequired}, "grant_type": {fieldRequired}},
+		errors.New("never heard of"), &requestError{413, "Too large."},
+		fieldErrors{"scope": {fieldRequired}, "grant_type": {fieldRequired}},
 		insufficientScope("rooms:list"), methodNotAllowed("PUT", "GET"), errInvalidPage, identityRefusal(codeHeaderType, "Not of a known type."),
 	}
 	for _, row := range failures {
