@@ -1,0 +1,88 @@
+package audit
+
+import "time"
+
+// What became of what was asked for.
+const (
+	Allowed = "allowed" // done
+	Refused = "refused" // a rule said no
+	Failed  = "failed"  // an outage: not done, or not known to be
+)
+
+// Types of events, beside those of administration, which are named by what is
+// changed (`application.create`, `revoke.user`, …).
+const (
+	TokenIssued    = "token.issued"
+	TokenRefreshed = "token.refreshed"
+	TokenRefused   = "token.refused"
+	TokenRevoked   = "token.revoked"
+	RoomCreated    = "room.created"
+	RoomRefused    = "room.refused"
+	RouteUsed      = "route.used"
+	RouteRefused   = "route.refused"
+	Adopted        = "application.adopted"
+	AdoptRefused   = "application.adoption_refused"
+	QuotaWarning   = "quota.warning"
+	QuotaExceeded  = "quota.exceeded"
+	UserRevoked    = "user.revoked" // because Meet has disabled the user
+)
+
+// Event is one decision. Time, LogType and Gateway are filled in when it is
+// written. No field holds a credential; Mail is in clear only where the operator
+// wants it so.
+type Event struct {
+	Time    time.Time `json:"time"`
+	LogType string    `json:"log_type"`
+	Type    string    `json:"event_type"`
+	// Decision is allowed, refused or failed, and Rule what decided: the reason of a
+	// refusal as in logs and metrics, or what allowed it (`domain example.org`,
+	// `scope rooms:create`).
+	Decision string `json:"decision"`
+	Rule     string `json:"rule,omitempty"`
+	// Status is the HTTP status of the answer.
+	Status int `json:"status,omitempty"`
+	// Actor asked for it, Target is what it was done to.
+	Actor  *Party `json:"actor,omitempty"`
+	Target *Party `json:"target,omitempty"`
+	// SourceIP is the address of the caller, as far as Caddy trusts it.
+	SourceIP    string       `json:"source_ip,omitempty"`
+	Application *Application `json:"application,omitempty"`
+	// User is the public id of the user.
+	User string `json:"user,omitempty"`
+	// Mail is the user's address, MailHash its keyed hash.
+	Mail     string `json:"mail,omitempty"`
+	MailHash string `json:"mail_hash,omitempty"`
+	Room     *Room  `json:"room,omitempty"`
+	// Repeated is true for an answer that was given again under an Idempotency-Key.
+	Repeated bool `json:"repeated,omitempty"`
+	// DryRun is true for a quota that refuses nobody.
+	DryRun bool `json:"dry_run,omitempty"`
+	// Fields are the names of the fields that an administrator changed.
+	Fields []string `json:"fields,omitempty"`
+	// Details are further facts by name, from a closed set.
+	Details map[string]any `json:"details,omitempty"`
+	// RequestID is the one in X-Request-Id, here and at Meet.
+	RequestID string `json:"request_id,omitempty"`
+	TraceID   string `json:"trace_id,omitempty"`
+	// Gateway is the name of the one that decided.
+	Gateway string `json:"gateway,omitempty"`
+}
+
+// Party is somebody or something that an event is about.
+type Party struct {
+	// Type is application, user, room, token, route, administrator or gateway.
+	Type string `json:"type"`
+	ID   string `json:"id,omitempty"`
+}
+
+// Application is the one that acted.
+type Application struct {
+	ID   string `json:"id"`
+	Name string `json:"name,omitempty"`
+}
+
+// Room is one of Meet's.
+type Room struct {
+	ID   string `json:"id,omitempty"`
+	Slug string `json:"slug,omitempty"`
+}

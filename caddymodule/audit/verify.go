@@ -1,0 +1,275 @@
+package audit
+
+import (
+	"cmp"
+	"crypto/hmac"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Kinds of findings.
+const (
+	Changed = "changed" // a line is not as it was written
+	Removed = "removed" // lines are missing
+	Swapped = "swapped" // a line is not in its place, or there twice
+	Cut     = "cut"     // the end, or the beginning of a file, is missing
+	Forged  = "forged"  // a head is not this gateway's
+)
+
+// Finding is something that is wrong with a trail.
+type Finding struct {
+	Kind string `json:"kind"`
+	File string `json:"file,omitempty"`
+	// Line is where in the file, from 1; 0 if it is about no line that is there.
+	Line int    `json:"line,omitempty"`
+	Seq  uint64 `json:"seq,omitempty"`
+	Text string `json:"text"`
+}
+
+// String is one sentence that begins with the place.
+func (f Finding) String() string {
+	at := ""
+	if f.File != "" {
+		at = f.File + ": "
+		if f.Line > 0 {
+			at = fmt.Sprintf("%s:%d: ", f.File, f.Line)
+		}
+	}
+	return at + f.Kind + ": " + f.Text
+}
+
+// Chain is one chain of lines that was found.
+type Chain struct {
+	ID string `json:"chain"`
+	// First and Last are the numbers of its first and last line.
+	First uint64 `json:"first"`
+	Last  uint64 `json:"last"`
+	// Head is the hash of the last line.
+	Head string `json:"head"`
+	// Closed tells that the last line says that nothing comes after it.
+	Closed bool `json:"closed"`
+	// Signed is the number of the last line with a keyed head that was checked.
+	Signed uint64 `json:"signed,omitempty"`
+}
+
+// Report is what a check came to.
+type Report struct {
+	Lines    int       `json:"lines"`
+	Chains   []Chain   `json:"chains"`
+	Findings []Finding `json:"findings"`
+	// Notes are what an auditor should know and what is no fault in the files.
+	Notes []string `json:"notes"`
+}
+
+// OK reports whether nothing is wrong.
+func (r *Report) OK() bool { return len(r.Findings) == 0 }
+
+// VerifyOptions tell what is known beside the files.
+type VerifyOptions struct {
+	// Head is the hash of a line that must be there, noted elsewhere; "" for none.
+	Head string
+	// Keys check the keyed heads. Without them, a chain that somebody has computed
+	// anew is not found out.
+	Keys []*Key
+}
+
+// Verify checks the chains in some files, in any order. An error means that a file
+// could not be read.
+func Verify(files []string, o VerifyOptions) (*Report, error) {
+	v := &verifier{o: o, report: &Report{Findings: []Finding{}, Notes: []string{}, Chains: []Chain{}}, chains: map[string][]entry{}}
+	for _, file := range files {
+		if err := v.read(file); err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(v.order)
+	for _, id := range v.order {
+		v.checkChain(id)
+	}
+	v.checkHead()
+	return v.report, nil
+}
+
+type verifier struct {
+	o      VerifyOptions
+	report *Report
+	chains map[string][]entry // in the order of the files
+	order  []string
+	found  bool // the head that must be there
+}
+
+func (v *verifier) find(kind string, e entry, text string, args ...any) {
+	v.report.Findings = append(v.report.Findings, Finding{Kind: kind, File: e.file, Line: e.line, Seq: e.Seq, Text: fmt.Sprintf(text, args...)})
+}
+
+func (v *verifier) note(text string, args ...any) {
+	v.report.Notes = append(v.report.Notes, fmt.Sprintf(text, args...))
+}
+
+// read takes the lines of a file in, and finds those that cannot be read.
+func (v *verifier) read(file string) error {
+	var broken []entry // until the next line that can be read
+	err := readFile(file, func(e entry) error {
+		v.report.Lines++
+		if e.broken != nil {
+			broken = append(broken, e)
+			return nil
+		}
+		v.blame(broken, &e)
+		broken = nil
+		if _, known := v.chains[e.Chain]; !known {
+			v.order = append(v.order, e.Chain)
+		}
+		v.chains[e.Chain] = append(v.chains[e.Chain], e)
+		if v.o.Head != "" && e.intact && e.Hash == v.o.Head {
+			v.found = true
+		}
+		return nil
+	})
+	v.blame(broken, nil)
+	return err
+}
+
+// blame says what lines are that cannot be read: torn by a failure that the next
+// line knows of, cut, or changed.
+func (v *verifier) blame(broken []entry, next *entry) {
+	for i, e := range broken {
+		last := i == len(broken)-1
+		switch {
+		case last && next != nil && next.Torn:
+			v.note("%s:%d: the line is not whole; the gateway found it so when it was started again: the machine or the disk had failed", e.file, e.line)
+		case e.torn:
+			v.find(Cut, e, "the file ends in the middle of a line")
+		default:
+			v.find(Changed, e, "this is no line of an audit trail")
+		}
+	}
+}
+
+// checkChain checks the lines of one chain against each other.
+func (v *verifier) checkChain(id string) {
+	lines := v.chains[id]
+	v.checkOrder(lines)
+	lines = slices.Clone(lines)
+	slices.SortStableFunc(lines, func(a, b entry) int { return cmp.Compare(a.Seq, b.Seq) })
+	lines = v.dropRepeated(lines)
+	c := Chain{ID: id, First: lines[0].Seq, Last: lines[len(lines)-1].Seq}
+	for i, e := range lines {
+		if !e.intact {
+			v.find(Changed, e, "line %d of chain %s is not as it was written", e.Seq, id)
+		}
+		if i > 0 {
+			v.checkLink(lines[i-1], e)
+		}
+		if v.checkMAC(e) {
+			c.Signed = e.Seq
+		}
+		if e.Type == opened && e.Unclean {
+			v.note("%s:%d: the gateway was killed after line %d; a kill loses no line that was written", e.file, e.line, e.Seq-1)
+		}
+		if e.Type == gap {
+			v.note("%s:%d: %d events could not be written and are in no file", e.file, e.line, e.Lost)
+		}
+	}
+	v.checkBeginning(lines)
+	last := lines[len(lines)-1]
+	c.Head, c.Closed = last.Hash, last.Type == closed
+	if !c.Closed {
+		v.note("chain %s ends at line %d without being closed: the gateway runs, was killed, or lines after it were cut; compare with `meet audit head`", id, c.Last)
+	}
+	if len(v.o.Keys) > 0 && c.Signed == 0 {
+		v.find(Forged, last, "no line of chain %s has a head of this gateway", id)
+	}
+	v.report.Chains = append(v.report.Chains, c)
+}
+
+// checkOrder finds lines that stand behind later ones of the same file.
+func (v *verifier) checkOrder(lines []entry) {
+	for i := 1; i < len(lines); i++ {
+		if was := lines[i-1]; was.file == lines[i].file && lines[i].Seq < was.Seq {
+			v.find(Swapped, lines[i], "line %d stands behind line %d", lines[i].Seq, was.Seq)
+		}
+	}
+}
+
+// dropRepeated finds lines that are there twice.
+func (v *verifier) dropRepeated(lines []entry) []entry {
+	kept := lines[:1]
+	for _, e := range lines[1:] {
+		was := kept[len(kept)-1]
+		if e.Seq != was.Seq {
+			kept = append(kept, e)
+			continue
+		}
+		if string(e.raw) == string(was.raw) {
+			v.find(Swapped, e, "line %d is there twice, also at %s:%d", e.Seq, was.file, was.line)
+		} else {
+			v.find(Changed, e, "line %d is there twice, and differs from %s:%d", e.Seq, was.file, was.line)
+		}
+	}
+	return kept
+}
+
+// checkLink checks that one line follows another.
+func (v *verifier) checkLink(was, e entry) {
+	switch {
+	case e.Seq == was.Seq+2:
+		v.find(Removed, e, "line %d is missing, between %s:%d and %s:%d", was.Seq+1, was.file, was.line, e.file, e.line)
+	case e.Seq > was.Seq+1:
+		v.find(Removed, e, "lines %d to %d are missing, between %s:%d and %s:%d", was.Seq+1, e.Seq-1, was.file, was.line, e.file, e.line)
+	case was.intact && e.intact && e.Prev != was.Hash:
+		v.find(Changed, was, "line %d was written anew: the line after it names another hash", was.Seq)
+	}
+}
+
+// checkBeginning finds out whether the first lines of a file are missing.
+func (v *verifier) checkBeginning(lines []entry) {
+	first := lines[0]
+	for _, e := range lines {
+		if e.Type == rotated && e.file == first.file && e.First > 0 && e.First < first.Seq {
+			v.find(Cut, first, "the file began with line %d, and begins with line %d now", e.First, first.Seq)
+			return
+		}
+	}
+	switch {
+	case first.Seq == 1 && first.Prev != noHash:
+		v.find(Changed, first, "the first line of a chain follows no other")
+	case first.Seq > 1:
+		v.note("%s:%d: chain %s begins at line %d; earlier lines are in older files", first.file, first.line, first.Chain, first.Seq)
+	}
+}
+
+// checkMAC reports whether a line has a head of this gateway.
+func (v *verifier) checkMAC(e entry) bool {
+	isHead := strings.HasPrefix(e.Type, "audit.")
+	if len(v.o.Keys) == 0 || !isHead {
+		return false
+	}
+	for _, k := range v.o.Keys {
+		if k.ID != e.Key {
+			continue
+		}
+		if hmac.Equal([]byte(e.MAC), []byte(k.head(e.Chain, e.Seq, e.Prev))) {
+			return true
+		}
+		v.find(Forged, e, "the head of line %d was not made by this gateway", e.Seq)
+		return false
+	}
+	v.note("%s:%d: the head is under the key %q, of a secret that was not given", e.file, e.line, e.Key)
+	return false
+}
+
+// checkHead looks for the line that must be there.
+func (v *verifier) checkHead() {
+	if v.o.Head == "" || v.found {
+		return
+	}
+	ends := make([]string, 0, len(v.report.Chains))
+	for _, c := range v.report.Chains {
+		ends = append(ends, fmt.Sprintf("chain %s ends at line %d", c.ID, c.Last))
+	}
+	v.report.Findings = append(v.report.Findings, Finding{
+		Kind: Cut, Text: fmt.Sprintf("no line has the hash %s: it was cut off (%s)", v.o.Head, strings.Join(ends, ", ")),
+	})
+}
