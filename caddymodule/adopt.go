@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/caddymodule/audit"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
@@ -46,9 +48,14 @@ func (c *call) adopt(req tokenRequest) error {
 		return tokens.Application{Scopes: knownScopes(token.Scopes)}, nil
 	})
 	if err != nil {
+		r := refusalOf(err, c.endpoint)
+		c.recordMore(audit.AdoptRefused, audit.Refused, r.reason, nil)
 		return err
 	}
 	c.application = app
+	c.recordMore(audit.Adopted, audit.Allowed, "accepted_by_meet", func(e *audit.Event) {
+		e.Target = &audit.Party{Type: "application", ID: app.ID}
+	})
 	c.h.logger.Info("application adopted, or found adopted", zap.String("client_id", app.ID), zap.String("request_id", c.requestID))
 	if err := c.checkSource(); err != nil {
 		return err
@@ -77,11 +84,17 @@ func provesCredentials(err error) bool {
 
 // tryAtMeet presents the credentials to Meet.
 func (c *call) tryAtMeet(ctx context.Context, req tokenRequest, mail tokens.Mail) (*backendclient.Token, error) {
+	began := time.Now()
+	ctx, span := startSpan(ctx, "meet_gateway.exchange")
 	token, err := c.h.client.Exchange(ctx, backendclient.Caller{
 		Credentials: backendclient.Credentials{ClientID: req.clientID, ClientSecret: req.clientSecret},
 		Mail:        string(mail), RequestID: c.requestID,
 		Application: "?", // strangers wait as one, whatever they call themselves
 	})
+	c.waitForMeet(began)
+	if span != nil {
+		endSpan(span, c.reasonFor(err))
+	}
 	switch {
 	case errors.Is(err, backendclient.ErrBackendCredentials):
 		return nil, tokens.ErrInvalidClient // they are the caller's here, not ours

@@ -95,6 +95,14 @@ type App struct {
 	// else. `off` is no listener. Default: `off`.
 	Health string `json:"health,omitempty"`
 
+	// A trail of what is decided. Default: none; administration is then logged.
+	Audit *Audit `json:"audit,omitempty"`
+
+	// The number of applications that have series of their own in the metric
+	// application_requests_total: the most active ones, the others are `other`.
+	// Default: 0, no such metric.
+	MetricsPerApplication int `json:"metrics_per_application,omitempty"`
+
 	// For trying out: if the store is the embedded one and a backend is the sandbox,
 	// registers a demo application and prints how to use it, once. Without effect
 	// otherwise, so that one configuration serves both.
@@ -152,6 +160,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 	if err := a.provisionHealth(ctx); err != nil {
+		return err
+	}
+	if err := a.provisionAudit(ctx); err != nil {
 		return err
 	}
 	if a.Quickstart {
@@ -282,6 +293,10 @@ func (a *App) signingKeys(o *tokens.Options) ([]string, error) {
 // Start follows the changes that other gateways make. A Redis that is away is no
 // reason not to start: until it is there, requests are answered with 503.
 func (a *App) Start() error {
+	a.store.Tokens().OnCommand(observeCommand)
+	if a.Audit != nil {
+		a.Audit.trail.Use(a.Audit.key, a.Audit.Gateway)
+	}
 	if a.health != nil {
 		if err := a.health.Listen(context.Background()); err != nil {
 			return err
@@ -338,7 +353,7 @@ func (*App) Stop() error { return nil }
 // Cleanup gives the Authority and the health listener back. The Authority stays in its
 // field: requests that are still in flight use it.
 func (a *App) Cleanup() error {
-	err := a.cleanupHealth()
+	err := errors.Join(a.cleanupHealth(), a.cleanupAudit())
 	if a.authority == nil {
 		return err
 	}

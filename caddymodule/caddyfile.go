@@ -46,6 +46,13 @@ func init() {
 //	    nodes          <number>
 //	    fence_dry_run
 //	    health         <address>|off
+//	    audit {
+//	        output     <log writer> ...
+//	        mail       hash|clear|none
+//	        on_failure continue|refuse
+//	        gateway    <name>
+//	    }
+//	    metrics_per_application <number>
 //	    quickstart
 //	}
 //
@@ -114,12 +121,17 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = option.None(d)
 		case "health":
 			err = a.unmarshalHealth(d)
+		case "audit":
+			a.Audit = new(Audit)
+			err = a.Audit.unmarshalCaddyfile(d)
+		case "metrics_per_application":
+			err = option.Positive(d, &a.MetricsPerApplication)
 		case "quickstart":
 			a.Quickstart = true
 			err = option.None(d)
 		default:
 			err = option.Unknown(d, "store", "secret", "signing_key", "issuer", "audience", "token_lifetime", "staleness",
-				"cache_entries", "refresh", "limit", "nodes", "fence_dry_run", "health", "quickstart")
+				"cache_entries", "refresh", "limit", "nodes", "fence_dry_run", "health", "audit", "metrics_per_application", "quickstart")
 		}
 		if err == nil {
 			err = a.check(d, word)

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/caddymodule/audit"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
@@ -20,6 +22,8 @@ type call struct {
 	ctx       context.Context
 	cancel    context.CancelFunc
 	requestID string
+	began     time.Time
+	atMeet    time.Duration // what was spent waiting for Meet
 	values    headerValues
 
 	target   target
@@ -39,12 +43,28 @@ type call struct {
 	// meetClientID is the client id at Meet that the secret it authenticated with
 	// belongs to, if it was imported.
 	meetClientID string
+
+	// What is told of the call in the audit trail, as far as it is known.
+	mail      tokens.Mail
+	userID    string
+	grantType string
+	tokenID   string
+	granted   string // scopes
+	rule      string // what allowed it
+	room      audit.Room
+	repeated  bool
+	recorded  bool
 }
 
 // serve finds the endpoint and calls it. An error is answered by refuse.
 func (c *call) serve() error {
 	if err := c.find(); err != nil {
 		return err
+	}
+	if c.audits() {
+		if err := c.h.app.Audit.ready(); err != nil {
+			return err
+		}
 	}
 	switch c.endpoint {
 	case endpointToken:
@@ -116,8 +136,12 @@ func (c *call) refuse(err error) error {
 		r.status = c.h.UnknownUserStatus
 	}
 	r = c.orCanceled(r)
+	if err := c.record(&r); err != nil && r.reason != reasonAudit {
+		r = refusalOf(err, c.endpoint)
+	}
 	c.logRefusal(&r)
 	c.note(r.reason)
+	defer c.measure(r.status)
 	c.pointToMetadata(&r)
 	r.setHeaders(c.w.Header())
 	switch c.endpoint {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/caddymodule/audit"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
@@ -44,6 +45,9 @@ const (
 	codeInvalidScope   = "invalid_scope"
 	codeUnauthorized   = "unauthorized_client"
 )
+
+// reasonAudit is that of what is refused because it could not be put on record.
+const reasonAudit = "audit_unavailable"
 
 // realm is the protection space in challenges (RFC 9110 section 11.5).
 const realm = "meet-gateway"
@@ -162,6 +166,7 @@ var failures = []failureRow{
 
 	// Our own store.
 	{err: tokens.ErrUnavailable, answer: refusal{status: 503, detail: textUnavailable, code: codeUnavailable, reason: "store_unavailable", outage: true, retryAfter: 2 * time.Second}},
+	{err: audit.ErrNotWritten, answer: refusal{status: 503, detail: textUnavailable, code: codeUnavailable, reason: reasonAudit, outage: true, retryAfter: 5 * time.Second}},
 	{err: tokens.ErrBusy, answer: refusal{status: 503, detail: textUnavailable, code: codeUnavailable, reason: "busy", retryAfter: 2 * time.Second}},
 
 	// Meet. What is the gateway's or the operator's fault is never the caller's 401.

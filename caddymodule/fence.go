@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/caddymodule/audit"
 	"github.com/meet-gateway/meet-gateway/caddymodule/detach"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
@@ -26,6 +27,11 @@ func (c *call) admit(mail tokens.Mail) (*tokens.Admission, error) {
 		c.h.reportQuota(c, "users_domain", ad.Domain, ad.DryRun)
 		if ad.Exceeded {
 			quotaExceededTotal.WithLabelValues(mode(ad.DryRun)).Inc()
+			decision := audit.Refused
+			if ad.DryRun {
+				decision = audit.Allowed
+			}
+			c.recordMore(audit.QuotaExceeded, decision, "quota_exceeded", func(e *audit.Event) { e.DryRun = ad.DryRun })
 		}
 		if ad.Exceeded && ad.DryRun {
 			c.h.logger.Info("quota of new users is used up; nobody is refused, this is a dry run",
@@ -65,6 +71,9 @@ func (h *Handler) reportQuota(c *call, name string, q tokens.Quota, dryRun bool)
 		return
 	}
 	quotaWarningsTotal.WithLabelValues(name).Inc()
+	c.recordMore(audit.QuotaWarning, audit.Allowed, name, func(e *audit.Event) {
+		e.DryRun, e.Details = dryRun, map[string]any{"used": q.Used, "limit": q.Limit}
+	})
 	h.logger.Warn("an application has used 80 % of its quota of new users today", zap.String("client_id", c.application.ID),
 		zap.String("quota", name), zap.Int("used", q.Used), zap.Int("limit", q.Limit), zap.Bool("dry_run", dryRun))
 	if h.events != nil {

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/tokens"
@@ -104,7 +105,9 @@ func (c *call) passThrough(token string) error {
 		return err
 	}
 	c.detachChange()
+	began := time.Now()
 	answer, err := c.h.client.Forward(c.ctx, token, c.requestID, r)
+	c.waitForMeet(began)
 	if err != nil {
 		return err
 	}

@@ -290,9 +290,11 @@ func (h *Handler) provisionBackend(ctx caddy.Context) error {
 	if direct := newDirectTransport(raw, h.guest, h.logger); direct != nil {
 		transport = direct
 	}
+	transport = &observedTransport{next: transport, host: h.host, token: strings.TrimRight(cmp.Or(h.BackendPath, defaultBasePath), "/") + "/application/token/"}
 	h.client, err = backendclient.New(backendclient.Options{
 		Transport:       transport,
 		Context:         h.guest.context,
+		Detach:          keepTrace,
 		BasePath:        h.BackendPath,
 		Host:            h.host,
 		Store:           h.app.Authority(),
@@ -408,7 +410,7 @@ func (h *Handler) credentialsOf(c *call) backendclient.Credentials {
 
 // ServeHTTP answers the request. It never calls next.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
-	c := &call{h: h, w: w, r: r, ctx: r.Context(), requestID: requestID(r.Header), endpoint: endpointNone}
+	c := &call{h: h, w: w, r: r, ctx: r.Context(), requestID: requestID(r.Header), began: time.Now(), endpoint: endpointNone}
 	defer c.release()
 	c.setAnswerHeaders()
 	defer leaveBody(w)
@@ -416,6 +418,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 		return c.refuse(err)
 	}
 	c.note(outcomeOK)
+	c.measure(http.StatusOK)
 	return nil
 }
 

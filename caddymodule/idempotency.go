@@ -36,6 +36,7 @@ func (c *call) once(body []byte, send func() (*backendclient.Answer, error)) (*b
 		return nil, err
 	}
 	if a := attempt.Answer; a != nil {
+		c.repeated = true
 		return answerOf(a), nil
 	}
 	answer, err := send()

@@ -45,6 +45,7 @@ func (c *call) within(d limit.Decision) error {
 	if d.Allowed {
 		return nil
 	}
+	countLimit(d.Policy)
 	return &refusal{
 		status: http.StatusTooManyRequests, detail: "Too many requests.", code: codeRateLimited,
 		reason: "limit_" + d.Policy.String(), retryAfter: d.RetryAfter, cause: errRateLimited,

@@ -99,6 +99,9 @@ func (c *call) logFields(r *refusal) []zap.Field {
 	if c.application != nil {
 		fields = append(fields, zap.String("client_id", c.application.ID))
 	}
+	if id := c.traceID(); id != "" {
+		fields = append(fields, zap.String("trace_id", id))
+	}
 	return fields
 }
 

@@ -1,52 +1,106 @@
 package caddymodule
 
 import (
+	"context"
 	"errors"
+	"runtime"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/audit"
+	"github.com/meet-gateway/meet-gateway/tokens"
+	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
 
 // Collectors are made once per process and shown on the registry of every
 // configuration, so that numbers go on over reloads and gates. Labels come from
-// closed sets: never an application, a mail or a path.
+// closed sets: never a mail or a path, and an application only in the one metric that
+// is off unless it is asked for.
 var (
-	requestsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: "caddy", Subsystem: appName, Name: "requests_total",
-		Help: "Requests by endpoint and outcome (ok, or the reason of the refusal).",
-	}, []string{"endpoint", "outcome"})
-	exchangeSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Namespace: "caddy", Subsystem: appName, Name: "exchange_duration_seconds",
-		Help:    "Exchanges of credentials for Meet's tokens by outcome, waiting for their turn included.",
-		Buckets: []float64{.01, .05, .1, .25, .5, 1, 2, 4, 8, 15},
-	}, []string{"outcome"})
-	feedLagSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Namespace: "caddy", Subsystem: appName, Name: "feed_lag_seconds",
-		Help:    "Time from publishing to hearing of this node's own heartbeats: how late a revocation is seen.",
-		Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .5, 1, 5},
-	})
-	feedFresh = prometheus.NewGauge(prometheus.GaugeOpts{
-		Namespace: "caddy", Subsystem: appName, Name: "feed_fresh",
-		Help: "1 while this node trusts its caches, 0 while it asks Redis per request.",
-	})
-	quotaWarningsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: "caddy", Subsystem: appName, Name: "quota_warnings_total",
-		Help: "Applications that reached 80 % of their quota of new users on a day, by quota.",
-	}, []string{"quota"})
-	quotaExceededTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: "caddy", Subsystem: appName, Name: "quota_exceeded_total",
-		Help: "New users over a quota, by mode: enforced ones were refused, in a dry run they were not.",
-	}, []string{"mode"})
-	storeWentBackTotal = prometheus.NewCounter(prometheus.CounterOpts{
-		Namespace: "caddy", Subsystem: appName, Name: "store_went_back_total",
-		Help: "Times that Redis lost changes this node had seen (restored, or failed over to a replica that lagged).",
-	})
+	requestsTotal = newCounterVec("requests_total", "Requests by endpoint and outcome (ok, or the reason of the refusal).", "endpoint", "outcome")
+
+	requestSeconds = newHistogramVec("request_duration_seconds",
+		"Time from reading a request to the end of its answer, by endpoint and status class.", durationBuckets, "endpoint", "status")
+	ownSeconds = newHistogramVec("gateway_duration_seconds",
+		"The part of request_duration_seconds that was not spent waiting for Meet, by endpoint.", durationBuckets, "endpoint")
+	meetSeconds = newHistogramVec("backend_request_duration_seconds",
+		"Requests to Meet by operation (exchange, rooms) and status class; error if there was no answer.", durationBuckets, "operation", "status")
+	exchangeSeconds = newHistogramVec("exchange_duration_seconds",
+		"Exchanges of credentials for Meet's tokens by outcome, waiting for their turn included.", []float64{.01, .05, .1, .25, .5, 1, 2, 4, 8, 15}, "outcome")
+
+	redisSeconds = newHistogramVec("redis_command_duration_seconds",
+		"Commands to Redis by name, waiting for a connection included; pipeline is several in one.", redisBuckets, "command")
+	redisErrorsTotal = newCounterVec("redis_errors_total", "Commands to Redis that failed, by kind of failure.", "kind")
+
+	feedLagSeconds = newHistogramVec("feed_lag_seconds",
+		"Time from publishing to hearing of this gateway's own heartbeats: how late a revocation is seen.",
+		[]float64{.0005, .001, .002, .005, .01, .02, .05, .1, .5, 1, 5})
+	feedFresh = prometheus.NewGauge(gaugeOpts("feed_fresh", "1 while this gateway trusts its caches, 0 while it asks Redis per request."))
+
+	limitRefusalsTotal = newCounterVec("limit_refusals_total", "Requests that a limit refused, by limit.", "limit")
+	quotaWarningsTotal = newCounterVec("quota_warnings_total",
+		"Applications that reached 80 % of their quota of new users on a day, by quota.", "quota")
+	quotaExceededTotal = newCounterVec("quota_exceeded_total",
+		"New users over a quota, by mode: enforced ones were refused, in a dry run they were not.", "mode")
+	revocationsTotal = newCounterVec("revocations_total", "Revocations that this gateway published, by what was revoked.", "kind")
+
+	storeRollbacksTotal = prometheus.NewCounter(counterOpts("store_rollbacks_total",
+		"Times that Redis lost changes this gateway had seen (emptied, restored, or failed over to a replica that lagged)."))
+	// storeWentBackTotal is the former name of storeRollbacksTotal, for one release.
+	storeWentBackTotal = prometheus.NewCounter(counterOpts("store_went_back_total", "Former name of store_rollbacks_total."))
+
+	keysMissing = prometheus.NewGauge(gaugeOpts("keys_missing", "Keys that other gateways use and this one was not given."))
+
+	auditFailing = prometheus.NewGauge(gaugeOpts("audit_failing", "1 while the audit trail cannot be written."))
+
+	buildInfo = prometheus.NewGaugeVec(gaugeOpts("build_info", "1, with the version of the gateway and of Go."), []string{"version", "goversion"})
 )
+
+var (
+	durationBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+	redisBuckets    = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1}
+)
+
+func counterOpts(name, help string) prometheus.CounterOpts {
+	return prometheus.CounterOpts{Namespace: "caddy", Subsystem: appName, Name: name, Help: help}
+}
+
+func gaugeOpts(name, help string) prometheus.GaugeOpts {
+	return prometheus.GaugeOpts{Namespace: "caddy", Subsystem: appName, Name: name, Help: help}
+}
+
+func newCounterVec(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(counterOpts(name, help), labels)
+}
+
+// newHistogramVec makes a histogram with classic buckets, and native ones for a
+// Prometheus that asks for them.
+func newHistogramVec(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: "caddy", Subsystem: appName, Name: name, Help: help, Buckets: buckets,
+		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
+	}, labels)
+}
+
+// collectors are all there are.
+var collectors = []prometheus.Collector{
+	requestsTotal, requestSeconds, ownSeconds, meetSeconds, exchangeSeconds, redisSeconds, redisErrorsTotal, feedLagSeconds, feedFresh,
+	limitRefusalsTotal, quotaWarningsTotal, quotaExceededTotal, revocationsTotal, storeRollbacksTotal, storeWentBackTotal, keysMissing,
+	auditFailing, buildInfo, activeApplications,
+	gauges{},
+}
 
 // registerMetrics shows the collectors on a configuration's registry. Each is
 // the same one every time, so being there already is no error.
 func registerMetrics(reg prometheus.Registerer) error {
-	for _, c := range []prometheus.Collector{requestsTotal, exchangeSeconds, feedLagSeconds, feedFresh, storeWentBackTotal, quotaWarningsTotal, quotaExceededTotal} {
+	version, _ := Version()
+	buildInfo.WithLabelValues(version, runtime.Version()).Set(1)
+	for _, kind := range tokens.CommandProblems { // a rate needs the zero before the first failure
+		redisErrorsTotal.WithLabelValues(kind)
+	}
+	for _, c := range collectors {
 		var dup prometheus.AlreadyRegisteredError
 		if err := reg.Register(c); err != nil && !errors.As(err, &dup) {
 			return err
@@ -58,3 +112,172 @@ func registerMetrics(reg prometheus.Registerer) error {
 func observeExchange(outcome string, took time.Duration) {
 	exchangeSeconds.WithLabelValues(outcome).Observe(took.Seconds())
 }
+
+// countRevocation counts one that an administrator made.
+func countRevocation(e *audit.Event) {
+	kinds := []string{"token", "application", "user", "grant", "key", "before", "all"}
+	if kind, ok := cutRevoke(e.Type); ok && e.Decision == audit.Allowed && slices.Contains(kinds, kind) {
+		revocationsTotal.WithLabelValues(kind).Inc()
+	}
+}
+
+func cutRevoke(kind string) (string, bool) {
+	const prefix = "revoke."
+	if len(kind) > len(prefix) && kind[:len(prefix)] == prefix {
+		return kind[len(prefix):], true
+	}
+	return "", false
+}
+
+// statusClass is the label for an HTTP status.
+func statusClass(status int) string {
+	classes := [...]string{"1xx", "2xx", "3xx", "4xx", "5xx"}
+	if i := status/100 - 1; i >= 0 && i < len(classes) {
+		return classes[i]
+	}
+	return "error"
+}
+
+// observers are the histograms of one action, looked up once.
+type observers struct {
+	ok, own prometheus.Observer
+}
+
+func newObservers(at endpoint) observers {
+	return observers{ok: requestSeconds.WithLabelValues(string(at), "2xx"), own: ownSeconds.WithLabelValues(string(at))}
+}
+
+// measure notes how long the call took.
+func (c *call) measure(status int) {
+	took := time.Since(c.began)
+	own := max(0, took-c.atMeet)
+	if c.action != nil && status/100 == 2 {
+		c.action.seconds.ok.Observe(took.Seconds())
+		c.action.seconds.own.Observe(own.Seconds())
+	} else {
+		requestSeconds.WithLabelValues(string(c.endpoint), statusClass(status)).Observe(took.Seconds())
+		ownSeconds.WithLabelValues(string(c.endpoint)).Observe(own.Seconds())
+	}
+	if c.application != nil && c.h.app.MetricsPerApplication > 0 {
+		activeApplications.count(c.application.ID, statusClass(status), c.h.app.MetricsPerApplication)
+	}
+}
+
+// waitForMeet adds the time since began to what was spent waiting for Meet.
+func (c *call) waitForMeet(began time.Time) { c.atMeet += time.Since(began) }
+
+// observeCommand is told of every command to Redis.
+func observeCommand(ctx context.Context, cmd tokens.Command) {
+	redisSeconds.WithLabelValues(cmd.Name).Observe(cmd.Took.Seconds())
+	if cmd.Problem != "" {
+		redisErrorsTotal.WithLabelValues(cmd.Problem).Inc()
+	}
+	traceCommand(ctx, cmd)
+}
+
+// gauges are the numbers that are worked out when they are read, of the
+// configuration that is running.
+type gauges struct{}
+
+var (
+	readyDesc        = newDesc("ready", "1 if a request that is new to this gateway would be decided.")
+	storeProblemDesc = newDesc("store_problem", "1 for the reason why Redis cannot be believed, 0 for the others.", "problem")
+	storeInfoDesc    = newDesc("store_info", "1, with how Redis is reached.", "mode")
+	replacedDesc     = newDesc("store_replacements_total", "Times that Redis was found to be another server than before: restarted, or after a failover.")
+	sentinelsDesc    = newDesc("sentinels", "Sentinels that are configured.")
+	answeringDesc    = newDesc("sentinels_answering", "Sentinels that answered when they were last asked.")
+	keysDesc         = newDesc("keys", "Keys that verify here.")
+	cacheEntriesDesc = newDesc("cache_entries", "Entries in memory, by what they are.", "cache")
+	cacheLookupsDesc = newDesc("cache_lookups_total", "Tokens looked up in memory, by result.", "result")
+	queuedDesc       = newDesc("exchanges_queued", "Exchanges at Meet that wait for their turn.")
+	runningDesc      = newDesc("exchanges_running", "Exchanges at Meet under way.")
+	savedDesc        = newDesc("exchanges_saved_total", "Times that one of Meet's tokens was needed and no exchange was: by where it came from.", "source")
+	auditLostDesc    = newDesc("audit_events_lost_total", "Events that could not be written into the audit trail.")
+)
+
+func newDesc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(prometheus.BuildFQName("caddy", appName, name), help, labels, nil)
+}
+
+// Describe implements prometheus.Collector.
+func (gauges) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		readyDesc, storeProblemDesc, storeInfoDesc, replacedDesc, sentinelsDesc, answeringDesc, keysDesc, cacheEntriesDesc, cacheLookupsDesc,
+		queuedDesc, runningDesc, savedDesc, auditLostDesc,
+	} {
+		ch <- d
+	}
+}
+
+// scrapePatience bounds what is asked of Redis for a scrape.
+const scrapePatience = time.Second
+
+// Collect implements prometheus.Collector. Without a configuration there is nothing
+// to tell.
+func (gauges) Collect(ch chan<- prometheus.Metric) {
+	app, err := ActiveApp()
+	if err != nil || app.authority == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), scrapePatience)
+	defer cancel()
+	collectHealth(ch, app.Authority().Health(ctx))
+	collectExchanges(ch, app.gates)
+	if state, ok := app.AuditState(); ok {
+		ch <- prometheus.MustNewConstMetric(auditLostDesc, prometheus.CounterValue, float64(state.Lost))
+	}
+}
+
+func collectHealth(ch chan<- prometheus.Metric, h tokens.Health) {
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	counter := func(d *prometheus.Desc, value uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
+	}
+	gauge(readyDesc, oneIf(h.Problem == ""))
+	for _, problem := range tokens.StoreProblems {
+		gauge(storeProblemDesc, oneIf(h.Problem == problem), problem)
+	}
+	gauge(storeInfoDesc, 1, h.Mode)
+	counter(replacedDesc, h.Replacements)
+	if h.Sentinels > 0 {
+		gauge(sentinelsDesc, float64(h.Sentinels))
+		gauge(answeringDesc, float64(h.SentinelsAnswering))
+	}
+	gauge(keysDesc, float64(h.Keys))
+	gauge(cacheEntriesDesc, float64(h.Cache.Tokens), "tokens")
+	gauge(cacheEntriesDesc, float64(h.Cache.Applications), "applications")
+	gauge(cacheEntriesDesc, float64(h.Cache.Users), "users")
+	counter(cacheLookupsDesc, h.Cache.Hits, "hit")
+	counter(cacheLookupsDesc, h.Cache.Misses, "miss")
+}
+
+func collectExchanges(ch chan<- prometheus.Metric, gates []*Handler) {
+	var queued, running, kept int
+	var memory, store, shared uint64
+	for _, h := range gates {
+		s := h.client.Stats()
+		queued, running, kept = queued+s.Queued, running+s.Running, kept+s.Tokens
+		memory, store, shared = memory+s.FromMemory, store+s.FromStore, shared+s.Shared
+	}
+	ch <- prometheus.MustNewConstMetric(queuedDesc, prometheus.GaugeValue, float64(queued))
+	ch <- prometheus.MustNewConstMetric(runningDesc, prometheus.GaugeValue, float64(running))
+	ch <- prometheus.MustNewConstMetric(cacheEntriesDesc, prometheus.GaugeValue, float64(kept), "meet_tokens")
+	ch <- prometheus.MustNewConstMetric(savedDesc, prometheus.CounterValue, float64(memory), "memory")
+	ch <- prometheus.MustNewConstMetric(savedDesc, prometheus.CounterValue, float64(store), "store")
+	ch <- prometheus.MustNewConstMetric(savedDesc, prometheus.CounterValue, float64(shared), "shared")
+}
+
+func oneIf(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
+}
+
+// countLimit counts a refusal by a limit.
+func countLimit(p limit.Policy) { limitRefusalsTotal.WithLabelValues(p.String()).Inc() }
+
+// Interface guards
+var _ prometheus.Collector = gauges{}

@@ -27,7 +27,7 @@ func (o *authorityObserver) speaks() bool { return speaking.Load() == o }
 // FeedLag implements tokens.Observer.
 func (o *authorityObserver) FeedLag(lag time.Duration) {
 	if o.speaks() {
-		feedLagSeconds.Observe(lag.Seconds())
+		feedLagSeconds.WithLabelValues().Observe(lag.Seconds())
 	}
 }
 
@@ -63,6 +63,7 @@ func (o *authorityObserver) KeysMissing(ids []string) {
 	if !o.speaks() {
 		return
 	}
+	keysMissing.Set(float64(len(ids)))
 	if len(ids) == 0 {
 		logger().Info("every key that other gateways use is configured here")
 		return
@@ -76,6 +77,7 @@ func (o *authorityObserver) StoreRolledBack(lost int64, reapplied bool) {
 	if !o.speaks() {
 		return
 	}
+	storeRollbacksTotal.Inc()
 	storeWentBackTotal.Inc()
 	logger().Error("redis has lost changes that this gateway had seen: restarted without its data, restored from a snapshot, or failed over to a replica that lagged",
 		zap.Int64("changes", lost), zap.Bool("reapplied", reapplied))

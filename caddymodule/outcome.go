@@ -14,6 +14,7 @@ const outcomeOK = "ok"
 // log. Placeholders and log fields are worked out when somebody reads them.
 func (c *call) note(outcome string) {
 	c.outcome = outcome
+	c.traceCall(outcome)
 	if outcome == outcomeOK {
 		c.action.served.Inc()
 	} else {
@@ -69,6 +70,9 @@ func (c *call) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	enc.AddString("outcome", c.outcome)
 	if c.application != nil {
 		enc.AddString("client_id", c.application.ID)
+	}
+	if id := c.traceID(); id != "" {
+		enc.AddString("trace_id", id)
 	}
 	return nil
 }

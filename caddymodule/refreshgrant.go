@@ -50,13 +50,14 @@ func (c *call) judgeRefresh(req tokenRequest, wish refreshScope) error {
 		// stolen, is decided where it is exchanged, in one step.
 		return c.mayAsk("")
 	}
+	c.mail, c.userID, c.rule = id.User.Mail, id.User.ID, "refresh_token"
 	if err := c.mayAsk(string(id.User.Mail)); err != nil {
 		return err
 	}
 	if slices.ContainsFunc(wish.mails, func(mail tokens.Mail) bool { return mail != id.User.Mail }) {
 		return errOtherUser
 	}
-	_, err = c.h.client.Token(ctx, c.caller(id.User.Mail))
+	_, err = c.meetToken(c.caller(id.User.Mail))
 	return err
 }
 

@@ -14,6 +14,11 @@ func (c *call) serveRevoke() error {
 	if err := c.h.app.Authority().RevokeOwnToken(c.ctx, c.application, token); err != nil {
 		return err
 	}
+	c.rule = "own token"
+	revocationsTotal.WithLabelValues("own_token").Inc()
+	if err := c.record(nil); err != nil {
+		return err
+	}
 	c.w.Header()["Pragma"] = headerNoCache
 	return writeJSON(c.w, http.StatusOK, []byte("{}"))
 }

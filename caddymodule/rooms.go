@@ -8,8 +8,10 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
 // serveRooms verifies the token, checks the scope and asks Meet on behalf of the
@@ -22,7 +24,7 @@ func (c *call) serveRooms() error {
 	if auth.scheme != schemeBearer {
 		return errNoToken
 	}
-	if c.identity, err = c.h.app.Authority().Verify(c.ctx, auth.token); err != nil {
+	if c.identity, err = c.verify(auth.token); err != nil {
 		c.identity = nil
 		if c.isForeign(auth.token, err) {
 			return c.passThrough(auth.token)
@@ -42,11 +44,23 @@ func (c *call) serveRooms() error {
 	if c.match.invalid {
 		return errInvalidRoom
 	}
+	began := time.Now()
 	answer, err := c.askMeet()
+	c.waitForMeet(began)
 	if err != nil {
 		return err
 	}
 	return c.relay(answer)
+}
+
+// verify judges a token.
+func (c *call) verify(token string) (*tokens.Identity, error) {
+	ctx, span := startSpan(c.ctx, "meet_gateway.verify")
+	id, err := c.h.app.Authority().Verify(ctx, token)
+	if span != nil {
+		endSpan(span, c.reasonFor(err))
+	}
+	return id, err //nolint:wrapcheck // the table of errors knows it
 }
 
 func (c *call) askMeet() (*backendclient.Answer, error) {
@@ -227,6 +241,12 @@ func textOf403(body []byte) string {
 
 func (c *call) relaySuccess(a *backendclient.Answer) error {
 	body := a.Body
+	c.rule = "scope " + c.scope
+	c.noteRoom(body)
+	if err := c.record(nil); err != nil {
+		// It was done at Meet: an error would make the caller do it twice.
+		c.h.logger.Error("what was done at Meet is not in the audit trail yet", errorFields(c, err)...)
+	}
 	if c.endpoint == endpointRoomsRetrieve || c.endpoint == endpointRoomsCreate {
 		body = c.completeRoom(body)
 	}

@@ -72,6 +72,7 @@ type action struct {
 	endpoint endpoint
 	scope    string // empty where the endpoint decides by itself
 	served   prometheus.Counter
+	seconds  observers
 }
 
 // pattern is one path of the closed route table.
@@ -161,7 +162,7 @@ func (t *routeTable) add(path, method string, at endpoint, scope string) error {
 	if p.action(method) != nil {
 		return fmt.Errorf("route %s %s is already there", method, path)
 	}
-	p.actions = append(p.actions, action{method, at, scope, requestsTotal.WithLabelValues(string(at), outcomeOK)})
+	p.actions = append(p.actions, action{method, at, scope, requestsTotal.WithLabelValues(string(at), outcomeOK), newObservers(at)})
 	p.allow = p.allowed()
 	return nil
 }

@@ -35,6 +35,7 @@ func (c *call) serveToken() error {
 	if err != nil {
 		return err
 	}
+	c.grantType = req.grantType
 	if err := c.authenticateOrAdopt(req); err != nil {
 		return err
 	}
@@ -45,9 +46,11 @@ func (c *call) serveToken() error {
 	if err != nil {
 		return err
 	}
+	c.mail = mail
 	if err := c.application.MayDelegate(mail); err != nil {
 		return err
 	}
+	c.rule = "domain " + c.application.DomainFor(mail)
 	if err := c.mayAsk(string(mail)); err != nil {
 		return err
 	}
@@ -85,12 +88,12 @@ func (c *call) authenticateOrAdopt(req tokenRequest) error {
 // any application that has none. What Meet has switched off stays off.
 func (c *call) exchange(req tokenRequest, mail tokens.Mail) (*backendclient.Token, error) {
 	if c.meetClientID == "" || c.meetClientID != c.application.LearnsBackend() {
-		return c.h.client.Token(c.ctx, c.caller(mail))
+		return c.meetToken(c.caller(mail))
 	}
 	own := c.caller(mail)
 	own.Credentials = backendclient.Credentials{ClientID: c.meetClientID, ClientSecret: req.clientSecret}
 	c.presentsOwn = true
-	token, err := c.h.client.Token(c.ctx, own)
+	token, err := c.meetToken(own)
 	unknown := errors.Is(err, backendclient.ErrBackendCredentials)
 	if err != nil && (!unknown || c.h.fallback.ClientID == "") {
 		return nil, err
@@ -103,9 +106,21 @@ func (c *call) exchange(req tokenRequest, mail tokens.Mail) (*backendclient.Toke
 		c.h.logger.Warn("Meet does not know the credentials of an imported application; the gateway's own are used",
 			zap.String("client_id", c.application.ID), zap.String("request_id", c.requestID))
 		c.presentsOwn = false
-		return c.h.client.Token(c.ctx, c.caller(mail))
+		return c.meetToken(c.caller(mail))
 	}
 	return token, nil
+}
+
+// meetToken gets Meet's token for a caller.
+func (c *call) meetToken(caller backendclient.Caller) (*backendclient.Token, error) {
+	began := time.Now()
+	defer c.waitForMeet(began)
+	ctx, span := startSpan(c.ctx, "meet_gateway.exchange")
+	token, err := c.h.client.Token(ctx, caller)
+	if span != nil {
+		endSpan(span, c.reasonFor(err))
+	}
+	return token, err //nolint:wrapcheck // the table of errors knows it
 }
 
 // knownScopes reads what Meet granted: none if it named none. A word that is no
@@ -121,6 +136,10 @@ func knownScopes(names []string) tokens.Scopes {
 }
 
 func (c *call) writeToken(t *tokens.Token) error {
+	c.userID, c.tokenID, c.granted = t.UserID, t.ID, t.Scopes.String()
+	if err := c.record(nil); err != nil {
+		return err
+	}
 	body, err := json.Marshal(tokenResponse{
 		AccessToken: t.Value, TokenType: "Bearer", ExpiresIn: int64(t.Lifetime / time.Second),
 		Scope: t.Scopes.String(), RefreshToken: t.Refresh,

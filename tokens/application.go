@@ -121,16 +121,23 @@ func (app *Application) MayDelegate(m Mail) error {
 	if slices.Contains(app.DeniedMails, m) {
 		return deny(ErrDomainNotAllowed, "mail_denied")
 	}
+	if app.DomainFor(m) == "" {
+		return deny(ErrDomainNotAllowed, "domain_not_allowed")
+	}
+	return nil
+}
+
+// DomainFor returns which of the application's domains an address is in: the first
+// that allows it, "" if none does.
+func (app *Application) DomainFor(m Mail) string {
 	domain := m.Domain()
 	for _, d := range app.Domains {
 		switch {
-		case d == "*", d == domain:
-			return nil
-		case strings.HasPrefix(d, ".") && strings.HasSuffix(domain, d):
-			return nil
+		case d == "*", d == domain, strings.HasPrefix(d, ".") && strings.HasSuffix(domain, d):
+			return d
 		}
 	}
-	return deny(ErrDomainNotAllowed, "domain_not_allowed")
+	return ""
 }
 
 // AllowsSource reports whether the application may call from the address.

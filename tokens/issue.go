@@ -29,6 +29,8 @@ type Token struct {
 	Value string
 	// ID is its "jti".
 	ID string
+	// UserID is the public id of the user.
+	UserID string
 	// Scopes are what it may do.
 	Scopes Scopes
 	// Lifetime is how long it is valid from now on.
@@ -60,7 +62,7 @@ func (a *Authority) Issue(ctx context.Context, g Grant) (*Token, error) {
 		return nil, err
 	}
 	a.noteSeen(u, g.Application.ID, g.BackendUserID)
-	token := &Token{Value: t.value, ID: t.id, Scopes: t.scopes, Lifetime: t.lifetime}
+	token := &Token{Value: t.value, ID: t.id, UserID: u.ID, Scopes: t.scopes, Lifetime: t.lifetime}
 	if g.Application.Refresh {
 		if token.Refresh, err = a.newFamily(ctx, g, u, t); err != nil {
 			return nil, err

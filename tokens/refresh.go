@@ -362,7 +362,7 @@ func (a *Authority) refreshed(ctx context.Context, app *Application, raw string,
 	}
 	a.noteGiven(ctx, p.id, result)
 	a.noteSeen(u, app.ID, "")
-	return &Token{Value: result.Access, ID: result.AccessID, Scopes: result.Scopes, Lifetime: rest.Truncate(time.Second), Refresh: result.Refresh}, nil
+	return &Token{Value: result.Access, ID: result.AccessID, UserID: u.ID, Scopes: result.Scopes, Lifetime: rest.Truncate(time.Second), Refresh: result.Refresh}, nil
 }
 
 // judgeFamily decides what can have changed since the grant.

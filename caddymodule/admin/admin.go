@@ -131,6 +131,7 @@ var resources = []resource{
 	{"users/lookup", methods{http.MethodPost: plain((*call).lookUpUser)}},
 	{"users/{id}", methods{http.MethodGet: plain((*call).showUser)}},
 	{"revocations", methods{http.MethodPost: plain((*call).revoke)}},
+	{"audit", methods{http.MethodGet: plain((*call).showAudit)}},
 	{"status", methods{http.MethodGet: plain((*call).showStatus)}},
 	{"routes", methods{http.MethodGet: plain((*call).showRoutes)}},
 	{"health/live", methods{http.MethodGet: plain((*call).showLive)}},
@@ -177,6 +178,9 @@ func (a *api) dispatch(c *call) error {
 		return &wire.Problem{Status: http.StatusServiceUnavailable, Detail: "The running configuration has no meet_gateway app.", RetryAfter: outageRetry}
 	}
 	c.gateway, c.authority = gateway, gateway.Authority()
+	if err := c.requireTrail(); err != nil {
+		return err
+	}
 	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead {
 		var cancel context.CancelFunc
 		c.ctx, cancel = detach.Context(c.ctx, changeTime)

@@ -24,7 +24,6 @@ const (
 	AdoptRefused   = "application.adoption_refused"
 	QuotaWarning   = "quota.warning"
 	QuotaExceeded  = "quota.exceeded"
-	UserRevoked    = "user.revoked" // because Meet has disabled the user
 )
 
 // Event is one decision. Time, LogType and Gateway are filled in when it is

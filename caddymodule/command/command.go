@@ -53,7 +53,7 @@ func addMeetCommands(cmd *cobra.Command) {
 	flags.StringP("config", "c", "", "A configuration file to read the address from, if --address is not given")
 	flags.StringP("adapter", "a", "", "The adapter for --config")
 	flags.Bool("json", false, "Write JSON")
-	cmd.AddCommand(appCommand(), userCommand(), revokeCommand(), secretCommand(), statusCommand(), routesCommand())
+	cmd.AddCommand(appCommand(), userCommand(), revokeCommand(), secretCommand(), statusCommand(), routesCommand(), auditCommand())
 	explainUnknown(cmd)
 	cmd.SetFlagErrorFunc(wrongFlag)
 }

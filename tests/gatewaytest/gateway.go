@@ -347,3 +347,14 @@ func claimAddress(t testing.TB) string {
 	t.Cleanup(claim.Release)
 	return claim.Addr()
 }
+
+// Metrics returns what a Prometheus reads, in its text format.
+func (g *Gateway) Metrics() string {
+	g.t.Helper()
+	res, err := http.Get("http://" + g.Admin + "/metrics")
+	require.NoError(g.t, err)
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	require.NoError(g.t, err)
+	return string(b)
+}

@@ -1,0 +1,109 @@
+package caddymodule
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	// rankingPeriod is how often it is found out which applications are the most active.
+	rankingPeriod = time.Minute
+	// maxRanked bounds how many applications take part in one ranking.
+	maxRanked = 10_000
+	otherApps = "other"
+)
+
+// activity counts requests by application for metrics_per_application. The most
+// active applications have series of their own, all others are one. An application
+// that becomes one of the most active starts a series from 0; what it did before stays
+// with the others, so that no series ever falls.
+type activity struct {
+	mu     sync.Mutex
+	series map[string]map[string]uint64 // application or other → status class → requests
+	recent map[string]uint64            // requests since the last ranking
+	ranked time.Time
+	now    func() time.Time
+}
+
+var activeApplications = &activity{now: time.Now}
+
+var applicationDesc = newDesc("application_requests_total",
+	"Requests by application, for the most active ones (metrics_per_application), and by status class.", "application", "status")
+
+// count counts a request. most is how many applications have series of their own.
+func (a *activity) count(application, status string, most int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.series == nil {
+		a.series, a.recent = map[string]map[string]uint64{}, map[string]uint64{}
+	}
+	if _, known := a.recent[application]; known || len(a.recent) < maxRanked {
+		a.recent[application]++
+	}
+	_, own := a.series[application]
+	if now := a.now(); now.Sub(a.ranked) >= rankingPeriod || !own && len(a.recent) <= most {
+		a.rank(now, most)
+		_, own = a.series[application]
+	}
+	if !own {
+		application = otherApps
+	}
+	a.add(application, status)
+}
+
+func (a *activity) add(application, status string) {
+	if a.series[application] == nil {
+		a.series[application] = map[string]uint64{}
+	}
+	a.series[application][status]++
+}
+
+// rank gives the most active applications series of their own.
+func (a *activity) rank(now time.Time, most int) {
+	names := make([]string, 0, len(a.recent))
+	for name := range a.recent {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, func(x, y string) int { return cmp.Or(cmp.Compare(a.recent[y], a.recent[x]), cmp.Compare(x, y)) })
+	names = names[:min(most, len(names))]
+	for name := range a.series {
+		// Whoever keeps silent keeps its series as long as nobody needs the place.
+		if name != otherApps && !slices.Contains(names, name) {
+			if len(names) < most {
+				names = append(names, name)
+			} else {
+				delete(a.series, name)
+			}
+		}
+	}
+	for _, name := range names {
+		if a.series[name] == nil {
+			a.series[name] = map[string]uint64{}
+		}
+	}
+	if now.Sub(a.ranked) >= rankingPeriod {
+		a.ranked = now
+		clear(a.recent)
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (*activity) Describe(ch chan<- *prometheus.Desc) { ch <- applicationDesc }
+
+// Collect implements prometheus.Collector.
+func (a *activity) Collect(ch chan<- prometheus.Metric) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for application, byStatus := range a.series {
+		for status, n := range byStatus {
+			ch <- prometheus.MustNewConstMetric(applicationDesc, prometheus.CounterValue, float64(n), application, status)
+		}
+	}
+}
+
+// Interface guards
+var _ prometheus.Collector = (*activity)(nil)
