@@ -301,7 +301,7 @@ func (c *call) eventType(done bool) string {
 // event is what is known of the call.
 func (c *call) event() audit.Event {
 	e := audit.Event{Decision: audit.Allowed, Rule: c.rule, RequestID: c.requestID, TraceID: c.traceID(), Repeated: c.repeated}
-	if ip := c.source(); ip.IsValid() {
+	if ip, err := c.source(); err == nil && ip.IsValid() {
 		e.SourceIP = ip.String()
 	}
 	if app := c.application; app != nil {
