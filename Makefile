@@ -30,8 +30,11 @@ help: ## List the commands
 run: build ## Build and start the gateway with the top-level Caddyfile
 	@exec $(BINARY) run --config Caddyfile
 
+# Without cgo the binary depends on no library of the machine. The first build
+# compiles Caddy and all its modules.
 build: ## Build bin/meet-gateway
-	@go build -o $(BINARY) ./caddymodule/cmd/meet-gateway
+	@[ -e $(BINARY) ] || echo "building $(BINARY): the first build takes one to five minutes, later ones seconds"
+	@CGO_ENABLED=0 go build -o $(BINARY) ./caddymodule/cmd/meet-gateway
 
 # The order lets a slip show early, compiles what the steps share once, and the
 # race detector's own build of everything last.

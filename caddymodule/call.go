@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,9 @@ type call struct {
 	// application and identity are known once the credential was verified.
 	application *tokens.Application
 	identity    *tokens.Identity
+	// clientID is the application's id where it is known although its credential was
+	// refused; for logs only.
+	clientID string
 	// presentsOwn is true while an imported application presents at Meet what it has
 	// just presented here.
 	presentsOwn bool
@@ -136,6 +140,7 @@ func (c *call) refuse(err error) error {
 		r.status = c.h.UnknownUserStatus
 	}
 	r = c.orCanceled(r)
+	c.clientID = cmp.Or(c.clientID, tokens.ApplicationOf(err))
 	if err := c.record(&r); err != nil && r.reason != reasonAudit {
 		r = refusalOf(err, c.endpoint)
 	}

@@ -96,8 +96,8 @@ func (c *call) logFields(r *refusal) []zap.Field {
 		zap.String("endpoint", string(c.endpoint)),
 		zap.String("request_id", c.requestID),
 	}
-	if c.application != nil {
-		fields = append(fields, zap.String("client_id", c.application.ID))
+	if id := c.knownClient(); id != "" {
+		fields = append(fields, zap.String("client_id", id))
 	}
 	if id := c.traceID(); id != "" {
 		fields = append(fields, zap.String("trace_id", id))

@@ -68,13 +68,23 @@ func (c *call) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	enc.AddString("request_id", c.requestID)
 	enc.AddString("endpoint", string(c.endpoint))
 	enc.AddString("outcome", c.outcome)
-	if c.application != nil {
-		enc.AddString("client_id", c.application.ID)
+	if id := c.knownClient(); id != "" {
+		enc.AddString("client_id", id)
 	}
 	if id := c.traceID(); id != "" {
 		enc.AddString("trace_id", id)
 	}
 	return nil
+}
+
+// knownClient is the id of the application that is calling, also where it is
+// refused: its secret was wrong, or its token revoked or expired. It is "" where
+// nothing is known: what was only claimed may be anything.
+func (c *call) knownClient() string {
+	if c.application != nil {
+		return c.application.ID
+	}
+	return c.clientID
 }
 
 // Interface guards

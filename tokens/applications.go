@@ -188,7 +188,16 @@ return 1`)
 //
 // Errors: ErrInvalidApplication, ErrConflict if an alias is taken, ErrUnavailable.
 func (a *Authority) CreateApplication(ctx context.Context, app Application) (*Application, string, error) {
-	secret := vault.NewSecret(SecretPrefix)
+	return a.CreateApplicationWithSecret(ctx, app, vault.NewSecret(SecretPrefix))
+}
+
+// CreateApplicationWithSecret is [Authority.CreateApplication] with a secret that was
+// made before, by [NewClientSecret]: it must have that form and its checksum, since
+// secrets are hashed and not stretched.
+func (a *Authority) CreateApplicationWithSecret(ctx context.Context, app Application, secret string) (*Application, string, error) {
+	if !strings.HasPrefix(secret, SecretPrefix) || len(secret) != len(vault.NewSecret(SecretPrefix)) || !ChecksumOK(secret) {
+		return nil, "", fmt.Errorf("%w: client_secret: it must be one that \"meet secret new\" made, without a typo", ErrInvalidApplication)
+	}
 	created, err := a.create(ctx, app, func(n *Application) {
 		n.verifiers = []verifier{newVerifier(a.keys, randomID(8), n.ID, secret, n.Created)}
 	})

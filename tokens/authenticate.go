@@ -45,7 +45,7 @@ func (a *Authority) AuthenticateIf(ctx context.Context, clientID, secret string,
 		}
 		if look == 0 {
 			if err := admit(firstOf(app.ID, clientID), app.Rates()); err != nil {
-				return nil, nil, err
+				return nil, nil, ofKnown(app, err)
 			}
 		}
 		if look == 0 || !app.sameRecord(last.app) {
@@ -68,12 +68,21 @@ func (a *Authority) AuthenticateIf(ctx context.Context, clientID, secret string,
 		if isClientID(clientID) {
 			err = a.feed.absent(ctx, "checking a secret", err)
 		}
+		err = ofKnown(last.app, err)
 		if errors.Is(err, ErrInactiveApplication) {
 			return last.app, nil, err
 		}
 		return nil, nil, err
 	}
 	return nil, nil, unavailable("reading an application", errUnsteady)
+}
+
+// ofKnown is [of] for an application that may be nobody.
+func ofKnown(app *Application, err error) error {
+	if app == nil || app.ID == "" {
+		return err
+	}
+	return of(app.ID, err)
 }
 
 // login is what became of an attempt to log in.

@@ -62,7 +62,7 @@ func (a *Authority) parse(raw string) (*accessToken, error) {
 	now := a.now()
 	switch {
 	case t.expired(now):
-		return nil, deny(ErrTokenExpired, "expired")
+		return nil, of(t.appID(), deny(ErrTokenExpired, "expired"))
 	case t.issuedAt().After(now.Add(clockSkew)):
 		return nil, deny(ErrTokenInvalid, "issued_in_the_future")
 	}

@@ -1,6 +1,10 @@
 package tokens
 
-import "github.com/meet-gateway/meet-gateway/tokens/internal/failure"
+import (
+	"errors"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
+)
 
 // Errors of this package and of those below it. All are matched with [errors.Is];
 // what is wrapped around them never holds a credential or a mail address.
@@ -68,3 +72,28 @@ type denial = failure.Denial
 func deny(kind error, reason string) error { return failure.Deny(kind, reason) }
 
 func unavailable(doing string, err error) error { return failure.Unavailable(doing, err) }
+
+// applicationDenial is a refusal of a credential whose application is known.
+type applicationDenial struct { //nolint:errname // a refusal among others
+	error
+	application string
+}
+
+func (d *applicationDenial) Unwrap() error { return d.error }
+
+// of adds to a refusal whose credential it is. An outage is nobody's.
+func of(application string, err error) error {
+	if err == nil || errors.Is(err, ErrUnavailable) {
+		return err
+	}
+	return &applicationDenial{err, application}
+}
+
+// ApplicationOf returns the id of the application whose credential was refused, if
+// its signature or its record has told that; else "".
+func ApplicationOf(err error) string {
+	if d, ok := errors.AsType[*applicationDenial](err); ok {
+		return d.application
+	}
+	return ""
+}

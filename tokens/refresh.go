@@ -484,11 +484,11 @@ func (a *Authority) judgeRefreshToken(ctx context.Context, raw string) (*Identit
 	case err != nil:
 		return nil, err
 	case p.ended:
-		return nil, deny(ErrTokenInvalid, "revoked")
+		return nil, of(p.family.Application, deny(ErrTokenInvalid, "revoked"))
 	case !p.current:
-		return nil, deny(ErrTokenInvalid, "rotated")
+		return nil, of(p.family.Application, deny(ErrTokenInvalid, "rotated"))
 	case !a.now().Before(p.till):
-		return nil, deny(ErrTokenExpired, "expired")
+		return nil, of(p.family.Application, deny(ErrTokenExpired, "expired"))
 	}
 	f := p.family
 	in, app, u, err := a.readCircumstances(ctx, f.Application, f.User, f.Births)
@@ -496,7 +496,7 @@ func (a *Authority) judgeRefreshToken(ctx context.Context, raw string) (*Identit
 		return nil, err
 	}
 	if err := overruled(in, app, u, f.Births, time.UnixMilli(f.Created), ""); err != nil {
-		return nil, err
+		return nil, of(f.Application, err)
 	}
 	if !app.Refresh {
 		return nil, deny(ErrTokenInvalid, "refresh_not_allowed")

@@ -20,6 +20,9 @@ const (
 	maxSecrets = 2
 )
 
+// NewClientSecret makes a secret for [Authority.CreateApplicationWithSecret].
+func NewClientSecret() string { return vault.NewSecret(SecretPrefix) }
+
 // ChecksumOK reports whether s has the form of a secret or refresh token made
 // here and a checksum that fits: false means a typo or something else. It says
 // nothing about whether the secret is right, and never decides anything on a

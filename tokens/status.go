@@ -32,7 +32,9 @@ type StoreStatus struct {
 	// believed: see [Authority.Ready].
 	Available bool     `json:"available"`
 	Latency   Duration `json:"latency,omitempty"`
-	Error     string   `json:"error,omitempty"`
+	// LatencySeconds is Latency as a number, for scripts.
+	LatencySeconds float64 `json:"latency_seconds,omitempty"`
+	Error          string  `json:"error,omitempty"`
 	// Warnings are settings of Redis that lose state, as far as it tells them.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -45,6 +47,9 @@ type FeedStatus struct {
 	Age Duration `json:"age,omitempty"`
 	// Staleness is the bound on Age.
 	Staleness Duration `json:"staleness"`
+	// AgeSeconds and StalenessSeconds are the same as numbers, for scripts.
+	AgeSeconds       float64 `json:"age_seconds,omitempty"`
+	StalenessSeconds float64 `json:"staleness_seconds"`
 	// Changes is the number of the last change heard of.
 	Changes uint64 `json:"changes"`
 	// Error is why the last subscription failed, while Fresh is false.
@@ -106,6 +111,8 @@ func (a *Authority) Status(ctx context.Context) Status {
 	if age, ok := a.feed.lag(); ok {
 		s.Feed.Age = Duration(age.Round(time.Millisecond))
 	}
+	s.Store.LatencySeconds = time.Duration(s.Store.Latency).Seconds()
+	s.Feed.AgeSeconds, s.Feed.StalenessSeconds = time.Duration(s.Feed.Age).Seconds(), a.feed.staleness.Seconds()
 	a.feed.mu.Lock()
 	s.Feed.Changes = a.feed.highest
 	a.feed.mu.Unlock()

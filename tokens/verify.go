@@ -64,7 +64,11 @@ func (a *Authority) Verify(ctx context.Context, raw string) (*Identity, error) {
 	if fresh {
 		if t, ok := a.cache.tokens.GetIfPresent(sum); ok && !outdated(t.readAt(), now) {
 			a.stats.hits.Add(1)
-			return a.judge(ctx, t, now, false)
+			id, err := a.judge(ctx, t, now, false)
+			if err != nil {
+				return nil, of(t.appID(), err)
+			}
+			return id, nil
 		}
 	}
 	a.stats.misses.Add(1)
@@ -72,7 +76,8 @@ func (a *Authority) Verify(ctx context.Context, raw string) (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.judge(ctx, t, now, !fresh)
+	id, err := a.judge(ctx, t, now, !fresh)
+	return id, of(t.appID(), err)
 }
 
 // hashToken hashes a token without copying one of usual length to the heap.
@@ -91,7 +96,8 @@ func (a *Authority) Inspect(ctx context.Context, raw string) (*Identity, error) 
 	if err != nil {
 		return nil, err
 	}
-	return a.judge(ctx, t, a.now(), true)
+	id, err := a.judge(ctx, t, a.now(), true)
+	return id, of(t.appID(), err)
 }
 
 // readToken parses the token and compares it with its record.
@@ -108,7 +114,7 @@ func (a *Authority) readToken(ctx context.Context, raw string, sum [sha256.Size]
 		return len(value) > 0, notNil(err) // wrapped below
 	})
 	if err == nil && len(value) == 0 {
-		return nil, a.feed.absent(ctx, "reading a token's record", deny(ErrTokenInvalid, "unknown_token"))
+		return nil, of(t.appID(), a.feed.absent(ctx, "reading a token's record", deny(ErrTokenInvalid, "unknown_token")))
 	}
 	if err != nil {
 		return nil, unavailable("reading a token's record", err)
@@ -118,10 +124,10 @@ func (a *Authority) readToken(ctx context.Context, raw string, sum [sha256.Size]
 		return nil, unavailable("reading a token's record", err)
 	}
 	if subtle.ConstantTimeCompare(recorded[:], sum[:]) != 1 {
-		return nil, deny(ErrTokenInvalid, "record_mismatch")
+		return nil, of(t.appID(), deny(ErrTokenInvalid, "record_mismatch"))
 	}
 	if state == recordRevoked {
-		return nil, deny(ErrTokenInvalid, "revoked")
+		return nil, of(t.appID(), deny(ErrTokenInvalid, "revoked"))
 	}
 	t.births, t.read = births, a.now().UnixNano()
 	fill(a.cache, a.cache.tokens, sum, t, string(sum[:]), since)

@@ -66,7 +66,14 @@ type Gateway interface {
 // appName is the app that implements Gateway.
 const appName = "meet_gateway"
 
+// errStarting means that no configuration has been loaded yet: Caddy opens its admin
+// endpoint before it has provisioned the apps.
+var errStarting = errors.New("the first configuration is still being loaded")
+
 func activeGateway() (Gateway, error) {
+	if caddy.ActiveContext().Context == nil {
+		return nil, errStarting
+	}
 	app, err := caddy.ActiveContext().AppIfConfigured(appName)
 	if err != nil {
 		return nil, err
@@ -174,6 +181,9 @@ func (a *api) dispatch(c *call) error {
 	}
 	gateway, err := a.active()
 	if err != nil {
+		if errors.Is(err, errStarting) {
+			return &wire.Problem{Status: http.StatusServiceUnavailable, Detail: "The gateway is starting: its configuration is still being loaded.", RetryAfter: outageRetry}
+		}
 		// Without its app it serves nothing, and says so.
 		return &wire.Problem{Status: http.StatusServiceUnavailable, Detail: "The running configuration has no meet_gateway app.", RetryAfter: outageRetry}
 	}
@@ -249,7 +259,7 @@ func allowedMethods(m methods) string {
 }
 
 // object reads the body: one JSON object with none but the known fields.
-func (c *call) object(known func(string) bool) (map[string]json.RawMessage, error) {
+func (c *call) object(known []string) (map[string]json.RawMessage, error) {
 	body, err := c.body(maxBody)
 	if err != nil {
 		return nil, err
@@ -263,7 +273,7 @@ func (c *call) decode(limit int64, into any, known ...string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := readObject(body, func(name string) bool { return slices.Contains(known, name) }); err != nil {
+	if _, err := readObject(body, known); err != nil {
 		return err
 	}
 	if err := json.Unmarshal(body, into); err != nil {
@@ -302,14 +312,14 @@ func bodyProblem(err error) error {
 }
 
 // readObject checks that the body is one JSON object of known fields, each once.
-func readObject(body []byte, known func(string) bool) (map[string]json.RawMessage, error) {
+func readObject(body []byte, known []string) (map[string]json.RawMessage, error) {
 	object, err := strictjson.Object(body)
 	if err != nil || object == nil {
 		return nil, &wire.Problem{Status: http.StatusBadRequest, Detail: "The body must be one JSON object without repeated keys."}
 	}
 	for _, name := range slices.Sorted(keysOf(object)) {
-		if !known(name) {
-			return nil, &wire.Problem{Status: http.StatusBadRequest, Detail: "Unknown field.", Field: name}
+		if !slices.Contains(known, name) {
+			return nil, &wire.Problem{Status: http.StatusBadRequest, Detail: "Unknown field. The fields are: " + strings.Join(known, ", ") + ".", Field: name}
 		}
 	}
 	return object, nil

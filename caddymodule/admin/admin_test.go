@@ -413,3 +413,13 @@ func TestAppNotConfigured(t *testing.T) {
 	a.api.active = activeGateway
 	a.problem(http.StatusServiceUnavailable, "", http.MethodGet, "applications", "")
 }
+
+// Before the first configuration is loaded, the answer is that it is starting.
+func TestStarting(t *testing.T) {
+	a := &api{active: func() (Gateway, error) { return nil, errStarting }}
+	w := httptest.NewRecorder()
+	require.NoError(t, a.serve(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, wire.Base+"status", http.NoBody)))
+	require.Equal(t, http.StatusServiceUnavailable, w.Code)
+	require.NotEmpty(t, w.Header().Get("Retry-After"))
+	require.Contains(t, w.Body.String(), "is starting")
+}

@@ -120,7 +120,7 @@ func (c *call) query(known ...string) (url.Values, error) {
 // createApplication answers POST applications.
 func (c *call) createApplication() error {
 	c.change("application.create")
-	given, err := c.object(isApplicationField)
+	given, err := c.object(applicationFieldNames())
 	if err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ var errUnchanged = errors.New("nothing to change")
 // of the fields that can be set. Lists and objects are replaced as a whole.
 func (c *call) patchApplication() error {
 	c.change("application.change")
-	given, err := c.object(isApplicationField)
+	given, err := c.object(applicationFieldNames())
 	if err != nil {
 		return err
 	}

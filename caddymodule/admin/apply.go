@@ -22,6 +22,7 @@ type step struct {
 	entry    int // in the file
 	existing *tokens.Application
 	given    map[string]json.RawMessage
+	secret   string // of one that is to be created, if it brings its own
 }
 
 // applyApplications answers PUT applications/apply: it creates and changes
@@ -117,7 +118,7 @@ type plan struct {
 
 // add compares one entry with the application it means.
 func (p *plan) add(i int, raw json.RawMessage) error {
-	given, err := readObject(raw, func(name string) bool { return name == "id" || isApplicationField(name) })
+	given, err := readObject(raw, append([]string{"id", "client_secret"}, applicationFieldNames()...))
 	if err != nil {
 		return err
 	}
@@ -125,7 +126,15 @@ func (p *plan) add(i int, raw json.RawMessage) error {
 	if err != nil {
 		return err
 	}
+	var secret string
+	if raw, ok := given["client_secret"]; ok && decodeStrict(raw, &secret) != nil {
+		return badField("client_secret", "It must be a text.")
+	}
+	if secret != "" && !tokens.ChecksumOK(secret) { // before anything is done
+		return &wire.Problem{Status: http.StatusUnprocessableEntity, Field: "client_secret", Detail: "It must be one that \"meet secret new\" made, without a typo."}
+	}
 	delete(given, "id")
+	delete(given, "client_secret")
 	// What is left out is the default, with two exceptions that stay: credentials at
 	// Meet, which no export has, and whether it is active, so that nobody who applies a
 	// file undoes what somebody else disabled in an emergency.
@@ -173,7 +182,7 @@ func (p *plan) add(i int, raw json.RawMessage) error {
 		}
 		return nil
 	}
-	p.steps = append(p.steps, &step{Change: change, entry: i, existing: existing, given: given})
+	p.steps = append(p.steps, &step{Change: change, entry: i, existing: existing, given: given, secret: secret})
 	return nil
 }
 
@@ -320,7 +329,11 @@ func (c *call) apply(change *step) error {
 		app := tokens.Application{Active: true}
 		var created *tokens.Application
 		if err = setFields(&app, change.given); err == nil {
-			created, change.ClientSecret, err = c.authority.CreateApplication(ctx, app)
+			if change.secret != "" {
+				created, _, err = c.authority.CreateApplicationWithSecret(ctx, app, change.secret)
+			} else {
+				created, change.ClientSecret, err = c.authority.CreateApplication(ctx, app)
+			}
 		}
 		if err == nil {
 			change.ID, entry.application = created.ID, created.ID

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -154,14 +153,12 @@ func TestApply_NothingUnlessAllIsValid(t *testing.T) {
 
 func TestApply_TellsWhatWasDoneBeforeItFailed(t *testing.T) {
 	a := newTester(t)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	// Whoever asked is gone as soon as the first one is registered.
+	// Redis is gone as soon as the first one is registered.
 	a.gateway.logger = a.gateway.logger.WithOptions(zap.Hooks(func(zapcore.Entry) error {
-		cancel()
+		a.redis.Close()
 		return nil
 	}))
-	r := httptest.NewRequestWithContext(ctx, http.MethodPut, wire.Base+"applications/apply", strings.NewReader(`{"applications":[{"name":"First"},{"name":"Second"}]}`))
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPut, wire.Base+"applications/apply", strings.NewReader(`{"applications":[{"name":"First"},{"name":"Second"}]}`))
 	r.Header.Set("Content-Type", "application/json")
 	w := httptest.NewRecorder()
 	require.NoError(t, a.api.serve(w, r))
@@ -174,8 +171,8 @@ func TestApply_TellsWhatWasDoneBeforeItFailed(t *testing.T) {
 	require.Equal(t, "applications[1]", p.Field)
 	require.Len(t, p.Done.Changes, 1)
 	first := p.Done.Changes[0]
-	_, _, err := a.authority.Authenticate(context.Background(), first.ID, first.ClientSecret)
-	require.NoError(t, err)
+	require.NotEmpty(t, first.ID)
+	require.True(t, tokens.ChecksumOK(first.ClientSecret))
 }
 
 // What a file leaves as it is may have been written by a try that was answered

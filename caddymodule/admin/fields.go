@@ -97,7 +97,7 @@ func setNetworks(a *tokens.Application, raw json.RawMessage) error {
 		if err != nil {
 			ip, err := netip.ParseAddr(text)
 			if err != nil || ip.Zone() != "" {
-				return errWrongType
+				return badField("networks", "%q is neither an address nor a range such as 192.0.2.0/24.", text)
 			}
 			p = netip.PrefixFrom(ip, ip.BitLen())
 		}
@@ -144,8 +144,14 @@ func decodeStrict(raw json.RawMessage, into any) error {
 	return nil
 }
 
-func isApplicationField(name string) bool {
-	return slices.ContainsFunc(applicationFields, func(f applicationField) bool { return f.name == name })
+func isApplicationField(name string) bool { return slices.Contains(applicationFieldNames(), name) }
+
+func applicationFieldNames() []string {
+	names := make([]string, 0, len(applicationFields))
+	for _, f := range applicationFields {
+		names = append(names, f.name)
+	}
+	return names
 }
 
 // setFields writes the given fields into the application and leaves the others.
@@ -170,7 +176,7 @@ func setFields(a *tokens.Application, given map[string]json.RawMessage) error {
 func changedFields(a, b *tokens.Application) []string {
 	var names []string
 	for _, f := range applicationFields {
-		same := sameJSON(f.get(a), f.get(b))
+		same := sameJSON(f.get(a), f.get(b)) || slices.Contains(unordered, f.name) && sameElements(f.get(a), f.get(b))
 		if f.name == "backend" {
 			// The secret counts and is not shown.
 			same = reflect.DeepEqual(a.Backend, b.Backend) && a.BackendUnreadable() == b.BackendUnreadable() && a.LearnsBackend() == b.LearnsBackend()
@@ -180,6 +186,24 @@ func changedFields(a, b *tokens.Application) []string {
 		}
 	}
 	return names
+}
+
+// unordered are the fields that are sets: another order is no change.
+var unordered = []string{"aliases", "scopes", "domains", "denied_mails", "networks"}
+
+// sameElements compares two lists of texts whatever their order.
+func sameElements(a, b any) bool {
+	elements := func(v any) []string {
+		var list []string
+		text, err := json.Marshal(v)
+		if err != nil || json.Unmarshal(text, &list) != nil {
+			return nil
+		}
+		slices.Sort(list)
+		return slices.Compact(list)
+	}
+	x, y := elements(a), elements(b)
+	return len(x) > 0 && slices.Equal(x, y)
 }
 
 // sameJSON compares as a reader of the answers would: an empty list is none.

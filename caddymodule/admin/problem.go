@@ -77,11 +77,21 @@ func problemOf(err error) *wire.Problem {
 		case errors.Is(row.err, tokens.ErrInvalidApplication):
 			p.Field, p.Detail = invalidField(err)
 		case errors.Is(row.err, tokens.ErrConflict):
-			p.Detail = sentence(err.Error())
+			p.Detail = sentence(conflictText(err))
 		}
 		return p
 	}
 	return &wire.Problem{Status: http.StatusInternalServerError, Detail: "Internal error."}
+}
+
+// conflictText leaves out that something was changed by somebody else where the
+// error says what it conflicts with.
+func conflictText(err error) string {
+	text := err.Error()
+	if cut, ok := strings.CutSuffix(text, ": "+tokens.ErrConflict.Error()); ok && (strings.Contains(cut, "belongs to") || strings.Contains(cut, "the one that signs")) {
+		return cut
+	}
+	return text
 }
 
 // invalidField takes the field and the reason out of an ErrInvalidApplication,

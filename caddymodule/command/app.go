@@ -47,6 +47,9 @@ func appCreateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if fields["name"] == nil {
+				return errors.New("give it a --name, for people")
+			}
 			body, _, err := c.admin.call(c.ctx, request{method: http.MethodPost, path: "applications", body: fields})
 			if err != nil {
 				return err
@@ -55,7 +58,6 @@ func appCreateCommand() *cobra.Command {
 		}),
 	}
 	addApplicationFlags(cmd, false)
-	_ = cmd.MarkFlagRequired("name") // the flag is there
 	return cmd
 }
 
@@ -280,15 +282,24 @@ valid; "meet revoke app" ends them.`,
 		ValidArgsFunction: completeApplications,
 		RunE: online(func(c *console, args []string) error {
 			in := map[string]any{}
-			if grace, _ := c.cmd.Flags().GetString("grace"); grace != "" {
-				in["grace"] = grace
-			}
-			if now, _ := c.cmd.Flags().GetBool("now"); now {
+			grace, _ := c.cmd.Flags().GetString("grace")
+			now, _ := c.cmd.Flags().GetBool("now")
+			switch {
+			case now == (grace != ""):
+				return errors.New("say either --grace and how long the present secret goes on working, such as --grace 24h, or --now to end it at once")
+			case now:
 				in["now"] = true
+			default:
+				in["grace"] = grace
 			}
 			app, _, err := c.find(args[0])
 			if err != nil {
 				return err
+			}
+			if now {
+				if err := c.confirm(fmt.Sprintf("End the present secret of %q (%s) at once? This cannot be undone.", app.Name, app.ID)); err != nil {
+					return err
+				}
 			}
 			body, _, err := c.admin.call(c.ctx, request{
 				method: http.MethodPost, path: applicationPath(app.ID) + "/rotate", body: in,
@@ -296,13 +307,12 @@ valid; "meet revoke app" ends them.`,
 			if err != nil {
 				return err
 			}
-			return c.printSecret(body, "The secret is new.")
+			return c.printSecret(body, "New secret created.")
 		}),
 	}
 	cmd.Flags().String("grace", "", "How long the present secret goes on working, such as 24h or 7d")
 	cmd.Flags().Bool("now", false, "The present secret ends at once")
-	cmd.MarkFlagsMutuallyExclusive("grace", "now")
-	cmd.MarkFlagsOneRequired("grace", "now")
+	addYes(cmd)
 	return cmd
 }
 

@@ -123,14 +123,61 @@ An entry means the application with its id, else with one of its aliases, else
 with its name. What an entry leaves out is the default, except two things that
 stay: credentials at Meet ("backend: null" removes them), and whether it is
 active, so that what was disabled by hand is enabled only by "active: true".
-New applications are active. Their secrets are printed once.`,
+New applications are active. Their secrets are printed once, or written to the
+file of --secrets, which must not be there yet and is readable by you alone. To
+bring a secret of your own, make it with "meet secret new", and name it in the
+entry: client_secret_file: /run/secrets/calendar-client, or client_secret_env.
+
+With --dry-run --exit-code, exit status 2 means that something would be changed.`,
 		Args: oneFile,
 		RunE: online(applyCommand),
 	}
 	cmd.Flags().Bool("prune", false, "Delete all applications that the file does not name")
 	cmd.Flags().Bool("dry-run", false, "Only show what would be done")
+	cmd.Flags().Bool("exit-code", false, "With --dry-run: exit status 2 if something would be done")
+	cmd.Flags().String("secrets", "", "A new file (mode 0600) for the secrets of new applications, instead of standard output")
 	addYes(cmd)
 	return cmd
+}
+
+// secretsFile makes the file for new secrets before anything is done: a secret
+// that cannot be written is lost.
+func (c *console) secretsFile() (*os.File, error) {
+	name, _ := c.cmd.Flags().GetString("secrets")
+	if name == "" {
+		return nil, nil //nolint:nilnil // none is wanted
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("--secrets: %w", err)
+	}
+	return f, nil
+}
+
+// keepSecrets moves the secrets of an answer into a file, if there is one, and
+// returns the answer without them.
+func keepSecrets(f *os.File, answer *wire.Applied) error {
+	if f == nil {
+		return nil
+	}
+	type credentials struct {
+		Name         string `json:"name"`
+		ClientID     string `json:"client_id"`
+		ClientSecret string `json:"client_secret"`
+	}
+	list := []credentials{}
+	for _, change := range answer.Changes {
+		if change.ClientSecret != "" {
+			list = append(list, credentials{change.Name, change.ID, change.ClientSecret})
+			change.ClientSecret = ""
+		}
+	}
+	enc := json.NewEncoder(f)
+	enc.SetIndent("", "  ")
+	if err := errors.Join(enc.Encode(list), f.Sync()); err != nil {
+		return fmt.Errorf("--secrets: %w", err)
+	}
+	return nil
 }
 
 func applyCommand(c *console, args []string) error {
@@ -157,17 +204,28 @@ func applyCommand(c *console, args []string) error {
 			return err
 		}
 	}
+	secrets, err := c.secretsFile()
+	if err != nil {
+		return err
+	}
+	if secrets != nil {
+		defer secrets.Close()
+	}
 	body, _, err := c.admin.call(c.ctx, request{
 		method: http.MethodPut, path: "applications/apply", slow: true,
 		body: map[string]any{"applications": f.applications, "prune": prune, "dry_run": dryRun},
 	})
 	if p, ok := errors.AsType[*wire.Problem](err); ok {
-		return c.applyFailed(f, p)
+		return c.applyFailed(f, p, secrets)
 	}
 	if err != nil {
 		return err
 	}
-	return c.printApplied(body)
+	answer, err := c.printApplied(body, secrets)
+	if drift, _ := c.cmd.Flags().GetBool("exit-code"); err == nil && drift && answer.DryRun && len(answer.Changes) > 0 {
+		return errDiffers
+	}
+	return err
 }
 
 // applyFile is what a file says, and where.
@@ -196,8 +254,13 @@ func readApplyFile(name string, text []byte) (*applyFile, error) {
 		if _, err := json.Marshal(entry); err != nil {
 			return nil, fmt.Errorf("%s:%d: it has a key that is no text, or a number that is none", name, node.Line)
 		}
-		if err := resolveBackendSecret(entry); err != nil {
+		if err := resolveSecret(entry, ""); err != nil {
 			return nil, fmt.Errorf("%s:%d: %w", name, node.Line, err)
+		}
+		if backend, ok := entry["backend"].(map[string]any); ok {
+			if err := resolveSecret(backend, "backend: "); err != nil {
+				return nil, fmt.Errorf("%s:%d: %w", name, node.Line, err)
+			}
 		}
 		f.applications = append(f.applications, entry)
 	}
@@ -216,7 +279,7 @@ func applicationsOf(doc *yaml.Node) (*yaml.Node, error) {
 		case key.Value != "applications":
 			return nil, fmt.Errorf(":%d: unknown key %q; the file has one, applications", key.Line, key.Value)
 		case list != nil:
-			return nil, fmt.Errorf(":%d: the key applications is there twice", key.Line)
+			return nil, fmt.Errorf(":%d: duplicate key applications", key.Line)
 		default:
 			list = top[i+1]
 		}
@@ -227,24 +290,20 @@ func applicationsOf(doc *yaml.Node) (*yaml.Node, error) {
 	return list, nil
 }
 
-// resolveBackendSecret replaces client_secret_file and client_secret_env, so that
-// secrets need not be in git.
-func resolveBackendSecret(entry map[string]any) error {
-	backend, ok := entry["backend"].(map[string]any)
-	if !ok {
-		return nil
-	}
+// resolveSecret replaces client_secret_file and client_secret_env, so that secrets
+// need not be in git. Errors begin with where.
+func resolveSecret(backend map[string]any, where string) error {
 	file, hasFile := backend["client_secret_file"]
 	variable, hasVariable := backend["client_secret_env"]
 	if _, plain := backend["client_secret"]; hasFile && hasVariable || plain && (hasFile || hasVariable) {
-		return errors.New("backend: give one of client_secret, client_secret_file and client_secret_env")
+		return errors.New(where + "give one of client_secret, client_secret_file and client_secret_env")
 	}
 	var secret string
 	switch {
 	case hasFile:
 		b, err := os.ReadFile(fmt.Sprint(file))
 		if err != nil {
-			return fmt.Errorf("backend: client_secret_file: %w", err)
+			return fmt.Errorf("%sclient_secret_file: %w", where, err)
 		}
 		secret = strings.TrimRight(string(b), "\r\n")
 	case hasVariable:
@@ -252,8 +311,11 @@ func resolveBackendSecret(entry map[string]any) error {
 	default:
 		return nil
 	}
-	if secret == "" {
-		return errors.New("backend: the client secret is empty")
+	switch {
+	case secret == "" && hasVariable:
+		return fmt.Errorf("%sclient_secret_env: the variable %v is not set, or empty", where, variable)
+	case secret == "":
+		return fmt.Errorf("%sclient_secret_file: %v is empty", where, file)
 	}
 	delete(backend, "client_secret_file")
 	delete(backend, "client_secret_env")
@@ -285,11 +347,11 @@ func (f *applyFile) line(field string) (int, string, bool) {
 
 // applyFailed says where in the file it is, and prints what was done before: the
 // secrets in it are not shown again.
-func (c *console) applyFailed(f *applyFile, p *wire.Problem) error {
+func (c *console) applyFailed(f *applyFile, p *wire.Problem, secrets *os.File) error {
 	if p.Done != nil {
 		done, err := json.Marshal(p.Done)
 		if err == nil {
-			err = c.printApplied(done)
+			_, err = c.printApplied(done, secrets)
 		}
 		if err != nil {
 			return err
@@ -303,13 +365,22 @@ func (c *console) applyFailed(f *applyFile, p *wire.Problem) error {
 }
 
 // printApplied prints the steps as a diff.
-func (c *console) printApplied(body []byte) error {
-	if c.json {
-		return c.printJSON(body)
+func (c *console) printApplied(body []byte, secrets *os.File) (*wire.Applied, error) {
+	answer := new(wire.Applied)
+	if err := decodeAnswer(body, answer); err != nil {
+		return nil, err
 	}
-	var answer wire.Applied
-	if err := decodeAnswer(body, &answer); err != nil {
-		return err
+	if err := keepSecrets(secrets, answer); err != nil {
+		return nil, err
+	}
+	if c.json {
+		if secrets != nil {
+			var err error
+			if body, err = json.Marshal(answer); err != nil {
+				return nil, fmt.Errorf("encoding the result: %w", err)
+			}
+		}
+		return answer, c.printJSON(body)
 	}
 	signs := map[string]string{wire.ActionCreate: "+", wire.ActionChange: "~", wire.ActionDelete: "-"}
 	counts := map[string]int{}
@@ -338,10 +409,12 @@ func (c *console) printApplied(body []byte) error {
 	fmt.Fprintf(&b, "%d created, %d changed, %d deleted, %d as they should be.", counts[wire.ActionCreate], counts[wire.ActionChange], counts[wire.ActionDelete], answer.Unchanged)
 	if answer.DryRun {
 		b.WriteString(" Dry run: nothing was done.")
+	} else if counts[wire.ActionCreate] > 0 && secrets != nil {
+		b.WriteString("\nTheir secrets are in " + secrets.Name() + ".")
 	} else if counts[wire.ActionCreate] > 0 {
 		b.WriteString("\nStore the secrets now: they are shown this once and cannot be read again.")
 	}
-	return c.write(b.String() + "\n")
+	return answer, c.write(b.String() + "\n")
 }
 
 // shownValue is a value as JSON on one line.

@@ -13,10 +13,12 @@ import (
 	"net/url"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
@@ -40,11 +42,43 @@ type client struct {
 
 func newClient(cmd *cobra.Command) (*client, error) {
 	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
-	address, err := caddycmd.DetermineAdminAPIAddress(flags.String("address"), nil, flags.String("config"), flags.String("adapter"))
+	var config []byte
+	if name := flags.String("config"); name != "" && flags.String("address") == "" {
+		var err error
+		if config, err = adapted(name, flags.String("adapter")); err != nil {
+			return nil, fmt.Errorf("finding the admin endpoint: %w", err)
+		}
+	}
+	address, err := caddycmd.DetermineAdminAPIAddress(flags.String("address"), config, flags.String("config"), "")
 	if err != nil {
 		return nil, fmt.Errorf("finding the admin endpoint: %w", err)
 	}
 	return dial(address)
+}
+
+// adapted reads a configuration file as Caddy does, and says nothing: Caddy's own
+// loader logs two lines, which are no part of a result.
+func adapted(name, adapter string) ([]byte, error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it names the file
+	}
+	base := filepath.Base(name)
+	if adapter == "" && (strings.HasPrefix(base, "Caddyfile") || strings.HasSuffix(base, ".caddyfile")) {
+		adapter = "caddyfile"
+	}
+	if adapter == "" {
+		return text, nil
+	}
+	a := caddyconfig.GetAdapter(adapter)
+	if a == nil {
+		return nil, fmt.Errorf("unknown adapter %q", adapter)
+	}
+	config, _, err := a.Adapt(text, map[string]any{"filename": name})
+	if err != nil {
+		return nil, fmt.Errorf("adapting %s: %w", name, err)
+	}
+	return config, nil
 }
 
 func dial(address string) (*client, error) {
@@ -169,6 +203,7 @@ func (a *client) unreachable(err error) error {
 // refusal reads an error answer: a problem of ours, or an error of Caddy's.
 func (a *client) refusal(resp *http.Response) error {
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20)) // what came is all there is to say
+	elsewhere := resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMisdirectedRequest
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	switch kind {
 	case "application/problem+json":
@@ -177,6 +212,9 @@ func (a *client) refusal(resp *http.Response) error {
 			return p
 		}
 	case "application/json":
+		if elsewhere {
+			break
+		}
 		var caddyError struct {
 			Error string `json:"error"`
 		}
@@ -184,8 +222,9 @@ func (a *client) refusal(resp *http.Response) error {
 			return fmt.Errorf("the admin endpoint at %s refused: %s", a.address, caddyError.Error)
 		}
 	}
-	if resp.StatusCode == http.StatusNotFound {
-		return fmt.Errorf("what answers at %s is not a gateway of this version (404); name the gateway's admin endpoint with --address", a.address)
+	if elsewhere {
+		return fmt.Errorf("what answers at %s is no admin endpoint of a gateway (%d): it may be the port where the API is served.\n"+
+			"The admin endpoint is where CADDY_ADMIN or the option admin says, by default localhost:2019; name it with --address", a.address, resp.StatusCode)
 	}
 	return fmt.Errorf("%s answered %s", a.address, resp.Status)
 }

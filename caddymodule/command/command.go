@@ -33,14 +33,16 @@ in --config, else $CADDY_ADMIN, else localhost:2019. A Unix socket is written
 unix//run/caddy/admin.sock.
 
 Every command takes --json for scripts. Exit status: 0 done; 1 refused or
-failed; 3 the gateway, or Redis behind it, cannot be reached and trying again
-may help; 4 there is no such thing; 5 somebody else changed it meanwhile.`,
+failed; 2 what was compared differs (app apply --exit-code, conformance); 3 the
+gateway, or Redis behind it, cannot be reached or is not ready, and trying again
+may help; 4 there is no such thing; 5 it conflicts with what is there.`,
 		CobraFunc: addMeetCommands,
 	})
 }
 
 // Exit codes beyond caddy.ExitCodeSuccess and caddy.ExitCodeFailedStartup, for scripts.
 const (
+	exitDiffers     = 2
 	exitUnreachable = 3
 	exitNotFound    = 4
 	exitConflict    = 5
@@ -85,8 +87,13 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 }
 
 // wrongFlag says what a flag wants. The words of package strconv are for
-// programmers.
-func wrongFlag(_ *cobra.Command, err error) error {
+// programmers. A flag after a misspelt command is not what is wrong.
+func wrongFlag(cmd *cobra.Command, err error) error {
+	if cmd.HasSubCommands() {
+		if unknown := knownCommand(cmd, cmd.Flags().Args()); unknown != nil {
+			return unknown
+		}
+	}
 	invalid, ok := errors.AsType[*pflag.InvalidValueError](err)
 	if !ok {
 		return err
@@ -139,8 +146,10 @@ func command(run func(*console, []string) error) func(*cobra.Command, []string) 
 			return nil
 		}
 		cmd.SilenceErrors = true
-		fmt.Fprintln(c.errOut, "Error:", err)
 		code := exitCode(err)
+		if !errors.Is(err, errDiffers) {
+			fmt.Fprintln(c.errOut, "Error:", err)
+		}
 		if code == caddy.ExitCodeFailedStartup {
 			return err
 		}
@@ -149,9 +158,18 @@ func command(run func(*console, []string) error) func(*cobra.Command, []string) 
 	}
 }
 
+// errDiffers is no failure: what was compared is not the same.
+var errDiffers = errors.New("there are differences")
+
+// errNotReady means that the gateway answers, and would answer new requests with 503.
+var errNotReady = errors.New("the gateway is not ready")
+
 func exitCode(err error) int {
-	if errors.Is(err, errUnreachable) {
+	switch {
+	case errors.Is(err, errUnreachable), errors.Is(err, errNotReady):
 		return exitUnreachable
+	case errors.Is(err, errDiffers):
+		return exitDiffers
 	}
 	if p, ok := errors.AsType[*wire.Problem](err); ok {
 		switch p.Status {

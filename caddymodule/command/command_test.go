@@ -149,7 +149,7 @@ func TestCreatedApplicationWorks(t *testing.T) {
 		require.True(t, s.valid(token))
 		out := s.run(append([]string{"revoke"}, revoke...)...)
 		if revoke[0] != "before" { // its resolution is a second
-			require.Contains(t, out, "ended")
+			require.Contains(t, out, "revoked")
 			require.False(t, s.valid(token), revoke)
 		}
 	}
@@ -331,14 +331,14 @@ func TestApply(t *testing.T) {
 		"unknown key":       {"apps: []\n", `apps.yaml:1: unknown key "apps"`},
 		"a list":            {"- name: x\n", "apps.yaml: it must have the key applications"},
 		"nothing":           {"", "apps.yaml: it must have the key applications"},
-		"the key twice":     {"applications: []\napplications: []\n", "apps.yaml:2: the key applications is there twice"},
+		"the key twice":     {"applications: []\napplications: []\n", "apps.yaml:2: duplicate key applications"},
 		"a number as key":   {"applications:\n  - name: x\n    room_defaults: {configuration: {1: x}}\n", "apps.yaml:2: it has a key that is no text"},
 		"no list":           {"applications: 7\n", "must have the key applications"},
 		"not YAML":          {"applications: [\n", "apps.yaml: "},
 		"not a mapping":     {"applications:\n  - x\n", "apps.yaml:2: "},
 		"a key twice":       {"applications:\n  - name: x\n    name: y\n", "apps.yaml:2: "},
 		"two secrets":       {"applications:\n  - name: x\n    backend: {client_id: c, client_secret: s, client_secret_env: E}\n", "give one of"},
-		"variable not set":  {"applications:\n  - name: x\n    backend: {client_id: c, client_secret_env: NOT_SET_HERE}\n", "empty"},
+		"variable not set":  {"applications:\n  - name: x\n    backend: {client_id: c, client_secret_env: NOT_SET_HERE}\n", "NOT_SET_HERE is not set"},
 		"secret file away":  {"applications:\n  - name: x\n    backend: {client_id: c, client_secret_file: /nowhere}\n", "/nowhere"},
 		"the same id twice": {"applications:\n  - name: Calendar\n  - name: Calendar\n", "apps.yaml:3: "},
 	} {
@@ -416,4 +416,82 @@ func TestUnixSocket(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(caddyfile), 0o600))
 	s.address = ""
 	require.Contains(t, s.run("app", "list", "--config", file), "Calendar")
+}
+
+// The small things that a first-time operator meets.
+func TestFrictions(t *testing.T) {
+	s := newShell(t)
+	create := s.object("app", "create", "--name", "Calendar", "--domain", "example.org,example.net", "--scope", "rooms:list,rooms:create",
+		"--limit", "read=10/1m", "--limit", "create=5/1m", "--alias", "taken")
+	id := create["id"].(string)
+
+	s.run("app", "edit", "Calendar", "--limit", "read=20/1m")
+	require.Equal(t, map[string]any{"read": "20/1m", "create": "5/1m"}, s.object("app", "show", id)["limits"])
+	s.run("app", "edit", "Calendar", "--no-limit", "read")
+	require.Equal(t, map[string]any{"create": "5/1m"}, s.object("app", "show", id)["limits"])
+	require.Contains(t, s.fail("app", "edit", "Calendar", "--no-limit", "read"), "it has: create")
+
+	require.Contains(t, s.fail("app", "edit", "Calendar", "--remove-domain", "example.com"), "it is not in the list (example.org, example.net)")
+	require.Contains(t, s.fail("app", "edit", "Calendar", "--domain", "x.org", "--add-domain", "y.org"), "sets the whole list")
+	require.Contains(t, s.fail("app", "edit", "Calendar", "--network", "10.0.0.0/33"), `"10.0.0.0/33"`)
+	require.Contains(t, s.fail("app", "creat", "--name", "Z"), "did you mean create?")
+	taken := s.fail("app", "create", "--name", "Chat", "--alias", "taken")
+	require.Contains(t, taken, "belongs to another application")
+	require.NotContains(t, taken, "somebody")
+
+	help := s.run("app", "edit", "--help")
+	own, _, _ := strings.Cut(help, "Global Flags:")
+	require.NotContains(t, own, "(default")
+	require.NotContains(t, help, "--if-version meet")
+
+	// The port of the API is no admin endpoint.
+	admin := s.address
+	s.address = strings.TrimPrefix(s.gateway.URL, "http://")
+	require.Contains(t, s.fail("status"), "is no admin endpoint of a gateway")
+	s.address = admin
+
+	key := s.object("status")["keys"].([]any)[0].(map[string]any)["id"].(string)
+	root := &cobra.Command{Use: "meet-gateway"}
+	meet := &cobra.Command{Use: "meet"}
+	caddycmd.Commands()["meet"].CobraFunc(meet)
+	root.AddCommand(meet)
+	var out bytes.Buffer
+	root.SetOut(&out)
+	root.SetArgs([]string{"__complete", "meet", "--address", s.address, "revoke", "key", ""})
+	require.NoError(t, root.Execute())
+	require.Contains(t, out.String(), key)
+}
+
+func TestApply_SecretsAndDrift(t *testing.T) {
+	s := newShell(t)
+	file, secrets := filepath.Join(t.TempDir(), "apps.yaml"), filepath.Join(t.TempDir(), "secrets.json")
+	own := strings.TrimSpace(s.run("secret", "new"))
+	t.Setenv("OWN_SECRET", own)
+	text := "applications:\n  - name: Calendar\n    domains: [example.org]\n    scopes: [rooms:list, rooms:create]\n" +
+		"  - name: Chat\n    domains: [example.org]\n    scopes: [rooms:list]\n    client_secret_env: OWN_SECRET\n"
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+
+	out, _, err := s.try("app", "apply", "--dry-run", "--exit-code", file)
+	require.EqualError(t, err, "exiting with status 2", out)
+	out = s.run("app", "apply", "--secrets", secrets, file)
+	require.NotContains(t, out, "mgs_")
+	info, err := os.Stat(secrets)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+	var kept []map[string]string
+	text2, err := os.ReadFile(secrets)
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(text2, &kept))
+	require.Len(t, kept, 1, "the one that brought its own is not written")
+	require.Equal(t, "Calendar", kept[0]["name"])
+	require.Contains(t, s.fail("app", "apply", "--secrets", secrets, file), "exists")
+	chat := &gatewaytest.Client{Application: &tokens.Application{ID: s.object("app", "show", "Chat")["id"].(string)}, Secret: own}
+	require.True(t, s.valid(s.gateway.Token(chat, "ada@example.org")))
+
+	// Another order is no change.
+	text = strings.Replace(text, "[rooms:list, rooms:create]", "[rooms:create, rooms:list]", 1)
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	require.Contains(t, s.run("app", "apply", "--dry-run", "--exit-code", file), "2 as they should be")
+	require.NoError(t, os.WriteFile(file, []byte("applications:\n  - nam: x\n"), 0o600))
+	require.Contains(t, s.fail("app", "apply", file), "The fields are: id, client_secret, name, type")
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 	"github.com/meet-gateway/meet-gateway/tokens"
@@ -40,18 +41,16 @@ func addApplicationFlags(cmd *cobra.Command, editing bool) {
 		if editing {
 			flags.StringSlice("add-"+l.flag, nil, "Add to the list of --"+l.flag)
 			flags.StringSlice("remove-"+l.flag, nil, "Remove from the list of --"+l.flag)
-			cmd.MarkFlagsMutuallyExclusive(l.flag, "add-"+l.flag)
-			cmd.MarkFlagsMutuallyExclusive(l.flag, "remove-"+l.flag)
 		}
 	}
 	flags.Var(new(duration), "token-lifetime", "How long its access tokens live, such as 30m or 1d (default: as the gateway's)")
 	flags.Bool("refresh", false, "Allow it refresh tokens")
 	flags.String("access-level", "", "Access level of its rooms where it asks for none: trusted, restricted or public")
 	flags.String("room-configuration", "", "Configuration of its rooms where it gives none: a JSON object")
-	flags.StringToString("limit", nil, "Rate limit of its own, as name=limit (can be repeated)")
+	flags.StringToString("limit", nil, "Rate limit of its own, as name=limit, such as read=600/1m (can be repeated)")
+	flags.Lookup("limit").DefValue = "" // not "[]"
 	flags.String("backend-client-id", "", "The client id it has at Meet (default: the gateway's own is used)")
 	flags.Bool("backend-client-secret-stdin", false, "Read its client secret at Meet from standard input")
-	cmd.MarkFlagsRequiredTogether("backend-client-id", "backend-client-secret-stdin")
 	flags.String("note", "", "Free text for operators")
 	_ = cmd.RegisterFlagCompletionFunc("scope", cobra.FixedCompletions([]string{
 		tokens.ScopeRoomsList, tokens.ScopeRoomsRetrieve, tokens.ScopeRoomsCreate, tokens.ScopeRoomsUpdate, tokens.ScopeRoomsDelete,
@@ -61,22 +60,54 @@ func addApplicationFlags(cmd *cobra.Command, editing bool) {
 	}, cobra.ShellCompDirectiveNoFileComp))
 	if editing {
 		flags.Bool("no-backend", false, "Forget its credentials at Meet; the gateway's own are used")
-		cmd.MarkFlagsMutuallyExclusive("no-backend", "backend-client-id")
-		flags.Int64("if-version", 0, "Only if this is still its version, as shown by `meet app show`")
+		flags.StringSlice("no-limit", nil, "Remove the limit of this name, so that the gateway's holds (can be repeated)")
+		flags.Int64("if-version", 0, "Only if this is still its version, as \"meet app show\" shows it")
+		flags.VisitAll(func(f *pflag.Flag) { // a flag that is not given changes nothing: there is no default
+			f.Usage, _, _ = strings.Cut(f.Usage, " (default:")
+		})
 	}
+}
+
+// conflictingFlags says which flags cannot be given together, or alone.
+func (c *console) conflictingFlags() error {
+	flags := c.cmd.Flags()
+	for _, l := range listFlags {
+		for _, other := range []string{"add-" + l.flag, "remove-" + l.flag} {
+			if flags.Changed(l.flag) && flags.Changed(other) {
+				return fmt.Errorf("--%s sets the whole list, so it cannot be given with --%s", l.flag, other)
+			}
+		}
+	}
+	secret, _ := flags.GetBool("backend-client-secret-stdin")
+	switch {
+	case flags.Changed("backend-client-id") && !secret:
+		return errors.New("--backend-client-id needs --backend-client-secret-stdin: the secret comes on standard input")
+	case secret && !flags.Changed("backend-client-id"):
+		return errors.New("--backend-client-secret-stdin needs --backend-client-id")
+	case flags.Changed("no-backend") && flags.Changed("backend-client-id"):
+		return errors.New("--no-backend forgets the credentials at Meet, so it cannot be given with --backend-client-id")
+	}
+	return nil
 }
 
 // applicationFlags are the fields that the flags set. old is the application
 // that is edited, or nil.
 func (c *console) applicationFlags(old *wire.Application) (map[string]any, error) {
 	flags, fields := c.cmd.Flags(), map[string]any{}
+	if err := c.conflictingFlags(); err != nil {
+		return nil, err
+	}
 	for flag, field := range map[string]string{"name": "name", "type": "type", "note": "note"} {
 		if flags.Changed(flag) {
 			fields[field], _ = flags.GetString(flag)
 		}
 	}
 	for _, l := range listFlags {
-		if list, changed := c.listFlag(l.flag, l.field, old); changed {
+		list, changed, err := c.listFlag(l.flag, l.field, old)
+		if err != nil {
+			return nil, err
+		}
+		if changed {
 			fields[l.field] = list
 		}
 	}
@@ -86,8 +117,8 @@ func (c *console) applicationFlags(old *wire.Application) (map[string]any, error
 	if flags.Changed("refresh") {
 		fields["refresh"], _ = flags.GetBool("refresh")
 	}
-	if flags.Changed("limit") {
-		fields["limits"], _ = flags.GetStringToString("limit")
+	if err := c.limitFlags(fields, old); err != nil {
+		return nil, err
 	}
 	if err := c.roomFlags(fields, old); err != nil {
 		return nil, err
@@ -95,8 +126,34 @@ func (c *console) applicationFlags(old *wire.Application) (map[string]any, error
 	return fields, c.backendFlags(fields)
 }
 
-// listFlag is what a list becomes, and whether a flag changes it.
-func (c *console) listFlag(flag, field string, old *wire.Application) ([]string, bool) {
+// limitFlags sets and removes limits one by one; the others stay.
+func (c *console) limitFlags(fields map[string]any, old *wire.Application) error {
+	flags := c.cmd.Flags()
+	if !flags.Changed("limit") && !flags.Changed("no-limit") {
+		return nil
+	}
+	limits := map[string]string{}
+	if old != nil {
+		maps.Copy(limits, old.Limits)
+	}
+	if flags.Lookup("no-limit") != nil {
+		names, _ := flags.GetStringSlice("no-limit")
+		for _, name := range names {
+			if _, there := limits[name]; !there {
+				return fmt.Errorf("--no-limit %s: it has no limit of this name (it has: %s)", name, orNone(strings.Join(sortedKeys(limits), ", ")))
+			}
+			delete(limits, name)
+		}
+	}
+	given, _ := flags.GetStringToString("limit")
+	maps.Copy(limits, given)
+	fields["limits"] = limits
+	return nil
+}
+
+// listFlag is what a list becomes, and whether a flag changes it. To remove what is
+// not there is an error: it is mostly a typo.
+func (c *console) listFlag(flag, field string, old *wire.Application) ([]string, bool, error) {
 	flags := c.cmd.Flags()
 	values := func(name string) []string {
 		given, _ := flags.GetStringSlice(name)
@@ -107,10 +164,10 @@ func (c *console) listFlag(flag, field string, old *wire.Application) ([]string,
 		return list
 	}
 	if flags.Changed(flag) {
-		return values(flag), true
+		return values(flag), true, nil
 	}
 	if old == nil || !flags.Changed("add-"+flag) && !flags.Changed("remove-"+flag) {
-		return nil, false
+		return nil, false, nil
 	}
 	list, drop := listOf(old, field), values("remove-"+flag)
 	for _, v := range values("add-" + flag) {
@@ -118,8 +175,13 @@ func (c *console) listFlag(flag, field string, old *wire.Application) ([]string,
 			list = append(list, v)
 		}
 	}
+	for _, v := range drop {
+		if !slices.ContainsFunc(list, equalFold(v)) {
+			return nil, false, fmt.Errorf("--remove-%s %s: it is not in the list (%s)", flag, v, orNone(strings.Join(list, ", ")))
+		}
+	}
 	list = slices.DeleteFunc(list, func(v string) bool { return slices.ContainsFunc(drop, equalFold(v)) })
-	return list, true
+	return list, true, nil
 }
 
 func equalFold(a string) func(string) bool {
@@ -206,6 +268,9 @@ func appEditCommand() *cobra.Command {
 // editCommand writes only over the version it has read, so that what somebody
 // else changes meanwhile is not lost.
 func editCommand(c *console, args []string) error {
+	if err := c.conflictingFlags(); err != nil { // before anybody is asked
+		return err
+	}
 	const tries = 5
 	version, _ := c.cmd.Flags().GetInt64("if-version")
 	for try := 1; ; try++ {

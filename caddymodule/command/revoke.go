@@ -1,12 +1,15 @@
 package command
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/spf13/cobra"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 )
 
 func revokeCommand() *cobra.Command {
@@ -16,7 +19,7 @@ func revokeCommand() *cobra.Command {
 		Long: `Ends tokens before their time, on every gateway. It says so only after Redis has
 acknowledged; if it fails, doing it again is safe.`,
 	}
-	cmd.AddCommand(
+	cmd.AddCommand(withYes(
 		&cobra.Command{
 			Use:   "token [<id>]",
 			Short: "Ends one token: by its id (the jti claim), or whole, from standard input",
@@ -35,7 +38,7 @@ no token of this installation is one.`,
 						return err
 					}
 				}
-				return c.revoke(map[string]any{"token": token}, "The token is not valid any more.")
+				return c.revokeAfterAsking("End this token?", map[string]any{"token": token}, "Token revoked.")
 			}),
 		},
 		&cobra.Command{
@@ -48,7 +51,7 @@ no token of this installation is one.`,
 				if err != nil {
 					return err
 				}
-				return c.revoke(map[string]any{"application": app.ID}, fmt.Sprintf("All tokens of %s (%s) have ended.", app.Name, app.ID))
+				return c.revokeAfterAsking(fmt.Sprintf("End all tokens of %q (%s)?", app.Name, app.ID), map[string]any{"application": app.ID}, fmt.Sprintf("All tokens of %s (%s) revoked.", app.Name, app.ID))
 			}),
 		},
 		&cobra.Command{
@@ -56,7 +59,7 @@ no token of this installation is one.`,
 			Short: "Ends all tokens for a user, whichever application has them",
 			Args:  oneUser,
 			RunE: online(func(c *console, args []string) error {
-				return c.revoke(map[string]any{"user": args[0]}, "All tokens for the user have ended.")
+				return c.revokeAfterAsking("End all tokens for "+args[0]+", whichever application has them?", map[string]any{"user": args[0]}, "All tokens for the user revoked.")
 			}),
 		},
 		&cobra.Command{
@@ -74,13 +77,14 @@ no token of this installation is one.`,
 				if err != nil {
 					return err
 				}
-				return c.revoke(map[string]any{"application": app.ID, "user": args[1]},
-					fmt.Sprintf("All tokens that %s (%s) has for the user have ended.", app.Name, app.ID))
+				return c.revokeAfterAsking(fmt.Sprintf("End all tokens that %q (%s) has for %s?", app.Name, app.ID, args[1]), map[string]any{"application": app.ID, "user": args[1]},
+					fmt.Sprintf("All tokens that %s (%s) has for the user revoked.", app.Name, app.ID))
 			}),
 		},
 		&cobra.Command{
-			Use:   "key <key id>",
-			Short: "Ends all tokens signed with a key that does not sign any more",
+			Use:               "key <key id>",
+			Short:             "Ends all tokens signed with a key that does not sign any more",
+			ValidArgsFunction: completeKeys,
 			Args: func(cmd *cobra.Command, args []string) error {
 				if len(args) != 1 {
 					return fmt.Errorf("%s takes the id of a key, as meet status shows it", cmd.CommandPath())
@@ -88,12 +92,53 @@ no token of this installation is one.`,
 				return nil
 			},
 			RunE: online(func(c *console, args []string) error {
-				return c.revoke(map[string]any{"key": args[0]}, "All tokens signed with the key have ended.")
+				return c.revokeAfterAsking("End all tokens signed with the key "+args[0]+"?", map[string]any{"key": args[0]}, "All tokens signed with the key revoked.")
 			}),
 		},
-		revokeBeforeCommand(), revokeAllCommand(),
-	)
+	)...)
+	cmd.AddCommand(revokeBeforeCommand(), revokeAllCommand())
 	return cmd
+}
+
+// withYes lets commands be run without a question.
+func withYes(cmds ...*cobra.Command) []*cobra.Command {
+	for _, cmd := range cmds {
+		addYes(cmd)
+	}
+	return cmds
+}
+
+// completeKeys offers the ids of the keys that meet status shows.
+func completeKeys(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	admin, err := newClient(cmd)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
+	defer cancel()
+	var s wire.Status
+	if _, err := admin.get(ctx, "status", nil, &s); err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var ids []string
+	for _, k := range s.Keys {
+		ids = append(ids, cobra.CompletionWithDesc(k.ID, keyText(k)))
+	}
+	for _, id := range s.MissingKeys {
+		ids = append(ids, cobra.CompletionWithDesc(id, "missing here"))
+	}
+	return ids, cobra.ShellCompDirectiveNoFileComp
+}
+
+// revokeAfterAsking is revoke, after the question on a terminal.
+func (c *console) revokeAfterAsking(question string, what map[string]any, did string) error {
+	if err := c.confirm(question + " This cannot be undone."); err != nil {
+		return err
+	}
+	return c.revoke(what, did)
 }
 
 func oneUser(cmd *cobra.Command, args []string) error {
@@ -127,7 +172,7 @@ was issued within its second stays. "meet revoke all" leaves nothing.`,
 			if err := c.confirm("End all tokens issued before " + before.Format(time.RFC3339) + "?"); err != nil {
 				return err
 			}
-			return c.revoke(map[string]any{"before": before.Format(time.RFC3339)}, "All tokens issued before "+before.Format(time.RFC3339)+" have ended.")
+			return c.revoke(map[string]any{"before": before.Format(time.RFC3339)}, "All tokens issued before "+before.Format(time.RFC3339)+" revoked.")
 		}),
 	}
 	addYes(cmd)
@@ -155,7 +200,7 @@ func revokeAllCommand() *cobra.Command {
 			if err := c.confirm("End all tokens of all applications?"); err != nil {
 				return err
 			}
-			return c.revoke(map[string]any{"all": true}, "All tokens have ended.")
+			return c.revoke(map[string]any{"all": true}, "All tokens revoked.")
 		}),
 	}
 	addYes(cmd)

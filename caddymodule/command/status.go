@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,8 +18,11 @@ import (
 func statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
-		Short: "Shows how the gateway is doing: store, feed, cache, keys, backend",
-		Args:  noArguments,
+		Short: "Shows how the gateways are doing: store, feed, cache, keys, backend",
+		Long: `Shows how the gateway is doing (store, feed, cache, keys, backends), and which
+gateways the installation has: their versions, keys and lag. Exit status 3 means
+that the gateway is not ready: new requests are answered with 503.`,
+		Args: noArguments,
 		RunE: online(func(c *console, _ []string) error {
 			var s wire.Status
 			body, err := c.admin.get(c.ctx, "status", nil, &s)
@@ -26,9 +30,14 @@ func statusCommand() *cobra.Command {
 				return err
 			}
 			if c.json {
-				return c.printJSON(body)
+				err = c.printJSON(body)
+			} else {
+				err = c.printStatus(&s)
 			}
-			return c.printStatus(&s)
+			if err == nil && !s.Ready {
+				err = fmt.Errorf("%w: %s", errNotReady, s.Reason)
+			}
+			return err
 		}),
 	}
 }
@@ -68,6 +77,46 @@ func (c *console) printStatus(s *wire.Status) error {
 	for _, b := range s.Backends {
 		rows = append(rows, backendRows(b)...)
 	}
+	for _, w := range s.Store.Warnings {
+		rows = append(rows, []string{"warning", w})
+	}
+	if err := c.table(rows); err != nil {
+		return err
+	}
+	return c.printGateways(s.Gateways)
+}
+
+// printGateways lists the gateways of the installation, this one among them.
+func (c *console) printGateways(gateways []tokens.Gateway) error {
+	if len(gateways) == 0 {
+		return nil
+	}
+	rows := [][]string{{"GATEWAY", "HOST", "VERSION", "STARTED", "KEYS (FIRST: USED)", "LAG", "STATE"}}
+	for _, g := range gateways {
+		lag, state := "hears nothing", "up"
+		if g.LagSeconds != nil {
+			lag = fmt.Sprintf("%.3fs", *g.LagSeconds)
+		}
+		switch {
+		case g.Self:
+			state = "this one"
+		case g.Silent:
+			state = "silent since " + instant(g.Heard)
+		}
+		if ahead := time.Duration(g.ClockAheadSeconds * float64(time.Second)); ahead.Abs() >= time.Second {
+			state += fmt.Sprintf(", its clock is off by %s", ahead.Round(time.Millisecond))
+		}
+		keys := slices.Clone(g.Uses)
+		for _, k := range g.Keys {
+			if !slices.Contains(keys, k) {
+				keys = append(keys, k)
+			}
+		}
+		rows = append(rows, []string{g.ID, g.Host, orNone(g.Version), instant(g.Started), strings.Join(keys, " "), lag, state})
+	}
+	if err := c.write("\n"); err != nil {
+		return err
+	}
 	return c.table(rows)
 }
 
@@ -84,7 +133,10 @@ func keyText(k tokens.KeyStatus) string {
 	if !k.LiveUntil.IsZero() {
 		parts = append(parts, "in use until "+instant(k.LiveUntil))
 	}
-	if k.Needed != "" { // what nobody has looked for yet counts: a key just added is not known to be idle
+	switch {
+	case k.Needed != "" && k.LiveUntil.IsZero():
+		parts = append(parts, k.Needed)
+	case k.Needed != "":
 		parts = append(parts, "not known to be safe to remove: "+k.Needed)
 	}
 	if k.SafeToRemove {
@@ -184,7 +236,19 @@ func showUserCommand(c *console, args []string) error {
 }
 
 func secretCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "secret <command>", Short: "Checks secrets"}
+	cmd := &cobra.Command{Use: "secret <command>", Short: "Makes and checks secrets"}
+	cmd.AddCommand(&cobra.Command{
+		Use:   "new",
+		Short: "Makes a client secret for \"app apply\", without asking the gateway",
+		Args:  noArguments,
+		RunE: command(func(c *console, _ []string) error {
+			secret := tokens.NewClientSecret()
+			if c.json {
+				return c.write("{\"client_secret\": \"" + secret + "\"}\n")
+			}
+			return c.write(secret + "\n")
+		}),
+	})
 	cmd.AddCommand(&cobra.Command{
 		Use:   "check",
 		Short: "Tells whether a secret from standard input has a typo, without asking the gateway",

@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"runtime/debug"
 	_ "time/tzdata"
 
@@ -29,5 +30,6 @@ func main() {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		caddy.CustomVersion = "meet-gateway " + info.Main.Version + ", Caddy"
 	}
+	warnOfNeighbour(os.Args, os.Stderr)
 	caddycmd.Main()
 }

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/stretchr/testify/require"
+)
+
+func TestWarnOfNeighbour(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "Caddyfile")
+	require.NoError(t, os.WriteFile(file, []byte("{$MEET_GATEWAY_ADDR::8080} {\n}\n"), 0o600))
+	var out strings.Builder
+	said := func(args ...string) string {
+		out.Reset()
+		warnOfNeighbour(append([]string{"meet-gateway"}, args...), &out)
+		return out.String()
+	}
+	before := caddy.DefaultAdminListen
+	t.Cleanup(func() { caddy.DefaultAdminListen = before })
+	caddy.DefaultAdminListen = "127.0.0.1:1"
+
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Setenv("MEET_GATEWAY_ADDR", l.Addr().String())
+	require.Contains(t, said("run", "--config", file), "MEET_GATEWAY_ADDR")
+	require.Empty(t, said("validate", "--config", file))
+	require.Empty(t, said("run", "--config", file+"-none"))
+	require.NoError(t, l.Close())
+	require.Empty(t, said("run", "--config="+file))
+
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		require.Equal(t, "/meet-gateway/health/live", r.URL.Path)
+	}))
+	defer other.Close()
+	caddy.DefaultAdminListen = strings.TrimPrefix(other.URL, "http://")
+	require.Contains(t, said("run"), "another gateway is running")
+}
