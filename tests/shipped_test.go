@@ -90,9 +90,13 @@ func startShipped(t *testing.T, env ...string) *shipped {
 	s := &shipped{t: t, address: gate.Addr(), out: new(output)}
 	cmd := exec.Command(path, "run", "--config", "../Caddyfile")
 	home := t.TempDir()
+	_, port, _ := strings.Cut(gate.Addr(), ":")
+	for i := range env {
+		env[i] = strings.ReplaceAll(env[i], "{port}", port)
+	}
 	cmd.Env = append([]string{
 		"HOME=" + home, "XDG_DATA_HOME=" + home, "XDG_CONFIG_HOME=" + home, "PATH=" + os.Getenv("PATH"),
-		"CADDY_ADMIN=" + admin.Addr(), "MEET_GATEWAY_ADDR=:" + strings.Split(gate.Addr(), ":")[1],
+		"CADDY_ADMIN=" + admin.Addr(), "MEET_GATEWAY_ADDR=:" + port,
 	}, env...)
 	cmd.Stdout, cmd.Stderr = s.out, s.out
 	s.process, err = child.Start(cmd)
@@ -209,4 +213,46 @@ func TestShipped_RedisWithoutASecretRefusesToStart(t *testing.T) {
 		s.waitFor("openssl rand -base64 32")
 		require.Eventually(t, func() bool { return !s.process.Running() }, 30*time.Second, 20*time.Millisecond)
 	}
+}
+
+// A health check by address must not pass on nothing: what is not served is 421.
+func TestShipped_OtherNamesAreMisdirected(t *testing.T) {
+	port := func(s *shipped) string { return strings.Split(s.address, ":")[1] }
+	s := startShipped(t, "MEET_TRUSTED_PROXIES=127.0.0.1/32")
+	s.waitFor("serving initial configuration")
+	status, _ := getAs(t, s, "whatever.example", "/identity")
+	require.Equal(t, 400, status, "a port serves every name")
+	status, body := getAs(t, s, "api.example.org", "/.well-known/oauth-authorization-server", "X-Forwarded-Proto", "https")
+	require.Equal(t, 200, status)
+	require.Contains(t, body, `"issuer":"https://api.example.org"`, "behind a proxy that ends TLS")
+
+	named := startShipped(t, "MEET_GATEWAY_ADDR=http://gateway.example:{port}")
+	named.waitFor("serving initial configuration")
+	status, _ = getAs(t, named, "gateway.example:"+port(named), "/identity")
+	require.Equal(t, 400, status)
+	for _, host := range []string{named.address, "other.example", "localhost:" + port(named)} {
+		status, body = getAs(t, named, host, "/identity")
+		require.Equal(t, http.StatusMisdirectedRequest, status, host)
+		require.JSONEq(t, `{"detail":"This name is not served here.","error":"misdirected_request"}`, body)
+	}
+	status, body = getAs(t, named, "gateway.example", "/.well-known/oauth-authorization-server", "X-Forwarded-Proto", "https")
+	require.Equal(t, 200, status)
+	require.Contains(t, body, `"issuer":"http://gateway.example"`, "no proxy is trusted")
+}
+
+// getAs asks for a path under a name.
+func getAs(t *testing.T, s *shipped, host, path string, headers ...string) (status int, body string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.address+path, nil)
+	require.NoError(t, err)
+	r.Host = host
+	for i := 0; i+1 < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	res, err := http.DefaultClient.Do(r)
+	require.NoError(t, err)
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	return res.StatusCode, string(b)
 }

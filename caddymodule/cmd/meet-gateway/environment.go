@@ -2,17 +2,26 @@ package main
 
 import (
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 )
 
-// prepareEnvironment takes variables that are set and empty for unset. Caddy gives
+// prepareEnvironment takes variables that are set and empty for unset, and works out
+// what the shipped Caddyfile does with other names than the gateway's. Caddy gives
 // {$NAME:default} its default only where NAME is not there at all, and Compose files
 // set what they do not know to nothing.
 func prepareEnvironment() {
-	for _, name := range []string{"MEET_GATEWAY_ADDR", "MEET_STORE", "MEET_BACKEND", "MEET_GATEWAY_HEALTH", "MEET_GATEWAY_DRAIN"} {
+	for _, name := range []string{"MEET_GATEWAY_ADDR", "MEET_STORE", "MEET_BACKEND", "MEET_GATEWAY_HEALTH", "MEET_GATEWAY_DRAIN", variableOtherNames} {
 		if value, set := os.LookupEnv(name); set && value == "" {
 			_ = os.Unsetenv(name) // a name that can be looked up
+		}
+	}
+	if _, set := os.LookupEnv(variableOtherNames); !set {
+		if addresses := otherNames(os.Getenv("MEET_GATEWAY_ADDR")); len(addresses) > 0 {
+			_ = os.Setenv(variableOtherNames, "misdirected "+strings.Join(addresses, " "))
 		}
 	}
 	// Caddy has read CADDY_ADMIN already. Nothing would be a port of its choice, open
@@ -20,4 +29,42 @@ func prepareEnvironment() {
 	if caddy.DefaultAdminListen == "" {
 		caddy.DefaultAdminListen = "localhost:2019"
 	}
+}
+
+// variableOtherNames is what the shipped Caddyfile imports: a snippet of its own, and
+// the snippet's arguments.
+const variableOtherNames = "MEET_GATEWAY_OTHER_NAMES"
+
+// otherNames returns addresses for every name that the given site addresses do not
+// serve, on the same ports. Caddy alone answers such a request with an empty 200. There
+// are none for a port on which every name is served.
+func otherNames(addresses string) []string {
+	var others, served []string
+	for _, text := range strings.FieldsFunc(addresses, func(r rune) bool { return r == ',' || r == ' ' }) {
+		address, err := httpcaddyfile.ParseAddress(text)
+		if err != nil {
+			return nil // Caddy says what is wrong with it
+		}
+		port := address.Port
+		plain := address.Scheme == "http" || port == "80"
+		switch {
+		case port == "" && plain:
+			port = "80"
+		case port == "" && address.Host != "":
+			port = "443"
+		}
+		if address.Host == "" {
+			served = append(served, ":"+port)
+			continue
+		}
+		if plain {
+			others = append(others, "http://:"+port)
+			continue
+		}
+		others = append(others, "https://:"+port, "http://:80") // Caddy redirects from there
+	}
+	slices.Sort(others)
+	return slices.DeleteFunc(slices.Compact(others), func(other string) bool {
+		return slices.ContainsFunc(served, func(port string) bool { return strings.HasSuffix(other, "/"+port) })
+	})
 }

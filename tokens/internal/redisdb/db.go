@@ -54,7 +54,7 @@ type Options struct {
 	// Mode is what the status shows instead of how Redis is reached. Default: that.
 	Mode string
 	// Control is asked before each connection to a data server. Default: nobody.
-	Control func(network, address string, c syscall.RawConn) error
+	Control func(network, address string, c syscall.RawConn) error `json:"-"` // options are hashed as JSON, to be found again
 }
 
 // DB is a handle on Redis.
