@@ -167,6 +167,8 @@ var failures = []failureRow{
 	// Our own store.
 	{err: tokens.ErrUnavailable, answer: refusal{status: 503, detail: textUnavailable, code: codeUnavailable, reason: "store_unavailable", outage: true, retryAfter: 2 * time.Second}},
 	{err: audit.ErrNotWritten, answer: refusal{status: 503, detail: textUnavailable, code: codeUnavailable, reason: reasonAudit, outage: true, retryAfter: 5 * time.Second}},
+	// Somebody changes the application all the time while its credentials at Meet are learned.
+	{err: tokens.ErrConflict, answer: refusal{status: 503, detail: textUnavailable, code: codeUnavailable, reason: "busy", retryAfter: 2 * time.Second}},
 	{err: tokens.ErrBusy, answer: refusal{status: 503, detail: textUnavailable, code: codeUnavailable, reason: "busy", retryAfter: 2 * time.Second}},
 
 	// Meet. What is the gateway's or the operator's fault is never the caller's 401.

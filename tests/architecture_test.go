@@ -70,6 +70,11 @@ var rooms = []room{
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), golangJWT},
 	},
 	{
+		folder:       "tokens/internal/journal",
+		mayImport:    []string{ours("tokens/internal/redisdb")},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", golangJWT, ours("backendclient"), ours("caddymodule"), ours("tests")},
+	},
+	{
 		folder:       "tokens/signing",
 		mayImport:    []string{golangJWT, "github.com/go-jose/go-jose", ours("tokens/internal/failure"), ours("tokens/internal/vault")},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", goRedis, ours("backendclient"), ours("caddymodule"), ours("tests")},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/django"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 	"github.com/meet-gateway/meet-gateway/tokens/signing"
 )
@@ -97,7 +98,7 @@ type Authority struct {
 	hash       hashPool
 	mints      mints
 	overruling overruling
-	rotations  rotations
+	journal    journal.Journal
 
 	keyReads perSecond // of the installation, for keys that are unknown
 

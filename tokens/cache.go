@@ -3,6 +3,7 @@ package tokens
 import (
 	"crypto/sha256"
 	"hash/maphash"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,8 +15,8 @@ import (
 //
 // A value is read from Redis and then put here, and the news that it changed
 // may arrive in between. Every key therefore belongs to one of a few epochs: an
-// invalidation counts the epoch up before it removes the entry, and who fills
-// the cache removes its own entry again if the epoch moved since before its read.
+// invalidation counts the epoch up before it removes the entry, and a value is put
+// here only if the epoch has not moved since before its read.
 //
 // Should a change ever be missed (a gateway died between writing and telling),
 // maxAge bounds how long anybody goes on not knowing it.
@@ -26,9 +27,13 @@ type cache struct {
 	users        *otter.Cache[string, *User]                   // by public id
 	mails        *otter.Cache[Mail, string]                    // mail → public id
 	installation atomic.Pointer[installation]
+	records      recordIndex // finds tokens by the keys of their records
 
-	seed   maphash.Seed
-	epochs [256]atomic.Uint64
+	// filling keeps what fills the cache apart from what empties it, so that a value
+	// that is out of date is not there even for a moment.
+	filling sync.RWMutex
+	seed    maphash.Seed
+	epochs  [256]atomic.Uint64
 	// all counts whole-cache invalidations; it takes part in every epoch.
 	all atomic.Uint64
 }
@@ -40,13 +45,52 @@ const maxAge = 10 * time.Minute
 func outdated(then, now time.Time) bool { return now.Sub(then) > maxAge }
 
 func newCache(entries int) *cache {
-	return &cache{
-		tokens:       newBounded[[sha256.Size]byte, *accessToken](entries),
+	c := &cache{
 		applications: newBounded[string, *Application](max(entries/10, 1000)),
 		aliases:      newBounded[string, string](max(entries/10, 1000)),
 		users:        newBounded[string, *User](entries),
 		mails:        newBounded[Mail, string](entries),
 		seed:         maphash.MakeSeed(),
+	}
+	c.tokens = otter.Must(&otter.Options[[sha256.Size]byte, *accessToken]{
+		MaximumSize: entries, Executor: func(f func()) { f() }, OnAtomicDeletion: c.records.deleted,
+	})
+	return c
+}
+
+// recordIndex has the hash of each token that is remembered, by the key of its
+// record: a revocation by id does not know the token.
+type recordIndex struct {
+	mu     sync.Mutex
+	hashes map[string][sha256.Size]byte
+}
+
+func (r *recordIndex) put(key string, sum [sha256.Size]byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.hashes == nil {
+		r.hashes = map[string][sha256.Size]byte{}
+	}
+	r.hashes[key] = sum
+}
+
+func (r *recordIndex) get(key string) ([sha256.Size]byte, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	sum, ok := r.hashes[key]
+	return sum, ok
+}
+
+func (r *recordIndex) remove(key string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.hashes, key)
+}
+
+// deleted follows the cache of tokens.
+func (r *recordIndex) deleted(e otter.DeletionEvent[[sha256.Size]byte, *accessToken]) {
+	if e.Cause != otter.CauseReplacement {
+		r.remove(keyToken(e.Value.id))
 	}
 }
 
@@ -67,40 +111,75 @@ func (c *cache) now(key string) epoch {
 
 // fill puts a value that was read from Redis after since was taken.
 func fill[K comparable, V any](c *cache, in *otter.Cache[K, V], k K, v V, epochKey string, since epoch) {
-	in.Set(k, v)
-	if c.now(epochKey) != since {
-		in.Invalidate(k)
+	c.filling.RLock()
+	defer c.filling.RUnlock()
+	if c.now(epochKey) == since {
+		in.Set(k, v)
 	}
 }
 
-func (c *cache) dropToken(sum [sha256.Size]byte) {
-	c.epochOf(string(sum[:])).Add(1)
-	c.tokens.Invalidate(sum)
+// fillToken is fill for a token, under the key of its record.
+func (c *cache) fillToken(sum [sha256.Size]byte, t *accessToken, key string, since epoch) {
+	c.filling.RLock()
+	defer c.filling.RUnlock()
+	if c.now(key) != since {
+		return
+	}
+	c.tokens.Set(sum, t)
+	c.records.put(key, sum)
+	if _, kept := c.tokens.GetEntryQuietly(sum); !kept { // evicted before it was in the index
+		c.records.remove(key)
+	}
+}
+
+// fillInstallation is fill for the installation.
+func (c *cache) fillInstallation(in *installation, since epoch) {
+	c.filling.RLock()
+	defer c.filling.RUnlock()
+	if c.now(keyInstallation) == since {
+		c.installation.Store(in)
+	}
+}
+
+// count counts an epoch up. Nothing is being filled meanwhile, and what was read
+// before is not filled afterwards.
+func (c *cache) count(epoch *atomic.Uint64) {
+	c.filling.Lock()
+	defer c.filling.Unlock()
+	epoch.Add(1)
+}
+
+// dropToken forgets a token by the key of its record.
+func (c *cache) dropToken(key string) {
+	c.count(c.epochOf(key))
+	if sum, ok := c.records.get(key); ok {
+		c.tokens.Invalidate(sum)
+	}
 }
 
 func (c *cache) dropApplication(id string) {
-	c.epochOf(keyApplication(id)).Add(1)
+	c.count(c.epochOf(keyApplication(id)))
 	c.applications.Invalidate(id)
 }
 
 func (c *cache) dropAlias(alias string) {
-	c.epochOf(keyAlias(alias)).Add(1)
+	c.count(c.epochOf(keyAlias(alias)))
 	c.aliases.Invalidate(alias)
 }
 
 func (c *cache) dropUser(id string) {
-	c.epochOf(keyUser(id)).Add(1)
+	c.count(c.epochOf(keyUser(id)))
 	c.users.Invalidate(id)
 }
 
 func (c *cache) dropInstallation() {
-	c.epochOf(keyInstallation).Add(1)
+	c.count(c.epochOf(keyInstallation))
 	c.installation.Store(nil)
 }
 
 // dropAll forgets everything: what was missed is not known.
 func (c *cache) dropAll() {
-	c.all.Add(1)
+	c.count(&c.all)
 	c.tokens.InvalidateAll()
 	c.applications.InvalidateAll()
 	c.aliases.InvalidateAll()

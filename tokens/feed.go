@@ -2,7 +2,6 @@ package tokens
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -64,6 +63,9 @@ const (
 	withdrawnKey        changeKind = "K" // key id
 	changedEverything   changeKind = "*" // more than can be told one by one
 )
+
+// lostChanges is the id of changedEverything when Redis has lost changes.
+const lostChanges = "lost"
 
 // unknownValue stands for a generation or hash when it is only known that the
 // change may have been made.
@@ -196,6 +198,9 @@ type feed struct {
 	// is with finding out who the primary is, in nanoseconds since born; 0 if none
 	// came back on this subscription.
 	proven atomic.Int64
+	// provenWall is the same by the wall clock, unix nanoseconds: the other one stands
+	// still while the machine is suspended.
+	provenWall atomic.Int64
 	// checked is when Redis was last found to be the primary and to have all
 	// that this gateway knows, in nanoseconds since born; 0 if never.
 	checked atomic.Int64
@@ -268,7 +273,8 @@ func (f *feed) stop() {
 // fresh reports whether the caches may be trusted.
 func (f *feed) fresh() bool {
 	p := f.proven.Load()
-	return p != 0 && time.Since(f.born)-time.Duration(p) < f.staleness
+	return p != 0 && time.Since(f.born)-time.Duration(p) < f.staleness &&
+		time.Duration(time.Now().UnixNano()-f.provenWall.Load()) < f.staleness
 }
 
 // lag returns how long ago the feed was last proven complete, and false if never.
@@ -314,8 +320,22 @@ func (f *feed) stands(ctx context.Context, s sight) (bool, error) {
 	if f.look() != s {
 		return false, nil
 	}
+	f.mu.Lock()
+	known := f.highest
+	f.mu.Unlock()
 	if err := f.check(ctx); err != nil {
 		return false, err
+	}
+	if isRestoring(ctx) {
+		return f.look() == s, nil
+	}
+	number, err := f.a.store.rdb.Get(ctx, keyFeed).Uint64()
+	if err = notNil(err); err != nil {
+		return false, unavailable("reading the number of the last change", err)
+	}
+	if number < known {
+		f.noteReplaced() // emptied or set back: the next heartbeat finds it out and writes again
+		return false, nil
 	}
 	return f.look() == s, nil
 }
@@ -482,7 +502,7 @@ func (f *feed) ask(ctx context.Context) {
 	defer f.asking.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, max(f.staleness, f.a.store.db.Timeout()))
 	defer cancel()
-	began := time.Since(f.born)
+	began, wall := time.Since(f.born), time.Now()
 	// A failure needs no handling: nothing is proven, and the next heartbeat
 	// tries again.
 	err := f.check(ctx)
@@ -491,7 +511,7 @@ func (f *feed) ask(ctx context.Context) {
 		return
 	}
 	if f.settling() {
-		err = f.a.rotateAgain(context.WithValue(ctx, restoring{}, true))
+		err = f.a.replayJournal(context.WithValue(ctx, restoring{}, true))
 	}
 	if err == nil {
 		err = f.publishKept(ctx)
@@ -500,7 +520,7 @@ func (f *feed) ask(ctx context.Context) {
 		f.mu.Lock()
 		highest := f.highest
 		f.mu.Unlock()
-		mark := fmt.Sprintf("%d/%d/%d", int64(began), int64(time.Since(f.born)), highest)
+		mark := fmt.Sprintf("%d/%d/%d/%d", int64(began), int64(time.Since(f.born)), highest, wall.UnixNano())
 		err = heartbeatScript.Run(ctx, f.a.store.rdb, []string{keyFeed}, channelNode+f.node, mark).Err()
 	}
 	if err == nil || isFull(err) {
@@ -588,6 +608,10 @@ func (f *feed) receive(ctx context.Context, payload string) {
 		f.heard(ctx, seq, c.id)
 		return
 	}
+	if c.kind == changedEverything && c.id == lostChanges {
+		// Other gateways still write again what Redis has lost.
+		f.noteReplaced()
+	}
 	f.mu.Lock()
 	f.recent.add(seq, c)
 	f.edits.heard(c, m.document)
@@ -604,9 +628,9 @@ func (f *feed) receive(ctx context.Context, payload string) {
 // heard handles a heartbeat of our own that came back. seq is the number it
 // found in Redis.
 func (f *feed) heard(ctx context.Context, seq uint64, mark string) {
-	var began, sent int64
+	var began, sent, wall int64
 	var must uint64
-	if n, err := fmt.Sscanf(mark, "%d/%d/%d", &began, &sent, &must); n != 3 || err != nil || began <= 0 {
+	if n, err := fmt.Sscanf(mark, "%d/%d/%d/%d", &began, &sent, &must, &wall); n != 4 || err != nil || began <= 0 {
 		return
 	}
 	// What Redis has to know is what was known when the heartbeat was sent, not
@@ -623,6 +647,7 @@ func (f *feed) heard(ctx context.Context, seq uint64, mark string) {
 	if skipped {
 		f.a.cache.dropAll()
 	}
+	f.provenWall.Store(wall)
 	f.proven.Store(began)
 	f.listenFailed.Store(nil)
 	f.a.observer.FeedLag(time.Since(f.born) - time.Duration(sent))
@@ -695,13 +720,7 @@ func (f *feed) apply(c change) {
 		user, _, _ := strings.Cut(c.id, "/")
 		k.dropUser(user)
 	case revokedToken:
-		var sum [sha256.Size]byte
-		if b, err := base64.RawURLEncoding.DecodeString(c.value); err == nil && len(b) == len(sum) {
-			copy(sum[:], b)
-			k.dropToken(sum)
-		} else {
-			k.dropAll() // it is not known which token that is
-		}
+		k.dropToken(c.id)
 	case revokedInstallation, revokedBefore, withdrawnKey:
 		k.dropInstallation()
 	case revokedFamily: // families are not remembered

@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
@@ -91,11 +92,12 @@ const (
 )
 
 // beginScript takes the key, or tells what became of it.
-// KEYS: hash. ARGV: fingerprint, nonce, lifetime (ms).
-// Answers: taken now, fingerprint, answer, unknown, time to live (ms).
+// KEYS: hash. ARGV: fingerprint, nonce, lifetime (ms), "1" to take it.
+// Answers: taken or free, fingerprint, answer, unknown, time to live (ms).
 var beginScript = redis.NewScript(`
 local have = redis.call('HMGET', KEYS[1], 'f', 'n', 'a', 'u')
 if not have[1] then
+  if ARGV[4] ~= '1' then return {1, '', '', '', 0} end
   redis.call('HSET', KEYS[1], 'f', ARGV[1], 'n', ARGV[2])
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
   return {1, '', '', '', 0}
@@ -109,6 +111,24 @@ return {0, have[1], have[3] or '', have[4] or '', redis.call('PTTL', KEYS[1])}`)
 var settleScript = redis.NewScript(`
 local have = redis.call('HMGET', KEYS[1], 'n', 'a')
 if have[1] and have[1] ~= ARGV[2] or have[2] then return 0 end
+redis.call('HSET', KEYS[1], 'f', ARGV[1], 'n', ARGV[2], ARGV[3], ARGV[4])
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+return 1`)
+
+// takeAgainScript takes a key again that Redis has lost. Another request that took it
+// meanwhile and has no answer is not sent: it finds that Redis was replaced.
+// KEYS: hash. ARGV: fingerprint, nonce, lifetime (ms).
+var takeAgainScript = redis.NewScript(`
+local have = redis.call('HMGET', KEYS[1], 'n', 'a', 'u')
+if have[1] == ARGV[2] or have[2] or have[3] then return 0 end
+redis.call('HSET', KEYS[1], 'f', ARGV[1], 'n', ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return 1`)
+
+// settleAgainScript is settleScript for what Redis may have lost: it also takes the
+// key from another request that has no answer.
+var settleAgainScript = redis.NewScript(`
+if redis.call('HEXISTS', KEYS[1], 'a') == 1 then return 0 end
 redis.call('HSET', KEYS[1], 'f', ARGV[1], 'n', ARGV[2], ARGV[3], ARGV[4])
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 return 1`)
@@ -183,32 +203,38 @@ func (a *Authority) BeginIdempotent(ctx context.Context, applicationID, ownerID,
 		return nil, err
 	}
 	r := a.newReplay(a.keys.First(), applicationID, ownerID, key, fingerprint)
+	giveBack := func() { a.inBackground(func(ctx context.Context) { _ = r.Abandon(ctx) }) } // nothing was sent
 	for range maxLooks {
 		seen := a.feed.look()
-		replay, err := a.begin(ctx, r, applicationID, ownerID, key, fingerprint)
+		// While other gateways may still write again what they have begun, a key that
+		// is not there is not free.
+		settling := a.feed.settling()
+		replay, err := a.begin(ctx, r, !settling, applicationID, ownerID, key, fingerprint)
 		if errors.Is(err, ErrUnavailable) {
 			return nil, err
 		}
-		// Whoever was replaced knows neither what was begun nor what was abandoned
+		// A server that was replaced knows neither what was begun nor what was abandoned
 		// since. To take the key once more is the same as to take it once.
-		confirm := a.feed.check
-		if err == nil && replay.Answer == nil {
-			confirm = a.feed.confirm
-		}
-		if problem := confirm(ctx); problem != nil {
-			a.inBackground(func(ctx context.Context) { _ = r.Abandon(ctx) }) // nothing was sent
+		stands, problem := a.feed.stands(ctx, seen)
+		switch {
+		case problem != nil:
+			giveBack()
 			return nil, problem
+		case !stands:
+			continue
+		case settling && err == nil && replay.Answer == nil:
+			giveBack()
+			return nil, unavailable("taking an idempotency key", errSettling)
 		}
-		if a.feed.look().replaced == seen.replaced {
-			return replay, err
-		}
+		return replay, err
 	}
+	giveBack()
 	return nil, unavailable("taking an idempotency key", errUnsteady)
 }
 
 // begin is BeginIdempotent as the server decides that is asked, which may turn out
-// to have been replaced. r is taken if nobody has taken the key.
-func (a *Authority) begin(ctx context.Context, r *Replay, applicationID, ownerID, key string, fingerprint [sha256.Size]byte) (*Replay, error) {
+// to have been replaced. With take, r takes the key if it is free.
+func (a *Authority) begin(ctx context.Context, r *Replay, take bool, applicationID, ownerID, key string, fingerprint [sha256.Size]byte) (*Replay, error) {
 	// The key may have been used before the secret was rotated.
 	for _, k := range a.keys.Keys[1:] {
 		r := a.newReplay(k, applicationID, ownerID, key, fingerprint)
@@ -224,7 +250,7 @@ func (a *Authority) begin(ctx context.Context, r *Replay, applicationID, ownerID
 			return r.found(text(have[0]), text(have[1]), text(have[2]), ttl)
 		}
 	}
-	cmd, err := a.store.write(ctx, beginScript, r.name, r.fingerprint, r.nonce, IdempotencyLifetime.Milliseconds())
+	cmd, err := a.store.write(ctx, beginScript, r.name, r.fingerprint, r.nonce, IdempotencyLifetime.Milliseconds(), boolArg(take))
 	if err != nil {
 		// It may have been taken all the same. Nothing was sent, so give it back.
 		a.inBackground(func(ctx context.Context) { _ = r.Abandon(ctx) })
@@ -235,10 +261,30 @@ func (a *Authority) begin(ctx context.Context, r *Replay, applicationID, ownerID
 		return nil, unavailable("taking an idempotency key", err)
 	}
 	if taken, _ := have[0].(int64); taken == 1 {
+		if take {
+			r.remember(takeAgainScript)
+		}
 		return r, nil
 	}
 	ms, _ := have[4].(int64)
 	return r.found(text(have[1]), text(have[2]), text(have[3]), time.Duration(ms)*time.Millisecond)
+}
+
+// remember has the key written again if Redis loses it. ARGV: fingerprint, nonce,
+// settled (field and value), lifetime (ms).
+func (r *Replay) remember(script *redis.Script, settled ...any) {
+	args := append([]any{r.fingerprint, r.nonce}, settled...)
+	r.a.journal.Add(journal.Entry{
+		Rank: journal.IdempotencyKeys, Name: r.name, Key: r.name, At: r.a.now(),
+		Script: script, Args: append(args, IdempotencyLifetime.Milliseconds()),
+	})
+}
+
+func boolArg(b bool) string {
+	if b {
+		return "1"
+	}
+	return "0"
 }
 
 func text(v any) string {
@@ -302,6 +348,7 @@ func (r *Replay) Doubt(ctx context.Context) error {
 func (r *Replay) settle(ctx context.Context, field string, value []byte) error {
 	ctx, cancel := r.last(ctx)
 	defer cancel()
+	r.remember(settleAgainScript, field, value)
 	_, err := r.a.store.write(ctx, settleScript, r.name, r.fingerprint, r.nonce, field, value, IdempotencyLifetime.Milliseconds())
 	if err != nil {
 		return unavailable("keeping an answer", err)
@@ -315,6 +362,7 @@ func (r *Replay) settle(ctx context.Context, field string, value []byte) error {
 func (r *Replay) Abandon(ctx context.Context) error {
 	ctx, cancel := r.last(ctx)
 	defer cancel()
+	r.a.journal.Drop(r.name)
 	if err := abandonScript.Run(ctx, r.a.store.rdb, []string{r.name}, r.nonce).Err(); err != nil {
 		return unavailable("giving an idempotency key back", err)
 	}

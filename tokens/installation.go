@@ -116,9 +116,6 @@ func (a *Authority) keepInstallation(m map[string]string, since epoch) (*install
 	}
 	in.read = a.now()
 	a.overruling.keep(in)
-	a.cache.installation.Store(in)
-	if a.cache.now(keyInstallation) != since {
-		a.cache.installation.CompareAndSwap(in, nil)
-	}
+	a.cache.fillInstallation(in, since)
 	return in, nil
 }

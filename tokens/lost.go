@@ -74,7 +74,7 @@ func (f *feed) repeatAll(ctx context.Context, changes []change) error {
 	if err := f.a.bornAgain(ctx); err != nil {
 		return err
 	}
-	if err := f.a.rotateAgain(ctx); err != nil {
+	if err := f.a.replayJournal(ctx); err != nil {
 		return err
 	}
 	for _, c := range changes {
@@ -113,7 +113,7 @@ func (f *feed) writeAgain(ctx context.Context, number, known uint64) bool {
 	}
 	// The other gateways find the number as they know it and would go on with
 	// what they remember.
-	if err := f.tell(ctx, change{changedEverything, "-", "-"}); err != nil {
+	if err := f.tell(ctx, change{changedEverything, lostChanges, "-"}); err != nil {
 		return false
 	}
 	f.mu.Lock()

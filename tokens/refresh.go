@@ -15,6 +15,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
@@ -167,8 +168,8 @@ func (a *Authority) newFamily(ctx context.Context, g Grant, u *User, t *signed) 
 		return "", unavailable("recording a refresh token", err)
 	}
 	life := till.Sub(now) + time.Minute
-	return raw, a.noteRotation(ctx, rotation{
-		key: keyFamily(id), script: familyAgainScript, args: append([]any{life.Milliseconds()}, fields...),
+	return raw, a.noteRotation(ctx, journal.Entry{
+		Key: keyFamily(id), Script: familyAgainScript, Args: append([]any{life.Milliseconds()}, fields...),
 	})
 }
 
@@ -412,7 +413,7 @@ func (a *Authority) rotate(ctx context.Context, id string, f family, raw string,
 	}
 	switch answer[0] {
 	case "rotated":
-		return &next, a.noteRotation(ctx, rotation{key: key, script: rotateAgainScript, args: args})
+		return &next, a.noteRotation(ctx, journal.Entry{Key: key, Script: rotateAgainScript, Args: args})
 	case "again":
 		plain, _, err := a.keys.Open([]byte(answer[1]), key)
 		if err != nil {
@@ -424,7 +425,7 @@ func (a *Authority) rotate(ctx context.Context, id string, f family, raw string,
 		}
 		// Whoever gave it the first time may be gone.
 		args[2], args[3], args[4] = a.refreshHashes(earlier.Refresh)[0], answer[1], keyToken(earlier.AccessID)
-		return earlier, a.noteRotation(ctx, rotation{key: key, script: rotateAgainScript, args: args})
+		return earlier, a.noteRotation(ctx, journal.Entry{Key: key, Script: rotateAgainScript, Args: args})
 	case "reused":
 		// What a server that was replaced takes for theft is none.
 		stands, err := a.feed.stands(ctx, seen)
@@ -456,9 +457,9 @@ return 1`)
 // it again until it is exchanged itself.
 func (a *Authority) noteGiven(ctx context.Context, familyID string, given *pair) {
 	now := a.now()
-	n := rotation{at: now, key: keyFamily(familyID), script: givenScript, args: []any{a.refreshHashes(given.Refresh)[0], now.UnixMilli()}}
-	_ = n.script.Run(ctx, a.store.rdb, []string{n.key}, n.args...).Err()
-	a.rotations.add(n) // when the rotation is made again, so is this
+	n := journal.Entry{Rank: journal.Families, At: now, Key: keyFamily(familyID), Script: givenScript, Args: []any{a.refreshHashes(given.Refresh)[0], now.UnixMilli()}}
+	_ = n.Script.Run(ctx, a.store.rdb, []string{n.Key}, n.Args...).Err()
+	a.journal.Add(n) // when the rotation is made again, so is this
 }
 
 // inspectRefresh is Inspect for a refresh token.

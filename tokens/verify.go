@@ -106,11 +106,12 @@ func (a *Authority) readToken(ctx context.Context, raw string, sum [sha256.Size]
 	if err != nil {
 		return nil, a.orMissingKey(ctx, err)
 	}
+	key := keyToken(t.id)
 	var since epoch
 	var value []byte
 	err = a.feed.finding(ctx, func() (found bool, err error) {
-		since = a.cache.now(string(sum[:]))
-		value, err = a.store.rdb.Get(ctx, keyToken(t.id)).Bytes()
+		since = a.cache.now(key)
+		value, err = a.store.rdb.Get(ctx, key).Bytes()
 		return len(value) > 0, notNil(err) // wrapped below
 	})
 	if err == nil && len(value) == 0 {
@@ -130,7 +131,7 @@ func (a *Authority) readToken(ctx context.Context, raw string, sum [sha256.Size]
 		return nil, of(t.appID(), deny(ErrTokenInvalid, "revoked"))
 	}
 	t.births, t.read = births, a.now().UnixNano()
-	fill(a.cache, a.cache.tokens, sum, t, string(sum[:]), since)
+	a.cache.fillToken(sum, t, key, since)
 	return t, nil
 }
 

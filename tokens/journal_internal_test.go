@@ -1,0 +1,210 @@
+package tokens
+
+import (
+	"crypto/sha256"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+)
+
+// A failover loses a key that was taken, or its answer, a moment ago. Whoever repeats
+// the request at another gateway does not send it a second time.
+func TestLost_IdempotencyKeys(t *testing.T) {
+	server, a, b := pairOfNodes(t)
+	ctx, request := t.Context(), sha256.Sum256([]byte("a request"))
+	begin := func(n *Authority, key string) (*Replay, error) {
+		return n.BeginIdempotent(ctx, "app", "user", key, request)
+	}
+	sent, err := begin(a, "sent")
+	require.NoError(t, err)
+	answered, err := begin(a, "answered")
+	require.NoError(t, err)
+	require.NoError(t, answered.Finish(ctx, Answer{Status: 201, Body: []byte("a room")}))
+	free, err := begin(a, "given-back")
+	require.NoError(t, err)
+	require.NoError(t, free.Abandon(ctx))
+
+	for _, name := range []string{sent.name, answered.name} {
+		server.Del(name)
+	}
+	b.feed.noteReplaced() // as its check finds before it says anything
+	for _, key := range []string{"sent", "answered", "never-seen"} {
+		_, err = begin(b, key)
+		require.ErrorIs(t, err, ErrUnavailable, key)
+	}
+	// One that took a key all the same, and finds out later, is not in the way.
+	server.HSet(answered.name, fieldFingerprint, "other", fieldOwner, "other")
+	writeAgainAll(t, a)
+	again, err := begin(b, "answered")
+	require.NoError(t, err)
+	require.Equal(t, 201, again.Answer.Status)
+	_, err = begin(b, "sent")
+	require.ErrorIs(t, err, ErrInFlight)
+	require.NoError(t, sent.Finish(ctx, Answer{Status: 201}))
+
+	b.feed.replaced.Store(0) // the bound has passed
+	taken, err := begin(b, "given-back")
+	require.NoError(t, err)
+	require.Nil(t, taken.Answer)
+	writeAgainAll(t, a)
+	writeAgainAll(t, b)
+	require.NoError(t, taken.Finish(ctx, Answer{Status: 204}))
+	last, err := begin(a, "given-back")
+	require.NoError(t, err)
+	require.Equal(t, 204, last.Answer.Status)
+}
+
+// A server that is replaced while a key is taken does not let it be used.
+func TestReplaced_WhileAnIdempotencyKeyIsTaken(t *testing.T) {
+	server := miniredis.RunT(t)
+	a, f := testNode(t, server, func(o *Options) { o.Staleness = time.Hour })
+	taken := runs(beginScript)
+	f.set(nil, func(cmd redis.Cmder) error {
+		if taken(cmd) != nil {
+			a.feed.noteReplaced()
+		}
+		return nil
+	})
+	_, err := a.BeginIdempotent(t.Context(), "app", "user", "key", sha256.Sum256(nil))
+	require.ErrorIs(t, err, ErrUnavailable)
+}
+
+// Revoking a token by its id, whose record is gone, or with an outcome that is not
+// known, forgets that token on every gateway, and no other.
+func TestRevoke_ByIDForgetsOneToken(t *testing.T) {
+	server := miniredis.RunT(t)
+	calm := func(o *Options) { o.Staleness = time.Hour }
+	a, f := testNode(t, server, calm)
+	b, _ := testNode(t, server, calm)
+	ctx := t.Context()
+	app := testApp(t, a)
+	kept, lost, unsure := testToken(t, a, app), testToken(t, a, app), testToken(t, a, app)
+	known := func(n *Authority, tok *Token) bool {
+		_, ok := n.cache.tokens.GetIfPresent(hashToken(tok.Value))
+		return ok
+	}
+	for _, n := range []*Authority{a, b} {
+		for _, tok := range []*Token{kept, lost, unsure} {
+			_, err := n.Verify(ctx, tok.Value)
+			require.NoError(t, err)
+			require.True(t, known(n, tok))
+		}
+	}
+	server.Del(keyToken(lost.ID))
+	require.NoError(t, a.RevokeToken(ctx, lost.ID))
+	f.set(nil, runs(revokeRecordScript))
+	require.ErrorIs(t, a.RevokeToken(ctx, unsure.ID), ErrUnavailable)
+	f.set(nil, nil)
+	require.False(t, known(a, unsure))
+	require.True(t, known(a, kept))
+	require.NoError(t, a.feed.publishKept(ctx))
+	for _, n := range []*Authority{a, b} {
+		eventually(t, func() bool { return !known(n, lost) && !known(n, unsure) })
+		require.True(t, known(n, kept))
+		_, err := n.Verify(ctx, lost.Value)
+		require.ErrorIs(t, err, ErrTokenInvalid)
+	}
+}
+
+// The index of records holds what the cache of tokens holds, and no more.
+func TestCache_RecordIndexFollowsTheTokens(t *testing.T) {
+	c := newCache(10)
+	for range 1000 {
+		id := randomID(tokenIDLength)
+		c.fillToken(hashToken(id), &accessToken{id: id}, keyToken(id), c.now(keyToken(id)))
+	}
+	c.tokens.CleanUp()
+	require.Len(t, c.records.hashes, c.tokens.EstimatedSize())
+	for sum, tok := range c.tokens.All() {
+		found, ok := c.records.get(keyToken(tok.id))
+		require.True(t, ok)
+		require.Equal(t, sum, found)
+		c.dropToken(keyToken(tok.id))
+	}
+	require.Zero(t, c.tokens.EstimatedSize())
+	require.Empty(t, c.records.hashes)
+}
+
+// A value that is out of date is never visible, not even for a moment.
+func TestCache_StaleValueIsNeverSeen(t *testing.T) {
+	c := newCache(10)
+	since := c.now(keyUser("u"))
+	c.dropUser("u")
+	stop := make(chan struct{})
+	seen := make(chan bool, 1)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				seen <- false
+				return
+			default:
+			}
+			if _, ok := c.users.GetIfPresent("u"); ok {
+				seen <- true
+				return
+			}
+		}
+	}()
+	for range 20_000 {
+		fill(c, c.users, "u", new(User), keyUser("u"), since)
+	}
+	close(stop)
+	require.False(t, <-seen)
+}
+
+// Redis was emptied. No gateway says of what it does not find that it is not there
+// before the bound has passed, whichever notices first.
+func TestLost_EmptiedRedisIsUnavailable(t *testing.T) {
+	server, a, b := pairOfNodes(t)
+	ctx := t.Context()
+	app := testApp(t, a)
+	tok := testToken(t, a, app)
+	hasHeard(t, b, server)
+	_, err := b.Application(ctx, app.ID)
+	require.NoError(t, err)
+	server.FlushAll()
+	_, err = b.Inspect(ctx, tok.Value)
+	require.ErrorIs(t, err, ErrUnavailable, "it notices by itself")
+	_, _, err = b.Authenticate(ctx, app.ID, "wrong")
+	require.ErrorIs(t, err, ErrUnavailable)
+
+	a.feed.ask(ctx) // the other one is first to write again
+	require.Eventually(t, func() bool {
+		_, err := a.Inspect(ctx, tok.Value)
+		return errors.Is(err, ErrUnavailable)
+	}, 20*time.Second, time.Millisecond)
+}
+
+// The first gateway to notice a loss tells the others, which are not asked before
+// they could find it out themselves.
+func TestLost_OthersHearOfIt(t *testing.T) {
+	server, a, b := pairOfNodes(t)
+	testApp(t, a)
+	hasHeard(t, b, server)
+	a.feed.mu.Lock()
+	highest := a.feed.highest
+	a.feed.mu.Unlock()
+	require.False(t, b.feed.settling())
+	require.True(t, a.feed.writeAgain(t.Context(), 0, highest))
+	require.Eventually(t, b.feed.settling, 20*time.Second, time.Millisecond)
+}
+
+// The monotonic clock stands still while a machine is suspended. What was known
+// before is not believed afterwards.
+func TestFeed_SuspendedMachine(t *testing.T) {
+	server := miniredis.RunT(t)
+	a, _ := testNode(t, server, func(o *Options) { o.Staleness = time.Hour })
+	require.True(t, a.Fresh())
+	a.feed.asking.Lock() // no heartbeat comes between
+	defer a.feed.asking.Unlock()
+	proven := a.feed.provenWall.Load()
+	a.feed.provenWall.Store(proven - int64(2*time.Hour))
+	require.False(t, a.Fresh())
+	a.feed.provenWall.Store(proven)
+	require.True(t, a.Fresh())
+}
