@@ -254,3 +254,21 @@ func TestForeignTokens_OtherRoomIs502(t *testing.T) {
 		require.Equal(t, status, g.Do("GET", roomsPath+"/"+roomID(1), "", "Authorization", "Bearer foreign").Status, answer)
 	}
 }
+
+// Both spellings of an internationalised domain are one user, here and at Meet.
+func TestToken_InternationalisedDomain(t *testing.T) {
+	meet := gatewaytest.StartMeet(t, sandbox.Quickstart(), nil)
+	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
+	app := g.AddApplication(func(a *tokens.Application) { a.Domains = []string{"münchen.example"} })
+	users := map[any]bool{}
+	for _, mail := range []string{"User@münchen.example", "user@xn--mnchen-3ya.example", "user@MÜNCHEN.example"} {
+		token := gatewaytest.Bearer(g.Token(app, mail))
+		users[g.Do("GET", identityPath, "", "Authorization", token).JSON(t)["payload"].(map[string]any)["id"]] = true
+		require.Equal(t, 200, g.Do("GET", roomsPath, "", "Authorization", token).Status)
+	}
+	require.Len(t, users, 1)
+	require.Equal(t, 1, meet.Exchanges())
+	require.Contains(t, string(meet.Requests()[0].Body), "user@xn--mnchen-3ya.example")
+	require.Equal(t, 403, g.TokenRequest(app, "user@munchen.example").Status)
+	require.Equal(t, 400, g.TokenRequest(app, "usér@münchen.example").Status)
+}

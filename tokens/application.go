@@ -258,9 +258,16 @@ func (app *Application) normaliseDomains(invalid func(string, string, ...any) er
 		return invalid("domains", "must be at most %d", maxDomains)
 	}
 	for i, d := range app.Domains {
-		d = asciiLower(strings.TrimSpace(d))
-		if d != "*" && !isDomain(strings.TrimPrefix(d, ".")) {
-			return invalid("domains", "%q is neither a domain name, nor .name for the names below it, nor *", d)
+		d = strings.TrimSpace(d)
+		if d != "*" {
+			name, below := strings.CutPrefix(d, ".")
+			folded, ok := foldDomain(name)
+			if !ok {
+				return invalid("domains", "%q is neither a domain name, nor .name for the names below it, nor *", d)
+			}
+			if d = folded; below {
+				d = "." + folded
+			}
 		}
 		app.Domains[i] = d
 	}

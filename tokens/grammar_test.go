@@ -18,6 +18,13 @@ func TestParseMail(t *testing.T) {
 		"!#$%&'*+/=?^_`{|}~-@a.example":   "!#$%&'*+/=?^_`{|}~-@a.example",
 		strings.Repeat("a", 64) + "@b.de": strings.Repeat("a", 64) + "@b.de",
 		"a@1.2.3.example":                 "a@1.2.3.example",
+		// Both spellings of an internationalised domain are one address.
+		"user@münchen.example":        "user@xn--mnchen-3ya.example",
+		"user@MÜNCHEN.example":        "user@xn--mnchen-3ya.example",
+		"user@mu\u0308nchen.example":  "user@xn--mnchen-3ya.example",
+		"user@XN--MNCHEN-3YA.example": "user@xn--mnchen-3ya.example",
+		"user@mail.straße.example":    "user@mail.xn--strae-oqa.example",
+		"user@mail.例え.テスト":            "user@mail.xn--r8jz45g.xn--zckzah",
 	} {
 		m, err := ParseMail(in)
 		require.NoError(t, err, in)
@@ -35,7 +42,7 @@ func TestParseMail(t *testing.T) {
 		"empty label": "alice@example..org", "one label": "alice@localhost", "hyphen first": "alice@-example.org", "hyphen last": "alice@example-.org",
 		"underscore": "alice@ex_ample.org", "percent": "alice@example.org%00", "NUL": "alice\x00@example.org", "NUL in the domain": "alice@example.org\x00.evil.org",
 		"line feed inside": "alice@example.org\nbcc:bob@evil.org", "tab inside": "al\tice@example.org", "DEL": "alice\x7f@example.org",
-		"local part beyond ASCII": "alicé@example.org", "domain beyond ASCII": "alice@exämple.org", "dotless i": "alıce@example.org", "kelvin sign": "alice@examp\u212Ae.org",
+		"local part beyond ASCII": "alicé@example.org", "A-label of nothing": "alice@xn--a.org", "A-label of ASCII": "alice@xn--example-.org", "A-label of upper case": "alice@xn--Mnchen-3ya-.org", "joiner": "alice@mün\u200dchen.org", "full width letters": "alice@ｅxample.org", "full stop and more": "alice@münchen。org", "right to left": "alice@aא.org", "dotless i": "alıce@example.org", "kelvin sign": "alice@examp\u212Ae.org",
 		"full width at": "alice＠example.org", "full stop": "alice@example。org", "zero width": "alice@exam\u200bple.org", "not UTF-8": "alice@ex\xffample.org",
 		"local part too long": strings.Repeat("a", 65) + "@example.org", "label too long": "a@" + strings.Repeat("b", 64) + ".org",
 		"too long": "a@" + strings.Repeat("b.", 130) + "org", "route": "@evil.org:alice@example.org", "uucp": "evil!alice@example.org@x",
@@ -105,7 +112,7 @@ func TestMayDelegate(t *testing.T) {
 			require.ErrorIs(t, err, ErrDomainNotAllowed)
 		}
 	}
-	for _, bad := range []string{"", " ", ".", "..", "*.example.org", "exa mple.org", "localhost", "1.2.3.4", "ex_ample.org", "example.org.", "@example.org", "пример.рф", "**"} {
+	for _, bad := range []string{"", " ", ".", "..", "*.example.org", "exa mple.org", "localhost", "1.2.3.4", "ex_ample.org", "example.org.", "@example.org", "ｅxample.рф", "xn--a.org", "**"} {
 		app := Application{Name: "x", Domains: []string{bad}}
 		require.ErrorIs(t, app.normalise(), ErrInvalidApplication, bad)
 	}
@@ -181,4 +188,23 @@ func FuzzFamilyOf(f *testing.F) {
 			t.Fatalf("%q: %q, %v", s, id, ok)
 		}
 	})
+}
+
+// A domain list, too, may be written in either spelling.
+func TestMayDelegate_InternationalisedDomain(t *testing.T) {
+	for _, domain := range []string{"münchen.example", "xn--mnchen-3ya.example", "MÜNCHEN.Example"} {
+		app := Application{Name: "x", Domains: []string{domain, "." + domain}, DeniedMails: []Mail{"denied@münchen.example"}}
+		require.NoError(t, app.normalise(), domain)
+		require.Equal(t, []string{"xn--mnchen-3ya.example", ".xn--mnchen-3ya.example"}, app.Domains)
+		for _, mail := range []string{"user@münchen.example", "user@xn--mnchen-3ya.example", "user@amt.münchen.example"} {
+			m, err := ParseMail(mail)
+			require.NoError(t, err)
+			require.NoError(t, app.MayDelegate(m))
+		}
+		for _, mail := range []string{"denied@xn--mnchen-3ya.example", "user@munchen.example", "user@example"} {
+			m, _ := ParseMail(mail)
+			require.Error(t, app.MayDelegate(m))
+		}
+	}
+	require.Error(t, (&Application{Name: "x", Domains: []string{"ｅxample.org"}}).normalise())
 }

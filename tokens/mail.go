@@ -3,6 +3,8 @@ package tokens
 import (
 	"fmt"
 	"strings"
+
+	"golang.org/x/net/idna"
 )
 
 // Mail is a mail address that passed [ParseMail]: folded once, and from then on
@@ -15,26 +17,78 @@ const MaxMail = 254
 // ParseMail reads a mail address by one small grammar and folds it to lower case.
 //
 // The grammar is the dot-atom form of RFC 5321 §4.1.2 with a DNS name behind
-// the "@": ASCII only, exactly one "@", at most 64 bytes before it. Quoted
+// the "@": exactly one "@", at most 64 bytes of ASCII before it. Quoted
 // local parts, comments, display names, address literals, empty labels, leading
 // or trailing dots and control bytes are refused. Space around the address is
 // dropped, as Meet does. A parser that takes more is a parser that somebody
 // downstream reads differently.
 //
+// An internationalised domain is folded to its A-labels ("xn--…", RFC 5891 §4.4,
+// with the mapping of UTS #46 for lookups), in whichever form it comes: one address
+// has one form, and Meet gets that.
+//
 // The error is [ErrInvalidMail] and does not repeat the address.
 func ParseMail(s string) (Mail, error) {
 	s = strings.Trim(s, " \t\r\n")
-	if s == "" || len(s) > MaxMail {
+	if s == "" || len(s) > maxMailText {
 		return "", fmt.Errorf("%w: it is empty or longer than %d bytes", ErrInvalidMail, MaxMail)
 	}
 	local, domain, found := strings.Cut(s, "@")
 	if !found || len(local) > 64 || !isDotAtom(local) {
 		return "", fmt.Errorf("%w: the part before the @ is missing or has characters that are not accepted", ErrInvalidMail)
 	}
-	if !isDomain(domain) {
+	domain, ok := foldDomain(domain)
+	if !ok {
 		return "", fmt.Errorf("%w: the part after the @ is not a domain name", ErrInvalidMail)
 	}
-	return Mail(asciiLower(s)), nil
+	folded := asciiLower(local) + "@" + domain
+	if len(folded) > MaxMail {
+		return "", fmt.Errorf("%w: it is empty or longer than %d bytes", ErrInvalidMail, MaxMail)
+	}
+	return Mail(folded), nil
+}
+
+// maxMailText bounds what is looked at: a name in letters of any script may take
+// more bytes than its A-labels.
+const maxMailText = 4 * MaxMail
+
+// foldDomain returns the one form of a domain name, lower case and in A-labels, and
+// whether it is one.
+func foldDomain(s string) (string, bool) {
+	s = asciiLower(s)
+	if !isASCII(s) || strings.HasPrefix(s, "xn--") || strings.Contains(s, ".xn--") {
+		// An A-label that stands for nothing, or for something with another form, is none.
+		mapped, err := idna.Lookup.ToASCII(s)
+		if err != nil || !sameLabels(s, mapped) {
+			return "", false
+		}
+		s = mapped
+	}
+	return s, isDomain(s)
+}
+
+// sameLabels reports whether each label beyond ASCII became an A-label. Others are
+// written to look like ASCII: full-width letters, the Kelvin sign, other full stops.
+func sameLabels(name, mapped string) bool {
+	from, to := strings.Split(name, "."), strings.Split(mapped, ".")
+	if len(from) != len(to) {
+		return false
+	}
+	for i := range from {
+		if from[i] != to[i] && !strings.HasPrefix(to[i], "xn--") {
+			return false
+		}
+	}
+	return true
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
 }
 
 // Domain returns what follows the "@".
