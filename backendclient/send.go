@@ -31,6 +31,9 @@ type Request struct {
 	// (docs/decisions.md). Another room is an ErrBadAnswer.
 	Room string
 
+	// Sensitive keeps the words of the answer out of errors.
+	Sensitive bool
+
 	// MayHaveEffect marks a request that changes something. It is taken for
 	// granted for every method but GET, HEAD and OPTIONS.
 	MayHaveEffect bool
@@ -122,6 +125,7 @@ func (c *Client) wireRequest(requestID string, r Request) (wireRequest, *Error) 
 		contentType: r.ContentType,
 		body:        r.Body,
 		room:        r.Room,
+		sensitive:   r.Sensitive,
 		requestID:   requestID,
 		effect:      r.effect(),
 	}
@@ -151,7 +155,9 @@ func (c *Client) try(ctx context.Context, caller Caller, w wireRequest, t *Token
 	case errors.Is(e.Kind, ErrUserDisabled) && caller.Session != "":
 		c.disabled.put(caller.Session, e, c.now().Add(keepUserDisabled))
 	}
-	e.Detail = printable(e.Detail, caller)
+	if e.Detail = printable(e.Detail, caller); w.sensitive {
+		e.Detail = ""
+	}
 	return nil, v, e
 }
 

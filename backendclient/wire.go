@@ -31,6 +31,7 @@ type wireRequest struct {
 	query       string
 	contentType string
 	body        []byte
+	sensitive   bool
 	room        string // id of the room that the answer must be about
 	// authorization is the header's value; "" for none.
 	authorization string

@@ -258,14 +258,18 @@ func (r *Refresh) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 //	        credentials <client id> <client secret>
 //	        <any option of reverse_proxy, or of the sandbox>
 //	    }
-//	    route                   <method> <path> <scope>
+//	    route                   <method> <path> <scope> {
+//	        mail <field...>|none
+//	        idempotent
+//	        sensitive
+//	    }
 //	    unknown_user_status     400|404
 //	    not_a_member_status     403|404
 //	    identity_invalid_status 401|400
 //	    identity_error_style    numeric|string
 //	    unknown_applications    refuse|adopt
 //	    foreign_tokens          refuse|passthrough
-//	    room_access_levels      <level...>
+//	    room_access_levels      <level...>|meet
 //	    strict_rooms
 //	    room_url_base           <url>
 //	    max_token_body          <size>
@@ -319,7 +323,7 @@ func (h *Handler) unmarshalCaddyfile(helper httpcaddyfile.Helper) error {
 		case "foreign_tokens":
 			err = option.Word(d, &h.ForeignTokens, foreignRefuse, foreignPassthrough)
 		case "room_access_levels":
-			err = option.Words(d, &h.RoomAccessLevels, levelTrusted, levelRestricted, levelPublic)
+			err = h.unmarshalLevels(d)
 		case "strict_rooms":
 			h.StrictRooms = true
 			err = option.None(d)
@@ -364,13 +368,64 @@ func (h *Handler) unmarshalBasePaths(d *caddyfile.Dispenser) error {
 	return nil
 }
 
+// unmarshalLevels reads `room_access_levels <level...>` and `room_access_levels meet`.
+func (h *Handler) unmarshalLevels(d *caddyfile.Dispenser) error {
+	err := option.Words(d, &h.RoomAccessLevels, levelTrusted, levelRestricted, levelPublic, levelsMeet)
+	if err == nil && len(h.RoomAccessLevels) > 1 && slices.Contains(h.RoomAccessLevels, levelsMeet) {
+		return d.Err("room_access_levels: meet stands alone")
+	}
+	return err
+}
+
+// unmarshalRoute reads a route, with or without a block:
+//
+//	route <method> <path> <scope> {
+//	    mail <field...>|none
+//	    idempotent
+//	    sensitive
+//	}
 func (h *Handler) unmarshalRoute(d *caddyfile.Dispenser) error {
 	var r Route
 	if !d.AllArgs(&r.Method, &r.Path, &r.Scope) {
 		return d.ArgErr()
 	}
-	routes := append(slices.Clone(h.Routes), r)
-	if _, err := newRouteTable(routes); err != nil {
+	check := func() ([]Route, error) {
+		routes := append(slices.Clone(h.Routes), r)
+		_, err := newRouteTable(routes)
+		return routes, err
+	}
+	if _, err := check(); err != nil {
+		return d.WrapErr(err)
+	}
+	seen := option.Seen{}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if err := seen.Add(d); err != nil {
+			return err
+		}
+		var err error
+		switch d.Val() {
+		case "mail":
+			if r.Mail = d.RemainingArgs(); len(r.Mail) == 0 {
+				err = d.ArgErr()
+			}
+		case "idempotent":
+			r.Idempotent = true
+			err = option.None(d)
+		case "sensitive":
+			r.Sensitive = true
+			err = option.None(d)
+		default:
+			err = option.Unknown(d, "mail", "idempotent", "sensitive")
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := check(); err != nil {
+			return d.WrapErr(err)
+		}
+	}
+	routes, err := check()
+	if err != nil {
 		return d.WrapErr(err)
 	}
 	h.Routes = routes

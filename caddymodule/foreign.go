@@ -139,7 +139,10 @@ func (c *call) foreignRequest() (backendclient.Request, error) {
 			r.Query.Set("page", q.page)
 		}
 	case endpointOperator:
-		r.Body, err = body, unambiguous(body)
+		// Whose mails such a caller may name is for Meet to say.
+		judge := routeJudge{route: c.action.route, rooms: c.h.policy()}
+		r.Body, err = judge.judge(body)
+		r.Sensitive = c.action.route.Sensitive
 	default:
 	}
 	return r, err

@@ -38,7 +38,9 @@ func (h *Handler) shownRoutes() wire.Routes {
 	s := wire.Routes{BasePaths: h.BasePaths, Routes: []wire.Route{}}
 	for _, p := range h.routes.patterns {
 		for _, a := range p.actions {
-			s.Routes = append(s.Routes, wire.Route{Method: a.method, Path: p.template, Scope: a.scope, Endpoint: string(a.endpoint)})
+			s.Routes = append(s.Routes, wire.Route{
+				Method: a.method, Path: p.template, Scope: a.scope, Endpoint: string(a.endpoint), Policy: a.route.policy(),
+			})
 		}
 	}
 	slices.SortStableFunc(s.Routes, func(a, b wire.Route) int {

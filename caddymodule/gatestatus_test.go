@@ -49,7 +49,7 @@ func TestGateStatus(t *testing.T) {
 	gates := app.Routes()
 	require.Len(t, gates, 3)
 	require.Equal(t, []string{"/a", "/b"}, gates[1].BasePaths)
-	require.Contains(t, gates[1].Routes, wire.Route{Method: "PATCH", Path: "/rooms/{id}", Scope: "rooms:update", Endpoint: "operator"})
+	require.Contains(t, gates[1].Routes, wire.Route{Method: "PATCH", Path: "/rooms/{id}", Scope: "rooms:update", Endpoint: "operator", Policy: "every mail in the body under the application's domains; access_level by room_access_levels"})
 	require.Contains(t, gates[1].Routes, wire.Route{Method: "GET", Path: "/rooms", Scope: "rooms:list", Endpoint: "rooms_list"})
 }
 

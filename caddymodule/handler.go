@@ -104,8 +104,10 @@ type Handler struct {
 	// Default: `refuse`.
 	ForeignTokens string `json:"foreign_tokens,omitempty"`
 
-	// The access levels that callers may give new rooms. The first is given where
-	// they ask for none. Default: `trusted`, `restricted`.
+	// The access levels that callers may give rooms, new ones and on opened routes.
+	// The first is given to a new room where they ask for none. `meet` alone leaves
+	// levels to Meet, and names none where the caller names none. Default: `trusted`,
+	// `restricted`.
 	RoomAccessLevels []string `json:"room_access_levels,omitempty"`
 
 	// Whether bodies of room creations are dropped, as the published API says.
@@ -136,12 +138,14 @@ type Handler struct {
 	events   *caddyevents.App
 	basePath []string // longest first
 	routes   *routeTable
-	client   *backendclient.Client
-	guest    *guestTransport
-	fallback backendclient.Credentials
-	host     string
-	sandbox  bool
-	logger   *zap.Logger
+	// description is what the site serves of itself.
+	description func() openAPI
+	client      *backendclient.Client
+	guest       *guestTransport
+	fallback    backendclient.Credentials
+	host        string
+	sandbox     bool
+	logger      *zap.Logger
 }
 
 // Credentials are what an application presents at Meet. Texts may hold
@@ -184,6 +188,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	if h.routes, err = newRouteTable(h.Routes); err != nil {
 		return err
+	}
+	h.description = describeRoutes(h.Routes)
+	if routes := judgedByDefault(h.Routes); len(routes) > 0 {
+		h.logger.Info("on opened routes every text with an @ must be a mail address that the application may act for, and access_level "+
+			"one of room_access_levels; `mail` in the block of a route says otherwise", zap.Strings("routes", routes))
 	}
 	if err := h.provisionBackend(ctx); err != nil {
 		return err
@@ -235,8 +244,11 @@ func (h *Handler) Validate() error {
 		}
 	}
 	for i, level := range h.RoomAccessLevels {
+		if level == levelsMeet && len(h.RoomAccessLevels) == 1 {
+			continue
+		}
 		if level != levelTrusted && level != levelRestricted && level != levelPublic {
-			return fmt.Errorf("room_access_levels: %q is not one of %s, %s, %s", level, levelTrusted, levelRestricted, levelPublic)
+			return fmt.Errorf("room_access_levels: %q is not one of %s, %s, %s, or meet alone", level, levelTrusted, levelRestricted, levelPublic)
 		}
 		if slices.Contains(h.RoomAccessLevels[:i], level) {
 			return fmt.Errorf("room_access_levels: %s is there twice", level)

@@ -69,13 +69,13 @@ var headerTypeYAML = []string{"application/yaml"} // RFC 9512
 // serveOpenAPI answers with the description, for the base path under which it
 // was asked.
 func (c *call) serveOpenAPI() error {
-	base := c.publicBase()
+	base, description := c.publicBase(), c.h.description()
 	delete(c.w.Header(), "Vary")
 	if strings.HasSuffix(c.match.pattern.template, pathOpenAPIJSON) {
-		return writeJSON(c.w, http.StatusOK, OpenAPIJSON(base))
+		return writeJSON(c.w, http.StatusOK, withServer(description.json, base))
 	}
 	c.w.Header()["Content-Type"] = headerTypeYAML
 	c.w.WriteHeader(http.StatusOK)
-	_, err := c.w.Write(OpenAPIYAML(base))
+	_, err := c.w.Write(withServer(description.yaml, base))
 	return err
 }

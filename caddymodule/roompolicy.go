@@ -16,6 +16,9 @@ const (
 	levelPublic     = "public"
 )
 
+// levelsMeet in place of levels leaves them to Meet.
+const levelsMeet = "meet"
+
 // roomPolicy decides what Meet is told about a new room. Of what a caller sends
 // only what is named here is passed on.
 type roomPolicy struct {
@@ -25,12 +28,16 @@ type roomPolicy struct {
 
 // roomRequest is what Meet is told, in the order of Meet's documentation.
 type roomRequest struct {
-	AccessLevel   string          `json:"access_level"`
+	AccessLevel   string          `json:"access_level,omitempty"`
 	Configuration json.RawMessage `json:"configuration,omitempty"`
 }
 
+// meetDecides reports whether levels are left to Meet.
+func (p roomPolicy) meetDecides() bool { return slices.Equal(p.levels, []string{levelsMeet}) }
+
 // body makes the body of a creation from what the caller sent. The access level
-// is always named, so that another default of Meet's makes no difference.
+// is always named, so that another default of Meet's makes no difference, unless it
+// is Meet that decides.
 func (p roomPolicy) body(sent []byte, defaults tokens.RoomDefaults) ([]byte, error) {
 	if p.strict {
 		return []byte("{}"), nil
@@ -39,9 +46,12 @@ func (p roomPolicy) body(sent []byte, defaults tokens.RoomDefaults) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
-	room := roomRequest{AccessLevel: p.levels[0], Configuration: defaults.Configuration}
-	if slices.Contains(p.levels, defaults.AccessLevel) {
+	room := roomRequest{Configuration: defaults.Configuration}
+	switch {
+	case p.meetDecides() || slices.Contains(p.levels, defaults.AccessLevel):
 		room.AccessLevel = defaults.AccessLevel
+	default:
+		room.AccessLevel = p.levels[0]
 	}
 	if raw, asked := fields["access_level"]; asked {
 		if room.AccessLevel, err = p.level(raw); err != nil {
@@ -66,7 +76,7 @@ func (p roomPolicy) level(raw json.RawMessage) (string, error) {
 	switch {
 	case string(raw) == "null":
 		return "", fieldErrors{"access_level": {"This field may not be null."}}
-	case slices.Contains(p.levels, level):
+	case slices.Contains(p.levels, level), p.meetDecides() && level != "":
 		return level, nil
 	case level == levelPublic:
 		return "", errPublicRooms

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -169,49 +170,19 @@ func requireJSON(h http.Header, body []byte) error {
 	return nil
 }
 
-// unambiguous refuses a body that is passed on as it is and is not one JSON object
-// with one meaning: what the gateway logs and decides on must be what Meet reads.
-func unambiguous(body []byte) error {
-	if holdsNUL(body) {
-		return errJSON
-	}
-	_, err := parseJSONObject(body)
-	return err
-}
-
-// sendOperatorRoute forwards a path that the operator opened.
-func (c *call) sendOperatorRoute(caller backendclient.Caller) (*backendclient.Answer, error) {
-	body, err := readBody(c.w, c.r, c.h.MaxRoomBody)
-	if err != nil {
-		return nil, err
-	}
-	if err := requireJSON(c.r.Header, body); err != nil {
-		return nil, err
-	}
-	if err := unambiguous(body); err != nil {
-		return nil, err
-	}
-	c.detachChange()
-	method := c.r.Method
-	if method == http.MethodHead {
-		method = http.MethodGet // net/http drops the body
-	}
-	return c.h.client.Send(c.ctx, caller, backendclient.Request{
-		Method: method, Path: c.match.path + "/", Query: url.Values{}, Body: body, Room: c.match.room(),
-	})
-}
-
 // relay writes Meet's answer in the published form.
 func (c *call) relay(a *backendclient.Answer) error {
 	switch {
 	case a.Status < 300:
 		return c.relaySuccess(a)
+	case c.endpoint == endpointOperator:
+		return c.relayOperator(a)
 	case a.Status == http.StatusNotFound && c.endpoint == endpointRoomsList:
 		return errInvalidPage
 	case a.Status == http.StatusNotFound:
 		return errInvalidRoom
 	case a.Status == http.StatusForbidden:
-		return c.notAMember(a)
+		return c.forbidden(a)
 	}
 	// Meet's own words about the request: a field that is wrong, a method or path
 	// that this Meet does not have.
@@ -222,21 +193,22 @@ func (c *call) relay(a *backendclient.Answer) error {
 	return r
 }
 
-// notAMember answers for somebody else's room, and for what else Meet forbids.
-func (c *call) notAMember(a *backendclient.Answer) error {
-	if c.h.NotAMemberStatus == http.StatusNotFound {
-		return &refusal{status: http.StatusNotFound, detail: textNotFound, reason: "not_a_member"}
+// forbidden answers for what Meet forbids: somebody else's room, or something that
+// the application may not do at Meet.
+func (c *call) forbidden(a *backendclient.Answer) error {
+	text := textOfError(a.Body)
+	if reason := reasonOf403(text); text != "" && reason != reasonNotAMember {
+		return &refusal{status: http.StatusForbidden, detail: text, reason: reason}
 	}
-	return &refusal{status: http.StatusForbidden, detail: textOf403(a.Body), reason: "not_a_member"}
+	return c.notAMember(a)
 }
 
-// textOf403 takes Meet's own text over; it says why, in one sentence.
-func textOf403(body []byte) string {
-	var said struct{ Detail string }
-	if json.Unmarshal(body, &said) == nil && said.Detail != "" {
-		return said.Detail
+// notAMember answers for somebody else's room.
+func (c *call) notAMember(a *backendclient.Answer) error {
+	if c.h.NotAMemberStatus == http.StatusNotFound {
+		return &refusal{status: http.StatusNotFound, detail: textNotFound, reason: reasonNotAMember}
 	}
-	return "You do not have permission to perform this action."
+	return &refusal{status: http.StatusForbidden, detail: cmp.Or(textOfError(a.Body), textNoPermission), reason: reasonNotAMember}
 }
 
 func (c *call) relaySuccess(a *backendclient.Answer) error {

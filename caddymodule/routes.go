@@ -44,12 +44,23 @@ const (
 type Route struct {
 	// The HTTP method: GET, POST, PUT, PATCH or DELETE. GET includes HEAD.
 	Method string `json:"method"`
-	// The path below the base path, beginning with `/rooms/`, without a trailing
-	// slash. A segment is a literal of a-z, 0-9, `-`, `.` and `_`, or `{id}` for a
-	// UUID, or `{slug}` for a room's slug.
+	// The path below the base path, without a trailing slash. A segment is a literal
+	// of a-z, 0-9, `-`, `.` and `_`, or `{id}` for a UUID, or `{slug}` for a room's
+	// slug. Paths of the gateway's own endpoints cannot be opened.
 	Path string `json:"path"`
 	// The scope a token needs for it, for example `rooms:update`.
 	Scope string `json:"scope"`
+	// The fields of the body, at any depth, that name users by mail address. Each
+	// must be an address that the application may act for, and counts against the
+	// quota of new users; any other text that holds an `@` is refused. `none` alone:
+	// no mail address in the body is judged. Default: every text that holds an `@` must
+	// be an address that the application may act for.
+	Mail []string `json:"mail,omitempty"`
+	// Whether an `Idempotency-Key` works as it does for room creations. Default: false.
+	Idempotent bool `json:"idempotent,omitempty"`
+	// Whether the answer is a credential: nothing of it is logged or kept. Not
+	// together with `idempotent`. Default: false.
+	Sensitive bool `json:"sensitive,omitempty"`
 }
 
 // segmentKind tells what a segment of a pattern accepts.
@@ -71,6 +82,7 @@ type action struct {
 	method   string
 	endpoint endpoint
 	scope    string // empty where the endpoint decides by itself
+	route    *Route // of the operator's line, or nil
 	served   prometheus.Counter
 	seconds  observers
 }
@@ -131,7 +143,7 @@ func newRouteTable(routes []Route) (*routeTable, error) {
 		{pathOpenAPIYAML, http.MethodGet, endpointOpenAPI, ""},
 		{pathOpenAPIJSON, http.MethodGet, endpointOpenAPI, ""},
 	} {
-		if err := t.add(r.path, r.method, r.endpoint, r.scope); err != nil {
+		if err := t.add(r.path, r.method, r.endpoint, r.scope, nil); err != nil {
 			return nil, err
 		}
 	}
@@ -139,14 +151,14 @@ func newRouteTable(routes []Route) (*routeTable, error) {
 		if err := r.validate(); err != nil {
 			return nil, err
 		}
-		if err := t.add(r.Path, r.Method, endpointOperator, r.Scope); err != nil {
+		if err := t.add(r.Path, r.Method, endpointOperator, r.Scope, &r); err != nil {
 			return nil, err
 		}
 	}
 	return t, nil
 }
 
-func (t *routeTable) add(path, method string, at endpoint, scope string) error {
+func (t *routeTable) add(path, method string, at endpoint, scope string, route *Route) error {
 	segments, err := parsePattern(path)
 	if err != nil {
 		return err
@@ -162,7 +174,7 @@ func (t *routeTable) add(path, method string, at endpoint, scope string) error {
 	if p.action(method) != nil {
 		return fmt.Errorf("route %s %s is already there", method, path)
 	}
-	p.actions = append(p.actions, action{method, at, scope, requestsTotal.WithLabelValues(string(at), outcomeOK), newObservers(at)})
+	p.actions = append(p.actions, action{method, at, scope, route, requestsTotal.WithLabelValues(string(at), outcomeOK), newObservers(at)})
 	p.allow = p.allowed()
 	return nil
 }
@@ -289,8 +301,11 @@ func (r Route) validate() error {
 	default:
 		return fmt.Errorf("route method %q is not one of GET, POST, PUT, PATCH, DELETE", r.Method)
 	}
-	if !strings.HasPrefix(r.Path, "/rooms/") {
-		return fmt.Errorf("route path %q must begin with /rooms/", r.Path)
+	if first, _, _ := strings.Cut(strings.TrimPrefix(r.Path, "/"), "/"); isReserved(first) {
+		return fmt.Errorf("route path %q is below one of the gateway's own endpoints: application, identity, openapi, .well-known", r.Path)
+	}
+	if !strings.HasPrefix(r.Path, "/") || strings.HasPrefix(r.Path, "/{") {
+		return fmt.Errorf("route path %q must begin with a slash and a literal segment, such as /rooms/{id}", r.Path)
 	}
 	if r.Scope == "" {
 		return errors.New("a route needs a scope")
@@ -298,7 +313,44 @@ func (r Route) validate() error {
 	if scopes, err := tokens.NewScopes(r.Scope); err != nil || len(scopes) != 1 {
 		return fmt.Errorf("route scope %q must be one word such as rooms:update", r.Scope)
 	}
+	for i, field := range r.Mail {
+		switch {
+		case field == judgeNoMail && len(r.Mail) > 1:
+			return errors.New("route mail: none stands alone")
+		case !isFieldName(field):
+			return fmt.Errorf("route mail: %q is no name of a field", field)
+		case slices.Contains(r.Mail[:i], field):
+			return fmt.Errorf("route mail: duplicate %s", field)
+		case field == fieldAccessLevel:
+			return errors.New("route mail: access_level holds no mail address")
+		}
+	}
+	if r.Idempotent && r.Method == http.MethodGet {
+		return errors.New("route idempotent: a GET changes nothing")
+	}
+	if r.Idempotent && r.Sensitive {
+		return errors.New("route idempotent keeps a copy of the answer, which sensitive forbids")
+	}
 	return nil
+}
+
+// isReserved reports whether a first segment is that of the gateway's own endpoints.
+func isReserved(segment string) bool {
+	switch segment {
+	case "application", "identity", ".well-known", "openapi.yaml", "openapi.json":
+		return true
+	}
+	return false
+}
+
+// isFieldName accepts the names that Meet gives fields.
+func isFieldName(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 64
 }
 
 func isLiteral(s string) bool {

@@ -11,11 +11,11 @@ const sampleID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 
 func TestRouteTable_Lookup(t *testing.T) {
 	table, err := newRouteTable([]Route{
-		{http.MethodPatch, "/rooms/{id}", "rooms:update"},
-		{http.MethodPost, "/rooms/{id}/grant-access", "rooms:grant-access"},
-		{http.MethodGet, "/rooms/by-slug/{slug}", "rooms:retrieve"},
-		{http.MethodDelete, "/rooms/archive", "rooms:delete"},
-		{http.MethodPost, "/rooms/{slug}/merge/{id}", "rooms:update"},
+		{Method: http.MethodPatch, Path: "/rooms/{id}", Scope: "rooms:update"},
+		{Method: http.MethodPost, Path: "/rooms/{id}/grant-access", Scope: "rooms:grant-access"},
+		{Method: http.MethodGet, Path: "/rooms/by-slug/{slug}", Scope: "rooms:retrieve"},
+		{Method: http.MethodDelete, Path: "/rooms/archive", Scope: "rooms:delete"},
+		{Method: http.MethodPost, Path: "/rooms/{slug}/merge/{id}", Scope: "rooms:update"},
 	})
 	require.NoError(t, err)
 	const upper = "7C9E6679742540DE944BE07FC1F90AE7" // a slug, too
@@ -85,16 +85,24 @@ func TestNewRouteTable_RefusesBadRoutes(t *testing.T) {
 		route Route
 		want  string
 	}{
-		{Route{"GET", "/rooms/{id}", "x"}, "route GET /rooms/{id} is already there"},
-		{Route{"get", "/rooms/{id}/x", "x"}, `route method "get" is not one of GET, POST, PUT, PATCH, DELETE`},
-		{Route{"OPTIONS", "/rooms/{id}/x", "x"}, `route method "OPTIONS" is not one of GET, POST, PUT, PATCH, DELETE`},
-		{Route{"GET", "/users", "x"}, `route path "/users" must begin with /rooms/`},
-		{Route{"GET", "/rooms/{id}/", "x"}, `path "/rooms/{id}/" must begin with a slash and not end with one`},
-		{Route{"GET", "/rooms/{id}/../x", "x"}, `path "/rooms/{id}/../x": a segment is {id}, {slug} or made of a-z, 0-9, -, . and _`},
-		{Route{"GET", "/rooms//x", "x"}, `path "/rooms//x": a segment is {id}, {slug} or made of a-z, 0-9, -, . and _`},
-		{Route{"GET", "/rooms/*", "x"}, `path "/rooms/*": a segment is {id}, {slug} or made of a-z, 0-9, -, . and _`},
-		{Route{"GET", "/rooms/{id}/x/{id}", "x"}, `path "/rooms/{id}/x/{id}" has more than one {id}`},
-		{Route{"GET", "/rooms/{id}/x", ""}, "a route needs a scope"},
+		{Route{Method: "GET", Path: "/rooms/{id}", Scope: "x"}, "route GET /rooms/{id} is already there"},
+		{Route{Method: "get", Path: "/rooms/{id}/x", Scope: "x"}, `route method "get" is not one of GET, POST, PUT, PATCH, DELETE`},
+		{Route{Method: "OPTIONS", Path: "/rooms/{id}/x", Scope: "x"}, `route method "OPTIONS" is not one of GET, POST, PUT, PATCH, DELETE`},
+		{Route{Method: "POST", Path: "/application/token/x", Scope: "x"}, `route path "/application/token/x" is below one of the gateway's own endpoints: application, identity, openapi, .well-known`},
+		{Route{Method: "GET", Path: "/{slug}/x", Scope: "x"}, `route path "/{slug}/x" must begin with a slash and a literal segment, such as /rooms/{id}`},
+		{Route{Method: "GET", Path: "users", Scope: "x"}, `route path "users" must begin with a slash and a literal segment, such as /rooms/{id}`},
+		{Route{Method: "POST", Path: "/users/x", Scope: "x", Mail: []string{"none", "email"}}, "route mail: none stands alone"},
+		{Route{Method: "POST", Path: "/users/x", Scope: "x", Mail: []string{"e mail"}}, `route mail: "e mail" is no name of a field`},
+		{Route{Method: "POST", Path: "/users/x", Scope: "x", Mail: []string{"email", "email"}}, "route mail: duplicate email"},
+		{Route{Method: "POST", Path: "/users/x", Scope: "x", Mail: []string{"access_level"}}, "route mail: access_level holds no mail address"},
+		{Route{Method: "GET", Path: "/users/x", Scope: "x", Idempotent: true}, "route idempotent: a GET changes nothing"},
+		{Route{Method: "POST", Path: "/users/x", Scope: "x", Idempotent: true, Sensitive: true}, "route idempotent keeps a copy of the answer, which sensitive forbids"},
+		{Route{Method: "GET", Path: "/rooms/{id}/", Scope: "x"}, `path "/rooms/{id}/" must begin with a slash and not end with one`},
+		{Route{Method: "GET", Path: "/rooms/{id}/../x", Scope: "x"}, `path "/rooms/{id}/../x": a segment is {id}, {slug} or made of a-z, 0-9, -, . and _`},
+		{Route{Method: "GET", Path: "/rooms//x", Scope: "x"}, `path "/rooms//x": a segment is {id}, {slug} or made of a-z, 0-9, -, . and _`},
+		{Route{Method: "GET", Path: "/rooms/*", Scope: "x"}, `path "/rooms/*": a segment is {id}, {slug} or made of a-z, 0-9, -, . and _`},
+		{Route{Method: "GET", Path: "/rooms/{id}/x/{id}", Scope: "x"}, `path "/rooms/{id}/x/{id}" has more than one {id}`},
+		{Route{Method: "GET", Path: "/rooms/{id}/x", Scope: ""}, "a route needs a scope"},
 	} {
 		_, err := newRouteTable([]Route{tc.route})
 		require.EqualError(t, err, tc.want)

@@ -113,6 +113,16 @@ func (m *Meet) AddUser(u User) User {
 	return m.db.addUser(u)
 }
 
+// RemoveRoom deletes the room with the given id.
+func (m *Meet) RemoveRoom(id string) {
+	m.db.mu.Lock()
+	defer m.db.mu.Unlock()
+	for user, rooms := range m.db.roomsOf {
+		m.db.roomsOf[user] = slices.DeleteFunc(rooms, func(r *Room) bool { return r.ID == id })
+	}
+	delete(m.db.rooms, id)
+}
+
 // RemoveUser deletes the users with the given mail. Their tokens are refused
 // with "User not found." and the next exchange provisions anew where allowed.
 func (m *Meet) RemoveUser(mail string) {

@@ -182,9 +182,9 @@ func routesCommand() *cobra.Command {
 			}
 			rows := [][]string{}
 			for _, gate := range answer.Gates {
-				rows = append(rows, []string{"BELOW " + strings.Join(gate.BasePaths, ", "), "METHOD", "SCOPE"})
+				rows = append(rows, []string{"BELOW " + strings.Join(gate.BasePaths, ", "), "METHOD", "SCOPE", "POLICY"})
 				for _, r := range gate.Routes {
-					rows = append(rows, []string{"  " + r.Path, r.Method, r.Scope})
+					rows = append(rows, []string{"  " + r.Path, r.Method, r.Scope, r.Policy})
 				}
 			}
 			return c.table(rows)

@@ -50,7 +50,7 @@ func (g *Gateway) judgeBy(caddyfile string) {
 		case len(words) > 1 && words[0] == "base_path":
 			bases = append(bases, words[1:]...)
 			gates--
-		case len(words) == 4 && words[0] == "route":
+		case len(words) >= 4 && words[0] == "route": // a block may follow
 			routes = append(routes, contract.Route{Method: words[1], Path: words[2]})
 		}
 	}

@@ -51,4 +51,6 @@ type Route struct {
 	Path     string `json:"path"`
 	Scope    string `json:"scope,omitempty"`
 	Endpoint string `json:"endpoint"`
+	// Policy says, for a path that the operator opened, how its requests are judged.
+	Policy string `json:"policy,omitempty"`
 }

@@ -1,0 +1,147 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/tokens"
+)
+
+// sendOperatorRoute forwards a request to a path that the operator opened, by the
+// policy of its route line. Path and query are rebuilt: the path has no segment that
+// could hold a mail address, and no query is sent.
+func (c *call) sendOperatorRoute(caller backendclient.Caller) (*backendclient.Answer, error) {
+	judge := routeJudge{route: c.action.route, rooms: c.h.policy(), mayAct: c.application.MayDelegate}
+	r, err := c.operatorRequest(&judge)
+	if err != nil {
+		return nil, err
+	}
+	c.detachChange()
+	send := func() (*backendclient.Answer, error) {
+		admitted, err := c.admitAll(judge.mails)
+		if err != nil {
+			return nil, err
+		}
+		answer, err := c.h.client.Send(c.ctx, caller, r)
+		for _, ad := range admitted {
+			c.takeBack(ad, answer, err)
+		}
+		return answer, err
+	}
+	if !c.action.route.Idempotent {
+		return send()
+	}
+	// What the key stands for is the request as it was made, method and path included.
+	return c.once([]byte(r.Method+" "+r.Path+"\n"+string(r.Body)), send)
+}
+
+// operatorRequest reads and judges the request.
+func (c *call) operatorRequest(judge *routeJudge) (backendclient.Request, error) {
+	r := backendclient.Request{
+		Method: c.r.Method, Path: c.match.path + "/", Query: url.Values{}, Room: c.match.room(), Sensitive: c.action.route.Sensitive,
+	}
+	if r.Method == http.MethodHead {
+		r.Method = http.MethodGet // net/http drops the body
+	}
+	body, err := readBody(c.w, c.r, c.h.MaxRoomBody)
+	if err != nil {
+		return r, err
+	}
+	if err := requireJSON(c.r.Header, body); err != nil {
+		return r, err
+	}
+	r.Body, err = judge.judge(body)
+	return r, err
+}
+
+// admitAll asks the quota of new users about the users that a request names.
+func (c *call) admitAll(mails []tokens.Mail) ([]*tokens.Admission, error) {
+	var admitted []*tokens.Admission
+	for _, mail := range mails {
+		ad, err := c.admit(mail)
+		if err != nil {
+			for _, earlier := range admitted {
+				c.withdraw(earlier)
+			}
+			return nil, err
+		}
+		admitted = append(admitted, ad)
+	}
+	return admitted, nil
+}
+
+// takeBack undoes what the quota counted for a user whom Meet has certainly not made.
+func (c *call) takeBack(ad *tokens.Admission, answer *backendclient.Answer, err error) {
+	be, ok := errors.AsType[*backendclient.Error](err)
+	if ok && !be.Effect || err == nil && answer.Status >= http.StatusBadRequest {
+		c.withdraw(ad)
+	}
+}
+
+func (c *call) withdraw(ad *tokens.Admission) {
+	if ad == nil || !ad.New {
+		return
+	}
+	if err := ad.Withdraw(c.ctx); err != nil {
+		c.h.logger.Info("quota of new users could not be given back", zap.String("client_id", c.application.ID), zap.Error(err))
+	}
+}
+
+// relayOperator relays what Meet says on a path that the operator opened: its own
+// words, in both keys.
+func (c *call) relayOperator(a *backendclient.Answer) error {
+	r := &refusal{status: a.Status, reason: "refused_by_meet", whole: withBothKeys(a.Body)}
+	text := textOfError(a.Body)
+	switch a.Status {
+	case http.StatusForbidden:
+		r.reason = reasonOf403(text)
+		if r.reason == reasonNotAMember {
+			return c.notAMember(a)
+		}
+	case http.StatusNotFound:
+		r.reason = "not_found"
+		if text == textUserNotFound {
+			r.reason = "user_not_found"
+		}
+	case http.StatusMethodNotAllowed:
+		r.allow = a.Allow
+	}
+	return r
+}
+
+const reasonNotAMember = "not_a_member"
+
+// textNoPermission is Meet's answer for somebody else's room.
+const textNoPermission = "You do not have permission to perform this action."
+
+// reasonOf403 tells apart why Meet forbids something: the user is no member of the
+// room, or the application lacks a scope at Meet.
+func reasonOf403(text string) string {
+	switch {
+	case text == textNoPermission:
+		return reasonNotAMember
+	case strings.HasPrefix(text, "Insufficient permissions"), strings.Contains(strings.ToLower(text), "scope"):
+		return "scope_refused_by_meet"
+	}
+	return "forbidden_by_meet"
+}
+
+// textOfError is Meet's sentence in an error.
+func textOfError(body []byte) string {
+	var said struct{ Detail, Error any }
+	if json.Unmarshal(body, &said) != nil {
+		return ""
+	}
+	for _, text := range []any{said.Detail, said.Error} {
+		if text, ok := text.(string); ok && text != "" {
+			return text
+		}
+	}
+	return ""
+}

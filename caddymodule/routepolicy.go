@@ -1,0 +1,259 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"fmt"
+	"html"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/strictjson"
+	"github.com/meet-gateway/meet-gateway/tokens"
+)
+
+// judgeNoMail is the word for routes on which no mail address is judged.
+const judgeNoMail = "none"
+
+const fieldAccessLevel = "access_level"
+
+// judgesMail reports whether mail addresses in the body are under the
+// application's domains.
+func (r *Route) judgesMail() bool { return !slices.Equal(r.Mail, []string{judgeNoMail}) }
+
+// policy says in words how requests for the route are judged; "" for nil.
+func (r *Route) policy() string {
+	if r == nil {
+		return ""
+	}
+	words := []string{"every mail in the body under the application's domains"}
+	switch {
+	case !r.judgesMail():
+		words[0] = "mail none: no mail is judged"
+	case len(r.Mail) > 0:
+		words[0] = "mail in " + strings.Join(r.Mail, ", ") + " alone, under the application's domains and the quota"
+	}
+	words = append(words, "access_level by room_access_levels")
+	if r.Idempotent {
+		words = append(words, "idempotent")
+	}
+	if r.Sensitive {
+		words = append(words, "sensitive")
+	}
+	return strings.Join(words, "; ")
+}
+
+// changes reports whether requests of the route carry a body that matters.
+func (r *Route) changes() bool { return r.Method != http.MethodGet && r.Method != http.MethodDelete }
+
+// judgedByDefault lists the routes whose line says nothing of mail.
+func judgedByDefault(routes []Route) []string {
+	var lines []string
+	for _, r := range routes {
+		if r.changes() && len(r.Mail) == 0 {
+			lines = append(lines, r.Method+" "+r.Path)
+		}
+	}
+	return lines
+}
+
+// routeJudge judges the body of a request to a path that the operator opened. What
+// it has accepted is forwarded byte for byte.
+type routeJudge struct {
+	route  *Route
+	rooms  roomPolicy
+	mayAct func(tokens.Mail) error // nil: no application is known whose domains could decide
+
+	mails []tokens.Mail // of the fields that name users
+}
+
+// judge reads the body, and returns what to forward: the body, or nothing. Errors
+// are *requestError, fieldErrors, tokens.ErrDomainNotAllowed and errPublicRooms.
+func (j *routeJudge) judge(body []byte) ([]byte, error) {
+	if holdsNUL(body) {
+		return nil, errJSON
+	}
+	object, err := parseJSONObject(body)
+	if err != nil || object == nil {
+		return nil, err
+	}
+	for _, name := range sortedKeys(object) {
+		if err := j.member("", name, object[name]); err != nil {
+			return nil, err
+		}
+	}
+	return body, nil
+}
+
+// member judges one member of an object. field is the name at the top level below
+// which it is; errors name that.
+func (j *routeJudge) member(field, name string, value json.RawMessage) error {
+	if field == "" {
+		field = fieldLabel(name)
+	}
+	if err := j.name(field, name); err != nil {
+		return err
+	}
+	switch {
+	case name == fieldAccessLevel:
+		if _, err := j.rooms.level(value); err != nil {
+			return err
+		}
+	case j.route.judgesMail() && slices.Contains(j.route.Mail, name):
+		return j.user(field, value)
+	}
+	return j.value(field, value)
+}
+
+// fieldLabel is how errors call a field: by its name, but for names that may tell
+// somebody's address.
+func fieldLabel(name string) string {
+	if mayHoldMail(name) {
+		return "non_field_errors"
+	}
+	return cutText(name)
+}
+
+// name refuses names that another reader may take for one that is judged, and
+// addresses in place of names.
+func (j *routeJudge) name(field, name string) error {
+	for _, judged := range append([]string{fieldAccessLevel}, j.route.Mail...) {
+		if judged != name && strings.EqualFold(judged, name) {
+			return fieldErrors{field: {fmt.Sprintf("The name of this field is %q.", judged)}}
+		}
+	}
+	if j.route.judgesMail() && mayHoldMail(name) {
+		return fieldErrors{field: {"The name of a field must not hold an email address."}}
+	}
+	return nil
+}
+
+// value judges what stands below a name.
+func (j *routeJudge) value(field string, value json.RawMessage) error {
+	switch value[0] {
+	case '{':
+		object, err := strictjson.Object(value)
+		if err != nil {
+			return errJSON
+		}
+		for _, name := range sortedKeys(object) {
+			if err := j.member(field, name, object[name]); err != nil {
+				return err
+			}
+		}
+	case '[':
+		return j.each(value, func(element json.RawMessage) error { return j.value(field, element) })
+	case '"':
+		text, err := stringOf(value)
+		if err != nil || !j.route.judgesMail() || !mayHoldMail(text) {
+			return err
+		}
+		if len(j.route.Mail) > 0 {
+			return fieldErrors{field: {"An email address is not expected here."}}
+		}
+		_, err = j.mail(field, text)
+		return err
+	}
+	return nil
+}
+
+// user judges a field that names one user or several.
+func (j *routeJudge) user(field string, value json.RawMessage) error {
+	switch {
+	case value[0] == '[':
+		return j.each(value, func(element json.RawMessage) error { return j.user(field, element) })
+	case string(value) == "null": // nobody: for Meet to refuse
+		return nil
+	case value[0] != '"':
+		return fieldErrors{field: {"Not a valid string."}}
+	}
+	text, err := stringOf(value)
+	if err != nil {
+		return err
+	}
+	mail, err := j.mail(field, text)
+	if err == nil && !slices.Contains(j.mails, mail) {
+		j.mails = append(j.mails, mail)
+	}
+	return err
+}
+
+// mail judges one address. It must be written as Meet is to read it: but for
+// letter case, in the one form that was judged.
+func (j *routeJudge) mail(field, text string) (tokens.Mail, error) {
+	mail, err := tokens.ParseMail(text)
+	if err != nil || !strings.EqualFold(string(mail), text) || len(mail) != len(text) {
+		return "", fieldErrors{field: {"Enter a valid email address."}}
+	}
+	if j.mayAct == nil {
+		return mail, nil
+	}
+	return mail, j.mayAct(mail)
+}
+
+func (*routeJudge) each(array json.RawMessage, judge func(json.RawMessage) error) error {
+	var elements []json.RawMessage
+	if err := json.Unmarshal(array, &elements); err != nil {
+		return errJSON
+	}
+	for _, element := range elements {
+		if err := judge(element); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func stringOf(value json.RawMessage) (string, error) {
+	var text string
+	if err := json.Unmarshal(value, &text); err != nil {
+		return "", errJSON
+	}
+	return text, nil
+}
+
+func sortedKeys(object map[string]json.RawMessage) []string {
+	names := make([]string, 0, len(object))
+	for name := range object {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// mayHoldMail reports whether a text holds an at sign, or something that a reader
+// may take for one: other letters for it (Unicode's full-width and small forms),
+// percent-encoding and HTML's references, also several times over.
+func mayHoldMail(text string) bool {
+	for range 4 {
+		if strings.ContainsAny(text, "@\uff20\ufe6b") {
+			return true
+		}
+		decoded := html.UnescapeString(percentDecoded(text))
+		if decoded == text {
+			return false
+		}
+		text = decoded
+	}
+	return true // encoded more often than anything that is meant
+}
+
+// percentDecoded decodes what is percent-encoded, and leaves the rest.
+func percentDecoded(text string) string {
+	if !strings.Contains(text, "%") {
+		return text
+	}
+	var b strings.Builder
+	for i := 0; i < len(text); i++ {
+		if text[i] == '%' && i+2 < len(text) {
+			if decoded, err := url.PathUnescape(text[i : i+3]); err == nil {
+				b.WriteString(decoded)
+				i += 2
+				continue
+			}
+		}
+		b.WriteByte(text[i])
+	}
+	return b.String()
+}

@@ -1,0 +1,276 @@
+package tests
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
+	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
+	"github.com/meet-gateway/meet-gateway/tokens"
+)
+
+// nextMeet stands in for a Meet with what its open pull requests add: grant-access
+// (#1682), transit codes (#1600), update, soft deletion (#1724) and allowed access
+// levels (#1619). It answers what it is asked in the words of those.
+type nextMeet struct {
+	*gatewaytest.Meet
+	mu      sync.Mutex
+	arrived []string // method, path, query and body of what reached an opened route
+	answer  func(r *http.Request, body string) (status int, answer string)
+}
+
+func startNextMeet(t *testing.T) *nextMeet {
+	n := &nextMeet{}
+	n.Meet = strictMeet(t, func(meet http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			path := strings.TrimPrefix(r.URL.Path, "/external-api/v1.0")
+			opened := strings.HasSuffix(path, "/grant-access/") || strings.HasPrefix(path, "/users/") || r.Method == "PATCH" || r.Method == "DELETE"
+			if !opened {
+				meet.ServeHTTP(w, r)
+				return
+			}
+			body, _ := io.ReadAll(r.Body)
+			n.mu.Lock()
+			n.arrived = append(n.arrived, strings.TrimSpace(r.Method+" "+r.URL.String()+" "+string(body)))
+			answer := n.answer
+			n.mu.Unlock()
+			status, text := 200, `{"status":"ok"}`
+			if answer != nil {
+				status, text = answer(r, string(body))
+			}
+			if text != "" {
+				w.Header().Set("Content-Type", jsonType)
+			}
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, text)
+		})
+	})
+	roomsOfAlice(n.Meet, 2)
+	return n
+}
+
+func (n *nextMeet) take() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	arrived := n.arrived
+	n.arrived = nil
+	return arrived
+}
+
+func (n *nextMeet) say(status int, body string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.answer = func(*http.Request, string) (int, string) { return status, body }
+}
+
+const presets = `
+route POST /rooms/{id}/grant-access rooms:grant-access {
+	mail email
+	idempotent
+}
+route PATCH /rooms/{id} rooms:update
+route DELETE /rooms/{id} rooms:delete
+route POST /users/transit-code users:session {
+	mail none
+	sensitive
+}
+`
+
+func startRoutes(t *testing.T, more string) (*nextMeet, *gatewaytest.Gateway, *gatewaytest.Client, string) {
+	meet := startNextMeet(t)
+	scopes := append(tokens.MeetScopes(), "rooms:grant-access", "users:session")
+	meet.AddApplication(sandbox.Application{ClientID: gatewaytest.MeetClientID, Secret: gatewaytest.MeetClientSecret, Active: true, Scopes: scopes})
+	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend() + presets + more})
+	app := g.AddApplication(func(a *tokens.Application) {
+		a.Scopes, a.Domains, a.DeniedMails = scopes, []string{"example.com"}, []tokens.Mail{"boss@example.com"}
+	})
+	return meet, g, app, gatewaytest.Bearer(g.Token(app, "alice@example.com"))
+}
+
+func TestRoutes_FenceOnEveryOpenedRoute(t *testing.T) {
+	meet, g, _, token := startRoutes(t, "")
+	grant, room, transit := roomsPath+"/"+roomID(1)+"/grant-access", roomsPath+"/"+roomID(1), "/external-api/v1.0/users/transit-code"
+	for _, tc := range []struct {
+		method, path, body string
+		status             int
+	}{
+		{"POST", grant, `{"email":"victim@other.org","role":"administrator"}`, 403},
+		{"POST", grant, `{"email":"boss@example.com","role":"administrator"}`, 403},
+		{"POST", grant, `{"email":"Bob@Example.com","role":"member"}`, 200},
+		{"POST", grant + "/", `{"email":"bob@example.com","note":"x@example.com"}`, 400},
+		{"POST", grant, `{"email":"bob@example.com","email":"victim@other.org"}`, 400},
+		{"POST", grant, "\ufeff" + `{"email":"bob@example.com"}`, 400},
+		{"PATCH", room, `{"owner":{"mail":"victim@other.org"}}`, 403},
+		{"PATCH", room, `{"owner":{"mail":"not a mail @"}}`, 400},
+		{"PATCH", room, `{"owner":{"mail":"bob@example.com"}}`, 200},
+		{"PATCH", room, `{"access_level":"public"}`, 400},
+		{"PATCH", room, `{"configuration":{"access_level":"public"}}`, 400},
+		{"PATCH", room, `{"access_level":"restricted"}`, 200},
+		{"POST", transit, `{"next":"victim@other.org"}`, 200},
+		{"POST", transit, `{"access_level":"public"}`, 400},
+		{"DELETE", room, `{"x":"victim@other.org"}`, 403},
+	} {
+		a := g.Do(tc.method, tc.path+"?email=victim@other.org", tc.body, "Authorization", token, "Content-Type", jsonType)
+		require.Equal(t, tc.status, a.Status, "%s %s: %s", tc.path, tc.body, a.Body)
+		require.Equal(t, "no-store", a.Header.Get("Cache-Control"))
+		arrived := meet.take()
+		if tc.status >= 400 {
+			require.Empty(t, arrived, tc.body)
+			continue
+		}
+		require.Equal(t, []string{tc.method + " " + strings.TrimSuffix(tc.path, "/") + "/ " + tc.body}, arrived, "byte for byte, and no query")
+	}
+	require.Contains(t, g.Logs(), `"routes":["PATCH /rooms/{id}"]`, "said at load what is judged by default")
+	require.NotContains(t, g.Logs(), `"reason":"invalid_fields","status":400,"endpoint":"operator","request_id":"victim`)
+}
+
+func TestRoutes_MeetDecidesLevels(t *testing.T) {
+	meet, g, _, token := startRoutes(t, "room_access_levels meet")
+	require.Equal(t, 200, g.Do("PATCH", roomsPath+"/"+roomID(1), `{"access_level":"public"}`, "Authorization", token, "Content-Type", jsonType).Status)
+	require.Len(t, meet.take(), 1)
+	created := func(body string) string {
+		require.Equal(t, 201, g.Do("POST", roomsPath, body, "Authorization", token, "Content-Type", jsonType).Status)
+		requests := meet.Requests()
+		return string(requests[len(requests)-1].Body)
+	}
+	require.JSONEq(t, `{}`, created(`{}`), "no level is named")
+	require.JSONEq(t, `{"access_level":"restricted"}`, created(`{"access_level":"restricted"}`))
+	refused := g.Do("POST", roomsPath, `{"access_level":"public"}`, "Authorization", token, "Content-Type", jsonType)
+	require.Equal(t, 400, refused.Status)
+	require.Contains(t, refused.Body, "Public rooms are disabled", "Meet's own words")
+}
+
+func TestRoutes_MeetsWords(t *testing.T) {
+	meet, g, _, token := startRoutes(t, "not_a_member_status 404")
+	grant := func() *gatewaytest.Answer {
+		return g.Do("POST", roomsPath+"/"+roomID(1)+"/grant-access", `{"email":"bob@example.com"}`, "Authorization", token, "Content-Type", jsonType)
+	}
+	for _, tc := range []struct {
+		status int
+		body   string
+		want   int
+		text   string
+		reason string
+	}{
+		{404, `{"detail":"User not found."}`, 404, "User not found.", "user_not_found"},
+		{404, `{"detail":"No Room matches the given query."}`, 404, "No Room matches the given query.", "not_found"},
+		{403, `{"detail":"Insufficient permissions. Required scope: rooms:grant-access"}`, 403, "Insufficient permissions. Required scope: rooms:grant-access", "scope_refused_by_meet"},
+		{403, `{"error":"This application lost the scope."}`, 403, "This application lost the scope.", "scope_refused_by_meet"},
+		{403, `{"detail":"Something else."}`, 403, "Something else.", "forbidden_by_meet"},
+		{403, `{"detail":"You do not have permission to perform this action."}`, 404, "Not found.", "not_a_member"},
+		{400, `{"email":["Enter a valid email address."]}`, 400, "", "refused_by_meet"},
+	} {
+		meet.say(tc.status, tc.body)
+		a := grant()
+		require.Equal(t, tc.want, a.Status, a.Body)
+		if tc.text != "" {
+			require.Equal(t, tc.text, a.JSON(t)["detail"])
+			require.Equal(t, tc.text, a.JSON(t)["error"])
+		} else {
+			require.JSONEq(t, tc.body, a.Body)
+		}
+		require.Contains(t, g.Logs(), `"reason":"`+tc.reason+`"`)
+	}
+}
+
+func TestRoutes_Idempotent(t *testing.T) {
+	meet, g, _, token := startRoutes(t, "")
+	send := func(path, body, key string) *gatewaytest.Answer {
+		return g.Do("POST", path, body, "Authorization", token, "Content-Type", jsonType, "Idempotency-Key", key)
+	}
+	var granted atomic.Int32
+	meet.mu.Lock()
+	meet.answer = func(*http.Request, string) (int, string) { granted.Add(1); return 201, `{"role":"member"}` }
+	meet.mu.Unlock()
+	grant := roomsPath + "/" + roomID(1) + "/grant-access"
+	for range 3 {
+		a := send(grant, `{"email":"bob@example.com"}`, "k")
+		require.Equal(t, 201, a.Status, a.Body)
+		require.JSONEq(t, `{"role":"member"}`, a.Body)
+	}
+	require.EqualValues(t, 1, granted.Load())
+	require.Equal(t, 422, send(grant, `{"email":"carol@example.com"}`, "k").Status, "another request")
+	require.Equal(t, 422, send(roomsPath+"/"+roomID(2)+"/grant-access", `{"email":"bob@example.com"}`, "k").Status, "another room")
+	require.Equal(t, 422, send(roomsPath, `{"email":"bob@example.com"}`, "k").Status, "another route")
+	require.EqualValues(t, 1, granted.Load())
+}
+
+func TestRoutes_SensitiveAnswer(t *testing.T) {
+	meet, g, _, token := startRoutes(t, "")
+	meet.say(201, `{"code":"canary-code","expires_in":60}`)
+	for range 2 {
+		a := g.Do("POST", "/external-api/v1.0/users/transit-code", `{}`, "Authorization", token, "Content-Type", jsonType, "Idempotency-Key", "same")
+		require.Equal(t, 201, a.Status, a.Body)
+		require.Equal(t, "canary-code", a.JSON(t)["code"])
+		require.Equal(t, "no-store", a.Header.Get("Cache-Control"))
+	}
+	require.Len(t, meet.take(), 2, "a single-use code is not repeated")
+	meet.say(500, `{"detail":"canary-code leaked"}`)
+	require.Equal(t, 502, g.Do("POST", "/external-api/v1.0/users/transit-code", `{}`, "Authorization", token, "Content-Type", jsonType).Status)
+	require.NotContains(t, g.Logs(), "canary-code")
+}
+
+// A room that Meet has deleted leaves the slug index at the next look.
+func TestRoutes_DeletedRoomLeavesTheIndex(t *testing.T) {
+	meet, g, _, token := startRoutes(t, "")
+	slug := func() float64 {
+		return g.Do("GET", roomsPath+"?slug=alice-room-01", "", "Authorization", token).JSON(t)["count"].(float64)
+	}
+	require.EqualValues(t, 1, slug())
+	meet.say(204, "")
+	require.Equal(t, 204, g.Do("DELETE", roomsPath+"/"+roomID(1), "", "Authorization", token).Status)
+	require.Equal(t, []string{"DELETE " + roomsPath + "/" + roomID(1) + "/"}, meet.take())
+	meet.RemoveRoom(roomID(1))
+	require.EqualValues(t, 0, slug())
+	_, err := g.Authority().FindSlug(context.Background(), "meet.example.org", "alice-room-01")
+	require.ErrorIs(t, err, tokens.ErrNotFound)
+}
+
+func TestRoutes_QuotaOfNewUsers(t *testing.T) {
+	meet := startNextMeet(t)
+	scopes := append(tokens.MeetScopes(), "rooms:grant-access", "users:session")
+	meet.AddApplication(sandbox.Application{ClientID: gatewaytest.MeetClientID, Secret: gatewaytest.MeetClientSecret, Active: true, Scopes: scopes})
+	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded\nlimit users 2/1d", Gate: meet.Backend() + presets})
+	app := g.AddApplication(func(a *tokens.Application) { a.Scopes = scopes })
+	token := gatewaytest.Bearer(g.Token(app, "alice@example.com"))
+	grant := func(mail string) int {
+		return g.Do("POST", roomsPath+"/"+roomID(1)+"/grant-access", `{"email":"`+mail+`"}`, "Authorization", token, "Content-Type", jsonType).Status
+	}
+	meet.say(404, `{"detail":"User not found."}`)
+	require.Equal(t, 404, grant("nobody@example.com"), "whom Meet refuses does not count")
+	meet.say(200, `{}`)
+	require.Equal(t, 200, grant("one@example.com"))
+	require.Equal(t, 403, grant("two@example.com"))
+}
+
+// The description that the gateway serves has the opened routes.
+func TestRoutes_InTheDescription(t *testing.T) {
+	_, g, _, _ := startRoutes(t, "")
+	var doc struct {
+		Paths map[string]map[string]struct {
+			Security    []map[string][]string      `json:"security"`
+			Parameters  []map[string]any           `json:"parameters"`
+			Responses   map[string]json.RawMessage `json:"responses"`
+			Description string                     `json:"description"`
+		} `json:"paths"`
+	}
+	a := g.Do("GET", "/external-api/v1.0/openapi.json", "")
+	require.NoError(t, json.Unmarshal([]byte(a.Body), &doc))
+	grant := doc.Paths["/rooms/{id}/grant-access"]["post"]
+	require.Contains(t, grant.Description, "email")
+	require.Contains(t, grant.Responses, "403")
+	require.Contains(t, doc.Paths["/rooms/{id}"], "patch")
+	require.Contains(t, doc.Paths["/rooms/{id}"], "get")
+	require.Contains(t, doc.Paths, "/users/transit-code")
+	yaml := g.Do("GET", "/external-api/v1.0/openapi.yaml", "").Body
+	require.Contains(t, yaml, "/users/transit-code")
+	require.Contains(t, yaml, g.URL)
+}
