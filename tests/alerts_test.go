@@ -147,7 +147,7 @@ func TestAlerts_FireByFault(t *testing.T) {
 			}},
 		})
 	}
-	file, err := yaml.Marshal(map[string]any{"rule_files": []string{rules}, "evaluation_interval": "15s", "tests": tests})
+	file, err := yaml.Marshal(map[string]any{"rule_files": []string{rules}, "evaluation_interval": "1m", "tests": tests})
 	require.NoError(t, err)
 	path := filepath.Join(t.TempDir(), "rules_test.yaml")
 	require.NoError(t, os.WriteFile(path, file, 0o600))
