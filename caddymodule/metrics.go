@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"context"
 	"errors"
-	"runtime"
 	"slices"
 	"time"
 
@@ -55,7 +54,8 @@ var (
 
 	auditFailing = prometheus.NewGauge(gaugeOpts("audit_failing", "1 while the audit trail cannot be written."))
 
-	buildInfo = prometheus.NewGaugeVec(gaugeOpts("build_info", "1, with the version of the gateway and of Go."), []string{"version", "goversion"})
+	buildInfo = prometheus.NewGaugeVec(gaugeOpts("build_info", "1; its labels tell what this binary was built from."),
+		[]string{"version", "commit", "date", "caddy", "goversion"})
 )
 
 var (
@@ -95,8 +95,8 @@ var collectors = []prometheus.Collector{
 // registerMetrics shows the collectors on a configuration's registry. Each is
 // the same one every time, so being there already is no error.
 func registerMetrics(reg prometheus.Registerer) error {
-	version, _ := Version()
-	buildInfo.WithLabelValues(version, runtime.Version()).Set(1)
+	b := BuildInfo()
+	buildInfo.WithLabelValues(b.Version, b.Commit, b.Date, b.Caddy, b.Go).Set(1)
 	for _, kind := range tokens.CommandProblems { // a rate needs the zero before the first failure
 		redisErrorsTotal.WithLabelValues(kind)
 	}

@@ -44,7 +44,7 @@ func TestMetrics_Lint(t *testing.T) {
 	activeApplications.count("app", "2xx", 1)
 	redisSeconds.WithLabelValues("get").Observe(1)
 	meetSeconds.WithLabelValues("rooms", "2xx").Observe(1)
-	buildInfo.WithLabelValues("v1", "go1").Set(1)
+	buildInfo.WithLabelValues("v1", "c1", "d1", "c2", "go1").Set(1)
 	newObservers(endpointToken)
 	problems, err := testutil.GatherAndLint(reg)
 	require.NoError(t, err)

@@ -1,21 +1,95 @@
 package caddymodule
 
-import "runtime/debug"
+import (
+	"runtime/debug"
+	"strings"
+
+	"golang.org/x/mod/module"
+)
+
+// Release is the version of the gateway, as semantic versioning has it. It is written
+// here and nowhere else: packages, images, the chart and the changelog are checked
+// against it.
+const Release = "0.1.0"
+
+const (
+	ownModule   = "github.com/meet-gateway/meet-gateway"
+	caddyModule = "github.com/caddyserver/caddy/v2"
+	unknown     = "unknown"
+)
+
+// Build tells what a binary was built from. What is not known is "unknown".
+type Build struct {
+	// Version is that of the gateway, such as 0.1.0.
+	Version string
+	// Commit is the revision it was built from. A build of changed files has -dirty at the end.
+	Commit string
+	// Date is when that commit was made, in RFC 3339.
+	Date string
+	// Caddy is the version of Caddy, such as v2.11.9.
+	Caddy string
+	// Go is the version of Go, such as go1.26.0.
+	Go string
+}
+
+// BuildInfo tells what this binary was built from.
+func BuildInfo() Build {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		info = new(debug.BuildInfo)
+	}
+	return buildOf(info)
+}
+
+// buildOf reads what Go stamps into a binary: of the module in whose repository it was
+// built, the commit; of one that was downloaded, only the version, which of an untagged
+// commit has its date and the beginning of its name.
+func buildOf(info *debug.BuildInfo) Build {
+	b := Build{Version: Release, Commit: unknown, Date: unknown, Caddy: unknown, Go: info.GoVersion}
+	for _, m := range info.Deps {
+		switch m.Path {
+		case ownModule:
+			b.readPseudoVersion(m.Version)
+		case caddyModule:
+			b.Caddy = m.Version
+		}
+	}
+	if info.Main.Path != ownModule {
+		return b
+	}
+	settings := map[string]string{}
+	for _, s := range info.Settings {
+		settings[s.Key] = s.Value
+	}
+	if revision := settings["vcs.revision"]; revision != "" {
+		b.Commit, b.Date = revision, settings["vcs.time"]
+		if settings["vcs.modified"] == "true" {
+			b.Commit += "-dirty"
+		}
+	}
+	return b
+}
+
+func (b *Build) readPseudoVersion(version string) {
+	if !module.IsPseudoVersion(version) {
+		return
+	}
+	if commit, err := module.PseudoVersionRev(version); err == nil {
+		b.Commit = commit
+	}
+	if date, err := module.PseudoVersionTime(version); err == nil {
+		b.Date = date.UTC().Format("2006-01-02T15:04:05Z")
+	}
+}
+
+// String is what the command version shows: version, commit and day.
+func (b Build) String() string {
+	day, _, _ := strings.Cut(b.Date, "T")
+	return b.Version + " (commit " + b.Commit + ", " + day + ")"
+}
 
 // Version tells which version of the gateway this binary holds, and of Caddy.
 func Version() (gateway, caddy string) {
-	gateway, caddy = "unknown", "unknown"
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return gateway, caddy
-	}
-	for _, m := range append(info.Deps, &info.Main) {
-		switch m.Path {
-		case "github.com/meet-gateway/meet-gateway":
-			gateway = m.Version
-		case "github.com/caddyserver/caddy/v2":
-			caddy = m.Version
-		}
-	}
-	return gateway, caddy
+	b := BuildInfo()
+	return b.Version, b.Caddy
 }

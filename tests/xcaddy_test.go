@@ -108,7 +108,7 @@ func TestXcaddy_CommentHasTheEquivalentCommand(t *testing.T) {
 }
 
 // blankImports are the packages that a package of ours imports for their side
-// effects, without the standard library and Caddy.
+// effects, without the standard library and Caddy. Our own packages count in any case.
 func blankImports(t *testing.T, dir string) []string {
 	t.Helper()
 	files, err := filepath.Glob(atTop(dir, "*.go"))
@@ -121,7 +121,8 @@ func blankImports(t *testing.T, dir string) []string {
 		for _, spec := range file.Imports {
 			path, err := strconv.Unquote(spec.Path.Value)
 			require.NoError(t, err)
-			if spec.Name != nil && spec.Name.Name == "_" && !strings.HasPrefix(path, caddyPath) && strings.Contains(path, ".") {
+			plugin := spec.Name != nil && spec.Name.Name == "_" || strings.HasPrefix(path, modulePath)
+			if plugin && !strings.HasPrefix(path, caddyPath) && strings.Contains(path, ".") {
 				blank = append(blank, path)
 			}
 		}

@@ -4,7 +4,6 @@ package main
 import (
 	"context"
 	"os"
-	"runtime/debug"
 	_ "time/tzdata"
 
 	"github.com/caddyserver/caddy/v2"
@@ -12,7 +11,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard" // Caddy's own modules
 	"github.com/redis/go-redis/v9"
 
-	_ "github.com/meet-gateway/meet-gateway/caddymodule" // the gateway's
+	"github.com/meet-gateway/meet-gateway/caddymodule" // and the gateway's
 )
 
 // quiet drops what go-redis prints by itself: the gateway logs the errors that it
@@ -27,9 +26,7 @@ func main() {
 	redis.SetLogger(quiet{})
 	prepareEnvironment()
 	caddy.CustomBinaryName = "meet-gateway"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		caddy.CustomVersion = "meet-gateway " + info.Main.Version + ", Caddy"
-	}
+	caddy.CustomVersion = "meet-gateway " + caddymodule.BuildInfo().String() + ", Caddy"
 	warnOfNeighbour(os.Args, os.Stderr)
 	caddycmd.Main()
 }
