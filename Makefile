@@ -22,7 +22,7 @@ SEEDS := 22 21 401 501 402 502 7771 20261128
 
 CADDYFILES := $(sort $(shell find . -name 'Caddyfile*' -not -path './.git/*' -o -name '*.caddyfile' -not -path './.git/*'))
 
-.PHONY: help run build test deps format-check vet staticcheck caddyfiles race lint fmt bench bench-micro fuzz soak
+.PHONY: help run build test deps format-check vet staticcheck caddyfiles race lint fmt bench bench-micro fuzz soak release
 
 help: ## List the commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -96,3 +96,6 @@ fuzz: ## Run every fuzz target for FUZZTIME (10s)
 		echo "$${file%/*} $${function#func }"; \
 		go test -run '^$$' -fuzz "^$${function#func }\$$" -fuzztime $(FUZZTIME) "$${file%/*}"; \
 	done
+
+release: ## Build packages, images, SBOMs and checksums of the last commit into dist/
+	@.ci/release
