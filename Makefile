@@ -22,7 +22,7 @@ SEEDS := 22 21 401 501 402 502 7771 20261128
 
 CADDYFILES := $(sort $(shell find . -name 'Caddyfile*' -not -path './.git/*' -o -name '*.caddyfile' -not -path './.git/*'))
 
-.PHONY: help run build test deps format-check vet staticcheck caddyfiles race lint fmt bench bench-micro fuzz soak release
+.PHONY: help run build test deps format-check vet staticcheck caddyfiles race lint fmt bench bench-micro fuzz soak release deploy-check
 
 help: ## List the commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -99,3 +99,6 @@ fuzz: ## Run every fuzz target for FUZZTIME (10s)
 
 release: ## Build packages, images, SBOMs and checksums of the last commit into dist/
 	@.ci/release
+
+deploy-check: ## Check the chart, the unit, the packages, and that releases are reproducible
+	@.ci/deploy-check
