@@ -14,7 +14,8 @@ import (
 // {$NAME:default} its default only where NAME is not there at all, and Compose files
 // set what they do not know to nothing.
 func prepareEnvironment() {
-	for _, name := range []string{"MEET_GATEWAY_ADDR", "MEET_STORE", "MEET_BACKEND", "MEET_GATEWAY_HEALTH", "MEET_GATEWAY_DRAIN",
+	for _, name := range []string{
+		"MEET_GATEWAY_ADDR", "MEET_STORE", "MEET_BACKEND", "MEET_GATEWAY_HEALTH", "MEET_GATEWAY_DRAIN",
 		"MEET_GATEWAY_SECRET_AT", "MEET_CLIENT_SECRET_AT", variableOtherNames,
 	} {
 		if value, set := os.LookupEnv(name); set && value == "" {
