@@ -100,6 +100,7 @@ type Client struct {
 	broken     *cache[Credentials, *Error] // applications Meet has just refused
 	distrusted *cache[identity, string]    // tokens Meet has just refused
 	suspected  *cache[identity, struct{}]  // callers whose token was renewed after a server error
+	lacking    *cache[identity, struct{}]  // callers whose token was just fetched anew for a scope
 	disabled   *cache[string, *Error]      // sessions of users whom Meet has just called disabled
 
 	counts          *cache[identity, int] // of users' rooms, as their last list said
@@ -166,6 +167,7 @@ func New(o Options) (*Client, error) {
 		broken:          newCache[Credentials, *Error](maxRemembered),
 		distrusted:      newCache[identity, string](maxRemembered),
 		suspected:       newCache[identity, struct{}](maxRemembered),
+		lacking:         newCache[identity, struct{}](maxRemembered),
 		disabled:        newCache[string, *Error](maxRemembered),
 		counts:          newCache[identity, int](maxRemembered),
 	}

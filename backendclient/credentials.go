@@ -44,6 +44,11 @@ type Caller struct {
 	// caller's identity.
 	Application string
 
+	// Scopes are those that the caller needs of Meet's token. A kept one that lacks any
+	// is fetched anew, at most once a minute: they may have been granted in Meet since.
+	// They take no part in the caller's identity.
+	Scopes []string
+
 	// Session names what the caller came with, such as the id of its token. That Meet
 	// has disabled the user is remembered for it, and for no other. It takes no part in
 	// the caller's identity.

@@ -49,13 +49,13 @@ func (c *Client) Token(ctx context.Context, caller Caller) (*Token, error) {
 	id := caller.identity()
 	if t, ok := c.tokens.get(id, c.now()); ok {
 		c.counters.fromMemory.Add(1)
-		return t, nil
+		return c.withScopes(ctx, caller, id, t), nil
 	}
 	t, e := c.obtain(ctx, caller, id)
 	if e != nil {
 		return nil, e
 	}
-	return t, nil
+	return c.withScopes(ctx, caller, id, t), nil
 }
 
 // TokenBound is the longest that [Client.Token] takes: three times ExchangeTimeout.

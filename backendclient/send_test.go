@@ -359,6 +359,45 @@ func TestMergedUser(t *testing.T) {
 	require.Equal(t, 2, meet.Exchanges())
 }
 
+// TestScopesGrantedLater: scopes that are ticked in Meet's admin after a token was
+// fetched are found within a minute, at one exchange a minute at most.
+func TestScopesGrantedLater(t *testing.T) {
+	t.Parallel()
+	now := newClock()
+	meet := newMeet(sandbox.Production(), sandbox.WithClock(now.Now))
+	c := newClient(t, meet, at(now))
+	ctx := context.Background()
+	app := sandbox.Application{ClientID: "later", Secret: "secret", Active: true, Scopes: []string{"rooms:list"}}
+	meet.AddApplication(app)
+	caller := backendclient.Caller{
+		Credentials: backendclient.Credentials{ClientID: "later", ClientSecret: "secret"}, Mail: alice.Mail,
+		Scopes: []string{"rooms:list", "rooms:create"},
+	}
+	scopes := func() []string {
+		token, err := c.Token(ctx, caller)
+		require.NoError(t, err)
+		return token.Scopes
+	}
+	require.Equal(t, []string{"rooms:list"}, scopes())
+	now.Advance(59 * time.Second)
+	require.Equal(t, []string{"rooms:list"}, scopes())
+	require.Equal(t, 1, meet.Exchanges())
+	now.Advance(2 * time.Second)
+	for range 5 {
+		require.Equal(t, []string{"rooms:list"}, scopes())
+	}
+	require.Equal(t, 2, meet.Exchanges(), "not granted yet")
+
+	app.Scopes = append(app.Scopes, "rooms:create")
+	meet.AddApplication(app)
+	now.Advance(61 * time.Second)
+	for range 5 {
+		require.Equal(t, app.Scopes, scopes())
+		now.Advance(2 * time.Minute)
+	}
+	require.Equal(t, 3, meet.Exchanges())
+}
+
 // TestDisabled: users and applications that Meet has switched off, and on again.
 func TestDisabled(t *testing.T) {
 	t.Parallel()

@@ -192,5 +192,11 @@ func (c *call) caller(mail tokens.Mail) backendclient.Caller {
 	if c.identity != nil {
 		caller.Session = c.identity.TokenID
 	}
+	// What Meet's token must have: more may have been granted there since it was kept.
+	if c.endpoint == endpointToken {
+		caller.Scopes = c.application.Scopes.Intersect(c.h.scopes)
+	} else if c.action != nil {
+		caller.Scopes = c.action.scopes
+	}
 	return caller
 }

@@ -138,6 +138,8 @@ type Handler struct {
 	events   *caddyevents.App
 	basePath []string // longest first
 	routes   *routeTable
+	// scopes are those that the routes ask for.
+	scopes tokens.Scopes
 	// description is what the site serves of itself.
 	description func() openAPI
 	client      *backendclient.Client
@@ -190,6 +192,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.description = describeRoutes(h.Routes)
+	h.scopes = h.routes.scopes()
 	if routes := judgedByDefault(h.Routes); len(routes) > 0 {
 		h.logger.Info("on opened routes every text with an @ must be a mail address that the application may act for, and access_level "+
 			"one of room_access_levels; `mail` in the block of a route says otherwise", zap.Strings("routes", routes))

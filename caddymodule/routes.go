@@ -81,8 +81,9 @@ type segment struct {
 type action struct {
 	method   string
 	endpoint endpoint
-	scope    string // empty where the endpoint decides by itself
-	route    *Route // of the operator's line, or nil
+	scope    string   // empty where the endpoint decides by itself
+	scopes   []string // scope, if there is one
+	route    *Route   // of the operator's line, or nil
 	served   prometheus.Counter
 	seconds  observers
 }
@@ -174,9 +175,30 @@ func (t *routeTable) add(path, method string, at endpoint, scope string, route *
 	if p.action(method) != nil {
 		return fmt.Errorf("route %s %s is already there", method, path)
 	}
-	p.actions = append(p.actions, action{method, at, scope, route, requestsTotal.WithLabelValues(string(at), outcomeOK), newObservers(at)})
+	p.actions = append(p.actions, action{method, at, scope, listOf(scope), route, requestsTotal.WithLabelValues(string(at), outcomeOK), newObservers(at)})
 	p.allow = p.allowed()
 	return nil
+}
+
+// scopes lists what the routes ask for.
+func (t *routeTable) scopes() tokens.Scopes {
+	var scopes tokens.Scopes
+	for _, p := range t.patterns {
+		for _, a := range p.actions {
+			if a.scope != "" && !scopes.Has(a.scope) {
+				scopes = append(scopes, a.scope)
+			}
+		}
+	}
+	return scopes
+}
+
+// listOf is a list of a scope, or nil for none.
+func listOf(scope string) []string {
+	if scope == "" {
+		return nil
+	}
+	return []string{scope}
 }
 
 func compareKind(a, b segment) int { return int(a.kind) - int(b.kind) }
