@@ -94,6 +94,7 @@ type Client struct {
 
 	turns   *turns // of exchanges
 	flights singleflight.Group
+	waiters waiters
 
 	tokens     *cache[identity, *Token]
 	refusals   *cache[identity, *Error]    // callers Meet has just refused

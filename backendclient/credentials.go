@@ -49,6 +49,11 @@ type Caller struct {
 	// They take no part in the caller's identity.
 	Scopes []string
 
+	// Source is the address that the caller came from. An exchange tells Meet where
+	// exactly one caller waits for it; see [Source]. It takes no part in the caller's
+	// identity.
+	Source string
+
 	// Session names what the caller came with, such as the id of its token. That Meet
 	// has disabled the user is remembered for it, and for no other. It takes no part in
 	// the caller's identity.

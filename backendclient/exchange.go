@@ -85,7 +85,7 @@ func (c *Client) exchangeInTurn(ctx context.Context, caller Caller) (*Token, *Er
 		body:        body,
 		requestID:   caller.RequestID,
 	}
-	a, e := c.roundTrip(ctx, request, c.exchangeTimeout)
+	a, e := c.roundTrip(c.waiters.withSource(ctx, caller), request, c.exchangeTimeout)
 	if e != nil {
 		return nil, e
 	}

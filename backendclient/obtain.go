@@ -92,6 +92,8 @@ func (c *Client) obtain(ctx context.Context, caller Caller, id identity) (*Token
 	}
 	key := c.storeKey(id)
 	c.counters.asked.Add(1)
+	c.waiters.enter(id)
+	defer c.waiters.leave(id)
 	flight := c.flights.DoChan(key, func() (any, error) {
 		// For another process, for its turn, and for the exchange: each is bounded
 		// by ExchangeTimeout on its own.

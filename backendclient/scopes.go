@@ -39,7 +39,9 @@ func (c *Client) withScopes(ctx context.Context, caller Caller, id identity, t *
 				return newer, nil
 			}
 		}
-		return c.Exchange(ctx, caller)
+		shared := caller
+		shared.Source = "" // others may wait
+		return c.Exchange(ctx, shared)
 	})
 	select {
 	case r := <-flight:

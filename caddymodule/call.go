@@ -195,6 +195,9 @@ func (c *call) caller(mail tokens.Mail) backendclient.Caller {
 	// What Meet's token must have: more may have been granted there since it was kept.
 	if c.endpoint == endpointToken {
 		caller.Scopes = c.application.Scopes.Intersect(c.h.scopes)
+		if ip, err := c.source(); err == nil && ip.IsValid() {
+			caller.Source = ip.String()
+		}
 	} else if c.action != nil {
 		caller.Scopes = c.action.scopes
 	}

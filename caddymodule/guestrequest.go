@@ -9,6 +9,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
 )
 
 // guestRequest is the context of a request that the guest handler sees: what
@@ -54,6 +56,9 @@ func (g *guestRequest) furnish() {
 // clientIP is who the client is by what Caddy says (trusted_proxies), never by what
 // a header claims; "" outside of any client's request.
 func (g *guestRequest) clientIP() string {
+	if source := backendclient.Source(g.Context); source != "" {
+		return source // of an exchange, which is in no client's request
+	}
 	ip, _ := caddyhttp.GetVar(g.Context, caddyhttp.ClientIPVarKey).(string)
 	return ip
 }

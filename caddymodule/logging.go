@@ -102,8 +102,15 @@ func (c *call) logFields(r *refusal) []zap.Field {
 	if id := c.traceID(); id != "" {
 		fields = append(fields, zap.String("trace_id", id))
 	}
+	if r.reason == "insufficient_scope" && c.application != nil && c.application.Scopes.Has(c.scope) {
+		fields = append(fields, zap.String("hint", hintScopeAtMeet))
+	}
 	return fields
 }
+
+// hintScopeAtMeet is for a token that Meet's application has cut down.
+const hintScopeAtMeet = "the application has this scope and its token has not: grant it to the application that is presented to Meet, " +
+	"in Meet's admin; tokens issued from then on have it"
 
 // errorFields are the fields of a line about a failure beside the answer.
 func errorFields(c *call, err error) []zap.Field {

@@ -272,3 +272,23 @@ func TestToken_InternationalisedDomain(t *testing.T) {
 	require.Equal(t, 403, g.TokenRequest(app, "user@munchen.example").Status)
 	require.Equal(t, 400, g.TokenRequest(app, "usér@münchen.example").Status)
 }
+
+// A token that Meet's application has cut down says so to the operator.
+func TestToken_CutDownByMeetSaysSo(t *testing.T) {
+	meet := strictMeet(t, nil)
+	meet.AddApplication(sandbox.Application{ClientID: gatewaytest.MeetClientID, Secret: gatewaytest.MeetClientSecret, Active: true, Scopes: []string{"rooms:list"}})
+	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
+	token := gatewaytest.Bearer(g.Token(g.AddApplication(nil), "alice@example.com"))
+	require.Equal(t, 403, g.Do("POST", roomsPath, "{}", "Authorization", token, "Content-Type", jsonType).Status)
+	require.Contains(t, g.Logs(), "grant it to the application that is presented to Meet")
+}
+
+// Meet's audit log names the source of a delegation where one caller waits for it.
+func TestToken_ExchangeCarriesTheCallersAddress(t *testing.T) {
+	meet := strictMeet(t, nil)
+	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
+	g.Token(g.AddApplication(nil), "alice@example.com")
+	requests := meet.Requests()
+	require.Len(t, requests, 1)
+	require.Equal(t, "127.0.0.1", requests[0].Header.Get("X-Forwarded-For"))
+}
