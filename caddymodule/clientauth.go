@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+
+	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
 // clientFields are the fields of a request that an application makes for itself:
@@ -154,4 +156,48 @@ func (c *call) authenticate(clientID, secret string) error {
 		c.meetClientID = info.MeetClientID
 	}
 	return err
+}
+
+// authenticateOrAdopt finds out which application is calling. One that is not
+// registered may be tried at Meet, if the operator wants that.
+func (c *call) authenticateOrAdopt(req tokenRequest) error {
+	err := c.authenticate(req.clientID, req.clientSecret)
+	if c.h.UnknownApplications != unknownAdopt || req.grantType == grantRefreshToken || !errors.Is(err, tokens.ErrInvalidClient) {
+		return err
+	}
+	return c.adopt(req)
+}
+
+// login authenticates an application by its credentials: it finds the client, takes a
+// place in the limit of failures, and checks the secret. Failures slow the application
+// down where they come from, and nowhere else.
+func (c *call) login(clientID, secret string) (*tokens.SecretInfo, error) {
+	source, err := c.source()
+	if err != nil {
+		return nil, err
+	}
+	authority := c.h.app.Authority()
+	client, err := authority.FindClient(c.ctx, clientID)
+	if err != nil {
+		return nil, err
+	}
+	c.clientID = client.Known()
+	attempt, decision := c.h.app.authority.limiter.Attempt(c.ctx, client.ID(), source, client.Rates())
+	defer func() { // whatever happens: a place that is not given back is lost
+		if attempt != nil {
+			attempt.End()
+		}
+	}()
+	if !decision.Allowed {
+		return nil, c.within(decision)
+	}
+	app, info, err := authority.CheckSecret(c.ctx, client, secret)
+	if attempt != nil && errors.Is(err, tokens.ErrInvalidClient) {
+		attempt.Fail()
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.application = app
+	return info, c.checkSource()
 }

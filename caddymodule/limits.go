@@ -69,34 +69,3 @@ func (c *call) count(who limit.Caller) error {
 		return c.within(limiter.Create(ctx, who))
 	}
 }
-
-// login authenticates an application by its credentials. Failures slow the
-// application down where they come from, and nowhere else.
-func (c *call) login(clientID, secret string) (*tokens.SecretInfo, error) {
-	source, err := c.source()
-	if err != nil {
-		return nil, err
-	}
-	ctx := c.ctx
-	var attempt *limit.Attempt
-	defer func() { // whatever happens: a place that is not given back is lost
-		if attempt != nil {
-			attempt.End()
-		}
-	}()
-	app, info, err := c.h.app.Authority().AuthenticateIf(ctx, clientID, secret, func(application string, own *limit.Rates) error {
-		var d limit.Decision
-		if attempt, d = c.h.app.authority.limiter.Attempt(ctx, application, source, own); !d.Allowed {
-			return c.within(d)
-		}
-		return nil
-	})
-	if attempt != nil && errors.Is(err, tokens.ErrInvalidClient) {
-		attempt.Fail()
-	}
-	if err != nil {
-		return nil, err
-	}
-	c.application = app
-	return info, c.checkSource()
-}

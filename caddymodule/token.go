@@ -72,16 +72,6 @@ func (c *call) serveToken() error {
 	return c.writeToken(token)
 }
 
-// authenticateOrAdopt finds out which application is calling. One that is not
-// registered may be tried at Meet, if the operator wants that.
-func (c *call) authenticateOrAdopt(req tokenRequest) error {
-	err := c.authenticate(req.clientID, req.clientSecret)
-	if c.h.UnknownApplications != unknownAdopt || req.grantType == grantRefreshToken || !errors.Is(err, tokens.ErrInvalidClient) {
-		return err
-	}
-	return c.adopt(req)
-}
-
 // exchange gets Meet's token. An application that was imported presents at Meet
 // what it has just presented here, from its first request on: Meet then sees the
 // client that it knows. If Meet does not, the gateway's own credentials do, as for

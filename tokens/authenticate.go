@@ -28,53 +28,88 @@ const nobodyDocument = `{"f":1,"id":"","aliases":["00000000-0000-0000-0000-00000
 //
 // Errors: ErrInvalidClient, ErrInactiveApplication, ErrBusy, ErrUnavailable.
 func (a *Authority) Authenticate(ctx context.Context, clientID, secret string) (*Application, *SecretInfo, error) {
-	return a.AuthenticateIf(ctx, clientID, secret, func(string, *limit.Rates) error { return nil })
+	client, err := a.FindClient(ctx, clientID)
+	if err != nil {
+		return nil, nil, err
+	}
+	return a.CheckSecret(ctx, client, secret)
 }
 
-// AuthenticateIf is [Authority.Authenticate] if admit lets it be: admit is asked
-// before the secret is looked at, with the id of the application, whichever of its
-// client ids was presented, and the limits of its own. For a client id that no
-// application has it is asked with that. Its error is returned as it is.
-func (a *Authority) AuthenticateIf(ctx context.Context, clientID, secret string, admit func(application string, own *limit.Rates) error) (*Application, *SecretInfo, error) {
-	var last login
-	for look := range maxLooks {
-		seen := a.feed.look()
-		app, err := a.applicationForLogin(ctx, clientID)
-		if err != nil {
-			return nil, nil, err
-		}
-		if look == 0 {
-			if err := admit(firstOf(app.ID, clientID), app.Rates()); err != nil {
-				return nil, nil, ofKnown(app, err)
-			}
-		}
-		if look == 0 || !app.sameRecord(last.app) {
-			if last, err = a.judgeLogin(ctx, app, secret); err != nil {
-				return nil, nil, err
-			}
-		}
+// Client is who a client id belongs to, before the secret was looked at. It may be
+// nobody: that is found out, and told, by [Authority.CheckSecret] alone.
+type Client struct {
+	presented string
+	seen      sight // before it was read
+	app       *Application
+}
+
+// ID is the id of the application, whichever of its client ids was presented, or the
+// client id as it was presented if no application has it. Attempts are counted by it.
+func (c *Client) ID() string { return firstOf(c.app.ID, c.presented) }
+
+// Known is the id of the application, or "" for nobody. It is for the log: what was only
+// presented may be anything.
+func (c *Client) Known() string { return c.app.ID }
+
+// Rates are the limits of the application's own, or nil.
+func (c *Client) Rates() *limit.Rates { return c.app.Rates() }
+
+// FindClient finds out who a client id belongs to. It does the same work if nobody
+// has it. Errors: ErrUnavailable.
+func (a *Authority) FindClient(ctx context.Context, clientID string) (*Client, error) {
+	seen := a.feed.look()
+	app, err := a.applicationForLogin(ctx, clientID)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{presented: clientID, seen: seen, app: app}, nil
+}
+
+// CheckSecret finds out whether a secret is one of the client's. Errors are those of
+// [Authority.Authenticate].
+func (a *Authority) CheckSecret(ctx context.Context, client *Client, secret string) (*Application, *SecretInfo, error) {
+	last, err := a.judgeLogin(ctx, client.app, secret)
+	if err != nil {
+		return nil, nil, err
+	}
+	for range maxLooks {
 		if last.denied == nil {
 			return last.app, last.secret, nil
 		}
 		// Nobody is turned away for what a server says that was replaced, or that
 		// lacks what other gateways have yet to write again.
-		switch stands, err := a.feed.stands(ctx, seen); {
-		case err != nil:
+		stands, err := a.feed.stands(ctx, client.seen)
+		if err != nil {
 			return nil, nil, err
-		case !stands:
+		}
+		if stands {
+			return a.deniedLogin(ctx, client.presented, last)
+		}
+		if client, err = a.FindClient(ctx, client.presented); err != nil {
+			return nil, nil, err
+		}
+		if client.app.sameRecord(last.app) {
 			continue
 		}
-		err = last.denied
-		if isClientID(clientID) {
-			err = a.feed.absent(ctx, "checking a secret", err)
+		if last, err = a.judgeLogin(ctx, client.app, secret); err != nil {
+			return nil, nil, err
 		}
-		err = ofKnown(last.app, err)
-		if errors.Is(err, ErrInactiveApplication) {
-			return last.app, nil, err
-		}
-		return nil, nil, err
 	}
 	return nil, nil, unavailable("reading an application", errUnsteady)
+}
+
+// deniedLogin is what is said of a login that failed. Who has the right secret is told
+// that the application is inactive, and which it is.
+func (a *Authority) deniedLogin(ctx context.Context, clientID string, l login) (*Application, *SecretInfo, error) {
+	err := l.denied
+	if isClientID(clientID) {
+		err = a.feed.absent(ctx, "checking a secret", err)
+	}
+	err = ofKnown(l.app, err)
+	if errors.Is(err, ErrInactiveApplication) {
+		return l.app, nil, err
+	}
+	return nil, nil, err
 }
 
 // ofKnown is [of] for an application that may be nobody.

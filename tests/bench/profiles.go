@@ -35,7 +35,7 @@ var places = []struct{ what, function string }{
 	{"the gate, with all that follows", "caddymodule.(*Handler).ServeHTTP"},
 	{"finding out whether the token is valid", "tokens.(*Authority).Verify"},
 	{"of which parsing and signature", "jwt/v5.(*Parser).ParseWithClaims"},
-	{"authenticating the application", "tokens.(*Authority).AuthenticateIf"},
+	{"authenticating the application", "caddymodule.(*call).login"},
 	{"issuing the token", "tokens.(*Authority).Issue"},
 	{"limits", "caddymodule.(*call).count"},
 	{"asking Meet", "backendclient.(*Client).Send"},
