@@ -148,6 +148,8 @@ type Handler struct {
 	host        string
 	sandbox     bool
 	logger      *zap.Logger
+	// transport leads to Meet, past what counts exchanges.
+	transport http.RoundTripper
 }
 
 // Credentials are what an application presents at Meet. Texts may hold
@@ -305,6 +307,7 @@ func (h *Handler) provisionBackend(ctx caddy.Context) error {
 	if direct := newDirectTransport(raw, h.guest, h.logger); direct != nil {
 		transport = direct
 	}
+	h.transport = transport
 	transport = &observedTransport{next: transport, host: h.host, token: strings.TrimRight(cmp.Or(h.BackendPath, defaultBasePath), "/") + "/application/token/"}
 	h.client, err = backendclient.New(backendclient.Options{
 		Transport:       transport,

@@ -3,6 +3,8 @@ package caddymodule
 import (
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,6 +26,22 @@ type throttle struct {
 type throttled struct {
 	last       time.Time
 	suppressed int
+}
+
+// recent returns what followed the first word in the kinds that began with prefix
+// and were noted within the last while: hints for operators, each once.
+func (t *throttle) recent(prefix string, now time.Time, while time.Duration) []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var hints []string
+	for kind, s := range t.seen {
+		reason, hint, _ := strings.Cut(kind, " ")
+		if strings.HasPrefix(reason, prefix) && hint != "" && now.Sub(s.last) < while && !slices.Contains(hints, hint) {
+			hints = append(hints, hint)
+		}
+	}
+	slices.Sort(hints)
+	return hints
 }
 
 // allow reports whether a line of this kind may be written now, and how many

@@ -133,6 +133,10 @@ var rooms = []room{
 		folder:       "caddymodule/health",
 		mustNotReach: []string{goRedis, golangJWT, ours("backendclient"), ours("tokens"), ours("tests"), "testing"},
 	},
+	{
+		folder:       "caddymodule/doctor",
+		mustNotReach: []string{caddy, zap, prometheus, ours("backendclient"), ours("tests"), "testing"},
+	},
 	{ // a trail of lines, whatever writes them
 		folder:       "caddymodule/audit",
 		mustNotReach: []string{caddy, zap, prometheus, goRedis, golangJWT, "net/http", ours("tokens"), ours("backendclient"), ours("tests")},

@@ -61,6 +61,9 @@ type Gateway interface {
 	Backends() []wire.Backend
 	// Version is that of the program.
 	Version() string
+	// Diagnose looks for what is wrong, given where the admin endpoint listens. It
+	// takes less than five seconds and tells no secret.
+	Diagnose(ctx context.Context, adminAddress string) wire.Diagnosis
 }
 
 // appName is the app that implements Gateway.
@@ -140,6 +143,7 @@ var resources = []resource{
 	{"revocations", methods{http.MethodPost: plain((*call).revoke)}},
 	{"audit", methods{http.MethodGet: plain((*call).showAudit)}},
 	{"status", methods{http.MethodGet: plain((*call).showStatus)}},
+	{"doctor", methods{http.MethodGet: plain((*call).showDoctor)}},
 	{"routes", methods{http.MethodGet: plain((*call).showRoutes)}},
 	{"health/live", methods{http.MethodGet: plain((*call).showLive)}},
 	{"health/ready", methods{http.MethodGet: plain((*call).showReady)}},

@@ -74,7 +74,10 @@ func (g *fakeGateway) Authority() *tokens.Authority { return g.authority }
 func (g *fakeGateway) Logger() *zap.Logger          { return g.logger }
 func (g *fakeGateway) Routes() []wire.Routes        { return g.routes }
 func (g *fakeGateway) Backends() []wire.Backend     { return g.backends }
-func (*fakeGateway) Version() string                { return "v1, Caddy v2" }
+func (*fakeGateway) Diagnose(context.Context, string) wire.Diagnosis {
+	return wire.Diagnosis{Healthy: true, Checks: 1, Findings: []wire.Finding{}}
+}
+func (*fakeGateway) Version() string { return "v1, Caddy v2" }
 
 // call sends a request; header is name, value, name, value.
 func (a *tester) call(method, path, body string, header ...string) *httptest.ResponseRecorder {

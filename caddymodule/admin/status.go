@@ -72,3 +72,12 @@ func (c *call) showReady() error {
 func (c *call) showRoutes() error {
 	return c.answer(http.StatusOK, map[string]any{"gates": c.gateway.Routes()})
 }
+
+// showDoctor answers GET doctor: what is wrong, and what mends it.
+func (c *call) showDoctor() error {
+	address := ""
+	if server, ok := c.r.Context().Value(http.ServerContextKey).(*http.Server); ok {
+		address = server.Addr
+	}
+	return c.answer(http.StatusOK, c.gateway.Diagnose(c.ctx, address))
+}

@@ -55,7 +55,7 @@ func addMeetCommands(cmd *cobra.Command) {
 	flags.StringP("config", "c", "", "A configuration file to read the address from, if --address is not given")
 	flags.StringP("adapter", "a", "", "The adapter for --config")
 	flags.Bool("json", false, "Write JSON")
-	cmd.AddCommand(appCommand(), userCommand(), revokeCommand(), secretCommand(), statusCommand(), routesCommand(), auditCommand())
+	cmd.AddCommand(appCommand(), userCommand(), revokeCommand(), secretCommand(), statusCommand(), doctorCommand(), routesCommand(), auditCommand())
 	explainUnknown(cmd)
 	cmd.SetFlagErrorFunc(wrongFlag)
 }
@@ -147,7 +147,7 @@ func command(run func(*console, []string) error) func(*cobra.Command, []string) 
 		}
 		cmd.SilenceErrors = true
 		code := exitCode(err)
-		if !errors.Is(err, errDiffers) {
+		if !errors.Is(err, errDiffers) && !errors.Is(err, errFound) {
 			fmt.Fprintln(c.errOut, "Error:", err)
 		}
 		if code == caddy.ExitCodeFailedStartup {

@@ -495,3 +495,20 @@ func TestApply_SecretsAndDrift(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte("applications:\n  - nam: x\n"), 0o600))
 	require.Contains(t, s.fail("app", "apply", file), "The fields are: id, client_secret, name, type")
 }
+
+func TestDoctor(t *testing.T) {
+	s := newShell(t)
+	out, _, err := s.try("doctor")
+	require.NoError(t, err, out)
+	require.Contains(t, out, "Nothing is wrong")
+	s.run("app", "create", "--name", "Wide", "--domain", "*", "--scope", "rooms:list")
+	var errOut string
+	out, errOut, err = s.try("doctor")
+	require.Error(t, err)
+	require.Empty(t, errOut)
+	require.Contains(t, out, "application_any_domain, Wide")
+	require.Contains(t, out, "fix: meet-gateway meet app edit")
+	s.address = "127.0.0.1:1"
+	_, _, err = s.try("doctor")
+	require.EqualError(t, err, "exiting with status 3")
+}

@@ -1,0 +1,397 @@
+package doctor
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
+	"github.com/meet-gateway/meet-gateway/tokens"
+)
+
+// Bounds beyond which something is found.
+const (
+	minDistinct    = 10 // different bytes of a secret: 32 random ones have 28 or more
+	maxMemoryFill  = 0.8
+	maxClockOff    = 2 * time.Second
+	maxLatency     = 50 * time.Millisecond
+	tlsSoon        = 14 * 24 * time.Hour
+	secretSoon     = 14 * 24 * time.Hour
+	secretIdle     = 90 * 24 * time.Hour
+	oldestRedis    = 7
+	meetClockOff   = 30 * time.Second
+	maxPerCheck    = 20  // findings of one check
+	firstErrorCode = 500 // of HTTP
+)
+
+// check looks at one thing.
+type check struct {
+	name string
+	// needsRedis is left out while Redis cannot be used: all of it would be wrong.
+	needsRedis bool
+	look       func(f *Facts, found func(about, cause, fix string))
+}
+
+// Count is how many checks there are.
+func Count() int { return len(checks) }
+
+// Names are the names of the checks, for the documentation.
+func Names() []string {
+	names := make([]string, 0, len(checks))
+	for _, c := range checks {
+		names = append(names, c.name)
+	}
+	return names
+}
+
+// Diagnose runs every check. Nothing it returns holds a secret.
+func Diagnose(f *Facts) []wire.Finding {
+	findings := []wire.Finding{}
+	for _, c := range checks {
+		if c.needsRedis && f.Redis.Problem != "" {
+			continue
+		}
+		of := 0
+		c.look(f, func(about, cause, fix string) {
+			if of++; of <= maxPerCheck {
+				findings = append(findings, wire.Finding{Check: c.name, About: about, Cause: cause, Fix: fix})
+			}
+		})
+	}
+	return findings
+}
+
+var checks = slices.Concat(configurationChecks, redisChecks, gatewayChecks, meetChecks, applicationChecks)
+
+type finder = func(about, cause, fix string)
+
+var configurationChecks = []check{
+	{name: "store_embedded", look: func(f *Facts, found finder) {
+		if f.Configuration.Embedded && f.inEarnest() {
+			found("", "the state is in the memory of this process: a restart loses every application and token", "store redis {env.REDIS_URL}")
+		}
+	}},
+	{name: "secret_weak", look: func(f *Facts, found finder) {
+		for i, s := range f.Configuration.Secrets {
+			if s.Distinct < minDistinct {
+				found(fmt.Sprintf("secret %d", i+1), "it is not random: it repeats few characters", "openssl rand -base64 32")
+			}
+		}
+	}},
+	{name: "secret_in_configuration", look: func(f *Facts, found finder) {
+		for i, s := range f.Configuration.Secrets {
+			if s.Literal {
+				found(fmt.Sprintf("secret %d", i+1), "it stands in the configuration (by itself or by {$NAME}), so /config/ shows it", "secret {env.MEET_GATEWAY_SECRET}")
+			}
+		}
+	}},
+	{name: "admin_open", look: func(f *Facts, found finder) {
+		if open(f.Configuration.AdminAddress) {
+			found(f.Configuration.AdminAddress, "the admin endpoint can be reached from other machines: whoever reaches it can do everything", "admin unix//run/meet-gateway/admin.sock|0660")
+		}
+	}},
+	{name: "http_plain", look: func(f *Facts, found finder) {
+		for _, s := range f.Configuration.Sites {
+			if f.inEarnest() && s.Plain && !s.Proxied && open(s.Address) {
+				found(s.Address, "it serves HTTP without TLS, and no proxy in front of it is named: secrets and tokens go over the network in clear", "name the site by its host, so that Caddy gets a certificate, or set MEET_TRUSTED_PROXIES")
+			}
+		}
+	}},
+	{name: "limits_gateways", needsRedis: true, look: func(f *Facts, found finder) {
+		live := 0
+		for _, g := range f.Gateways {
+			if !g.Silent {
+				live++
+			}
+		}
+		if n := f.Configuration.GatewaysExpected; n > 0 && live > n {
+			found("", fmt.Sprintf("%d gateways share the limits, which are set up for %d: during an outage of Redis each grants too much", live, n), fmt.Sprintf("nodes %d", live))
+		}
+	}},
+}
+
+// inEarnest reports whether there is a real Meet: what is for trying out may be open.
+func (f *Facts) inEarnest() bool {
+	return slices.ContainsFunc(f.Meets, func(m Meet) bool { return !m.Sandbox })
+}
+
+// open reports whether an address can be reached from other machines.
+func open(address string) bool {
+	network, rest, found := strings.Cut(address, "/")
+	if !found {
+		rest = network
+	} else if network == "unix" {
+		return false
+	}
+	host, _, err := net.SplitHostPort(rest)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host != "localhost" && (ip == nil || !ip.IsLoopback())
+}
+
+var redisChecks = []check{
+	{name: "redis_unusable", look: func(f *Facts, found finder) {
+		if f.Redis.Problem != "" {
+			found("", f.Redis.Problem, "redis-cli -u \"$REDIS_URL\" PING, from this machine")
+		}
+	}},
+	{name: "redis_permissions", needsRedis: true, look: func(f *Facts, found finder) {
+		if p := f.Redis.Permissions; !p.OK() {
+			found("", "NOPERM: the Redis user may not use "+p.String(), "the ACL SETUSER line in docs/redis.md")
+		}
+	}},
+	{name: "redis_version", needsRedis: true, look: func(f *Facts, found finder) {
+		major := 0
+		_, _ = fmt.Sscanf(f.Redis.Settings.Version, "%d", &major) // what is no number is not known
+		if major > 0 && major < oldestRedis {
+			found("", "Redis "+f.Redis.Settings.Version+" is too old", "install Redis 7 or later")
+		}
+	}},
+	{name: "redis_no_aof", needsRedis: true, look: func(f *Facts, found finder) {
+		if s := f.Redis.Settings; s.Known && !s.AppendOnly {
+			found("", "Redis keeps no append-only file: a restart loses tokens, revocations and applications", "redis-cli CONFIG SET appendonly yes")
+		}
+	}},
+	{name: "redis_eviction", needsRedis: true, look: func(f *Facts, found finder) {
+		if s := f.Redis.Settings; s.Known && s.Policy != "" && s.Policy != "noeviction" {
+			found("", "Redis may evict keys (maxmemory-policy "+s.Policy+"): an evicted application is a deleted one", "redis-cli CONFIG SET maxmemory-policy noeviction")
+		}
+	}},
+	{name: "redis_memory", needsRedis: true, look: func(f *Facts, found finder) {
+		if s := f.Redis.Settings; s.MaxMemory > 0 && float64(s.UsedMemory) > maxMemoryFill*float64(s.MaxMemory) {
+			found("", fmt.Sprintf("Redis uses %d %% of its memory: once it is full, no token is given and nothing can be revoked", 100*s.UsedMemory/s.MaxMemory), "redis-cli CONFIG SET maxmemory, to more")
+		}
+	}},
+	{name: "redis_replicas", needsRedis: true, look: func(f *Facts, found finder) {
+		s := f.Redis.Settings
+		switch {
+		case s.Known && f.Redis.WaitReplicas > s.Replicas:
+			found("", fmt.Sprintf("wait_replicas asks for %d replicas and %d are connected: every change and every refresh is answered with 503", f.Redis.WaitReplicas, s.Replicas), "connect the replicas, or lower wait_replicas")
+		case s.Known && f.Redis.Mode == "sentinel" && s.Replicas == 0:
+			found("", "Sentinels watch a primary without a replica: there is nothing to fail over to", "REPLICAOF <primary> 6379, on another server")
+		}
+	}},
+	{name: "redis_min_replicas", needsRedis: true, look: func(f *Facts, found finder) {
+		s := f.Redis.Settings
+		if s.Known && f.Redis.Mode == "sentinel" && s.Replicas > 0 && s.MinReplicas == 0 {
+			found("", "a primary that is cut off from its replicas goes on taking writes that a failover loses", "redis-cli CONFIG SET min-replicas-to-write 1")
+		}
+	}},
+	{name: "redis_latency", needsRedis: true, look: func(f *Facts, found finder) {
+		if f.Redis.Latency > maxLatency {
+			found("", fmt.Sprintf("Redis answers in %s: each new token waits for it several times", f.Redis.Latency.Round(time.Millisecond)), "redis-cli --latency; put the gateway near Redis")
+		}
+	}},
+	{name: "redis_feed", needsRedis: true, look: func(f *Facts, found finder) {
+		if !f.Configuration.Embedded && !f.Redis.FeedFresh && f.Redis.Permissions.OK() {
+			found("", "this gateway does not hear of changes and asks Redis for each request: "+orUnknown(f.Redis.FeedProblem), "redis-cli PUBSUB CHANNELS 'mg1:*'; let connections of subscribers through")
+		}
+	}},
+}
+
+func orUnknown(s string) string {
+	if s == "" {
+		return "the cause is not known"
+	}
+	return s
+}
+
+var gatewayChecks = []check{
+	{name: "keys_missing", needsRedis: true, look: func(f *Facts, found finder) {
+		for _, id := range f.MissingKeys {
+			cause := "other gateways use it and this one was not given it: what they make with it is answered with 503 here"
+			if f.KeysError != "" {
+				cause = "the installation uses it and this gateway was given another secret: it is not ready"
+			}
+			found("key "+id, cause, "give all gateways the same secret and signing_key lines")
+		}
+	}},
+	{name: "keys_differ", needsRedis: true, look: func(f *Facts, found finder) {
+		for _, g := range f.Gateways {
+			if self := selfOf(f.Gateways); self != nil && !g.Self && !g.Silent && len(f.MissingKeys) == 0 && !sameElements(g.Keys, self.Keys) {
+				found(g.Host+" "+g.ID, "its keys ("+strings.Join(g.Keys, ", ")+") are not those of this gateway ("+strings.Join(self.Keys, ", ")+")", "finish the rotation: the same secret and signing_key lines everywhere")
+			}
+		}
+	}},
+	{name: "gateways_versions", needsRedis: true, look: func(f *Facts, found finder) {
+		for _, g := range f.Gateways {
+			if self := selfOf(f.Gateways); self != nil && !g.Silent && g.Version != self.Version {
+				found(g.Host+" "+g.ID, "it runs version "+g.Version+", this one "+self.Version, "install the same version on all gateways")
+			}
+		}
+	}},
+	{name: "gateways_silent", needsRedis: true, look: func(f *Facts, found finder) {
+		for _, g := range f.Gateways {
+			if g.Silent {
+				found(g.Host+" "+g.ID, "it has not been heard of since "+g.Heard.Format(time.RFC3339)+": it ended without notice, or is cut off from Redis", "look at it; if it is gone for good, this ends by itself after ten minutes")
+			}
+		}
+	}},
+	{name: "clock", needsRedis: true, look: func(f *Facts, found finder) {
+		for _, g := range f.Gateways {
+			if ahead := time.Duration(g.ClockAheadSeconds * float64(time.Second)); ahead.Abs() > maxClockOff {
+				found(g.Host+" "+g.ID, fmt.Sprintf("its clock and that of Redis are %s apart: tokens end early or late", ahead.Abs().Round(time.Millisecond)), "run chrony or systemd-timesyncd on both")
+			}
+		}
+	}},
+	{name: "secret_old", needsRedis: true, look: func(f *Facts, found finder) {
+		for _, k := range f.Keys {
+			if k.SafeToRemove && !k.Signs {
+				found("key "+k.ID, "nothing needs it any more", "remove its secret or signing_key line and reload")
+			}
+		}
+	}},
+}
+
+func selfOf(gateways []tokens.Gateway) *tokens.Gateway {
+	i := slices.IndexFunc(gateways, func(g tokens.Gateway) bool { return g.Self })
+	if i < 0 {
+		return nil
+	}
+	return &gateways[i]
+}
+
+func sameElements(a, b []string) bool {
+	a, b = slices.Clone(a), slices.Clone(b)
+	slices.Sort(a)
+	slices.Sort(b)
+	return slices.Equal(a, b)
+}
+
+// eachMeet is for checks of a Meet that is real.
+func eachMeet(look func(m *Meet, f *Facts, found finder)) func(*Facts, finder) {
+	return func(f *Facts, found finder) {
+		for i := range f.Meets {
+			if m := &f.Meets[i]; !m.Sandbox {
+				look(m, f, found)
+			}
+		}
+	}
+}
+
+var meetChecks = []check{
+	{name: "meet_unreachable", look: eachMeet(func(m *Meet, _ *Facts, found finder) {
+		if m.Problem != "" {
+			found(m.Host, "Meet does not answer: "+m.Problem, "check the address after `backend`, and that Meet runs")
+		}
+	})},
+	{name: "meet_host", look: eachMeet(func(m *Meet, _ *Facts, found finder) {
+		if m.Problem == "" && m.Status == 400 && !m.JSON {
+			found(m.Host, "Meet does not serve this host name", "host <one of DJANGO_ALLOWED_HOSTS>, in the backend block")
+		}
+	})},
+	{name: "meet_https", look: eachMeet(func(m *Meet, _ *Facts, found finder) {
+		if redirects(m) && strings.HasPrefix(m.Location, "https://") {
+			found(m.Host, "Meet redirects to https: something between drops X-Forwarded-Proto, or Meet does not trust it", "SECURE_PROXY_SSL_HEADER at Meet; `header_up -X-Forwarded-Proto` must not be in the backend block")
+		}
+	})},
+	{name: "meet_redirects", look: eachMeet(func(m *Meet, _ *Facts, found finder) {
+		if redirects(m) && !strings.HasPrefix(m.Location, "https://") {
+			found(m.Host, "Meet redirects the API: what answers is not its backend, or a proxy changes slashes", "let `backend` lead to Meet's backend, and the proxy keep the trailing slash")
+		}
+	})},
+	{name: "meet_api_off", look: eachMeet(func(m *Meet, _ *Facts, found finder) {
+		if m.Status == 404 || m.Status == 405 {
+			found(m.Host, "Meet does not have the external API or applications: the path is not there", "EXTERNAL_API_ENABLED=True and APPLICATION_ENABLED=True at Meet; path in the backend block")
+		}
+	})},
+	{name: "meet_broken", look: eachMeet(func(m *Meet, _ *Facts, found finder) {
+		if m.Status >= firstErrorCode {
+			found(m.Host, fmt.Sprintf("Meet answers %d", m.Status), "look at Meet's log")
+		}
+	})},
+	{name: "meet_another_server", look: eachMeet(func(m *Meet, _ *Facts, found finder) {
+		known := m.Status == 400 || m.Status == 404 || m.Status == 405 || m.Status >= firstErrorCode || redirects(m)
+		if m.Problem == "" && !known {
+			found(m.Host, fmt.Sprintf("what answers is not Meet's external API: it answers %d to an empty request for a token", m.Status), "check the address after `backend`")
+		}
+	})},
+	{name: "meet_clock", look: eachMeet(func(m *Meet, f *Facts, found finder) {
+		if off := m.Date.Sub(f.Now).Abs(); !m.Date.IsZero() && off > meetClockOff {
+			found(m.Host, fmt.Sprintf("its clock is %s off: its tokens end early or late", off.Round(time.Second)), "run chrony or systemd-timesyncd on both")
+		}
+	})},
+	{name: "meet_certificate", look: eachMeet(func(m *Meet, f *Facts, found finder) {
+		if !m.TLSExpires.IsZero() && m.TLSExpires.Sub(f.Now) < tlsSoon {
+			found(m.Host, "the certificate of the upstream ends on "+m.TLSExpires.UTC().Format(time.RFC3339), "renew it")
+		}
+	})},
+	{name: "meet_plain", look: eachMeet(func(m *Meet, _ *Facts, found finder) {
+		if m.Plain {
+			found(m.Host, "Meet is reached without TLS on another machine: its tokens go over the network in clear", "backend https://…, or a private network that you trust")
+		}
+	})},
+	{name: "meet_credentials", needsRedis: true, look: eachMeet(func(m *Meet, f *Facts, found finder) {
+		without := slices.ContainsFunc(f.Applications, func(a Application) bool { return a.Active && a.Backend == nil && a.LearnsBackend() == "" })
+		if !m.Credentials && without {
+			found(m.Host, "there are applications without credentials at Meet, and the gateway has none either: they get no token", "credentials {env.MEET_CLIENT_ID} {env.MEET_CLIENT_SECRET}, in the backend block")
+		}
+	})},
+	{name: "meet_refusals", look: eachMeet(func(m *Meet, _ *Facts, found finder) {
+		for _, hint := range m.Hints {
+			found(m.Host, "Meet refused requests within the last hour: "+hint, "as said; the log has the request ids")
+		}
+	})},
+}
+
+func redirects(m *Meet) bool { return m.Status >= 300 && m.Status < 400 }
+
+// eachApplication is for checks of applications that are active.
+func eachApplication(look func(a Application, f *Facts, found finder)) func(*Facts, finder) {
+	return func(f *Facts, found finder) {
+		for _, a := range f.Applications {
+			if a.Active {
+				look(a, f, found)
+			}
+		}
+	}
+}
+
+func aboutApplication(a Application) string { return a.Name + " (" + a.ID + ")" }
+
+var applicationChecks = []check{
+	{name: "application_any_domain", needsRedis: true, look: eachApplication(func(a Application, _ *Facts, found finder) {
+		if slices.Contains(a.Domains, "*") {
+			found(aboutApplication(a), "it may act for every mail address", "meet-gateway meet app edit "+a.ID+" --domain example.org")
+		}
+	})},
+	{name: "application_powerless", needsRedis: true, look: eachApplication(func(a Application, _ *Facts, found finder) {
+		if len(a.Domains) == 0 || len(a.Scopes) == 0 {
+			found(aboutApplication(a), "it has no domain or no scope: it can do nothing", "meet-gateway meet app edit "+a.ID+" --domain example.org --scope rooms:list")
+		}
+	})},
+	{name: "application_secret_ends", needsRedis: true, look: eachApplication(func(a Application, f *Facts, found finder) {
+		lasting := slices.ContainsFunc(a.Secrets, func(s tokens.SecretInfo) bool { return s.Expires.IsZero() })
+		for _, s := range a.Secrets {
+			rotated := lasting && s.LastUsed.Before(f.Now.Add(-secretSoon)) // its successor is in use
+			if !s.Expires.IsZero() && s.Expires.Sub(f.Now) < secretSoon && !rotated {
+				found(aboutApplication(a), "secret "+s.ID+" ends on "+s.Expires.UTC().Format(time.RFC3339)+" and is still used", "tell its integrator to take the new one, or meet-gateway meet app rotate "+a.ID+" --grace 14d")
+			}
+		}
+	})},
+	{name: "application_idle", needsRedis: true, look: eachApplication(func(a Application, f *Facts, found finder) {
+		seen := a.LastUsed
+		if seen.IsZero() {
+			seen = a.Created
+		}
+		if f.Now.Sub(seen) > secretIdle {
+			found(aboutApplication(a), "its secret has not been used for 90 days", "meet-gateway meet app disable "+a.ID)
+		}
+	})},
+	{name: "application_alias_lost", needsRedis: true, look: func(f *Facts, found finder) {
+		for _, a := range f.Applications {
+			for _, alias := range a.LostAliases {
+				found(aboutApplication(a), "it lists the client id "+alias+", which does not lead to it", "meet-gateway meet app edit "+a.ID+" --remove-alias "+alias+", then --add-alias "+alias)
+			}
+		}
+	}},
+	{name: "application_backend_unreadable", needsRedis: true, look: eachApplication(func(a Application, _ *Facts, found finder) {
+		if a.BackendUnreadable() {
+			found(aboutApplication(a), "its credentials at Meet were encrypted with a secret that is not configured here", "meet-gateway meet app edit "+a.ID+" --backend-client-id ID --backend-client-secret-stdin, or add the former secret line")
+		}
+	})},
+}
