@@ -271,6 +271,7 @@ func (r *Refresh) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 //	    foreign_tokens          refuse|passthrough
 //	    room_access_levels      <level...>|meet
 //	    strict_rooms
+//	    docs                    on|off
 //	    room_url_base           <url>
 //	    max_token_body          <size>
 //	    max_room_body           <size>
@@ -324,6 +325,8 @@ func (h *Handler) unmarshalCaddyfile(helper httpcaddyfile.Helper) error {
 			err = option.Word(d, &h.ForeignTokens, foreignRefuse, foreignPassthrough)
 		case "room_access_levels":
 			err = h.unmarshalLevels(d)
+		case "docs":
+			err = option.Word(d, &h.Docs, docsOn, docsOff)
 		case "strict_rooms":
 			h.StrictRooms = true
 			err = option.None(d)
@@ -345,7 +348,7 @@ func (h *Handler) unmarshalCaddyfile(helper httpcaddyfile.Helper) error {
 			err = option.Positive(d, &h.MaxExchanges)
 		default:
 			err = option.Unknown(d, "base_path", "backend", "route", "unknown_user_status", "not_a_member_status",
-				"identity_invalid_status", "identity_error_style", "unknown_applications", "foreign_tokens", "room_access_levels", "strict_rooms",
+				"identity_invalid_status", "identity_error_style", "unknown_applications", "foreign_tokens", "room_access_levels", "strict_rooms", "docs",
 				"room_url_base", "max_token_body", "max_room_body", "exchange_timeout", "request_timeout", "max_exchanges")
 		}
 		if err != nil {

@@ -89,6 +89,8 @@ func (c *call) serve() error {
 		return c.serveResourceMetadata()
 	case endpointOpenAPI:
 		return c.serveOpenAPI()
+	case endpointDocs:
+		return c.serveDocs()
 	default:
 		return c.serveRooms()
 	}

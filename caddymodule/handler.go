@@ -114,6 +114,11 @@ type Handler struct {
 	// Default: false, access_level and configuration are passed on.
 	StrictRooms bool `json:"strict_rooms,omitempty"`
 
+	// Whether `/docs` below each base path is a page for integrators: a guide,
+	// examples, the description of the API and a form to try it. `on` or `off`.
+	// Default: `on`.
+	Docs string `json:"docs,omitempty"`
+
 	// Where rooms are on the web, such as `https://meet.example.org`: fills `url`
 	// where Meet leaves it out. Default: none, `url` is then left out as well.
 	RoomURLBase string `json:"room_url_base,omitempty"`
@@ -193,6 +198,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.routes, err = newRouteTable(h.Routes); err != nil {
 		return err
 	}
+	if h.Docs == docsOn {
+		if err := h.routes.addDocs(); err != nil {
+			return err
+		}
+	}
 	h.description = describeRoutes(h.Routes)
 	h.scopes = h.routes.scopes()
 	if routes := judgedByDefault(h.Routes); len(routes) > 0 {
@@ -218,6 +228,7 @@ func (h *Handler) setDefaults() {
 	setDefault(&h.IdentityInvalidStatus, http.StatusUnauthorized)
 	setDefault(&h.IdentityErrorStyle, styleNumeric)
 	setDefault(&h.ForeignTokens, foreignRefuse)
+	setDefault(&h.Docs, docsOn)
 	setDefault(&h.UnknownApplications, unknownRefuse)
 	setDefault(&h.MaxTokenBody, defaultMaxTokenBody)
 	setDefault(&h.MaxRoomBody, defaultMaxRoomBody)
@@ -241,6 +252,7 @@ func (h *Handler) Validate() error {
 		{"not_a_member_status", h.NotAMemberStatus, []any{403, 404}},
 		{"identity_invalid_status", h.IdentityInvalidStatus, []any{401, 400}},
 		{"identity_error_style", h.IdentityErrorStyle, []any{styleNumeric, styleString}},
+		{"docs", h.Docs, []any{docsOn, docsOff}},
 		{"foreign_tokens", h.ForeignTokens, []any{foreignRefuse, foreignPassthrough}},
 		{"unknown_applications", h.UnknownApplications, []any{unknownRefuse, unknownAdopt}},
 	} {

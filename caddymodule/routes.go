@@ -28,6 +28,7 @@ const (
 	endpointServerMetadata   endpoint = "server_metadata"
 	endpointResourceMetadata endpoint = "resource_metadata"
 	endpointOpenAPI          endpoint = "openapi"
+	endpointDocs             endpoint = "docs"
 	endpointOperator         endpoint = "operator" // opened by a route line
 	endpointNone             endpoint = "none"     // no route matched
 )
@@ -157,6 +158,17 @@ func newRouteTable(routes []Route) (*routeTable, error) {
 		}
 	}
 	return t, nil
+}
+
+// addDocs opens the page for integrators and what it loads. It is for readers and
+// no part of the API, so the description does not have it.
+func (t *routeTable) addDocs() error {
+	for _, path := range []string{pathDocs, pathDocs + "/style.css", pathDocs + "/try.js"} {
+		if err := t.add(path, http.MethodGet, endpointDocs, "", nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (t *routeTable) add(path, method string, at endpoint, scope string, route *Route) error {

@@ -141,6 +141,11 @@ var rooms = []room{
 		folder:       "caddymodule/audit",
 		mustNotReach: []string{caddy, zap, prometheus, goRedis, golangJWT, "net/http", ours("tokens"), ours("backendclient"), ours("tests")},
 	},
+	{ // a page is a matter of texts and templates
+		folder:       "caddymodule/docs",
+		mayImport:    []string{"github.com/yuin/goldmark", "golang.org/x/text"},
+		mustNotReach: []string{caddy, zap, prometheus, goRedis, golangJWT, ours("tokens"), ours("backendclient"), ours("tests")},
+	},
 	{
 		folder:       "caddymodule/detach",
 		mustNotReach: []string{caddy, zap, prometheus, goRedis, golangJWT, "net/http", ours("tokens"), ours("backendclient"), ours("tests")},

@@ -135,6 +135,12 @@ func (j *Judge) judge(e Exchange) []error {
 		return j.fallback(e, "UnknownPath", "MalformedTarget")
 	}
 	item, template, params := find(j.ours, rest)
+	switch {
+	case isPage(rest) && e.Status == http.StatusOK:
+		return undescribedHeaders(e, pageHeaders)
+	case isPage(rest):
+		return j.fallback(e, "MethodNotAllowed", "UnknownPath", "MalformedTarget")
+	}
 	if item == nil {
 		if j.operatorHas(e.Method, rest) {
 			return undescribedHeaders(e, operatorHeaders)
@@ -194,6 +200,13 @@ var everywhere = []string{
 // operatorHeaders are those of a route that the operator opened. Allow is there
 // if this Meet does not have it.
 var operatorHeaders = append(slices.Clone(everywhere), "Www-Authenticate", "Retry-After", "Allow")
+
+// isPage reports whether a path is that of the page for integrators or of what it
+// loads, which is no part of the API.
+func isPage(path string) bool { return path == "/docs" || strings.HasPrefix(path, "/docs/") }
+
+// pageHeaders are those of the page.
+var pageHeaders = append(slices.Clone(everywhere), "Content-Language", "Content-Security-Policy", "Referrer-Policy")
 
 func undescribedHeaders(e Exchange, described []string) []error {
 	var found []error

@@ -1,0 +1,51 @@
+package caddymodule
+
+import (
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/docs"
+)
+
+// pathDocs is the page for integrators; what it loads is below.
+const pathDocs = "/docs"
+
+// Values of the option docs.
+const (
+	docsOn  = "on"
+	docsOff = "off"
+)
+
+// serveDocs answers with the page for integrators, in the language of the reader.
+func (c *call) serveDocs() error {
+	h := c.w.Header()
+	h["Content-Security-Policy"] = []string{docs.ContentSecurityPolicy}
+	h["Referrer-Policy"] = []string{"no-referrer"}
+	delete(h, "Vary") // no credential decides
+	name := path.Base(c.match.pattern.template)
+	if mediaType, ok := docs.Assets[name]; ok {
+		return c.writeDocs(mediaType, docs.Asset(name))
+	}
+	query, err := url.ParseQuery(c.target.query)
+	if err != nil {
+		return errMalformedQuery
+	}
+	language := docs.Language(query.Get("lang"), strings.Join(c.r.Header.Values("Accept-Language"), ","))
+	h["Vary"] = []string{"Accept-Language"}
+	h["Content-Language"] = []string{language}
+	base := c.publicBase()
+	page, err := docs.Page(withServer(c.h.description().json, base), base, language)
+	if err != nil {
+		return err
+	}
+	return c.writeDocs("text/html; charset=utf-8", page)
+}
+
+func (c *call) writeDocs(mediaType string, body []byte) error {
+	c.w.Header()["Content-Type"] = []string{mediaType}
+	c.w.WriteHeader(http.StatusOK)
+	_, _ = c.w.Write(body)
+	return nil
+}
