@@ -175,7 +175,8 @@ func TestRoutes_MeetsWords(t *testing.T) {
 			require.Equal(t, tc.text, a.JSON(t)["detail"])
 			require.Equal(t, tc.text, a.JSON(t)["error"])
 		} else {
-			require.JSONEq(t, tc.body, a.Body)
+			require.Equal(t, []any{"Enter a valid email address."}, a.JSON(t)["email"])
+			require.Equal(t, "email: Enter a valid email address.", a.JSON(t)["detail"])
 		}
 		require.Contains(t, g.Logs(), `"reason":"`+tc.reason+`"`)
 	}
