@@ -49,7 +49,8 @@ var rooms = []room{
 			goRedis,
 			"github.com/go-redis/redis_rate",
 			"github.com/maypok86/otter",
-			"golang.org/x/crypto", // password hashes of imported applications
+			"golang.org/x/crypto",   // password hashes of imported applications
+			"golang.org/x/net/idna", // mail domains outside ASCII
 			"golang.org/x/sync",
 		},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests")},
