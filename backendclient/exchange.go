@@ -59,6 +59,9 @@ func (c *Client) exchangeInTurn(ctx context.Context, caller Caller) (*Token, *Er
 	defer wait.Stop()
 
 	turn := c.turns.ask(cmp.Or(caller.Application, caller.Credentials.ClientID))
+	if turn == nil {
+		return nil, &Error{Kind: ErrBusy, Op: opExchange, RetryAfter: retryBusy}
+	}
 	defer c.turns.leave(turn)
 	select {
 	case <-turn.come:

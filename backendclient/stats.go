@@ -41,7 +41,7 @@ func (t *turns) count() (queued, running int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, waiting := range t.waiting {
-		queued += len(waiting)
+		queued += waiting.turns.Len()
 	}
 	return queued, t.size - t.free
 }

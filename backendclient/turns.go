@@ -1,30 +1,43 @@
 package backendclient
 
 import (
-	"slices"
+	"container/list"
 	"sync"
 )
 
+// maxQueued is how many exchanges of one application may wait. At Meet's pace of a
+// second each they are more than ExchangeTimeout lets wait anyway.
+const maxQueued = 1000
+
 // turns lets a few exchanges run at a time. Who waits is served by application, one
 // of each in turn, so that one that asks for thousands of users at once makes none
-// but its own wait.
+// but its own wait. Asking and leaving take the same time however many wait.
 type turns struct {
 	mu      sync.Mutex
 	size    int // how many run at a time
 	free    int
-	order   []string // applications of which somebody waits, the next one first
-	waiting map[string][]*turn
+	order   list.List // of *queue, those in which somebody waits, the next one first
+	waiting map[string]*queue
+}
+
+// queue is who waits of one application.
+type queue struct {
+	application string
+	turns       list.List     // of *turn, who came first in front
+	place       *list.Element // in the order
 }
 
 // turn is one that is waited for, or taken.
 type turn struct {
 	application string
 	come        chan struct{} // closed when it is taken
+	place       *list.Element // in its queue
 }
 
-func newTurns(n int) *turns { return &turns{size: n, free: n, waiting: map[string][]*turn{}} }
+func newTurns(n int) *turns { return &turns{size: n, free: n, waiting: map[string]*queue{}} }
 
-// ask takes a turn, or queues for one. It must be left in either case, once.
+// ask takes a turn, or queues for one. It must be left in either case, once. Where
+// too many wait already the answer is nil.
 func (t *turns) ask(application string) *turn {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -34,10 +47,16 @@ func (t *turns) ask(application string) *turn {
 		close(mine.come)
 		return mine
 	}
-	if len(t.waiting[application]) == 0 {
-		t.order = append(t.order, application)
+	q := t.waiting[application]
+	if q == nil {
+		q = &queue{application: application}
+		q.place = t.order.PushBack(q)
+		t.waiting[application] = q
 	}
-	t.waiting[application] = append(t.waiting[application], mine)
+	if q.turns.Len() >= maxQueued {
+		return nil
+	}
+	mine.place = q.turns.PushBack(mine)
 	return mine
 }
 
@@ -55,25 +74,24 @@ func (t *turns) leave(mine *turn) {
 
 // next lets somebody of the application that is next have a turn.
 func (t *turns) next() {
-	if len(t.order) == 0 {
+	front := t.order.Front()
+	if front == nil {
 		t.free++
 		return
 	}
-	first := t.waiting[t.order[0]][0]
+	q := front.Value.(*queue)
+	first := q.turns.Front().Value.(*turn)
+	t.order.MoveToBack(front) // if it has more: behind the others
 	t.drop(first)
-	if i := slices.Index(t.order, first.application); i >= 0 { // it has more: behind the others
-		t.order = append(slices.Delete(t.order, i, i+1), first.application)
-	}
 	close(first.come)
 }
 
 // drop takes one out of the queue of its application.
 func (t *turns) drop(mine *turn) {
-	rest := slices.DeleteFunc(t.waiting[mine.application], func(other *turn) bool { return other == mine })
-	if len(rest) > 0 {
-		t.waiting[mine.application] = rest
-		return
+	q := t.waiting[mine.application]
+	q.turns.Remove(mine.place)
+	if q.turns.Len() == 0 {
+		t.order.Remove(q.place)
+		delete(t.waiting, mine.application)
 	}
-	delete(t.waiting, mine.application)
-	t.order = slices.DeleteFunc(t.order, func(application string) bool { return application == mine.application })
 }

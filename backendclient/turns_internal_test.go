@@ -52,7 +52,7 @@ func TestTurns_AFloodDelaysItsOwnApplicationOnly(t *testing.T) {
 		all.leave(mine)
 	}
 	require.Equal(t, 1, all.free)
-	require.Empty(t, all.order)
+	require.Zero(t, all.order.Len())
 	require.Empty(t, all.waiting)
 }
 
@@ -70,7 +70,27 @@ func TestTurns_GivingUp(t *testing.T) {
 	all.leave(b)
 	all.leave(e)
 	require.Equal(t, 2, all.free)
-	require.Empty(t, all.order)
+	require.Zero(t, all.order.Len())
+	require.Empty(t, all.waiting)
+}
+
+// Of one application no more than so many wait, and others go on asking.
+func TestTurns_AreBounded(t *testing.T) {
+	t.Parallel()
+	all := newTurns(1)
+	running := all.ask("flood")
+	var waiting []*turn
+	for range maxQueued {
+		waiting = append(waiting, all.ask("flood"))
+	}
+	require.NotContains(t, waiting, (*turn)(nil))
+	require.Nil(t, all.ask("flood"))
+	quiet := all.ask("quiet")
+	require.NotNil(t, quiet)
+	for _, mine := range append(waiting, quiet, running) {
+		all.leave(mine)
+	}
+	require.Equal(t, 1, all.free)
 	require.Empty(t, all.waiting)
 }
 
@@ -101,7 +121,7 @@ func TestExchanges_AFloodDelaysItsOwnApplicationOnly(t *testing.T) {
 		c.turns.mu.Lock()
 		defer c.turns.mu.Unlock()
 		for _, queue := range c.turns.waiting {
-			n += len(queue)
+			n += queue.turns.Len()
 		}
 		return n
 	}

@@ -145,7 +145,10 @@ func (c *call) readHeldTokenRequest() (token string, err error) {
 	if err != nil {
 		return "", err
 	}
-	return req.token, c.authenticate(req.clientID, req.clientSecret)
+	if err := c.authenticate(req.clientID, req.clientSecret); err != nil {
+		return "", err
+	}
+	return req.token, c.mayAsk("")
 }
 
 // authenticate finds out which application is calling, and that it may from

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens"
@@ -99,7 +100,7 @@ func (c *call) inspect() (expires time.Time, err error) {
 	authority := c.h.app.Authority()
 	switch auth.scheme {
 	case schemeBearer:
-		id, err := authority.Inspect(ctx, auth.token)
+		id, err := c.inspectBearer(auth.token)
 		if errors.Is(err, tokens.ErrTokenMalformed) {
 			return time.Time{}, identityRefusal(codeHeaderValue, "The Bearer token is malformed.")
 		}
@@ -121,6 +122,24 @@ func (c *call) inspect() (expires time.Time, err error) {
 	default:
 		return time.Time{}, identityRefusal(codeHeaderType, "The Authorization header must be of type Bearer or Basic.")
 	}
+}
+
+// inspectBearer judges a token. One that looks like a refresh token costs Redis a
+// look, so those that are none count as failed authentications of their source.
+func (c *call) inspectBearer(token string) (*tokens.Identity, error) {
+	if !strings.HasPrefix(token, tokens.RefreshPrefix) {
+		return c.h.app.Authority().Inspect(c.ctx, token)
+	}
+	attempt, d := c.h.app.authority.limiter.Attempt(c.ctx, "refresh token", c.source(), nil)
+	if !d.Allowed {
+		return nil, c.within(d)
+	}
+	defer attempt.End()
+	id, err := c.h.app.Authority().Inspect(c.ctx, token)
+	if errors.Is(err, tokens.ErrTokenInvalid) {
+		attempt.Fail()
+	}
+	return id, err
 }
 
 // identityRefusal is one of the two published 400s.

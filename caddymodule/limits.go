@@ -52,7 +52,7 @@ func (c *call) within(d limit.Decision) error {
 	}
 }
 
-// mayAsk counts a request for rooms, or for a token. It costs no round trip.
+// mayAsk counts a request for rooms, for a token, or about one. It costs no round trip.
 func (c *call) mayAsk(user string) error {
 	return c.count(limit.Caller{Application: c.application.ID, User: user, Rates: c.application.Rates()})
 }
@@ -61,7 +61,7 @@ func (c *call) count(who limit.Caller) error {
 	limiter := c.h.app.authority.limiter
 	ctx := c.ctx
 	switch {
-	case c.endpoint == endpointToken:
+	case c.endpoint.authenticatesClients():
 		return c.within(limiter.Token(ctx, who))
 	case c.r.Method == http.MethodGet || c.r.Method == http.MethodHead:
 		return c.within(limiter.Read(ctx, who))

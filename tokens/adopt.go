@@ -73,13 +73,9 @@ func (a *Authority) Adopt(ctx context.Context, clientID, secret string, ask func
 		if app, settled, err := a.settled(ctx, clientID, secret); settled {
 			return app, err
 		}
-		unlock, mine, err := a.LockMeetToken(ctx, a.keyTrial(clientID, secret), trialTime)
-		if err != nil {
-			return nil, err
-		}
-		if mine {
-			defer unlock()
-			return a.try(ctx, clientID, secret, ask)
+		app, tried, err := a.tryAlone(ctx, clientID, secret, ask)
+		if tried || err != nil {
+			return app, err
 		}
 		if err := wait.next(ctx); err != nil {
 			return nil, err
@@ -87,13 +83,25 @@ func (a *Authority) Adopt(ctx context.Context, clientID, secret string, ask func
 	}
 }
 
-// try is Adopt for the one who asks Meet.
-func (a *Authority) try(ctx context.Context, clientID, secret string, ask func(context.Context) (Application, error)) (*Application, error) {
+// tryAlone is try if no other gateway is trying the same credentials. The place in
+// the queue comes before the lock, so that the lock need not last for the waiting.
+func (a *Authority) tryAlone(ctx context.Context, clientID, secret string, ask func(context.Context) (Application, error)) (app *Application, tried bool, err error) {
 	leave, err := a.trials.enter(ctx)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer leave()
+	unlock, mine, err := a.LockMeetToken(ctx, a.keyTrial(clientID, secret), trialTime)
+	if err != nil || !mine {
+		return nil, false, err
+	}
+	defer unlock()
+	app, err = a.try(ctx, clientID, secret, ask)
+	return app, true, err
+}
+
+// try is Adopt for the one who asks Meet.
+func (a *Authority) try(ctx context.Context, clientID, secret string, ask func(context.Context) (Application, error)) (*Application, error) {
 	// Meet goes on checking when the caller hangs up, so its answer is awaited:
 	// or else hanging up would make room for the next trial, of the same pair.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), trialTime/2)
@@ -184,9 +192,14 @@ func (a *Authority) adopt(ctx context.Context, app Application, clientID, secret
 	if err := a.adoptable(ctx, clientID); err != nil {
 		return nil, err // it was removed while Meet was asked
 	}
-	return a.create(ctx, app, func(n *Application) {
+	created, err := a.create(ctx, app, func(n *Application) {
 		n.verifiers = []verifier{newVerifier(a.keys, randomID(8), n.ID, secret, n.Created)}
 	})
+	if errors.Is(err, ErrConflict) { // somebody has registered the client id meanwhile
+		found, _, err := a.Authenticate(ctx, clientID, secret)
+		return found, err
+	}
+	return created, err
 }
 
 // RememberRefusal notes, for a minute, that Meet refused the credentials. The

@@ -28,6 +28,8 @@ type cache struct {
 	mails        *otter.Cache[Mail, string]                    // mail → public id
 	installation atomic.Pointer[installation]
 	records      recordIndex // finds tokens by the keys of their records
+	// told are revocations of which everybody was told, by record or family.
+	told *otter.Cache[string, struct{}]
 
 	// filling keeps what fills the cache apart from what empties it, so that a value
 	// that is out of date is not there even for a moment.
@@ -50,6 +52,7 @@ func newCache(entries int) *cache {
 		aliases:      newBounded[string, string](max(entries/10, 1000)),
 		users:        newBounded[string, *User](entries),
 		mails:        newBounded[Mail, string](entries),
+		told:         newBounded[string, struct{}](entries),
 		seed:         maphash.MakeSeed(),
 	}
 	c.tokens = otter.Must(&otter.Options[[sha256.Size]byte, *accessToken]{
@@ -186,4 +189,14 @@ func (c *cache) dropAll() {
 	c.users.InvalidateAll()
 	c.mails.InvalidateAll()
 	c.installation.Store(nil)
+	c.told.InvalidateAll()
 }
+
+// wasTold reports whether everybody was told of a revocation, so that one that is
+// asked for again and again is one change of the feed, and does not push out others.
+func (c *cache) wasTold(what string) bool {
+	_, told := c.told.GetIfPresent(what)
+	return told
+}
+
+func (c *cache) noteTold(what string) { c.told.Set(what, struct{}{}) }

@@ -64,7 +64,10 @@ func (f *feed) checkServers(ctx context.Context) error {
 	return nil
 }
 
-func (f *feed) noteReplaced() { f.replaced.Store(int64(time.Since(f.born))) }
+func (f *feed) noteReplaced() {
+	f.replaced.Store(int64(time.Since(f.born)))
+	f.a.cache.told.InvalidateAll()
+}
 
 // repeatAll makes sure of what was just issued and changed, in an order in which
 // each finds what it needs: users and families of refresh tokens, then the changes

@@ -17,7 +17,7 @@ import (
 func (a *Authority) Debit(ctx context.Context, k limit.Key, r limit.Rate, n int) (time.Duration, error) {
 	// A burst above the rate is what lets the count go into debt.
 	debt := redis_rate.Limit{Rate: r.Count, Period: r.Per, Burst: limit.MaxDebt * r.Count}
-	res, err := redis_rate.NewLimiter(ours{a.store.rdb}).AllowAtMost(ctx, keyRate(a.keys.First(), k), debt, n)
+	res, err := redis_rate.NewLimiter(ours{a.store.rdb}).AllowAtMost(ctx, keyRate(a.keys.First(), k, r), debt, n)
 	if err != nil {
 		return 0, unavailable("counting for a limit", err)
 	}

@@ -25,7 +25,8 @@ import (
 //
 //   - the current token is exchanged for a new pair;
 //   - the one before it, within a short window after the pair was given, gets the
-//     same pair again: its holder lost the answer. Until the pair was given there is
+//     same pair again: its holder lost the answer. A pair that was never given while
+//     its access token lived is made anew. Until the pair was given there is
 //     no window: while Redis, or the replicas asked for, do not acknowledge, its holder
 //     is answered 503 and tries again, for however long that takes;
 //   - anything older, or the one before it later, means that two parties hold
@@ -193,17 +194,17 @@ type presented struct {
 
 // readFamily returns the family of a token and its place in it. A token that is
 // neither the current one nor the one before may be an old one or a guess: only
-// a rotation may tell, since it decides atomically. The error is ErrInvalidGrant
-// or ErrUnavailable.
+// a rotation may tell, since it decides atomically. The caller makes sure of a
+// refusal (feed.decided). The error is ErrInvalidGrant or ErrUnavailable.
 func (a *Authority) readFamily(ctx context.Context, raw string) (*presented, error) {
 	id, ok := familyOf(raw)
-	if !ok {
+	if !ok || !ChecksumOK(raw) { // not one of ours: Redis need not be asked
 		return nil, deny(ErrInvalidGrant, "malformed")
 	}
 	var m []any
-	err := a.feed.finding(ctx, func() (found bool, err error) {
+	err := a.feed.reading(ctx, func() (err error) {
 		m, err = a.store.rdb.HMGet(ctx, keyFamily(id), fieldFamily, fieldCurrent, fieldTill, fieldEnded, fieldKey, fieldPrevious).Result()
-		return err == nil && m[0] != nil, err //nolint:wrapcheck // wrapped below
+		return err //nolint:wrapcheck // wrapped below
 	})
 	if err != nil {
 		return nil, unavailable("reading a refresh token", err)
@@ -241,7 +242,8 @@ func equalHash(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), 
 // exchange out: a server that was at a halt does so long after it was asked, and
 // whoever has asked again and again meanwhile is no thief. KEYS: family. ARGV: now, window (both ms),
 // new hash, new pair, new access record key, new till, number of hashes of the
-// presented token, these hashes, ttl (ms), id of the key of the new hash.
+// presented token, these hashes, ttl (ms), id of the key of the new hash, for how
+// long a pair can be given (ms).
 // It answers {"rotated"}, {"again", pair}, {"reused", access keys} or {"unknown"}.
 var rotateScript = redis.NewScript(rotateSource)
 
@@ -253,17 +255,20 @@ local time = redis.call('TIME')
 local now = math.max(tonumber(ARGV[1]), tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
 local n = tonumber(ARGV[7])
 local cur, prev = false, false
+-- Nobody can use a pair any more that was not given while its access token lived.
+local dead = have[7] and have[3] and now - tonumber(have[3]) >= tonumber(ARGV[10 + n])
 for i = 8, 7 + n do
   if ARGV[i] == have[1] then cur = true end
   if have[2] and ARGV[i] == have[2] then prev = true end
 end
-if cur then
+if cur or (prev and dead) then
+  local before = cur and have[1] or have[2]
   local acc = ARGV[5]
   local count = 1
   for key in string.gmatch(have[5] or '', '%S+') do
     if count < ` + strconv.Itoa(maxFamilyAccess) + ` then acc = acc .. ' ' .. key; count = count + 1 end
   end
-  redis.call('HSET', KEYS[1], 'cur', ARGV[3], 'prev', have[1], 'at', string.format('%.0f', now), 'pair', ARGV[4], 'acc', acc, 'till', ARGV[6], 'key', ARGV[9 + n], 'open', 1)
+  redis.call('HSET', KEYS[1], 'cur', ARGV[3], 'prev', before, 'at', string.format('%.0f', now), 'pair', ARGV[4], 'acc', acc, 'till', ARGV[6], 'key', ARGV[9 + n], 'open', 1)
   redis.call('PEXPIRE', KEYS[1], ARGV[8 + n])
   return {'rotated'}
 end
@@ -401,7 +406,8 @@ func (a *Authority) rotate(ctx context.Context, id string, f family, raw string,
 	for _, h := range hashes {
 		args = append(args, h)
 	}
-	args = append(args, till.Sub(now).Milliseconds()+time.Minute.Milliseconds(), a.keys.First().ID)
+	args = append(args, till.Sub(now).Milliseconds()+time.Minute.Milliseconds(), a.keys.First().ID,
+		(next.Lifetime - time.Second).Milliseconds())
 	seen := a.feed.look()
 	cmd, err := a.store.write(ctx, rotateScript, key, args...)
 	if err != nil {
@@ -467,6 +473,9 @@ func (a *Authority) inspectRefresh(ctx context.Context, raw string) (*Identity, 
 	if _, ok := familyOf(raw); !ok {
 		return nil, deny(ErrTokenMalformed, "not_a_refresh_token")
 	}
+	if !ChecksumOK(raw) { // a typo or a guess: Redis need not be asked
+		return nil, deny(ErrTokenInvalid, "unknown_token")
+	}
 	var i *Identity
 	err := a.feed.decided(ctx, "inspecting a refresh token", func() (err error) {
 		i, err = a.judgeRefreshToken(ctx, raw)
@@ -524,7 +533,11 @@ return false`)
 // revokeFamily ends the family of a refresh token and its access tokens. owner
 // "" is any application.
 func (a *Authority) revokeFamily(ctx context.Context, raw, owner string) error {
-	p, err := a.readFamily(ctx, raw)
+	var p *presented
+	err := a.feed.decided(ctx, "revoking a refresh token", func() (err error) {
+		p, err = a.readFamily(ctx, raw)
+		return err
+	})
 	if errors.Is(err, ErrInvalidGrant) {
 		return nil
 	}
@@ -562,10 +575,17 @@ func (a *Authority) revokeFamily(ctx context.Context, raw, owner string) error {
 // familyEnded makes everybody remember that a family is over, and revokes its
 // access tokens, given the keys of their records.
 func (a *Authority) familyEnded(ctx context.Context, id string, at int64, records string) error {
+	if a.cache.wasTold(keyFamily(id)) {
+		return nil
+	}
 	if err := a.publish(ctx, change{revokedFamily, id, strconv.FormatInt(at, 10)}); err != nil {
 		return err
 	}
-	return a.revokeRecords(ctx, records)
+	if err := a.revokeRecords(ctx, records); err != nil {
+		return err
+	}
+	a.cache.noteTold(keyFamily(id))
+	return nil
 }
 
 // revokeRecords revokes the access tokens of a family, given the keys of their

@@ -117,7 +117,14 @@ func (a *Authority) revokeRecord(ctx context.Context, key string, sum [sha256.Si
 	if _, sum, _, err = decodeRecord([]byte(value)); err != nil {
 		return unavailable("revoking a token", err)
 	}
-	return a.publish(ctx, change{revokedToken, key, base64.RawURLEncoding.EncodeToString(sum[:])})
+	if value[0] == recordRevoked && a.cache.wasTold(key) {
+		return nil
+	}
+	if err := a.publish(ctx, change{revokedToken, key, base64.RawURLEncoding.EncodeToString(sum[:])}); err != nil {
+		return err
+	}
+	a.cache.noteTold(key)
+	return nil
 }
 
 // RevokeApplication ends all tokens of an application issued so far. Its secrets

@@ -118,6 +118,7 @@ func keyName(k *vault.Key, kind string, parts ...string) string {
 	return redisdb.KeyName(k, kind, parts...)
 }
 
-func keyRate(k *vault.Key, of limit.Key) string {
-	return keyName(k, "q", of.Policy.String(), of.Subject, of.Detail)
+// keyRate names the shared count of a limit. One that is changed begins anew.
+func keyRate(k *vault.Key, of limit.Key, r limit.Rate) string {
+	return keyName(k, "q", of.Policy.String(), of.Subject, of.Detail, r.String())
 }

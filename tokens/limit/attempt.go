@@ -78,7 +78,7 @@ func (a *Attempt) hold(ctx context.Context, k Key, r Rate) Decision {
 	if r.IsOff() {
 		return Decision{Allowed: true, Policy: k.Policy}
 	}
-	b := a.l.bucket(k)
+	b := a.l.bucket(k, r)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	d, full := a.l.room(ctx, b, k, r)

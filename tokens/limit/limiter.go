@@ -96,7 +96,7 @@ type Limiter struct {
 	o       Options
 	rates   *Rates
 	born    time.Time
-	buckets [policies]*otter.Cache[Key, *bucket]
+	buckets [policies]*otter.Cache[counted, *bucket]
 
 	stop    context.Context //nolint:containedctx // ends the reports in the background
 	cancel  context.CancelFunc
@@ -157,7 +157,7 @@ func New(o Options) *Limiter {
 			l.rates.Set(p, rate)
 		}
 		if !p.daily() {
-			l.buckets[p] = otter.Must(&otter.Options[Key, *bucket]{MaximumSize: o.Entries, Executor: func(f func()) { f() }})
+			l.buckets[p] = otter.Must(&otter.Options[counted, *bucket]{MaximumSize: o.Entries, Executor: func(f func()) { f() }})
 		}
 	}
 	l.stop, l.cancel = context.WithCancel(context.Background())
@@ -208,7 +208,7 @@ func (l *Limiter) both(ctx context.Context, c Caller, app, user Policy) Decision
 	key := Key{Policy: app, Subject: c.Application}
 	var b *bucket
 	if !ofApp.IsOff() {
-		b = l.bucket(key)
+		b = l.bucket(key, ofApp)
 		if d := look(b, app, ofApp, now); !d.Allowed {
 			return d
 		}
@@ -216,7 +216,7 @@ func (l *Limiter) both(ctx context.Context, c Caller, app, user Policy) Decision
 	d := Decision{Allowed: true, Policy: user}
 	if c.User != "" && !ofUser.IsOff() {
 		k := Key{user, c.Application, c.User}
-		if d = l.take(ctx, l.bucket(k), k, ofUser, now); !d.Allowed {
+		if d = l.take(ctx, l.bucket(k, ofUser), k, ofUser, now); !d.Allowed {
 			return d
 		}
 	}
@@ -249,7 +249,7 @@ func (l *Limiter) Adopt(ctx context.Context, source netip.Addr) Decision {
 	if network := Network(source); network.IsValid() {
 		k.Subject = network.String()
 	}
-	return l.take(ctx, l.bucket(k), k, rate, l.now())
+	return l.take(ctx, l.bucket(k, rate), k, rate, l.now())
 }
 
 // Network returns the network that an address counts as: /24 for IPv4, /64 for
@@ -317,14 +317,21 @@ func (l *Limiter) grant(b *bucket, k Key, r Rate, now int64) (tat int64) {
 // share is what this gateway grants of a rate while it is alone.
 func (l *Limiter) share(r Rate) Rate { return Rate{Count: max(1, r.Count/l.o.Nodes), Per: r.Per} }
 
+// counted is what has a count: each rate of a key has its own, so that a limit that
+// is changed holds at once, whatever was used up of the one before.
+type counted struct {
+	Key
+	rate Rate
+}
+
 // bucket returns the count of a key.
-func (l *Limiter) bucket(k Key) *bucket {
-	if b, ok := l.buckets[k.Policy].GetIfPresent(k); ok {
+func (l *Limiter) bucket(k Key, r Rate) *bucket {
+	if b, ok := l.buckets[k.Policy].GetIfPresent(counted{k, r}); ok {
 		return b
 	}
 	// The strings may be parts of whole requests, with secrets in them.
 	k.Subject, k.Detail = strings.Clone(k.Subject), strings.Clone(k.Detail)
-	b, _ := l.buckets[k.Policy].SetIfAbsent(k, new(bucket))
+	b, _ := l.buckets[k.Policy].SetIfAbsent(counted{k, r}, new(bucket))
 	return b
 }
 

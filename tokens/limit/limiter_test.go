@@ -566,3 +566,19 @@ func BenchmarkLimiter(b *testing.B) {
 		}
 	})
 }
+
+// A limit that is changed holds at once, also one that was used up.
+func TestLimiter_AChangedLimitBeginsAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := limit.New(limit.Options{Nodes: 1})
+		defer l.Close()
+		ask := func(rate limit.Rate) bool {
+			own := new(limit.Rates)
+			own.Set(limit.Read, rate)
+			return l.Read(t.Context(), limit.Caller{Application: "a", Rates: own}).Allowed
+		}
+		few, more := limit.Rate{Count: 1, Per: 24 * time.Hour}, limit.Rate{Count: 3, Per: 24 * time.Hour}
+		require.Equal(t, []bool{true, false}, []bool{ask(few), ask(few)})
+		require.Equal(t, []bool{true, true, true, false}, []bool{ask(more), ask(more), ask(more), ask(more)})
+	})
+}

@@ -1,0 +1,239 @@
+package tokens
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+)
+
+// actor does one thing after the other at a gateway of its own. Each of its commands
+// about applications and client ids waits until the schedule lets it.
+type actor struct {
+	a     *Authority
+	ready chan struct{}
+	step  chan bool // false: the gateway dies here, before or after the command
+	dead  bool
+	after bool // it dies after the command
+}
+
+type actorKey struct{}
+
+var errDead = errors.New("the gateway died")
+
+// schedule is a hook that lets a test decide whose command is next.
+type schedule struct{}
+
+func (schedule) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
+}
+
+func (schedule) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (schedule) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		me, _ := ctx.Value(actorKey{}).(*actor)
+		if me == nil || !aboutApplications(cmd) {
+			return next(ctx, cmd)
+		}
+		if !me.dead {
+			me.ready <- struct{}{}
+			me.dead = !<-me.step
+			if !me.dead || me.after {
+				err := next(ctx, cmd)
+				if !me.dead {
+					return err
+				}
+			}
+		}
+		cmd.SetErr(errDead)
+		return errDead
+	}
+}
+
+func aboutApplications(cmd redis.Cmder) bool {
+	return slices.ContainsFunc(cmd.Args(), func(arg any) bool {
+		text, _ := arg.(string)
+		return strings.HasPrefix(text, keyApplication("")) || strings.HasPrefix(text, keyAlias(""))
+	})
+}
+
+// Whatever gateways do at the same time, and wherever they die: a client id is listed
+// by one application at most, and what an application lists works.
+func TestAliases_AtEveryMomentOneApplicationEach(t *testing.T) {
+	server := miniredis.RunT(t)
+	var actors []*actor
+	for range 3 {
+		a, _ := testNode(t, server)
+		a.store.rdb.AddHook(schedule{})
+		actors = append(actors, &actor{a: a, ready: make(chan struct{}), step: make(chan bool)})
+	}
+	for seed := range uint64(150) {
+		interleave(t, server, actors, rand.New(rand.NewPCG(seed, 11)), fmt.Sprint("seed ", seed))
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+func interleave(t *testing.T, server *miniredis.Miniredis, actors []*actor, random *rand.Rand, at string) {
+	t.Helper()
+	var mu sync.Mutex
+	var known []string
+	prefix := strings.ReplaceAll(at, " ", "-")
+	names := []string{prefix + "-x", prefix + "-y"}
+	done := make([]chan struct{}, len(actors))
+	for i, me := range actors {
+		me.dead, me.after = false, random.IntN(2) == 0
+		own := rand.New(rand.NewPCG(random.Uint64(), 12))
+		ctx := context.WithValue(t.Context(), actorKey{}, me)
+		done[i] = make(chan struct{})
+		go func() {
+			defer close(done[i])
+			for range 3 {
+				mu.Lock()
+				id := ""
+				if len(known) > 0 {
+					id = known[own.IntN(len(known))]
+				}
+				mu.Unlock()
+				if made := me.act(ctx, own, id, names); made != nil {
+					mu.Lock()
+					known = append(known, made.ID)
+					mu.Unlock()
+				}
+			}
+		}()
+	}
+	running := []int{0, 1, 2}
+	waiting := map[int]bool{}
+	for len(running) > 0 {
+		// All of them wait for a step, or have ended: the machine's speed decides nothing.
+		for _, i := range slices.Clone(running) {
+			if waiting[i] {
+				continue
+			}
+			select {
+			case <-actors[i].ready:
+				waiting[i] = true
+			case <-done[i]:
+				running = slices.DeleteFunc(running, func(j int) bool { return i == j })
+			}
+		}
+		if !oneEach(t, server, at) || len(running) == 0 {
+			break
+		}
+		if random.IntN(40) == 0 { // everything that is only wanted is wanted no more
+			server.SetTime(time.Now().Add(time.Duration(random.IntN(1000)) * wantTime))
+			server.FastForward(wantTime + time.Second)
+		}
+		next := running[random.IntN(len(running))]
+		waiting[next] = false
+		actors[next].step <- random.IntN(30) != 0
+	}
+	for _, i := range running { // after a failure
+		if waiting[i] {
+			actors[i].step <- false
+		}
+		<-done[i]
+	}
+}
+
+// act does something, and returns what was created.
+func (me *actor) act(ctx context.Context, random *rand.Rand, id string, names []string) *Application {
+	aliases := slices.Clone(names[:1+random.IntN(len(names))])
+	random.Shuffle(len(aliases), func(i, j int) { aliases[i], aliases[j] = aliases[j], aliases[i] })
+	var made *Application
+	var err error
+	switch kind := random.IntN(8); {
+	case id == "" && kind < 5, kind == 0:
+		made, _, err = me.a.CreateApplication(ctx, Application{Name: "Created", Active: true, Aliases: aliases})
+	case kind == 1:
+		made, err = me.a.ImportApplication(ctx, Application{Name: "Imported", Active: true, Aliases: aliases}, ImportedSecret{})
+	case kind == 2:
+		made, err = me.a.adopt(ctx, Application{Name: "Adopted", Active: true, Aliases: aliases[:1]}, aliases[0], "secret")
+	case kind == 3:
+		_ = me.a.DeleteApplication(ctx, id, 0)
+	case kind == 4:
+		_, _ = me.a.ConfirmApplication(ctx, id)
+	default:
+		var version int64
+		if app, err := me.a.CurrentApplication(ctx, id); err == nil && random.IntN(2) == 0 {
+			version = app.Version // as If-Match does
+		}
+		if random.IntN(2) == 0 {
+			aliases = nil
+		}
+		_, _ = me.a.UpdateApplication(ctx, id, version, func(n *Application) error { n.Aliases = aliases; return nil })
+	}
+	if err != nil {
+		return nil
+	}
+	return made
+}
+
+// oneEach checks what Redis holds.
+func oneEach(t *testing.T, server *miniredis.Miniredis, at string) bool {
+	t.Helper()
+	listed := map[string]string{}
+	for _, key := range server.Keys() {
+		id, ok := strings.CutPrefix(key, keyApplication(""))
+		if !ok {
+			continue
+		}
+		var record applicationRecord
+		if document := server.HGet(key, fieldDocument); document == "" || json.Unmarshal([]byte(document), &record) != nil {
+			continue
+		}
+		for _, alias := range record.Aliases {
+			if other, twice := listed[alias]; twice {
+				t.Errorf("%s: %s is listed by %s and %s", at, alias, other, id)
+			}
+			listed[alias] = id
+			if entry, _ := server.Get(keyAlias(alias)); entryOwner(entry) != id {
+				t.Errorf("%s: %s lists %s, and the index has %q", at, id, alias, entry)
+			}
+		}
+	}
+	return !t.Failed()
+}
+
+// A dump that two gateways import at once is there once.
+func TestAliases_ImportedAtOnce(t *testing.T) {
+	server := miniredis.RunT(t)
+	a, _ := testNode(t, server)
+	b, _ := testNode(t, server)
+	const n = 60
+	var all sync.WaitGroup
+	for _, gateway := range []*Authority{a, b} {
+		all.Go(func() {
+			for i := range n {
+				_, err := gateway.ImportApplication(t.Context(), Application{Name: "Imported", Active: true, Aliases: []string{fmt.Sprint("client-", i)}}, ImportedSecret{})
+				if err != nil && !errors.Is(err, ErrConflict) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	page, err := a.Applications(t.Context(), ListOptions{Limit: 1000})
+	require.NoError(t, err)
+	require.Len(t, page.Applications, n)
+	for i := range n {
+		_, err := b.CurrentApplication(t.Context(), fmt.Sprint("client-", i))
+		require.NoError(t, err)
+	}
+}

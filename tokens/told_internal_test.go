@@ -1,0 +1,97 @@
+package tokens
+
+import (
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+)
+
+// A token that is revoked again and again is one change of the feed, which has room
+// for 4096.
+func TestRevoke_OnceATokenOnTheFeed(t *testing.T) {
+	ctx := t.Context()
+	server := miniredis.RunT(t)
+	a, _ := testNode(t, server)
+	app := testApp(t, a)
+	tok, err := a.Issue(ctx, Grant{Application: app, Mail: "alice@example.org", Scopes: app.Scopes})
+	require.NoError(t, err)
+	changes := func() string {
+		n, err := server.Get(keyFeed)
+		require.NoError(t, err)
+		return n
+	}
+	for name, raw := range map[string]string{"access": tok.Value, "refresh": tok.Refresh} {
+		require.NoError(t, a.RevokeOwnToken(ctx, app, raw), name)
+		first := changes()
+		for range 50 {
+			require.NoError(t, a.RevokeOwnToken(ctx, app, raw), name)
+		}
+		require.Equal(t, first, changes(), name)
+	}
+}
+
+// A text that only looks like a refresh token costs Redis nothing, and one that could
+// be one costs one look and one check of the primary.
+func TestInspect_GuessesAreCheap(t *testing.T) {
+	server := miniredis.RunT(t)
+	a, f := testNode(t, server)
+	var asked int
+	f.set(func(cmd redis.Cmder) error {
+		if cmd.Name() == "hmget" {
+			asked++
+		}
+		return nil
+	}, nil)
+	guess := newRefreshToken(randomID(familyIDLength))
+	wrong := guess[:len(guess)-1] + string('a'+(guess[len(guess)-1]+1)%26)
+	if ChecksumOK(wrong) {
+		wrong = guess[:len(guess)-1] + "_"
+	}
+	_, err := a.Inspect(t.Context(), wrong)
+	require.Error(t, err)
+	require.Zero(t, asked)
+	_, err = a.Inspect(t.Context(), guess)
+	require.ErrorIs(t, err, ErrTokenInvalid)
+	require.Equal(t, 1, asked)
+}
+
+// A rotation whose pair was never given is made anew when its access token has
+// expired meanwhile.
+func TestRefresh_AnOpenPairIsMadeAnew(t *testing.T) {
+	ctx := t.Context()
+	server := miniredis.RunT(t)
+	moved := newClock()
+	a, f := testNode(t, server, func(o *Options) { o.Now = moved.Now })
+	app := testApp(t, a)
+	tok, err := a.Issue(ctx, Grant{Application: app, Mail: "alice@example.org", Scopes: app.Scopes})
+	require.NoError(t, err)
+	rotated := false
+	f.set(nil, func(cmd redis.Cmder) error {
+		if runs(rotateScript)(cmd) != nil {
+			rotated = true
+		}
+		if rotated {
+			return errLost
+		}
+		return nil
+	})
+	_, err = a.Refresh(ctx, app, tok.Refresh)
+	require.ErrorIs(t, err, ErrUnavailable)
+	require.True(t, rotated)
+	f.set(nil, nil)
+	moved.pass(2 * time.Hour)
+	server.SetTime(moved.Now())
+	eventually(t, a.Fresh)
+
+	next, err := a.Refresh(ctx, app, tok.Refresh)
+	require.NoError(t, err)
+	_, err = a.Verify(ctx, next.Value)
+	require.NoError(t, err)
+	_, err = a.Refresh(ctx, app, next.Refresh)
+	require.NoError(t, err)
+	_, err = a.Refresh(ctx, app, tok.Refresh)
+	require.ErrorIs(t, err, ErrInvalidGrant, "two on, it is a reuse as ever")
+}
