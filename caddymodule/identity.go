@@ -96,8 +96,6 @@ func (c *call) inspect() (expires time.Time, err error) {
 		return time.Time{}, identityRefusal(codeHeaderValue, "The Authorization header is malformed.")
 	}
 	c.detach()
-	ctx := c.ctx
-	authority := c.h.app.Authority()
 	switch auth.scheme {
 	case schemeBearer:
 		id, err := c.inspectBearer(auth.token)
@@ -130,7 +128,11 @@ func (c *call) inspectBearer(token string) (*tokens.Identity, error) {
 	if !strings.HasPrefix(token, tokens.RefreshPrefix) {
 		return c.h.app.Authority().Inspect(c.ctx, token)
 	}
-	attempt, d := c.h.app.authority.limiter.Attempt(c.ctx, "refresh token", c.source(), nil)
+	source, err := c.source()
+	if err != nil {
+		return nil, err
+	}
+	attempt, d := c.h.app.authority.limiter.Attempt(c.ctx, "refresh token", source, nil)
 	if !d.Allowed {
 		return nil, c.within(d)
 	}
