@@ -339,6 +339,7 @@ func (s *campaign) follow() {
 	if roleOf(p) == "slave" {
 		s.t.Log("lab: the primary is made one by hand")
 		ask(p, "REPLICAOF", "NO", "ONE")
+		s.backWithoutFile(p)
 	}
 	for _, d := range s.redis.Data {
 		if d != p && roleOf(d) == "master" {
@@ -357,6 +358,19 @@ func (s *campaign) follow() {
 		}
 	}
 	s.whole()
+}
+
+// backWithoutFile notes that a data server was started that lacks what it had. If it
+// is still the primary, its replicas throw away what they have: all may be lost, and
+// no gateway can know better (docs/redis.md, durability).
+func (s *campaign) backWithoutFile(n *redistest.Server) {
+	p := s.primary()
+	if s.aof || !slices.Contains(s.redis.Data, n) || p != nil && p != n {
+		return
+	}
+	s.book.mu.Lock()
+	defer s.book.mu.Unlock()
+	s.book.doubtEverything(time.Now(), "the primary came back without a file")
 }
 
 // whole waits until the group is one: one primary, the others follow it.
@@ -437,6 +451,7 @@ func (s *campaign) draw() *trouble {
 	start := func(n *redistest.Server) {
 		if !n.Running() {
 			n.Start(t)
+			s.backWithoutFile(n)
 		}
 	}
 	startSentinel := func(n *redistest.Server) { start(n); sentinelPace(n) }
@@ -483,6 +498,7 @@ func (s *campaign) draw() *trouble {
 				start(p)
 			} else {
 				p.RestoreSnapshot(t, s.old)
+				s.backWithoutFile(p)
 			}
 		}},
 		{name: "primary restarted at once", excuses: away, loses: !s.aof, moves: true, inject: func() {
