@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -60,7 +59,10 @@ func (c *call) adopt(req tokenRequest) error {
 	if err := c.checkSource(); err != nil {
 		return err
 	}
-	return cmp.Or(mailErr, refused)
+	if mailErr != nil {
+		return mailErr
+	}
+	return refused
 }
 
 // noMail stands in for a mail address that is not sent on. Meet checks the secret

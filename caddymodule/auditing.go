@@ -117,7 +117,7 @@ func (a *Audit) ready() error {
 	if a == nil || a.OnFailure != failureRefuse {
 		return nil
 	}
-	return a.trail.Ready() //nolint:wrapcheck // a row in the table of errors
+	return a.trail.Ready()
 }
 
 // write adds an event. An error means that what it is about must not be answered.
@@ -126,7 +126,7 @@ func (a *Audit) write(e audit.Event) error {
 		return nil
 	}
 	if err := a.trail.Write(e); err != nil && a.OnFailure == failureRefuse {
-		return err //nolint:wrapcheck // a row in the table of errors
+		return err
 	}
 	return nil
 }
@@ -158,11 +158,11 @@ func borrowTrail(output caddy.WriterOpener, key *audit.Key, gateway string) (*sh
 		file = f.Filename
 	}
 	trail, err := audit.Open(audit.Options{
-		Open: func() (io.WriteCloser, error) { return output.OpenWriter() }, //nolint:wrapcheck // audit says of what
+		Open: func() (io.WriteCloser, error) { return output.OpenWriter() },
 		File: file, Gateway: gateway, Key: key, OnState: reportTrail,
 	})
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says that it is about the audit trail
+		return nil, err
 	}
 	s := &sharedTrail{key: name, trail: trail, users: 1}
 	trails[name] = s
@@ -186,7 +186,7 @@ func (s *sharedTrail) release() error {
 			return nil
 		}
 		delete(trails, s.key)
-		return s.trail.Close() //nolint:wrapcheck // says that it is about the audit trail
+		return s.trail.Close()
 	})
 }
 
@@ -426,7 +426,7 @@ func (a *Audit) unmarshalOutput(d *caddyfile.Dispenser) error {
 	default:
 		mod, err := caddyfile.UnmarshalModule(d, "caddy.logging.writers."+name)
 		if err != nil {
-			return err //nolint:wrapcheck // has the line
+			return err
 		}
 		var ok bool
 		if writer, ok = mod.(caddy.WriterOpener); !ok {

@@ -122,11 +122,12 @@ func (r *Route) describe() string {
 
 func (r *Route) operationID() string {
 	words := strings.FieldsFunc(r.Path, func(c rune) bool { return (c < 'a' || c > 'z') && (c < '0' || c > '9') })
-	id := strings.ToLower(r.Method)
+	var id strings.Builder
+	id.WriteString("opened_" + strings.ToLower(r.Method))
 	for _, word := range words {
-		id += strings.ToUpper(word[:1]) + word[1:]
+		id.WriteString(strings.ToUpper(word[:1]) + word[1:])
 	}
-	return "opened_" + id
+	return id.String()
 }
 
 // responses are those of the gateway; what Meet says of a success is its own.

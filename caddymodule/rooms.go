@@ -61,7 +61,7 @@ func (c *call) verify(token string) (*tokens.Identity, error) {
 	if span != nil {
 		endSpan(span, c.reasonFor(err))
 	}
-	return id, err //nolint:wrapcheck // the table of errors knows it
+	return id, err
 }
 
 func (c *call) askMeet() (*backendclient.Answer, error) {

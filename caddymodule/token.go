@@ -110,7 +110,7 @@ func (c *call) meetToken(caller backendclient.Caller) (*backendclient.Token, err
 	if span != nil {
 		endSpan(span, c.reasonFor(err))
 	}
-	return token, err //nolint:wrapcheck // the table of errors knows it
+	return token, err
 }
 
 // knownScopes reads what Meet granted: none if it named none. A word that is no

@@ -73,7 +73,7 @@ http {
 			}
 			true127, false203 := within("127.0.0.1/32"), within("203.0.113.0/24")
 			address := start(t, strings.TrimPrefix(g.URL, "http://"))
-			client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // a test's own
+			client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 			t.Cleanup(client.CloseIdleConnections)
 			ask := func(method, path, body string) (int, map[string]any) {
 				r, err := http.NewRequestWithContext(t.Context(), method, "https://"+address+path, strings.NewReader(body))
@@ -126,7 +126,7 @@ func runProxy(t *testing.T, address, config, name string, args ...string) {
 	require.NoError(t, err)
 	t.Cleanup(process.Terminate)
 	require.Eventually(t, func() bool {
-		conn, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // a test's own
+		conn, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true})
 		if err == nil {
 			_ = conn.Close()
 		}

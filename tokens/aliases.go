@@ -37,9 +37,8 @@ import (
 // than taking the entries takes. It is measured by the clock of Redis.
 const wantTime = 30 * time.Second
 
-// prefixWant is the field of a record that wants a client id: until when (unix
-// milliseconds), and whose try that is.
-const prefixWant = "w:"
+// The field of a record that wants a client id is "w:" and that id. Its value is
+// until when (unix milliseconds), and whose try that is.
 
 // wantScript notes in a record of the expected version which client ids it wants. A
 // record that is not there yet goes with them. ARGV: version, life in ms, whose try,

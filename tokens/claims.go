@@ -73,7 +73,7 @@ func (a *Authority) parse(raw string) (*accessToken, error) {
 func (a *Authority) parseSigned(raw string) (*accessToken, error) {
 	c, kid, err := a.signing.Parse(raw, a.issuer, a.audience)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // one of the documented errors
+		return nil, err
 	}
 	if c.ExpiresAt-c.IssuedAt > int64(maxLifetime/time.Second) {
 		return nil, deny(ErrTokenInvalid, "lives_too_long") // we never issued it

@@ -67,8 +67,6 @@ var (
 // "bad_signature", …), or "" when it has none.
 func Reason(err error) string { return failure.Reason(err) }
 
-type denial = failure.Denial
-
 func deny(kind error, reason string) error { return failure.Deny(kind, reason) }
 
 func unavailable(doing string, err error) error { return failure.Unavailable(doing, err) }

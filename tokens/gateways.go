@@ -95,7 +95,7 @@ func (a *Authority) announce(ctx context.Context, ahead time.Duration) (time.Dur
 	g.ClockAheadSeconds = ahead.Seconds()
 	document, err := json.Marshal(g)
 	if err != nil {
-		return 0, err //nolint:wrapcheck // texts and numbers
+		return 0, err
 	}
 	began := time.Now()
 	text, err := announceScript.Run(ctx, a.store.rdb, []string{keyGateways}, a.feed.node, document).Text()

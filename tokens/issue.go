@@ -99,7 +99,7 @@ func (a *Authority) sign(g Grant, u *User, in *installation) (*signed, error) {
 	}
 	value, err := a.signing.Sign(c)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says enough
+		return nil, err
 	}
 	t.value = value
 	t.record = encodeRecord(sha256.Sum256([]byte(value)), t.births)

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
-
 	"go.uber.org/goleak"
 )
 

@@ -149,7 +149,7 @@ func (p *Permissions) note(command string, err error) error {
 }
 
 // lacking is a failure for want of permissions, with what is missing.
-type lacking struct { //nolint:errname // it says what, around another error
+type lacking struct {
 	permissions Permissions
 	err         error
 }

@@ -8,7 +8,6 @@ import (
 	"pgregory.net/rapid"
 
 	_ "github.com/meet-gateway/meet-gateway/tests/seed" // the same properties each time
-
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 

@@ -47,7 +47,7 @@ const DefaultRedisTimeout = redisdb.DefaultTimeout
 func OpenRedis(o RedisOptions) (*Store, error) {
 	db, err := redisdb.Open(o)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says what is wrong with the options
+		return nil, err
 	}
 	return &Store{db: db, rdb: db.Client()}, nil
 }
@@ -57,7 +57,7 @@ func OpenRedis(o RedisOptions) (*Store, error) {
 func (s *Store) OnClose(f func() error) { s.db.OnClose(f) }
 
 // Close ends all connections.
-func (s *Store) Close() error { return s.db.Close() } //nolint:wrapcheck // says enough
+func (s *Store) Close() error { return s.db.Close() }
 
 // Command is a command that was sent to Redis, or a pipeline of several.
 type Command = redisdb.Command
@@ -71,7 +71,7 @@ var CommandProblems = redisdb.CommandProblems
 func (s *Store) OnCommand(f func(context.Context, Command)) { s.db.OnCommand(f) }
 
 // Ping asks Redis for a sign of life. The error is ErrUnavailable.
-func (s *Store) Ping(ctx context.Context) error { return s.db.Ping(ctx) } //nolint:wrapcheck // is ErrUnavailable
+func (s *Store) Ping(ctx context.Context) error { return s.db.Ping(ctx) }
 
 func (s *Store) write(ctx context.Context, script *redis.Script, key string, args ...any) (*redis.Cmd, error) {
 	if isRestoring(ctx) {

@@ -155,7 +155,7 @@ func TestTrail_Restarts(t *testing.T) {
 	write(t, path, 3)
 	killed := open(t, path) // never closed
 	require.NoError(t, killed.Write(event(3)))
-	require.Equal(t, killed.State().Seq, uint64(7))
+	require.Equal(t, uint64(7), killed.State().Seq)
 	write(t, path, 1)
 	r := verify(t, audit.VerifyOptions{}, path)
 	require.Empty(t, r.Findings)

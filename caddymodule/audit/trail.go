@@ -121,7 +121,7 @@ func (t *Trail) Write(e Event) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.pending) > maxPending {
-		t.flush()
+		_ = t.flush() // what it could not write is still pending, and counted below
 	}
 	if len(t.pending) > maxPending {
 		t.lost++

@@ -67,7 +67,7 @@ func (c *console) auditFiles(args []string) ([]string, error) {
 	}
 	files, err := audit.Files(state.File)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says what it looked for
+		return nil, err
 	}
 	return files, nil
 }
@@ -97,7 +97,7 @@ wrong with the files.`,
 			}
 			report, err := audit.Verify(files, o)
 			if err != nil {
-				return err //nolint:wrapcheck // names the file
+				return err
 			}
 			if err := c.printVerification(report, len(o.Keys) > 0); err != nil {
 				return err
@@ -221,7 +221,7 @@ func (c *console) printEvents(files []string, f audit.Filter) error {
 		return nil
 	})
 	if err != nil {
-		return err //nolint:wrapcheck // names the file
+		return err
 	}
 	if unreadable > 0 {
 		fmt.Fprintf(c.errOut, "%d lines could not be read; see meet audit verify\n", unreadable)

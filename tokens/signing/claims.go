@@ -151,7 +151,7 @@ func refusal(err error, kid string) error {
 // and dots. Go's decoder skips line breaks, also when it is strict.
 func isBase64URL(raw string) bool {
 	for i := range len(raw) {
-		if c := raw[i]; !('0' <= c && c <= '9') && !('A' <= c && c <= 'Z') && !('a' <= c && c <= 'z') && c != '-' && c != '_' && c != '.' {
+		if c := raw[i]; ('0' > c || c > '9') && ('A' > c || c > 'Z') && ('a' > c || c > 'z') && c != '-' && c != '_' && c != '.' {
 			return false
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -36,7 +37,7 @@ func TestWarnOfNeighbour(t *testing.T) {
 	require.Empty(t, said("run", "--config="+file))
 
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		require.Equal(t, "/meet-gateway/health/live", r.URL.Path)
+		assert.Equal(t, "/meet-gateway/health/live", r.URL.Path)
 	}))
 	defer other.Close()
 	caddy.DefaultAdminListen = strings.TrimPrefix(other.URL, "http://")

@@ -64,7 +64,7 @@ var (
 )
 
 // Denial is an error with a reason code for logs and metrics.
-type Denial struct {
+type Denial struct { //nolint:errname // the word of the domain
 	Kind   error
 	Reason string
 }

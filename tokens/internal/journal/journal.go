@@ -32,9 +32,10 @@ type Entry struct {
 }
 
 const (
-	// MaxEntries and MaxBytes bound what is remembered: the oldest goes first.
+	// MaxEntries bounds how many writes are remembered: the oldest goes first.
 	MaxEntries = 16384
-	MaxBytes   = 32 << 20
+	// MaxBytes bounds their size in memory.
+	MaxBytes = 32 << 20
 )
 
 // Journal is a list of entries, oldest first. The zero value is empty.

@@ -9,11 +9,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
-// Names of everything in Redis, in one place. docs/redis.md tells what each
-// holds and how long it stays. One operation touches one key, so that any of
-// them works on a Cluster without hash tags.
-//
-// KeyPrefix begins every name.
+// KeyPrefix begins the name of everything in Redis. The names are in this one
+// place; docs/redis.md tells what each holds and how long it stays. One operation
+// touches one key, so that any of them works on a Cluster without hash tags.
 const KeyPrefix = "mg1:"
 
 // Keys of the installation, and channels.
@@ -28,12 +26,22 @@ const (
 	ChannelNode     = KeyPrefix + "node:"    // + node: its own heartbeats
 )
 
-func KeyApplication(id string) string   { return KeyPrefix + "a:" + id }
-func KeyAlias(alias string) string      { return KeyPrefix + "c:" + alias }
-func KeyBackend(clientID string) string { return KeyPrefix + "b:" + clientID }
-func KeyRemoved(clientID string) string { return KeyPrefix + "x:" + clientID }
-func KeyUser(id string) string          { return KeyPrefix + "u:" + id }
+// KeyApplication names an application's record.
+func KeyApplication(id string) string { return KeyPrefix + "a:" + id }
 
+// KeyAlias names the index entry of a further client id.
+func KeyAlias(alias string) string { return KeyPrefix + "c:" + alias }
+
+// KeyBackend names the index entry of a client id at Meet.
+func KeyBackend(clientID string) string { return KeyPrefix + "b:" + clientID }
+
+// KeyRemoved names the mark of a client id that must not be adopted again.
+func KeyRemoved(clientID string) string { return KeyPrefix + "x:" + clientID }
+
+// KeyUser names a user's record.
+func KeyUser(id string) string { return KeyPrefix + "u:" + id }
+
+// KeyMail names the index entry of a mail address, by a keyed hash.
 func KeyMail(k *vault.Key, mail string) string {
 	sum := k.Sum(vault.ForMails, mail)
 	return KeyPrefix + "m:" + base64.RawURLEncoding.EncodeToString(sum[:16])
@@ -46,23 +54,28 @@ func KeyToken(tokenID string) string {
 	return KeyPrefix + "t:" + base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
+// KeyFamily names a family of refresh tokens.
 func KeyFamily(id string) string { return KeyPrefix + "r:" + id }
 
+// KeyMeetToken names a kept token of Meet, by a keyed hash.
 func KeyMeetToken(k *vault.Key, key string) string {
 	sum := k.Sum(vault.ForMeet, key)
 	return KeyPrefix + "k:" + hex.EncodeToString(sum[:16])
 }
 
+// KeyMeetLock names the lock of an exchange.
 func KeyMeetLock(k *vault.Key, key string) string {
 	sum := k.Sum(vault.ForMeet, key)
 	return KeyPrefix + "l:" + hex.EncodeToString(sum[:16])
 }
 
+// KeyReplay names what became of a request with an Idempotency-Key.
 func KeyReplay(k *vault.Key, applicationID, userID, key string) string {
 	sum := k.Sum(vault.ForReplays, "key", applicationID, userID, key)
 	return KeyPrefix + "i:" + base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
+// KeyFence names the count of an application's new users of a day.
 func KeyFence(applicationID string, day time.Time) string {
 	return KeyPrefix + "f:" + applicationID + ":" + day.UTC().Format("20060102")
 }

@@ -85,8 +85,10 @@ type sentinelAnswer struct {
 }
 
 var (
+	// ErrNoSentinel means that no Sentinel answered with a primary.
 	ErrNoSentinel = errors.New("no Sentinel knows the primary")
-	ErrUndecided  = errors.New("the Sentinels contradict each other")
+	// ErrUndecided means that they name different primaries.
+	ErrUndecided = errors.New("the Sentinels contradict each other")
 )
 
 func newSentinels(u *redis.UniversalOptions, conns *connections) *sentinels {
@@ -191,7 +193,7 @@ func (s *sentinels) round(ctx context.Context) (answer sentinelAnswer, quorum bo
 	if err != nil {
 		return sentinelAnswer{}, false, err
 	}
-	s.answering.Store(int32(len(given))) //nolint:gosec // a few
+	s.answering.Store(int32(len(given)))
 	if len(given) == 0 {
 		return sentinelAnswer{}, false, ErrNoSentinel
 	}
