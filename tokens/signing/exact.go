@@ -7,44 +7,43 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
 )
 
-// UnmarshalJSON reads claims by their exact names (RFC 7519 §10.1.1: names are
-// case-sensitive) and refuses a claim that is sent twice (§4). encoding/json alone
-// would take "EXP" for "exp", and the last of two.
-func (c *Claims) UnmarshalJSON(data []byte) error {
-	object, err := exactObject(data)
-	if err != nil {
-		return err
+// claimNames are the claims that are read.
+var claimNames = []string{"iss", "aud", "iat", "exp", "jti", "sub", "client_id", "scope", "user_id", "delegated"}
+
+// exact refuses a header or claims with a name that is there twice (RFC 7519 §4),
+// and a claim in another letter case than its own (§10.1.1: names are
+// case-sensitive). encoding/json takes the last of two, and "EXP" for "exp". It is
+// asked about tokens whose signature is good, so that nobody else can cause the work.
+func exact(raw string) error {
+	header, rest, _ := strings.Cut(raw, ".")
+	payload, _, _ := strings.Cut(rest, ".")
+	if _, err := exactObject(header); err != nil {
+		return failure.Deny(failure.ErrTokenInvalid, "unexpected_header")
 	}
-	for _, claim := range []struct {
-		name string
-		dst  any
-	}{
-		{"iss", &c.Issuer},
-		{"aud", &c.Audience},
-		{"iat", &c.IssuedAt},
-		{"exp", &c.ExpiresAt},
-		{"jti", &c.ID},
-		{"sub", &c.Subject},
-		{"client_id", &c.ClientID},
-		{"scope", &c.Scope},
-		{"user_id", &c.UserID},
-		{"delegated", &c.Delegated},
-	} {
-		raw, sent := object[claim.name]
-		if !sent {
-			continue
-		}
-		if err := json.Unmarshal(raw, claim.dst); err != nil {
-			return fmt.Errorf("claim %s: %w", claim.name, err)
+	object, err := exactObject(payload)
+	if err != nil {
+		return failure.Deny(failure.ErrTokenMalformed, "not_a_jwt")
+	}
+	for name := range object {
+		for _, known := range claimNames {
+			if name != known && strings.EqualFold(name, known) {
+				return failure.Deny(failure.ErrTokenInvalid, "bad_claims")
+			}
 		}
 	}
 	return nil
 }
 
-// exactObject reads a JSON object in which no name is there twice.
-func exactObject(data []byte) (map[string]json.RawMessage, error) {
+// exactObject reads a part of a JWT: an object in which no name is there twice.
+func exactObject(part string) (map[string]json.RawMessage, error) {
+	data, err := base64.RawURLEncoding.DecodeString(part)
+	if err != nil {
+		return nil, fmt.Errorf("decoding a part: %w", err)
+	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	if first, err := dec.Token(); err != nil || first != json.Delim('{') {
 		return nil, errors.New("no JSON object")
@@ -66,11 +65,4 @@ func exactObject(data []byte) (map[string]json.RawMessage, error) {
 		object[name] = value
 	}
 	return object, nil
-}
-
-// headerOf is the decoded header of a JWT, or nothing.
-func headerOf(raw string) []byte {
-	encoded, _, _ := strings.Cut(raw, ".")
-	header, _ := base64.RawURLEncoding.DecodeString(encoded)
-	return header
 }
