@@ -33,7 +33,7 @@ in --config, else $CADDY_ADMIN, else localhost:2019. A Unix socket is written
 unix//run/caddy/admin.sock.
 
 Every command takes --json for scripts. Exit status: 0 done; 1 refused or
-failed; 2 what was compared differs (app apply --exit-code, conformance); 3 the
+failed; 2 what was compared differs (app apply --exit-code); 3 the
 gateway, or Redis behind it, cannot be reached or is not ready, and trying again
 may help; 4 there is no such thing; 5 it conflicts with what is there.`,
 		CobraFunc: addMeetCommands,

@@ -45,7 +45,7 @@ func otherNames(addresses string) []string {
 	var others, served []string
 	for _, text := range strings.FieldsFunc(addresses, func(r rune) bool { return r == ',' || r == ' ' }) {
 		address, err := httpcaddyfile.ParseAddress(text)
-		if err != nil {
+		if err != nil || address.Scheme != "" && address.Scheme != "http" && address.Scheme != "https" {
 			return nil // Caddy says what is wrong with it
 		}
 		port := address.Port
