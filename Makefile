@@ -8,6 +8,7 @@ SHELL       := bash
 GOFUMPT       := mvdan.cc/gofumpt@v0.12.0
 STATICCHECK   := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 # Caddy leaves out the same storage drivers in its own builds. One set of tags for
 # building, vetting and testing lets them share what is compiled.
@@ -22,7 +23,7 @@ SEEDS := 22 21 401 501 402 502 7771 20261128
 
 CADDYFILES := $(sort $(shell find . -name 'Caddyfile*' -not -path './.git/*' -o -name '*.caddyfile' -not -path './.git/*'))
 
-.PHONY: help run build test deps format-check vet staticcheck caddyfiles race lint fmt bench bench-micro fuzz soak release deploy-check
+.PHONY: help run build test deps format-check vet staticcheck caddyfiles race lint fmt bench bench-micro fuzz soak vuln licenses release deploy-check
 
 help: ## List the commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -79,6 +80,12 @@ soak: deps ## Judge gateways under faults for SOAK (5m) a seed: those of the las
 
 lint: ## Run golangci-lint, which compiles for a minute the first time
 	@go run $(GOLANGCI_LINT) run ./...
+
+vuln: ## Look for known vulnerabilities; VULNDB=file:///path reads a local copy of the database
+	@go run $(GOVULNCHECK) $(if $(VULNDB),-db $(VULNDB)) ./...
+
+licenses: ## Write docs/dependencies.md: what go.mod names, with versions and licences
+	@.ci/licenses
 
 fmt: ## Format all Go files and Caddyfiles
 	@go run $(GOFUMPT) -w .
