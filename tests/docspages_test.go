@@ -1,0 +1,105 @@
+package tests
+
+import (
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
+	"github.com/meet-gateway/meet-gateway/tokens"
+)
+
+// fenced are the code blocks of a page.
+var fenced = regexp.MustCompile("(?ms)^```[a-z]*\n.*?^```$")
+
+func page(t *testing.T, file string) string {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	require.NoError(t, err)
+	return string(content)
+}
+
+// TestDocs_IntegratorsCommandsWork runs the integrator's guide from its first command
+// to its last, as it stands there, in one shell.
+func TestDocs_IntegratorsCommandsWork(t *testing.T) {
+	g := gatewaytest.Start(t, gatewaytest.Config{})
+	app := g.AddApplication(func(a *tokens.Application) { a.Refresh = true })
+
+	var script strings.Builder
+	script.WriteString("set -euo pipefail\n")
+	first := true
+	for _, b := range documented(t) {
+		if b.file != "integrators.md" || b.language != "sh" {
+			continue
+		}
+		if first { // the values that the operator gives
+			first = false
+			continue
+		}
+		script.WriteString(b.text)
+		if strings.Contains(b.text, `"grant_type":"refresh_token"`) {
+			script.WriteString("cp token.json refreshed.json\n")
+		}
+	}
+	require.False(t, first, "the commands are not seen any more")
+
+	dir := t.TempDir()
+	command := exec.CommandContext(t.Context(), "bash", "-c", script.String())
+	command.Dir = dir
+	command.Env = append(os.Environ(), "BASE="+g.Base(), "CLIENT_ID="+app.ID, "CLIENT_SECRET="+app.Secret)
+	said, err := command.CombinedOutput()
+	require.NoError(t, err, "%s", said)
+
+	require.Contains(t, page(t, filepath.Join(dir, "room.json")), `"url":`)
+	require.Contains(t, string(said), `"count":1`, "the repeated creation made no second room")
+	token := regexp.MustCompile(`"access_token":"([^"]+)"`).FindStringSubmatch(page(t, filepath.Join(dir, "refreshed.json")))
+	require.NotNil(t, token, "the refresh gave a new token")
+	a := g.Do(http.MethodGet, "/external-api/v1.0/rooms", "", "Authorization", gatewaytest.Bearer(token[1]))
+	require.Equal(t, http.StatusUnauthorized, a.Status, "the last command revoked it: %s", a.Body)
+}
+
+// TestDocs_EveryLinkLeads follows the links between the pages, to the heading.
+func TestDocs_EveryLinkLeads(t *testing.T) {
+	pages := []string{"../README.md", "../CONTRIBUTING.md", "../SECURITY.md", "../CHANGELOG.md"}
+	for _, pattern := range []string{"../docs/*.md", "../docs/*/*.md"} {
+		found, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		pages = append(pages, found...)
+	}
+	link := regexp.MustCompile(`\]\(([^)\s:]*)\)`)
+	for _, from := range pages {
+		for _, m := range link.FindAllStringSubmatch(fenced.ReplaceAllString(page(t, from), ""), -1) {
+			target, anchor, _ := strings.Cut(m[1], "#")
+			file := from
+			if target != "" {
+				file = filepath.Join(filepath.Dir(from), target)
+			}
+			_, err := os.Stat(file)
+			require.NoError(t, err, "%s links to %s", from, m[1])
+			if anchor != "" && strings.HasSuffix(file, ".md") {
+				require.Contains(t, anchors(page(t, file)), anchor, "%s links to %s", from, m[1])
+			}
+		}
+	}
+}
+
+// anchors are the names that a page's headings have in links.
+func anchors(content string) []string {
+	var names []string
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(fenced.ReplaceAllString(content, ""), -1) {
+		name := regexp.MustCompile(`[^\p{L}\p{N}_ -]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		names = append(names, strings.ReplaceAll(name, " ", "-"))
+	}
+	return names
+}
+
+// TestDocs_ProductionStaysShort holds what the page is for.
+func TestDocs_ProductionStaysShort(t *testing.T) {
+	require.LessOrEqual(t, strings.Count(page(t, "../docs/production.md"), "\n"), 60)
+}
