@@ -22,7 +22,7 @@ import (
 //
 //	in flight ─┬─ Finish ───▶ answered: repeated to whoever asks again
 //	           ├─ Abandon ──▶ forgotten: it had no effect, and may be sent again
-//	           └─ Doubt, or nothing heard for inFlight ──▶ unknown
+//	           └─ Doubt, or nothing heard in time ──▶ unknown
 //
 // Unknown stays unknown: the request may have had its effect, so it is never
 // sent a second time under this key. A gateway that dies in between, or that
@@ -45,9 +45,9 @@ var (
 const (
 	// IdempotencyLifetime is how long an answer can be repeated.
 	IdempotencyLifetime = 24 * time.Hour
-	// inFlight is how long an unanswered request counts as being worked on. It is
-	// longer than any time limit of a request.
-	inFlight = time.Minute
+	// minInFlight is how long an unanswered request counts as being worked on, if its
+	// context has no later deadline.
+	minInFlight = time.Minute
 	// maxIdempotencyKey is the longest key accepted, in bytes.
 	maxIdempotencyKey = 255
 	// maxAnswer bounds an answer that is kept.
@@ -191,7 +191,8 @@ func unquote(s string) (string, bool) {
 // BeginIdempotent starts a request of an application for a user that carries an
 // idempotency key. ownerID is for whom: the user, and at which Meet if there is
 // more than one. fingerprint is a hash of what makes the request the same one:
-// method, path and body.
+// method, path and body. The deadline of ctx is that of the request: one that is not
+// answered counts as in flight for as long.
 //
 // When the Replay has no Answer, nothing was sent under the key yet, and nobody
 // else will send it: the caller does, and reports with Finish, Abandon or Doubt.
@@ -232,6 +233,16 @@ func (a *Authority) BeginIdempotent(ctx context.Context, applicationID, ownerID,
 	return nil, unavailable("taking an idempotency key", errUnsteady)
 }
 
+// inFlight is how long a request counts as being worked on: as long as this one, its
+// repetition, may last itself.
+func inFlight(ctx context.Context) time.Duration {
+	deadline, bounded := ctx.Deadline()
+	if !bounded {
+		return minInFlight
+	}
+	return max(time.Until(deadline), minInFlight)
+}
+
 // begin is BeginIdempotent as the server decides that is asked, which may turn out
 // to have been replaced. With take, r takes the key if it is free.
 func (a *Authority) begin(ctx context.Context, r *Replay, take bool, applicationID, ownerID, key string, fingerprint [sha256.Size]byte) (*Replay, error) {
@@ -247,7 +258,7 @@ func (a *Authority) begin(ctx context.Context, r *Replay, take bool, application
 			if err != nil {
 				return nil, unavailable("looking up an idempotency key", err)
 			}
-			return r.found(text(have[0]), text(have[1]), text(have[2]), ttl)
+			return r.found(text(have[0]), text(have[1]), text(have[2]), ttl, inFlight(ctx))
 		}
 	}
 	cmd, err := a.store.write(ctx, beginScript, r.name, r.fingerprint, r.nonce, IdempotencyLifetime.Milliseconds(), boolArg(take))
@@ -267,7 +278,7 @@ func (a *Authority) begin(ctx context.Context, r *Replay, take bool, application
 		return r, nil
 	}
 	ms, _ := have[4].(int64)
-	return r.found(text(have[1]), text(have[2]), text(have[3]), time.Duration(ms)*time.Millisecond)
+	return r.found(text(have[1]), text(have[2]), text(have[3]), time.Duration(ms)*time.Millisecond, inFlight(ctx))
 }
 
 // remember has the key written again if Redis loses it. ARGV: fingerprint, nonce,
@@ -301,7 +312,7 @@ func (a *Authority) newReplay(k *vault.Key, applicationID, ownerID, key string, 
 }
 
 // found tells what became of a request that was begun before.
-func (r *Replay) found(fingerprint, answer, unknown string, ttl time.Duration) (*Replay, error) {
+func (r *Replay) found(fingerprint, answer, unknown string, ttl, inFlight time.Duration) (*Replay, error) {
 	switch {
 	case fingerprint != r.fingerprint:
 		return nil, deny(ErrKeyReused, "idempotency_key_reused")

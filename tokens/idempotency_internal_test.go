@@ -1,6 +1,7 @@
 package tokens
 
 import (
+	"context"
 	"crypto/sha256"
 	"strings"
 	"testing"
@@ -35,13 +36,30 @@ func requireExpiring(t *testing.T, server *miniredis.Miniredis) {
 	}
 }
 
+// A request may last longer than a minute: its repetition is told that it is in flight
+// for as long, not that nobody knows what became of it.
+func TestIdempotency_InFlightAsLongAsARequestMayLast(t *testing.T) {
+	a, server := overMiniredis(t)
+	request := sha256.Sum256([]byte("a request"))
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	_, err := a.BeginIdempotent(ctx, "app", "user", "key", request)
+	require.NoError(t, err)
+	server.FastForward(2 * time.Minute)
+	_, err = a.BeginIdempotent(ctx, "app", "user", "key", request)
+	require.ErrorIs(t, err, ErrInFlight)
+	server.FastForward(2 * time.Minute)
+	_, err = a.BeginIdempotent(ctx, "app", "user", "key", request)
+	require.ErrorIs(t, err, ErrOutcomeUnknown)
+}
+
 func TestIdempotency_OverTime(t *testing.T) {
 	ctx := t.Context()
 	a, server := overMiniredis(t)
 	request := sha256.Sum256([]byte("a request"))
 	first, err := a.BeginIdempotent(ctx, "app", "user", "key", request)
 	require.NoError(t, err)
-	server.FastForward(inFlight - time.Second)
+	server.FastForward(minInFlight - time.Second)
 	_, err = a.BeginIdempotent(ctx, "app", "user", "key", request)
 	require.ErrorIs(t, err, ErrInFlight)
 	server.FastForward(2 * time.Second)
