@@ -125,7 +125,7 @@ func TestHangUp_GuessesCount(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded\nlimit failed 3/1h\nnodes 1"})
 	imported, err := g.Authority().ImportApplication(t.Context(), tokens.Application{
 		Name: "Imported", Active: true, Aliases: []string{"at-meet"}, Domains: []string{"*"},
-	}, tokens.ImportedSecret{Hash: djangotest.Hash("right", "salt", 300_000)})
+	}, tokens.ImportedSecret{Hash: djangotest.Hash("right", "salt", 20_000)})
 	require.NoError(t, err)
 	for _, tc := range []struct{ name, id string }{{"its own", g.AddApplication(nil).ID}, {"imported", imported.ID}} {
 		guess := wire(g, "POST", base+"/application/token", gatewaytest.TokenBody(tc.id, "wrong", "ada@example.org"), "Content-Type", jsonType)

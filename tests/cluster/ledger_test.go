@@ -208,6 +208,9 @@ func (l *ledger) judge(r request, k *issued) bool {
 		if l.excused(r.node, meetAway, r.began, r.ended) ||
 			status == http.StatusServiceUnavailable && l.excused(r.node, storeAway, r.began, r.ended) {
 			l.count(fmt.Sprintf("refused with %d in a fault", status))
+		} else if status == http.StatusServiceUnavailable && r.what == "creation" && l.excused(r.node, storeAway, r.began.Add(-l.bound-time.Second), r.ended) {
+			// Another gateway may still write again an Idempotency-Key that it has begun.
+			l.count("creations refused until what Redis may have lost is written again")
 		} else {
 			l.violation("%s: %s: %d without a fault: %s", r.node.name, r.what, status, r.answer.Body)
 		}

@@ -1,0 +1,139 @@
+package caddymodule
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/meet-gateway/meet-gateway/tokens"
+)
+
+// Whatever a caller sends, Meet is asked for a level that the policy allows, in one
+// JSON object.
+func FuzzRoomPolicy(f *testing.F) {
+	for _, seed := range []string{
+		"", "{}", `{"access_level":"public"}`, `{"access_level":"trusted"}`, `{"access_level":null}`, `{"access_level":["public"]}`,
+		`{"access_level":"trusted","access_level":"public"}`, `{"Access_Level":"public"}`, `{"access_level":"\u0070ublic"}`,
+		`{"configuration":{"access_level":"public"}}`, `{"configuration":"\u0000"}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	policy := roomPolicy{levels: []string{"trusted", "restricted"}}
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		body, err := policy.body(sent, tokens.RoomDefaults{})
+		if err != nil {
+			return
+		}
+		var room map[string]json.RawMessage
+		if err := json.Unmarshal(body, &room); err != nil {
+			t.Fatalf("%s: %v", body, err)
+		}
+		var level string
+		if err := json.Unmarshal(room["access_level"], &level); err != nil || !slices.Contains(policy.levels, level) {
+			t.Fatalf("level %s from %q", room["access_level"], sent)
+		}
+		for name := range room {
+			if name != "access_level" && name != "configuration" {
+				t.Fatalf("member %q from %q", name, sent)
+			}
+		}
+	})
+}
+
+// A path that is found is made of parsed values: it has nothing that another reader
+// could take for another path.
+func FuzzRouteTable(f *testing.F) {
+	for _, seed := range []string{
+		"/rooms", "/rooms/", "/rooms/11111111-2222-3333-4444-555555555555", "/rooms/11111111222233334444555555555555", "/rooms/x",
+		"/rooms/../users", "//rooms", "/rooms/%2e%2e", "/rooms/a;b", "/application/token", "/rooms/11111111-2222-3333-4444-55555555555A/grant-access",
+	} {
+		f.Add(seed)
+	}
+	table, err := newRouteTable([]Route{{Method: http.MethodPost, Path: "/rooms/{id}/grant-access", Scope: "rooms:grant-access"}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		target, err := parseTarget(path)
+		if err != nil || target.path == "" {
+			return
+		}
+		m, ok := table.lookup(target.path)
+		if !ok || m.invalid {
+			return
+		}
+		for _, bad := range []string{"..", "//", "%", ";", "\\", "?", "#"} {
+			if strings.Contains(m.path, bad) {
+				t.Fatalf("%q leads to %q", path, m.path)
+			}
+		}
+		if again, ok := table.lookup(m.path); !ok || again.pattern != m.pattern || again.path != m.path {
+			t.Fatalf("%q leads to %q, which leads elsewhere", path, m.path)
+		}
+	})
+}
+
+// A prefix that a proxy names is a plain path or nothing.
+func FuzzForwardedPrefix(f *testing.F) {
+	for _, seed := range []string{"", "/", "/api", "/api/", "api", "/a/../b", "//evil.example", "/a?b", "/a, /b", "https://evil.example/"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		prefix := forwardedPrefix(http.Header{"X-Forwarded-Prefix": {value}})
+		if prefix != "" && (prefix[0] != '/' || strings.HasPrefix(prefix, "//") || strings.ContainsAny(prefix, "?#\\\r\n") || strings.Contains(prefix, "..")) {
+			t.Fatalf("%q is taken as %q", value, prefix)
+		}
+	})
+}
+
+// Claims that the gateway would sign are found whatever stands around their part.
+func FuzzHoldsOurToken(f *testing.F) {
+	for _, seed := range [][2]string{{"", ""}, {"Bearer.", ".x"}, {"a/", "/b"}, {"~", "="}, {"eyJhbGciOiJIUzI1NiJ9.", ".c2lnbmF0dXJl"}} {
+		f.Add(seed[0], seed[1])
+	}
+	payload := base64.RawURLEncoding.EncodeToString([]byte(`{"iss":"meet-gateway","aud":"meet-clients","sub":"abcdefgh"}`))
+	f.Fuzz(func(t *testing.T, before, after string) {
+		if !(*call)(nil).holdsOurToken(before+"."+payload+"."+after, "meet-gateway") {
+			t.Fatalf("not found between %q and %q", before, after)
+		}
+	})
+}
+
+// What is added to an answer of Meet's leaves it JSON, and what it says in place.
+func FuzzEditedAnswers(f *testing.F) {
+	for _, seed := range []string{
+		"", "{}", "[]", `{"detail":"No."}`, `{"error":"No."}`, `{"scope":["No."]}`, `{"id":"x","slug":"abc-defg-hij"}`, `{"id":"x","url":null,"slug":"a"}`,
+		`{"slug":"\"},{\""}`, ` {"slug":"abc"} `, `{"telephony":{"pin_code":null}}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	c := &call{h: &Handler{RoomURLBase: "https://meet.example.org"}}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if !json.Valid(body) {
+			return // refused before
+		}
+		var was, is map[string]json.RawMessage
+		_ = json.Unmarshal(body, &was)
+		for what, edited := range map[string][]byte{"withBothKeys": withBothKeys(slices.Clone(body)), "completeRoom": c.completeRoom(slices.Clone(body))} {
+			if !json.Valid(edited) {
+				t.Fatalf("%s made %q of %q", what, edited, body)
+			}
+			is = nil
+			_ = json.Unmarshal(edited, &is)
+			if string(is["id"]) != string(was["id"]) && was["id"] != nil {
+				t.Fatalf("%s made %q of %q", what, edited, body)
+			}
+		}
+		if both := withBothKeys(slices.Clone(body)); was != nil {
+			_ = json.Unmarshal(both, &is)
+			var said map[string]json.RawMessage
+			_ = json.Unmarshal(both, &said)
+			if said["detail"] == nil || said["error"] == nil {
+				t.Fatalf("withBothKeys made %q of %q", both, body)
+			}
+		}
+	})
+}
