@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -114,12 +115,10 @@ func TestHealth_StaysThroughReloads(t *testing.T) {
 func TestHealth_PortThatIsTakenIsAnError(t *testing.T) {
 	address := claimPort(t).Addr()
 	g := gatewaytest.Start(t, gatewaytest.Config{})
-	taken := &http.Server{Addr: address, ReadHeaderTimeout: time.Second}
-	go func() { _ = taken.ListenAndServe() }()
-	t.Cleanup(func() { _ = taken.Close() })
-	require.Eventually(t, func() bool {
-		return g.TryReload(gatewaytest.Config{Global: "store embedded\nhealth " + address}) != nil
-	}, 10*time.Second, 20*time.Millisecond)
+	taken, err := net.Listen("tcp", address)
+	require.NoError(t, err)
+	defer taken.Close()
+	require.Error(t, g.TryReload(gatewaytest.Config{Global: "store embedded\nhealth " + address}))
 }
 
 // A balancer must see that a gateway is going before it goes.
