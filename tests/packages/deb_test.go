@@ -200,7 +200,7 @@ func (s *service) folder(name string, mode os.FileMode) string {
 func (s *service) environment(credentials string) {
 	s.env = []string{"PATH=/usr/bin:/bin", "CREDENTIALS_DIRECTORY=" + credentials, "NOTIFY_SOCKET=/run/notify.sock"}
 	for _, line := range s.unit["Environment"] {
-		for _, assignment := range strings.FieldsSeq(line) {
+		for assignment := range strings.FieldsSeq(line) {
 			s.env = append(s.env, strings.ReplaceAll(assignment, "%d", credentials))
 		}
 	}
