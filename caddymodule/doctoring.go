@@ -132,7 +132,7 @@ func (a *App) applicationFacts(ctx context.Context) ([]doctor.Application, error
 	for len(list) < doctorApplications {
 		page, err := a.Authority().Applications(ctx, o)
 		if err != nil {
-			return list, err //nolint:wrapcheck // only that it failed is said
+			return list, err
 		}
 		for _, app := range page.Applications {
 			one := doctor.Application{Application: app}

@@ -165,21 +165,22 @@ func tokenFirst(a, b string) int {
 }
 
 func (o *operation) describeBody(d *document, content map[string]media) error {
-	for _, kind := range slices.Sorted(maps.Keys(content)) { // JSON first
-		m := content[kind]
-		s := m.Schema
-		if i := strings.LastIndexByte(s.Ref, '/'); i >= 0 {
-			s = d.Components.Schemas[s.Ref[i+1:]]
-		}
-		for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
-			p := s.Properties[name]
-			if err := addField(&o.Fields, name, "", slices.Contains(s.Required, name), p.Description, p); err != nil {
-				return err
-			}
-		}
-		o.Request = firstExample(m)
+	kinds := slices.Sorted(maps.Keys(content))
+	if len(kinds) == 0 {
 		return nil
 	}
+	m := content[kinds[0]] // JSON, if there is one
+	s := m.Schema
+	if i := strings.LastIndexByte(s.Ref, '/'); i >= 0 {
+		s = d.Components.Schemas[s.Ref[i+1:]]
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
+		p := s.Properties[name]
+		if err := addField(&o.Fields, name, "", slices.Contains(s.Required, name), p.Description, p); err != nil {
+			return err
+		}
+	}
+	o.Request = firstExample(m)
 	return nil
 }
 

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -126,7 +125,7 @@ func TestPage_ExamplesRun(t *testing.T) {
 			command.Env = append(os.Environ(), "MEET_BASE="+a[0], "MEET_CLIENT_ID="+a[1], "MEET_CLIENT_SECRET="+a[2], "MEET_USER="+a[3], "GOFLAGS=")
 			out, err := command.CombinedOutput()
 			require.NoError(t, err, string(out))
-			require.Regexp(t, regexp.MustCompile(`^https://meet\.example\.org/[a-z]{3}-[a-z]{4}-[a-z]{3}$`), strings.TrimSpace(string(out)))
+			require.Regexp(t, `^https://meet\.example\.org/[a-z]{3}-[a-z]{4}-[a-z]{3}$`, strings.TrimSpace(string(out)))
 		})
 	}
 }
