@@ -100,7 +100,7 @@ func (s *Set) Parse(raw, issuer, audience string) (c *Claims, kid string, err er
 	case c.ExpiresAt <= 0 || c.IssuedAt <= 0:
 		return nil, "", failure.Deny(failure.ErrTokenInvalid, "no_exp")
 	}
-	if err := exact(raw); err != nil {
+	if err := exact(raw, c); err != nil {
 		return nil, "", err
 	}
 	return c, s.verify[kid].id, nil
