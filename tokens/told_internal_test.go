@@ -38,14 +38,15 @@ func TestRevoke_OnceATokenOnTheFeed(t *testing.T) {
 func TestInspect_GuessesAreCheap(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server)
+	id := randomID(familyIDLength)
 	var asked int
 	f.set(func(cmd redis.Cmder) error {
-		if cmd.Name() == "hmget" {
+		if cmd.Name() == "hmget" && cmd.Args()[1] == keyFamily(id) {
 			asked++
 		}
 		return nil
 	}, nil)
-	guess := newRefreshToken(randomID(familyIDLength))
+	guess := newRefreshToken(id)
 	wrong := guess[:len(guess)-1] + string('a'+(guess[len(guess)-1]+1)%26)
 	if ChecksumOK(wrong) {
 		wrong = guess[:len(guess)-1] + "_"
