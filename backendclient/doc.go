@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package backendclient is a client of La Suite Meet's external API: the
 // exchange of an application's credentials and a user's mail for a token, and
 // the rooms that this token opens.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package caddymodule is the Caddy side of the gateway: the only room that
 // knows Caddy. It joins tokens (who may do what) and backendclient (how Meet
 // is spoken to) and turns their errors into HTTP answers in one place.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 package tests
 
 import (
@@ -356,3 +358,18 @@ func goCommand(t *testing.T, args ...string) []byte {
 
 // atTop is a path below the top of the repository, from where these tests run.
 func atTop(elem ...string) string { return filepath.Join(append([]string{".."}, elem...)...) }
+
+// Who takes one file takes its licence with it.
+func TestArchitecture_FilesNameTheirLicence(t *testing.T) {
+	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(path) != ".go" {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		if err == nil && !bytes.HasPrefix(source, []byte("// SPDX-License-Identifier: MIT\n\n")) {
+			t.Errorf("%s does not begin with its SPDX line", path)
+		}
+		return err
+	})
+	require.NoError(t, err)
+}

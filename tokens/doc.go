@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package tokens decides who may call Meet, for whom and for what.
 //
 // It knows the applications and their secrets, the users they act for, the

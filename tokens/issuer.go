@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 package tokens
 
 // Issuer returns the "iss" claim of access tokens (RFC 7519 §4.1.1).

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package sandbox is La Suite Meet's external API in memory: the token
 // endpoint, the rooms, and what they answer when something is wrong, in Meet's
 // words and with Meet's oddities. It is for trying a client or a gateway out

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package admin is the gateway's own part of Caddy's admin API. It knows the app
 // that is running by what [Gateway] says and by nothing else.
 package admin

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package audit keeps a trail of what a gateway decided: one JSON object a line,
 // chained so that a line that is changed, removed, swapped or cut off is found.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package command is the command line of the gateway: everything below `meet`. It
 // talks to the admin API of a gateway that is running and needs nothing of it but
 // what goes over the wire.

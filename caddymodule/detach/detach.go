@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package detach gives a decision or a write a context that the caller's
 // connection does not end.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package docs renders the page for integrators: a guide, examples in seven
 // languages, the API's own description, and a form to try it. The page is whole
 // without JavaScript and loads nothing from elsewhere. It knows no HTTP.

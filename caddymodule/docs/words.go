@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 package docs
 
 // words are the page's own, by language.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package health answers the probes of load balancers and of Kubernetes on a listener
 // of its own, so that they need no access to the admin endpoint.
 package health

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package option reads the options of modules: their words in a Caddyfile, and the
 // placeholders in their texts.
 package option

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package pool is for what outlives a configuration and is shared by those that want
 // the same of it.
 package pool

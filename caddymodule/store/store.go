@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package store holds the stores: guest modules of the app that say where the state is
 // kept.
 package store

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package strictjson reads JSON from outside that must have one meaning: whatever
 // reads it after the gateway reads the same.
 package strictjson

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Command grafana writes the board for Grafana, meet-gateway.json, into the folder it
 // is run in. A test runs every query of the board.
 //

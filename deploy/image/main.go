@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Command image writes the container images of a release, without a daemon and without a
 // base image: an OCI archive for each architecture and one with an index of both.
 package main

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Command bench measures what the gateway costs, against plain Caddy from the
 // same binary and against what one could use instead. `make bench` runs it. It
 // starts everything it needs on loopback, ends it, prints a table and writes

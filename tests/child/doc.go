@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package child runs other programs for tests, on loopback ports of their own.
 //
 // A child ends with the test binary, however that ends. A port that was claimed

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package cluster holds black-box tests of several gateways that share one
 // Redis: real processes on loopback, in front of a Meet in memory that is
 // reached over TCP, with real faults of Redis, of the network, of Meet and of

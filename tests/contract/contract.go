@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package contract judges exchanges with the gateway by what is written down
 // about them: the gateway's own description, which says everything that can
 // happen, and the published one, which says what platforms were promised.

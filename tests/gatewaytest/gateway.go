@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package gatewaytest starts a real Caddy with the gateway's modules inside a
 // test's process, on free loopback ports. (Caddy's own caddytest pins its ports,
 // so that two packages cannot run at once.)

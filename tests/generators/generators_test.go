@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package generators holds the description that the gateway serves to what
 // linters and generators of clients ask of it: a client is generated, compiled
 // and run against a gateway.

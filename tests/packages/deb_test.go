@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package packages installs the Debian package in a root of its own, starts the service
 // as systemd would, upgrades, and purges. It needs root and a package:
 //

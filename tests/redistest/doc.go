@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package redistest starts real Redis processes on loopback for tests: a single
 // server, a Cluster and a master watched by Sentinel, each with the faults that
 // an installation meets: stopped, killed, silent, read-only, flushed, restored

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package seed decides where the randomness of tests begins: at the same place
 // each time, so that a change is blamed for nothing but itself, or somewhere new
 // in a soak, so that the rare is found by somebody who looks for it.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package django reads what a Django backend leaves behind when its
 // applications move to the gateway: password hashes and fixtures.
 //

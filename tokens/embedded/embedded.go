@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package embedded is a Redis inside the process, for trying the gateway out and
 // for tests. Nothing survives the process, and nobody outside can share it.
 package embedded

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package limit keeps applications from asking too much of Meet: token requests,
 // reads and creations of rooms, per application and per user, and failed
 // authentications and adoptions per source.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package signing signs access tokens and checks their signatures, with keys of its
 // own or with those derived from the secrets.
 package signing

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package storetest says what the gateway relies on, whichever Redis is behind
 // it. The same suite runs over the embedded store, a single server, a group
 // watched by Sentinel and a Cluster.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 package wire
 
 // Change is one step of bringing the applications to what a file says.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 package wire
 
 // Finding is one thing that the doctor found to be wrong.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 package wire
 
 import "github.com/meet-gateway/meet-gateway/tokens"

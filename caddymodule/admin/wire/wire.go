@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package wire is what the admin API and the command line say to each other: the
 // resources as JSON, and the bounds that both keep. docs/admin-api.md describes it
 // for everybody else.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Command meet-gateway is Caddy with the gateway's modules in it.
 package main
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package djangotest makes dumps of Meet's applications for tests.
 package djangotest
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package failure holds the errors that every package below tokens returns, so
 // that none of them has to import another to tell what went wrong.
 package failure

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package journal remembers what this gateway has just written to Redis, so that it
 // can be written again to a server that has lost it.
 package journal

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package redisdb reaches Redis: it connects, finds the primary, sends commands, and
 // waits for replicas. No other package but feed and journal sees the client itself.
 package redisdb

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+
 // Package vault derives all keys from the configured secrets: it hashes, signs and
 // encrypts what is kept, and makes random ids.
 package vault
