@@ -187,7 +187,7 @@ func (h *Handler) meetFacts(ctx context.Context) doctor.Meet {
 	}
 	m.Plain, m.TLSExpires = h.upstreamFacts(ctx)
 	path := strings.TrimRight(cmp.Or(h.BackendPath, defaultBasePath), "/") + "/application/token/"
-	req, err := http.NewRequestWithContext(h.guest.context(ctx), http.MethodPost, "https://"+cmp.Or(h.host, "meet")+path, strings.NewReader("{}"))
+	req, err := http.NewRequestWithContext(h.upstream.Context(ctx), http.MethodPost, "https://"+cmp.Or(h.host, "meet")+path, strings.NewReader("{}"))
 	if err != nil {
 		m.Problem = "its host or path is not one"
 		return m
@@ -196,7 +196,7 @@ func (h *Handler) meetFacts(ctx context.Context) doctor.Meet {
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("X-Forwarded-Proto", "https")
-	resp, err := h.transport.RoundTrip(req)
+	resp, err := h.upstream.RoundTrip(req)
 	if err != nil {
 		m.Problem = unreachable(err)
 		return m
@@ -229,7 +229,7 @@ func unreachable(err error) string {
 // upstreamFacts tells whether Meet is reached without TLS across a public network,
 // and when the certificate of its first upstream ends.
 func (h *Handler) upstreamFacts(ctx context.Context) (plain bool, expires time.Time) {
-	proxy, ok := h.guest.handler.(*reverseproxy.Handler)
+	proxy, ok := h.upstream.Handler().(*reverseproxy.Handler)
 	if !ok || len(proxy.Upstreams) == 0 {
 		return false, time.Time{}
 	}

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/caddymodule/upstream"
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/django"
@@ -56,20 +57,20 @@ func newGateOver(t testing.TB, store *tokens.Store, guest caddyhttp.MiddlewareHa
 		Name: "Test", Active: true, Domains: []string{"*"}, Scopes: tokens.Scopes{tokens.ScopeRoomsList, tokens.ScopeRoomsRetrieve},
 	})
 	require.NoError(t, err)
-	h = &Handler{logger: zap.NewNop(), app: &App{outages: new(throttle), authority: &pooledAuthority{Authority: authority, limiter: limiter}}, guest: newGuestTransport(guest)}
+	h = &Handler{logger: zap.NewNop(), app: &App{outages: new(throttle), authority: &pooledAuthority{Authority: authority, limiter: limiter}}, upstream: upstream.New(guest, nil, nil)}
 	h.setDefaults()
 	h.basePath, err = sortedBasePaths(h.BasePaths)
 	require.NoError(t, err)
 	h.routes, err = newRouteTable(nil)
 	require.NoError(t, err)
 	h.fallback = backendclient.Credentials{ClientID: "id", ClientSecret: "secret"}
-	h.client, err = backendclient.New(backendclient.Options{Transport: h.guest, Context: h.guest.context, Host: "meet.example.org", Store: authority})
+	h.client, err = backendclient.New(backendclient.Options{Transport: h.upstream, Context: h.upstream.Context, Host: "meet.example.org", Store: authority})
 	require.NoError(t, err)
 	return h, app, secret
 }
 
 // meetGuest answers every exchange and every room.
-var meetGuest = guestFunc(func(w http.ResponseWriter, r *http.Request) error {
+var meetGuest = handlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 	w.Header()["Content-Type"] = headerTypeJSON
 	body := sampleRoom
 	if strings.HasSuffix(r.URL.Path, "/token/") {
@@ -201,3 +202,13 @@ func issue(t testing.TB, h *Handler, app *tokens.Application) string {
 	require.NoError(t, err)
 	return token.Value
 }
+
+// handlerFunc is a handler made of a function.
+type handlerFunc func(http.ResponseWriter, *http.Request) error
+
+func (f handlerFunc) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	return f(w, r)
+}
+
+// noNext is what comes after the handler in these tests: nothing.
+var noNext = caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })

@@ -53,7 +53,7 @@ func (h *Handler) shownRoutes() wire.Routes {
 
 func (h *Handler) backendStatus() wire.Backend {
 	s := wire.Backend{Host: h.host, Healthy: true}
-	switch g := h.guest.handler.(type) {
+	switch g := h.upstream.Handler().(type) {
 	case sandboxed:
 		s.Kind, s.Checked = "sandbox", true
 	case *reverseproxy.Handler:

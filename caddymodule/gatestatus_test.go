@@ -11,6 +11,7 @@ import (
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
+	"github.com/meet-gateway/meet-gateway/caddymodule/upstream"
 )
 
 func TestGateStatus(t *testing.T) {
@@ -20,16 +21,16 @@ func TestGateStatus(t *testing.T) {
 	table, err := newRouteTable([]Route{{Method: http.MethodPatch, Path: "/rooms/{id}", Scope: "rooms:update"}})
 	require.NoError(t, err)
 	app.gates = []*Handler{
-		{BasePaths: []string{"/"}, host: "sandbox.example.org", routes: table, guest: newGuestTransport(fakeSandbox{&Sandbox{}})},
+		{BasePaths: []string{"/"}, host: "sandbox.example.org", routes: table, upstream: upstream.New(fakeSandbox{&Sandbox{}}, nil, nil)},
 		{
 			BasePaths: []string{"/a", "/b"}, host: "meet.example.org", routes: table,
-			guest: newGuestTransport(&reverseproxy.Handler{Upstreams: reverseproxy.UpstreamPool{
+			upstream: upstream.New(&reverseproxy.Handler{Upstreams: reverseproxy.UpstreamPool{
 				{Dial: "one:80", Host: new(reverseproxy.Host)}, {Dial: "{http.request.header.x}:80"},
-			}}),
+			}}, nil, nil),
 		},
-		{host: "checked.example.org", routes: table, guest: newGuestTransport(&reverseproxy.Handler{
+		{host: "checked.example.org", routes: table, upstream: upstream.New(&reverseproxy.Handler{
 			HealthChecks: &reverseproxy.HealthChecks{Active: &reverseproxy.ActiveHealthChecks{URI: "/__lbheartbeat__"}},
-		})},
+		}, nil, nil)},
 	}
 
 	require.Equal(t, []wire.Backend{

@@ -21,6 +21,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/caddymodule/upstream"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
@@ -150,13 +151,11 @@ type Handler struct {
 	// description is what the site serves of itself.
 	description func() openAPI
 	client      *backendclient.Client
-	guest       *guestTransport
+	upstream    *upstream.Upstream
 	fallback    backendclient.Credentials
 	host        string
 	sandbox     bool
 	logger      *zap.Logger
-	// transport leads to Meet, past what counts exchanges.
-	transport http.RoundTripper
 }
 
 // Credentials are what an application presents at Meet. Texts may hold
@@ -316,16 +315,11 @@ func (h *Handler) provisionBackend(ctx caddy.Context) error {
 	if err := h.resolveBackend(guest); err != nil {
 		return err
 	}
-	h.guest = newGuestTransport(guest)
-	var transport http.RoundTripper = h.guest
-	if direct := newDirectTransport(raw, h.guest, h.logger); direct != nil {
-		transport = direct
-	}
-	h.transport = transport
-	transport = &observedTransport{next: transport, host: h.host, token: strings.TrimRight(cmp.Or(h.BackendPath, defaultBasePath), "/") + "/application/token/"}
+	h.upstream = upstream.New(guest, raw, h.logger)
+	transport := &observedTransport{next: h.upstream, host: h.host, token: strings.TrimRight(cmp.Or(h.BackendPath, defaultBasePath), "/") + "/application/token/"}
 	h.client, err = backendclient.New(backendclient.Options{
 		Transport:       transport,
-		Context:         h.guest.context,
+		Context:         h.upstream.Context,
 		Detach:          keepTrace,
 		BasePath:        h.BackendPath,
 		Host:            h.host,

@@ -12,7 +12,6 @@ var (
 	headerVary     = []string{"Authorization"}
 	headerNoSniff  = []string{"nosniff"}
 	headerTypeJSON = []string{"application/json"}
-	headerVia      = []string{"1.1 Caddy"} // to Meet
 )
 
 // headerValues holds what an answer's own headers say, in one piece with the call.

@@ -25,7 +25,7 @@ import (
 func TestTracing(t *testing.T) {
 	var mu sync.Mutex
 	var parents []string
-	guest := guestFunc(func(w http.ResponseWriter, r *http.Request) error {
+	guest := handlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		mu.Lock()
 		parents = append(parents, r.Header.Get("Traceparent"))
 		for _, name := range []string{"Tracestate", "Baggage", "B3", "X-B3-Traceid", "X-Cloud-Trace-Context"} {
@@ -39,8 +39,8 @@ func TestTracing(t *testing.T) {
 	h, app := newGate(t, guest)
 	var err error
 	h.client, err = backendclient.New(backendclient.Options{
-		Transport: &observedTransport{next: h.guest, host: "meet.example.org", token: "/external-api/v1.0/application/token/"},
-		Context:   h.guest.context, Detach: keepTrace, Host: "meet.example.org", Store: h.app.Authority(),
+		Transport: &observedTransport{next: h.upstream, host: "meet.example.org", token: "/external-api/v1.0/application/token/"},
+		Context:   h.upstream.Context, Detach: keepTrace, Host: "meet.example.org", Store: h.app.Authority(),
 	})
 	require.NoError(t, err)
 	token := issue(t, h, app)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-package caddymodule
+package upstream
 
 import (
 	"context"
@@ -21,10 +21,10 @@ import (
 	"github.com/meet-gateway/meet-gateway/backendclient"
 )
 
-// guestFunc is a guest handler made of a function.
-type guestFunc func(http.ResponseWriter, *http.Request) error
+// handlerFunc is a handler made of a function.
+type handlerFunc func(http.ResponseWriter, *http.Request) error
 
-func (f guestFunc) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+func (f handlerFunc) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
 	return f(w, r)
 }
 
@@ -35,8 +35,8 @@ func meetRequest(ctx context.Context, t testing.TB) *http.Request {
 	return r
 }
 
-func TestGuestTransport_AnswerIsRecorded(t *testing.T) {
-	transport := newGuestTransport(guestFunc(func(w http.ResponseWriter, r *http.Request) error {
+func TestUpstream_AnswerIsRecorded(t *testing.T) {
+	transport := New(handlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		assert.Equal(t, "/external-api/v1.0/rooms/?page=1", r.RequestURI)
 		assert.Equal(t, "meet.example.org", r.Host)
 		assert.Empty(t, r.URL.Host+r.URL.Scheme)
@@ -53,7 +53,7 @@ func TestGuestTransport_AnswerIsRecorded(t *testing.T) {
 		assert.NoError(t, err)
 		assert.NoError(t, http.NewResponseController(w).Flush())
 		return nil
-	}))
+	}), nil, nil)
 	r := meetRequest(context.Background(), t)
 	res, err := transport.RoundTrip(r)
 	require.NoError(t, err)
@@ -69,7 +69,7 @@ func TestGuestTransport_AnswerIsRecorded(t *testing.T) {
 	require.ErrorIs(t, err, http.ErrBodyReadAfterClose)
 }
 
-func TestGuestTransport_ForwardedForIsTheClientCaddyTrusts(t *testing.T) {
+func TestUpstream_ForwardedForIsTheClientCaddyTrusts(t *testing.T) {
 	for _, tc := range []struct{ peer, clientIP, want string }{
 		{"192.0.2.1:1234", "192.0.2.1", ""}, // reverse_proxy adds the peer
 		{"192.0.2.1:1234", "203.0.113.9", "203.0.113.9"},
@@ -77,22 +77,22 @@ func TestGuestTransport_ForwardedForIsTheClientCaddyTrusts(t *testing.T) {
 	} {
 		ctx := context.WithValue(context.Background(), caddyhttp.OriginalRequestCtxKey, http.Request{RemoteAddr: tc.peer})
 		ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, map[string]any{caddyhttp.ClientIPVarKey: tc.clientIP})
-		_, err := newGuestTransport(guestFunc(func(w http.ResponseWriter, r *http.Request) error {
+		_, err := New(handlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 			assert.Equal(t, tc.want, r.Header.Get("X-Forwarded-For"))
 			assert.Equal(t, tc.peer, r.RemoteAddr)
 			assert.Equal(t, tc.clientIP, caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey))
 			w.WriteHeader(http.StatusNoContent)
 			return nil
-		})).RoundTrip(meetRequest(ctx, t))
+		}), nil, nil).RoundTrip(meetRequest(ctx, t))
 		require.NoError(t, err)
 	}
 }
 
-func TestGuestTransport_Failures(t *testing.T) {
+func TestUpstream_Failures(t *testing.T) {
 	refused := reverseproxy.NewDialError(errors.New("connection refused"))
 	for _, tc := range []struct {
 		name    string
-		guest   guestFunc
+		guest   handlerFunc
 		status  int
 		notSent bool
 	}{
@@ -112,7 +112,7 @@ func TestGuestTransport_Failures(t *testing.T) {
 		{"abort", func(http.ResponseWriter, *http.Request) error { panic(http.ErrAbortHandler) }, 502, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, err := newGuestTransport(tc.guest).RoundTrip(meetRequest(context.Background(), t))
+			_, err := New(tc.guest, nil, nil).RoundTrip(meetRequest(context.Background(), t))
 			te, ok := errors.AsType[*backendclient.TransportError](err)
 			require.True(t, ok, "%v", err)
 			require.Equal(t, tc.status, te.Status)
@@ -121,8 +121,8 @@ func TestGuestTransport_Failures(t *testing.T) {
 	}
 }
 
-func TestGuestTransport_AnswerBreaksOff(t *testing.T) {
-	for name, guest := range map[string]guestFunc{
+func TestUpstream_AnswerBreaksOff(t *testing.T) {
+	for name, guest := range map[string]handlerFunc{
 		"abort": func(w http.ResponseWriter, _ *http.Request) error {
 			_, _ = io.WriteString(w, "half")
 			panic(http.ErrAbortHandler)
@@ -139,7 +139,7 @@ func TestGuestTransport_AnswerBreaksOff(t *testing.T) {
 			}
 		},
 	} {
-		res, err := newGuestTransport(guest).RoundTrip(meetRequest(context.Background(), t))
+		res, err := New(guest, nil, nil).RoundTrip(meetRequest(context.Background(), t))
 		require.NoError(t, err, name)
 		b, err := io.ReadAll(res.Body)
 		require.Error(t, err, name)
@@ -149,28 +149,28 @@ func TestGuestTransport_AnswerBreaksOff(t *testing.T) {
 	}
 }
 
-func TestGuestTransport_CallerGoesAway(t *testing.T) {
+func TestUpstream_CallerGoesAway(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
-	_, err := newGuestTransport(guestFunc(func(w http.ResponseWriter, r *http.Request) error {
+	_, err := New(handlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		cancel()
 		<-r.Context().Done()
 		w.WriteHeader(499) // as reverse_proxy does
 		return nil
-	})).RoundTrip(meetRequest(ctx, t))
+	}), nil, nil).RoundTrip(meetRequest(ctx, t))
 	require.ErrorIs(t, err, context.Canceled)
 
-	res, err := newGuestTransport(guestFunc(func(w http.ResponseWriter, _ *http.Request) error {
+	res, err := New(handlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
 		w.WriteHeader(499)
 		return nil
-	})).RoundTrip(meetRequest(context.Background(), t))
+	}), nil, nil).RoundTrip(meetRequest(context.Background(), t))
 	require.NoError(t, err)
 	require.Equal(t, 499, res.StatusCode, "said by the upstream itself")
 }
 
 // Calls for one client run at the same time under one context: each must have
 // its own replacer and variables.
-func TestGuestTransport_ConcurrentCallsShareNothing(t *testing.T) {
-	transport := newGuestTransport(guestFunc(func(w http.ResponseWriter, r *http.Request) error {
+func TestUpstream_ConcurrentCallsShareNothing(t *testing.T) {
+	transport := New(handlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 		page := r.URL.Query().Get("page")
 		repl.Set("test.page", page)
@@ -179,7 +179,7 @@ func TestGuestTransport_ConcurrentCallsShareNothing(t *testing.T) {
 		got, _ := repl.GetString("test.page")
 		_, err := fmt.Fprint(w, got, caddyhttp.GetVar(r.Context(), "page"), r.Header.Get("X-Page"))
 		return err
-	}))
+	}), nil, nil)
 	ctx := context.WithValue(context.Background(), caddyhttp.VarsCtxKey, map[string]any{caddyhttp.ClientIPVarKey: "192.0.2.1"})
 	ctx = context.WithValue(ctx, caddy.ReplacerCtxKey, caddy.NewReplacer())
 	var wg sync.WaitGroup
@@ -202,13 +202,13 @@ func TestGuestTransport_ConcurrentCallsShareNothing(t *testing.T) {
 	wg.Wait()
 }
 
-func BenchmarkGuestTransport(b *testing.B) {
-	body := []byte(`{"id":"` + sampleID + `","name":"aae-erez-aaz","slug":"aae-erez-aaz","access_level":"trusted","configuration":{},"url":"https://meet.example.org/aae-erez-aaz"}`)
-	transport := newGuestTransport(guestFunc(func(w http.ResponseWriter, _ *http.Request) error {
-		w.Header()["Content-Type"] = headerTypeJSON
+func BenchmarkUpstream(b *testing.B) {
+	body := []byte(`{"id":"7c9e6679-7425-40de-944b-e07fc1f90ae7","name":"aae-erez-aaz","slug":"aae-erez-aaz","access_level":"trusted","configuration":{},"url":"https://meet.example.org/aae-erez-aaz"}`)
+	transport := New(handlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+		w.Header()["Content-Type"] = []string{"application/json"}
 		_, err := w.Write(body)
 		return err
-	}))
+	}), nil, nil)
 	r := meetRequest(context.Background(), b)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-package caddymodule
+package upstream
 
 import (
 	"context"
@@ -15,13 +15,13 @@ import (
 	"github.com/meet-gateway/meet-gateway/backendclient"
 )
 
-// guestRequest is the context of a request that the guest handler sees: what
+// requestContext is the context of a request that the handler sees: what
 // Caddy's handlers expect to find in one, each made when somebody asks for it. The
 // replacer and the variables are used by a handler every time and hardly ever by a
 // transport alone. The rest, with all placeholders of HTTP requests, is what
 // caddyhttp.PrepareRequest makes of the request: that costs as much as the gate
 // itself.
-type guestRequest struct {
+type requestContext struct {
 	context.Context
 	request  *http.Request
 	fallback *caddyhttp.Server // outside of any client's request
@@ -35,101 +35,100 @@ type guestRequest struct {
 	full     *http.Request // prepared by Caddy
 }
 
-// newGuest makes the context of a request of the guest's, in a client's request or
-// outside of any.
-func (t *guestTransport) newGuest(ctx context.Context) *guestRequest {
-	return &guestRequest{Context: ctx, fallback: t.server}
+func (u *Upstream) newContext(ctx context.Context) *requestContext {
+	return &requestContext{Context: ctx, fallback: u.server}
 }
 
 // furnish makes what is written to, for this request alone. A transport may ask
 // for it from several goroutines.
-func (g *guestRequest) furnish() {
-	g.furnished.Do(func() {
-		g.vars = map[string]any{
+func (c *requestContext) furnish() {
+	c.furnished.Do(func() {
+		c.vars = map[string]any{
 			// The headers are all ours, so reverse_proxy is to keep them as they are.
 			caddyhttp.TrustedProxyVarKey: true,
-			caddyhttp.ClientIPVarKey:     g.clientIP(),
+			caddyhttp.ClientIPVarKey:     c.clientIP(),
 		}
-		g.repl = caddy.NewEmptyReplacer()
-		g.repl.Map(g.placeholder)
+		c.repl = caddy.NewEmptyReplacer()
+		c.repl.Map(c.placeholder)
 	})
 }
 
 // clientIP is who the client is by what Caddy says (trusted_proxies), never by what
 // a header claims; "" outside of any client's request.
-func (g *guestRequest) clientIP() string {
-	if source := backendclient.Source(g.Context); source != "" {
+func (c *requestContext) clientIP() string {
+	if source := backendclient.Source(c.Context); source != "" {
 		return source // of an exchange, which is in no client's request
 	}
-	ip, _ := caddyhttp.GetVar(g.Context, caddyhttp.ClientIPVarKey).(string)
+	ip, _ := caddyhttp.GetVar(c.Context, caddyhttp.ClientIPVarKey).(string)
 	return ip
 }
 
 // peer is the address of the client's end of the connection; "@" for a socket that
 // has none, and outside of any client's request.
-func (g *guestRequest) peer() string {
-	if original, ok := g.Context.Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+func (c *requestContext) peer() string {
+	if original, ok := c.Context.Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
 		return original.RemoteAddr
 	}
 	return "@"
 }
 
-func (g *guestRequest) server() *caddyhttp.Server {
-	if server, ok := g.Context.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+func (c *requestContext) server() *caddyhttp.Server {
+	if server, ok := c.Context.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
 		return server
 	}
-	return g.fallback
+	return c.fallback
 }
 
-// take makes a request the guest's, as it is: backendclient makes each for one trip.
-func (g *guestRequest) take(r *http.Request, rec *recorder) {
+// take makes a request the handler's. It is not copied: backendclient makes each for one
+// trip.
+func (c *requestContext) take(r *http.Request, rec *recorder) {
 	r.URL.Scheme, r.URL.Host = "", ""
 	r.RequestURI = requestURI(r.URL)
-	r.RemoteAddr = g.peer()
+	r.RemoteAddr = c.peer()
 	// reverse_proxy appends the peer's own address.
-	if clientIP := g.clientIP(); clientIP != "" && clientIP != peerIP(r.RemoteAddr) {
+	if clientIP := c.clientIP(); clientIP != "" && clientIP != peerIP(r.RemoteAddr) {
 		r.Header["X-Forwarded-For"] = []string{clientIP}
 	}
-	g.request, g.rec = r, rec
+	c.request, c.rec = r, rec
 }
 
 // Value implements context.Context.
-func (g *guestRequest) Value(key any) any {
+func (c *requestContext) Value(key any) any {
 	name, ok := key.(caddy.CtxKey)
 	if !ok {
-		return g.Context.Value(key)
+		return c.Context.Value(key)
 	}
 	switch name {
 	case caddy.ReplacerCtxKey:
-		g.furnish()
-		return g.repl
+		c.furnish()
+		return c.repl
 	case caddyhttp.VarsCtxKey:
-		g.furnish()
-		return g.vars
+		c.furnish()
+		return c.vars
 	case caddyhttp.ServerCtxKey:
-		return g.server()
+		return c.server()
 	}
-	return g.prepare().Context().Value(key)
+	return c.prepare().Context().Value(key)
 }
 
 // placeholder resolves what nobody has set.
-func (g *guestRequest) placeholder(key string) (any, bool) {
+func (c *requestContext) placeholder(key string) (any, bool) {
 	if name, ok := strings.CutPrefix(key, "http.vars."); ok {
-		return g.vars[name], true
+		return c.vars[name], true
 	}
 	if strings.HasPrefix(key, "http.reverse_proxy.") {
 		return nil, false // set by it, or not there
 	}
-	return g.prepare().Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Get(key)
+	return c.prepare().Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Get(key)
 }
 
 // prepare returns the request as Caddy prepares those of clients.
-func (g *guestRequest) prepare() *http.Request {
-	g.prepared.Do(func() {
-		r := g.request.WithContext(g.Context)
-		g.full = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), g.rec, g.server())
+func (c *requestContext) prepare() *http.Request {
+	c.prepared.Do(func() {
+		r := c.request.WithContext(c.Context)
+		c.full = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), c.rec, c.server())
 	})
-	return g.full
+	return c.full
 }
 
 // requestURI is u.RequestURI for paths that need no escaping, which are all that

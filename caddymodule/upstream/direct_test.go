@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-package caddymodule
+package upstream
 
 import (
 	"context"
@@ -59,8 +59,8 @@ func TestDirectTransport_Forwarded(t *testing.T) {
 	} {
 		ctx := context.WithValue(context.Background(), caddyhttp.OriginalRequestCtxKey, http.Request{RemoteAddr: tc.peer})
 		ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, map[string]any{caddyhttp.ClientIPVarKey: tc.clientIP})
-		transport := &directTransport{
-			guests: newGuestTransport(nil), address: "meet.internal:8000", logger: zap.NewNop(),
+		direct := &directTransport{
+			address: "meet.internal:8000", logger: zap.NewNop(),
 			transport: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 				require.Equal(t, tc.want, r.Header.Get("X-Forwarded-For"))
 				require.Equal(t, "meet.example.org", r.Header.Get("X-Forwarded-Host"))
@@ -72,7 +72,7 @@ func TestDirectTransport_Forwarded(t *testing.T) {
 				return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody}, nil
 			}),
 		}
-		res, err := transport.RoundTrip(meetRequest(ctx, t))
+		res, err := (&Upstream{direct: direct}).RoundTrip(meetRequest(ctx, t))
 		require.NoError(t, err)
 		require.NoError(t, res.Body.Close())
 		require.Nil(t, caddyhttp.GetVar(ctx, "set"), "the client's own variables are its own")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-package caddymodule
+package upstream
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -23,14 +24,12 @@ import (
 // of a reverse_proxy that has nothing to decide: one upstream, no health checks,
 // no retries, no changes of headers or answers. What the handler would add is
 // bookkeeping for things that are not there, and costs more than the whole gate:
-// two copies of the request, some twenty placeholders, and a line for the debug
-// log that is written before anybody knows whether it is wanted. See
+// two copies of the request, some twenty placeholders, and a line for the debug log
+// whether or not that is on. See
 // docs/decisions.md.
 //
 // Meet gets the same request either way.
 type directTransport struct {
-	// guests makes contexts: parts of the transport read placeholders and variables.
-	guests    *guestTransport
 	transport http.RoundTripper
 	// address is the upstream's host and port.
 	address string
@@ -69,7 +68,7 @@ type bareUpstream struct {
 	Dial string `json:"dial"`
 }
 
-// bareAddress returns the host and port of the upstream if a guest's configuration
+// bareAddress returns the host and port of the upstream if a handler's configuration
 // is that of a bare reverse_proxy, and "" otherwise.
 func bareAddress(raw json.RawMessage) string {
 	var p bareProxy
@@ -92,9 +91,9 @@ func bareAddress(raw json.RawMessage) string {
 	return addr.JoinHostPort(0)
 }
 
-// newDirectTransport returns nil for a guest that is no bare reverse_proxy.
-func newDirectTransport(raw json.RawMessage, guests *guestTransport, logger *zap.Logger) *directTransport {
-	proxy, ok := guests.handler.(*reverseproxy.Handler)
+// newDirectTransport returns nil for a handler that is no bare reverse_proxy.
+func newDirectTransport(config json.RawMessage, handler caddyhttp.MiddlewareHandler, logger *zap.Logger) *directTransport {
+	proxy, ok := handler.(*reverseproxy.Handler)
 	if !ok {
 		return nil
 	}
@@ -102,24 +101,19 @@ func newDirectTransport(raw json.RawMessage, guests *guestTransport, logger *zap
 	if !ok {
 		return nil
 	}
-	address := bareAddress(raw)
+	address := bareAddress(config)
 	if address == "" {
 		return nil
 	}
-	return &directTransport{guests: guests, transport: transport, address: address, logger: logger}
+	return &directTransport{transport: transport, address: address, logger: logger}
 }
 
-// RoundTrip implements http.RoundTripper. It never follows a redirect and never
-// retries. Failures are *backendclient.TransportError, or the context's own.
-func (t *directTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	guest, ok := req.Context().(*guestRequest)
-	if !ok {
-		guest = t.guests.newGuest(req.Context())
-		req = req.WithContext(guest)
-	}
+// send sends the request. Failures are *backendclient.TransportError, or the
+// context's own.
+func (t *directTransport) send(req *http.Request, reqCtx *requestContext) (*http.Response, error) {
 	req.URL.Scheme, req.URL.Host = "", t.address // the transport knows whether to use TLS
-	guest.request = req
-	t.forward(req, guest)
+	reqCtx.request = req
+	t.forward(req, reqCtx)
 	began := time.Now()
 	res, err := t.transport.RoundTrip(req)
 	if entry := t.logger.Check(zapcore.DebugLevel, "upstream roundtrip"); entry != nil {
@@ -135,13 +129,15 @@ func (t *directTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
+var headerVia = []string{"1.1 Caddy"}
+
 var errSwitches = errors.New("the backend wants to switch protocols")
 
 // forward sets what reverse_proxy sets in a request whose other headers are to
 // stay: who the client is, by which name Meet is called, and that there is a proxy.
-func (t *directTransport) forward(req *http.Request, guest *guestRequest) {
+func (*directTransport) forward(req *http.Request, reqCtx *requestContext) {
 	h := req.Header
-	client, peer := guest.clientIP(), peerIP(guest.peer())
+	client, peer := reqCtx.clientIP(), peerIP(reqCtx.peer())
 	switch {
 	case peer == "@": // a socket without addresses
 		if client != "" {
@@ -183,6 +179,3 @@ func directError(req *http.Request, err error) error {
 	}
 	return te
 }
-
-// Interface guards
-var _ http.RoundTripper = (*directTransport)(nil)

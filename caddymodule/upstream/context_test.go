@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-package caddymodule
+package upstream
 
 import (
 	"context"
@@ -20,7 +20,7 @@ func TestGuestRequest_HasWhatCaddyPreparesForClients(t *testing.T) {
 	outer = context.WithValue(outer, http.LocalAddrContextKey, "kept")
 	rec := new(recorder)
 	rec.reset()
-	g := newGuestTransport(nil).newGuest(outer)
+	g := New(nil, nil, nil).newContext(outer)
 	ctx := context.Context(g)
 	g.take(meetRequest(ctx, t), rec)
 
