@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"os"
 	"time"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 )
 
 // bodyTime bounds how long a body may take to arrive. One that stalls or trickles
@@ -16,7 +18,7 @@ import (
 // credential.
 const bodyTime = 30 * time.Second
 
-var errBodyLate = &requestError{http.StatusBadRequest, "The request body did not arrive in time."}
+var errBodyLate = &parse.RequestError{Status: http.StatusBadRequest, Text: "The request body did not arrive in time."}
 
 // headerClose ends the connection after the answer.
 var headerClose = []string{"close"}
@@ -35,7 +37,7 @@ func leaveBody(w http.ResponseWriter) {
 }
 
 // readBody reads a whole body of at most limit bytes. Beyond it the error is a
-// requestError 413, and errBodyLate if it does not arrive in time.
+// parse.RequestError 413, and errBodyLate if it does not arrive in time.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	if r.ContentLength > limit {
 		return nil, errBodyTooLarge(limit)
@@ -53,7 +55,7 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return nil, errBodyTooLarge(limit)
 		}
-		return nil, &requestError{http.StatusBadRequest, "The request body could not be read."}
+		return nil, &parse.RequestError{Status: http.StatusBadRequest, Text: "The request body could not be read."}
 	}
 	_ = conn.SetReadDeadline(time.Time{})
 	delete(w.Header(), "Connection")
@@ -61,5 +63,5 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 }
 
 func errBodyTooLarge(limit int64) error {
-	return &requestError{http.StatusRequestEntityTooLarge, fmt.Sprintf("The request body must not be larger than %d bytes.", limit)}
+	return &parse.RequestError{Status: http.StatusRequestEntityTooLarge, Text: fmt.Sprintf("The request body must not be larger than %d bytes.", limit)}
 }

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 )
 
 func TestReadBody_CappedWhateverTheLengthSays(t *testing.T) {
@@ -32,7 +34,7 @@ func TestReadBody_CappedWhateverTheLengthSays(t *testing.T) {
 
 	r = httptest.NewRequest(http.MethodPost, "/", errReader{})
 	_, err = readBody(httptest.NewRecorder(), r, 8)
-	require.Equal(t, &requestError{400, "The request body could not be read."}, err)
+	require.Equal(t, &parse.RequestError{Status: 400, Text: "The request body could not be read."}, err)
 }
 
 // A body that trickles in or stalls would hold its connection for days, before

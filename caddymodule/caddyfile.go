@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/option"
+	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 	"github.com/meet-gateway/meet-gateway/caddymodule/store"
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
@@ -541,8 +542,8 @@ func isHost(host string) bool {
 
 // isBackendPath reports the same of the path of Meet's API.
 func isBackendPath(path string) bool {
-	t, err := parseTarget(path)
-	return err == nil && t.query == ""
+	t, err := parse.Target(path)
+	return err == nil && t.Query == ""
 }
 
 // inBraces makes a block of tokens, which opens on the line of the token before

@@ -13,6 +13,7 @@ import (
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/caddymodule/audit"
+	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
@@ -29,7 +30,7 @@ type call struct {
 	atMeet    time.Duration // what was spent waiting for Meet
 	values    headerValues
 
-	target   target
+	target   parse.RequestTarget
 	base     string // the base path under which it came
 	match    match
 	endpoint endpoint
@@ -101,7 +102,7 @@ func (c *call) serve() error {
 // find looks the target up in the closed route table.
 func (c *call) find() error {
 	var err error
-	if c.target, err = parseTarget(c.r.RequestURI); err != nil {
+	if c.target, err = parse.Target(c.r.RequestURI); err != nil {
 		return err
 	}
 	rest, ok := c.cutWellKnown()
@@ -126,7 +127,7 @@ func (c *call) find() error {
 // cutBasePath finds the longest base path that the target is under.
 func (c *call) cutBasePath() (rest string, ok bool) {
 	for _, base := range c.h.basePath {
-		if rest, ok := strings.CutPrefix(c.target.path, base); ok && strings.HasPrefix(rest, "/") {
+		if rest, ok := strings.CutPrefix(c.target.Path, base); ok && strings.HasPrefix(rest, "/") {
 			c.base = base
 			return rest, true
 		}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
@@ -16,27 +17,27 @@ import (
 type clientFields struct {
 	values map[string]*string // nil value: null
 	// basic holds the credential if the application authenticated by HTTP Basic.
-	basic authorization
-	wrong fieldErrors
+	basic parse.Credential
+	wrong parse.FieldErrors
 }
 
 // parseClientFields reads the body of such a request, JSON or form, and joins it
 // with HTTP Basic client authentication (RFC 6749 §2.3.1). known names the
 // parameters that the endpoint reads beside the credentials. Errors are
-// fieldErrors, *requestError or errTwoCredentials.
+// parse.FieldErrors, *parse.RequestError or errTwoCredentials.
 func parseClientFields(h http.Header, body []byte, known ...string) (*clientFields, error) {
-	f := &clientFields{wrong: fieldErrors{}}
+	f := &clientFields{wrong: parse.FieldErrors{}}
 	var err error
-	switch mt, typeErr := mediaType(h); {
+	switch mt, typeErr := parse.MediaType(h); {
 	case typeErr != nil:
 		return nil, typeErr
 	case mt == "application/json":
-		f.values, err = parseJSONFields(body)
+		f.values, err = parse.JSONFields(body)
 	case mt == "application/x-www-form-urlencoded":
-		f.values, err = parseFormFields(string(body), append(known, "client_id", "client_secret"))
+		f.values, err = parse.FormFields(string(body), append(known, "client_id", "client_secret"))
 	case mt == "" && len(body) == 0:
 	default:
-		return nil, unsupportedMediaType(h.Get("Content-Type"))
+		return nil, parse.UnsupportedMediaType(h.Get("Content-Type"))
 	}
 	if err != nil {
 		return nil, err
@@ -44,20 +45,20 @@ func parseClientFields(h http.Header, body []byte, known ...string) (*clientFiel
 
 	// Any other scheme is ignored here, as at Meet: some clients send their last
 	// Bearer token with everything.
-	auth, err := parseAuthorization(h)
-	if err != nil && (auth.scheme == schemeBasic || errors.Is(err, errAuthorizationRepeated)) {
-		return nil, &requestError{http.StatusBadRequest, "Malformed Authorization header."}
+	auth, err := parse.Authorization(h)
+	if err != nil && (auth.Scheme == parse.SchemeBasic || errors.Is(err, parse.ErrAuthorizationRepeated)) {
+		return nil, &parse.RequestError{Status: http.StatusBadRequest, Text: "Malformed Authorization header."}
 	}
-	if auth.scheme != schemeBasic {
+	if auth.Scheme != parse.SchemeBasic {
 		return f, nil
 	}
-	auth.id, auth.secret = formDecoded(auth.id), formDecoded(auth.secret)
+	auth.ID, auth.Secret = parse.FormDecoded(auth.ID), parse.FormDecoded(auth.Secret)
 	// JSON keeps what is empty, to be told about it in Meet's words. Beside Basic it
 	// counts as left out, as in a form.
 	if secret, sent := f.values["client_secret"]; sent && !isEmptyText(secret) {
 		return nil, errTwoCredentials
 	}
-	if other := f.values["client_id"]; other != nil && !isEmptyText(other) && *other != auth.id {
+	if other := f.values["client_id"]; other != nil && !isEmptyText(other) && *other != auth.ID {
 		return nil, errTwoCredentials
 	}
 	f.basic = auth
@@ -65,12 +66,12 @@ func parseClientFields(h http.Header, body []byte, known ...string) (*clientFiel
 }
 
 // isEmptyText reports whether a field was sent as "".
-func isEmptyText(value *string) bool { return value != nil && value != &notAString && *value == "" }
+func isEmptyText(value *string) bool { return value != nil && value != &parse.NotText && *value == "" }
 
 // takeCredentials reads who the application says it is.
 func (f *clientFields) takeCredentials(id, secret *string) {
-	if f.basic.scheme == schemeBasic {
-		*id, *secret = f.basic.id, f.basic.secret
+	if f.basic.Scheme == parse.SchemeBasic {
+		*id, *secret = f.basic.ID, f.basic.Secret
 		return
 	}
 	f.take("client_id", id)
@@ -82,24 +83,24 @@ func (f *clientFields) take(name string, dst *string) {
 	value, sent := f.values[name]
 	switch {
 	case !sent:
-		f.wrong.add(name, fieldRequired)
+		f.wrong.Add(name, fieldRequired)
 	case value == nil:
-		f.wrong.add(name, "This field may not be null.")
-	case value == &notAString:
-		f.wrong.add(name, "Not a valid string.")
+		f.wrong.Add(name, "This field may not be null.")
+	case value == &parse.NotText:
+		f.wrong.Add(name, "Not a valid string.")
 	case strings.Contains(*value, "\x00"):
-		f.wrong.add(name, "Null characters are not allowed.")
+		f.wrong.Add(name, "Null characters are not allowed.")
 	case strings.TrimSpace(*value) == "":
-		f.wrong.add(name, "This field may not be blank.")
+		f.wrong.Add(name, "This field may not be blank.")
 	default:
 		*dst = strings.TrimSpace(*value)
 	}
 }
 
 // takeOptional reads a field that need not be there. A parameter without a value
-// counts as left out (RFC 6749 section 3.2).
+// counts as left out (RFC 6749 §3.2).
 func (f *clientFields) takeOptional(name string, dst *string) {
-	if value := f.values[name]; value != nil && (*value != "" || value == &notAString) {
+	if value := f.values[name]; value != nil && (*value != "" || value == &parse.NotText) {
 		f.take(name, dst)
 	}
 }
@@ -113,7 +114,7 @@ func (f *clientFields) err() error {
 }
 
 // heldTokenRequest is an application's request about a token that it holds: to
-// revoke it (RFC 7009 section 2.1) or to be told about it (RFC 7662 section
+// revoke it (RFC 7009 §2.1) or to be told about it (RFC 7662 section
 // 2.1). It prints without credentials.
 type heldTokenRequest struct{ clientID, clientSecret, token string }
 

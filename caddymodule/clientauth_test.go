@@ -3,6 +3,7 @@
 package caddymodule
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -10,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 )
 
 func headersOf(contentType, authorization string) http.Header {
@@ -46,16 +49,16 @@ func TestParseHeldTokenRequest_Refusals(t *testing.T) {
 		name, contentType, authorization, body string
 		want                                   error
 	}{
-		{"nothing", formType, "", "", fieldErrors{"client_id": required, "client_secret": required, "token": required}},
-		{"no token", formType, basic, "token_type_hint=access_token", fieldErrors{"token": required}},
-		{"blank", formType, basic, "token=+", fieldErrors{"token": {"This field may not be blank."}}},
-		{"null", jsonType, basic, `{"token":null}`, fieldErrors{"token": {"This field may not be null."}}},
-		{"list", jsonType, basic, `{"token":["t"]}`, fieldErrors{"token": {"Not a valid string."}}},
-		{"token twice", formType, basic, "token=t&token=u", &requestError{400, "Duplicate form parameter."}},
-		{"hint twice", formType, basic, "token=t&token_type_hint=a&token_type_hint=b", &requestError{400, "Duplicate form parameter."}},
-		{"key twice", jsonType, basic, `{"token":"t","token":"t"}`, &requestError{400, "JSON parse error - duplicate key."}},
+		{"nothing", formType, "", "", parse.FieldErrors{"client_id": required, "client_secret": required, "token": required}},
+		{"no token", formType, basic, "token_type_hint=access_token", parse.FieldErrors{"token": required}},
+		{"blank", formType, basic, "token=+", parse.FieldErrors{"token": {"This field may not be blank."}}},
+		{"null", jsonType, basic, `{"token":null}`, parse.FieldErrors{"token": {"This field may not be null."}}},
+		{"list", jsonType, basic, `{"token":["t"]}`, parse.FieldErrors{"token": {"Not a valid string."}}},
+		{"token twice", formType, basic, "token=t&token=u", &parse.RequestError{Status: 400, Text: "Duplicate form parameter."}},
+		{"hint twice", formType, basic, "token=t&token_type_hint=a&token_type_hint=b", &parse.RequestError{Status: 400, Text: "Duplicate form parameter."}},
+		{"key twice", jsonType, basic, `{"token":"t","token":"t"}`, &parse.RequestError{Status: 400, Text: "JSON parse error - duplicate key."}},
 		{"secret twice", formType, basic, "token=t&client_secret=secret", errTwoCredentials},
-		{"text", "text/plain", basic, "t", &requestError{415, `Unsupported media type "text/plain" in request.`}},
+		{"text", "text/plain", basic, "t", &parse.RequestError{Status: 415, Text: `Unsupported media type "text/plain" in request.`}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := parseHeldTokenRequest(headersOf(tc.contentType, tc.authorization), []byte(tc.body))
@@ -84,9 +87,9 @@ func TestParseTokenRequest_Refresh(t *testing.T) {
 
 	_, err = parseTokenRequest(headersOf(formType, ""), []byte("grant_type=refresh_token&scope=a"))
 	required := []string{fieldRequired}
-	require.Equal(t, fieldErrors{"client_id": required, "client_secret": required, "refresh_token": required}, err)
+	require.Equal(t, parse.FieldErrors{"client_id": required, "client_secret": required, "refresh_token": required}, err)
 	_, err = parseTokenRequest(headersOf(jsonType, basic), []byte(`{"grant_type":"refresh_token","refresh_token":"r","scope":[]}`))
-	require.Equal(t, fieldErrors{"scope": {"Not a valid string."}}, err)
+	require.Equal(t, parse.FieldErrors{"scope": {"Not a valid string."}}, err)
 }
 
 func TestRefusal_SayInOAuth(t *testing.T) {
@@ -108,8 +111,8 @@ func FuzzParseHeldTokenRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, contentType, authorization string, body []byte) {
 		req, err := parseHeldTokenRequest(http.Header{"Content-Type": {contentType}, "Authorization": {authorization}}, body)
 		if err != nil {
-			_, isFields := errors.AsType[fieldErrors](err)
-			_, isRequest := errors.AsType[*requestError](err)
+			_, isFields := errors.AsType[parse.FieldErrors](err)
+			_, isRequest := errors.AsType[*parse.RequestError](err)
 			require.True(t, isFields || isRequest || errors.Is(err, errTwoCredentials))
 			return
 		}
@@ -119,3 +122,5 @@ func FuzzParseHeldTokenRequest(f *testing.F) {
 		}
 	})
 }
+
+func basicValue(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }

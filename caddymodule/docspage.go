@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/docs"
+	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 )
 
 // pathDocs is the page for integrators; what it loads is below.
@@ -30,9 +31,9 @@ func (c *call) serveDocs() error {
 	if mediaType, ok := docs.Assets[name]; ok {
 		return c.writeDocs(mediaType, docs.Asset(name))
 	}
-	query, err := url.ParseQuery(c.target.query)
+	query, err := url.ParseQuery(c.target.Query)
 	if err != nil {
-		return errMalformedQuery
+		return parse.ErrQuery
 	}
 	language := docs.Language(query.Get("lang"), strings.Join(c.r.Header.Values("Accept-Language"), ","))
 	h["Vary"] = []string{"Accept-Language"}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/caddymodule/audit"
+	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
@@ -31,7 +32,7 @@ var (
 )
 
 // Values of "error" where no published text has to stand there (RFC 6749
-// sections 5.2 and 4.1.2.1, and what follows their example).
+// §5.2 and §4.1.2.1, and what follows their example).
 const (
 	codeInvalidRequest = "invalid_request"
 	codeUnavailable    = "temporarily_unavailable"
@@ -51,7 +52,7 @@ const (
 // reasonAudit is that of what is refused because it could not be put on record.
 const reasonAudit = "audit_unavailable"
 
-// realm is the protection space in challenges (RFC 9110 section 11.5).
+// realm is the protection space in challenges (RFC 9110 §11.5).
 const realm = "meet-gateway"
 
 // refusal is how the gateway says no.
@@ -65,12 +66,12 @@ type refusal struct {
 	reason string
 	// outage marks failures of the installation, which the operator must see.
 	outage bool
-	// challenge asks for credentials (RFC 9110 section 11.6.1).
+	// challenge asks for credentials (RFC 9110 §11.6.1).
 	challenge string
 	// retryAfter tells when another attempt makes sense.
 	retryAfter time.Duration
 	// fields are the texts by field, in Meet's form.
-	fields fieldErrors
+	fields parse.FieldErrors
 	// whole is the body as it is, in place of the texts: what Meet said, with both
 	// keys ([withBothKeys]).
 	whole []byte
@@ -81,7 +82,7 @@ type refusal struct {
 }
 
 // challenges, complete header values. A request without credentials gets no
-// error code (RFC 6750 section 3.1).
+// error code (RFC 6750 §3.1).
 const (
 	challengeBearer        = `Bearer realm="` + realm + `"`
 	challengeInvalidToken  = challengeBearer + `, error="invalid_token"`
@@ -121,18 +122,18 @@ type failureRow struct {
 // matches counts.
 var failures = []failureRow{
 	// The request itself.
-	{err: errMalformedTarget, answer: refusal{status: 400, detail: "Malformed request target.", code: codeInvalidRequest, reason: "malformed_target"}},
-	{err: errMalformedQuery, answer: refusal{status: 400, detail: "Malformed query.", code: codeInvalidRequest, reason: "malformed_query"}},
-	{err: errRepeatedParameter, answer: refusal{status: 400, detail: "Duplicate query parameter.", code: codeInvalidRequest, reason: "malformed_query"}},
+	{err: parse.ErrTarget, answer: refusal{status: 400, detail: "Malformed request target.", code: codeInvalidRequest, reason: "malformed_target"}},
+	{err: parse.ErrQuery, answer: refusal{status: 400, detail: "Malformed query.", code: codeInvalidRequest, reason: "malformed_query"}},
+	{err: parse.ErrRepeatedParameter, answer: refusal{status: 400, detail: "Duplicate query parameter.", code: codeInvalidRequest, reason: "malformed_query"}},
 	{err: errUnknownPath, answer: refusal{status: 404, detail: textNotFound, reason: "unknown_path"}},
 	{err: errTooEarly, answer: refusal{status: http.StatusTooEarly, detail: "Send the request again when the TLS handshake is complete.", code: codeTooEarly, reason: "too_early"}},
 	{err: errTwoCredentials, answer: refusal{status: 400, detail: "Client credentials were sent in more than one way.", code: codeInvalidRequest, reason: "two_credentials"}},
 
 	// The caller's credential.
 	{err: errNoToken, answer: refusal{status: 401, detail: textNoCredentials, reason: "no_credentials", challenge: challengeBearer}},
-	{err: errAuthorizationRepeated, answer: refusal{status: 401, detail: textInvalidHeader, reason: "malformed_authorization", challenge: challengeInvalidHeader}},
-	{err: errAuthorizationValue, answer: refusal{status: 401, detail: textInvalidHeader, reason: "malformed_authorization", challenge: challengeInvalidHeader}},
-	{err: errAuthorizationEncoding, answer: refusal{status: 401, detail: "Invalid token encoding.", reason: "malformed_authorization", challenge: challengeInvalidHeader}},
+	{err: parse.ErrAuthorizationRepeated, answer: refusal{status: 401, detail: textInvalidHeader, reason: "malformed_authorization", challenge: challengeInvalidHeader}},
+	{err: parse.ErrAuthorizationValue, answer: refusal{status: 401, detail: textInvalidHeader, reason: "malformed_authorization", challenge: challengeInvalidHeader}},
+	{err: parse.ErrAuthorizationEncoding, answer: refusal{status: 401, detail: "Invalid token encoding.", reason: "malformed_authorization", challenge: challengeInvalidHeader}},
 	{err: tokens.ErrTokenExpired, answer: refusal{status: 401, detail: "Token expired.", reason: "token_expired", challenge: challengeInvalidToken}},
 	{err: tokens.ErrTokenMalformed, answer: refusal{status: 401, detail: textInvalidToken, reason: "token_malformed", challenge: challengeInvalidToken}},
 	{err: tokens.ErrTokenForeign, answer: refusal{status: 401, detail: textInvalidToken, reason: "token_foreign", challenge: challengeInvalidToken}},
@@ -145,20 +146,20 @@ var failures = []failureRow{
 	},
 	{err: errSource, answer: refusal{status: 403, detail: "This application is not authorized from this address.", code: codeUnauthorized, reason: "source_not_allowed"}},
 	{err: tokens.ErrDomainNotAllowed, answer: refusal{status: 403, detail: textDomain, reason: "domain_not_allowed"}},
-	{err: tokens.ErrInvalidMail, answer: refusal{status: 400, detail: textBadMail, reason: "invalid_mail", fields: fieldErrors{"scope": {"Invalid email address."}}}},
+	{err: tokens.ErrInvalidMail, answer: refusal{status: 400, detail: textBadMail, reason: "invalid_mail", fields: parse.FieldErrors{"scope": {"Invalid email address."}}}},
 
 	// Refresh tokens, and what applications ask about their own tokens.
 	{err: tokens.ErrInvalidGrant, answer: refusal{status: 400, detail: "The refresh token is not valid.", code: codeInvalidGrant, reason: "invalid_grant"}},
-	{err: errGrantNotAllowed, answer: refusal{status: 400, code: codeUnauthorized, reason: "grant_not_allowed", fields: fieldErrors{"grant_type": {notAChoice(grantRefreshToken)}}}},
-	{err: errOtherUser, answer: refusal{status: 400, code: codeInvalidScope, reason: "other_user", fields: fieldErrors{"scope": {"The refresh token belongs to another user."}}}},
-	{err: tokens.ErrScopeNotGranted, answer: refusal{status: 400, code: codeInvalidScope, reason: "scope_not_granted", fields: fieldErrors{"scope": {"The refresh token was not granted this scope."}}}},
+	{err: errGrantNotAllowed, answer: refusal{status: 400, code: codeUnauthorized, reason: "grant_not_allowed", fields: parse.FieldErrors{"grant_type": {notAChoice(grantRefreshToken)}}}},
+	{err: errOtherUser, answer: refusal{status: 400, code: codeInvalidScope, reason: "other_user", fields: parse.FieldErrors{"scope": {"The refresh token belongs to another user."}}}},
+	{err: tokens.ErrScopeNotGranted, answer: refusal{status: 400, code: codeInvalidScope, reason: "scope_not_granted", fields: parse.FieldErrors{"scope": {"The refresh token was not granted this scope."}}}},
 	{err: tokens.ErrNotOwner, answer: refusal{status: 400, detail: "The token was issued to another application.", code: codeInvalidGrant, reason: "other_application"}},
 
 	{err: tokens.ErrQuotaExceeded, answer: refusal{status: 403, detail: textQuota, code: codeUnauthorized, reason: "quota_exceeded"}},
 
 	// Rooms.
 	{err: errInvalidRoom, answer: refusal{status: 404, detail: textNotFound, reason: "not_found"}},
-	{err: errPublicRooms, answer: refusal{status: 400, code: codeInvalidRequest, reason: "public_room", fields: fieldErrors{"access_level": {textPublicRooms}}}},
+	{err: errPublicRooms, answer: refusal{status: 400, code: codeInvalidRequest, reason: "public_room", fields: parse.FieldErrors{"access_level": {textPublicRooms}}}},
 
 	// Idempotency-Key.
 	{err: tokens.ErrInvalidIdempotencyKey, answer: refusal{status: 400, detail: "Malformed Idempotency-Key.", code: codeInvalidRequest, reason: "idempotency_key_malformed"}},
@@ -179,7 +180,7 @@ var failures = []failureRow{
 		answer: refusal{status: 401, detail: textUserNotFound, reason: "user_not_found", challenge: challengeInvalidToken},
 		token:  &refusal{status: 400, detail: textUserNotFound, reason: "user_not_found"},
 	},
-	{err: backendclient.ErrInvalidMail, answer: refusal{status: 400, detail: textBadMail, reason: "invalid_mail", fields: fieldErrors{"scope": {"Invalid email address."}}}},
+	{err: backendclient.ErrInvalidMail, answer: refusal{status: 400, detail: textBadMail, reason: "invalid_mail", fields: parse.FieldErrors{"scope": {"Invalid email address."}}}},
 	{err: backendclient.ErrDomainRefused, answer: refusal{status: 403, detail: textDomain, reason: "domain_refused"}},
 	{err: backendclient.ErrDuplicateUser, answer: refusal{status: 409, detail: "Several users share this email address.", reason: "duplicate_user", outage: true}},
 	{err: backendclient.ErrProvisioningConflict, answer: refusal{status: 409, detail: textProvisioning, reason: "provisioning_conflict"}},
@@ -219,10 +220,10 @@ func refusalOf(err error, at endpoint) refusal {
 	if r, ok := errors.AsType[*refusal](err); ok {
 		return *r
 	}
-	if re, ok := errors.AsType[*requestError](err); ok {
-		return refusal{status: re.status, detail: re.text, code: codeInvalidRequest, reason: reasonOfStatus(re.status)}
+	if re, ok := errors.AsType[*parse.RequestError](err); ok {
+		return refusal{status: re.Status, detail: re.Text, code: codeInvalidRequest, reason: reasonOfStatus(re.Status)}
 	}
-	if fe, ok := errors.AsType[fieldErrors](err); ok {
+	if fe, ok := errors.AsType[parse.FieldErrors](err); ok {
 		return refusal{status: http.StatusBadRequest, code: codeOfFields(fe), fields: fe, reason: "invalid_fields"}
 	}
 	for i := range failures {
@@ -250,8 +251,8 @@ func (e endpoint) authenticatesClients() bool {
 	return e == endpointToken || e == endpointRevoke || e == endpointIntrospect
 }
 
-// sayInOAuth puts a word of RFC 6749 section 5.2 into "error", where no other
-// text is published (RFC 7009 section 2.2.1, RFC 7662 section 2.3).
+// sayInOAuth puts a word of RFC 6749 §5.2 into "error", where no other
+// text is published (RFC 7009 §2.2.1, RFC 7662 §2.3).
 func (r *refusal) sayInOAuth() {
 	if r.code != "" {
 		return
@@ -301,7 +302,7 @@ func insufficientScope(scope string) error {
 	}
 }
 
-// methodNotAllowed is a 405 with Allow (RFC 9110 section 15.5.6).
+// methodNotAllowed is a 405 with Allow (RFC 9110 §15.5.6).
 func methodNotAllowed(method, allow string) error {
 	return &refusal{
 		status: http.StatusMethodNotAllowed, detail: fmt.Sprintf("Method \"%s\" not allowed.", cutText(method)), reason: "method_not_allowed",
@@ -319,7 +320,7 @@ func reasonOfStatus(status int) string {
 	return "malformed_request"
 }
 
-func codeOfFields(fields fieldErrors) string {
+func codeOfFields(fields parse.FieldErrors) string {
 	if _, wrong := fields["grant_type"]; wrong && len(fields) == 1 && fields["grant_type"][0] != fieldRequired {
 		return "unsupported_grant_type"
 	}
@@ -337,7 +338,7 @@ func (r *refusal) body() []byte {
 	for name, texts := range r.fields {
 		object[name] = texts
 	}
-	detail := cmp.Or(r.detail, r.fields.sentence())
+	detail := cmp.Or(r.detail, r.fields.Sentence())
 	object["detail"] = detail
 	object["error"] = cmp.Or(r.code, detail)
 	b, err := json.Marshal(object)

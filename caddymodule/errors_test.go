@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
@@ -52,7 +53,7 @@ func TestRefusalOf(t *testing.T) {
 		{backendclient.ErrTooManyRooms, 422, 422, false},
 		{backendclient.ErrInvalidRequest, 400, 400, false},
 		{context.Canceled, 499, 499, false},
-		{errMalformedTarget, 400, 400, false},
+		{parse.ErrTarget, 400, 400, false},
 		{errUnknownPath, 404, 404, false},
 		{errNoToken, 401, 401, false},
 		{errSource, 403, 403, false},
@@ -90,8 +91,8 @@ var published = []string{
 // outside of it.
 func TestRefusals_OneRuleForErrorAndDetail(t *testing.T) {
 	errs := []error{
-		errors.New("never heard of"), &requestError{413, "Too large."},
-		fieldErrors{"scope": {fieldRequired}, "grant_type": {fieldRequired}},
+		errors.New("never heard of"), &parse.RequestError{Status: 413, Text: "Too large."},
+		parse.FieldErrors{"scope": {fieldRequired}, "grant_type": {fieldRequired}},
 		insufficientScope("rooms:list"), methodNotAllowed("PUT", "GET"), errInvalidPage, identityRefusal(codeHeaderType, "Not of a known type."),
 	}
 	for _, row := range failures {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
@@ -136,9 +137,9 @@ func (c *call) foreignRequest() (backendclient.Request, error) {
 	case endpointRoomsCreate:
 		r.Body, err = c.h.policy().body(body, tokens.RoomDefaults{})
 	case endpointRoomsList:
-		var q roomsQuery
-		if q, err = parseRoomsQuery(c.target.query); q.hasPage {
-			r.Query.Set("page", q.page)
+		var q parse.RoomsParameters
+		if q, err = parse.RoomsQuery(c.target.Query); q.HasPage {
+			r.Query.Set("page", q.Page)
 		}
 	case endpointOperator:
 		// Whose mails such a caller may name is for Meet to say.

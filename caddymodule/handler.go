@@ -21,6 +21,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 	"github.com/meet-gateway/meet-gateway/caddymodule/upstream"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
@@ -288,14 +289,14 @@ func (h *Handler) Validate() error {
 func sortedBasePaths(paths []string) ([]string, error) {
 	var sorted []string
 	for _, path := range paths {
-		t, err := parseTarget(path)
-		if err != nil || t.query != "" || t.path != "" && t.slash {
+		t, err := parse.Target(path)
+		if err != nil || t.Query != "" || t.Path != "" && t.Slash {
 			return nil, fmt.Errorf("base_path %q must be / or an absolute path without a trailing slash", path)
 		}
-		if slices.Contains(sorted, t.path) {
+		if slices.Contains(sorted, t.Path) {
 			return nil, fmt.Errorf("base_path %q is there twice", path)
 		}
-		sorted = append(sorted, t.path)
+		sorted = append(sorted, t.Path)
 	}
 	slices.SortStableFunc(sorted, func(a, b string) int { return len(b) - len(a) })
 	return sorted, nil
@@ -436,7 +437,7 @@ func (h *Handler) credentialsOf(c *call) backendclient.Credentials {
 
 // ServeHTTP answers the request. It never calls next.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
-	c := &call{h: h, w: w, r: r, ctx: r.Context(), requestID: requestID(r.Header), began: time.Now(), endpoint: endpointNone}
+	c := &call{h: h, w: w, r: r, ctx: r.Context(), requestID: parse.RequestID(r.Header), began: time.Now(), endpoint: endpointNone}
 	defer c.release()
 	c.setAnswerHeaders()
 	defer leaveBody(w)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
@@ -93,14 +94,14 @@ func remaining(expires time.Time) *int64 {
 // inspect judges the credential in the Authorization header. These endpoints,
 // and no others, accept refresh tokens there.
 func (c *call) inspect() (expires time.Time, err error) {
-	auth, err := parseAuthorization(c.r.Header)
+	auth, err := parse.Authorization(c.r.Header)
 	if err != nil {
 		return time.Time{}, identityRefusal(codeHeaderValue, "The Authorization header is malformed.")
 	}
 	c.detach()
-	switch auth.scheme {
-	case schemeBearer:
-		id, err := c.inspectBearer(auth.token)
+	switch auth.Scheme {
+	case parse.SchemeBearer:
+		id, err := c.inspectBearer(auth.Token)
 		if errors.Is(err, tokens.ErrTokenMalformed) {
 			return time.Time{}, identityRefusal(codeHeaderValue, "The Bearer token is malformed.")
 		}
@@ -112,8 +113,8 @@ func (c *call) inspect() (expires time.Time, err error) {
 			return time.Time{}, err
 		}
 		return id.Expires, c.checkSource()
-	case schemeBasic:
-		secret, err := c.login(auth.id, auth.secret)
+	case parse.SchemeBasic:
+		secret, err := c.login(auth.ID, auth.Secret)
 		if err != nil {
 			return time.Time{}, err
 		}
@@ -152,7 +153,7 @@ func identityRefusal(code, text string) error {
 }
 
 // writeIdentityError wraps a refusal in the envelope. What was read and is not
-// valid has one code whatever the reason (RFC 7662 section 2.2).
+// valid has one code whatever the reason (RFC 7662 §2.2).
 func (c *call) writeIdentityError(r *refusal) error {
 	status, code, message := r.status, r.code, r.detail
 	switch {

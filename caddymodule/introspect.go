@@ -10,7 +10,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// introspection tells an application about a token (RFC 7662 section 2.2).
+// introspection tells an application about a token (RFC 7662 §2.2).
 // Whom it acts for is told by the public id only; the mail is not disclosed.
 type introspection struct {
 	Active    bool   `json:"active"`
@@ -27,7 +27,7 @@ type introspection struct {
 
 // serveIntrospect tells an application whether a token of its own is valid now,
 // by the decision that /identity and the rooms take. Of any other token, valid
-// or not, it learns only that it is not active (RFC 7662 section 2.2).
+// or not, it learns only that it is not active (RFC 7662 §2.2).
 func (c *call) serveIntrospect() error {
 	token, err := c.readHeldTokenRequest()
 	if err != nil {
@@ -55,7 +55,7 @@ func (c *call) introspection(id *tokens.Identity) introspection {
 		Active: true, Scope: id.Scopes.String(), ClientID: id.Application.ID, Subject: id.User.ID,
 		Expires: id.Expires.Unix(), Issued: id.Issued.Unix(), Issuer: authority.Issuer(), TokenID: id.TokenID,
 	}
-	if id.Credential == tokens.AccessToken { // a refresh token is for this gateway alone, and of no type (RFC 6749 section 5.1)
+	if id.Credential == tokens.AccessToken { // a refresh token is for this gateway alone, and of no type (RFC 6749 §5.1)
 		i.TokenType, i.Audience = "Bearer", authority.Audience()
 	}
 	return i

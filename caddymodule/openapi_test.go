@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 )
 
 // describedAnswer is an answer as the description of the API shows it.
@@ -84,7 +86,7 @@ func TestOpenAPI_ShowsEveryFailure(t *testing.T) {
 			require.True(t, d.shows(t, &answer), "%s: %d %s is not an example in openapi.yaml", at, answer.status, answer.body())
 		}
 	}
-	for _, err := range []error{insufficientScope("rooms:create"), methodNotAllowed("DELETE", "GET, HEAD"), errInvalidPage, errJSON} {
+	for _, err := range []error{insufficientScope("rooms:create"), methodNotAllowed("DELETE", "GET, HEAD"), errInvalidPage, parse.ErrJSON} {
 		r := refusalOf(err, endpointRoomsList)
 		require.True(t, d.shows(t, &r), "%d %s is not an example in openapi.yaml", r.status, r.body())
 	}

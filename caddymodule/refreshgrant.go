@@ -11,7 +11,7 @@ import (
 )
 
 // grantRefreshToken is the grant of applications that may have refresh tokens
-// (RFC 6749 section 6).
+// (RFC 6749 §6).
 const grantRefreshToken = "refresh_token"
 
 var (

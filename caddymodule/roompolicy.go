@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
+	"github.com/meet-gateway/meet-gateway/caddymodule/strictjson"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
@@ -44,7 +46,7 @@ func (p roomPolicy) body(sent []byte, defaults tokens.RoomDefaults) ([]byte, err
 	if p.strict {
 		return []byte("{}"), nil
 	}
-	fields, err := parseJSONObject(sent)
+	fields, err := parse.JSONObject(sent)
 	if err != nil {
 		return nil, err
 	}
@@ -61,8 +63,8 @@ func (p roomPolicy) body(sent []byte, defaults tokens.RoomDefaults) ([]byte, err
 		}
 	}
 	if raw, asked := fields["configuration"]; asked {
-		if holdsNUL(raw) {
-			return nil, fieldErrors{"configuration": {"Null characters are not allowed."}}
+		if strictjson.HoldsNUL(raw) {
+			return nil, parse.FieldErrors{"configuration": {"Null characters are not allowed."}}
 		}
 		room.Configuration = raw
 	}
@@ -73,17 +75,17 @@ func (p roomPolicy) body(sent []byte, defaults tokens.RoomDefaults) ([]byte, err
 func (p roomPolicy) level(raw json.RawMessage) (string, error) {
 	var level string
 	if err := json.Unmarshal(raw, &level); err != nil {
-		return "", fieldErrors{"access_level": {fmt.Sprintf("%q is not a valid choice.", cutText(string(raw)))}}
+		return "", parse.FieldErrors{"access_level": {fmt.Sprintf("%q is not a valid choice.", cutText(string(raw)))}}
 	}
 	switch {
 	case string(raw) == "null":
-		return "", fieldErrors{"access_level": {"This field may not be null."}}
+		return "", parse.FieldErrors{"access_level": {"This field may not be null."}}
 	case slices.Contains(p.levels, level), p.meetDecides() && level != "":
 		return level, nil
 	case level == levelPublic:
 		return "", errPublicRooms
 	default:
-		return "", fieldErrors{"access_level": {fmt.Sprintf("%q is not a valid choice.", cutText(level))}}
+		return "", parse.FieldErrors{"access_level": {fmt.Sprintf("%q is not a valid choice.", cutText(level))}}
 	}
 }
 

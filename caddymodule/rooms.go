@@ -14,23 +14,24 @@ import (
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
 // serveRooms verifies the token, checks the scope and asks Meet on behalf of the
 // user.
 func (c *call) serveRooms() error {
-	auth, err := parseAuthorization(c.r.Header)
+	auth, err := parse.Authorization(c.r.Header)
 	if err != nil {
 		return err
 	}
-	if auth.scheme != schemeBearer {
+	if auth.Scheme != parse.SchemeBearer {
 		return errNoToken
 	}
-	if c.identity, err = c.verify(auth.token); err != nil {
+	if c.identity, err = c.verify(auth.Token); err != nil {
 		c.identity = nil
-		if c.isForeign(auth.token, err) {
-			return c.passThrough(auth.token)
+		if c.isForeign(auth.Token, err) {
+			return c.passThrough(auth.Token)
 		}
 		return err
 	}
@@ -82,7 +83,7 @@ func (c *call) askMeet() (*backendclient.Answer, error) {
 
 // listRooms answers GET /rooms with any page size the published API allows.
 func (c *call) listRooms(caller backendclient.Caller) (*backendclient.Answer, error) {
-	q, err := parseRoomsQuery(c.target.query)
+	q, err := parse.RoomsQuery(c.target.Query)
 	if err != nil {
 		return nil, err
 	}
@@ -97,12 +98,12 @@ func (c *call) listRooms(caller backendclient.Caller) (*backendclient.Answer, er
 	if o.PageSize, err = parsePageSize(q); err != nil {
 		return nil, err
 	}
-	if q.slug != "" {
-		return c.findRoom(caller, q.slug, o.Page)
+	if q.Slug != "" {
+		return c.findRoom(caller, q.Slug, o.Page)
 	}
 	links := c.publicURL()
 	o.Link = func(page int) string {
-		return links.page(page, o.PageSize, q.hasPageSize)
+		return links.page(page, o.PageSize, q.HasPageSize)
 	}
 	answer, err := c.h.client.ListRooms(c.ctx, caller, o)
 	if err == nil {
@@ -115,14 +116,14 @@ func (c *call) listRooms(caller backendclient.Caller) (*backendclient.Answer, er
 var errInvalidPage = &refusal{status: http.StatusNotFound, detail: "Invalid page.", reason: "invalid_page"}
 
 // parsePage reads `page` as Meet does: empty is the first, `last` the last.
-func parsePage(q roomsQuery) (int, error) {
-	switch q.page {
+func parsePage(q parse.RoomsParameters) (int, error) {
+	switch q.Page {
 	case "":
 		return 1, nil
 	case "last":
 		return backendclient.PageLast, nil
 	}
-	page, err := strconv.Atoi(strings.TrimSpace(q.page))
+	page, err := strconv.Atoi(strings.TrimSpace(q.Page))
 	if err != nil || page < 1 {
 		return 0, errInvalidPage
 	}
@@ -130,11 +131,11 @@ func parsePage(q roomsQuery) (int, error) {
 }
 
 // parsePageSize reads `page_size`, 1 to 100; what is not is answered as a bad page.
-func parsePageSize(q roomsQuery) (int, error) {
-	if q.pageSize == "" {
+func parsePageSize(q parse.RoomsParameters) (int, error) {
+	if q.PageSize == "" {
 		return backendclient.DefaultPageSize, nil
 	}
-	size, err := strconv.Atoi(strings.TrimSpace(q.pageSize))
+	size, err := strconv.Atoi(strings.TrimSpace(q.PageSize))
 	if err != nil || size < 1 || size > backendclient.MaxPageSize {
 		return 0, errInvalidPage
 	}
@@ -162,12 +163,12 @@ func (c *call) createRoom(caller backendclient.Caller) (*backendclient.Answer, e
 
 // requireJSON refuses bodies that are not JSON, as Meet's rooms do.
 func requireJSON(h http.Header, body []byte) error {
-	mt, err := mediaType(h)
+	mt, err := parse.MediaType(h)
 	if err != nil {
 		return err
 	}
 	if len(body) > 0 && mt != "application/json" {
-		return unsupportedMediaType(h.Get("Content-Type"))
+		return parse.UnsupportedMediaType(h.Get("Content-Type"))
 	}
 	return nil
 }
@@ -284,7 +285,7 @@ func withBothKeys(body []byte) []byte {
 	case hasError && !hasDetail:
 		object["detail"] = text
 	case !hasDetail:
-		object["detail"] = quoted(fieldsOf(object).sentence())
+		object["detail"] = quoted(fieldsOf(object).Sentence())
 		object["error"] = quoted(codeInvalidRequest)
 	default:
 		return body
@@ -298,8 +299,8 @@ func withBothKeys(body []byte) []byte {
 
 // fieldsOf are the texts by field in an error object of Meet's. A field of another
 // form is only named.
-func fieldsOf(object map[string]json.RawMessage) fieldErrors {
-	fields := make(fieldErrors, len(object))
+func fieldsOf(object map[string]json.RawMessage) parse.FieldErrors {
+	fields := make(parse.FieldErrors, len(object))
 	for name, raw := range object {
 		var texts []string
 		if json.Unmarshal(raw, &texts) != nil {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 	"github.com/meet-gateway/meet-gateway/caddymodule/strictjson"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
@@ -71,12 +72,12 @@ type routeJudge struct {
 }
 
 // judge reads the body, and returns what to forward: the body, or nothing. Errors
-// are *requestError, fieldErrors, tokens.ErrDomainNotAllowed and errPublicRooms.
+// are *parse.RequestError, parse.FieldErrors, tokens.ErrDomainNotAllowed and errPublicRooms.
 func (j *routeJudge) judge(body []byte) ([]byte, error) {
-	if holdsNUL(body) {
-		return nil, errJSON
+	if strictjson.HoldsNUL(body) {
+		return nil, parse.ErrJSON
 	}
-	object, err := parseJSONObject(body)
+	object, err := parse.JSONObject(body)
 	if err != nil || object == nil {
 		return nil, err
 	}
@@ -122,11 +123,11 @@ func fieldLabel(name string) string {
 func (j *routeJudge) name(field, name string) error {
 	for _, judged := range append([]string{fieldAccessLevel}, j.route.Mail...) {
 		if judged != name && strings.EqualFold(judged, name) {
-			return fieldErrors{field: {fmt.Sprintf("The name of this field is %q.", judged)}}
+			return parse.FieldErrors{field: {fmt.Sprintf("The name of this field is %q.", judged)}}
 		}
 	}
 	if j.route.judgesMail() && mayHoldMail(name) {
-		return fieldErrors{field: {"The name of a field must not hold an email address."}}
+		return parse.FieldErrors{field: {"The name of a field must not hold an email address."}}
 	}
 	return nil
 }
@@ -137,7 +138,7 @@ func (j *routeJudge) value(field string, value json.RawMessage) error {
 	case '{':
 		object, err := strictjson.Object(value)
 		if err != nil {
-			return errJSON
+			return parse.ErrJSON
 		}
 		for _, name := range sortedKeys(object) {
 			if err := j.member(field, name, object[name]); err != nil {
@@ -152,7 +153,7 @@ func (j *routeJudge) value(field string, value json.RawMessage) error {
 			return err
 		}
 		if len(j.route.Mail) > 0 {
-			return fieldErrors{field: {"An email address is not expected here."}}
+			return parse.FieldErrors{field: {"An email address is not expected here."}}
 		}
 		_, err = j.mail(field, text)
 		return err
@@ -168,7 +169,7 @@ func (j *routeJudge) user(field string, value json.RawMessage) error {
 	case string(value) == "null": // nobody: for Meet to refuse
 		return nil
 	case value[0] != '"':
-		return fieldErrors{field: {"Not a valid string."}}
+		return parse.FieldErrors{field: {"Not a valid string."}}
 	}
 	text, err := stringOf(value)
 	if err != nil {
@@ -186,7 +187,7 @@ func (j *routeJudge) user(field string, value json.RawMessage) error {
 func (j *routeJudge) mail(field, text string) (tokens.Mail, error) {
 	mail, err := tokens.ParseMail(text)
 	if err != nil || !strings.EqualFold(string(mail), text) || len(mail) != len(text) {
-		return "", fieldErrors{field: {"Enter a valid email address."}}
+		return "", parse.FieldErrors{field: {"Enter a valid email address."}}
 	}
 	if j.mayAct == nil {
 		return mail, nil
@@ -197,7 +198,7 @@ func (j *routeJudge) mail(field, text string) (tokens.Mail, error) {
 func (*routeJudge) each(array json.RawMessage, judge func(json.RawMessage) error) error {
 	var elements []json.RawMessage
 	if err := json.Unmarshal(array, &elements); err != nil {
-		return errJSON
+		return parse.ErrJSON
 	}
 	for _, element := range elements {
 		if err := judge(element); err != nil {
@@ -210,7 +211,7 @@ func (*routeJudge) each(array json.RawMessage, judge func(json.RawMessage) error
 func stringOf(value json.RawMessage) (string, error) {
 	var text string
 	if err := json.Unmarshal(value, &text); err != nil {
-		return "", errJSON
+		return "", parse.ErrJSON
 	}
 	return text, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
@@ -218,7 +219,7 @@ func listOf(scope string) []string {
 func compareKind(a, b segment) int { return int(a.kind) - int(b.kind) }
 
 // action returns what the pattern does on a method, or nil. HEAD is served
-// where GET is (RFC 9110 section 9.3.2).
+// where GET is (RFC 9110 §9.3.2).
 func (p *pattern) action(method string) *action {
 	if method == http.MethodHead {
 		method = http.MethodGet
@@ -244,7 +245,7 @@ func (p *pattern) allowed() string {
 }
 
 // lookup finds the pattern of a path below the base path. The path has come
-// through parseTarget.
+// through parse.Target.
 func (t *routeTable) lookup(path string) (match, bool) {
 	var invalid match // the first pattern of the right shape
 	segments := strings.Count(path, "/")
@@ -415,7 +416,7 @@ func isSlug(s string) bool {
 	return s != "" && len(s) <= 100
 }
 
-// canonicalUUID returns s in lower case with dashes (RFC 9562 section 4). It
+// canonicalUUID returns s in lower case with dashes (RFC 9562 §4). It
 // accepts the dashed form in any case and 32 hexadecimal digits, as Meet does.
 // An already canonical id is returned as it is, without an allocation.
 func canonicalUUID(s string) (string, bool) {
@@ -427,14 +428,14 @@ func canonicalUUID(s string) (string, bool) {
 				if s[i] != '-' {
 					return "", false
 				}
-			} else if unhex(s[i]) < 0 {
+			} else if !parse.IsHex(s[i]) {
 				return "", false
 			}
 		}
 		return strings.ToLower(s), true
 	case dashed - 4:
 		for i := range len(s) {
-			if unhex(s[i]) < 0 {
+			if !parse.IsHex(s[i]) {
 				return "", false
 			}
 		}

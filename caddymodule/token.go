@@ -14,7 +14,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// tokenResponse is the published TokenResponse (RFC 6749 section 5.1).
+// tokenResponse is the published TokenResponse (RFC 6749 §5.1).
 type tokenResponse struct {
 	AccessToken string `json:"access_token"`
 	TokenType   string `json:"token_type"`

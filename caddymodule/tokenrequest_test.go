@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 )
 
 const (
@@ -61,7 +63,7 @@ func TestParseTokenRequest(t *testing.T) {
 
 func TestParseTokenRequest_Refusals(t *testing.T) {
 	required := []string{"This field is required."}
-	all := fieldErrors{"client_id": required, "client_secret": required, "grant_type": required, "scope": required}
+	all := parse.FieldErrors{"client_id": required, "client_secret": required, "grant_type": required, "scope": required}
 	basic := "Basic " + basicValue("id:secret")
 	for _, tc := range []struct {
 		name, contentType, authorization, body string
@@ -72,37 +74,37 @@ func TestParseTokenRequest_Refusals(t *testing.T) {
 		{"empty object", jsonType, "", "{}", all},
 		{"empty form", formType, "", "", all},
 		{"keys are case-sensitive", jsonType, "", `{"Client_Id":"id"}`, all},
-		{"basic, empty form", formType, basic, "", fieldErrors{"grant_type": required, "scope": required}},
-		{"null, blank, NUL, list", jsonType, "", `{"client_id":null,"client_secret":" ","grant_type":"a\u0000","scope":[1]}`, fieldErrors{
+		{"basic, empty form", formType, basic, "", parse.FieldErrors{"grant_type": required, "scope": required}},
+		{"null, blank, NUL, list", jsonType, "", `{"client_id":null,"client_secret":" ","grant_type":"a\u0000","scope":[1]}`, parse.FieldErrors{
 			"client_id": {"This field may not be null."}, "client_secret": {"This field may not be blank."},
 			"grant_type": {"Null characters are not allowed."}, "scope": {"Not a valid string."},
 		}},
-		{"bool", jsonType, "", `{"client_id":"a","client_secret":"b","grant_type":"client_credentials","scope":true}`, fieldErrors{"scope": {"Not a valid string."}}},
-		{"other grant", formType, "", "client_id=a&client_secret=b&grant_type=password&scope=c", fieldErrors{"grant_type": {`"password" is not a valid choice.`}}},
-		{"array", jsonType, "", `[{"client_id":"a"}]`, fieldErrors{"non_field_errors": {"Invalid data. Expected a dictionary, but got list."}}},
-		{"string", jsonType, "", `"x"`, fieldErrors{"non_field_errors": {"Invalid data. Expected a dictionary, but got str."}}},
-		{"number", jsonType, "", `1`, fieldErrors{"non_field_errors": {"Invalid data. Expected a dictionary, but got int."}}},
-		{"null", jsonType, "", `null`, fieldErrors{"non_field_errors": {"No data provided"}}},
-		{"not json", jsonType, "", `{"client_id":`, errJSON},
-		{"single quotes", jsonType, "", `{'a':1}`, errJSON},
-		{"two documents", jsonType, "", `{} {}`, &requestError{400, "JSON parse error - extra data."}},
-		{"key twice", jsonType, "", `{"client_id":"a","client_id":"b"}`, &requestError{400, "JSON parse error - duplicate key."}},
-		{"key twice, one escaped", jsonType, "", `{"client_id":"a","client\u005fid":"b"}`, &requestError{400, "JSON parse error - duplicate key."}},
-		{"not utf-8", jsonType, "", "{\"client_id\":\"\xff\"}", &requestError{400, "JSON parse error - the body is not UTF-8."}},
-		{"field twice", formType, "", "client_id=a&client%5Fid=a", &requestError{400, "Duplicate form parameter."}},
-		{"scope twice", formType, "", "client_id=a&scope=a%40b.c&scope=a%40b.c", &requestError{400, "Duplicate form parameter."}},
+		{"bool", jsonType, "", `{"client_id":"a","client_secret":"b","grant_type":"client_credentials","scope":true}`, parse.FieldErrors{"scope": {"Not a valid string."}}},
+		{"other grant", formType, "", "client_id=a&client_secret=b&grant_type=password&scope=c", parse.FieldErrors{"grant_type": {`"password" is not a valid choice.`}}},
+		{"array", jsonType, "", `[{"client_id":"a"}]`, parse.FieldErrors{"non_field_errors": {"Invalid data. Expected a dictionary, but got list."}}},
+		{"string", jsonType, "", `"x"`, parse.FieldErrors{"non_field_errors": {"Invalid data. Expected a dictionary, but got str."}}},
+		{"number", jsonType, "", `1`, parse.FieldErrors{"non_field_errors": {"Invalid data. Expected a dictionary, but got int."}}},
+		{"null", jsonType, "", `null`, parse.FieldErrors{"non_field_errors": {"No data provided"}}},
+		{"not json", jsonType, "", `{"client_id":`, parse.ErrJSON},
+		{"single quotes", jsonType, "", `{'a':1}`, parse.ErrJSON},
+		{"two documents", jsonType, "", `{} {}`, &parse.RequestError{Status: 400, Text: "JSON parse error - extra data."}},
+		{"key twice", jsonType, "", `{"client_id":"a","client_id":"b"}`, &parse.RequestError{Status: 400, Text: "JSON parse error - duplicate key."}},
+		{"key twice, one escaped", jsonType, "", `{"client_id":"a","client\u005fid":"b"}`, &parse.RequestError{Status: 400, Text: "JSON parse error - duplicate key."}},
+		{"not utf-8", jsonType, "", "{\"client_id\":\"\xff\"}", &parse.RequestError{Status: 400, Text: "JSON parse error - the body is not UTF-8."}},
+		{"field twice", formType, "", "client_id=a&client%5Fid=a", &parse.RequestError{Status: 400, Text: "Duplicate form parameter."}},
+		{"scope twice", formType, "", "client_id=a&scope=a%40b.c&scope=a%40b.c", &parse.RequestError{Status: 400, Text: "Duplicate form parameter."}},
 		{"empty is left out", formType, "", "client_id=&client_secret=&grant_type=&scope=", all},
-		{"bad escape", formType, "", "client_id=%zz", &requestError{400, "Malformed form."}},
-		{"form not utf-8", formType, "", "client_id=%ff", &requestError{400, "Malformed form."}},
-		{"semicolons", formType, "", "a;b=1&client_id=x;y", fieldErrors{"client_secret": required, "grant_type": required, "scope": required}},
-		{"text", "text/plain", "", "x", &requestError{415, `Unsupported media type "text/plain" in request.`}},
-		{"no type", "", "", "{}", &requestError{415, `Unsupported media type "" in request.`}},
-		{"multipart", "multipart/form-data; boundary=x", "", "--x", &requestError{415, `Unsupported media type "multipart/form-data; boundary=x" in request.`}},
-		{"json suffix", "application/vnd.api+json", "", "{}", &requestError{415, `Unsupported media type "application/vnd.api+json" in request.`}},
+		{"bad escape", formType, "", "client_id=%zz", &parse.RequestError{Status: 400, Text: "Malformed form."}},
+		{"form not utf-8", formType, "", "client_id=%ff", &parse.RequestError{Status: 400, Text: "Malformed form."}},
+		{"semicolons", formType, "", "a;b=1&client_id=x;y", parse.FieldErrors{"client_secret": required, "grant_type": required, "scope": required}},
+		{"text", "text/plain", "", "x", &parse.RequestError{Status: 415, Text: `Unsupported media type "text/plain" in request.`}},
+		{"no type", "", "", "{}", &parse.RequestError{Status: 415, Text: `Unsupported media type "" in request.`}},
+		{"multipart", "multipart/form-data; boundary=x", "", "--x", &parse.RequestError{Status: 415, Text: `Unsupported media type "multipart/form-data; boundary=x" in request.`}},
+		{"json suffix", "application/vnd.api+json", "", "{}", &parse.RequestError{Status: 415, Text: `Unsupported media type "application/vnd.api+json" in request.`}},
 		{"secret twice", formType, basic, "client_id=id&client_secret=secret&grant_type=client_credentials&scope=a", errTwoCredentials},
 		{"secret twice, blank", formType, basic, "client_secret=+&grant_type=client_credentials&scope=a", errTwoCredentials},
 		{"another client_id", jsonType, basic, `{"client_id":"other","grant_type":"client_credentials","scope":"a"}`, errTwoCredentials},
-		{"bad basic", formType, "Basic x", "client_id=a&client_secret=b&grant_type=client_credentials&scope=c", &requestError{400, "Malformed Authorization header."}},
+		{"bad basic", formType, "Basic x", "client_id=a&client_secret=b&grant_type=client_credentials&scope=c", &parse.RequestError{Status: 400, Text: "Malformed Authorization header."}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := http.Header{}
@@ -118,7 +120,7 @@ func TestParseTokenRequest_Refusals(t *testing.T) {
 	}
 
 	_, err := parseTokenRequest(http.Header{"Content-Type": {jsonType, formType}}, []byte("{}"))
-	require.Equal(t, &requestError{400, "More than one Content-Type header."}, err)
+	require.Equal(t, &parse.RequestError{Status: 400, Text: "More than one Content-Type header."}, err)
 }
 
 func FuzzParseTokenRequest(f *testing.F) {
@@ -134,8 +136,8 @@ func FuzzParseTokenRequest(f *testing.F) {
 		h := http.Header{"Content-Type": {contentType}, "Authorization": {authorization}}
 		req, err := parseTokenRequest(h, body)
 		if err != nil {
-			_, isFields := errors.AsType[fieldErrors](err)
-			_, isRequest := errors.AsType[*requestError](err)
+			_, isFields := errors.AsType[parse.FieldErrors](err)
+			_, isRequest := errors.AsType[*parse.RequestError](err)
 			require.True(t, isFields || isRequest || errors.Is(err, errTwoCredentials))
 			return
 		}

@@ -21,7 +21,7 @@ const (
 var headerMaxAge = []string{"public, max-age=300"}
 
 // serverMetadata describes the token endpoint and its neighbours (RFC 8414
-// section 2). It names no scopes_supported, and neither does resourceMetadata:
+// §2). It names no scopes_supported, and neither does resourceMetadata:
 // clients send what stands there as scope, which is a mail address here.
 type serverMetadata struct {
 	Issuer                string   `json:"issuer"`
@@ -36,7 +36,7 @@ type serverMetadata struct {
 	IntrospectionAuth     []string `json:"introspection_endpoint_auth_methods_supported"`
 }
 
-// resourceMetadata describes the rooms (RFC 9728 section 2).
+// resourceMetadata describes the rooms (RFC 9728 §2).
 type resourceMetadata struct {
 	Resource             string   `json:"resource"`
 	AuthorizationServers []string `json:"authorization_servers"`
@@ -45,7 +45,7 @@ type resourceMetadata struct {
 	Documentation        string   `json:"resource_documentation"`
 }
 
-// serveJWKS publishes the public signing keys (RFC 7517 section 5). There are
+// serveJWKS publishes the public signing keys (RFC 7517 §5). There are
 // none while tokens are signed with HS256.
 func (c *call) serveJWKS() error {
 	return c.writePublic(c.h.app.Authority().JWKS(), headerMaxAge)
@@ -97,7 +97,7 @@ func (c *call) writePublic(v any, cacheControl []string) error {
 func (c *call) publicBase() string { return c.publicRoot() + c.base }
 
 // pointToMetadata lets a Bearer challenge say where the resource describes itself
-// (RFC 9728 section 5.1), at the address that the caller is known to reach.
+// (RFC 9728 §5.1), at the address that the caller is known to reach.
 func (c *call) pointToMetadata(r *refusal) {
 	if !strings.HasPrefix(r.challenge, challengeBearer) {
 		return
@@ -108,11 +108,11 @@ func (c *call) pointToMetadata(r *refusal) {
 }
 
 // cutWellKnown finds the base path behind a well-known name, where RFC 8414
-// section 3.1 and RFC 9728 section 3.1 put it: the metadata of
+// §3.1 and RFC 9728 §3.1 put it: the metadata of
 // https://host/base is also at https://host/.well-known/name/base.
 func (c *call) cutWellKnown() (rest string, ok bool) {
 	for _, name := range []string{pathServerMetadata, pathResourceMetadata} {
-		base, found := strings.CutPrefix(c.target.path, name)
+		base, found := strings.CutPrefix(c.target.Path, name)
 		if found && slices.Contains(c.h.basePath, base) {
 			c.base = base
 			return name, true

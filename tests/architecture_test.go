@@ -128,6 +128,11 @@ var rooms = []room{
 		mustNotImport: []string{golangJWT, goRedis},
 		mustNotReach:  []string{ours("backendclient"), ours("caddymodule/admin"), ours("caddymodule/command"), ours("tests"), "testing"},
 	},
+	{ // bytes from outside, and what they mean
+		folder:       "caddymodule/parse",
+		mayImport:    []string{"golang.org/x/net/http/httpguts", ours("caddymodule/strictjson")},
+		mustNotReach: []string{caddy, zap, prometheus, goRedis, golangJWT, ours("tokens"), ours("backendclient"), ours("tests"), "testing"},
+	},
 	{ // the way to Meet; says nothing of who may go it
 		folder:       "caddymodule/upstream",
 		mayImport:    []string{caddy, zap, ours("backendclient")},

@@ -338,7 +338,7 @@ func TestWellKnown(t *testing.T) {
 	}`, a.Body)
 	revoked := gatewaytest.Bearer(g.Token(g.AddApplication(nil), "ada@example.org"))
 	require.NoError(t, g.Authority().RevokeAll(t.Context()))
-	// A challenge leads there (RFC 9728 section 5.1), below the base path that was
+	// A challenge leads there (RFC 9728 §5.1), below the base path that was
 	// called, and from there to the token endpoint.
 	for _, base := range []string{g.URL + base, g.URL} {
 		for _, path := range []string{"/rooms", "/identity"} {
@@ -377,7 +377,7 @@ func TestWellKnown_BehindAProxy(t *testing.T) {
 }
 
 // Who verifies tokens with the published keys compares `iss` with the issuer of the
-// metadata (RFC 9068 section 4), which is where it was fetched (RFC 8414 section
+// metadata (RFC 9068 §4), which is where it was fetched (RFC 8414 section
 // 3.3): the option makes them one.
 func TestWellKnown_IssuerOfTokens(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{})

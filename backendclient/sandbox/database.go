@@ -245,7 +245,7 @@ func (d *database) join(r *Room, userID string, role Role) {
 	d.roomsOf[userID] = slices.Insert(mine, at, r)
 }
 
-// newUUID returns a random UUID (RFC 9562 section 5.4).
+// newUUID returns a random UUID (RFC 9562 §5.4).
 func newUUID() string {
 	var b [16]byte
 	rand.Read(b[:]) // never fails

@@ -26,7 +26,7 @@ var (
 	errInvalidToken = errors.New("token for or from someone else")
 )
 
-// hmacHash returns the hash of a JWT algorithm (RFC 7518 section 3.2).
+// hmacHash returns the hash of a JWT algorithm (RFC 7518 §3.2).
 func hmacHash(algorithm string) func() hash.Hash {
 	switch algorithm {
 	case "HS256":

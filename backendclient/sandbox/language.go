@@ -65,7 +65,7 @@ func (c *call) text(english string, values ...any) string {
 }
 
 // acceptedLanguage chooses a language of Meet by Accept-Language (RFC 9110
-// section 12.5.4), looking only at the part before a dash.
+// §12.5.4), looking only at the part before a dash.
 func acceptedLanguage(header string) string {
 	type choice struct {
 		language string

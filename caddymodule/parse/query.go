@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-package caddymodule
+package parse
 
 import (
 	"errors"
@@ -9,24 +9,25 @@ import (
 	"unicode/utf8"
 )
 
+// Errors of RoomsQuery.
 var (
-	errRepeatedParameter = errors.New("repeated query parameter")
-	errMalformedQuery    = errors.New("malformed query")
+	ErrRepeatedParameter = errors.New("repeated query parameter")
+	ErrQuery             = errors.New("malformed query")
 )
 
-// roomsQuery is what a caller may ask of a list of rooms. A parameter that was
-// not sent is empty and its flag false.
-type roomsQuery struct {
-	page, pageSize, slug          string
-	hasPage, hasPageSize, hasSlug bool
+// RoomsParameters are the parameters of a list of rooms. One that was not sent is empty
+// and its flag is false.
+type RoomsParameters struct {
+	Page, PageSize, Slug          string
+	HasPage, HasPageSize, HasSlug bool
 }
 
-// parseRoomsQuery reads the allowed parameters of GET /rooms from a raw query.
+// RoomsQuery reads the allowed parameters of GET /rooms from a raw query.
 // Nothing else is understood, so nothing else can be forwarded: an unknown
 // parameter is ignored, a repeated known one is refused, because two readers
 // would pick different ones.
-func parseRoomsQuery(raw string) (roomsQuery, error) {
-	var q roomsQuery
+func RoomsQuery(raw string) (RoomsParameters, error) {
+	var q RoomsParameters
 	for raw != "" {
 		var pair string
 		pair, raw, _ = strings.Cut(raw, "&")
@@ -36,26 +37,26 @@ func parseRoomsQuery(raw string) (roomsQuery, error) {
 		key, value, _ := strings.Cut(pair, "=")
 		key, err := unescapeQuery(key)
 		if err != nil {
-			return roomsQuery{}, err
+			return RoomsParameters{}, err
 		}
 		value, err = unescapeQuery(value)
 		if err != nil {
-			return roomsQuery{}, err
+			return RoomsParameters{}, err
 		}
 		var dst *string
 		var seen *bool
 		switch key {
 		case "page":
-			dst, seen = &q.page, &q.hasPage
+			dst, seen = &q.Page, &q.HasPage
 		case "page_size":
-			dst, seen = &q.pageSize, &q.hasPageSize
+			dst, seen = &q.PageSize, &q.HasPageSize
 		case "slug":
-			dst, seen = &q.slug, &q.hasSlug
+			dst, seen = &q.Slug, &q.HasSlug
 		default:
 			continue
 		}
 		if *seen {
-			return roomsQuery{}, errRepeatedParameter
+			return RoomsParameters{}, ErrRepeatedParameter
 		}
 		*dst, *seen = value, true
 	}
@@ -67,11 +68,11 @@ func unescapeQuery(s string) (string, error) {
 		return s, nil
 	}
 	if strings.Contains(s, ";") {
-		return "", errMalformedQuery // once a separator, no longer one
+		return "", ErrQuery // once a separator, no longer one
 	}
 	s, err := url.QueryUnescape(s)
 	if err != nil || !utf8.ValidString(s) || strings.ContainsFunc(s, isControl) {
-		return "", errMalformedQuery
+		return "", ErrQuery
 	}
 	return s, nil
 }

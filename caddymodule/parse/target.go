@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-package caddymodule
+package parse
 
 import (
 	"errors"
@@ -8,42 +8,42 @@ import (
 	"unicode/utf8"
 )
 
-// maxTarget bounds the request target. The longest one that a route can match
+// MaxTarget bounds the request target. The longest one that a route can match
 // is far shorter.
-const maxTarget = 2048
+const MaxTarget = 2048
 
-// errMalformedTarget is returned for a request target that has, or could have,
+// ErrTarget is returned for a request target that has, or could have,
 // more than one meaning.
-var errMalformedTarget = errors.New("malformed request target")
+var ErrTarget = errors.New("malformed request target")
 
-// target is a request target in the one form that the gateway works with.
-type target struct {
-	// path begins with a slash and never ends with one; it is empty for the root.
+// RequestTarget is a request target in the one form that the gateway works with.
+type RequestTarget struct {
+	// Path begins with a slash and never ends with one; it is empty for the root.
 	// Nothing in it is percent-decoded.
-	path string
-	// slash is true if the caller's path ended with a slash.
-	slash bool
-	// query is the raw query, without the question mark.
-	query string
+	Path string
+	// Slash is true if the caller's path ended with a slash.
+	Slash bool
+	// Query is the raw query, without the question mark.
+	Query string
 }
 
-// parseTarget reads a raw request target (RFC 9112 section 3.2). It accepts
+// Target reads a raw request target (RFC 9112 §3.2). It accepts
 // origin-form only and refuses everything that two parsers could read
 // differently: dot segments, empty segments, encoded slashes, backslashes, dots
 // and percent signs, path parameters, fragments, control bytes and bytes that
 // are not ASCII. What it accepts is matched as it stands: a percent-encoded
 // path is a different path and matches no route.
-func parseTarget(raw string) (target, error) {
-	if len(raw) == 0 || len(raw) > maxTarget || raw[0] != '/' {
-		return target{}, errMalformedTarget
+func Target(raw string) (RequestTarget, error) {
+	if len(raw) == 0 || len(raw) > MaxTarget || raw[0] != '/' {
+		return RequestTarget{}, ErrTarget
 	}
 	path, query, _ := strings.Cut(raw, "?")
 	if !validPath(path) || !validQuery(query) {
-		return target{}, errMalformedTarget
+		return RequestTarget{}, ErrTarget
 	}
-	t := target{path: path, query: query}
+	t := RequestTarget{Path: path, Query: query}
 	if path[len(path)-1] == '/' {
-		t.path, t.slash = path[:len(path)-1], true
+		t.Path, t.Slash = path[:len(path)-1], true
 	}
 	return t, nil
 }
@@ -113,7 +113,7 @@ func unescape(s string) string {
 }
 
 // validQuery refuses the bytes that have no place in a query (RFC 3986 section
-// 3.4); what is left is read by parseQuery.
+// 3.4); what is left is read by RoomsQuery.
 func validQuery(query string) bool {
 	for i := range len(query) {
 		if c := query[i]; c <= 0x20 || c >= 0x7f || c == '#' || c == '\\' {
@@ -132,6 +132,9 @@ var pathByte = func() (allowed [256]bool) {
 	}
 	return allowed
 }()
+
+// IsHex reports whether a byte is a hexadecimal digit.
+func IsHex(c byte) bool { return unhex(c) >= 0 }
 
 func unhex(c byte) int {
 	switch {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-package caddymodule
+package parse
 
 import (
 	"net/http"
@@ -12,10 +12,10 @@ import (
 
 func TestRequestID(t *testing.T) {
 	for _, sane := range []string{"a", "6f1e.2-B_c", strings.Repeat("a", 64)} {
-		require.Equal(t, sane, requestID(http.Header{"X-Request-Id": {sane}}))
+		require.Equal(t, sane, RequestID(http.Header{"X-Request-Id": {sane}}))
 	}
 	for _, values := range [][]string{nil, {""}, {"a b"}, {"a\r\nX: 1"}, {"é"}, {`a"b`}, {"{env.HOME}"}, {strings.Repeat("a", 65)}, {"a", "b"}} {
-		got := requestID(http.Header{"X-Request-Id": values})
+		got := RequestID(http.Header{"X-Request-Id": values})
 		require.Regexp(t, "^[0-9a-f]{32}$", got)
 	}
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-package caddymodule
+package parse
 
 import (
 	"encoding/binary"
@@ -12,10 +12,10 @@ import (
 // maxRequestID is the longest request id that is taken over from a caller.
 const maxRequestID = 64
 
-// requestID returns the id under which a request is known here, at Meet and in
+// RequestID returns the id under which a request is known here, at Meet and in
 // every log line: the caller's, if it sent exactly one of 1 to 64 characters out
 // of A-Z a-z 0-9 . _ - , and a random one otherwise.
-func requestID(h http.Header) string {
+func RequestID(h http.Header) string {
 	if values := h["X-Request-Id"]; len(values) == 1 && saneRequestID(values[0]) {
 		return values[0]
 	}

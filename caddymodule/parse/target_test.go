@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-package caddymodule
+package parse
 
 import (
 	"strings"
@@ -11,19 +11,19 @@ import (
 )
 
 func TestParseTarget(t *testing.T) {
-	for raw, want := range map[string]target{
-		"/":                         {slash: true},
-		"/rooms":                    {path: "/rooms"},
-		"/rooms/":                   {path: "/rooms", slash: true},
-		"/rooms/?page=2":            {path: "/rooms", slash: true, query: "page=2"},
-		"/rooms?page=2?":            {path: "/rooms", query: "page=2?"},
-		"/external-api/v1.0/rooms":  {path: "/external-api/v1.0/rooms"},
-		"/rooms/a%20b":              {path: "/rooms/a%20b"},
-		"/rooms/%C3%A9":             {path: "/rooms/%C3%A9"},
-		"/rooms/a..b/...":           {path: "/rooms/a..b/..."},
-		"/rooms/a:b@c!$&'()*+,=~_-": {path: "/rooms/a:b@c!$&'()*+,=~_-"},
+	for raw, want := range map[string]RequestTarget{
+		"/":                         {Slash: true},
+		"/rooms":                    {Path: "/rooms"},
+		"/rooms/":                   {Path: "/rooms", Slash: true},
+		"/rooms/?page=2":            {Path: "/rooms", Slash: true, Query: "page=2"},
+		"/rooms?page=2?":            {Path: "/rooms", Query: "page=2?"},
+		"/external-api/v1.0/rooms":  {Path: "/external-api/v1.0/rooms"},
+		"/rooms/a%20b":              {Path: "/rooms/a%20b"},
+		"/rooms/%C3%A9":             {Path: "/rooms/%C3%A9"},
+		"/rooms/a..b/...":           {Path: "/rooms/a..b/..."},
+		"/rooms/a:b@c!$&'()*+,=~_-": {Path: "/rooms/a:b@c!$&'()*+,=~_-"},
 	} {
-		got, err := parseTarget(raw)
+		got, err := Target(raw)
 		require.NoError(t, err, raw)
 		require.Equal(t, want, got, raw)
 	}
@@ -50,9 +50,9 @@ var ambiguousTargets = []string{
 }
 
 func TestPaths_AmbiguousTargetsRefused(t *testing.T) {
-	for _, raw := range append(ambiguousTargets, "/"+strings.Repeat("a", maxTarget)) {
-		_, err := parseTarget(raw)
-		require.ErrorIs(t, err, errMalformedTarget, "%q", raw)
+	for _, raw := range append(ambiguousTargets, "/"+strings.Repeat("a", MaxTarget)) {
+		_, err := Target(raw)
+		require.ErrorIs(t, err, ErrTarget, "%q", raw)
 	}
 }
 
@@ -64,19 +64,19 @@ func FuzzParseTarget(f *testing.F) {
 		f.Add(raw)
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
-		got, err := parseTarget(raw)
+		got, err := Target(raw)
 		if err != nil {
 			return
 		}
-		rebuilt := got.path
-		if got.slash {
+		rebuilt := got.Path
+		if got.Slash {
 			rebuilt += "/"
 		}
-		if got.query != "" {
-			rebuilt += "?" + got.query
+		if got.Query != "" {
+			rebuilt += "?" + got.Query
 		}
 		require.Equal(t, strings.TrimSuffix(raw, "?"), strings.TrimSuffix(rebuilt, "?"))
-		for segment := range strings.SplitSeq(strings.TrimPrefix(got.path, "/"), "/") {
+		for segment := range strings.SplitSeq(strings.TrimPrefix(got.Path, "/"), "/") {
 			decoded := unescape(segment)
 			require.NotContains(t, []string{".", ".."}, decoded)
 			require.True(t, utf8.ValidString(decoded))
@@ -84,9 +84,9 @@ func FuzzParseTarget(f *testing.F) {
 			require.False(t, decoded != segment && strings.ContainsAny(decoded, `/\.;%?#`) && !strings.ContainsAny(segment, "."), "%q", segment)
 			require.False(t, strings.ContainsAny(decoded, `/\;?#`))
 		}
-		if got.path != "" {
-			require.NotContains(t, got.path, "//")
-			require.False(t, strings.HasSuffix(got.path, "/"))
+		if got.Path != "" {
+			require.NotContains(t, got.Path, "//")
+			require.False(t, strings.HasSuffix(got.Path, "/"))
 		}
 	})
 }
@@ -94,7 +94,7 @@ func FuzzParseTarget(f *testing.F) {
 func BenchmarkParseTarget(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := parseTarget("/external-api/v1.0/rooms/7c9e6679-7425-40de-944b-e07fc1f90ae7"); err != nil {
+		if _, err := Target("/external-api/v1.0/rooms/7c9e6679-7425-40de-944b-e07fc1f90ae7"); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-package caddymodule
+package parse
 
 import (
 	"encoding/json"
@@ -10,10 +10,10 @@ import (
 	"github.com/meet-gateway/meet-gateway/caddymodule/strictjson"
 )
 
-// parseJSONObject reads a body that is one JSON object, or empty, which gives
-// nil. Errors are *requestError and fieldErrors, in Meet's words where Meet has
+// JSONObject reads a body that is one JSON object, or empty, which gives
+// nil. Errors are *RequestError and FieldErrors, in Meet's words where Meet has
 // some of its own.
-func parseJSONObject(body []byte) (map[string]json.RawMessage, error) {
+func JSONObject(body []byte) (map[string]json.RawMessage, error) {
 	object, err := strictjson.Object(body)
 	if err == nil {
 		return object, nil
@@ -24,13 +24,11 @@ func parseJSONObject(body []byte) (map[string]json.RawMessage, error) {
 	return nil, jsonError(err)
 }
 
-// holdsNUL reports whether an escape names NUL.
-func holdsNUL(body []byte) bool { return strictjson.HoldsNUL(body) }
-
-var errJSON = jsonError(strictjson.ErrSyntax)
+// ErrJSON is the error of JSON that cannot be read.
+var ErrJSON = jsonError(strictjson.ErrSyntax)
 
 func jsonError(err error) error {
-	return &requestError{http.StatusBadRequest, "JSON parse error - " + err.Error() + "."}
+	return &RequestError{http.StatusBadRequest, "JSON parse error - " + err.Error() + "."}
 }
 
 // notAnObject is Meet's answer to JSON that is no object, by its first token.
@@ -38,7 +36,7 @@ func notAnObject(first json.Token) error {
 	kind := "list"
 	switch first.(type) {
 	case nil:
-		return fieldErrors{"non_field_errors": {"No data provided"}}
+		return FieldErrors{"non_field_errors": {"No data provided"}}
 	case string:
 		kind = "str"
 	case json.Number:
@@ -46,5 +44,5 @@ func notAnObject(first json.Token) error {
 	case bool:
 		kind = "bool"
 	}
-	return fieldErrors{"non_field_errors": {"Invalid data. Expected a dictionary, but got " + kind + "."}}
+	return FieldErrors{"non_field_errors": {"Invalid data. Expected a dictionary, but got " + kind + "."}}
 }
