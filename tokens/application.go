@@ -38,7 +38,8 @@ type Application struct {
 	// ".example.org" for every name below it, "*" for "Meet decides". None
 	// means nobody.
 	Domains []string `json:"domains"`
-	// DeniedMails are addresses it may not act for, whatever Domains says.
+	// DeniedMails are addresses it may not act for, whatever Domains says. They are
+	// encrypted at rest.
 	DeniedMails []Mail `json:"denied_mails,omitempty"`
 	// TokenLifetime is how long its access tokens live. Default (0): the
 	// installation's.
@@ -54,7 +55,7 @@ type Application struct {
 	Limits map[string]string `json:"limits,omitempty"`
 	// Backend is what it is at Meet. None means the gateway's own credentials.
 	Backend *BackendCredentials `json:"backend,omitempty"`
-	// Note is free text for operators.
+	// Note is free text for operators. It is encrypted at rest.
 	Note string `json:"note,omitempty"`
 
 	// The fields below are kept by the Authority; a caller's values are ignored.
@@ -71,12 +72,9 @@ type Application struct {
 
 	generation uint64
 	verifiers  []verifier
-	// sealedBackend is Backend as stored, if it cannot be opened: it was sealed
-	// with a secret that is not configured here. Then Backend is nil, and the
-	// application must not be used, since it would act under other credentials.
-	sealedBackend string
-	read          time.Time // from Redis
-	rates         *limit.Rates
+	sealed     sealed
+	read       time.Time // from Redis
+	rates      *limit.Rates
 }
 
 // RoomDefaults are the properties given to new rooms that do not name them.
@@ -163,8 +161,14 @@ func (app *Application) Warnings() []string {
 	if len(app.Scopes) == 0 {
 		w = append(w, "no scope: tokens of this application may do nothing")
 	}
-	if app.sealedBackend != "" {
+	if app.BackendUnreadable() {
 		w = append(w, "backend credentials were encrypted with a secret that is not configured: this application cannot be used until they are set again")
+	}
+	if app.DeniedUnreadable() {
+		w = append(w, "denied mail addresses were encrypted with a secret that is not configured: this application cannot be used until they are set again")
+	}
+	if app.sealed.note != "" {
+		w = append(w, "its note was encrypted with a secret that is not configured")
 	}
 	return w
 }

@@ -21,52 +21,58 @@ import (
 
 // applicationRecord is an application as it is stored: field "d" of its hash.
 type applicationRecord struct {
-	Format   int               `json:"f"`
-	ID       string            `json:"id"` // so that a reply is known to be the answer to the question asked
-	Aliases  []string          `json:"aliases,omitempty"`
-	Name     string            `json:"name"`
-	Type     string            `json:"type"`
-	Active   bool              `json:"active"`
-	Scopes   Scopes            `json:"scopes,omitempty"`
-	Domains  []string          `json:"domains,omitempty"`
-	Denied   []Mail            `json:"denied,omitempty"`
-	Lifetime int64             `json:"ttl,omitempty"` // seconds
-	Refresh  bool              `json:"refresh,omitempty"`
-	Networks []netip.Prefix    `json:"nets,omitempty"`
-	Rooms    *RoomDefaults     `json:"rooms,omitempty"`
-	Limits   map[string]string `json:"limits,omitempty"`
-	Backend  string            `json:"backend,omitempty"` // sealed JSON of client id and secret
-	Note     string            `json:"note,omitempty"`
-	Secrets  []verifier        `json:"secrets,omitempty"`
-	Created  int64             `json:"created"` // unix milliseconds, as Updated
-	Updated  int64             `json:"updated"`
+	Format  int      `json:"f"`
+	ID      string   `json:"id"` // so that a reply is known to be the answer to the question asked
+	Aliases []string `json:"aliases,omitempty"`
+	Name    string   `json:"name"`
+	Type    string   `json:"type"`
+	Active  bool     `json:"active"`
+	Scopes  Scopes   `json:"scopes,omitempty"`
+	Domains []string `json:"domains,omitempty"`
+	// Denied and Note are read only: they are in clear in records that were written
+	// before DeniedMails and Remark, which hold them sealed.
+	Denied      []Mail            `json:"denied,omitempty"`
+	DeniedMails string            `json:"denied_mails,omitempty"` // sealed JSON of a list
+	Lifetime    int64             `json:"ttl,omitempty"`          // seconds
+	Refresh     bool              `json:"refresh,omitempty"`
+	Networks    []netip.Prefix    `json:"nets,omitempty"`
+	Rooms       *RoomDefaults     `json:"rooms,omitempty"`
+	Limits      map[string]string `json:"limits,omitempty"`
+	Backend     string            `json:"backend,omitempty"` // sealed JSON of client id and secret
+	Note        string            `json:"note,omitempty"`
+	Remark      string            `json:"remark,omitempty"` // sealed JSON of the note
+	Secrets     []verifier        `json:"secrets,omitempty"`
+	Created     int64             `json:"created"` // unix milliseconds, as Updated
+	Updated     int64             `json:"updated"`
 	// Write is different for every write, so that a write that is repeated
 	// because its answer was lost can be told from another one that says the same.
 	Write string `json:"w"`
 }
 
-const applicationFormat = 1
+// Formats of a record. Who knows the first alone would not see that addresses are
+// denied, and must not take the second for it.
+const (
+	applicationFormat       = 1
+	applicationFormatDenied = 2 // with DeniedMails
+)
 
 func (a *Authority) encodeApplication(app *Application) (string, error) {
 	r := applicationRecord{
 		Format: applicationFormat, ID: app.ID, Aliases: app.Aliases, Name: app.Name, Type: app.Type, Active: app.Active,
-		Scopes: app.Scopes, Domains: app.Domains, Denied: app.DeniedMails,
+		Scopes: app.Scopes, Domains: app.Domains,
 		Lifetime: int64(time.Duration(app.TokenLifetime) / time.Second), Refresh: app.Refresh, Networks: app.Networks,
-		Limits: app.Limits, Note: app.Note, Secrets: app.verifiers,
+		Limits: app.Limits, Secrets: app.verifiers,
 		Created: app.Created.UnixMilli(), Updated: app.Updated.UnixMilli(),
 		Write: randomID(tokenIDLength),
 	}
 	if !app.RoomDefaults.IsZero() {
 		r.Rooms = &app.RoomDefaults
 	}
-	if app.Backend == nil {
-		r.Backend = app.sealedBackend
-	} else {
-		plain, err := json.Marshal([2]string{app.Backend.ClientID, app.Backend.ClientSecret})
-		if err != nil {
-			return "", fmt.Errorf("encoding backend credentials: %w", err)
-		}
-		r.Backend = base64.RawStdEncoding.EncodeToString(a.keys.Seal(plain, keyApplication(app.ID)))
+	if err := a.seal(app, &r); err != nil {
+		return "", err
+	}
+	if r.DeniedMails != "" {
+		r.Format = applicationFormatDenied
 	}
 	b, err := json.Marshal(r)
 	if err != nil {
@@ -86,15 +92,15 @@ func (a *Authority) decodeApplication(id string, m map[string]string) (*Applicat
 	return app, nil
 }
 
-// decodeSealed is decodeApplication that leaves backend credentials encrypted: not
-// every application has any, and who does not know the secret must not learn from
-// the time it takes.
+// decodeSealed is decodeApplication that leaves encrypted what is: not every
+// application has any of it, and who does not know the secret must not learn from the
+// time it takes.
 func (a *Authority) decodeSealed(id string, m map[string]string) (*Application, error) {
 	if m[fieldDocument] == "" {
 		return nil, fmt.Errorf("application: %w", ErrNotFound)
 	}
 	var r applicationRecord
-	if err := json.Unmarshal([]byte(m[fieldDocument]), &r); err != nil || r.Format != applicationFormat || r.ID != id {
+	if err := json.Unmarshal([]byte(m[fieldDocument]), &r); err != nil || r.Format < applicationFormat || r.Format > applicationFormatDenied || r.ID != id {
 		return nil, unavailable("reading application "+id, errors.New("its record is damaged, another one's or of a later version"))
 	}
 	version, _ := strconv.ParseInt(m[fieldVersion], 10, 64)
@@ -105,7 +111,7 @@ func (a *Authority) decodeSealed(id string, m map[string]string) (*Application, 
 		Limits: r.Limits, Note: r.Note, Version: version,
 		Created: time.UnixMilli(r.Created).UTC(), Updated: time.UnixMilli(r.Updated).UTC(),
 		LastUsed: parseInstant(m[fieldLastUsed]), read: a.now(), rates: parseRates(r.Limits),
-		generation: parseUint(m[fieldGeneration]), verifiers: r.Secrets, sealedBackend: r.Backend,
+		generation: parseUint(m[fieldGeneration]), verifiers: r.Secrets, sealed: sealed{r.Backend, r.DeniedMails, r.Remark},
 	}
 	if r.Rooms != nil {
 		app.RoomDefaults = *r.Rooms
@@ -117,30 +123,6 @@ func (a *Authority) decodeSealed(id string, m map[string]string) (*Application, 
 		}
 	}
 	return app, nil
-}
-
-// unseal decrypts the backend credentials. They stay sealed if that is not
-// possible.
-func (a *Authority) unseal(app *Application) {
-	if app.sealedBackend == "" {
-		return
-	}
-	if app.Backend = a.openBackend(app.ID, app.sealedBackend); app.Backend != nil {
-		app.sealedBackend = ""
-	}
-}
-
-func (a *Authority) openBackend(id, text string) *BackendCredentials {
-	sealed, err := base64.RawStdEncoding.DecodeString(text)
-	if err != nil {
-		return nil
-	}
-	plain, _, err := a.keys.Open(sealed, keyApplication(id))
-	var pair [2]string
-	if err != nil || json.Unmarshal(plain, &pair) != nil {
-		return nil
-	}
-	return &BackendCredentials{ClientID: pair[0], ClientSecret: pair[1]}
 }
 
 func parseInstant(ms string) time.Time {
@@ -358,6 +340,10 @@ func (a *Authority) ConfirmApplication(ctx context.Context, id string) (*Applica
 		if err != nil {
 			return nil, unavailable("reading an application", err)
 		}
+		var record applicationRecord
+		if json.Unmarshal([]byte(m[fieldDocument]), &record) == nil && record.inClear() {
+			return a.UpdateApplication(ctx, id, app.Version, func(*Application) error { return nil })
+		}
 		cmd, err := a.store.write(ctx, confirmScript, keyApplication(id), app.Version, m[fieldDocument])
 		if err != nil {
 			return nil, unavailable("confirming an application", err)
@@ -489,7 +475,7 @@ func (a *Authority) keepApplication(id string, m map[string]string, since epoch)
 	if err != nil {
 		return nil, err
 	}
-	if app.sealedBackend != "" {
+	if app.unusable() {
 		return nil, unavailable("reading application "+id, vault.ErrUnsealable)
 	}
 	fill(a.cache, a.cache.applications, id, app, keyApplication(id), since)

@@ -151,7 +151,7 @@ func (a *Authority) judgeLogin(ctx context.Context, app *Application, secret str
 		l.denied = deny(ErrInvalidClient, "unknown_client_or_wrong_secret")
 		return l, nil
 	}
-	if a.unseal(app); app.sealedBackend != "" {
+	if a.unseal(app); app.unusable() {
 		return l, unavailable("reading application "+app.ID, vault.ErrUnsealable)
 	}
 	if v.Kind != SecretHMAC || v.Key != a.keys.First().ID {

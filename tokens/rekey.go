@@ -330,14 +330,22 @@ func (a *Authority) rekeyApplication(ctx context.Context, id string, r *rekeyRep
 		}
 		return nil
 	}
-	if record.Backend != "" {
-		sealed, _ := base64.RawStdEncoding.DecodeString(record.Backend)
-		if made := vault.SealedWith(sealed); made != r.Key {
-			if app.BackendUnreadable() {
-				former[made] = true
-			} else if _, err := a.UpdateApplication(ctx, id, 0, func(*Application) error { return nil }); err != nil && !errors.Is(err, ErrNotFound) {
-				return err
-			}
+	move := record.inClear()
+	for stored, unread := range map[string]string{
+		record.Backend: app.sealed.backend, record.DeniedMails: app.sealed.denied, record.Remark: app.sealed.note,
+	} {
+		box, _ := base64.RawStdEncoding.DecodeString(stored)
+		switch made := vault.SealedWith(box); {
+		case stored == "" || made == r.Key:
+		case unread != "":
+			former[made] = true
+		default:
+			move = true
+		}
+	}
+	if move {
+		if _, err := a.UpdateApplication(ctx, id, 0, func(*Application) error { return nil }); err != nil && !errors.Is(err, ErrNotFound) {
+			return err
 		}
 	}
 	for _, v := range app.verifiers {

@@ -44,7 +44,7 @@ var applicationFields = []applicationField{
 	plainField("aliases", "a list of client ids", func(a *tokens.Application) *[]string { return &a.Aliases }),
 	plainField("scopes", "a list of scopes", func(a *tokens.Application) *tokens.Scopes { return &a.Scopes }),
 	plainField("domains", "a list of mail domains", func(a *tokens.Application) *[]string { return &a.Domains }),
-	plainField("denied_mails", "a list of mail addresses", func(a *tokens.Application) *[]tokens.Mail { return &a.DeniedMails }),
+	{"denied_mails", "a list of mail addresses", setDeniedMails, func(a *tokens.Application) any { return a.DeniedMails }},
 	{"token_lifetime", `a duration such as "30m" or "1d"`, setTokenLifetime, func(a *tokens.Application) any { return a.TokenLifetime }},
 	plainField("refresh", "true or false", func(a *tokens.Application) *bool { return &a.Refresh }),
 	{"networks", `a list of address ranges such as "192.0.2.0/24"`, setNetworks, func(a *tokens.Application) any { return a.Networks }},
@@ -67,6 +67,16 @@ func plainField[T any](name, want string, at func(*tokens.Application) *T) appli
 		},
 		get: func(a *tokens.Application) any { return *at(a) },
 	}
+}
+
+// setDeniedMails replaces the whole list, also one that cannot be read.
+func setDeniedMails(a *tokens.Application, raw json.RawMessage) error {
+	var mails []tokens.Mail
+	if err := decodeStrict(raw, &mails); err != nil {
+		return err
+	}
+	a.DenyMails(mails)
+	return nil
 }
 
 // setTokenLifetime takes durations as a Caddyfile does, with days.
@@ -179,7 +189,10 @@ func changedFields(a, b *tokens.Application) []string {
 	var names []string
 	for _, f := range applicationFields {
 		same := sameJSON(f.get(a), f.get(b)) || slices.Contains(unordered, f.name) && sameElements(f.get(a), f.get(b))
-		if f.name == "backend" {
+		switch f.name {
+		case "denied_mails":
+			same = same && a.DeniedUnreadable() == b.DeniedUnreadable()
+		case "backend":
 			// The secret counts and is not shown.
 			same = reflect.DeepEqual(a.Backend, b.Backend) && a.BackendUnreadable() == b.BackendUnreadable() && a.LearnsBackend() == b.LearnsBackend()
 		}

@@ -396,4 +396,9 @@ var applicationChecks = []check{
 			found(aboutApplication(a), "its credentials at Meet were encrypted with a secret that is not configured here", "meet-gateway meet app edit "+a.ID+" --backend-client-id ID --backend-client-secret-stdin, or add the former secret line")
 		}
 	})},
+	{name: "application_denied_unreadable", needsRedis: true, look: eachApplication(func(a Application, _ *Facts, found finder) {
+		if a.DeniedUnreadable() {
+			found(aboutApplication(a), "its denied mail addresses were encrypted with a secret that is not configured here", "meet-gateway meet app edit "+a.ID+" --deny MAIL for each of them, or add the former secret line")
+		}
+	})},
 }
