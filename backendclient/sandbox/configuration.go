@@ -27,17 +27,17 @@ func (c *call) configurationFaults(v any) []any {
 	if v == nil {
 		return []any{c.text(textNull)}
 	}
-	o, ok := v.(*object)
+	o, ok := v.(*Object)
 	if !ok {
 		f := fault("model_type", "Input should be a valid dictionary or instance of RoomConfiguration", v)
 		f["ctx"] = map[string]any{"class_name": "RoomConfiguration"}
 		return []any{f}
 	}
-	faults := sourcesFaults(o.values["can_publish_sources"])
-	faults = append(faults, booleanFaults(o.values["everyone_can_mute"])...)
-	for _, k := range o.keys {
+	faults := sourcesFaults(o.Values["can_publish_sources"])
+	faults = append(faults, booleanFaults(o.Values["everyone_can_mute"])...)
+	for _, k := range o.Keys {
 		if k != "can_publish_sources" && k != "everyone_can_mute" {
-			faults = append(faults, fault("extra_forbidden", "Extra inputs are not permitted", o.values[k], k))
+			faults = append(faults, fault("extra_forbidden", "Extra inputs are not permitted", o.Values[k], k))
 		}
 	}
 	return faults
@@ -69,7 +69,7 @@ func booleanFaults(v any) []any {
 	switch v := v.(type) {
 	case nil, bool:
 		return nil
-	case []any, *object:
+	case []any, *Object:
 		return []any{fault("bool_type", "Input should be a valid boolean", v, "everyone_can_mute")}
 	case float64:
 		text = strings.TrimSuffix(pythonFloat(v), ".0")
@@ -101,10 +101,10 @@ func asTexts(v any) any {
 			texts = append(texts, asTexts(e))
 		}
 		return texts
-	case *object:
+	case *Object:
 		texts := map[string]any{}
-		for _, k := range v.keys {
-			texts[k] = asTexts(v.values[k])
+		for _, k := range v.Keys {
+			texts[k] = asTexts(v.Values[k])
 		}
 		return texts
 	case json.Number:

@@ -23,7 +23,8 @@
 // # How faithful it is
 //
 // The contract test replays 811 exchanges recorded from an unmodified Meet
-// (testdata/README.md) over TCP and compares status, headers and body. What is
+// (testdata/README.md) over TCP and compares status, headers and body, with the
+// parser of JSON that package exact has. What is
 // left out stands in that test with its reason. Known to be missing since
 // nothing is recorded of it: tokens of add-ons, the language cookie, most texts
 // in other languages than English. Meet's second of CPU per exchange is a wait,
@@ -31,7 +32,7 @@
 //
 // Each part of Meet has its file: middleware and routes (meet.go), pages and
 // headers (render.go), languages (language.go), the web server in front
-// (webserver.go), content negotiation and parsers (rest.go, pyjson.go), the
+// (webserver.go), content negotiation and parsers (rest.go, json.go), Python's words (python.go), the
 // token endpoint (token.go, mail.go), the authenticators (auth.go, jwt.go), the
 // rooms (rooms.go, configuration.go), what is remembered (database.go).
 package sandbox

@@ -21,6 +21,7 @@ type Meet struct {
 	db        *database
 	recorder  *recorder
 	exchanges *atomic.Int64
+	parseJSON Parser
 }
 
 // Option changes how a Meet of the sandbox runs, not how it answers.
@@ -46,6 +47,7 @@ func New(s Settings, options ...Option) *Meet {
 		db:        newDatabase(),
 		recorder:  newRecorder(256),
 		exchanges: new(atomic.Int64),
+		parseJSON: parseJSON,
 	}
 	for _, o := range options {
 		o(m)
@@ -73,12 +75,13 @@ func (m *Meet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := readBody(r)
 	m.recorder.record(r, body)
 	c := &call{
-		r:        r,
-		body:     body,
-		host:     r.Host,
-		https:    firstValue(r.Header.Values("X-Forwarded-Proto")) == "https",
-		language: acceptedLanguage(r.Header.Get("Accept-Language")),
-		now:      m.now(),
+		r:         r,
+		body:      body,
+		host:      r.Host,
+		https:     firstValue(r.Header.Values("X-Forwarded-Proto")) == "https",
+		language:  acceptedLanguage(r.Header.Get("Accept-Language")),
+		now:       m.now(),
+		parseJSON: m.parseJSON,
 	}
 	a := refuseBroken(r)
 	switch {

@@ -14,14 +14,15 @@ import (
 
 // call is one request on its way through Meet.
 type call struct {
-	r        *http.Request
-	body     []byte
-	host     string
-	https    bool
-	language string
-	now      time.Time
-	bare     bool // answered before the middleware that sets Vary and language
-	session  bool // the session was looked at, which shows in Vary
+	r         *http.Request
+	body      []byte
+	host      string
+	https     bool
+	language  string
+	now       time.Time
+	parseJSON Parser
+	bare      bool // answered before the middleware that sets Vary and language
+	session   bool // the session was looked at, which shows in Vary
 }
 
 // answer is what Meet says.

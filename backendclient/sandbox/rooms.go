@@ -211,10 +211,10 @@ func (m *Meet) create(c *call, who *identity) *answer {
 }
 
 // newRoom validates a body and makes a room of it.
-func (m *Meet) newRoom(c *call, body *object) (Room, *answer) {
-	room := Room{AccessLevel: m.settings.DefaultAccessLevel, Configuration: &object{}}
+func (m *Meet) newRoom(c *call, body *Object) (Room, *answer) {
+	room := Room{AccessLevel: m.settings.DefaultAccessLevel, Configuration: &Object{}}
 	faults := map[string]any{}
-	level, sent := body.values["access_level"]
+	level, sent := body.Values["access_level"]
 	if sent {
 		if fault := m.accessLevelFault(c, level); fault != "" {
 			faults["access_level"] = []any{fault}
@@ -223,7 +223,7 @@ func (m *Meet) newRoom(c *call, body *object) (Room, *answer) {
 	} else if !slices.Contains(accessLevels, room.AccessLevel) {
 		faults["access_level"] = []any{"Value '" + room.AccessLevel + "' is not a valid choice."}
 	}
-	if configuration, sent := body.values["configuration"]; sent {
+	if configuration, sent := body.Values["configuration"]; sent {
 		if f := c.configurationFaults(configuration); len(f) > 0 {
 			faults["configuration"] = f
 		}

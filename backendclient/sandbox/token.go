@@ -116,8 +116,8 @@ func (c *call) tokenFields(data any) (map[string]string, *answer) {
 	return fields, nil
 }
 
-func (c *call) tokenField(name string, body *object) (text, fault string) {
-	value, ok := body.values[name]
+func (c *call) tokenField(name string, body *Object) (text, fault string) {
+	value, ok := body.Values[name]
 	switch {
 	case !ok:
 		return "", c.text(textRequired)

@@ -1,65 +1,24 @@
 // SPDX-License-Identifier: MIT
 
-package sandbox
+package exact
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"regexp"
 	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
 )
-
-// Meet's texts on a body that it cannot read come from Python's json, and so
-// does what it takes: the last of two equal keys, NaN (refused later), half a
-// surrogate pair. encoding/json differs in all of them, hence this parser.
-//
-// Values are nil, bool, string, json.Number (integers), float64, []any and *object. Half a
-// surrogate pair becomes three bytes that are not UTF-8.
-
-// object is a JSON object that knows the order of its keys.
-type object struct {
-	keys   []string
-	values map[string]any
-}
-
-// MarshalJSON writes the keys in their order.
-func (o *object) MarshalJSON() ([]byte, error) {
-	var b bytes.Buffer
-	b.WriteByte('{')
-	for i, k := range o.keys {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		key, err := json.Marshal(k)
-		if err != nil {
-			return nil, err
-		}
-		value, err := json.Marshal(o.values[k])
-		if err != nil {
-			return nil, err
-		}
-		b.Write(key)
-		b.WriteByte(':')
-		b.Write(value)
-	}
-	b.WriteByte('}')
-	return b.Bytes(), nil
-}
 
 // maxDepth is how deep lists and objects may be nested before Python runs into
 // its recursion limit, which Meet answers with a 500. The recording has 500
 // and 100,000.
 const maxDepth = 900
-
-// errTooDeep is Python's RecursionError.
-var errTooDeep = errors.New("maximum recursion depth exceeded")
 
 // pythonError is an error in Python's words.
 type pythonError string
@@ -80,8 +39,8 @@ func (e *jsonError) Error() string {
 	return fmt.Sprintf("%s: line %d column %d (char %d)", e.what, line, column, utf8.RuneCountInString(before))
 }
 
-// parseJSON reads a body as Django REST framework's strict JSONParser.
-func parseJSON(body []byte) (any, error) {
+// JSON reads a body as Django REST framework's strict JSONParser.
+func JSON(body []byte) (any, error) {
 	if err := checkUTF8(body); err != nil {
 		return nil, err
 	}
@@ -154,7 +113,7 @@ func (p *jsonParser) word(w string) bool {
 
 func (p *jsonParser) value(depth int) (any, error) {
 	if depth > maxDepth {
-		return nil, errTooDeep
+		return nil, sandbox.ErrTooDeep
 	}
 	start := p.at
 	switch {
@@ -196,7 +155,7 @@ func (p *jsonParser) value(depth int) (any, error) {
 const maxDigits = 4300
 
 func (p *jsonParser) object(depth int) (any, error) {
-	o := &object{values: map[string]any{}}
+	o := &sandbox.Object{Values: map[string]any{}}
 	p.space()
 	if p.next('}') {
 		return o, nil
@@ -218,10 +177,10 @@ func (p *jsonParser) object(depth int) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, again := o.values[key]; !again {
-			o.keys = append(o.keys, key)
+		if _, again := o.Values[key]; !again {
+			o.Keys = append(o.Keys, key)
 		}
-		o.values[key] = v
+		o.Values[key] = v
 		p.space()
 		if p.next('}') {
 			return o, nil
@@ -342,87 +301,3 @@ func (p *jsonParser) number() (literal string, isInteger bool) {
 }
 
 var numberPattern = regexp.MustCompile(`^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?`)
-
-// typeName is Python's name of a value's type.
-func typeName(v any) string {
-	switch v.(type) {
-	case nil:
-		return "NoneType"
-	case bool:
-		return "bool"
-	case json.Number:
-		return "int"
-	case float64:
-		return "float"
-	case []any:
-		return "list"
-	case *object:
-		return "dict"
-	}
-	return "str"
-}
-
-// pythonText is Python's str() of a value, in which Meet quotes what it refuses.
-func pythonText(v any) string {
-	if s, ok := v.(string); ok {
-		return s
-	}
-	return pythonLiteral(v)
-}
-
-// pythonLiteral is Python's repr() of a value.
-func pythonLiteral(v any) string {
-	switch v := v.(type) {
-	case bool:
-		if v {
-			return "True"
-		}
-		return "False"
-	case json.Number:
-		return v.String()
-	case float64:
-		return pythonFloat(v)
-	case string:
-		return "'" + strings.NewReplacer(`\`, `\\`, "'", `\'`, "\n", `\n`, "\r", `\r`, "\t", `\t`).Replace(v) + "'"
-	case []any:
-		parts := make([]string, len(v))
-		for i, e := range v {
-			parts[i] = pythonLiteral(e)
-		}
-		return "[" + strings.Join(parts, ", ") + "]"
-	case *object:
-		parts := make([]string, len(v.keys))
-		for i, k := range v.keys {
-			parts[i] = pythonLiteral(k) + ": " + pythonLiteral(v.values[k])
-		}
-		return "{" + strings.Join(parts, ", ") + "}"
-	}
-	return "None"
-}
-
-func pythonFloat(f float64) string {
-	switch {
-	case math.IsInf(f, 0):
-		return strings.TrimPrefix(strings.ToLower(strconv.FormatFloat(f, 'g', -1, 64)), "+")
-	case f == math.Trunc(f) && math.Abs(f) < 1e16:
-		return strconv.FormatFloat(f, 'f', 1, 64)
-	}
-	return strconv.FormatFloat(f, 'g', -1, 64)
-}
-
-// pythonStrip is str.strip().
-func pythonStrip(s string) string {
-	return strings.TrimFunc(s, func(r rune) bool { return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f })
-}
-
-// surrogate returns the first half of a surrogate pair in a parsed string.
-func surrogate(s string) (rune, bool) {
-	for at := 0; at < len(s); {
-		r, size := utf8.DecodeRuneInString(s[at:])
-		if r == utf8.RuneError && size == 1 && at+2 < len(s) {
-			return rune(s[at]&0x0f)<<12 | rune(s[at+1]&0x3f)<<6 | rune(s[at+2]&0x3f), true
-		}
-		at += size
-	}
-	return 0, false
-}
