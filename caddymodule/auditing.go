@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/logging"
 	"go.uber.org/zap"
 
+	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/caddymodule/audit"
 	"github.com/meet-gateway/meet-gateway/caddymodule/option"
 	"github.com/meet-gateway/meet-gateway/caddymodule/pool"
@@ -342,18 +343,12 @@ func (c *call) event() audit.Event {
 
 // noteRoom takes the id and the slug of a room from Meet's answer.
 func (c *call) noteRoom(body []byte) {
-	if !c.audits() {
-		return
-	}
-	var room struct{ ID, Slug string }
-	if json.Unmarshal(body, &room) != nil {
-		return
-	}
-	if id, ok := canonicalUUID(room.ID); ok {
+	id, slug := backendclient.RoomNames(body)
+	if id, ok := canonicalUUID(id); ok {
 		c.room.ID = id
 	}
-	if isSlug(room.Slug) {
-		c.room.Slug = room.Slug
+	if isSlug(slug) {
+		c.room.Slug = slug
 	}
 }
 

@@ -216,8 +216,10 @@ func (c *call) notAMember(a *backendclient.Answer) error {
 
 func (c *call) relaySuccess(a *backendclient.Answer) error {
 	body := a.Body
-	c.rule = "scope " + c.scope
-	c.noteRoom(body)
+	if c.audits() {
+		c.rule = "scope " + c.scope
+		c.noteRoom(body)
+	}
 	if err := c.record(nil); err != nil {
 		// It was done at Meet: an error would make the caller do it twice.
 		c.h.logger.Error("what was done at Meet is not in the audit trail yet", errorFields(c, err)...)
