@@ -41,6 +41,10 @@ type Caller struct {
 	// as they are, and two spellings are two callers.
 	Mail string
 
+	// Generations are compared only: what was kept under others is not used any more.
+	// They are part of the caller's identity.
+	Generations [6]uint64
+
 	// Application is who waits where exchanges have to: applications have their
 	// turns one after the other. Default: the client id. It takes no part in the
 	// caller's identity.
@@ -82,14 +86,17 @@ func (c Caller) LogValue() slog.Value { return slog.StringValue(c.String()) }
 func (c Caller) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
 // identity is what makes two callers the same: the key of everything kept in
-// this process. Comparing strings costs less than hashing them, and a changed
-// secret is another caller.
+// this process. Comparing strings costs less than hashing them, and with a changed
+// secret, or after a revocation, it is another caller.
 type identity struct {
 	credentials Credentials
 	mail        string
+	generations [6]uint64
 }
 
-func (c Caller) identity() identity { return identity{credentials: c.Credentials, mail: c.Mail} }
+func (c Caller) identity() identity {
+	return identity{credentials: c.Credentials, mail: c.Mail, generations: c.Generations}
+}
 
 // check refuses what Meet would refuse after a second of work, or at once.
 func (c Caller) check() *Error {

@@ -28,18 +28,22 @@ func (c *Client) Exchange(ctx context.Context, caller Caller) (*Token, error) {
 	if e := caller.check(); e != nil {
 		return nil, e
 	}
-	id := caller.identity()
 	t, e := c.exchange(ctx, caller)
 	if e != nil {
 		return nil, e
 	}
+	c.replace(ctx, caller.identity(), t)
+	return t, nil
+}
+
+// replace keeps a token fresh from Meet in the place of what is kept for the caller.
+func (c *Client) replace(ctx context.Context, id identity, t *Token) {
 	c.refusals.drop(id)
 	c.broken.drop(id.credentials)
 	c.accept(id, t)
 	if c.store != nil {
 		c.save(ctx, c.storeKey(id), t)
 	}
-	return t, nil
 }
 
 // exchange waits for its turn and exchanges.

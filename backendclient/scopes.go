@@ -8,8 +8,18 @@ import (
 	"time"
 )
 
-// keepLacking is how often a token that lacks a scope is fetched anew, at most.
-const keepLacking = time.Minute
+// A token that lacks a scope is fetched anew after keepLacking, which whoever has just
+// ticked the scope in Meet may wait for. What was fetched in vain as often as eagerly
+// is probably meant to lack it: from then on each pause is twice the one before.
+const (
+	keepLacking = time.Minute
+	eagerly     = 5
+)
+
+// lackingPause is how old a token must be to be fetched anew for a scope.
+func (t *Token) lackingPause() time.Duration {
+	return keepLacking << min(max(t.vain-eagerly+1, 0), 16)
+}
 
 // grants reports whether Meet has granted all of the scopes.
 func (t *Token) grants(scopes []string) bool {
@@ -21,11 +31,16 @@ func (t *Token) grants(scopes []string) bool {
 	return true
 }
 
+// looksAgain reports whether it is time to ask Meet for what the token lacks.
+func (c *Client) looksAgain(caller Caller, t *Token) bool {
+	return !t.grants(caller.Scopes) && c.now().Sub(t.Received) >= t.lackingPause()
+}
+
 // withScopes returns a token that has the scopes the caller needs, if there is one:
 // the operator may have granted them in Meet since t was fetched. Otherwise, and if
 // Meet does not answer, it returns t.
 func (c *Client) withScopes(ctx context.Context, caller Caller, id identity, t *Token) *Token {
-	if t.grants(caller.Scopes) || c.now().Sub(t.Received) < keepLacking {
+	if !c.looksAgain(caller, t) {
 		return t
 	}
 	if _, lately := c.lacking.get(id, c.now()); lately {
@@ -37,13 +52,21 @@ func (c *Client) withScopes(ctx context.Context, caller Caller, id identity, t *
 		defer cancel()
 		defer func() { c.lacking.put(id, struct{}{}, c.now().Add(keepLacking)) }()
 		if c.store != nil { // another process may have done it
-			if newer, _ := c.load(ctx, id, key); newer != nil && newer.grants(caller.Scopes) {
+			if newer, _ := c.load(ctx, id, key); newer != nil && !c.looksAgain(caller, newer) {
 				return newer, nil
 			}
 		}
 		shared := caller
 		shared.Source = "" // others may wait
-		return c.Exchange(ctx, shared)
+		newer, e := c.exchange(ctx, shared)
+		if e != nil {
+			return nil, e
+		}
+		if !newer.grants(caller.Scopes) {
+			newer.vain = t.vain + 1
+		}
+		c.replace(ctx, id, newer)
+		return newer, nil
 	})
 	select {
 	case r := <-flight:

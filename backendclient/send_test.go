@@ -400,6 +400,45 @@ func TestScopesGrantedLater(t *testing.T) {
 	require.Equal(t, 3, meet.Exchanges())
 }
 
+// TestScopesNeverGranted: an application that Meet means to cut down costs it a few
+// exchanges an hour for each user, however many gateways ask.
+func TestScopesNeverGranted(t *testing.T) {
+	t.Parallel()
+	now := newClock()
+	meet := newMeet(sandbox.Production(), sandbox.WithClock(now.Now))
+	store := newMemory()
+	store.now = now.Now
+	app := sandbox.Application{ClientID: "less", Secret: "secret", Active: true, Scopes: []string{"rooms:list"}}
+	meet.AddApplication(app)
+	caller := backendclient.Caller{
+		Credentials: backendclient.Credentials{ClientID: "less", ClientSecret: "secret"}, Mail: alice.Mail,
+		Scopes: []string{"rooms:create"},
+	}
+	gateways := []*backendclient.Client{newClient(t, meet, at(now), sharing(store)), newClient(t, meet, at(now), sharing(store))}
+	asked := func(minutes int) int {
+		before := meet.Exchanges()
+		for range minutes * 4 {
+			for _, c := range gateways {
+				_, err := c.Token(t.Context(), caller)
+				require.NoError(t, err)
+			}
+			now.Advance(15 * time.Second)
+		}
+		return meet.Exchanges() - before
+	}
+	require.LessOrEqual(t, asked(5), 6, "who ticks a scope waits a minute")
+	require.LessOrEqual(t, asked(45), 5, "and then the pauses grow")
+
+	caller.Generations[3]++
+	require.LessOrEqual(t, asked(4), 5, "an edit begins anew")
+	app.Scopes = []string{"rooms:create"}
+	meet.AddApplication(app)
+	require.Equal(t, 1, asked(1))
+	token, err := gateways[0].Token(t.Context(), caller)
+	require.NoError(t, err)
+	require.Equal(t, app.Scopes, token.Scopes)
+}
+
 // TestDisabled: users and applications that Meet has switched off, and on again.
 func TestDisabled(t *testing.T) {
 	t.Parallel()

@@ -35,7 +35,8 @@ type TokenStore interface {
 }
 
 // storeKey names the token of a caller at this backend. The secret is part of
-// it, so a stored token serves only those who hold the secret it was made with.
+// it, so a stored token serves only those who hold the secret it was made with; so
+// are the generations, and after a revocation it serves nobody.
 func (c *Client) storeKey(id identity) string {
 	h := sha256.New()
 	for _, s := range [...]string{id.credentials.ClientID, id.credentials.ClientSecret, c.host, id.mail} {
@@ -44,6 +45,7 @@ func (c *Client) storeKey(id identity) string {
 		h.Write(length[:])
 		h.Write([]byte(s))
 	}
+	_ = binary.Write(h, binary.BigEndian, id.generations) // a hash takes everything
 	return hex.EncodeToString(h.Sum(nil))
 }
 
@@ -56,6 +58,7 @@ type storedToken struct {
 	UserID   string   `json:"u,omitempty"`
 	Received int64    `json:"r"` // milliseconds since 1970
 	Expires  int64    `json:"e"`
+	Vain     int      `json:"n,omitempty"`
 }
 
 const storedVersion = 1
@@ -68,6 +71,7 @@ func encodeToken(t *Token) ([]byte, error) {
 		UserID:   t.UserID,
 		Received: t.Received.UnixMilli(),
 		Expires:  t.Expires.UnixMilli(),
+		Vain:     t.vain,
 	})
 }
 
@@ -78,7 +82,7 @@ func decodeToken(value []byte) *Token {
 		return nil
 	}
 	t := newToken(s.Token)
-	t.Scopes, t.UserID = s.Scopes, s.UserID
+	t.Scopes, t.UserID, t.vain = s.Scopes, s.UserID, max(s.Vain, 0)
 	t.Received, t.Expires = time.UnixMilli(s.Received), time.UnixMilli(s.Expires)
 	return t
 }

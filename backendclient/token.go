@@ -45,6 +45,9 @@ type Token struct {
 	// Both are by this machine's clock, in whole milliseconds.
 	Received, Expires time.Time
 
+	// vain is how often in a row it was fetched anew for a scope that Meet does not grant.
+	vain int
+
 	// authorization is the header with Value in it, made once for all requests.
 	authorization string
 }

@@ -88,11 +88,16 @@ func provesCredentials(err error) bool {
 
 // tryAtMeet presents the credentials to Meet.
 func (c *call) tryAtMeet(ctx context.Context, req tokenRequest, mail tokens.Mail) (*backendclient.Token, error) {
+	// Under which its token is asked for once it is registered.
+	generations, err := c.h.app.Authority().Generations(ctx, &tokens.Application{}, mail)
+	if err != nil {
+		return nil, err
+	}
 	began := time.Now()
 	ctx, span := startSpan(ctx, "meet_gateway.exchange")
 	token, err := c.h.client.Exchange(ctx, backendclient.Caller{
 		Credentials: backendclient.Credentials{ClientID: req.clientID, ClientSecret: req.clientSecret},
-		Mail:        string(mail), RequestID: c.requestID,
+		Mail:        string(mail), RequestID: c.requestID, Generations: generations,
 		Application: "?", // strangers wait as one, whatever they call themselves
 	})
 	c.waitForMeet(began)

@@ -47,6 +47,8 @@ type call struct {
 	// presentsOwn is true while an imported application presents at Meet what it has
 	// just presented here.
 	presentsOwn bool
+	// generations are those of the application's grant for the user.
+	generations tokens.Generations
 	// meetClientID is the client id at Meet that the secret it authenticated with
 	// belongs to, if it was imported.
 	meetClientID string
@@ -193,6 +195,7 @@ func (c *call) sharesCredentials() bool {
 func (c *call) caller(mail tokens.Mail) backendclient.Caller {
 	caller := backendclient.Caller{
 		Credentials: c.h.credentialsOf(c), Mail: string(mail), Application: c.application.ID, RequestID: c.requestID,
+		Generations: c.generations,
 	}
 	if c.identity != nil {
 		caller.Session = c.identity.TokenID

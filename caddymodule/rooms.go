@@ -35,7 +35,7 @@ func (c *call) serveRooms() error {
 		}
 		return err
 	}
-	c.application = c.identity.Application
+	c.application, c.generations = c.identity.Application, c.identity.Generations
 	if err := c.checkSource(); err != nil {
 		return err
 	}

@@ -56,6 +56,9 @@ func (c *call) serveToken() error {
 	if err := c.mayAsk(string(mail)); err != nil {
 		return err
 	}
+	if c.generations, err = c.h.app.Authority().Generations(c.ctx, c.application, mail); err != nil {
+		return err
+	}
 	admission, err := c.admit(mail)
 	if err != nil {
 		return err
@@ -65,8 +68,12 @@ func (c *call) serveToken() error {
 		c.giveBack(admission, err)
 		return err
 	}
+	granted := knownScopes(meet.Scopes)
+	if !meet.Received.Before(c.began.Truncate(time.Millisecond)) { // what is kept may be out of date
+		c.h.app.Authority().NoteGranted(c.application, c.h.host, c.application.Scopes.Intersect(c.h.scopes), granted)
+	}
 	token, err := c.h.app.Authority().Issue(c.ctx, tokens.Grant{
-		Application: c.application, Mail: mail, BackendUserID: meet.UserID, Scopes: knownScopes(meet.Scopes),
+		Application: c.application, Mail: mail, BackendUserID: meet.UserID, Scopes: granted,
 	})
 	if err != nil {
 		return err

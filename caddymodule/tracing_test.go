@@ -59,7 +59,9 @@ func TestTracing(t *testing.T) {
 	require.Equal(t, []string{"", ""}, parents, "exchange and room, without a trace")
 
 	parents = nil
-	h.client.Forget(backendclient.Caller{Credentials: h.fallback, Mail: "ada@example.org", Application: app.ID})
+	id, err := h.app.Authority().Verify(t.Context(), token)
+	require.NoError(t, err)
+	h.client.Forget(backendclient.Caller{Credentials: h.fallback, Mail: "ada@example.org", Generations: id.Generations})
 	recorder := tracetest.NewSpanRecorder()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
 	ctx, root := provider.Tracer("caddy").Start(t.Context(), "handler")

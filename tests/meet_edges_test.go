@@ -4,6 +4,7 @@ package tests
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -283,6 +284,91 @@ func TestToken_CutDownByMeetSaysSo(t *testing.T) {
 	token := gatewaytest.Bearer(g.Token(g.AddApplication(nil), "alice@example.com"))
 	require.Equal(t, 403, g.Do("POST", roomsPath, "{}", "Authorization", token, "Content-Type", jsonType).Status)
 	require.Contains(t, g.Logs(), "grant it to the application that is presented to Meet")
+}
+
+// What was kept at Meet is dropped by everything that an operator does about an
+// application or a user: a scope that was ticked there is found at once.
+func TestMeet_RevokingAndEditingDropWhatWasKept(t *testing.T) {
+	meet := strictMeet(t, nil)
+	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
+	edit := func(app string, change func(*tokens.Application)) error {
+		_, err := g.Authority().UpdateApplication(t.Context(), app, 0, func(a *tokens.Application) error { change(a); return nil })
+		return err
+	}
+	const mail = "alice@example.com"
+	for name, act := range map[string]func(app string) error{
+		"revoke all":         func(string) error { return g.Authority().RevokeAll(t.Context()) },
+		"revoke before":      func(string) error { return g.Authority().RevokeBefore(t.Context(), time.Now().Add(-time.Minute)) },
+		"revoke user":        func(string) error { return g.Authority().RevokeUser(t.Context(), mail) },
+		"revoke application": func(app string) error { return g.Authority().RevokeApplication(t.Context(), app) },
+		"revoke grant":       func(app string) error { return g.Authority().RevokeGrant(t.Context(), app, mail) },
+		"edit":               func(app string) error { return edit(app, func(a *tokens.Application) { a.Note = "ticked" }) },
+		"disable and enable": func(app string) error {
+			return errors.Join(edit(app, func(a *tokens.Application) { a.Active = false }), edit(app, func(a *tokens.Application) { a.Active = true }))
+		},
+	} {
+		atMeet := sandbox.Application{ClientID: "of " + name, Secret: "secret", Active: true, Scopes: []string{"rooms:list"}}
+		meet.AddApplication(atMeet)
+		app := g.AddApplication(func(a *tokens.Application) {
+			a.Backend = &tokens.BackendCredentials{ClientID: atMeet.ClientID, ClientSecret: atMeet.Secret}
+		})
+		scope := func() any { return g.TokenRequest(app, mail).JSON(t)["scope"] }
+		require.Equal(t, "rooms:list", scope(), name)
+		atMeet.Scopes = append(atMeet.Scopes, "rooms:create")
+		meet.AddApplication(atMeet)
+		before := meet.Exchanges()
+		require.Equal(t, "rooms:list", scope(), "%s: kept for a minute", name)
+		require.NoError(t, edit(app.ID, func(a *tokens.Application) { a.Limits = map[string]string{"token": "600/1m"} }))
+		_, _, err := g.Authority().RotateSecret(t.Context(), app.ID, 0, time.Hour)
+		require.NoError(t, err)
+		require.Equal(t, "rooms:list", scope(), "%s: limits and secrets are no business of Meet's", name)
+		require.Equal(t, before, meet.Exchanges(), name)
+
+		require.NoError(t, act(app.ID), name)
+		for range 2 {
+			require.Equal(t, "rooms:list rooms:create", scope(), name)
+			require.Equal(t, before+1, meet.Exchanges(), name)
+		}
+		token := gatewaytest.Bearer(g.Token(app, mail))
+		require.Equal(t, 201, g.Do("POST", roomsPath, "{}", "Authorization", token, "Content-Type", jsonType).Status, name)
+		require.Equal(t, before+1, meet.Exchanges(), "%s: rooms are asked for with the same token of Meet's", name)
+	}
+}
+
+// What Meet does not grant is said where an operator looks at the application, until
+// Meet grants it.
+func TestMeet_WhatIsNotGrantedIsShown(t *testing.T) {
+	meet := strictMeet(t, nil)
+	atMeet := sandbox.Application{ClientID: gatewaytest.MeetClientID, Secret: gatewaytest.MeetClientSecret, Active: true, Scopes: []string{"rooms:list", "rooms:retrieve"}}
+	meet.AddApplication(atMeet)
+	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
+	app := g.AddApplication(func(a *tokens.Application) { a.Scopes = tokens.Scopes{"rooms:list", "rooms:create", "other:scope"} })
+	shown := func() *tokens.Application {
+		a, err := g.Authority().CurrentApplication(t.Context(), app.ID)
+		require.NoError(t, err)
+		return a
+	}
+	require.Empty(t, shown().NotGranted, "nothing is known yet")
+	g.Token(app, "alice@example.com")
+	require.Eventually(t, func() bool { return len(shown().NotGranted) > 0 }, 10*time.Second, 10*time.Millisecond)
+	first := shown().NotGranted[0]
+	require.Equal(t, tokens.Scopes{"rooms:create"}, first.Scopes, "no route here asks for the other one")
+	require.Equal(t, "meet.example.org", first.Meet)
+	require.WithinDuration(t, time.Now(), first.Since, time.Minute)
+	require.Contains(t, strings.Join(shown().Warnings(), " "), "has not granted rooms:create")
+
+	require.NoError(t, g.Authority().RevokeAll(t.Context()))
+	g.Token(app, "alice@example.com")
+	require.Equal(t, 2, meet.Exchanges())
+	renamed, err := g.Authority().UpdateApplication(t.Context(), app.ID, 0, func(a *tokens.Application) error { a.Name = "Renamed"; return nil })
+	require.NoError(t, err)
+	require.Equal(t, []tokens.NotGranted{first}, renamed.NotGranted, "since the first time")
+
+	atMeet.Scopes = append(atMeet.Scopes, "rooms:create")
+	meet.AddApplication(atMeet)
+	g.Token(app, "alice@example.com")
+	require.Eventually(t, func() bool { return len(shown().NotGranted) == 0 }, 10*time.Second, 10*time.Millisecond)
+	require.NotContains(t, strings.Join(shown().Warnings(), " "), "not granted")
 }
 
 // Meet's audit log names the source of a delegation where one caller waits for it.

@@ -294,6 +294,7 @@ func TestRefreshGrant_JudgesAgain(t *testing.T) {
 	a = refresh()
 	require.Equal(t, 400, a.Status)
 	require.JSONEq(t, `{"detail":"User not found.","error":"User not found."}`, a.Body)
+	meet.AddUser(sandbox.User{Sub: "alice", Email: "alice@example.com", Active: true})
 	change(func(a *tokens.Application) { a.Backend = nil })
 	a = refresh()
 	require.Equal(t, 200, a.Status, a.Body)

@@ -69,8 +69,11 @@ type Application struct {
 	Created  time.Time `json:"created"`
 	Updated  time.Time `json:"updated"`
 	LastUsed time.Time `json:"last_used,omitzero"`
+	// NotGranted are scopes that Meet did not grant it when it was last asked.
+	NotGranted []NotGranted `json:"not_granted,omitempty"`
 
 	generation uint64
+	edits      uint64 // as counted counts them
 	verifiers  []verifier
 	sealed     sealed
 	read       time.Time // from Redis
@@ -160,6 +163,9 @@ func (app *Application) Warnings() []string {
 	}
 	if len(app.Scopes) == 0 {
 		w = append(w, "no scope: tokens of this application may do nothing")
+	}
+	for _, n := range app.NotGranted {
+		w = append(w, n.warning())
 	}
 	if app.BackendUnreadable() {
 		w = append(w, "backend credentials were encrypted with a secret that is not configured: this application cannot be used until they are set again")

@@ -42,6 +42,7 @@ type applicationRecord struct {
 	Note        string            `json:"note,omitempty"`
 	Remark      string            `json:"remark,omitempty"` // sealed JSON of the note
 	Secrets     []verifier        `json:"secrets,omitempty"`
+	Edits       uint64            `json:"e,omitempty"`
 	Created     int64             `json:"created"` // unix milliseconds, as Updated
 	Updated     int64             `json:"updated"`
 	// Write is different for every write, so that a write that is repeated
@@ -61,7 +62,7 @@ func (a *Authority) encodeApplication(app *Application) (string, error) {
 		Format: applicationFormat, ID: app.ID, Aliases: app.Aliases, Name: app.Name, Type: app.Type, Active: app.Active,
 		Scopes: app.Scopes, Domains: app.Domains,
 		Lifetime: int64(time.Duration(app.TokenLifetime) / time.Second), Refresh: app.Refresh, Networks: app.Networks,
-		Limits: app.Limits, Secrets: app.verifiers,
+		Limits: app.Limits, Secrets: app.verifiers, Edits: app.edits,
 		Created: app.Created.UnixMilli(), Updated: app.Updated.UnixMilli(),
 		Write: randomID(tokenIDLength),
 	}
@@ -111,7 +112,8 @@ func (a *Authority) decodeSealed(id string, m map[string]string) (*Application, 
 		Limits: r.Limits, Note: r.Note, Version: version,
 		Created: time.UnixMilli(r.Created).UTC(), Updated: time.UnixMilli(r.Updated).UTC(),
 		LastUsed: parseInstant(m[fieldLastUsed]), read: a.now(), rates: parseRates(r.Limits),
-		generation: parseUint(m[fieldGeneration]), verifiers: r.Secrets, sealed: sealed{r.Backend, r.DeniedMails, r.Remark},
+		NotGranted: notGranted(m, r.Scopes),
+		generation: parseUint(m[fieldGeneration]), edits: r.Edits, verifiers: r.Secrets, sealed: sealed{r.Backend, r.DeniedMails, r.Remark},
 	}
 	if r.Rooms != nil {
 		app.RoomDefaults = *r.Rooms
@@ -199,7 +201,7 @@ func (a *Authority) create(ctx context.Context, app Application, addSecrets func
 	n.ID = randomID(applicationIDLength)
 	n.Created = a.now().UTC().Truncate(time.Millisecond)
 	n.Updated = n.Created
-	n.Version, n.generation = 0, 0
+	n.Version, n.generation, n.edits, n.NotGranted = 0, 0, 0, nil
 	addSecrets(n)
 	wanted := a.newWant(n.ID, n.Version, n.Aliases)
 	if err := wanted.take(ctx); err != nil {
@@ -297,6 +299,10 @@ func (a *Authority) written(n *Application, version int64, doc string) (*Applica
 	note(fieldLastUsed, n.LastUsed)
 	for _, s := range n.Secrets {
 		note(prefixSecretUsed+s.ID, s.LastUsed)
+	}
+	for _, g := range n.NotGranted {
+		field, value := g.field()
+		m[field] = value
 	}
 	return a.decodeApplication(n.ID, m)
 }
@@ -561,7 +567,7 @@ func (a *Authority) Applications(ctx context.Context, o ListOptions) (*Applicati
 // Errors: ErrNotFound, ErrConflict, ErrInvalidApplication, ErrUnavailable, and
 // that of change.
 func (a *Authority) UpdateApplication(ctx context.Context, id string, version int64, change func(*Application) error) (*Application, error) {
-	app, err := a.updateApplication(ctx, id, version, change)
+	app, err := a.updateApplication(ctx, id, version, counted(change))
 	if err != nil {
 		return nil, err
 	}
@@ -595,7 +601,7 @@ func (a *Authority) update(ctx context.Context, old *Application, change func(*A
 	}
 	// What the Authority keeps is not the caller's to change.
 	n.ID, n.Version, n.Created, n.generation = old.ID, old.Version, old.Created, old.generation
-	n.LastUsed, n.Secrets = old.LastUsed, old.Secrets
+	n.LastUsed, n.Secrets, n.NotGranted = old.LastUsed, old.Secrets, old.NotGranted
 	if err := n.normalise(); err != nil {
 		return nil, err
 	}

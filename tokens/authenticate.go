@@ -261,7 +261,7 @@ func (a *Authority) unmatched(ctx context.Context, app *Application) error {
 // background: the application is authenticated already.
 func (a *Authority) rehash(applicationID, secretID, secret string) {
 	a.inBackground(func(ctx context.Context) {
-		_, err := a.UpdateApplication(ctx, applicationID, 0, func(n *Application) error {
+		_, err := a.updateApplication(ctx, applicationID, 0, func(n *Application) error {
 			for i, v := range n.verifiers {
 				if v.ID == secretID {
 					r := newVerifier(a.keys, v.ID, applicationID, secret, time.UnixMilli(v.Created))

@@ -344,7 +344,7 @@ func (a *Authority) rekeyApplication(ctx context.Context, id string, r *rekeyRep
 		}
 	}
 	if move {
-		if _, err := a.UpdateApplication(ctx, id, 0, func(*Application) error { return nil }); err != nil && !errors.Is(err, ErrNotFound) {
+		if _, err := a.updateApplication(ctx, id, 0, func(*Application) error { return nil }); err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
 	}

@@ -125,7 +125,7 @@ func (app *Application) LearnsBackend() string {
 // asked. If somebody else has decided meanwhile, nothing is changed. Errors:
 // ErrNotFound, ErrConflict, ErrUnavailable.
 func (a *Authority) LearnBackend(ctx context.Context, applicationID string, c BackendCredentials, accepted bool) error {
-	_, err := a.UpdateApplication(ctx, applicationID, 0, func(n *Application) error {
+	_, err := a.updateApplication(ctx, applicationID, 0, func(n *Application) error {
 		switch {
 		case n.LearnsBackend() != c.ClientID:
 			return errDecided

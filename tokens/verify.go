@@ -40,6 +40,8 @@ type Identity struct {
 	Issued, Expires time.Time
 	// TokenID is its "jti"; "" for other kinds.
 	TokenID string
+	// Generations are those that an access token was judged under.
+	Generations Generations
 }
 
 // judgement is the last decision about a token, and what it was based on.
@@ -176,7 +178,7 @@ func (t *accessToken) judgedBy(in *installation, app *Application, u *User) *jud
 	j.err = overruled(in, app, u, t.births, t.issuedAt(), t.kid)
 	j.identity = Identity{
 		Credential: AccessToken, Application: app, User: u, Scopes: t.scopes().Intersect(app.Scopes),
-		Issued: t.issuedAt(), Expires: t.expiresAt(), TokenID: t.id,
+		Issued: t.issuedAt(), Expires: t.expiresAt(), TokenID: t.id, Generations: generationsOf(in, app, u),
 	}
 	t.lastJudge.p.Store(j)
 	return j

@@ -433,6 +433,9 @@ func (c *console) printApplication(body []byte) error {
 	add("aliases", strings.Join(app.Aliases, ", "))
 	add("scopes", orNone(strings.Join(app.Scopes, ", ")))
 	add("domains", orNone(strings.Join(app.Domains, ", ")))
+	for _, n := range app.NotGranted {
+		add("not granted by Meet", fmt.Sprintf("%s (%s, since %s)", strings.Join(n.Scopes, ", "), n.Meet, instant(n.Since)))
+	}
 	add("denied mails", joinMails(app.DeniedMails))
 	if app.TokenLifetime != 0 {
 		add("token lifetime", text(app.TokenLifetime))

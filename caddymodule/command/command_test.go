@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
@@ -109,6 +110,16 @@ func TestApplicationLifeCycle(t *testing.T) {
 		require.Contains(t, text, part)
 	}
 	require.Contains(t, s.run("app", "list"), "example.org,example.net,.example.com")
+
+	known, err := s.gateway.Authority().Application(t.Context(), app["id"].(string))
+	require.NoError(t, err)
+	s.gateway.Authority().NoteGranted(known, "meet.example.org", known.Scopes, tokens.Scopes{"rooms:list"})
+	require.Eventually(t, func() bool { return strings.Contains(s.run("app", "show", "calendar"), "not granted by Meet") }, 10*time.Second, 10*time.Millisecond)
+	require.Contains(t, s.run("app", "show", "calendar"), "rooms:create (meet.example.org, since 2")
+	cut := s.object("app", "show", "calendar")["not_granted"].([]any)[0].(map[string]any)
+	require.Equal(t, []any{"rooms:create"}, cut["scopes"])
+	_, warned, _ := s.try("app", "show", "calendar")
+	require.Contains(t, warned, "Meet at meet.example.org has not granted rooms:create")
 
 	require.Contains(t, s.run("app", "disable", "Calendar"), "disabled")
 	require.Equal(t, false, s.object("app", "show", "Calendar")["active"])
