@@ -233,10 +233,7 @@ func appDeleteCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if c.json {
-				return nil
-			}
-			return c.write(oneLine(fmt.Sprintf("%s (%s) is deleted.", app.Name, app.ID)) + "\n")
+			return c.did(fmt.Sprintf("%s (%s) is deleted.", app.Name, app.ID), "deleted", app.ID)
 		}),
 	}
 	addYes(cmd)
@@ -261,10 +258,7 @@ before its next token request.`,
 			if _, _, err := c.admin.call(c.ctx, in); err != nil {
 				return err
 			}
-			if c.json {
-				return nil
-			}
-			return c.write(oneLine(args[0]+" may be adopted again.") + "\n")
+			return c.did(args[0]+" may be adopted again.", "adoptable", args[0])
 		}),
 	}
 }
@@ -375,15 +369,8 @@ func (c *console) patch(app *wire.Application, fields map[string]any, ifMatch, d
 	if err != nil {
 		return err
 	}
-	c.warn(changed)
+	c.warn(changed.Warnings...)
 	return c.write(oneLine(fmt.Sprintf("%s (%s) is %s.", changed.Name, changed.ID, did)) + "\n")
-}
-
-// warn prints what the operator should know, apart from results.
-func (c *console) warn(app *wire.Application) {
-	for _, w := range app.Warnings {
-		fmt.Fprintln(c.errOut, "Warning:", oneLine(w))
-	}
 }
 
 // printSecret prints the one answer that holds a secret.
@@ -395,7 +382,7 @@ func (c *console) printSecret(body []byte, did string) error {
 	if err != nil {
 		return err
 	}
-	c.warn(app)
+	c.warn(app.Warnings...)
 	if err := c.write(did + "\n\n"); err != nil {
 		return err
 	}
@@ -463,7 +450,7 @@ func (c *console) printApplication(body []byte) error {
 	add("created", instant(app.Created))
 	add("changed", instant(app.Updated)+fmt.Sprintf(" (version %d)", app.Version))
 	add("last used", instant(app.LastUsed))
-	c.warn(app)
+	c.warn(app.Warnings...)
 	return c.table(rows)
 }
 

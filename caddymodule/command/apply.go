@@ -402,7 +402,7 @@ func (c *console) printApplied(body []byte, secrets *os.File) (*wire.Applied, er
 			fmt.Fprintf(&b, "    %s: %s -> %s\n", f.Field, shownValue(f.From), shownValue(f.To))
 		}
 		for _, w := range change.Warnings {
-			fmt.Fprintf(c.errOut, "Warning: %s: %s\n", oneLine(change.Name), oneLine(w))
+			c.warn(change.Name + ": " + w)
 		}
 		if change.ClientSecret != "" {
 			fmt.Fprintf(&b, "    client id:     %s\n    client secret: %s\n", change.ID, change.ClientSecret)

@@ -226,7 +226,7 @@ func (c *console) printEvents(files []string, f audit.Filter) error {
 		return err
 	}
 	if unreadable > 0 {
-		fmt.Fprintf(c.errOut, "%d lines could not be read; see meet audit verify\n", unreadable)
+		c.warn(fmt.Sprintf("%d lines could not be read; see meet audit verify", unreadable))
 	}
 	if c.json {
 		return nil

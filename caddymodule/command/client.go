@@ -197,9 +197,11 @@ func (a *client) unreachable(err error) error {
 	if urlErr, ok := errors.AsType[*url.Error](err); ok {
 		cause = urlErr.Err
 	}
-	return fmt.Errorf("%w at %s: %w.\n"+
-		"Is it running? If its admin endpoint is elsewhere, name it with --address (host:port, or unix//path),\n"+
-		"or give its configuration with --config", errUnreachable, a.address, cause)
+	return &advised{
+		fmt.Errorf("%w at %s: %w", errUnreachable, a.address, cause),
+		"Is it running? If its admin endpoint is elsewhere, name it with --address (host:port, or unix//path),\n" +
+			"or give its configuration with --config",
+	}
 }
 
 // refusal reads an error answer: a problem of ours, or an error of Caddy's.
@@ -225,8 +227,10 @@ func (a *client) refusal(resp *http.Response) error {
 		}
 	}
 	if elsewhere {
-		return fmt.Errorf("what answers at %s is no admin endpoint of a gateway (%d): it may be the port where the API is served.\n"+
-			"The admin endpoint is where CADDY_ADMIN or the option admin says, by default localhost:2019; name it with --address", a.address, resp.StatusCode)
+		return &advised{
+			fmt.Errorf("what answers at %s is no admin endpoint of a gateway (%d): it may be the port where the API is served", a.address, resp.StatusCode),
+			"The admin endpoint is where CADDY_ADMIN or the option admin says, by default localhost:2019; name it with --address",
+		}
 	}
 	return fmt.Errorf("%s answered %s", a.address, resp.Status)
 }

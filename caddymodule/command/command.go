@@ -34,7 +34,8 @@ The endpoint is found as Caddy's own commands find it: --address, else the one
 in --config, else $CADDY_ADMIN, else localhost:2019. A Unix socket is written
 unix//run/caddy/admin.sock.
 
-Every command takes --json for scripts. Exit status: 0 done; 1 refused or
+Every command takes --json for scripts; an error is then an object with error,
+exit_code and mostly hint on standard error. Exit status: 0 done; 1 refused or
 failed; 2 what was compared differs (app apply --exit-code); 3 the
 gateway, or Redis behind it, cannot be reached or is not ready, and trying again
 may help; 4 there is no such thing; 5 it conflicts with what is there.`,
@@ -58,21 +59,8 @@ func addMeetCommands(cmd *cobra.Command) {
 	flags.StringP("adapter", "a", "", "The adapter for --config")
 	flags.Bool("json", false, "Write JSON")
 	cmd.AddCommand(appCommand(), userCommand(), revokeCommand(), secretCommand(), statusCommand(), doctorCommand(), routesCommand(), auditCommand())
-	explainUnknown(cmd)
-	cmd.SetFlagErrorFunc(wrongFlag)
-}
-
-// explainUnknown makes commands that only group others say what is wrong with an
-// unknown word, instead of printing help and succeeding.
-func explainUnknown(cmd *cobra.Command) {
-	if cmd.HasSubCommands() && cmd.RunE == nil {
-		cmd.Args = knownCommand
-		cmd.SuggestionsMinimumDistance = 2
-		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-	}
-	for _, sub := range cmd.Commands() {
-		explainUnknown(sub)
-	}
+	explainMisuse(cmd)
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return misused(cmd, wrongFlag(cmd, err)) })
 }
 
 // knownCommand refuses a word that is no command here, and says what may have been
@@ -133,7 +121,7 @@ func online(run func(*console, []string) error) func(*cobra.Command, []string) e
 	})
 }
 
-// command makes a cobra RunE: it prints an error as one sentence on standard
+// command makes a cobra RunE: it prints an error on standard
 // error and turns it into an exit status. Caddy's own way, through the structured
 // log, is for daemons.
 func command(run func(*console, []string) error) func(*cobra.Command, []string) error {
@@ -148,10 +136,7 @@ func command(run func(*console, []string) error) func(*cobra.Command, []string) 
 			return nil
 		}
 		cmd.SilenceErrors = true
-		code := exitCode(err)
-		if !errors.Is(err, errDiffers) && !errors.Is(err, errFound) {
-			fmt.Fprintln(c.errOut, "Error:", err)
-		}
+		code := c.failed(err)
 		if code == caddy.ExitCodeFailedStartup {
 			return err
 		}

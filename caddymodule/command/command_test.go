@@ -46,7 +46,10 @@ func (s *shell) try(args ...string) (stdout, stderr string, err error) {
 	root.SetOut(&out)
 	root.SetErr(&errOut)
 	root.SetIn(strings.NewReader(s.stdin))
-	root.SetArgs(append([]string{"meet", "--address", s.address}, args...))
+	args = append([]string{"meet", "--address", s.address}, args...)
+	root.SetArgs(args)
+	defer func(before []string) { os.Args = before }(os.Args)
+	os.Args = append([]string{"meet-gateway"}, args...)
 	err = root.Execute()
 	return out.String(), errOut.String(), err
 }

@@ -49,9 +49,7 @@ reached.`,
 }
 
 func (c *console) printDiagnosis(d *wire.Diagnosis) error {
-	for _, u := range d.Unfinished {
-		fmt.Fprintln(c.errOut, "Warning:", oneLine(u))
-	}
+	c.warn(d.Unfinished...)
 	if d.Healthy {
 		return c.write(fmt.Sprintf("Nothing is wrong: %d checks.\n", d.Checks))
 	}

@@ -111,9 +111,7 @@ func importFailed(err error) error {
 // printReport prints what became of the applications: all that is not as usual,
 // and the sums.
 func (c *console) printReport(r *wire.ImportReport) error {
-	for _, w := range r.Warnings {
-		fmt.Fprintln(c.errOut, "Warning:", oneLine(w))
-	}
+	c.warn(r.Warnings...)
 	rows := [][]string{{"RECORD", "CLIENT ID", "NAME", "OUTCOME", "WHY AND WHAT"}}
 	for _, app := range r.Applications {
 		var remarks []string

@@ -5,7 +5,9 @@ package command
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -213,8 +215,9 @@ func (c *console) revoke(what map[string]any, did string) error {
 	if _, _, err := c.admin.call(c.ctx, request{method: http.MethodPost, path: "revocations", body: what}); err != nil {
 		return err
 	}
-	if c.json {
-		return nil
+	kind := slices.Sorted(maps.Keys(what))[0]
+	if len(what) > 1 { // an application and a user
+		kind = "grant"
 	}
-	return c.write(oneLine(did) + "\n")
+	return c.did(did, "revoked", kind)
 }
