@@ -34,7 +34,7 @@ func (c *call) adopt(req tokenRequest) error {
 	}
 	app, err := c.h.app.Authority().Adopt(c.ctx, req.clientID, req.clientSecret, func(ctx context.Context) (tokens.Application, error) {
 		// Counted are questions to Meet. Who waits for the answer to another's asks none.
-		if err := c.within(c.h.app.authority.limiter.Adopt(ctx, source)); err != nil {
+		if err := c.applyDecision(c.h.app.authority.limiter.Adopt(ctx, source)); err != nil {
 			return tokens.Application{}, err
 		}
 		token, err := c.tryAtMeet(ctx, req, mail)

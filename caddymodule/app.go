@@ -86,9 +86,14 @@ type App struct {
 	Limits map[string]string `json:"limits,omitempty"`
 
 	// Whether quotas of new users only report what they would refuse. Default: false.
-	FenceDryRun bool `json:"fence_dry_run,omitempty"`
+	QuotaDryRun bool `json:"quota_dry_run,omitempty"`
 
 	// How many gateways share the limits, at most. Default: 2.
+	Gateways int `json:"gateways,omitempty"`
+
+	// Deprecated: the former name of quota_dry_run, for one release.
+	FenceDryRun bool `json:"fence_dry_run,omitempty"`
+	// Deprecated: the former name of gateways, for one release.
 	Nodes int `json:"nodes,omitempty"`
 
 	// The address of a listener for load balancers and Kubernetes, such as `:8081`:
@@ -143,6 +148,7 @@ func (App) CaddyModule() caddy.ModuleInfo {
 // placeholders name.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger, a.outages = ctx.Logger(), new(throttle)
+	a.takeFormerNames()
 	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
@@ -189,6 +195,17 @@ func (a *App) mayReplaceRunning() error {
 	return nil
 }
 
+// takeFormerNames reads fields under the names that they had before.
+func (a *App) takeFormerNames() {
+	for former, used := range map[string]bool{"nodes": a.Nodes != 0, "fence_dry_run": a.FenceDryRun} {
+		if used {
+			a.logger.Warn("a field of the configuration has a new name; the former one is read for one release", zap.String("field", former))
+		}
+	}
+	a.Gateways = cmp.Or(a.Gateways, a.Nodes)
+	a.QuotaDryRun = a.QuotaDryRun || a.FenceDryRun
+}
+
 // borrowAuthority takes the Authority that earlier configurations made of the
 // same inputs, or makes one.
 func (a *App) borrowAuthority() error {
@@ -196,21 +213,21 @@ func (a *App) borrowAuthority() error {
 	if err != nil {
 		return err
 	}
-	limits, err := parseLimits(a.Limits, a.FenceDryRun)
+	limits, err := parseLimits(a.Limits, a.QuotaDryRun)
 	if err != nil {
 		return fmt.Errorf("limit: %w", err)
 	}
-	if a.Nodes < 0 { // 0 is the default
-		return errors.New("nodes must not be negative")
+	if a.Gateways < 0 { // 0 is the default
+		return errors.New("gateways must not be negative")
 	}
-	o.Fence = limits.fence
+	o.Fence = limits.quota
 	signing, err := a.signingKeys(&o)
 	if err != nil {
 		return err
 	}
 	key, err := pool.Key("authority", []any{
 		a.store.Key(), o.Secrets, signing, o.Issuer, o.Audience, o.Lifetime, o.Staleness, o.CacheEntries, o.Refresh,
-		a.Limits, a.FenceDryRun, a.Nodes,
+		a.Limits, a.QuotaDryRun, a.Gateways,
 	})
 	if err != nil {
 		return err
@@ -222,7 +239,7 @@ func (a *App) borrowAuthority() error {
 		if p.Authority, err = tokens.New(o); err != nil {
 			return nil, err
 		}
-		p.limiter = limit.New(limit.Options{Shared: p.Authority, Rates: limits.rates, Nodes: a.Nodes})
+		p.limiter = limit.New(limit.Options{Shared: p.Authority, Rates: limits.rates, Nodes: a.Gateways})
 		return p, nil
 	})
 	if err != nil {
@@ -412,7 +429,7 @@ type pooledAuthority struct {
 func (p *pooledAuthority) start() {
 	p.starting.Do(func() {
 		p.observer.authority = p.Authority
-		speaking.Store(&p.observer)
+		activeObserver.Store(&p.observer)
 		p.Start()
 	})
 }

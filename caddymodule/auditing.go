@@ -3,6 +3,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -59,8 +60,8 @@ type Audit struct {
 
 // provision opens the trail, or takes the one that an earlier configuration writes.
 func (a *Audit) provision(ctx caddy.Context, secret []byte) error {
-	setDefault(&a.Mail, mailHash)
-	setDefault(&a.OnFailure, failureContinue)
+	a.Mail = cmp.Or(a.Mail, mailHash)
+	a.OnFailure = cmp.Or(a.OnFailure, failureContinue)
 	if a.Mail != mailHash && a.Mail != mailClear && a.Mail != mailNone {
 		return fmt.Errorf("audit: mail must be %s, %s or %s, got %q", mailHash, mailClear, mailNone, a.Mail)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"go.uber.org/zap"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/option"
 	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
@@ -46,8 +47,8 @@ func init() {
 //	        window   <duration>
 //	    }
 //	    limit          <name> <rate>
-//	    nodes          <number>
-//	    fence_dry_run
+//	    gateways       <number>
+//	    quota_dry_run
 //	    health         <address>|off
 //	    audit {
 //	        output     <log writer> ...
@@ -117,10 +118,12 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = a.Refresh.unmarshalCaddyfile(d)
 		case "limit":
 			err = a.unmarshalLimit(d)
-		case "nodes":
-			err = option.Positive(d, &a.Nodes)
-		case "fence_dry_run":
-			a.FenceDryRun = true
+		case "gateways", "nodes":
+			renamed(d, "nodes", "gateways")
+			err = option.Positive(d, &a.Gateways)
+		case "quota_dry_run", "fence_dry_run":
+			renamed(d, "fence_dry_run", "quota_dry_run")
+			a.QuotaDryRun = true
 			err = option.None(d)
 		case "health":
 			err = a.unmarshalHealth(d)
@@ -134,7 +137,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = option.None(d)
 		default:
 			err = option.Unknown(d, "store", "secret", "signing_key", "issuer", "audience", "token_lifetime", "staleness",
-				"cache_entries", "refresh", "limit", "nodes", "fence_dry_run", "health", "audit", "metrics_per_application", "quickstart")
+				"cache_entries", "refresh", "limit", "gateways", "quota_dry_run", "health", "audit", "metrics_per_application", "quickstart")
 		}
 		if err == nil {
 			err = a.check(d, word)
@@ -172,6 +175,14 @@ func (a *App) check(d *caddyfile.Dispenser, word string) error {
 // tooShort tells so of a secret that stands in the file itself.
 func tooShort(secret string) bool {
 	return !option.Holds(secret) && len(secret) < tokens.MinSecret
+}
+
+// renamed warns of an option that is written with its former name.
+func renamed(d *caddyfile.Dispenser, former, name string) {
+	if d.Val() == former {
+		caddy.Log().Named("config.adapter.caddyfile").Warn("an option has a new name; the former one is read for one release",
+			zap.String("option", former), zap.String("name", name), zap.String("file", d.File()), zap.Int("line", d.Line()))
+	}
 }
 
 // unmarshalLimit reads `limit <name> <rate>`.

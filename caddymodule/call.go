@@ -154,13 +154,13 @@ func (c *call) refuse(err error) error {
 	c.logRefusal(&r)
 	c.note(r.reason)
 	defer c.measure(r.status)
-	c.pointToMetadata(&r)
+	c.addResourceMetadata(&r)
 	r.setHeaders(c.w.Header())
 	switch c.endpoint {
 	case endpointIdentity, endpointIdentitySource:
 		return c.writeIdentityError(&r)
 	case endpointRevoke, endpointIntrospect:
-		r.sayInOAuth()
+		r.useOAuthCode()
 		fallthrough
 	case endpointToken:
 		c.w.Header()["Pragma"] = headerNoCache

@@ -151,7 +151,7 @@ func (c *call) readHeldTokenRequest() (token string, err error) {
 	if err := c.authenticate(req.clientID, req.clientSecret); err != nil {
 		return "", err
 	}
-	return req.token, c.mayAsk("")
+	return req.token, c.checkRateLimit("")
 }
 
 // authenticate finds out which application is calling, and that it may from
@@ -195,7 +195,7 @@ func (c *call) login(clientID, secret string) (*tokens.SecretInfo, error) {
 		}
 	}()
 	if !decision.Allowed {
-		return nil, c.within(decision)
+		return nil, c.applyDecision(decision)
 	}
 	app, info, err := authority.CheckSecret(c.ctx, client, secret)
 	if attempt != nil && errors.Is(err, tokens.ErrInvalidClient) {

@@ -95,11 +95,11 @@ func TestParseTokenRequest_Refresh(t *testing.T) {
 func TestRefusal_SayInOAuth(t *testing.T) {
 	for status, want := range map[int]string{400: "invalid_request", 401: "invalid_client", 403: "unauthorized_client", 413: "invalid_request"} {
 		r := refusal{status: status, detail: "x"}
-		r.sayInOAuth()
+		r.useOAuthCode()
 		require.JSONEq(t, `{"detail":"x","error":"`+want+`"}`, string(r.body()))
 	}
 	r := refusal{status: 503, detail: "x", code: codeUnavailable}
-	r.sayInOAuth()
+	r.useOAuthCode()
 	require.Equal(t, codeUnavailable, r.code)
 }
 

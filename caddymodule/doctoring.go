@@ -64,7 +64,7 @@ func (a *App) Diagnose(ctx context.Context, adminAddress string) wire.Diagnosis 
 
 func (a *App) configurationFacts(adminAddress string) doctor.Configuration {
 	_, embedded := a.store.(*store.Embedded)
-	c := doctor.Configuration{Embedded: embedded, AdminAddress: adminAddress, GatewaysExpected: a.Nodes}
+	c := doctor.Configuration{Embedded: embedded, AdminAddress: adminAddress, GatewaysExpected: a.Gateways}
 	secrets, err := resolveSecrets(a.Secrets, a.store.Secret())
 	if err == nil && !embedded {
 		for i, secret := range secrets {

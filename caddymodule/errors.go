@@ -236,7 +236,7 @@ func refusalOf(err error, at endpoint) refusal {
 			r = *row.token
 		}
 		r.cause = err
-		r.adopt(err)
+		r.refine(err)
 		return r
 	}
 	return refusal{
@@ -251,9 +251,9 @@ func (e endpoint) authenticatesClients() bool {
 	return e == endpointToken || e == endpointRevoke || e == endpointIntrospect
 }
 
-// sayInOAuth puts a word of RFC 6749 §5.2 into "error", where no other
+// useOAuthCode puts a word of RFC 6749 §5.2 into "error", where no other
 // text is published (RFC 7009 §2.2.1, RFC 7662 §2.3).
-func (r *refusal) sayInOAuth() {
+func (r *refusal) useOAuthCode() {
 	if r.code != "" {
 		return
 	}
@@ -267,8 +267,8 @@ func (r *refusal) sayInOAuth() {
 	}
 }
 
-// adopt takes over what the error knows better than the table.
-func (r *refusal) adopt(err error) {
+// refine overrides the defaults of the table with values that the error carries.
+func (r *refusal) refine(err error) {
 	if reason := tokens.Reason(err); reason != "" {
 		r.reason = reason
 	}

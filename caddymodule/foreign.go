@@ -100,7 +100,7 @@ func (c *call) passThrough(token string) error {
 		return err
 	}
 	who := limit.Caller{Application: "foreign tokens", User: limit.Network(source).String()}
-	if err := c.count(who); err != nil {
+	if err := c.charge(who); err != nil {
 		return err
 	}
 	r, err := c.foreignRequest()

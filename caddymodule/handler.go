@@ -225,22 +225,15 @@ func (h *Handler) setDefaults() {
 	if len(h.RoomAccessLevels) == 0 {
 		h.RoomAccessLevels = []string{levelTrusted, levelRestricted}
 	}
-	setDefault(&h.UnknownUserStatus, http.StatusBadRequest)
-	setDefault(&h.NotAMemberStatus, http.StatusForbidden)
-	setDefault(&h.IdentityInvalidStatus, http.StatusUnauthorized)
-	setDefault(&h.IdentityErrorStyle, styleNumeric)
-	setDefault(&h.ForeignTokens, foreignRefuse)
-	setDefault(&h.Docs, docsOn)
-	setDefault(&h.UnknownApplications, unknownRefuse)
-	setDefault(&h.MaxTokenBody, defaultMaxTokenBody)
-	setDefault(&h.MaxRoomBody, defaultMaxRoomBody)
-}
-
-func setDefault[T comparable](dst *T, value T) {
-	var zero T
-	if *dst == zero {
-		*dst = value
-	}
+	h.UnknownUserStatus = cmp.Or(h.UnknownUserStatus, http.StatusBadRequest)
+	h.NotAMemberStatus = cmp.Or(h.NotAMemberStatus, http.StatusForbidden)
+	h.IdentityInvalidStatus = cmp.Or(h.IdentityInvalidStatus, http.StatusUnauthorized)
+	h.IdentityErrorStyle = cmp.Or(h.IdentityErrorStyle, styleNumeric)
+	h.ForeignTokens = cmp.Or(h.ForeignTokens, foreignRefuse)
+	h.Docs = cmp.Or(h.Docs, docsOn)
+	h.UnknownApplications = cmp.Or(h.UnknownApplications, unknownRefuse)
+	h.MaxTokenBody = cmp.Or(h.MaxTokenBody, defaultMaxTokenBody)
+	h.MaxRoomBody = cmp.Or(h.MaxRoomBody, defaultMaxRoomBody)
 }
 
 // Validate refuses values that an option cannot have.
@@ -337,6 +330,16 @@ func (h *Handler) provisionBackend(ctx caddy.Context) error {
 	return nil
 }
 
+// provisionEvents finds the app that operators subscribe to events with.
+func (h *Handler) provisionEvents(ctx caddy.Context) error {
+	mod, err := ctx.App("events")
+	if err != nil {
+		return err
+	}
+	h.ctx, h.events = ctx, mod.(*caddyevents.App)
+	return nil
+}
+
 // resolveBackend finds out Meet's host name and the fallback credentials.
 func (h *Handler) resolveBackend(guest caddyhttp.MiddlewareHandler) error {
 	repl := caddy.NewReplacer()
@@ -364,7 +367,7 @@ func (h *Handler) resolveBackend(guest caddyhttp.MiddlewareHandler) error {
 	case sandboxed:
 		h.sandbox = true
 		sandboxHost, credentials := g.Quickstart()
-		setDefault(&h.host, sandboxHost)
+		h.host = cmp.Or(h.host, sandboxHost)
 		h.fallback = credentials // whatever the environment holds for a real Meet
 		h.logger.Warn("the sandbox backend is for trying out: it is a Meet in memory, rooms lead nowhere and are lost when this process ends")
 	case *reverseproxy.Handler:

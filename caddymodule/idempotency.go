@@ -15,11 +15,11 @@ import (
 
 const headerIdempotencyKey = "Idempotency-Key"
 
-// once sends a request that may be repeated by an impatient client. With an
+// withIdempotency sends a request that may be repeated by an impatient client. With an
 // Idempotency-Key the first answer is given again and nothing is sent twice;
 // without one the request is just sent. body is the request as the client made
 // it: what the operator's policy makes of it may differ the next time.
-func (c *call) once(body []byte, send func() (*backendclient.Answer, error)) (*backendclient.Answer, error) {
+func (c *call) withIdempotency(body []byte, send func() (*backendclient.Answer, error)) (*backendclient.Answer, error) {
 	values := c.r.Header[headerIdempotencyKey]
 	if len(values) == 0 {
 		return send()

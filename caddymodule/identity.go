@@ -137,7 +137,7 @@ func (c *call) inspectBearer(token string) (*tokens.Identity, error) {
 	}
 	attempt, d := c.h.app.authority.limiter.Attempt(c.ctx, "refresh token", source, nil)
 	if !d.Allowed {
-		return nil, c.within(d)
+		return nil, c.applyDecision(d)
 	}
 	defer attempt.End()
 	id, err := c.h.app.Authority().Inspect(c.ctx, token)

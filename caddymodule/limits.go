@@ -13,30 +13,31 @@ import (
 // limits are the rates of an installation, as configured.
 type limits struct {
 	rates *limit.Rates
-	fence tokens.FenceOptions
+	quota tokens.FenceOptions
 }
 
-// parseLimits reads the options `limit` and `fence_dry_run`.
+// parseLimits reads the options `limit` and `quota_dry_run`.
 func parseLimits(rates map[string]string, dryRun bool) (limits, error) {
 	r, err := limit.ParseRates(rates)
 	if err != nil {
 		return limits{}, err
 	}
-	l := limits{rates: r, fence: tokens.FenceOptions{DryRun: dryRun}}
+	l := limits{rates: r, quota: tokens.FenceOptions{DryRun: dryRun}}
 	if users, ok := r.Get(limit.Users); ok {
-		l.fence.Users = users.Count
+		l.quota.Users = users.Count
 	}
 	if users, ok := r.Get(limit.UsersDomain); ok {
-		l.fence.UsersDomain = users.Count
+		l.quota.UsersDomain = users.Count
 	}
 	return l, nil
 }
 
-// errRateLimited is the answer to whoever asks too much.
+// errRateLimited refuses a request over a limit.
 var errRateLimited = errors.New("too many requests")
 
-// within tells the caller how much is left of a limit, and refuses what is over it.
-func (c *call) within(d limit.Decision) error {
+// applyDecision sets the RateLimit headers, and returns a 429 for a request over the
+// limit.
+func (c *call) applyDecision(d limit.Decision) error {
 	if d.Limit.IsOff() {
 		return nil
 	}
@@ -54,20 +55,20 @@ func (c *call) within(d limit.Decision) error {
 	}
 }
 
-// mayAsk counts a request for rooms, for a token, or about one. It costs no round trip.
-func (c *call) mayAsk(user string) error {
-	return c.count(limit.Caller{Application: c.application.ID, User: user, Rates: c.application.Rates()})
+// checkRateLimit charges a request for rooms, for a token, or about one. It costs no round trip.
+func (c *call) checkRateLimit(user string) error {
+	return c.charge(limit.Caller{Application: c.application.ID, User: user, Rates: c.application.Rates()})
 }
 
-func (c *call) count(who limit.Caller) error {
+func (c *call) charge(who limit.Caller) error {
 	limiter := c.h.app.authority.limiter
 	ctx := c.ctx
 	switch {
 	case c.endpoint.authenticatesClients():
-		return c.within(limiter.Token(ctx, who))
+		return c.applyDecision(limiter.Token(ctx, who))
 	case c.r.Method == http.MethodGet || c.r.Method == http.MethodHead:
-		return c.within(limiter.Read(ctx, who))
+		return c.applyDecision(limiter.Read(ctx, who))
 	default:
-		return c.within(limiter.Create(ctx, who))
+		return c.applyDecision(limiter.Create(ctx, who))
 	}
 }

@@ -21,10 +21,10 @@ type authorityObserver struct {
 	authority *tokens.Authority // set before it is started
 }
 
-// speaking is the observer of the Authority that was started last.
-var speaking atomic.Pointer[authorityObserver]
+// activeObserver is the observer of the Authority that was started last.
+var activeObserver atomic.Pointer[authorityObserver]
 
-func (o *authorityObserver) speaks() bool { return speaking.Load() == o }
+func (o *authorityObserver) speaks() bool { return activeObserver.Load() == o }
 
 // FeedLag implements tokens.Observer.
 func (o *authorityObserver) FeedLag(lag time.Duration) {

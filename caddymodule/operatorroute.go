@@ -40,7 +40,7 @@ func (c *call) sendOperatorRoute(caller backendclient.Caller) (*backendclient.An
 		return send()
 	}
 	// What the key stands for is the request as it was made, method and path included.
-	return c.once([]byte(r.Method+" "+r.Path+"\n"+string(r.Body)), send)
+	return c.withIdempotency([]byte(r.Method+" "+r.Path+"\n"+string(r.Body)), send)
 }
 
 // operatorRequest reads and judges the request.

@@ -3,6 +3,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -102,21 +103,14 @@ func serverOrigin(app *caddyhttp.App, server *caddyhttp.Server, hosts []string) 
 	if i := slices.IndexFunc(hosts, func(h string) bool { return !strings.ContainsAny(h, "*{") }); i >= 0 {
 		host = hosts[i]
 	}
-	scheme, usual := "http", fmt.Sprint(orPort(app.HTTPPort, caddyhttp.DefaultHTTPPort))
+	scheme, usual := "http", fmt.Sprint(cmp.Or(app.HTTPPort, caddyhttp.DefaultHTTPPort))
 	if len(server.TLSConnPolicies) > 0 {
-		scheme, usual = "https", fmt.Sprint(orPort(app.HTTPSPort, caddyhttp.DefaultHTTPSPort))
+		scheme, usual = "https", fmt.Sprint(cmp.Or(app.HTTPSPort, caddyhttp.DefaultHTTPSPort))
 	}
 	if port == "" || port == usual {
 		return scheme + "://" + host
 	}
 	return scheme + "://" + net.JoinHostPort(host, port)
-}
-
-func orPort(port, fallback int) int {
-	if port == 0 {
-		return fallback
-	}
-	return port
 }
 
 // findGate looks for a gate in routes and those below them, and returns the host

@@ -50,10 +50,10 @@ func (c *call) judgeRefresh(req tokenRequest, wish refreshScope) error {
 	case err != nil, id.Credential != tokens.RefreshToken, id.Application.ID != c.application.ID:
 		// Spent, or not good for this. Which it is, and whether a spent one was
 		// stolen, is decided where it is exchanged, in one step.
-		return c.mayAsk("")
+		return c.checkRateLimit("")
 	}
 	c.mail, c.userID, c.rule = id.User.Mail, id.User.ID, "refresh_token"
-	if err := c.mayAsk(string(id.User.Mail)); err != nil {
+	if err := c.checkRateLimit(string(id.User.Mail)); err != nil {
 		return err
 	}
 	if slices.ContainsFunc(wish.mails, func(mail tokens.Mail) bool { return mail != id.User.Mail }) {

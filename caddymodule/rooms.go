@@ -42,7 +42,7 @@ func (c *call) serveRooms() error {
 	if !c.identity.Scopes.Has(c.scope) {
 		return insufficientScope(c.scope)
 	}
-	if err := c.mayAsk(c.identity.User.ID); err != nil {
+	if err := c.checkRateLimit(c.identity.User.ID); err != nil {
 		return err
 	}
 	if c.match.invalid {
@@ -156,7 +156,7 @@ func (c *call) createRoom(caller backendclient.Caller) (*backendclient.Answer, e
 		return nil, err
 	}
 	c.detachChange()
-	return c.once(sent, func() (*backendclient.Answer, error) {
+	return c.withIdempotency(sent, func() (*backendclient.Answer, error) {
 		return c.h.client.CreateRoom(c.ctx, caller, body)
 	})
 }

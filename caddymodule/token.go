@@ -53,7 +53,7 @@ func (c *call) serveToken() error {
 		return err
 	}
 	c.rule = "domain " + c.application.DomainFor(mail)
-	if err := c.mayAsk(string(mail)); err != nil {
+	if err := c.checkRateLimit(string(mail)); err != nil {
 		return err
 	}
 	if c.generations, err = c.h.app.Authority().Generations(c.ctx, c.application, mail); err != nil {
@@ -65,7 +65,7 @@ func (c *call) serveToken() error {
 	}
 	meet, err := c.exchange(req, mail)
 	if err != nil {
-		c.giveBack(admission, err)
+		c.refundQuota(admission, err)
 		return err
 	}
 	granted := knownScopes(meet.Scopes)

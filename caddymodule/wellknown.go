@@ -96,9 +96,9 @@ func (c *call) writePublic(v any, cacheControl []string) error {
 // path, without a slash at the end.
 func (c *call) publicBase() string { return c.publicRoot() + c.base }
 
-// pointToMetadata lets a Bearer challenge say where the resource describes itself
+// addResourceMetadata lets a Bearer challenge say where the resource describes itself
 // (RFC 9728 §5.1), at the address that the caller is known to reach.
-func (c *call) pointToMetadata(r *refusal) {
+func (c *call) addResourceMetadata(r *refusal) {
 	if !strings.HasPrefix(r.challenge, challengeBearer) {
 		return
 	}

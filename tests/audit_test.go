@@ -37,7 +37,7 @@ func auditTypes(t *testing.T, path string) (types []string) {
 func TestAudit_Trail(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	config := gatewaytest.Config{
-		Global: "store embedded\nsecret " + auditSecret + "\naudit {\noutput file " + path + "\n}\nlimit users 1/1d\nfence_dry_run",
+		Global: "store embedded\nsecret " + auditSecret + "\naudit {\noutput file " + path + "\n}\nlimit users 1/1d\nquota_dry_run",
 		Gate:   "backend sandbox\nroute DELETE /rooms/{id} rooms:delete",
 	}
 	g := gatewaytest.Start(t, config)

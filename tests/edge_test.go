@@ -24,7 +24,7 @@ import (
 // the body at once, and the connection is closed after it.
 func TestBody_RefusedWithoutIt(t *testing.T) {
 	meet := strictMeet(t, nil)
-	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded\nlimit create_user 1/1h\nnodes 1", Gate: meet.Backend()})
+	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded\nlimit create_user 1/1h\ngateways 1", Gate: meet.Backend()})
 	app := g.AddApplication(nil)
 	narrow := g.AddApplication(func(a *tokens.Application) { a.Scopes = tokens.Scopes{"rooms:list"} })
 	used := gatewaytest.Bearer(g.Token(app, "alice@example.com"))
@@ -119,7 +119,7 @@ func TestTrustedProxies_ReadFromTheRight(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			meet := strictMeet(t, nil)
 			g := gatewaytest.Start(t, gatewaytest.Config{
-				Global: "store embedded\nlimit failed 2/1h\nlimit failed_source 4/1h\nnodes 1", Gate: meet.Backend(), Servers: servers,
+				Global: "store embedded\nlimit failed 2/1h\nlimit failed_source 4/1h\ngateways 1", Gate: meet.Backend(), Servers: servers,
 				Site: "handle_path /below/* {\nmeet_gateway {\n" + meet.Backend() + "\n}\n}",
 			})
 			header := "X-Forwarded-For"

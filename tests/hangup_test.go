@@ -124,7 +124,7 @@ func TestHangUp_IsNoOutage(t *testing.T) {
 
 // Every judged attempt counts, whether or not the caller reads the answer.
 func TestHangUp_GuessesCount(t *testing.T) {
-	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded\nlimit failed 3/1h\nnodes 1"})
+	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded\nlimit failed 3/1h\ngateways 1"})
 	imported, err := g.Authority().ImportApplication(t.Context(), tokens.Application{
 		Name: "Imported", Active: true, Aliases: []string{"at-meet"}, Domains: []string{"*"},
 	}, tokens.ImportedSecret{Hash: djangotest.Hash("right", "salt", 20_000)})

@@ -20,7 +20,7 @@ func TestLimits_TooManyRequests(t *testing.T) {
 	meet := strictMeet(t, nil)
 	roomsOfAlice(meet, 1)
 	g := gatewaytest.Start(t, gatewaytest.Config{
-		Global: "store embedded\nlimit read_user 3/1h\nlimit create 2/1h\nlimit token 6/1h\nnodes 1", Gate: meet.Backend(),
+		Global: "store embedded\nlimit read_user 3/1h\nlimit create 2/1h\nlimit token 6/1h\ngateways 1", Gate: meet.Backend(),
 	})
 	app := g.AddApplication(nil)
 	token := gatewaytest.Bearer(g.Token(app, "alice@example.com"))
@@ -87,7 +87,7 @@ func TestLimits_GuessingLocksNobodyOut(t *testing.T) {
 // Guesses that come at once are not more than the limit either.
 func TestLimits_GuessingAtOnce(t *testing.T) {
 	meet := strictMeet(t, nil)
-	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded\nlimit failed 3/1h\nnodes 1", Gate: meet.Backend()})
+	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded\nlimit failed 3/1h\ngateways 1", Gate: meet.Backend()})
 	app := g.AddApplication(nil)
 	right := func() int { return g.TokenRequest(app, "alice@example.com").Status }
 	require.Equal(t, http.StatusOK, right())
@@ -114,7 +114,7 @@ func TestFence_QuotaOfNewUsers(t *testing.T) {
 	for mode, tc := range map[string]struct {
 		option string
 		third  int
-	}{"enforced": {"", http.StatusForbidden}, "dry run": {"\nfence_dry_run", http.StatusOK}} {
+	}{"enforced": {"", http.StatusForbidden}, "dry run": {"\nquota_dry_run", http.StatusOK}} {
 		t.Run(mode, func(t *testing.T) {
 			meet := gatewaytest.StartMeet(t, settings, nil)
 			g := gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded\nlimit users 2/1d" + tc.option, Gate: meet.Backend()})

@@ -5,8 +5,6 @@ package caddymodule
 import (
 	"errors"
 
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"go.uber.org/zap"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
@@ -20,8 +18,8 @@ import (
 // users_domain), `used`, `limit`, `dry_run`.
 const eventQuota = "meet_gateway.quota_warning"
 
-// admit asks the fence whether the application may bring in this user, before
-// Meet makes one.
+// admit asks whether the quota lets the application bring in this user, before Meet
+// creates one.
 func (c *call) admit(mail tokens.Mail) (*tokens.Admission, error) {
 	ad, err := c.h.app.Authority().Admit(c.ctx, c.application, mail)
 	if ad != nil {
@@ -43,9 +41,9 @@ func (c *call) admit(mail tokens.Mail) (*tokens.Admission, error) {
 	return ad, err
 }
 
-// giveBack undoes what the fence counted for a user whom Meet has not made.
-func (c *call) giveBack(ad *tokens.Admission, err error) {
-	if ad == nil || !ad.New || !madeNobody(err) {
+// refundQuota returns the quota charged for a user that Meet did not create.
+func (c *call) refundQuota(ad *tokens.Admission, err error) {
+	if ad == nil || !ad.New || !isDefiniteRefusal(err) {
 		return
 	}
 	ctx, cancel := detach.Context(c.ctx, storeTime)
@@ -55,8 +53,8 @@ func (c *call) giveBack(ad *tokens.Admission, err error) {
 	}
 }
 
-// madeNobody reports whether an exchange ended in a refusal, and not in silence.
-func madeNobody(err error) bool {
+// isDefiniteRefusal reports whether Meet refused an exchange, so that it created no user.
+func isDefiniteRefusal(err error) bool {
 	for _, refused := range []error{
 		backendclient.ErrUserNotFound, backendclient.ErrInvalidMail, backendclient.ErrDomainRefused, backendclient.ErrDuplicateUser,
 		backendclient.ErrBackendCredentials, backendclient.ErrApplicationInactive, backendclient.ErrAPIDisabled, backendclient.ErrBusy,
@@ -90,14 +88,4 @@ func mode(dryRun bool) string {
 		return "dry_run"
 	}
 	return "enforced"
-}
-
-// provisionEvents finds the app that operators subscribe to events with.
-func (h *Handler) provisionEvents(ctx caddy.Context) error {
-	mod, err := ctx.App("events")
-	if err != nil {
-		return err
-	}
-	h.ctx, h.events = ctx, mod.(*caddyevents.App)
-	return nil
 }
