@@ -65,6 +65,14 @@ type Options struct {
 	// PageWorkers is how many pages of one list are fetched at once, default 4.
 	PageWorkers int
 
+	// MayRenew has [Client.Renew] renew tokens, and says for whom: a caller without
+	// anything but what makes it, and the application that last used the token.
+	MayRenew func(context.Context, Caller) bool
+
+	// RenewFor is how long after a user's last request tokens are renewed, default 24 h.
+	// One of less than 12 h of use is renewed for users of the last quarter of that.
+	RenewFor time.Duration
+
 	// Now is the clock for lifetimes, default time.Now.
 	Now func() time.Time
 
@@ -76,7 +84,7 @@ type Options struct {
 
 // Client calls Meet's external API. It is safe for concurrent use. It has
 // nothing to close: what it still has under way when it is dropped ends by its
-// timeouts.
+// timeouts, and [Client.Renew] with its context.
 type Client struct {
 	transport       http.RoundTripper
 	context         func(context.Context) context.Context
@@ -93,6 +101,12 @@ type Client struct {
 	onExchange      func(outcome string, took time.Duration)
 
 	counters counters
+
+	mayRenew func(context.Context, Caller) bool
+	renewFor time.Duration
+	agenda   agenda
+	paused   *cache[Credentials, time.Time] // applications that Meet refused to renew for, until when
+	renewals renewalCounters
 
 	turns   *turns // of exchanges
 	flights singleflight.Group
@@ -119,6 +133,7 @@ const (
 	defaultMaxBody         = 4 << 20
 	defaultMaxTokens       = 16384
 	defaultPageWorkers     = 4
+	defaultRenewFor        = 24 * time.Hour
 
 	maxRemembered = 4096 // refusals and the like: short-lived, so few
 )
@@ -138,7 +153,7 @@ func New(o Options) (*Client, error) {
 	if o.BasePath != "" && !canonical(o.BasePath+"/") {
 		return nil, fmt.Errorf("base path %q: must be an absolute path without empty or dot segments", o.BasePath)
 	}
-	if o.MaxExchanges < 0 || o.MaxTokens < 0 || o.PageWorkers < 0 || o.MaxBody < 0 || o.ExchangeTimeout < 0 || o.RequestTimeout < 0 {
+	if o.MaxExchanges < 0 || o.MaxTokens < 0 || o.PageWorkers < 0 || o.MaxBody < 0 || o.ExchangeTimeout < 0 || o.RequestTimeout < 0 || o.RenewFor < 0 {
 		return nil, errors.New("limits and timeouts must not be negative")
 	}
 	if o.Now == nil {
@@ -164,6 +179,10 @@ func New(o Options) (*Client, error) {
 		pageWorkers:     orDefault(o.PageWorkers, defaultPageWorkers),
 		now:             o.Now,
 		onExchange:      o.OnExchange,
+		mayRenew:        o.MayRenew,
+		renewFor:        orDefault(o.RenewFor, defaultRenewFor),
+		agenda:          agenda{limit: orDefault(o.MaxTokens, defaultMaxTokens)},
+		paused:          newCache[Credentials, time.Time](maxRemembered),
 		turns:           newTurns(orDefault(o.MaxExchanges, defaultMaxExchanges)),
 		tokens:          newCache[identity, *Token](orDefault(o.MaxTokens, defaultMaxTokens)),
 		refusals:        newCache[identity, *Error](maxRemembered),

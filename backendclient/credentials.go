@@ -98,6 +98,11 @@ func (c Caller) identity() identity {
 	return identity{credentials: c.Credentials, mail: c.Mail, generations: c.Generations}
 }
 
+// caller is who exchanges for the identity where nobody waits.
+func (id identity) caller(application string) Caller {
+	return Caller{Credentials: id.credentials, Mail: id.mail, Generations: id.generations, Application: application}
+}
+
 // check refuses what Meet would refuse after a second of work, or at once.
 func (c Caller) check() *Error {
 	switch {

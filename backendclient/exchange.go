@@ -48,8 +48,13 @@ func (c *Client) replace(ctx context.Context, id identity, t *Token) {
 
 // exchange waits for its turn and exchanges.
 func (c *Client) exchange(ctx context.Context, caller Caller) (*Token, *Error) {
+	return c.observed(func() (*Token, *Error) { return c.exchangeInTurn(ctx, caller) })
+}
+
+// observed tells Options.OnExchange of an exchange.
+func (c *Client) observed(exchange func() (*Token, *Error)) (*Token, *Error) {
 	started := time.Now()
-	t, e := c.exchangeInTurn(ctx, caller)
+	t, e := exchange()
 	if c.onExchange != nil {
 		outcome := "ok"
 		if e != nil {
@@ -76,7 +81,11 @@ func (c *Client) exchangeInTurn(ctx context.Context, caller Caller) (*Token, *Er
 	case <-ctx.Done():
 		return nil, failed(opExchange, false, ctx.Err())
 	}
+	return c.postExchange(ctx, caller)
+}
 
+// postExchange exchanges for a caller who has a turn.
+func (c *Client) postExchange(ctx context.Context, caller Caller) (*Token, *Error) {
 	body, err := json.Marshal(map[string]string{
 		"client_id":     caller.Credentials.ClientID,
 		"client_secret": caller.Credentials.ClientSecret,

@@ -49,8 +49,10 @@ const (
 // (wait for another process, wait for its turn, exchange), mostly far sooner.
 func (c *Client) Token(ctx context.Context, caller Caller) (*Token, error) {
 	id := caller.identity()
-	if t, ok := c.tokens.get(id, c.now()); ok {
+	now := c.now()
+	if t, ok := c.tokens.get(id, now); ok {
 		c.counters.fromMemory.Add(1)
+		t.usedBy(&caller, now)
 		return c.withScopes(ctx, caller, id, t), nil
 	}
 	t, e := c.obtain(ctx, caller, id)
@@ -114,7 +116,9 @@ func (c *Client) obtain(ctx context.Context, caller Caller, id identity) (*Token
 		if r.Err != nil {
 			return nil, asError(r.Err)
 		}
-		return r.Val.(*Token), nil
+		t := r.Val.(*Token)
+		t.usedBy(&caller, c.now())
+		return t, nil
 	case <-ctx.Done():
 		return nil, failed(opExchange, false, ctx.Err())
 	}
@@ -227,6 +231,9 @@ func (c *Client) keep(id identity, t *Token) bool {
 		return false
 	}
 	c.tokens.put(id, t, until)
+	if c.mayRenew != nil && until.Sub(t.Received) >= shortestRenewed {
+		c.agenda.add(due{at: t.renewAt(c.now()), id: id, token: t})
+	}
 	// Checked after the put: distrust marks first and evicts then, so one of the
 	// two sees the other.
 	if value, ok := c.distrusted.get(id, c.now()); ok && value == t.Value {

@@ -154,8 +154,12 @@ func (c *Client) try(ctx context.Context, caller Caller, w wireRequest, t *Token
 	case errors.Is(e.Kind, ErrApplicationInactive):
 		// No exchange will help. Tokens stay: they work again when the application does.
 		c.remember(caller.identity(), e)
-	case errors.Is(e.Kind, ErrUserDisabled) && caller.Session != "":
-		c.disabled.put(caller.Session, e, c.now().Add(keepUserDisabled))
+		t.lastUse.Store(nil)
+	case errors.Is(e.Kind, ErrUserDisabled):
+		t.lastUse.Store(nil) // Meet goes on giving tokens for them
+		if caller.Session != "" {
+			c.disabled.put(caller.Session, e, c.now().Add(keepUserDisabled))
+		}
 	}
 	if e.Detail = printable(e.Detail, caller); w.sensitive {
 		e.Detail = ""

@@ -16,6 +16,8 @@ type Stats struct {
 	FromMemory, FromStore, Shared uint64
 	// Tokens is how many tokens are kept in this process.
 	Tokens int
+	// Renewals are what [Client.Renew] did.
+	Renewals Renewals
 }
 
 // counters are the parts of Stats that only grow.
@@ -31,6 +33,10 @@ func (c *Client) Stats() Stats {
 	s := Stats{
 		FromMemory: c.counters.fromMemory.Load(), FromStore: c.counters.fromStore.Load(),
 		Tokens: c.tokens.len(),
+		Renewals: Renewals{
+			Exchanged: c.renewals.exchanged.Load(), Found: c.renewals.found.Load(),
+			Refused: c.renewals.refused.Load(), Failed: c.renewals.failed.Load(),
+		},
 	}
 	flights := c.counters.flights.Load() // before asked, which is never less
 	s.Shared = c.counters.asked.Load() - flights

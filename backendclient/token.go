@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -50,6 +51,9 @@ type Token struct {
 
 	// authorization is the header with Value in it, made once for all requests.
 	authorization string
+
+	// lastUse is nil until somebody asks for the token.
+	lastUse atomic.Pointer[use]
 }
 
 // newToken makes a Token of Meet's text.

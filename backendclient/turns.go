@@ -62,6 +62,19 @@ func (t *turns) ask(application string) *turn {
 	return mine
 }
 
+// spare takes a turn if at least half of them stay free; else the answer is nil.
+func (t *turns) spare() *turn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if 2*(t.free-1) < t.size {
+		return nil
+	}
+	t.free--
+	mine := &turn{come: make(chan struct{})}
+	close(mine.come)
+	return mine
+}
+
 // leave gives a turn to the next, or stops queueing for it.
 func (t *turns) leave(mine *turn) {
 	t.mu.Lock()

@@ -96,6 +96,34 @@ func TestTurns_AreBounded(t *testing.T) {
 	require.Empty(t, all.waiting)
 }
 
+// A spare turn is one of those beyond the half that is left to callers.
+func TestTurns_Spare(t *testing.T) {
+	t.Parallel()
+	for size, spare := range []int{0, 0, 1, 1, 2, 2, 3} {
+		all := newTurns(size)
+		var taken []*turn
+		for mine := all.spare(); mine != nil; mine = all.spare() {
+			require.True(t, hasCome(mine))
+			taken = append(taken, mine)
+		}
+		require.Len(t, taken, spare, "of %d", size)
+		for range size - spare {
+			mine := all.ask("caller")
+			require.True(t, hasCome(mine), "callers take the rest")
+			taken = append(taken, mine)
+		}
+		require.Nil(t, all.spare())
+		waiting := all.ask("caller")
+		for i, mine := range taken {
+			all.leave(mine)
+			require.True(t, hasCome(waiting), "who waits comes first")
+			require.Equal(t, i, all.free)
+		}
+		all.leave(waiting)
+		require.Equal(t, size, all.free)
+	}
+}
+
 // Applications that present the same credentials at Meet are told apart all the same.
 func TestExchanges_AFloodDelaysItsOwnApplicationOnly(t *testing.T) {
 	t.Parallel()
