@@ -21,7 +21,7 @@ import (
 )
 
 // actor does one thing after the other at a gateway of its own. Each of its commands
-// about applications and client ids waits until the schedule lets it.
+// about the keys of the schedule waits until the schedule lets it.
 type actor struct {
 	a     *Authority
 	ready chan struct{}
@@ -34,8 +34,9 @@ type actorKey struct{}
 
 var errDead = errors.New("the gateway died")
 
-// schedule is a hook that lets a test decide whose command is next.
-type schedule struct{}
+// schedule is a hook that lets a test decide whose command is next, of those about
+// keys that begin with these texts.
+type schedule []string
 
 func (schedule) DialHook(next redis.DialHook) redis.DialHook {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
@@ -45,10 +46,10 @@ func (schedule) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 	return next
 }
 
-func (schedule) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (s schedule) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		me, _ := ctx.Value(actorKey{}).(*actor)
-		if me == nil || !aboutApplications(cmd) {
+		if me == nil || !s.isAbout(cmd) {
 			return next(ctx, cmd)
 		}
 		if !me.dead {
@@ -66,11 +67,65 @@ func (schedule) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-func aboutApplications(cmd redis.Cmder) bool {
+func (s schedule) isAbout(cmd redis.Cmder) bool {
 	return slices.ContainsFunc(cmd.Args(), func(arg any) bool {
 		text, _ := arg.(string)
-		return strings.HasPrefix(text, keyApplication("")) || strings.HasPrefix(text, keyAlias(""))
+		return slices.ContainsFunc(s, func(prefix string) bool { return strings.HasPrefix(text, prefix) })
 	})
+}
+
+// drive lets actors act at the same time, one command after the other in an order that
+// is drawn, and now and then lets one die. check is asked before each command, and ends
+// it all with false.
+func drive(ctx context.Context, actors []*actor, random *rand.Rand, act func(context.Context, *actor, *rand.Rand), check func() bool) {
+	done := make([]chan struct{}, len(actors))
+	var running []int
+	for i, me := range actors {
+		me.dead, me.after = false, random.IntN(2) == 0
+		own := rand.New(rand.NewPCG(random.Uint64(), 12))
+		ctx := context.WithValue(ctx, actorKey{}, me)
+		done[i] = make(chan struct{})
+		running = append(running, i)
+		go func() {
+			defer close(done[i])
+			act(ctx, me, own)
+		}()
+	}
+	waiting := map[int]bool{}
+	for len(running) > 0 {
+		// All of them wait for a step, or have ended: the machine's speed decides nothing.
+		for _, i := range slices.Clone(running) {
+			if waiting[i] {
+				continue
+			}
+			select {
+			case <-actors[i].ready:
+				waiting[i] = true
+			case <-done[i]:
+				running = slices.DeleteFunc(running, func(j int) bool { return i == j })
+			}
+		}
+		if !check() || len(running) == 0 {
+			break
+		}
+		next := running[random.IntN(len(running))]
+		waiting[next] = false
+		actors[next].step <- random.IntN(30) != 0
+	}
+	for _, i := range running { // after a failure
+		if waiting[i] {
+			actors[i].step <- false
+		}
+		<-done[i]
+	}
+}
+
+// newActor is an actor at a gateway of its own.
+func newActor(t *testing.T, server *miniredis.Miniredis, s schedule, change ...func(*Options)) *actor {
+	t.Helper()
+	a, _ := testNode(t, server, change...)
+	a.store.rdb.AddHook(s)
+	return &actor{a: a, ready: make(chan struct{}), step: make(chan bool)}
 }
 
 // Whatever gateways do at the same time, and wherever they die: a client id is listed
@@ -79,9 +134,7 @@ func TestAliases_AtEveryMomentOneApplicationEach(t *testing.T) {
 	server := miniredis.RunT(t)
 	var actors []*actor
 	for range 3 {
-		a, _ := testNode(t, server)
-		a.store.rdb.AddHook(schedule{})
-		actors = append(actors, &actor{a: a, ready: make(chan struct{}), step: make(chan bool)})
+		actors = append(actors, newActor(t, server, schedule{keyApplication(""), keyAlias("")}))
 	}
 	for seed := range uint64(150) {
 		interleave(t, server, actors, rand.New(rand.NewPCG(seed, 11)), fmt.Sprint("seed ", seed))
@@ -97,61 +150,28 @@ func interleave(t *testing.T, server *miniredis.Miniredis, actors []*actor, rand
 	var known []string
 	prefix := strings.ReplaceAll(at, " ", "-")
 	names := []string{prefix + "-x", prefix + "-y"}
-	done := make([]chan struct{}, len(actors))
-	for i, me := range actors {
-		me.dead, me.after = false, random.IntN(2) == 0
-		own := rand.New(rand.NewPCG(random.Uint64(), 12))
-		ctx := context.WithValue(t.Context(), actorKey{}, me)
-		done[i] = make(chan struct{})
-		go func() {
-			defer close(done[i])
-			for range 3 {
+	act := func(ctx context.Context, me *actor, own *rand.Rand) {
+		for range 3 {
+			mu.Lock()
+			id := ""
+			if len(known) > 0 {
+				id = known[own.IntN(len(known))]
+			}
+			mu.Unlock()
+			if made := me.act(ctx, own, id, names); made != nil {
 				mu.Lock()
-				id := ""
-				if len(known) > 0 {
-					id = known[own.IntN(len(known))]
-				}
+				known = append(known, made.ID)
 				mu.Unlock()
-				if made := me.act(ctx, own, id, names); made != nil {
-					mu.Lock()
-					known = append(known, made.ID)
-					mu.Unlock()
-				}
 			}
-		}()
+		}
 	}
-	running := []int{0, 1, 2}
-	waiting := map[int]bool{}
-	for len(running) > 0 {
-		// All of them wait for a step, or have ended: the machine's speed decides nothing.
-		for _, i := range slices.Clone(running) {
-			if waiting[i] {
-				continue
-			}
-			select {
-			case <-actors[i].ready:
-				waiting[i] = true
-			case <-done[i]:
-				running = slices.DeleteFunc(running, func(j int) bool { return i == j })
-			}
-		}
-		if !oneEach(t, server, at) || len(running) == 0 {
-			break
-		}
+	drive(t.Context(), actors, random, act, func() bool {
 		if random.IntN(40) == 0 { // everything that is only wanted is wanted no more
 			server.SetTime(time.Now().Add(time.Duration(random.IntN(1000)) * wantTime))
 			server.FastForward(wantTime + time.Second)
 		}
-		next := running[random.IntN(len(running))]
-		waiting[next] = false
-		actors[next].step <- random.IntN(30) != 0
-	}
-	for _, i := range running { // after a failure
-		if waiting[i] {
-			actors[i].step <- false
-		}
-		<-done[i]
-	}
+		return oneEach(t, server, at)
+	})
 }
 
 // act does something, and returns what was created.

@@ -79,11 +79,15 @@ type Replay struct {
 	// Answer is the answer to repeat; nil if the request is the first.
 	Answer *Answer
 
-	a           *Authority
-	name        string
-	fingerprint string
-	nonce       string
+	a      *Authority
+	places []place
+	nonce  string
 }
+
+// place is where a key is kept: under each configured secret, in the order of their
+// ids. A request is sent only by who has taken all, so that gateways which have the
+// secrets in different orders, or lack one, do not send it twice.
+type place struct{ name, fingerprint string }
 
 // Fields of an idempotency key's hash.
 const (
@@ -205,14 +209,14 @@ func (a *Authority) BeginIdempotent(ctx context.Context, applicationID, ownerID,
 	if err := checkIdempotencyKey(key); err != nil {
 		return nil, err
 	}
-	r := a.newReplay(a.keys.First(), applicationID, ownerID, key, fingerprint)
+	r := a.newReplay(applicationID, ownerID, key, fingerprint)
 	giveBack := func() { a.inBackground(func(ctx context.Context) { _ = r.Abandon(ctx) }) } // nothing was sent
 	for range maxLooks {
 		seen := a.feed.look()
 		// While other gateways may still write again what they have begun, a key that
 		// is not there is not free.
 		settling := a.feed.settling()
-		replay, err := a.begin(ctx, r, !settling, applicationID, ownerID, key, fingerprint)
+		replay, err := a.begin(ctx, r, !settling)
 		if errors.Is(err, ErrUnavailable) {
 			return nil, err
 		}
@@ -247,48 +251,43 @@ func inFlight(ctx context.Context) time.Duration {
 
 // begin is BeginIdempotent as the server decides that is asked, which may turn out
 // to have been replaced. With take, r takes the key if it is free.
-func (a *Authority) begin(ctx context.Context, r *Replay, take bool, applicationID, ownerID, key string, fingerprint [sha256.Size]byte) (*Replay, error) {
-	// The key may have been used before the secret was rotated.
-	for _, k := range a.keys.Keys[1:] {
-		r := a.newReplay(k, applicationID, ownerID, key, fingerprint)
-		have, err := a.store.rdb.HMGet(ctx, r.name, fieldFingerprint, fieldAnswer, fieldUnknown).Result()
+func (a *Authority) begin(ctx context.Context, r *Replay, take bool) (*Replay, error) {
+	for i, p := range r.places {
+		cmd, err := a.store.write(ctx, beginScript, p.name, p.fingerprint, r.nonce, IdempotencyLifetime.Milliseconds(), boolArg(take))
+		var have []any
+		if err == nil {
+			have, err = cmd.Slice()
+		}
 		if err != nil {
-			return nil, unavailable("looking up an idempotency key", err)
+			// It may have been taken all the same. Nothing was sent, so give it back.
+			a.inBackground(func(ctx context.Context) { _ = r.Abandon(ctx) })
+			return nil, unavailable("taking an idempotency key", err)
 		}
-		if have[0] != nil {
-			ttl, err := a.store.rdb.PTTL(ctx, r.name).Result()
-			if err != nil {
-				return nil, unavailable("looking up an idempotency key", err)
+		if taken, _ := have[0].(int64); taken == 1 {
+			continue
+		}
+		if i > 0 && take {
+			if err := r.Abandon(ctx); err != nil {
+				return nil, err
 			}
-			return r.found(text(have[0]), text(have[1]), text(have[2]), ttl, inFlight(ctx))
+		}
+		ms, _ := have[4].(int64)
+		return r.found(p, text(have[1]), text(have[2]), text(have[3]), time.Duration(ms)*time.Millisecond, inFlight(ctx))
+	}
+	if take {
+		for _, p := range r.places {
+			r.remember(p, takeAgainScript)
 		}
 	}
-	cmd, err := a.store.write(ctx, beginScript, r.name, r.fingerprint, r.nonce, IdempotencyLifetime.Milliseconds(), boolArg(take))
-	if err != nil {
-		// It may have been taken all the same. Nothing was sent, so give it back.
-		a.inBackground(func(ctx context.Context) { _ = r.Abandon(ctx) })
-		return nil, unavailable("taking an idempotency key", err)
-	}
-	have, err := cmd.Slice()
-	if err != nil {
-		return nil, unavailable("taking an idempotency key", err)
-	}
-	if taken, _ := have[0].(int64); taken == 1 {
-		if take {
-			r.remember(takeAgainScript)
-		}
-		return r, nil
-	}
-	ms, _ := have[4].(int64)
-	return r.found(text(have[1]), text(have[2]), text(have[3]), time.Duration(ms)*time.Millisecond, inFlight(ctx))
+	return r, nil
 }
 
 // remember has the key written again if Redis loses it. ARGV: fingerprint, nonce,
 // settled (field and value), lifetime (ms).
-func (r *Replay) remember(script *redis.Script, settled ...any) {
-	args := append([]any{r.fingerprint, r.nonce}, settled...)
+func (r *Replay) remember(p place, script *redis.Script, settled ...any) {
+	args := append([]any{p.fingerprint, r.nonce}, settled...)
 	r.a.journal.Add(journal.Entry{
-		Rank: journal.IdempotencyKeys, Name: r.name, Key: r.name, At: r.a.now(),
+		Rank: journal.IdempotencyKeys, Name: p.name, Key: p.name, At: r.a.now(),
 		Script: script, Args: append(args, IdempotencyLifetime.Milliseconds()),
 	})
 }
@@ -305,21 +304,22 @@ func text(v any) string {
 	return s
 }
 
-func (a *Authority) newReplay(k *vault.Key, applicationID, ownerID, key string, fingerprint [sha256.Size]byte) *Replay {
-	sum := k.Sum(vault.ForReplays, "request", string(fingerprint[:]))
-	return &Replay{
-		a: a, name: keyReplay(k, applicationID, ownerID, key),
-		fingerprint: base64.RawURLEncoding.EncodeToString(sum[:]), nonce: randomID(tokenIDLength),
+func (a *Authority) newReplay(applicationID, ownerID, key string, fingerprint [sha256.Size]byte) *Replay {
+	r := &Replay{a: a, nonce: randomID(tokenIDLength)}
+	for _, k := range a.keys.Sorted() {
+		sum := k.Sum(vault.ForReplays, "request", string(fingerprint[:]))
+		r.places = append(r.places, place{keyReplay(k, applicationID, ownerID, key), base64.RawURLEncoding.EncodeToString(sum[:])})
 	}
+	return r
 }
 
 // found tells what became of a request that was begun before.
-func (r *Replay) found(fingerprint, answer, unknown string, ttl, inFlight time.Duration) (*Replay, error) {
+func (r *Replay) found(p place, fingerprint, answer, unknown string, ttl, inFlight time.Duration) (*Replay, error) {
 	switch {
-	case fingerprint != r.fingerprint:
+	case fingerprint != p.fingerprint:
 		return nil, deny(ErrKeyReused, "idempotency_key_reused")
 	case answer != "":
-		plain, _, err := r.a.keys.Open([]byte(answer), r.name)
+		plain, _, err := r.a.keys.Open([]byte(answer), p.name)
 		if err == nil {
 			err = json.Unmarshal(plain, &r.Answer)
 		}
@@ -349,24 +349,27 @@ func (r *Replay) Finish(ctx context.Context, answer Answer) error {
 	if len(plain) > maxAnswer {
 		return errors.Join(errors.New("the answer is too large to be kept"), r.Doubt(ctx))
 	}
-	return r.settle(ctx, fieldAnswer, r.a.keys.Seal(plain, r.name))
+	return r.settle(ctx, fieldAnswer, func(p place) []byte { return r.a.keys.Seal(plain, p.name) })
 }
 
 // Doubt says that the request was sent and that its outcome will not be known.
 // Not calling it comes to the same, a minute later. The error is ErrUnavailable.
 func (r *Replay) Doubt(ctx context.Context) error {
-	return r.settle(ctx, fieldUnknown, []byte("1"))
+	return r.settle(ctx, fieldUnknown, func(place) []byte { return []byte("1") })
 }
 
-func (r *Replay) settle(ctx context.Context, field string, value []byte) error {
+func (r *Replay) settle(ctx context.Context, field string, value func(place) []byte) error {
 	ctx, cancel := r.last(ctx)
 	defer cancel()
-	r.remember(settleAgainScript, field, value)
-	_, err := r.a.store.write(ctx, settleScript, r.name, r.fingerprint, r.nonce, field, value, IdempotencyLifetime.Milliseconds())
-	if err != nil {
-		return unavailable("keeping an answer", err)
+	var problems error
+	for _, p := range r.places {
+		v := value(p)
+		r.remember(p, settleAgainScript, field, v)
+		if _, err := r.a.store.write(ctx, settleScript, p.name, p.fingerprint, r.nonce, field, v, IdempotencyLifetime.Milliseconds()); err != nil {
+			problems = unavailable("keeping an answer", err)
+		}
 	}
-	return nil
+	return problems
 }
 
 // Abandon says that the request was not sent, or that it certainly had no effect
@@ -375,16 +378,19 @@ func (r *Replay) settle(ctx context.Context, field string, value []byte) error {
 func (r *Replay) Abandon(ctx context.Context) error {
 	ctx, cancel := r.last(ctx)
 	defer cancel()
-	r.a.journal.Drop(r.name)
-	if err := abandonScript.Run(ctx, r.a.store.rdb, []string{r.name}, r.nonce).Err(); err != nil {
-		return unavailable("giving an idempotency key back", err)
+	var problems error
+	for _, p := range r.places {
+		r.a.journal.Drop(p.name)
+		if err := abandonScript.Run(ctx, r.a.store.rdb, []string{p.name}, r.nonce).Err(); err != nil {
+			problems = unavailable("giving an idempotency key back", err)
+		}
 	}
-	return nil
+	return problems
 }
 
 // last is for the last words about a request, which must be said though the
 // caller may have hung up.
 func (r *Replay) last(ctx context.Context) (context.Context, context.CancelFunc) {
 	const steps = 4 // connect, write, write once more, wait for replicas
-	return context.WithTimeout(context.WithoutCancel(ctx), steps*r.a.store.db.Timeout())
+	return context.WithTimeout(context.WithoutCancel(ctx), time.Duration(steps*len(r.places))*r.a.store.db.Timeout())
 }

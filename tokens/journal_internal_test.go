@@ -30,7 +30,7 @@ func TestLost_IdempotencyKeys(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, free.Abandon(ctx))
 
-	for _, name := range []string{sent.name, answered.name} {
+	for _, name := range []string{sent.places[0].name, answered.places[0].name} {
 		server.Del(name)
 	}
 	b.feed.noteReplaced() // as its check finds before it says anything
@@ -39,7 +39,7 @@ func TestLost_IdempotencyKeys(t *testing.T) {
 		require.ErrorIs(t, err, ErrUnavailable, key)
 	}
 	// One that took a key all the same, and finds out later, is not in the way.
-	server.HSet(answered.name, fieldFingerprint, "other", fieldOwner, "other")
+	server.HSet(answered.places[0].name, fieldFingerprint, "other", fieldOwner, "other")
 	writeAgainAll(t, a)
 	again, err := begin(b, "answered")
 	require.NoError(t, err)

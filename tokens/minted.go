@@ -151,19 +151,50 @@ func (a again) send(ctx context.Context) error {
 func (a *Authority) bornAgain(ctx context.Context) error {
 	done := map[string]bool{}
 	pipe := again{a.store.rdb.Pipeline(), "recording a user again"}
+	type claim struct {
+		user   userBirth
+		owners []*redis.Cmd
+	}
+	var claims []claim // of one trip
+	// Another gateway may have given the address another id meanwhile.
+	unite := func() error {
+		for _, c := range claims {
+			for _, owner := range c.owners {
+				id, err := owner.Text()
+				if err != nil || id == c.user.id {
+					continue // an error was found when it was sent
+				}
+				a.cache.mails.Invalidate(c.user.mail)
+				if err := a.sameUser(ctx, c.user.id, id); err != nil {
+					return err
+				}
+			}
+		}
+		claims = claims[:0]
+		return nil
+	}
 	for _, chunk := range slices.Backward(a.mints.all()) {
 		for _, u := range slices.Backward(chunk.users) {
 			if done[u.id] {
 				continue
 			}
 			done[u.id] = true
-			a.restoreUser(ctx, pipe, u)
-			if err := pipe.full(ctx); err != nil {
+			claims = append(claims, claim{u, a.restoreUser(ctx, pipe, u)})
+			if pipe.Len() < mintsPerTrip {
+				continue
+			}
+			if err := pipe.send(ctx); err != nil {
+				return err
+			}
+			if err := unite(); err != nil {
 				return err
 			}
 		}
 	}
-	return pipe.send(ctx)
+	if err := pipe.send(ctx); err != nil {
+		return err
+	}
+	return unite()
 }
 
 // recordAgain makes sure that Redis has the records of the tokens just issued.

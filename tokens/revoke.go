@@ -142,7 +142,9 @@ func (a *Authority) RevokeUser(ctx context.Context, idOrMail string) error {
 	if err != nil {
 		return err
 	}
-	return a.bump(ctx, bumpScript, keyUser(u.ID), change{kind: revokedUser, id: u.ID}, fieldMail, fieldGeneration)
+	return u.eachID(func(id string) error {
+		return a.bump(ctx, bumpScript, keyUser(id), change{kind: revokedUser, id: id}, fieldMail, fieldGeneration)
+	})
 }
 
 // RevokeGrant ends all tokens that one application has for one user. Errors:
@@ -156,7 +158,20 @@ func (a *Authority) RevokeGrant(ctx context.Context, applicationID, idOrMail str
 	if err != nil {
 		return err
 	}
-	return a.bump(ctx, revokeGrantScript, keyUser(u.ID), change{kind: revokedGrant, id: u.ID + "/" + app.ID}, app.ID, maxGrants)
+	return u.eachID(func(id string) error {
+		return a.bump(ctx, revokeGrantScript, keyUser(id), change{kind: revokedGrant, id: id + "/" + app.ID}, app.ID, maxGrants)
+	})
+}
+
+// eachID revokes all ids of a user's address. One that was never given to anybody may
+// not be there.
+func (u *User) eachID(revoke func(id string) error) error {
+	for _, id := range u.others {
+		if err := revoke(id); err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
+	return revoke(u.ID)
 }
 
 // bump runs a script that counts a generation up and answers it, or 0 if what it

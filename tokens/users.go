@@ -3,6 +3,7 @@
 package tokens
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,9 @@ type User struct {
 	grantCount uint64
 	grantFloor uint64
 
+	// others are further ids of the address; see sameUser.
+	others []string
+
 	read time.Time // from Redis
 }
 
@@ -64,6 +68,7 @@ const (
 	fieldLastBy      = "lb"
 	fieldGrantCount  = "gc"
 	fieldGrantFloor  = "gf"
+	prefixOther      = "o:" // + another id of the address
 )
 
 // touchScript sets fields of a hash if it (still) has the first given field.
@@ -156,25 +161,89 @@ func (a *Authority) User(ctx context.Context, idOrMail string) (*User, error) {
 	return a.readUser(ctx, id)
 }
 
-// findUserID looks the address up under every configured key, and keeps it
-// under the first. "" means that the address was never seen.
+// An address is indexed under every configured key. While a secret is rotated,
+// gateways have the keys in different orders, or lack one, and all must give the
+// address the same id. So each goes through the entries in the order of the ids of the
+// keys, carrying an id: it puts that where no entry is, and goes on with the one that
+// is there. The id that it carries at the end is the one of the address. Gateways that
+// have a key in common all pass its entry, which was set once, and what they put
+// behind it is what they found there. Entries before it that differ are set right.
+
+// mailKeys are the names of the entries of an address, in that order.
+func (a *Authority) mailKeys(m Mail) []string {
+	names := make([]string, 0, len(a.keys.Keys))
+	for _, k := range a.keys.Sorted() {
+		names = append(names, keyMail(k, m))
+	}
+	return names
+}
+
+// findUserID looks the address up under every configured key, and keeps it under all
+// of them. "" means that the address was never seen.
 func (a *Authority) findUserID(ctx context.Context, m Mail) (string, error) {
-	for i, k := range a.keys.Keys {
-		id, err := a.store.rdb.Get(ctx, keyMail(k, m)).Result()
-		if errors.Is(err, redis.Nil) {
-			continue
-		}
-		if err != nil {
+	var last string
+	agreed := true
+	for i, name := range a.mailKeys(m) {
+		id, err := a.store.rdb.Get(ctx, name).Result()
+		if err = notNil(err); err != nil {
 			return "", unavailable("looking up a user", err)
 		}
-		if i > 0 {
-			if err := a.store.rdb.SetNX(ctx, keyMail(a.keys.First(), m), id, 0).Err(); err != nil {
-				return "", unavailable("indexing a user", err)
-			}
-		}
-		return id, nil
+		agreed = agreed && (i == 0 || id == last)
+		last = cmp.Or(id, last)
 	}
-	return "", nil
+	if last == "" || agreed {
+		return last, nil
+	}
+	return a.agreeOnID(ctx, m, last)
+}
+
+// claimScript sets an entry of the index unless it is there, and answers it.
+var claimScript = redis.NewScript(`
+redis.call('SETNX', KEYS[1], ARGV[1])
+return redis.call('GET', KEYS[1])`)
+
+// replaceScript sets a key that still has a value. ARGV: that, what it becomes.
+var replaceScript = redis.NewScript(`
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1`)
+
+// agreeOnID returns the id of an address, which is id if it has none.
+func (a *Authority) agreeOnID(ctx context.Context, m Mail, id string) (string, error) {
+	names := a.mailKeys(m)
+	found := make([]string, len(names))
+	for i, name := range names {
+		var err error
+		if id, err = claimScript.Run(ctx, a.store.rdb, []string{name}, id).Text(); err != nil {
+			return "", unavailable("indexing a user", err)
+		}
+		found[i] = id
+	}
+	for i, other := range found {
+		if other == id {
+			continue
+		}
+		if err := a.sameUser(ctx, id, other); err != nil {
+			return "", err
+		}
+		if err := replaceScript.Run(ctx, a.store.rdb, []string{names[i]}, other, id).Err(); err != nil {
+			return "", unavailable("indexing a user", err)
+		}
+	}
+	return id, nil
+}
+
+// sameUser notes at each of two users that the other one is the same address, so that
+// who is revoked is so under both. There can be two if Redis has lost what was
+// written, or where a version before this agreement ran.
+func (a *Authority) sameUser(ctx context.Context, ids ...string) error {
+	for i, id := range ids {
+		err := touchScript.Run(ctx, a.store.rdb, []string{keyUser(id)}, fieldMail, prefixOther+ids[1-i], 1).Err()
+		if err != nil {
+			return unavailable("noting another id of a user", err)
+		}
+	}
+	return nil
 }
 
 // userFor returns the user with the address as Redis has it now, and the
@@ -228,19 +297,11 @@ func (a *Authority) newUser(ctx context.Context, m Mail, by string) (string, err
 		if err != nil {
 			return "", err
 		}
-		key := keyMail(a.keys.First(), m)
-		won, err := a.store.rdb.SetNX(ctx, key, id, 0).Result()
+		winner, err := a.agreeOnID(ctx, m, id)
 		if err != nil {
-			return "", unavailable("indexing a user", err)
+			return "", err
 		}
-		if won {
-			return id, nil
-		}
-		winner, err := a.store.rdb.Get(ctx, key).Result()
-		if err != nil {
-			return "", unavailable("looking up a user", err)
-		}
-		if winner != id { // a repeated SETNX may have met its own first try
+		if winner != id {
 			if err := a.store.rdb.Del(ctx, keyUser(id)).Err(); err != nil {
 				return "", unavailable("removing a user", err)
 			}
@@ -262,12 +323,16 @@ func (a *Authority) makeUser(ctx context.Context, id string, m Mail, by string) 
 	return nil
 }
 
-// restoreUser makes the record of a user again as it was, if it is gone. The script
-// goes whole, since a pipeline cannot send it when its hash is unknown.
-func (a *Authority) restoreUser(ctx context.Context, pipe redis.Pipeliner, u userBirth) {
+// restoreUser makes the record of a user again as it was, if it is gone, and answers
+// whose its address is. The scripts go whole, since a pipeline cannot send them when
+// their hashes are unknown.
+func (a *Authority) restoreUser(ctx context.Context, pipe redis.Pipeliner, u userBirth) (owners []*redis.Cmd) {
 	sealed := a.keys.Seal([]byte(u.mail), keyUser(u.id))
 	newUserScript.Eval(ctx, pipe, []string{keyUser(u.id)}, sealed, u.first, u.by, u.generation, u.grantCount)
-	pipe.SetNX(ctx, keyMail(a.keys.First(), u.mail), u.id, 0)
+	for _, name := range a.mailKeys(u.mail) {
+		owners = append(owners, claimScript.Eval(ctx, pipe, []string{name}, u.id))
+	}
+	return owners
 }
 
 // readUser reads the user from Redis into the cache.
@@ -315,6 +380,9 @@ func (a *Authority) decodeUser(id string, m map[string]string) (*User, error) {
 		grantCount: parseUint(m[fieldGrantCount]), grantFloor: parseUint(m[fieldGrantFloor]),
 	}
 	for k, v := range m {
+		if other, ok := strings.CutPrefix(k, prefixOther); ok {
+			u.others = append(u.others, other)
+		}
 		if app, ok := strings.CutPrefix(k, prefixGrantGen); ok {
 			if u.grants == nil {
 				u.grants = map[string]uint64{}

@@ -16,6 +16,8 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"slices"
+	"strings"
 	"sync"
 )
 
@@ -52,7 +54,7 @@ type Key struct {
 
 // Ring holds the configured secrets. The first one signs, hashes and
 // encrypts; all of them verify and decrypt.
-type Ring struct{ Keys []*Key }
+type Ring struct{ Keys, sorted []*Key }
 
 // NewRing derives the keys of each secret. Each needs at least [MinSecret] bytes.
 func NewRing(secrets [][]byte) (*Ring, error) {
@@ -75,6 +77,7 @@ func NewRing(secrets [][]byte) (*Ring, error) {
 		}
 		kr.Keys = append(kr.Keys, k)
 	}
+	kr.sorted = slices.SortedFunc(slices.Values(kr.Keys), func(a, b *Key) int { return strings.Compare(a.ID, b.ID) })
 	return kr, nil
 }
 
@@ -111,6 +114,10 @@ func newKey(secret []byte) (*Key, error) {
 
 // First returns the key that signs.
 func (kr *Ring) First() *Key { return kr.Keys[0] }
+
+// Sorted returns the keys in the order of their ids, which is the same wherever they
+// are configured, in whatever order.
+func (kr *Ring) Sorted() []*Key { return kr.sorted }
 
 // ByID returns the key with the id, or nil.
 func (kr *Ring) ByID(id string) *Key {

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: MIT
+
+package tokens
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/stretchr/testify/require"
+)
+
+var (
+	rotationA = []byte("users-test-secret-a-0123456789abcdef")
+	rotationB = []byte("users-test-secret-b-0123456789abcdef")
+)
+
+// idFor is the id of an address as userFor finds or gives it. The record may be made with
+// a secret that the gateway does not have.
+func idFor(ctx context.Context, a *Authority, m Mail) (string, error) {
+	id, err := a.findUserID(ctx, m)
+	if err == nil && id == "" {
+		id, err = a.newUser(ctx, m, "application")
+	}
+	return id, err
+}
+
+// whileRotating runs a test with gateways in the middle of a rotation of the secret.
+func whileRotating(t *testing.T, s schedule, test func(*testing.T, *miniredis.Miniredis, []*actor)) {
+	t.Helper()
+	for name, gateways := range map[string][][][]byte{
+		"both orders":           {{rotationA, rotationB}, {rotationB, rotationA}},
+		"one has not the other": {{rotationA, rotationB}, {rotationB, rotationA}, {rotationA}},
+		"one has it no more":    {{rotationA, rotationB}, {rotationB, rotationA}, {rotationB}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := miniredis.RunT(t)
+			var actors []*actor
+			for _, secrets := range gateways {
+				actors = append(actors, newActor(t, server, s, withSecrets(secrets...)))
+			}
+			test(t, server, actors)
+		})
+	}
+}
+
+// Whatever order gateways have the secrets in, at the same time, and wherever they die:
+// an address gets one id.
+func TestUserID_OneWhileSecretsAreRotated(t *testing.T) {
+	whileRotating(t, schedule{keyPrefix + "m:", keyUser("")}, func(t *testing.T, server *miniredis.Miniredis, actors []*actor) {
+		for seed := range uint64(200) {
+			at, m := fmt.Sprint("seed ", seed), Mail(fmt.Sprintf("user-%d@example.org", seed))
+			var mu sync.Mutex
+			ids := map[string]bool{}
+			act := func(ctx context.Context, me *actor, _ *rand.Rand) {
+				for range 2 {
+					if id, err := idFor(ctx, me.a, m); err == nil {
+						mu.Lock()
+						ids[id] = true
+						mu.Unlock()
+					}
+				}
+			}
+			drive(t.Context(), actors, rand.New(rand.NewPCG(seed, 13)), act, func() bool { return true })
+			for _, me := range actors { // whatever was cut off
+				id, err := idFor(t.Context(), me.a, m)
+				require.NoError(t, err, at)
+				ids[id] = true
+			}
+			require.Len(t, ids, 1, at)
+			for _, name := range actors[0].a.mailKeys(m) {
+				id, err := server.Get(name)
+				require.NoError(t, err, at)
+				require.Contains(t, ids, id, at)
+			}
+		}
+	})
+}
+
+// Nor is a request with an Idempotency-Key sent twice meanwhile.
+func TestIdempotency_OnceWhileSecretsAreRotated(t *testing.T) {
+	whileRotating(t, schedule{keyPrefix + "i:"}, func(t *testing.T, _ *miniredis.Miniredis, actors []*actor) {
+		for seed := range uint64(200) {
+			var sent, refused atomic.Int32
+			act := func(ctx context.Context, me *actor, _ *rand.Rand) {
+				for range 2 {
+					r, err := me.a.BeginIdempotent(ctx, "application", "user", fmt.Sprint("key-", seed), hashToken("request"))
+					switch {
+					case err != nil:
+						refused.Add(1)
+					case r.Answer == nil:
+						sent.Add(1)
+						_ = r.Finish(ctx, Answer{Status: 201})
+					}
+				}
+			}
+			drive(t.Context(), actors, rand.New(rand.NewPCG(seed, 14)), act, func() bool { return true })
+			require.LessOrEqual(t, sent.Load(), int32(1), "seed %d", seed)
+			if refused.Load() == 0 { // nobody died or crossed another: it was sent, and answered to all
+				require.EqualValues(t, 1, sent.Load(), "seed %d", seed)
+			}
+		}
+	})
+}
+
+// An address that has got two ids all the same is revoked under both, whichever is named.
+func TestUserID_TwoAreRevokedTogether(t *testing.T) {
+	const mail = "ada@example.org"
+	for name, revoke := range map[string]func(context.Context, *Authority, string, string) error{
+		"user":  func(ctx context.Context, a *Authority, _, user string) error { return a.RevokeUser(ctx, user) },
+		"grant": func(ctx context.Context, a *Authority, app, user string) error { return a.RevokeGrant(ctx, app, user) },
+	} {
+		for by := range 3 {
+			t.Run(fmt.Sprint(name, by), func(t *testing.T) {
+				ctx := t.Context()
+				server := miniredis.RunT(t)
+				a, _ := testNode(t, server, withSecrets(rotationA, rotationB))
+				b, _ := testNode(t, server, withSecrets(rotationB, rotationA))
+				app := testApp(t, a)
+				first, err := a.Issue(ctx, Grant{Application: app, Mail: mail, Scopes: app.Scopes})
+				require.NoError(t, err)
+				// As before the index was agreed upon: each gateway under its own first key.
+				server.Del(keyMail(b.keys.First(), mail))
+				own := randomID(userIDLength)
+				require.NoError(t, b.makeUser(ctx, own, mail, app.ID))
+				require.NoError(t, server.Set(keyMail(b.keys.First(), mail), own))
+				b.cache.mails.Set(mail, own)
+				second, err := b.Issue(ctx, Grant{Application: app, Mail: mail, Scopes: app.Scopes})
+				require.NoError(t, err)
+				u, err := a.User(ctx, mail)
+				require.NoError(t, err)
+				require.Len(t, u.others, 1)
+				require.NoError(t, revoke(ctx, b, app.ID, []string{mail, u.ID, u.others[0]}[by]))
+				for _, tok := range []*Token{first, second} {
+					for _, gateway := range []*Authority{a, b} {
+						eventually(t, func() bool { _, err := gateway.Verify(ctx, tok.Value); return err != nil })
+						_, err := gateway.Inspect(ctx, tok.Value)
+						require.ErrorIs(t, err, ErrTokenInvalid)
+					}
+				}
+			})
+		}
+	}
+}
+
+// While Redis lacks what it has lost, another gateway may give an address another id.
+// The tokens of both go on, and are revoked together.
+func TestUserID_LostAndGivenAgain(t *testing.T) {
+	ctx := t.Context()
+	const mail = "ada@example.org"
+	server := miniredis.RunT(t)
+	a, _ := testNode(t, server)
+	b, _ := testNode(t, server)
+	app := testApp(t, a)
+	first, err := a.Issue(ctx, Grant{Application: app, Mail: mail, Scopes: app.Scopes})
+	require.NoError(t, err)
+	was, err := a.User(ctx, mail)
+	require.NoError(t, err)
+	for _, key := range []string{keyUser(was.ID), keyMail(a.keys.First(), mail)} {
+		server.Del(key)
+	}
+	second, err := b.Issue(ctx, Grant{Application: app, Mail: mail, Scopes: app.Scopes})
+	require.NoError(t, err)
+	require.NoError(t, a.bornAgain(ctx))
+	for _, tok := range []*Token{first, second} {
+		_, err := b.Inspect(ctx, tok.Value)
+		require.NoError(t, err)
+	}
+	u, _, err := a.userFor(ctx, mail, app.ID)
+	require.NoError(t, err)
+	require.NotEqual(t, was.ID, u.ID, "one from now on")
+	require.NoError(t, a.RevokeUser(ctx, mail))
+	for _, tok := range []*Token{first, second} {
+		_, err := a.Inspect(ctx, tok.Value)
+		require.ErrorIs(t, err, ErrTokenInvalid)
+	}
+}
