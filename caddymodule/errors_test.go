@@ -28,6 +28,7 @@ func TestRefusalOf(t *testing.T) {
 	}{
 		{tokens.ErrUnavailable, 503, 503, true},
 		{tokens.ErrBusy, 503, 503, true},
+		{tokens.ErrConflict, 503, 503, true},
 		{tokens.ErrInvalidClient, 401, 401, false},
 		{tokens.ErrInactiveApplication, 401, 401, false},
 		{tokens.ErrInvalidMail, 400, 400, false},

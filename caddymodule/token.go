@@ -99,6 +99,9 @@ func (c *call) exchange(req tokenRequest, mail tokens.Mail) (*backendclient.Toke
 	}
 	learned := tokens.BackendCredentials{ClientID: c.meetClientID, ClientSecret: req.clientSecret}
 	if err := c.h.app.Authority().LearnBackend(c.ctx, c.application.ID, learned, !unknown); err != nil {
+		if errors.Is(err, tokens.ErrNotFound) { // it was deleted while Meet was asked
+			return nil, tokens.ErrInvalidClient
+		}
 		return nil, err
 	}
 	if unknown {

@@ -4,6 +4,7 @@ package tests
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -255,4 +256,71 @@ func TestSlug_SeenRoomCostsOneRequest(t *testing.T) {
 		meet.ForgetRequests()
 		return len(find("alice-room-44")) == 1 && len(meet.Requests()) == 1
 	}, 10*time.Second, 20*time.Millisecond)
+}
+
+// What applications ask about their own tokens counts as asking for one does.
+func TestLimits_RevokeAndIntrospect(t *testing.T) {
+	meet := strictMeet(t, nil)
+	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded\nlimit token 4/1h\ngateways 1", Gate: meet.Backend()})
+	for path, effect := range map[string]bool{"revoke": true, "introspect": false} {
+		t.Run(path, func(t *testing.T) {
+			app := g.AddApplication(nil)
+			token := g.Token(app, "alice@example.com") // the first of four
+			ask := func(token string) *gatewaytest.Answer {
+				form := url.Values{"client_id": {app.ID}, "client_secret": {app.Secret}, "token": {token}}.Encode()
+				return g.Do("POST", "/external-api/v1.0/application/"+path, form, "Content-Type", "application/x-www-form-urlencoded")
+			}
+			for range 3 {
+				a := ask("not a token")
+				require.Equal(t, http.StatusOK, a.Status, a.Body)
+				require.Equal(t, `"token";q=4;w=3600`, a.Header.Get("RateLimit-Policy"))
+			}
+			a := ask(token)
+			require.Equal(t, http.StatusTooManyRequests, a.Status, a.Body)
+			require.Equal(t, "rate_limited", a.JSON(t)["error"])
+			require.NotEmpty(t, a.Header.Get("Retry-After"))
+			require.NotContains(t, a.Body, "active")
+			require.Equal(t, http.StatusOK, g.Do("GET", roomsPath, "", "Authorization", gatewaytest.Bearer(token)).Status, "nothing was done")
+			require.Equal(t, http.StatusTooManyRequests, g.TokenRequest(app, "alice@example.com").Status, "they are counted together")
+
+			// An application of its own limit goes on.
+			app = g.AddApplication(func(a *tokens.Application) { a.Limits = map[string]string{"token": "off"} })
+			token = g.Token(app, "alice@example.com")
+			for range 6 {
+				require.Equal(t, http.StatusOK, ask("not a token").Status)
+			}
+			require.Equal(t, http.StatusOK, ask(token).Status)
+			want := http.StatusOK
+			if effect {
+				want = http.StatusUnauthorized
+			}
+			require.Equal(t, want, g.Do("GET", roomsPath, "", "Authorization", gatewaytest.Bearer(token)).Status)
+		})
+	}
+}
+
+// An imported application that is deleted while its credentials are tried at Meet is
+// told what it would be told a moment later.
+func TestToken_DeletedWhileMeetIsAsked(t *testing.T) {
+	var g *gatewaytest.Gateway
+	var imported *tokens.Application
+	meet := gatewaytest.StartMeet(t, sandbox.Quickstart(), func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.Contains(r.URL.Path, "/application/token") {
+				if err := g.Authority().DeleteApplication(r.Context(), imported.ID, 0); err != nil {
+					t.Error(err)
+				}
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	meet.AddApplication(sandbox.Application{ClientID: "at-meet", Secret: "right", Active: true, Scopes: []string{"rooms:list"}})
+	g = gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded", Gate: meet.Backend()})
+	var err error
+	imported, err = g.Authority().ImportApplication(t.Context(), tokens.Application{
+		Name: "Imported", Active: true, Aliases: []string{"at-meet"}, Domains: []string{"*"},
+	}, tokens.ImportedSecret{Hash: djangotest.Hash("right", "salt", 1), ClientID: "at-meet"})
+	require.NoError(t, err)
+	a := g.TokenRequest(&gatewaytest.Client{Application: &tokens.Application{ID: "at-meet"}, Secret: "right"}, "ada@example.org")
+	require.Equal(t, http.StatusUnauthorized, a.Status, a.Body)
 }
