@@ -8,8 +8,80 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tokens/django/djangotest"
 )
+
+// However long credentials wait for a gateway's one trial, the lock that keeps other
+// gateways from trying them begins with the trial, and outlasts it.
+func TestAdopt_LockOutlastsTheQueue(t *testing.T) {
+	ctx := t.Context()
+	server := miniredis.RunT(t)
+	a, _ := testNode(t, server)
+	b, _ := testNode(t, server)
+	lock := keyMeetLock(a.keys.First(), a.keyTrial("client", "secret"))
+
+	a.trials.running <- struct{}{} // somebody else's trial
+	asked, answer := make(chan time.Time), make(chan struct{})
+	result := make(chan error)
+	go func() {
+		_, err := a.Adopt(ctx, "client", "secret", func(ctx context.Context) (Application, error) {
+			until, _ := ctx.Deadline()
+			asked <- until
+			<-answer
+			return Application{}, ErrInvalidClient
+		})
+		result <- err
+	}()
+	eventually(t, func() bool { return len(a.trials.waiting) == 1 })
+	server.FastForward(maxWaitingTrials * trialTime)
+	require.False(t, server.Exists(lock))
+	<-a.trials.running
+
+	until := <-asked
+	require.False(t, until.IsZero(), "asking is bounded")
+	require.Greater(t, server.TTL(lock), time.Until(until), "by less than the lock lasts")
+	server.FastForward(time.Until(until))
+	impatient, cancel := context.WithTimeout(ctx, 4*adoptPoll)
+	defer cancel()
+	_, err := b.Adopt(impatient, "client", "secret", func(context.Context) (Application, error) {
+		t.Error("another gateway tries them at the same time")
+		return Application{}, ErrInvalidClient
+	})
+	require.Error(t, err)
+	close(answer)
+	require.ErrorIs(t, <-result, ErrInvalidClient)
+}
+
+// Somebody who changes the application all the time, or has deleted it, is told from a
+// store that is away.
+func TestLearnBackend_WhileItIsChanged(t *testing.T) {
+	ctx := t.Context()
+	server := miniredis.RunT(t)
+	a, f := testNode(t, server)
+	b, _ := testNode(t, server)
+	app, err := a.ImportApplication(ctx, Application{Name: "Calendar", Active: true}, ImportedSecret{
+		Hash: djangotest.Hash("at-meet", "salt", 1), ClientID: "client",
+	})
+	require.NoError(t, err)
+	learned := BackendCredentials{ClientID: "client", ClientSecret: "at-meet"}
+	saves := runs(saveScript)
+	f.set(func(cmd redis.Cmder) error {
+		if saves(cmd) != nil {
+			_, err := b.UpdateApplication(ctx, app.ID, 0, func(n *Application) error { n.Note += "x"; return nil })
+			return err
+		}
+		return nil
+	}, nil)
+	require.ErrorIs(t, a.LearnBackend(ctx, app.ID, learned, true), ErrConflict)
+	f.set(nil, nil)
+	require.NoError(t, a.LearnBackend(ctx, app.ID, learned, true))
+	require.NoError(t, a.DeleteApplication(ctx, app.ID, 0))
+	require.ErrorIs(t, a.LearnBackend(ctx, app.ID, learned, true), ErrNotFound)
+}
 
 // What is seen all the time must not be asked for or written all the time.
 func TestAdopt_OneTrialAtATime(t *testing.T) {

@@ -3,9 +3,11 @@
 package tokens
 
 import (
+	"sync"
 	"testing"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 )
 
@@ -32,4 +34,73 @@ func TestAliases_TheRecordDecides(t *testing.T) {
 	require.NoError(t, a.DeleteApplication(ctx, app.ID, 0))
 	_, _, err = a.Authenticate(ctx, "left-over", secret)
 	require.NoError(t, err)
+}
+
+// Every entry that is set has another value, so that one which was taken again by the
+// same application meanwhile is not mistaken for the one that was looked at. During
+// either of the two scripts that compare, another gateway gives the client id back to
+// the application that had it.
+func TestAliases_TakenAgainMeanwhile(t *testing.T) {
+	const alias = "at-meet"
+	for name, tc := range map[string]struct {
+		script *redis.Script
+		do     func(a *Authority, owner string) error
+	}{
+		"while it is given back": {giveBackScript, func(a *Authority, owner string) error {
+			_, err := a.UpdateApplication(t.Context(), owner, 0, func(n *Application) error { n.Aliases = nil; return nil })
+			return err
+		}},
+		"while another takes it": {takeScript, func(a *Authority, owner string) error {
+			entry, err := a.aliasEntry(t.Context(), alias)
+			if err != nil {
+				return err
+			}
+			_, err = a.UpdateApplication(t.Context(), owner, 0, func(n *Application) error { n.Aliases = nil; return nil })
+			if err != nil {
+				return err
+			}
+			// It stays, as if giving it back had failed.
+			if err := a.store.rdb.Set(t.Context(), keyAlias(alias), entry, 0).Err(); err != nil {
+				return err
+			}
+			_, _, err = a.CreateApplication(t.Context(), Application{Name: "Chat", Active: true, Aliases: []string{alias}})
+			return err
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := t.Context()
+			server := miniredis.RunT(t)
+			a, f := testNode(t, server)
+			b, _ := testNode(t, server)
+			owner, secret, err := a.CreateApplication(ctx, Application{Name: "Calendar", Active: true, Aliases: []string{alias}})
+			require.NoError(t, err)
+			var once sync.Once
+			hit := runs(tc.script)
+			f.set(func(cmd redis.Cmder) error {
+				if hit(cmd) == nil {
+					return nil
+				}
+				once.Do(func() {
+					_, err := b.UpdateApplication(ctx, owner.ID, 0, func(n *Application) error { n.Aliases = []string{alias}; return nil })
+					if err != nil {
+						t.Error(err)
+					}
+				})
+				return nil
+			}, nil)
+			err = tc.do(a, owner.ID)
+			f.set(nil, nil)
+			if tc.script == takeScript {
+				require.ErrorIs(t, err, ErrConflict)
+			} else {
+				require.NoError(t, err)
+			}
+			entry, err := server.Get(keyAlias(alias))
+			require.NoError(t, err)
+			require.Equal(t, owner.ID, entryOwner(entry))
+			found, _, err := b.Authenticate(ctx, alias, secret)
+			require.NoError(t, err)
+			require.Equal(t, owner.ID, found.ID)
+		})
+	}
 }
