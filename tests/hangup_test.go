@@ -191,7 +191,7 @@ func TestHangUp_AdministrationIsDoneWhole(t *testing.T) {
 		body := `{"aliases":["stays"]}`
 		_, err = fmt.Fprintf(conn, "PATCH /meet-gateway/applications/%s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", app.ID, g.Admin, len(body), body)
 		require.NoError(t, err)
-		time.Sleep(time.Duration(random.IntN(25)) * time.Millisecond)
+		time.Sleep(time.Duration(random.IntN(25)) * time.Millisecond) // the point at which the caller goes away; no verdict hangs on it
 		require.NoError(t, conn.Close())
 		require.Eventually(t, func() bool {
 			now, err := g.Authority().CurrentApplication(t.Context(), app.ID)

@@ -12,6 +12,8 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
 // replace makes the server one that has the value under key that it had before,
@@ -146,4 +148,36 @@ func TestMints_AreNotForgottenInAnOutage(t *testing.T) {
 	f.set(nil, nil)
 	require.NoError(t, a.feed.check(t.Context()))
 	require.True(t, a.mints.empty())
+}
+
+// A Redis that is gone closes its connections: that alone is no reason to forget
+// what was proven a moment ago.
+func TestOutage_KnownTokenIsGoodUntilTheBound(t *testing.T) {
+	ctx := t.Context()
+	server := redistest.Standalone(t)
+	store, err := OpenRedis(RedisOptions{URL: server.URL(), Timeout: 10 * time.Second})
+	require.NoError(t, err)
+	a, err := New(Options{Store: store, Secrets: [][]byte{rotationA}, Staleness: 30 * time.Second})
+	require.NoError(t, err)
+	a.Start()
+	t.Cleanup(func() {
+		require.NoError(t, a.Close())
+		require.NoError(t, store.Close())
+	})
+	tok := testToken(t, a, testApp(t, a))
+	eventually(t, func() bool {
+		_, err := a.Verify(ctx, tok.Value)
+		return err == nil && a.Fresh()
+	})
+	a.feed.listenFailed.Store(nil)
+	server.Kill(t)
+	eventually(t, func() bool {
+		noticed := a.feed.listenFailed.Load() != nil
+		if _, err := a.Verify(ctx, tok.Value); err != nil {
+			t.Error(err)
+		}
+		return noticed
+	})
+	_, err = a.Inspect(ctx, tok.Value)
+	require.ErrorIs(t, err, ErrUnavailable)
 }

@@ -4,34 +4,11 @@ package tokens_test
 
 import (
 	"testing"
-	"time"
-
-	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/storetest"
 )
-
-// A Redis that is gone closes its connections: that alone is no reason to forget
-// what was proven a moment ago.
-func TestOutage_KnownTokenIsGoodUntilTheBound(t *testing.T) {
-	server := redistest.Standalone(t)
-	open := impatient(tokens.RedisOptions{URL: server.URL()})
-	a := storetest.Node(t, open, func(o *tokens.Options) { o.Staleness = 30 * time.Second })
-	app, _ := storetest.App(t, a)
-	tok := storetest.Issue(t, a, app, "alice@example.org")
-	patiently(t, "the token is known", func() error { _, err := a.Verify(t.Context(), tok.Value); return err })
-
-	server.Kill(t)
-	for range 100 {
-		_, err := a.Verify(t.Context(), tok.Value)
-		require.NoError(t, err)
-		time.Sleep(time.Millisecond) // the end of the connection is noticed meanwhile
-	}
-	_, err := a.Inspect(t.Context(), tok.Value)
-	requireStorm(t, err)
-}
 
 // A server that takes over again is as new as one that was never there: it may
 // lack what was acknowledged in between.

@@ -108,12 +108,12 @@ func TestCampaign(t *testing.T) {
 	t.Logf("goroutines at rest: %v, connections %d", before, s.connections())
 
 	for end := time.Now().Add(duration); time.Now().Before(end) && !s.book.broken(); {
-		time.Sleep(time.Duration(s.random.IntN(1500)) * time.Millisecond)
+		s.last(1500 * time.Millisecond) // undisturbed
 		s.disturb()
 	}
-	time.Sleep(2 * s.c.staleness)
+	time.Sleep(2 * s.c.staleness) // what was known before the last fault counts no more
 	s.book.end()
-	time.Sleep(s.c.staleness)
+	time.Sleep(s.c.staleness) // nor what the last requests found
 	after := s.c.resting(t)
 	t.Logf("goroutines at rest: %v, connections %d", after, s.connections())
 	for i := range after {
@@ -235,7 +235,7 @@ func (s *campaign) disturb() {
 	s.book.recovery(strings.Join(names, " + "), took, ok)
 }
 
-// last waits for a random time.
+// last lets a fault, or the time without one, last for at most d. No verdict hangs on it.
 func (s *campaign) last(d time.Duration) { time.Sleep(time.Duration(s.random.Int64N(int64(d)))) }
 
 func (s *campaign) between(low, high time.Duration) {
@@ -428,7 +428,7 @@ func (s *campaign) someSentinels(n int) []*redistest.Server {
 	return out
 }
 
-// draw prepares a fault.
+// draw prepares a fault. Where it sleeps, that is for how long the fault lasts.
 func (s *campaign) draw() *trouble {
 	t := s.t
 	i := s.random.IntN(len(s.c.nodes))
@@ -490,7 +490,7 @@ func (s *campaign) draw() *trouble {
 			p = s.master()
 			if s.old = nil; !s.aof && ask(p, "PING") != nil {
 				s.old = p.SaveSnapshot(t)
-				time.Sleep(2 * time.Second)
+				time.Sleep(2 * time.Second) // the data becomes that old
 			}
 			kill(p)
 			s.replaced(p)
@@ -620,8 +620,9 @@ func (s *campaign) draw() *trouble {
 		}, mend: func() { ask(p, "CONFIG", "SET", "maxmemory", "0") }},
 		{name: "debug sleep", excuses: away, moves: true, inject: func() {
 			p = s.master()
-			go ask(p, "DEBUG", "SLEEP", fmt.Sprintf("%.1f", 0.3+2.5*s.random.Float64()))
-			time.Sleep(3 * time.Second)
+			asleep := 300*time.Millisecond + time.Duration(s.random.Int64N(int64(2500*time.Millisecond)))
+			go ask(p, "DEBUG", "SLEEP", fmt.Sprintf("%.1f", asleep.Seconds()))
+			time.Sleep(asleep)
 		}},
 		{name: "connections closed", excuses: away, inject: func() {
 			p = s.master()
@@ -639,12 +640,14 @@ func (s *campaign) draw() *trouble {
 			}
 		}},
 		{name: "writes paused", excuses: away, inject: func() {
-			ask(s.master(), "CLIENT", "PAUSE", 300+s.random.IntN(7000), "WRITE")
-			time.Sleep(7500 * time.Millisecond)
+			paused := 300 + s.random.IntN(7000)
+			ask(s.master(), "CLIENT", "PAUSE", paused, "WRITE")
+			time.Sleep(time.Duration(paused) * time.Millisecond)
 		}},
 		{name: "everything paused", excuses: away, moves: true, inject: func() {
-			ask(s.master(), "CLIENT", "PAUSE", 300+s.random.IntN(4000), "ALL")
-			time.Sleep(4500 * time.Millisecond)
+			paused := 300 + s.random.IntN(4000)
+			ask(s.master(), "CLIENT", "PAUSE", paused, "ALL")
+			time.Sleep(time.Duration(paused) * time.Millisecond)
 		}},
 		{name: "a replica made a master by hand", excuses: away, moves: true, inject: func() {
 			ask(s.replica(), "REPLICAOF", "NO", "ONE")

@@ -139,6 +139,7 @@ func TestFailover_SplitView(t *testing.T) {
 		_, ended := revoked.state()
 		return !ended.IsZero()
 	})
+	// What was known before counts no more after the bound.
 	for end := time.Now().Add(2 * c.staleness); time.Now().Before(end); time.Sleep(pause) {
 		for _, k := range []*issued{kept, fresh, revoked} {
 			use(k)
@@ -185,6 +186,7 @@ func TestFailover_CutOffFromSentinels(t *testing.T) {
 	})
 	fresh := issue()
 	o.revoke(ahead, revoked)
+	// What was known before counts no more after the bound.
 	for end := time.Now().Add(2 * c.staleness); time.Now().Before(end); time.Sleep(pause) {
 		for _, k := range []*issued{kept, fresh, revoked} {
 			use(k)

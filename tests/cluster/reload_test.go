@@ -85,9 +85,8 @@ func TestReload(t *testing.T) {
 
 	// What requests in flight might have needed is kept for a minute, and then let go.
 	deadline := time.Now().Add(3 * time.Minute)
-	for connections(t, redis, "normal")+connections(t, redis, "pubsub") > 0 {
+	for ; connections(t, redis, "normal")+connections(t, redis, "pubsub") > 0; time.Sleep(10 * pause) {
 		require.True(t, time.Now().Before(deadline), "connections to a store that is not used any more")
-		time.Sleep(100 * time.Millisecond)
 	}
 	require.Equal(t, gateways, connections(t, other, "pubsub"))
 	require.LessOrEqual(t, connections(t, other, "normal"), gateways*poolSize)
@@ -115,7 +114,7 @@ func (c *cluster) resting(t testing.TB) []int {
 		last := -1
 		eventually(t, g.name+" to come to rest", func() bool {
 			counts[i], last = g.goroutines(t), counts[i]
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(5 * pause) // at rest is what stays as it is for so long
 			return counts[i] == last
 		})
 	}
