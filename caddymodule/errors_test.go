@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/caddymodule/conformance"
 	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
@@ -201,4 +202,23 @@ func TestThrottle(t *testing.T) {
 	n, ok = th.allow("a", now.Add(outagePeriod))
 	require.True(t, ok)
 	require.Equal(t, 3, n)
+}
+
+// The command that compares a Meet with the recorded one says what the gateway would
+// answer. It must say what the table says.
+func TestFailures_AsTheConformanceCommandSays(t *testing.T) {
+	seen := map[string]bool{"ok": true, "other": true}
+	for _, row := range failures {
+		reason := backendclient.Reason(row.err)
+		if reason == "other" {
+			continue
+		}
+		seen[reason] = true
+		require.Equal(t, refusalOf(row.err, endpointToken).status, conformance.StatusOf(reason, true), reason)
+		require.Equal(t, refusalOf(row.err, endpointRoomsList).status, conformance.StatusOf(reason, false), reason)
+	}
+	for _, reason := range backendclient.Reasons() {
+		require.True(t, seen[reason], reason)
+		require.NotZero(t, conformance.StatusOf(reason, true), reason)
+	}
 }

@@ -120,13 +120,18 @@ var rooms = []room{
 	{ // knows the gateway by what goes over the wire alone
 		folder: "caddymodule/command",
 		mayImport: []string{
-			ours("caddymodule/admin/wire"), ours("caddymodule/audit"), ours("tokens"), caddy,
+			ours("caddymodule/admin/wire"), ours("caddymodule/audit"), ours("caddymodule/conformance"), ours("tokens"), caddy,
 			"github.com/dustin/go-humanize",
 			"github.com/spf13",
 			"go.yaml.in/yaml",
 			"golang.org/x/term",
 		},
-		mustNotReach: []string{ours("backendclient"), ours("tests"), "testing"},
+		mustNotReach: []string{ours("tests"), "testing"},
+	},
+	{ // asks the gateway's client of Meet what it makes of an answer
+		folder:       "caddymodule/conformance",
+		mayImport:    []string{ours("backendclient"), "go.yaml.in/yaml"},
+		mustNotReach: []string{caddy, zap, prometheus, goRedis, golangJWT, ours("tokens"), ours("backendclient/sandbox"), ours("tests"), "testing"},
 	},
 	{ // the binary alone decides what concerns the whole process
 		folder:        "caddymodule/cmd/meet-gateway",

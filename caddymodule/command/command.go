@@ -58,7 +58,7 @@ func addMeetCommands(cmd *cobra.Command) {
 	flags.StringP("config", "c", "", "A configuration file to read the address from, if --address is not given")
 	flags.StringP("adapter", "a", "", "The adapter for --config")
 	flags.Bool("json", false, "Write JSON")
-	cmd.AddCommand(appCommand(), userCommand(), revokeCommand(), secretCommand(), statusCommand(), doctorCommand(), routesCommand(), auditCommand())
+	cmd.AddCommand(appCommand(), userCommand(), revokeCommand(), secretCommand(), statusCommand(), doctorCommand(), routesCommand(), auditCommand(), conformanceCommand())
 	explainMisuse(cmd)
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return misused(cmd, wrongFlag(cmd, err)) })
 }
@@ -153,7 +153,7 @@ var errNotReady = errors.New("the gateway is not ready")
 
 func exitCode(err error) int {
 	switch {
-	case errors.Is(err, errUnreachable), errors.Is(err, errNotReady):
+	case errors.Is(err, errUnreachable), errors.Is(err, errNotReady), errors.Is(err, errUnanswered):
 		return exitUnreachable
 	case errors.Is(err, errDiffers):
 		return exitDiffers

@@ -52,6 +52,7 @@ func jsonCommands(t *testing.T) []struct{ name, args, stdin string } {
 		{"audit verify", trail, ""},
 		{"audit query", trail, ""},
 		{"audit head", "", ""},
+		{"conformance", "--backend http://127.0.0.1:1 --client-id x --client-secret-stdin --mail ada@example.org", "secret\n"},
 		{"app delete", "Calendar", ""},
 	}
 }
@@ -81,7 +82,7 @@ func TestJSON_EveryCommand(t *testing.T) {
 	s := newShell(t)
 	s.run("app", "create", "--name", "Calendar", "--domain", "example.org")
 	away := &shell{t: t, address: "127.0.0.1:1"}
-	asksNobody := map[string]bool{"secret new": true, "secret check": true, "audit verify": true, "audit query": true}
+	asksNobody := map[string]bool{"secret new": true, "secret check": true, "audit verify": true, "audit query": true, "conformance": true}
 	called := map[string]bool{}
 	for _, c := range jsonCommands(t) {
 		called[c.name] = true

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: MIT
+
+package conformance
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
+)
+
+// answer is one answer of Meet's, read to its end.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+const (
+	tokenPath = "/application/token/"
+	heartbeat = "{root}/__lbheartbeat__"
+)
+
+// statuses is what the gateway answers for a reason of package backendclient: at the
+// token endpoint, and at the rooms. A test of the gateway compares it with its table.
+var statuses = map[string][2]int{
+	"ok":                    {200, 200},
+	"user_not_found":        {400, 401},
+	"invalid_mail":          {400, 400},
+	"domain_refused":        {403, 403},
+	"duplicate_user":        {409, 409},
+	"provisioning_conflict": {409, 409},
+	"backend_credentials":   {502, 502},
+	"application_inactive":  {401, 401},
+	"user_disabled":         {401, 401},
+	"token_refused":         {401, 401},
+	"api_disabled":          {502, 502},
+	"misconfigured":         {502, 502},
+	"unavailable":           {503, 503},
+	"timeout":               {503, 504},
+	"bad_answer":            {502, 502},
+	"busy":                  {503, 503},
+	"too_many_rooms":        {422, 422},
+	"invalid_request":       {400, 400},
+	"canceled":              {499, 499},
+	"other":                 {500, 500},
+}
+
+// StatusOf is what the gateway answers where [backendclient.Reason] is reason.
+func StatusOf(reason string, atTokenEndpoint bool) int {
+	if atTokenEndpoint {
+		return statuses[reason][0]
+	}
+	return statuses[reason][1]
+}
+
+// made asks the gateway's own client what it makes of an answer. empty is what Meet
+// answers to a token request without fields, which the client asks where it has to
+// tell two causes apart. room is the id of the room that is asked for, if it is one.
+func made(method, path, room string, a, empty *answer) outcome {
+	canned := &canned{answer: a, empty: empty, exchange: path == tokenPath}
+	client, err := backendclient.New(backendclient.Options{Transport: canned, Host: "meet.example.org"})
+	if err != nil {
+		return outcome{status: http.StatusInternalServerError, reason: "other", hint: err.Error()}
+	}
+	caller := backendclient.Caller{
+		Credentials: backendclient.Credentials{ClientID: "application", ClientSecret: "of no meaning"}, Mail: "somebody@meet.example.org",
+	}
+	ctx := context.Background()
+	status := http.StatusOK
+	switch path, query, _ := strings.Cut(path, "?"); {
+	case path == heartbeat:
+		err = client.Healthy(ctx)
+	case canned.exchange:
+		_, err = client.Exchange(ctx, caller)
+	default:
+		values, _ := url.ParseQuery(query) // that of the table
+		r := backendclient.Request{Method: method, Path: strings.TrimSuffix(path, "/") + "/", Query: values}
+		if method == http.MethodGet {
+			r.Room = room
+		}
+		status, err = sent(ctx, client, caller, r)
+	}
+	o := outcome{status: status, reason: backendclient.Reason(err), anew: canned.anew}
+	if err != nil {
+		o.status = StatusOf(o.reason, canned.exchange)
+	}
+	if e, ok := errors.AsType[*backendclient.Error](err); ok {
+		o.hint = e.Hint
+	}
+	return o
+}
+
+// sent makes a request for rooms. What looks like a list must also be one.
+func sent(ctx context.Context, client *backendclient.Client, caller backendclient.Caller, r backendclient.Request) (int, error) {
+	relayed, err := client.Send(ctx, caller, r)
+	if err != nil {
+		return 0, err //nolint:wrapcheck // made reads it
+	}
+	if r.Method == http.MethodGet && r.Path == "/rooms/" && relayed.Status == http.StatusOK {
+		_, err = client.ListRooms(ctx, caller, backendclient.ListOptions{})
+	}
+	return relayed.Status, err //nolint:wrapcheck // made reads it
+}
+
+// canned is a Meet that gives one answer, and tokens where those are not the matter.
+type canned struct {
+	answer, empty *answer
+	exchange      bool
+	tokens        int
+	anew          bool // another token was fetched
+}
+
+// RoundTrip implements http.RoundTripper.
+func (c *canned) RoundTrip(r *http.Request) (*http.Response, error) {
+	a := c.answer
+	switch isToken := strings.HasSuffix(r.URL.Path, tokenPath); {
+	case isToken && !c.exchange:
+		c.tokens++
+		c.anew = c.tokens > 1
+		a = &answer{
+			status: http.StatusOK, header: http.Header{"Content-Type": {"application/json"}},
+			body: []byte(`{"access_token":"a.e30.c","token_type":"Bearer","expires_in":3600}`),
+		}
+	case isToken && c.empty != nil:
+		if sent, _ := io.ReadAll(r.Body); string(sent) == "{}" {
+			a = c.empty
+		}
+	}
+	if a == nil {
+		return nil, errors.New("no answer")
+	}
+	return &http.Response{
+		StatusCode: a.status, Header: a.header.Clone(), Body: io.NopCloser(bytes.NewReader(a.body)), ContentLength: int64(len(a.body)),
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: r,
+	}, nil
+}
