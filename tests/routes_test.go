@@ -3,7 +3,6 @@
 package tests
 
 import (
-	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -219,22 +218,6 @@ func TestRoutes_SensitiveAnswer(t *testing.T) {
 	meet.say(500, `{"detail":"canary-code leaked"}`)
 	require.Equal(t, 502, g.Do("POST", "/external-api/v1.0/users/transit-code", `{}`, "Authorization", token, "Content-Type", jsonType).Status)
 	require.NotContains(t, g.Logs(), "canary-code")
-}
-
-// A room that Meet has deleted leaves the slug index at the next look.
-func TestRoutes_DeletedRoomLeavesTheIndex(t *testing.T) {
-	meet, g, _, token := startRoutes(t, "")
-	slug := func() float64 {
-		return g.Do("GET", roomsPath+"?slug=alice-room-01", "", "Authorization", token).JSON(t)["count"].(float64)
-	}
-	require.EqualValues(t, 1, slug())
-	meet.say(204, "")
-	require.Equal(t, 204, g.Do("DELETE", roomsPath+"/"+roomID(1), "", "Authorization", token).Status)
-	require.Equal(t, []string{"DELETE " + roomsPath + "/" + roomID(1) + "/"}, meet.take())
-	meet.RemoveRoom(roomID(1))
-	require.EqualValues(t, 0, slug())
-	_, err := g.Authority().FindSlug(context.Background(), "meet.example.org", "alice-room-01")
-	require.ErrorIs(t, err, tokens.ErrNotFound)
 }
 
 func TestRoutes_QuotaOfNewUsers(t *testing.T) {
