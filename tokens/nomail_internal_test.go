@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"regexp"
@@ -373,6 +372,6 @@ func TestDeniedMails_Format(t *testing.T) {
 	}
 	for _, format := range []string{"0", "3"} {
 		_, err := a.decodeApplication("x", map[string]string{fieldDocument: `{"f":` + format + `,"id":"x"}`})
-		require.True(t, errors.Is(err, ErrUnavailable))
+		require.ErrorIs(t, err, ErrUnavailable)
 	}
 }

@@ -165,8 +165,8 @@ func (a *Authority) User(ctx context.Context, idOrMail string) (*User, error) {
 // gateways have the keys in different orders, or lack one, and all must give the
 // address the same id. So each goes through the entries in the order of the ids of the
 // keys, carrying an id: it puts that where no entry is, and goes on with the one that
-// is there. The id that it carries at the end is the one of the address. Gateways that
-// have a key in common all pass its entry, which was set once, and what they put
+// is there. The id that it carries at the end is the one of the address. If there is a
+// key that all have, all pass its entry, which was set once, and what they put
 // behind it is what they found there. Entries before it that differ are set right.
 
 // mailKeys are the names of the entries of an address, in that order.
