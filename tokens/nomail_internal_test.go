@@ -96,15 +96,10 @@ func (m *monitor) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 }
 
 // monitored is a node all of whose commands are looked at.
-func monitored(t *testing.T, server *miniredis.Miniredis, secrets ...[]byte) (*Authority, *monitor) {
+func monitored(t *testing.T, server *miniredis.Miniredis, change ...func(*Options)) (*Authority, *monitor) {
 	t.Helper()
 	m := new(monitor)
-	a, _ := testNode(t, server, func(o *Options) {
-		o.Store.rdb.AddHook(m)
-		if len(secrets) > 0 {
-			o.Secrets = secrets
-		}
-	})
+	a, _ := testNode(t, server, append(change, func(o *Options) { o.Store.rdb.AddHook(m) })...)
 	return a, m
 }
 
@@ -113,7 +108,7 @@ func TestNoMailInRedis(t *testing.T) {
 	ctx := t.Context()
 	server := miniredis.RunT(t)
 	former, latter := []byte("nomail-former-secret-0123456789abcdef"), []byte("nomail-latter-secret-0123456789abcdef")
-	a, seen := monitored(t, server, former)
+	a, seen := monitored(t, server, withSecrets(former), func(o *Options) { o.Fence = FenceOptions{Users: 10, UsersDomain: 5} })
 
 	// The operator's.
 	denied := []Mail{"boss@leak.example", "head@leak.example"}
@@ -150,7 +145,6 @@ func TestNoMailInRedis(t *testing.T) {
 	require.ErrorIs(t, login.MayDelegate("chief@leak.example"), ErrDomainNotAllowed)
 	_, _, err = a.Authenticate(ctx, app.ID, "ada@leak.example")
 	require.ErrorIs(t, err, ErrInvalidClient)
-	a.fence = FenceOptions{Users: 10, UsersDomain: 5}
 	admission, err := a.Admit(ctx, login, "new@leak.example")
 	require.NoError(t, err)
 	require.NoError(t, admission.Withdraw(ctx))
@@ -197,8 +191,9 @@ func TestNoMailInRedis(t *testing.T) {
 	require.Equal(t, template.Note, back.Note)
 
 	// The secret is changed.
-	b, also := monitored(t, server, latter, former)
-	b.now = func() time.Time { return time.Now().Add(IdempotencyLifetime + 2*time.Hour) }
+	b, also := monitored(t, server, withSecrets(latter, former), func(o *Options) {
+		o.Now = func() time.Time { return time.Now().Add(IdempotencyLifetime + 2*time.Hour) }
+	})
 	require.NoError(t, b.rekeyIfDue(ctx))
 	a.drain(t)
 	b.drain(t)
