@@ -125,7 +125,8 @@ type App struct {
 	gates         []*Handler // complete once the configuration is provisioned
 	// outages is shared by all gates: an outage is one thing however many notice it.
 	// A new configuration may be meant to mend it, so there it is told anew.
-	outages *throttle
+	outages  *throttle
+	renewals renewals
 }
 
 // Refresh sets the lifetimes of refresh tokens.
@@ -322,6 +323,7 @@ func (a *App) Start() error {
 		}
 	}
 	a.authority.start()
+	a.renewals.start(a.gates)
 	a.logStart()
 	if _, embedded := a.store.(*store.Embedded); embedded {
 		a.logger.Warn("the embedded store is for trying out: everything is lost when this process ends, and no other gateway sees it; use `store redis` in production")
@@ -365,9 +367,12 @@ func (a *App) checkStore() {
 	}
 }
 
-// Stop implements caddy.App. What runs is shared with the next configuration and
-// ends in Cleanup.
-func (*App) Stop() error { return nil }
+// Stop ends what belongs to this configuration. Everything else is shared with the next
+// one and ends in Cleanup.
+func (a *App) Stop() error {
+	a.renewals.end()
+	return nil
+}
 
 // Cleanup gives the Authority and the health listener back. The Authority stays in its
 // field: requests that are still in flight use it.

@@ -292,6 +292,7 @@ func (r *Refresh) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 //	    exchange_timeout        <duration>
 //	    request_timeout         <duration>
 //	    max_exchanges           <number>
+//	    renew                   <duration>|off
 //	}
 //
 // route may be there several times.
@@ -360,10 +361,12 @@ func (h *Handler) unmarshalCaddyfile(helper httpcaddyfile.Helper) error {
 			err = option.Duration(d, &h.RequestTimeout)
 		case "max_exchanges":
 			err = option.Positive(d, &h.MaxExchanges)
+		case "renew":
+			err = h.unmarshalRenew(d)
 		default:
 			err = option.Unknown(d, "base_path", "backend", "route", "unknown_user_status", "not_a_member_status",
 				"identity_invalid_status", "identity_error_style", "unknown_applications", "foreign_tokens", "room_access_levels", "strict_rooms", "docs",
-				"room_url_base", "max_token_body", "max_room_body", "exchange_timeout", "request_timeout", "max_exchanges")
+				"room_url_base", "max_token_body", "max_room_body", "exchange_timeout", "request_timeout", "max_exchanges", "renew")
 		}
 		if err != nil {
 			return err

@@ -194,7 +194,7 @@ func (c *call) sharesCredentials() bool {
 // caller is on whose behalf Meet is called.
 func (c *call) caller(mail tokens.Mail) backendclient.Caller {
 	caller := backendclient.Caller{
-		Credentials: c.h.credentialsOf(c), Mail: string(mail), Application: c.application.ID, RequestID: c.requestID,
+		Credentials: c.h.credentialsOf(c.application), Mail: string(mail), Application: c.application.ID, RequestID: c.requestID,
 		Generations: c.generations,
 	}
 	if c.identity != nil {

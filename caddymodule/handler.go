@@ -142,6 +142,11 @@ type Handler struct {
 	// How many exchanges run at once; each costs Meet a second of CPU. Default: 2.
 	MaxExchanges int `json:"max_exchanges,omitempty"`
 
+	// How long after a user's last request Meet's tokens are renewed before they end, off
+	// the path of requests, such as `72h`; or `off`. One that Meet gives for less than a
+	// day is renewed for users who are at work. Default: 24h.
+	Renew string `json:"renew,omitempty"`
+
 	app      *App
 	ctx      caddy.Context
 	events   *caddyevents.App
@@ -231,6 +236,7 @@ func (h *Handler) setDefaults() {
 	h.IdentityErrorStyle = cmp.Or(h.IdentityErrorStyle, styleNumeric)
 	h.ForeignTokens = cmp.Or(h.ForeignTokens, foreignRefuse)
 	h.Docs = cmp.Or(h.Docs, docsOn)
+	h.Renew = cmp.Or(h.Renew, defaultRenew)
 	h.UnknownApplications = cmp.Or(h.UnknownApplications, unknownRefuse)
 	h.MaxTokenBody = cmp.Or(h.MaxTokenBody, defaultMaxTokenBody)
 	h.MaxRoomBody = cmp.Or(h.MaxRoomBody, defaultMaxRoomBody)
@@ -311,7 +317,7 @@ func (h *Handler) provisionBackend(ctx caddy.Context) error {
 	}
 	h.upstream = upstream.New(guest, raw, h.logger)
 	transport := &observedTransport{next: h.upstream, host: h.host, token: strings.TrimRight(cmp.Or(h.BackendPath, defaultBasePath), "/") + "/application/token/"}
-	h.client, err = backendclient.New(backendclient.Options{
+	options := backendclient.Options{
 		Transport:       transport,
 		Context:         h.upstream.Context,
 		Detach:          keepTrace,
@@ -323,8 +329,14 @@ func (h *Handler) provisionBackend(ctx caddy.Context) error {
 		RequestTimeout:  time.Duration(h.RequestTimeout),
 		MaxTokens:       cmp.Or(h.app.CacheEntries, tokens.DefaultCacheEntries),
 		OnExchange:      observeExchange,
-	})
-	if err != nil {
+	}
+	if options.RenewFor, err = h.renewFor(); err != nil {
+		return err
+	}
+	if options.RenewFor > 0 {
+		options.MayRenew = h.mayRenew
+	}
+	if h.client, err = backendclient.New(options); err != nil {
 		return fmt.Errorf("backend: %w", err)
 	}
 	return nil
@@ -431,8 +443,8 @@ func (h *Handler) meetName() string {
 }
 
 // credentialsOf returns what an application presents at Meet.
-func (h *Handler) credentialsOf(c *call) backendclient.Credentials {
-	if b := c.application.Backend; b != nil {
+func (h *Handler) credentialsOf(app *tokens.Application) backendclient.Credentials {
+	if b := app.Backend; b != nil {
 		return backendclient.Credentials{ClientID: b.ClientID, ClientSecret: b.ClientSecret}
 	}
 	return h.fallback

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/caddymodule/audit"
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
@@ -194,6 +195,7 @@ var (
 	queuedDesc       = newDesc("exchanges_queued", "Exchanges at Meet that wait for their turn.")
 	runningDesc      = newDesc("exchanges_running", "Exchanges at Meet under way.")
 	savedDesc        = newDesc("exchanges_saved_total", "Times that one of Meet's tokens was needed and no exchange was: by where it came from.", "source")
+	renewalsDesc     = newDesc("renewals_total", "Tokens of Meet that were due to be renewed ahead of time, by outcome.", "outcome")
 	auditLostDesc    = newDesc("audit_events_lost_total", "Events that could not be written into the audit trail.")
 )
 
@@ -205,7 +207,7 @@ func newDesc(name, help string, labels ...string) *prometheus.Desc {
 func (gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		readyDesc, storeProblemDesc, storeInfoDesc, replacedDesc, sentinelsDesc, answeringDesc, keysDesc, cacheEntriesDesc, cacheLookupsDesc,
-		queuedDesc, runningDesc, savedDesc, auditLostDesc,
+		queuedDesc, runningDesc, savedDesc, renewalsDesc, auditLostDesc,
 	} {
 		ch <- d
 	}
@@ -258,10 +260,15 @@ func collectHealth(ch chan<- prometheus.Metric, h tokens.Health) {
 func collectExchanges(ch chan<- prometheus.Metric, gates []*Handler) {
 	var queued, running, kept int
 	var memory, store, shared uint64
+	var renewals backendclient.Renewals
 	for _, h := range gates {
 		s := h.client.Stats()
 		queued, running, kept = queued+s.Queued, running+s.Running, kept+s.Tokens
 		memory, store, shared = memory+s.FromMemory, store+s.FromStore, shared+s.Shared
+		renewals.Exchanged += s.Renewals.Exchanged
+		renewals.Found += s.Renewals.Found
+		renewals.Refused += s.Renewals.Refused
+		renewals.Failed += s.Renewals.Failed
 	}
 	ch <- prometheus.MustNewConstMetric(queuedDesc, prometheus.GaugeValue, float64(queued))
 	ch <- prometheus.MustNewConstMetric(runningDesc, prometheus.GaugeValue, float64(running))
@@ -269,6 +276,10 @@ func collectExchanges(ch chan<- prometheus.Metric, gates []*Handler) {
 	ch <- prometheus.MustNewConstMetric(savedDesc, prometheus.CounterValue, float64(memory), "memory")
 	ch <- prometheus.MustNewConstMetric(savedDesc, prometheus.CounterValue, float64(store), "store")
 	ch <- prometheus.MustNewConstMetric(savedDesc, prometheus.CounterValue, float64(shared), "shared")
+	ch <- prometheus.MustNewConstMetric(renewalsDesc, prometheus.CounterValue, float64(renewals.Exchanged), "ok")
+	ch <- prometheus.MustNewConstMetric(renewalsDesc, prometheus.CounterValue, float64(renewals.Found), "found")
+	ch <- prometheus.MustNewConstMetric(renewalsDesc, prometheus.CounterValue, float64(renewals.Refused), "refused")
+	ch <- prometheus.MustNewConstMetric(renewalsDesc, prometheus.CounterValue, float64(renewals.Failed), "failed")
 }
 
 func oneIf(is bool) float64 {

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+
+package caddymodule
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/caddymodule/option"
+	"github.com/meet-gateway/meet-gateway/tokens"
+)
+
+const (
+	renewOff     = "off"
+	defaultRenew = "24h"
+)
+
+// unmarshalRenew reads `renew <duration>|off`.
+func (h *Handler) unmarshalRenew(d *caddyfile.Dispenser) error {
+	if err := option.One(d, &h.Renew); err != nil {
+		return err
+	}
+	if _, err := h.renewFor(); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
+}
+
+// renewFor is how long after a user's last request Meet's tokens are renewed; never is 0.
+func (h *Handler) renewFor() (time.Duration, error) {
+	if h.Renew == renewOff {
+		return 0, nil
+	}
+	lately, err := caddy.ParseDuration(h.Renew)
+	if err != nil || lately <= 0 {
+		return 0, fmt.Errorf("renew must be a duration such as 24h, or %s, got %q", renewOff, h.Renew)
+	}
+	return lately, nil
+}
+
+// mayRenew says whether an application may act for a user still, as it did when Meet's
+// token was fetched.
+func (h *Handler) mayRenew(ctx context.Context, caller backendclient.Caller) bool {
+	authority, mail := h.app.Authority(), tokens.Mail(caller.Mail)
+	app, err := authority.Application(ctx, caller.Application)
+	if err != nil || !app.Active || app.MayDelegate(mail) != nil || h.credentialsOf(app) != caller.Credentials {
+		return false
+	}
+	generations, err := authority.Generations(ctx, app, mail)
+	return err == nil && generations == caller.Generations
+}
+
+// renewals are what an app has running to renew Meet's tokens.
+type renewals struct {
+	stop    context.CancelFunc
+	running sync.WaitGroup
+}
+
+func (r *renewals) start(gates []*Handler) {
+	var ctx context.Context
+	ctx, r.stop = context.WithCancel(context.Background())
+	for _, gate := range gates {
+		r.running.Go(func() { gate.client.Renew(ctx) })
+	}
+}
+
+func (r *renewals) end() {
+	if r.stop != nil {
+		r.stop()
+	}
+	r.running.Wait()
+}
