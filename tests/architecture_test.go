@@ -73,8 +73,13 @@ var rooms = []room{
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), golangJWT},
 	},
 	{
+		folder:       "tokens/internal/feed",
+		mayImport:    []string{goRedis, ours("tokens/internal/failure"), ours("tokens/internal/journal"), ours("tokens/internal/redisdb"), ours("tokens/internal/vault")},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", golangJWT, ours("backendclient"), ours("caddymodule"), ours("tests")},
+	},
+	{
 		folder:       "tokens/internal/journal",
-		mayImport:    []string{ours("tokens/internal/redisdb")},
+		mayImport:    []string{goRedis, ours("tokens/internal/redisdb")},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", golangJWT, ours("backendclient"), ours("caddymodule"), ours("tests")},
 	},
 	{

@@ -22,13 +22,11 @@ var (
 // adoptable reports why a client id that no application has must not be adopted,
 // or nil. Errors: ErrInvalidClient, ErrUnavailable.
 func (a *Authority) adoptable(ctx context.Context, clientID string) error {
-	return a.feed.decided(ctx, "looking whether a client id may be adopted", func() error {
+	return a.feed.Refuse(ctx, "looking whether a client id may be adopted", func(ctx context.Context) error {
 		return a.adoptableHere(ctx, clientID)
 	})
 }
 
-// adoptableHere is adoptable as the server says that is asked, which may turn out
-// to have been replaced.
 func (a *Authority) adoptableHere(ctx context.Context, clientID string) error {
 	n, err := a.store.rdb.Exists(ctx, keyRemoved(clientID)).Result()
 	if err != nil {
@@ -77,7 +75,7 @@ func (a *Authority) AllowAdoption(ctx context.Context, clientID string) error {
 		return ErrNotFound
 	}
 	const doing = "forgetting a removed client id"
-	return a.feed.decided(ctx, doing, func() error {
+	return a.feed.Refuse(ctx, doing, func(ctx context.Context) error {
 		n, err := a.store.rdb.Del(ctx, keyRemoved(clientID)).Result()
 		if err != nil {
 			return unavailable(doing, err)

@@ -116,7 +116,7 @@ func (w *want) take(ctx context.Context) error {
 	for _, alias := range w.aliases {
 		args = append(args, alias)
 	}
-	cmd, err := w.a.store.write(ctx, wantScript, keyApplication(w.id), args...)
+	cmd, err := w.a.feed.Write(ctx, wantScript, keyApplication(w.id), args...)
 	if err != nil {
 		return unavailable("noting wanted client ids", err)
 	}
@@ -142,7 +142,7 @@ func (w *want) drop(ctx context.Context) {
 	for _, alias := range w.aliases {
 		args = append(args, alias)
 	}
-	if _, err := w.a.store.write(ctx, unwantScript, keyApplication(w.id), args...); err == nil {
+	if _, err := w.a.feed.Write(ctx, unwantScript, keyApplication(w.id), args...); err == nil {
 		w.a.giveBackAliases(ctx, w.id, w.aliases)
 	}
 }
@@ -173,7 +173,7 @@ func (a *Authority) takeAlias(ctx context.Context, id, alias string) error {
 				return err
 			}
 		}
-		cmd, err := a.store.write(ctx, takeScript, keyAlias(alias), have, entry)
+		cmd, err := a.feed.Write(ctx, takeScript, keyAlias(alias), have, entry)
 		if err != nil {
 			return unavailable("writing an alias", err)
 		}
@@ -192,7 +192,7 @@ func aliasTaken(alias string) error {
 // Errors: ErrNotFound, ErrUnavailable.
 func (a *Authority) holdsAlias(ctx context.Context, id, alias string) error {
 	const doing = "looking whose an alias is"
-	return a.feed.decided(ctx, doing, func() error {
+	return a.feed.Refuse(ctx, doing, func(ctx context.Context) error {
 		have, err := holdsScript.Run(ctx, a.store.rdb, []string{keyApplication(id)}, alias).Slice()
 		if err != nil || len(have) != 2 {
 			return unavailable(doing, err)

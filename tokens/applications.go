@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -16,6 +17,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
@@ -139,7 +143,7 @@ func parseInstant(ms string) time.Time {
 // wants the client ids that it is to list from now on. Finding its own
 // write there is success: the answer to it may have been lost on the way. Of
 // the last uses of secrets those named in ARGV[3] stay; client ids follow from ARGV[4].
-var saveScript = redis.NewScript(redisNow + `
+var saveScript = redisdb.NewScript(redisNow + `
 local have = redis.call('HMGET', KEYS[1], 'v', 'd')
 local version = tonumber(have[1] or '0')
 local expected = tonumber(ARGV[1])
@@ -159,8 +163,8 @@ return expected + 1`)
 
 // deleteScript deletes a record if its version is the expected one, or any if that is 0.
 // For as long as a gateway that has not heard of it could make a new application
-// again (see createAgain), a mark stays. ARGV: version, life of the mark in ms.
-var deleteScript = redis.NewScript(`
+// again (see editAgain), a mark stays. ARGV: version, life of the mark in ms.
+var deleteScript = redisdb.NewScript(`
 local version = tonumber(redis.call('HGET', KEYS[1], 'v') or '0')
 if version == 0 then return 0 end
 if ARGV[1] ~= '0' and version ~= tonumber(ARGV[1]) then return -1 end
@@ -224,7 +228,7 @@ func (a *Authority) create(ctx context.Context, app Application, addSecrets func
 		_ = a.forgetBackend(ctx, n) // a note too many does no harm, as an entry without a record
 		_ = a.store.rdb.ZRem(ctx, keyIndex, indexMember(n.Name, n.ID)).Err()
 	}
-	if err != nil && !errors.Is(err, errUntold) {
+	if err != nil && !errors.Is(err, feed.ErrUntold) {
 		return nil, err
 	}
 	return created, nil
@@ -238,8 +242,9 @@ var errWantOver = errors.New("taking client ids took too long")
 
 // save writes n over the version it came from and tells everybody. wanted are the
 // client ids that it lists and did not list before. It returns the application as it
-// is now; also with errUntold, and with no other error.
+// is now; also with feed.ErrUntold, and with no other error.
 func (a *Authority) save(ctx context.Context, n *Application, wanted []string) (*Application, error) {
+	const doing = "writing an application"
 	doc, err := a.encodeApplication(n)
 	if err != nil {
 		return nil, err
@@ -248,36 +253,28 @@ func (a *Authority) save(ctx context.Context, n *Application, wanted []string) (
 	for _, v := range n.verifiers {
 		live.WriteString(prefixSecretUsed + v.ID + " ")
 	}
-	unsure := change{changedApplication, n.ID, anyVersion}
-	seen := a.feed.look()
 	args := []any{n.Version, doc, live.String()}
 	for _, alias := range wanted {
 		args = append(args, alias)
 	}
-	cmd, err := a.store.write(ctx, saveScript, keyApplication(n.ID), args...)
-	if err != nil {
-		return nil, a.uncertain(unsure, "writing an application", err)
-	}
-	version, err := cmd.Int64()
-	if err != nil {
-		return nil, unavailable("writing an application", err)
-	}
-	switch version {
-	case -1:
-		return nil, fmt.Errorf("application %s: %w: %w", n.ID, ErrConflict, errNotSaved)
-	case -2:
-		return nil, unavailable("writing an application", fmt.Errorf("%w: %w", errWantOver, errNotSaved))
-	}
-	if err := a.established(ctx, seen, unsure, "writing an application"); err != nil {
-		return nil, err
-	}
-	a.feed.noteEdit(n.ID, edit{version, doc})
-	written, err := a.written(n, version, doc)
-	if err != nil {
-		return nil, err
-	}
-	err = a.publish(ctx, edited(n, version))
-	if err != nil && !errors.Is(err, errUntold) {
+	var written *Application
+	err = a.feed.Commit(ctx, feed.Commit{
+		Doing: doing, Script: saveScript, Key: keyApplication(n.ID), Args: args,
+		Outcome: func(reply *redisdb.Reply) ([]journal.Entry, error) {
+			version, err := reply.Int64()
+			switch {
+			case err != nil:
+				return nil, unavailable(doing, err)
+			case version == -1:
+				return nil, fmt.Errorf("application %s: %w: %w", n.ID, ErrConflict, errNotSaved)
+			case version == -2:
+				return nil, unavailable(doing, fmt.Errorf("%w: %w", errWantOver, errNotSaved))
+			}
+			written, err = a.written(n, version, doc)
+			return editAgain(n, version, doc), err
+		},
+	})
+	if err != nil && !errors.Is(err, feed.ErrUntold) {
 		return nil, err
 	}
 	return written, err
@@ -307,24 +304,71 @@ func (a *Authority) written(n *Application, version int64, doc string) (*Applica
 	return a.decodeApplication(n.ID, m)
 }
 
-// edited is the change that an application became n, with the given version.
-func edited(n *Application, version int64) change {
-	value := strconv.FormatInt(version, 10)
-	if !n.Active {
-		value += "/off"
+// editAgain writes an edit again where it was lost, and an application that is lost
+// as a whole within a minute of its creation: whoever was just given its secret must
+// not be refused. Where the edit is remembered no more, its fallback stays.
+func editAgain(n *Application, version int64, doc string) []journal.Entry {
+	key := keyApplication(n.ID)
+	return []journal.Entry{
+		{
+			Rank: journal.Edits, Name: key, Version: version, Key: key, Script: editAgainScript, Args: []any{version, doc},
+			Expires: n.Created.Add(journal.Memory), Stays: true,
+		},
+		{Rank: journal.Fallbacks, Name: key, Version: version, Key: key, Script: closeAgainScript, Args: []any{version, boolArg(!n.Active)}},
 	}
-	return change{changedApplication, n.ID, value}
 }
 
-// tellAgain publishes an application that is not what a caller believes. What
-// the caller believes may come from a change that was made and not published.
-func (a *Authority) tellAgain(ctx context.Context, id string) {
-	_ = a.publish(ctx, change{changedApplication, id, anyVersion}) // it is kept if it fails
+// editAgainScript writes an application's record if an older one is there, or none and
+// none was deleted lately. One that is as it should be, and new, is answered as well:
+// what it is found by may be lost. ARGV: for how long from now it may be made, in ms;
+// version, document.
+var editAgainScript = journal.NewScript(`
+local have, want = tonumber(redis.call('HGET', KEYS[1], 'v') or '0'), tonumber(ARGV[2])
+local new = ARGV[1] ~= '0'
+if have == want and new then return 1 end
+if have >= want or have == 0 and (not new or redis.call('HEXISTS', KEYS[1], 'gone') == 1) then return 0 end
+redis.call('HSET', KEYS[1], 'v', ARGV[2], 'd', ARGV[3])
+redis.call('PERSIST', KEYS[1])
+return 1`)
+
+// closeApplication defines close, which ends the tokens of an application, and
+// disables it if asked to.
+const closeApplication = countUp + `
+local function close(off)
+  up('g')
+  if off then
+    local document = string.gsub(redis.call('HGET', KEYS[1], 'd'), '"active":%a+', '"active":false', 1)
+    redis.call('HSET', KEYS[1], 'd', document)
+  end
+end`
+
+// closeAgainScript is for an edit that is lost and remembered no more: it ends the
+// tokens that the edit could have ended, and disables the application if the edit did.
+// ARGV: version, "1" if it was disabled.
+var closeAgainScript = journal.NewScript(closeApplication + `
+local have = tonumber(redis.call('HGET', KEYS[1], 'v') or '0')
+if have == 0 or have >= tonumber(ARGV[1]) then return 0 end
+close(ARGV[2] == '1')
+redis.call('HSET', KEYS[1], 'v', ARGV[1])
+return 1`)
+
+// deleteAgainScript disables an application whose deletion was lost, once, and ends
+// its tokens.
+var deleteAgainScript = journal.NewScript(closeApplication + `
+if redis.call('HEXISTS', KEYS[1], 'v') == 0 or redis.call('HSETNX', KEYS[1], 'gone', 1) == 0 then return 0 end
+close(true)
+redis.call('HINCRBY', KEYS[1], 'v', 1)
+return 1`)
+
+// deleteAgain takes the place of the edits of an application.
+func deleteAgain(id string) journal.Entry {
+	key := keyApplication(id)
+	return journal.Entry{Rank: journal.Edits, Name: key, Version: math.MaxInt64, Key: key, Script: deleteAgainScript}
 }
 
 // confirmScript writes the version of a record that is (still) as expected once
 // more, so that replicas which have that have what was written before.
-var confirmScript = redis.NewScript(`
+var confirmScript = redisdb.NewScript(`
 local have = redis.call('HMGET', KEYS[1], 'v', 'd')
 if have[1] ~= ARGV[1] or have[2] ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], 'v', have[1])
@@ -335,36 +379,37 @@ return 1`)
 // ErrUnavailable, that no replica has and that no gateway remembers. Errors:
 // ErrNotFound, ErrConflict if it changes all the time, ErrUnavailable.
 func (a *Authority) ConfirmApplication(ctx context.Context, id string) (*Application, error) {
-	const tries = 10
+	const doing, tries = "confirming an application", 10
 	for range tries {
-		seen := a.feed.look()
-		app, err := a.readApplication(ctx, id)
+		m, err := a.findHash(ctx, "reading an application", keyApplication(id))
 		if err != nil {
 			return nil, err
 		}
-		m, err := a.store.rdb.HGetAll(ctx, keyApplication(id)).Result()
+		app, err := a.decodeApplication(id, m)
 		if err != nil {
-			return nil, unavailable("reading an application", err)
+			return nil, err
 		}
+		doc := m[fieldDocument]
 		var record applicationRecord
-		if json.Unmarshal([]byte(m[fieldDocument]), &record) == nil && record.inClear() {
+		if json.Unmarshal([]byte(doc), &record) == nil && record.inClear() {
 			return a.UpdateApplication(ctx, id, app.Version, func(*Application) error { return nil })
 		}
-		cmd, err := a.store.write(ctx, confirmScript, keyApplication(id), app.Version, m[fieldDocument])
-		if err != nil {
-			return nil, unavailable("confirming an application", err)
-		}
-		if n, _ := cmd.Int64(); n == 0 {
+		err = a.feed.Commit(ctx, feed.Commit{
+			Doing: doing, Script: confirmScript, Key: keyApplication(id), Args: []any{app.Version, doc},
+			Outcome: func(reply *redisdb.Reply) ([]journal.Entry, error) {
+				if n, _ := reply.Int64(); n == 0 {
+					return nil, fmt.Errorf("application %s: %w", id, ErrConflict)
+				}
+				return editAgain(app, app.Version, doc), nil
+			},
+		})
+		if errors.Is(err, ErrConflict) {
 			continue // somebody has changed it meanwhile
 		}
-		if err := a.established(ctx, seen, change{changedApplication, id, anyVersion}, "confirming an application"); err != nil {
+		if err != nil {
 			return nil, err
 		}
-		a.feed.noteEdit(id, edit{app.Version, m[fieldDocument]})
-		if err := a.repairAliases(ctx, app); err != nil {
-			return nil, err
-		}
-		return app, a.publish(ctx, edited(app, app.Version))
+		return app, a.repairAliases(ctx, app)
 	}
 	return nil, fmt.Errorf("application %s: %w", id, ErrConflict)
 }
@@ -374,30 +419,20 @@ func indexMember(name, id string) string { return strings.ToLower(name) + "\x00"
 
 // readApplication reads an application from Redis. ErrNotFound, ErrUnavailable.
 func (a *Authority) readApplication(ctx context.Context, id string) (*Application, error) {
-	m, err := a.findHash(ctx, keyApplication(id))
+	m, err := a.findHash(ctx, "reading an application", keyApplication(id))
 	if err != nil {
-		return nil, unavailable("reading an application", err)
+		return nil, err
 	}
-	app, err := a.decodeApplication(id, m)
-	return app, a.orSettling(ctx, err)
+	return a.decodeApplication(id, m)
 }
 
-// findHash reads a hash whose absence is said only by the primary.
-func (a *Authority) findHash(ctx context.Context, key string) (m map[string]string, err error) {
-	err = a.feed.finding(ctx, func() (found bool, err error) {
-		m, err = a.store.rdb.HGetAll(ctx, key).Result()
-		return len(m) > 0, err //nolint:wrapcheck // wrapped by the callers
+// findHash reads a hash. It is empty if there is none.
+func (a *Authority) findHash(ctx context.Context, doing, key string) (m map[string]string, err error) {
+	err = a.feed.Read(ctx, doing, func(ctx context.Context, r feed.Reader) (found bool, err error) {
+		m, err = r.HGetAll(ctx, key).Result()
+		return len(m) > 0, err //nolint:wrapcheck // wrapped by Read
 	})
 	return m, err
-}
-
-// orSettling returns ErrUnavailable instead of ErrNotFound while what is not there
-// may come back.
-func (a *Authority) orSettling(ctx context.Context, err error) error {
-	if errors.Is(err, ErrNotFound) {
-		return a.feed.absent(ctx, "looking for what is not there", err)
-	}
-	return err
 }
 
 // foundApplication is an application as stored, and since when it was read.
@@ -411,21 +446,21 @@ type foundApplication struct {
 // findApplication reads the application with the id or alias. Its hash is empty if
 // there is none.
 func (a *Authority) findApplication(ctx context.Context, idOrAlias string) (found foundApplication, err error) {
-	read := func(id string) (err error) {
+	read := func(ctx context.Context, r feed.Reader, id string) (err error) {
 		found.id, found.since = id, a.cache.now(keyApplication(id))
-		found.hash, err = a.store.rdb.HGetAll(ctx, keyApplication(id)).Result()
-		return err //nolint:wrapcheck // wrapped below
+		found.hash, err = r.HGetAll(ctx, keyApplication(id)).Result()
+		return err //nolint:wrapcheck // wrapped by Read
 	}
-	err = a.feed.finding(ctx, func() (bool, error) {
-		if err := read(idOrAlias); err != nil || len(found.hash) > 0 {
+	err = a.feed.Read(ctx, "reading an application", func(ctx context.Context, r feed.Reader) (bool, error) {
+		if err := read(ctx, r, idOrAlias); err != nil || len(found.hash) > 0 {
 			return true, err
 		}
 		found.aliasSince = a.cache.now(keyAlias(idOrAlias))
-		entry, err := a.aliasEntry(ctx, idOrAlias)
-		if err != nil || entry == "" {
-			return false, err
+		entry, err := r.Get(ctx, keyAlias(idOrAlias)).Result()
+		if err != nil {
+			return false, err //nolint:wrapcheck // wrapped by Read
 		}
-		if err := read(entryOwner(entry)); err != nil {
+		if err := read(ctx, r, entryOwner(entry)); err != nil {
 			return false, err
 		}
 		if !listsAlias(found.hash, idOrAlias) {
@@ -433,10 +468,7 @@ func (a *Authority) findApplication(ctx context.Context, idOrAlias string) (foun
 		}
 		return len(found.hash) > 0, nil
 	})
-	if err != nil {
-		return found, unavailable("reading an application", err)
-	}
-	return found, nil
+	return found, err
 }
 
 // listsAlias reports whether a record lists a client id. One that cannot be read may.
@@ -454,7 +486,7 @@ func (a *Authority) Application(ctx context.Context, idOrAlias string) (*Applica
 	if !isClientID(idOrAlias) {
 		return nil, fmt.Errorf("application: %w", ErrNotFound)
 	}
-	if a.feed.fresh() {
+	if a.feed.Fresh() {
 		id := idOrAlias
 		if target, ok := a.cache.aliases.GetIfPresent(idOrAlias); ok {
 			id = target
@@ -471,7 +503,7 @@ func (a *Authority) Application(ctx context.Context, idOrAlias string) (*Applica
 	if err == nil && found.id != idOrAlias {
 		fill(a.cache, a.cache.aliases, idOrAlias, found.id, keyAlias(idOrAlias), found.aliasSince)
 	}
-	return app, a.orSettling(ctx, err)
+	return app, err
 }
 
 // keepApplication decodes an application that was read since, for use, into the
@@ -584,7 +616,8 @@ func (a *Authority) updateApplication(ctx context.Context, id string, version in
 			return nil, err
 		}
 		if version != 0 && old.Version != version {
-			a.tellAgain(ctx, id)
+			// What the caller believes may come from a change that was not published.
+			_ = a.feed.Forget(ctx, keyApplication(id)) // it is done later if it fails
 			return nil, fmt.Errorf("application %s has version %d: %w", id, old.Version, ErrConflict)
 		}
 		app, err := a.update(ctx, old, change)
@@ -671,16 +704,6 @@ func without(list, drop []string) []string {
 	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return slices.Contains(drop, s) })
 }
 
-// Versions in changes that are not those of an edit: the application was
-// deleted; it may have changed in any way, and no edit has to be written again.
-const (
-	deletedVersion = "0"
-	anyVersion     = "1"
-)
-
-// createdVersion is the version of an application that nobody has edited.
-const createdVersion = 1
-
 // DeleteApplication removes an application and with it the validity of all its
 // credentials. Version 0 removes any version. Errors: ErrNotFound, ErrConflict,
 // ErrUnavailable.
@@ -688,9 +711,8 @@ func (a *Authority) DeleteApplication(ctx context.Context, id string, version in
 	app, err := a.readApplication(ctx, id)
 	if err != nil {
 		if errors.Is(err, ErrNotFound) && isClientID(id) {
-			// It may be gone by a try that ended in ErrUnavailable, and so come back. It is
-			// kept if it fails.
-			_ = a.publish(ctx, change{changedApplication, id, deletedVersion})
+			// It may be gone by a try that ended in ErrUnavailable, and so come back.
+			_ = a.feed.Forget(ctx, keyApplication(id), deleteAgain(id)) // it is done later if it fails
 		}
 		return err
 	}
@@ -698,25 +720,25 @@ func (a *Authority) DeleteApplication(ctx context.Context, id string, version in
 	if err := a.markRemoved(ctx, app.clientIDsAtMeet()...); err != nil {
 		return err
 	}
-	unsure := change{changedApplication, id, anyVersion}
-	seen := a.feed.look()
-	cmd, err := a.store.write(ctx, deleteScript, keyApplication(id), version, (2 * mintMemory).Milliseconds())
+	const doing = "deleting an application"
+	err = a.feed.Commit(ctx, feed.Commit{
+		Doing: doing, Script: deleteScript, Key: keyApplication(id), Args: []any{version, (2 * journal.Memory).Milliseconds()},
+		Outcome: func(reply *redisdb.Reply) ([]journal.Entry, error) {
+			done, err := reply.Int64()
+			if err != nil {
+				return nil, unavailable(doing, err)
+			}
+			if done < 0 {
+				return nil, fmt.Errorf("application %s: %w", id, ErrConflict)
+			}
+			// Done or not there any more: it was, so this or somebody else's try deleted it.
+			return []journal.Entry{deleteAgain(id)}, nil
+		},
+	})
+	if errors.Is(err, ErrConflict) {
+		_ = a.feed.Forget(ctx, keyApplication(id)) // as in updateApplication
+	}
 	if err != nil {
-		return a.uncertain(unsure, "deleting an application", err)
-	}
-	done, err := cmd.Int64()
-	if err != nil {
-		return unavailable("deleting an application", err)
-	}
-	if done < 0 {
-		a.tellAgain(ctx, id)
-		return fmt.Errorf("application %s: %w", id, ErrConflict)
-	}
-	if err := a.established(ctx, seen, unsure, "deleting an application"); err != nil {
-		return err
-	}
-	// Done or not there any more: it was, so this or somebody else's try deleted it.
-	if err := a.publish(ctx, change{changedApplication, id, deletedVersion}); err != nil {
 		return err
 	}
 	a.giveBackAliases(ctx, id, app.Aliases)

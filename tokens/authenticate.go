@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
@@ -41,7 +42,7 @@ func (a *Authority) Authenticate(ctx context.Context, clientID, secret string) (
 // nobody: that is found out, and told, by [Authority.CheckSecret] alone.
 type Client struct {
 	presented string
-	seen      sight // before it was read
+	seen      feed.Snapshot // before it was read
 	app       *Application
 }
 
@@ -59,7 +60,7 @@ func (c *Client) Rates() *limit.Rates { return c.app.Rates() }
 // FindClient finds out who a client id belongs to. It does the same work if nobody
 // has it. Errors: ErrUnavailable.
 func (a *Authority) FindClient(ctx context.Context, clientID string) (*Client, error) {
-	seen := a.feed.look()
+	seen := a.feed.Snapshot()
 	app, err := a.applicationForLogin(ctx, clientID)
 	if err != nil {
 		return nil, err
@@ -70,48 +71,29 @@ func (a *Authority) FindClient(ctx context.Context, clientID string) (*Client, e
 // CheckSecret finds out whether a secret is one of the client's. Errors are those of
 // [Authority.Authenticate].
 func (a *Authority) CheckSecret(ctx context.Context, client *Client, secret string) (*Application, *SecretInfo, error) {
-	last, err := a.judgeLogin(ctx, client.app, secret)
-	if err != nil {
-		return nil, nil, err
-	}
-	for range maxLooks {
-		if last.denied == nil {
-			return last.app, last.secret, nil
-		}
-		// Nobody is turned away for what a server says that was replaced, or that
-		// lacks what other gateways have yet to write again.
-		stands, err := a.feed.stands(ctx, client.seen)
-		if err != nil {
-			return nil, nil, err
-		}
-		if stands {
-			return a.deniedLogin(ctx, client.presented, last)
-		}
-		if client, err = a.FindClient(ctx, client.presented); err != nil {
-			return nil, nil, err
-		}
-		if client.app.sameRecord(last.app) {
-			continue
+	var last login
+	err := a.feed.RefuseSince(ctx, client.seen, "checking a secret", func(ctx context.Context) (err error) {
+		if last.app != nil { // it is decided again
+			if client, err = a.FindClient(ctx, client.presented); err != nil {
+				return err
+			}
+			if client.app.sameRecord(last.app) {
+				return last.denied
+			}
 		}
 		if last, err = a.judgeLogin(ctx, client.app, secret); err != nil {
-			return nil, nil, err
+			return err
 		}
+		return last.denied
+	})
+	switch {
+	case err == nil:
+		return last.app, last.secret, nil
+	case errors.Is(err, ErrInactiveApplication): // said to who has the right secret
+		return last.app, nil, ofKnown(last.app, err)
+	default:
+		return nil, nil, ofKnown(last.app, err)
 	}
-	return nil, nil, unavailable("reading an application", errUnsteady)
-}
-
-// deniedLogin is what is said of a login that failed. Who has the right secret is told
-// that the application is inactive, and which it is.
-func (a *Authority) deniedLogin(ctx context.Context, clientID string, l login) (*Application, *SecretInfo, error) {
-	err := l.denied
-	if isClientID(clientID) {
-		err = a.feed.absent(ctx, "checking a secret", err)
-	}
-	err = ofKnown(l.app, err)
-	if errors.Is(err, ErrInactiveApplication) {
-		return l.app, nil, err
-	}
-	return nil, nil, err
 }
 
 // ofKnown is [of] for an application that may be nobody.
@@ -181,17 +163,17 @@ func (a *Authority) applicationForLogin(ctx context.Context, clientID string) (*
 	}
 	var id string
 	var m map[string]string
-	err := a.feed.reading(ctx, func() (err error) {
-		entry, err := a.aliasEntry(ctx, clientID)
-		if err != nil {
-			return err
+	err := a.feed.Read(ctx, "reading an application", func(ctx context.Context, r feed.Reader) (bool, error) {
+		entry, err := r.Get(ctx, keyAlias(clientID)).Result()
+		if err = notNil(err); err != nil {
+			return false, err
 		}
 		id = firstOf(entryOwner(entry), clientID)
-		m, err = a.store.rdb.HGetAll(ctx, keyApplication(id)).Result()
-		return err //nolint:wrapcheck // wrapped below
+		m, err = r.HGetAll(ctx, keyApplication(id)).Result()
+		return true, err //nolint:wrapcheck // wrapped by Read
 	})
 	if err != nil {
-		return nil, unavailable("reading an application", err)
+		return nil, err
 	}
 	nobody := map[string]string{fieldDocument: nobodyDocument, fieldVersion: "1"}
 	if !known || m[fieldDocument] == "" {

@@ -4,12 +4,17 @@ package tokens
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/meet-gateway/meet-gateway/tokens/django"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 	"github.com/meet-gateway/meet-gateway/tokens/signing"
@@ -95,12 +100,10 @@ type Authority struct {
 	version    string
 
 	cache      *cache
-	feed       *feed
+	feed       *feed.Feed
 	stats      stats
 	hash       hashPool
-	mints      mints
 	overruling overruling
-	journal    journal.Journal
 
 	keyReads perSecond // of the installation, for keys that are unknown
 
@@ -163,7 +166,7 @@ func New(o Options) (*Authority, error) {
 	a.hash = newHashPool(django.Verify)
 	a.cache = newCache(o.CacheEntries)
 	a.fence, a.slugs, a.trials = o.Fence, newSlugIndex(o.CacheEntries), newTrialPool()
-	a.feed = newFeed(a, o.Staleness)
+	a.feed = feed.New(a.store.db, feedDomain{a}, a.observer, o.Staleness, a.now)
 	return a, nil
 }
 
@@ -176,7 +179,55 @@ func (a *Authority) JWKS() signing.JWKS { return a.signing.JWKS(a.overruling.wit
 func (a *Authority) Algorithm() string { return a.signing.Algorithm() }
 
 // Start follows the feed until Close. It does not wait for Redis.
-func (a *Authority) Start() { a.feed.start() }
+func (a *Authority) Start() {
+	loops := []func(context.Context){a.announceAll, a.followKeys}
+	if len(a.keys.Keys) > 1 {
+		loops = append(loops, a.rekey)
+	}
+	a.feed.Start(loops...)
+}
+
+// feedDomain is what the feed sees of an Authority.
+type feedDomain struct{ *Authority }
+
+// Forget implements [feed.Domain], as the following do.
+func (d feedDomain) Forget(key string) { d.cache.forget(key) }
+
+func (d feedDomain) ForgetAll() { d.cache.dropAll() }
+
+// Restored mends what an application is found by, and what belongs to an address that
+// has two ids.
+func (d feedDomain) Restored(ctx context.Context, e journal.Entry) error {
+	switch e.Script {
+	case claimAgainScript:
+		return d.contested(ctx, e.Key, fmt.Sprint(e.Args[0]))
+	case editAgainScript:
+		return d.restoredApplication(ctx, e.Key)
+	}
+	return nil
+}
+
+func (a *Authority) restoredApplication(ctx context.Context, key string) error {
+	m, err := a.findHash(ctx, "reading an application", key)
+	if err != nil {
+		return err
+	}
+	app, err := a.decodeApplication(strings.TrimPrefix(key, keyApplication("")), m)
+	if err != nil {
+		return nil //nolint:nilerr // it cannot be read, and so not be used either
+	}
+	if err := a.noteBackend(ctx, app); err != nil {
+		return err
+	}
+	if err := a.store.rdb.ZAdd(ctx, keyIndex, redis.Z{Member: indexMember(app.Name, app.ID)}).Err(); err != nil {
+		return unavailable("writing the index of applications", err)
+	}
+	// What another application has taken meanwhile stays with it.
+	if err := a.repairAliases(ctx, app); err != nil && !errors.Is(err, ErrConflict) {
+		return err
+	}
+	return nil
+}
 
 // Close stops following the feed and waits for what runs in the background. It
 // leaves the Store open. Calling it again does nothing.
@@ -184,7 +235,7 @@ func (a *Authority) Close() error {
 	if a.closed.Swap(true) {
 		return nil
 	}
-	a.feed.stop()
+	a.feed.Stop()
 	a.background.close()
 	return nil
 }

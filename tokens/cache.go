@@ -5,15 +5,18 @@ package tokens
 import (
 	"crypto/sha256"
 	"hash/maphash"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 )
 
 // cache is what a gateway remembers between requests. Entries are immutable;
-// a change in Redis removes them (see feed.go), it never edits them.
+// a change in Redis removes them (see package feed), it never edits them.
 //
 // A value is read from Redis and then put here, and the news that it changed
 // may arrive in between. Every key therefore belongs to one of a few epochs: an
@@ -30,8 +33,9 @@ type cache struct {
 	mails        *otter.Cache[Mail, string]                    // mail → public id
 	installation atomic.Pointer[installation]
 	records      recordIndex // finds tokens by the keys of their records
-	// told are revocations of which everybody was told, by record or family.
-	told *otter.Cache[string, struct{}]
+	// told are the revocations, by record or family, that every gateway was told of, and
+	// at which server.
+	told *otter.Cache[string, feed.Snapshot]
 
 	// filling keeps what fills the cache apart from what empties it, so that a value
 	// that is out of date is not there even for a moment.
@@ -54,7 +58,7 @@ func newCache(entries int) *cache {
 		aliases:      newBounded[string, string](max(entries/10, 1000)),
 		users:        newBounded[string, *User](entries),
 		mails:        newBounded[Mail, string](entries),
-		told:         newBounded[string, struct{}](entries),
+		told:         newBounded[string, feed.Snapshot](entries),
 		seed:         maphash.MakeSeed(),
 	}
 	c.tokens = otter.Must(&otter.Options[[sha256.Size]byte, *accessToken]{
@@ -154,32 +158,24 @@ func (c *cache) count(epoch *atomic.Uint64) {
 	epoch.Add(1)
 }
 
-// dropToken forgets a token by the key of its record.
-func (c *cache) dropToken(key string) {
+// forget drops what was read at a key.
+func (c *cache) forget(key string) {
 	c.count(c.epochOf(key))
-	if sum, ok := c.records.get(key); ok {
-		c.tokens.Invalidate(sum)
+	kind, id, _ := strings.Cut(strings.TrimPrefix(key, keyPrefix), ":")
+	switch {
+	case key == keyInstallation:
+		c.installation.Store(nil)
+	case kind == "t":
+		if sum, ok := c.records.get(key); ok {
+			c.tokens.Invalidate(sum)
+		}
+	case kind == "a":
+		c.applications.Invalidate(id)
+	case kind == "c":
+		c.aliases.Invalidate(id)
+	case kind == "u":
+		c.users.Invalidate(id)
 	}
-}
-
-func (c *cache) dropApplication(id string) {
-	c.count(c.epochOf(keyApplication(id)))
-	c.applications.Invalidate(id)
-}
-
-func (c *cache) dropAlias(alias string) {
-	c.count(c.epochOf(keyAlias(alias)))
-	c.aliases.Invalidate(alias)
-}
-
-func (c *cache) dropUser(id string) {
-	c.count(c.epochOf(keyUser(id)))
-	c.users.Invalidate(id)
-}
-
-func (c *cache) dropInstallation() {
-	c.count(c.epochOf(keyInstallation))
-	c.installation.Store(nil)
 }
 
 // dropAll forgets everything: what was missed is not known.
@@ -191,14 +187,4 @@ func (c *cache) dropAll() {
 	c.users.InvalidateAll()
 	c.mails.InvalidateAll()
 	c.installation.Store(nil)
-	c.told.InvalidateAll()
 }
-
-// wasTold reports whether everybody was told of a revocation, so that one that is
-// asked for again and again is one change of the feed, and does not push out others.
-func (c *cache) wasTold(what string) bool {
-	_, told := c.told.GetIfPresent(what)
-	return told
-}
-
-func (c *cache) noteTold(what string) { c.told.Set(what, struct{}{}) }

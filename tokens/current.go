@@ -19,6 +19,5 @@ func (a *Authority) CurrentApplication(ctx context.Context, idOrAlias string) (*
 	if err != nil {
 		return nil, err
 	}
-	app, err := a.decodeApplication(found.id, found.hash)
-	return app, a.orSettling(ctx, err)
+	return a.decodeApplication(found.id, found.hash)
 }

@@ -58,7 +58,7 @@ func TestOutage_DataServersCutOff(t *testing.T) {
 		_, err := a.Verify(ctx, known.Value)
 		require.True(t, err == nil || errors.Is(err, ErrUnavailable), err)
 		began := time.Now()
-		if _, late := a.Verify(ctx, doomed.Value); began.Sub(revoked) > a.feed.staleness {
+		if _, late := a.Verify(ctx, doomed.Value); began.Sub(revoked) > a.feed.Staleness() {
 			require.Error(t, late, "a revoked token is accepted after the bound")
 		}
 		return err != nil

@@ -14,7 +14,7 @@
 //   - A [Grant] is what an application asked for: this user, these scopes.
 //   - An access token is a JWT made from a grant ([Authority.Issue]).
 //   - An [Identity] is what a credential turned out to be ([Authority.Verify]).
-//   - The feed tells every gateway what changed (see feed.go).
+//   - The feed tells every gateway what changed (see docs/consistency.md).
 //
 // # The life of an access token
 //

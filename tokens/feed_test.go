@@ -4,7 +4,6 @@ package tokens
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -16,7 +15,8 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
-	"pgregory.net/rapid"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 )
 
 // faults makes commands fail that a test names.
@@ -147,7 +147,7 @@ func TestFeed_TellsLater(t *testing.T) {
 				_, err := b.Verify(t.Context(), tok.Value)
 				require.NoError(t, err)
 
-				f.set(runs(publishScript), nil)
+				f.set(runs(feed.PublishScript), nil)
 				require.ErrorIs(t, c.change(a, app), ErrUnavailable)
 				require.ErrorIs(t, c.change(a, app), c.again)
 				f.set(nil, nil)
@@ -222,7 +222,7 @@ func TestFeed_TriedAgainElsewhere(t *testing.T) {
 	tok := testToken(t, a, app)
 	_, err := b.Verify(t.Context(), tok.Value)
 	require.NoError(t, err)
-	f.set(runs(publishScript), nil)
+	f.set(runs(feed.PublishScript), nil)
 	require.ErrorIs(t, a.DeleteApplication(t.Context(), app.ID, app.Version), ErrUnavailable)
 	require.NoError(t, a.Close())
 	require.ErrorIs(t, c.DeleteApplication(t.Context(), app.ID, app.Version), ErrNotFound)
@@ -254,22 +254,11 @@ func TestRefresh_ReuseIsFollowedThrough(t *testing.T) {
 	}
 }
 
-func TestFeed_ManyKeptChangesBecomeOne(t *testing.T) {
-	f := newFeed(nil, time.Second)
-	for i := range maxKept {
-		f.keep(change{revokedUser, fmt.Sprint(i), "1"})
-		f.keep(change{revokedUser, fmt.Sprint(i), "1"})
-	}
-	require.Len(t, f.kept, maxKept)
-	f.keep(change{revokedUser, "one more", "1"})
-	require.Equal(t, []change{{changedEverything, "-", "-"}}, f.kept)
-}
-
 // What is read from Redis while the news arrives that it changed must not stay.
 func TestCache_FillLosesAgainstDrop(t *testing.T) {
 	c := newCache(100)
 	for name, drop := range map[string]func(){
-		"one": func() { c.dropUser("u") },
+		"one": func() { c.forget(keyUser("u")) },
 		"all": func() { c.dropAll() },
 	} {
 		since := c.now(keyUser("u"))
@@ -294,7 +283,7 @@ func TestCache_FillRaces(t *testing.T) {
 		wg.Go(func() { fill(c, c.users, key, new(User), keyUser(key), since) })
 		wg.Go(func() {
 			if i%2 == 0 {
-				c.dropUser(key)
+				c.forget(keyUser(key))
 			} else {
 				c.dropAll()
 			}
@@ -315,21 +304,17 @@ func TestFeed_SkippedNumberForgetsEverything(t *testing.T) {
 		require.NoError(t, err)
 		eventually(t, known)
 	}
-	numbers := func() (highest, heard uint64) {
-		a.feed.mu.Lock()
-		defer a.feed.mu.Unlock()
-		return a.feed.highest, a.feed.heardTo
-	}
+	numbers := func() (highest, heard uint64) { return a.feed.Changes(), a.feed.Hooks().HeardTo() }
 	settle := func() { // all that was published has been heard
 		published, _ := numbers()
 		eventually(t, func() bool { _, heard := numbers(); return heard >= published })
 	}
 	settle()
 	for name, message := range map[string]string{
-		"skipped":    "1000 u abcdefgh 1",
-		"later kind": "%d z something 1",
-		"unreadable": "what is this",
-		"no number":  "x u abcdefgh 1",
+		"skipped":         `1000 {"f":["mg1:u:abcdefgh"]}`,
+		"another version": "%d z something 1",
+		"unreadable":      "what is this",
+		"no number":       `x {"f":["mg1:u:abcdefgh"]}`,
 	} {
 		fillIt()
 		if strings.Contains(message, "%d") {
@@ -350,127 +335,6 @@ func TestFeed_Close(t *testing.T) {
 	require.NoError(t, a.Close())
 	a.Start() // too late: nothing runs
 	require.False(t, a.Fresh())
-}
-
-func TestChangeLog(t *testing.T) {
-	var l changeLog
-	for i := range uint64(history + 10) {
-		l.add(i+1, change{revokedUser, fmt.Sprint(i + 1), "1"})
-		l.add(i+1, change{revokedUser, fmt.Sprint(i + 1), "1"})
-	}
-	require.Len(t, l.all(), history)
-	require.Len(t, l.has, history)
-	require.Equal(t, "11", l.all()[0].id)
-	require.True(t, l.complete(history, history+10))
-	require.False(t, l.complete(5, history+10), "the oldest are forgotten")
-	// Numbers that were given twice: both changes are remembered.
-	l.add(history+10, change{revokedUser, "another", "1"})
-	require.True(t, l.complete(history+9, history+10))
-	require.False(t, l.complete(history+10, history+20))
-	last := l.all()[history-2:]
-	require.Equal(t, []string{fmt.Sprint(history + 10), "another"}, []string{last[0].id, last[1].id})
-}
-
-func TestEditLog(t *testing.T) {
-	var l editLog
-	for i := range maxEdits + 5 {
-		l.put(fmt.Sprint(i), edit{1, "a"})
-		l.put(fmt.Sprint(i), edit{2, "b"})
-	}
-	require.Len(t, l.byID, maxEdits)
-	require.Len(t, l.order, maxEdits)
-	require.Equal(t, edit{2, "b"}, l.byID[fmt.Sprint(maxEdits+4)])
-	require.NotContains(t, l.byID, "4")
-
-	made := change{changedApplication, "x", "7/off"}
-	l.heard(made, "seven")
-	require.Equal(t, "seven", l.of(made))
-	l.heard(change{changedApplication, "x", "6"}, "six")
-	require.Equal(t, "seven", l.of(made), "an older one, heard late")
-	require.Empty(t, l.of(change{changedApplication, "x", "8"}))
-	l.heard(change{changedApplication, "x", anyVersion}, "")
-	l.heard(change{revokedApplication, "x", "9"}, "nine")
-	require.Equal(t, "seven", l.of(made))
-	l.put("x", edit{6, "six"})
-	require.Equal(t, "seven", l.of(made), "an own one, noted late")
-	l.heard(change{changedApplication, "x", deletedVersion}, "")
-	require.Empty(t, l.of(made))
-	require.NotContains(t, l.order, "x")
-
-	// Large ones push others out.
-	large := strings.Repeat("x", maxEditBytes/4)
-	for i := range 6 {
-		l.put(fmt.Sprint("large ", i), edit{1, large})
-	}
-	require.Len(t, l.byID, 4)
-	require.Len(t, l.order, 4)
-	require.Equal(t, maxEditBytes, l.size)
-	l.put("large 5", edit{2, "small"})
-	require.Len(t, l.byID, 4)
-	require.Equal(t, 3*len(large)+len("small"), l.size)
-}
-
-func TestMints(t *testing.T) {
-	var m mints
-	require.True(t, m.empty())
-	u := &User{ID: "alice"}
-	const most = maxMintChunks * mintsPerChunk
-	for i := range most + 10 {
-		m.add(mint{at: time.Duration(i), key: fmt.Sprint(i)}, u)
-	}
-	kept := m.all()
-	require.Len(t, kept, maxMintChunks)
-	require.Equal(t, fmt.Sprint(mintsPerChunk), kept[0].made[0].key, "the oldest go")
-	last := kept[len(kept)-1]
-	require.Equal(t, fmt.Sprint(most+9), last.made[len(last.made)-1].key)
-	require.Len(t, last.users, 1, "a user is remembered once")
-	m.add(mint{at: most + 10}, &User{ID: "bob"})
-	require.Len(t, last.made, 10, "what was read stays as it is")
-	m.forget(2 * mintsPerChunk)
-	require.Len(t, m.all(), maxMintChunks-1)
-	m.forget(2*mintsPerChunk + 1)
-	require.Len(t, m.all(), maxMintChunks-1, "a chunk goes as a whole")
-	m.forget(most + 11)
-	require.True(t, m.empty())
-}
-
-func TestParseMessage(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		word := rapid.StringMatching(`[!-~]{1,20}`)
-		c := change{changeKind(word.Draw(t, "kind")), word.Draw(t, "id"), word.Draw(t, "value")}
-		n := rapid.Uint64().Draw(t, "number")
-		m, err := parseMessage(fmt.Sprintf("%d %s", n, c))
-		require.NoError(t, err)
-		require.Equal(t, message{number: n, change: c}, m)
-		document := rapid.StringN(1, 50, -1).Draw(t, "document")
-		m, err = parseMessage(fmt.Sprintf("%d %s %s", n, c, base64.RawStdEncoding.EncodeToString([]byte(document))))
-		require.NoError(t, err)
-		require.Equal(t, message{n, c, document}, m)
-	})
-	for _, bad := range []string{"", "1", "1 a b", "1 a b c !", "1 a b c d e", "x a b c", "-1 a b c", "1  b c", "18446744073709551616 a b c"} {
-		_, err := parseMessage(bad)
-		require.Error(t, err, bad)
-	}
-}
-
-func FuzzParseMessage(f *testing.F) {
-	for _, s := range []string{"1 a 0123 4", "7 h 123/4 -", "18446744073709551615 t k AAAA", "", "1 2 3", "x y z w", "3 a 0123 4/off e30"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		m, err := parseMessage(s)
-		if err != nil {
-			return
-		}
-		back, err := parseMessage(fmt.Sprintf("%d %s", m.number, m.change))
-		if err != nil || back.number != m.number || back.change != m.change {
-			t.Fatalf("%q is read as %v and that as %v %v", s, m, back, err)
-		}
-		a := &Authority{cache: newCache(10)}
-		f := newFeed(a, time.Second)
-		f.apply(m.change) // must not panic, whatever it names
-		f.edits.heard(m.change, m.document)
-	})
 }
 
 // Grants of a user that were revoked are kept one by one up to a number; older

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
 // Every gateway says in Redis that it is there, so that each can list all: which
@@ -59,7 +59,7 @@ type Gateway struct {
 
 // announceScript renews an entry under the clock of Redis, and answers that clock
 // in microseconds. ARGV: id, document.
-var announceScript = redis.NewScript(`
+var announceScript = redisdb.NewScript(`
 local t = redis.call('TIME')
 local now = string.format('%.0f', t[1] * 1000000 + t[2])
 redis.call('HSET', KEYS[1], ARGV[1], now .. ' ' .. ARGV[2])
@@ -83,7 +83,7 @@ func (a *Authority) announceAll(ctx context.Context) {
 		case <-ctx.Done():
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.store.db.Timeout())
 			defer cancel()
-			_ = a.store.rdb.HDel(ctx, keyGateways, a.feed.node).Err() // else it is removed later
+			_ = a.store.rdb.HDel(ctx, keyGateways, a.feed.Node()).Err() // else it is removed later
 			return
 		case <-tick.C:
 		}
@@ -100,7 +100,7 @@ func (a *Authority) announce(ctx context.Context, ahead time.Duration) (time.Dur
 		return 0, err
 	}
 	began := time.Now()
-	text, err := announceScript.Run(ctx, a.store.rdb, []string{keyGateways}, a.feed.node, document).Text()
+	text, err := announceScript.Run(ctx, a.store.rdb, []string{keyGateways}, a.feed.Node(), document).Text()
 	if err != nil {
 		return 0, unavailable("announcing this gateway", err)
 	}
@@ -119,15 +119,15 @@ func (a *Authority) announce(ctx context.Context, ahead time.Duration) (time.Dur
 // Self describes this gateway, without asking Redis.
 func (a *Authority) Self() Gateway {
 	g := Gateway{
-		ID: a.feed.node, Host: hostname(), Version: a.version, Started: a.feed.born.UTC().Truncate(time.Millisecond),
-		Self: true, Uses: a.usedKeys(), Keys: slices.Clone(a.signing.IDs()), Fresh: a.feed.fresh(),
+		ID: a.feed.Node(), Host: hostname(), Version: a.version, Started: a.feed.Started().UTC().Truncate(time.Millisecond),
+		Self: true, Uses: a.usedKeys(), Keys: slices.Clone(a.signing.IDs()), Fresh: a.feed.Fresh(),
 	}
 	for _, k := range a.keys.Keys {
 		if !slices.Contains(g.Keys, k.ID) {
 			g.Keys = append(g.Keys, k.ID)
 		}
 	}
-	if lag, ok := a.feed.lag(); ok {
+	if lag, ok := a.feed.Lag(); ok {
 		seconds := lag.Round(time.Millisecond).Seconds()
 		g.LagSeconds = &seconds
 	}
@@ -161,7 +161,7 @@ func (a *Authority) Gateways(ctx context.Context) ([]Gateway, error) {
 	list[0].Heard = now.UTC().Truncate(time.Second)
 	var gone []string
 	for id, text := range entries.Val() {
-		if id == a.feed.node {
+		if id == a.feed.Node() {
 			continue
 		}
 		heard, document, _ := strings.Cut(text, " ")

@@ -39,7 +39,7 @@ func generationsOf(in *installation, app *Application, u *User) Generations {
 // ErrUnavailable.
 func (a *Authority) Generations(ctx context.Context, app *Application, m Mail) (Generations, error) {
 	id, known := a.cache.mails.GetIfPresent(m)
-	if known && a.feed.fresh() {
+	if known && a.feed.Fresh() {
 		now := a.now()
 		in := a.cache.installation.Load()
 		u, _ := a.cache.users.GetIfPresent(id)
@@ -124,9 +124,9 @@ func (a *Authority) NoteGranted(app *Application, meet string, wanted, granted S
 		switch {
 		case err != nil: // the next exchange tries again
 		case done > 0:
-			a.tellAgain(ctx, app.ID)
+			_ = a.feed.Forget(ctx, keyApplication(app.ID)) // it is done later if it fails
 		default:
-			a.cache.dropApplication(app.ID) // another gateway has written it
+			a.cache.forget(keyApplication(app.ID)) // another gateway has written it
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
@@ -37,8 +38,8 @@ var StoreProblems = []string{"unreachable", "replica", "sentinels_disagree", "se
 // counts what this gateway knows by itself.
 func (a *Authority) Health(ctx context.Context) Health {
 	h := Health{
-		Problem: problemWord(a.Ready(ctx)), Mode: a.store.db.Mode(), Fresh: a.feed.fresh(),
-		Replacements: a.feed.replacements.Load(), Keys: len(a.signing.IDs()), Cache: a.cacheStatus(),
+		Problem: problemWord(a.Ready(ctx)), Mode: a.store.db.Mode(), Fresh: a.feed.Fresh(),
+		Replacements: a.feed.Replacements(), Keys: len(a.signing.IDs()), Cache: a.cacheStatus(),
 	}
 	h.Sentinels, h.SentinelsAnswering = a.store.db.Sentinels()
 	return h
@@ -54,7 +55,7 @@ func problemWord(err error) string {
 		return "sentinels_disagree"
 	case errors.Is(err, redisdb.ErrUnfollowed):
 		return "sentinels_silent"
-	case errors.Is(err, errUnproven):
+	case errors.Is(err, feed.ErrUnproven):
 		return "unproven"
 	}
 	return "unreachable"

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
@@ -17,7 +18,7 @@ func TestProblemWord(t *testing.T) {
 	t.Parallel()
 	for err, want := range map[error]string{
 		nil: "", redisdb.ErrNotPrimary: "replica", redisdb.ErrUndecided: "sentinels_disagree", redisdb.ErrUnfollowed: "sentinels_silent",
-		errUnproven: "unproven", io.EOF: "unreachable",
+		feed.ErrUnproven: "unproven", io.EOF: "unreachable",
 	} {
 		got := problemWord(err)
 		require.Equal(t, want, got)

@@ -12,9 +12,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
+	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
@@ -100,7 +100,7 @@ const (
 // beginScript takes the key, or tells what became of it.
 // KEYS: hash. ARGV: fingerprint, nonce, lifetime (ms), "1" to take it.
 // Answers: taken or free, fingerprint, answer, unknown, time to live (ms).
-var beginScript = redis.NewScript(`
+var beginScript = redisdb.NewScript(`
 local have = redis.call('HMGET', KEYS[1], 'f', 'n', 'a', 'u')
 if not have[1] then
   if ARGV[4] ~= '1' then return {1, '', '', '', 0} end
@@ -114,7 +114,7 @@ return {0, have[1], have[3] or '', have[4] or '', redis.call('PTTL', KEYS[1])}`)
 // settleScript writes a field if the key is still the owner's and has no answer.
 // A key that Redis has lost is written again: better late than twice.
 // KEYS: hash. ARGV: fingerprint, nonce, field, value, lifetime (ms).
-var settleScript = redis.NewScript(`
+var settleScript = redisdb.NewScript(`
 local have = redis.call('HMGET', KEYS[1], 'n', 'a')
 if have[1] and have[1] ~= ARGV[2] or have[2] then return 0 end
 redis.call('HSET', KEYS[1], 'f', ARGV[1], 'n', ARGV[2], ARGV[3], ARGV[4])
@@ -123,24 +123,25 @@ return 1`)
 
 // takeAgainScript takes a key again that Redis has lost. Another request that took it
 // meanwhile and has no answer is not sent: it finds that Redis was replaced.
-// KEYS: hash. ARGV: fingerprint, nonce, lifetime (ms).
-var takeAgainScript = redis.NewScript(`
+// KEYS: hash. ARGV: lifetime (ms), fingerprint, nonce.
+var takeAgainScript = redisdb.NewScript(`
 local have = redis.call('HMGET', KEYS[1], 'n', 'a', 'u')
-if have[1] == ARGV[2] or have[2] or have[3] then return 0 end
-redis.call('HSET', KEYS[1], 'f', ARGV[1], 'n', ARGV[2])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
+if have[1] == ARGV[3] or have[2] or have[3] then return 0 end
+redis.call('HSET', KEYS[1], 'f', ARGV[2], 'n', ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return 1`)
 
 // settleAgainScript is settleScript for what Redis may have lost: it also takes the
-// key from another request that has no answer.
-var settleAgainScript = redis.NewScript(`
+// key from another request that has no answer. ARGV: lifetime (ms), fingerprint, nonce,
+// field, value.
+var settleAgainScript = redisdb.NewScript(`
 if redis.call('HEXISTS', KEYS[1], 'a') == 1 then return 0 end
-redis.call('HSET', KEYS[1], 'f', ARGV[1], 'n', ARGV[2], ARGV[3], ARGV[4])
-redis.call('PEXPIRE', KEYS[1], ARGV[5])
+redis.call('HSET', KEYS[1], 'f', ARGV[2], 'n', ARGV[3], ARGV[4], ARGV[5])
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return 1`)
 
 // abandonScript forgets the key if it is still the owner's and has no answer.
-var abandonScript = redis.NewScript(`
+var abandonScript = redisdb.NewScript(`
 local have = redis.call('HMGET', KEYS[1], 'n', 'a')
 if have[1] ~= ARGV[1] or have[2] then return 0 end
 return redis.call('DEL', KEYS[1])`)
@@ -210,33 +211,25 @@ func (a *Authority) BeginIdempotent(ctx context.Context, applicationID, ownerID,
 		return nil, err
 	}
 	r := a.newReplay(applicationID, ownerID, key, fingerprint)
-	giveBack := func() { a.inBackground(func(ctx context.Context) { _ = r.Abandon(ctx) }) } // nothing was sent
-	for range maxLooks {
-		seen := a.feed.look()
-		// While other gateways may still write again what they have begun, a key that
-		// is not there is not free.
-		settling := a.feed.settling()
-		replay, err := a.begin(ctx, r, !settling)
-		if errors.Is(err, ErrUnavailable) {
-			return nil, err
+	var found *Replay
+	err := a.feed.Refuse(ctx, "taking an idempotency key", func(ctx context.Context) (err error) {
+		found, err = a.begin(ctx, r)
+		if err == nil && found.Answer == nil {
+			// A server that was replaced knows neither what was begun nor what was abandoned
+			// since.
+			feed.Absent(ctx)
+		} else {
+			feed.Present(ctx)
 		}
-		// A server that was replaced knows neither what was begun nor what was abandoned
-		// since. To take the key once more is the same as to take it once.
-		stands, problem := a.feed.stands(ctx, seen)
-		switch {
-		case problem != nil:
-			giveBack()
-			return nil, problem
-		case !stands:
-			continue
-		case settling && err == nil && replay.Answer == nil:
-			giveBack()
-			return nil, unavailable("taking an idempotency key", errSettling)
+		return err
+	})
+	if err != nil {
+		if found == r || errors.Is(err, ErrUnavailable) { // it may have been taken, and nothing was sent
+			a.inBackground(func(ctx context.Context) { _ = r.Abandon(ctx) })
 		}
-		return replay, err
+		return nil, err
 	}
-	giveBack()
-	return nil, unavailable("taking an idempotency key", errUnsteady)
+	return found, nil
 }
 
 // inFlight is how long a request counts as being worked on: as long as this one, its
@@ -249,18 +242,18 @@ func inFlight(ctx context.Context) time.Duration {
 	return max(time.Until(deadline), minInFlight)
 }
 
-// begin is BeginIdempotent as the server decides that is asked, which may turn out
-// to have been replaced. With take, r takes the key if it is free.
-func (a *Authority) begin(ctx context.Context, r *Replay, take bool) (*Replay, error) {
+// begin is BeginIdempotent as the server decides that is asked. While other gateways
+// may still write again what they have begun, a key that is not there is not free, and
+// r does not take it. To take the key once more is the same as to take it once.
+func (a *Authority) begin(ctx context.Context, r *Replay) (*Replay, error) {
+	take := !a.feed.Settling()
 	for i, p := range r.places {
-		cmd, err := a.store.write(ctx, beginScript, p.name, p.fingerprint, r.nonce, IdempotencyLifetime.Milliseconds(), boolArg(take))
+		cmd, err := a.feed.Write(ctx, beginScript, p.name, p.fingerprint, r.nonce, IdempotencyLifetime.Milliseconds(), boolArg(take))
 		var have []any
 		if err == nil {
 			have, err = cmd.Slice()
 		}
 		if err != nil {
-			// It may have been taken all the same. Nothing was sent, so give it back.
-			a.inBackground(func(ctx context.Context) { _ = r.Abandon(ctx) })
 			return nil, unavailable("taking an idempotency key", err)
 		}
 		if taken, _ := have[0].(int64); taken == 1 {
@@ -282,13 +275,11 @@ func (a *Authority) begin(ctx context.Context, r *Replay, take bool) (*Replay, e
 	return r, nil
 }
 
-// remember has the key written again if Redis loses it. ARGV: fingerprint, nonce,
-// settled (field and value), lifetime (ms).
-func (r *Replay) remember(p place, script *redis.Script, settled ...any) {
-	args := append([]any{p.fingerprint, r.nonce}, settled...)
-	r.a.journal.Add(journal.Entry{
-		Rank: journal.IdempotencyKeys, Name: p.name, Key: p.name, At: r.a.now(),
-		Script: script, Args: append(args, IdempotencyLifetime.Milliseconds()),
+// remember has the key written again if Redis loses it. settled are field and value.
+func (r *Replay) remember(p place, script *redisdb.Script, settled ...any) {
+	r.a.feed.Journal().Add(journal.Entry{
+		Rank: journal.IdempotencyKeys, Name: p.name, Key: p.name, Script: script,
+		Args: append([]any{p.fingerprint, r.nonce}, settled...), Expires: r.a.now().Add(IdempotencyLifetime),
 	})
 }
 
@@ -365,7 +356,7 @@ func (r *Replay) settle(ctx context.Context, field string, value func(place) []b
 	for _, p := range r.places {
 		v := value(p)
 		r.remember(p, settleAgainScript, field, v)
-		if _, err := r.a.store.write(ctx, settleScript, p.name, p.fingerprint, r.nonce, field, v, IdempotencyLifetime.Milliseconds()); err != nil {
+		if _, err := r.a.feed.Write(ctx, settleScript, p.name, p.fingerprint, r.nonce, field, v, IdempotencyLifetime.Milliseconds()); err != nil {
 			problems = unavailable("keeping an answer", err)
 		}
 	}
@@ -380,7 +371,7 @@ func (r *Replay) Abandon(ctx context.Context) error {
 	defer cancel()
 	var problems error
 	for _, p := range r.places {
-		r.a.journal.Drop(p.name)
+		r.a.feed.Journal().Drop(journal.IdempotencyKeys, p.name)
 		if err := abandonScript.Run(ctx, r.a.store.rdb, []string{p.name}, r.nonce).Err(); err != nil {
 			problems = unavailable("giving an idempotency key back", err)
 		}

@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
 // Grant is what an application is to be given a token for.
@@ -114,28 +117,22 @@ func (a *Authority) record(ctx context.Context, t *signed, u *User) error {
 	if err := a.noteSigned(ctx, t.lifetime); err != nil {
 		return err
 	}
-	now := a.now()
-	a.mints.add(mint{
-		at: time.Since(a.feed.born), expires: now.Add(t.lifetime).UnixMilli(), key: keyToken(t.id), record: string(t.record),
-	}, u)
-	write := func() error {
-		err := a.store.rdb.SetArgs(ctx, keyToken(t.id), t.record, redis.SetArgs{Mode: "NX", TTL: t.lifetime}).Err()
-		if err != nil && !errors.Is(err, redis.Nil) {
-			return unavailable("recording a token", err)
-		}
-		return nil
+	const doing = "recording a token"
+	key := keyToken(t.id)
+	err := a.store.rdb.SetArgs(ctx, key, t.record, redis.SetArgs{Mode: "NX", TTL: t.lifetime}).Err()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return unavailable(doing, err)
 	}
-	if err := write(); err != nil {
-		return err
-	}
-	if err := a.feed.confirm(ctx); err != nil {
-		return err
-	}
-	if a.feed.replacedLately() {
-		return write() // the first may have gone to the server that is no more
-	}
-	return nil
+	a.rememberUser(u)
+	return a.feed.Keep(ctx, doing, journal.Entry{
+		Rank: journal.Records, Key: key, Script: recordAgainScript, Args: []any{string(t.record)}, Expires: a.now().Add(t.lifetime),
+	})
 }
+
+// recordAgainScript records a token unless it is on record, revoked or not. ARGV: life
+// in ms, record.
+var recordAgainScript = redisdb.NewScript(`
+return redis.call('SET', KEYS[1], ARGV[2], 'NX', 'PX', ARGV[1]) and 1 or 0`)
 
 // lastSigned is until when something lives that was signed here, as last written.
 type lastSigned struct {
@@ -173,7 +170,7 @@ func (a *Authority) noteSigned(ctx context.Context, lifetime time.Duration) erro
 
 // laterScript sets a field of a hash to a number unless it has that or a larger
 // one, and answers whether it did.
-var laterScript = redis.NewScript(`
+var laterScript = journal.NewScript(`
 local have = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0')
 if have >= tonumber(ARGV[2]) then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])

@@ -33,7 +33,7 @@ func TestLost_IdempotencyKeys(t *testing.T) {
 	for _, name := range []string{sent.places[0].name, answered.places[0].name} {
 		server.Del(name)
 	}
-	b.feed.noteReplaced() // as its check finds before it says anything
+	b.feed.Hooks().Replace(true) // as its check finds before it says anything
 	for _, key := range []string{"sent", "answered", "never-seen"} {
 		_, err = begin(b, key)
 		require.ErrorIs(t, err, ErrUnavailable, key)
@@ -48,7 +48,7 @@ func TestLost_IdempotencyKeys(t *testing.T) {
 	require.ErrorIs(t, err, ErrInFlight)
 	require.NoError(t, sent.Finish(ctx, Answer{Status: 201}))
 
-	b.feed.replaced.Store(0) // the bound has passed
+	b.feed.Hooks().Replace(false) // the bound has passed
 	taken, err := begin(b, "given-back")
 	require.NoError(t, err)
 	require.Nil(t, taken.Answer)
@@ -67,7 +67,7 @@ func TestReplaced_WhileAnIdempotencyKeyIsTaken(t *testing.T) {
 	taken := runs(beginScript)
 	f.set(nil, func(cmd redis.Cmder) error {
 		if taken(cmd) != nil {
-			a.feed.noteReplaced()
+			a.feed.Hooks().Replace(true)
 		}
 		return nil
 	})
@@ -103,7 +103,7 @@ func TestRevoke_ByIDForgetsOneToken(t *testing.T) {
 	f.set(nil, nil)
 	require.False(t, known(a, unsure))
 	require.True(t, known(a, kept))
-	require.NoError(t, a.feed.publishKept(ctx))
+	require.NoError(t, a.feed.Hooks().PublishPending(ctx))
 	for _, n := range []*Authority{a, b} {
 		eventually(t, func() bool { return !known(n, lost) && !known(n, unsure) })
 		require.True(t, known(n, kept))
@@ -125,7 +125,7 @@ func TestCache_RecordIndexFollowsTheTokens(t *testing.T) {
 		found, ok := c.records.get(keyToken(tok.id))
 		require.True(t, ok)
 		require.Equal(t, sum, found)
-		c.dropToken(keyToken(tok.id))
+		c.forget(keyToken(tok.id))
 	}
 	require.Zero(t, c.tokens.EstimatedSize())
 	require.Empty(t, c.records.hashes)
@@ -135,7 +135,7 @@ func TestCache_RecordIndexFollowsTheTokens(t *testing.T) {
 func TestCache_StaleValueIsNeverSeen(t *testing.T) {
 	c := newCache(10)
 	since := c.now(keyUser("u"))
-	c.dropUser("u")
+	c.forget(keyUser("u"))
 	stop := make(chan struct{})
 	seen := make(chan bool, 1)
 	go func() {
@@ -175,7 +175,7 @@ func TestLost_EmptiedRedisIsUnavailable(t *testing.T) {
 	_, _, err = b.Authenticate(ctx, app.ID, "wrong")
 	require.ErrorIs(t, err, ErrUnavailable)
 
-	a.feed.ask(ctx) // the other one is first to write again
+	a.feed.Hooks().Heartbeat(ctx) // the other one is first to write again
 	require.Eventually(t, func() bool {
 		_, err := a.Inspect(ctx, tok.Value)
 		return errors.Is(err, ErrUnavailable)
@@ -188,12 +188,9 @@ func TestLost_OthersHearOfIt(t *testing.T) {
 	server, a, b := pairOfNodes(t)
 	testApp(t, a)
 	hasHeard(t, b, server)
-	a.feed.mu.Lock()
-	highest := a.feed.highest
-	a.feed.mu.Unlock()
-	require.False(t, b.feed.settling())
-	require.True(t, a.feed.writeAgain(t.Context(), 0, highest))
-	require.Eventually(t, b.feed.settling, 20*time.Second, time.Millisecond)
+	require.False(t, b.feed.Settling())
+	require.True(t, a.feed.Hooks().Restore(t.Context(), 0, a.feed.Changes()))
+	require.Eventually(t, b.feed.Settling, 20*time.Second, time.Millisecond)
 }
 
 // The monotonic clock stands still while a machine is suspended. What was known
@@ -202,11 +199,9 @@ func TestFeed_SuspendedMachine(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, _ := testNode(t, server, func(o *Options) { o.Staleness = time.Hour })
 	require.True(t, a.Fresh())
-	a.feed.asking.Lock() // no heartbeat comes between
-	defer a.feed.asking.Unlock()
-	proven := a.feed.provenWall.Load()
-	a.feed.provenWall.Store(proven - int64(2*time.Hour))
+	defer a.feed.Hooks().HoldHeartbeats()() // none comes between
+	a.feed.Hooks().Suspend(2 * time.Hour)
 	require.False(t, a.Fresh())
-	a.feed.provenWall.Store(proven)
+	a.feed.Hooks().Suspend(-2 * time.Hour)
 	require.True(t, a.Fresh())
 }

@@ -3,8 +3,6 @@
 package tokens
 
 import (
-	"context"
-	"encoding/base64"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 )
 
 // pairOfNodes are two gateways of which the second listens.
@@ -36,20 +35,13 @@ func hasHeard(t *testing.T, a *Authority, server *miniredis.Miniredis) {
 	text, err := server.Get(keyFeed)
 	require.NoError(t, err)
 	number := parseUint(text)
-	require.Eventually(t, func() bool {
-		a.feed.mu.Lock()
-		defer a.feed.mu.Unlock()
-		return a.feed.heardTo >= number
-	}, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return a.feed.Hooks().HeardTo() >= number }, 20*time.Second, time.Millisecond)
 }
 
 // writeAgainAll makes a gateway do what it does when it finds another server.
 func writeAgainAll(t *testing.T, a *Authority) {
 	t.Helper()
-	a.feed.mu.Lock()
-	changes := a.feed.recent.all()
-	a.feed.mu.Unlock()
-	require.NoError(t, a.feed.repeatAll(context.WithValue(t.Context(), restoring{}, true), changes))
+	require.NoError(t, a.feed.Hooks().Replay(t.Context()))
 }
 
 func restoreHash(server *miniredis.Miniredis, key string, fields map[string]string) {
@@ -107,13 +99,10 @@ func TestLost_NewApplication(t *testing.T) {
 		server.Del(keyIndex)
 	}
 	gone()
-	b.feed.mu.Lock()
-	highest := b.feed.highest
-	b.feed.mu.Unlock()
-	require.True(t, b.feed.writeAgain(ctx, 0, highest))
+	require.True(t, b.feed.Hooks().Restore(ctx, 0, b.feed.Changes()))
 	require.False(t, server.Exists(keyApplication(app.ID)), "somebody has emptied it")
-	require.Eventually(t, a.feed.settling, 20*time.Second, time.Millisecond, "it hears of that")
-	a.feed.replaced.Store(0) // and the bound passes
+	require.Eventually(t, a.feed.Settling, 20*time.Second, time.Millisecond, "it hears of that")
+	a.feed.Hooks().Replace(false) // and the bound passes
 
 	writeAgainAll(t, b)
 	_, _, err = b.Authenticate(ctx, "new-alias", secret)
@@ -124,16 +113,12 @@ func TestLost_NewApplication(t *testing.T) {
 	require.Empty(t, server.HGet(keyApplication(deleted.ID), fieldDocument))
 
 	// Nor does one of whose deletion this gateway has not heard.
-	b.feed.mu.Lock()
-	last := b.feed.edits.byID[app.ID]
-	b.feed.mu.Unlock()
+	last, known := b.feed.Journal().Get(journal.Edits, keyApplication(app.ID))
+	require.True(t, known)
 	require.NoError(t, a.DeleteApplication(ctx, app.ID, 0))
 	hasHeard(t, b, server)
-	b.feed.mu.Lock()
-	b.feed.recent = changeLog{}
-	b.feed.recent.add(1, change{changedApplication, app.ID, "1"})
-	b.feed.edits.put(app.ID, last)
-	b.feed.mu.Unlock()
+	b.feed.Journal().Drop(journal.Edits, last.Name)
+	b.feed.Journal().Add(last)
 	writeAgainAll(t, b)
 	require.Empty(t, server.HGet(keyApplication(app.ID), fieldDocument))
 	require.False(t, server.Exists(keyAlias("new-alias")))
@@ -142,7 +127,7 @@ func TestLost_NewApplication(t *testing.T) {
 	require.NoError(t, err)
 	hasHeard(t, b, server)
 
-	moved.pass(2 * mintMemory)
+	moved.pass(2 * journal.Memory)
 	gone()
 	writeAgainAll(t, b)
 	require.False(t, server.Exists(keyApplication(app.ID)))
@@ -184,7 +169,7 @@ func TestLost_EndOfAFamily(t *testing.T) {
 			// It may come back where it is not: from the gateway that gave it.
 			server.Del(keyFamily(id))
 			writeAgainAll(t, b)
-			require.NoError(t, a.replayJournal(t.Context()))
+			writeAgainAll(t, a)
 			_, err = b.Inspect(t.Context(), raw)
 			require.ErrorIs(t, err, ErrTokenInvalid)
 			require.NotZero(t, server.TTL(keyFamily(id)))
@@ -198,7 +183,7 @@ func TestLost_Overruling(t *testing.T) {
 	for name, revoke := range map[string]func(a *Authority, tok *Token) error{
 		"before": func(a *Authority, _ *Token) error { return a.RevokeBefore(t.Context(), a.now()) },
 		"key": func(a *Authority, _ *Token) error {
-			return a.overrule(t.Context(), prefixWithdrawn+a.signing.KeyID(), "1", change{withdrawnKey, a.signing.KeyID(), "1"})
+			return a.overrule(t.Context(), prefixWithdrawn+a.signing.KeyID(), "1")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -233,7 +218,7 @@ func TestRefresh_WindowBeginsWhenRedisRotates(t *testing.T) {
 	a, err := New(Options{Store: store, Secrets: [][]byte{[]byte("tokens-test-secret-0123456789abcdef")}, Now: c.Now})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, a.Close()) })
-	require.NoError(t, a.feed.check(t.Context())) // as at the start of a feed
+	require.NoError(t, a.feed.Check(t.Context())) // as at the start of a feed
 	app := testApp(t, a)
 	raw := testToken(t, a, app).Refresh
 
@@ -359,12 +344,12 @@ func TestLost_RefreshTokensOfTwoGateways(t *testing.T) {
 	require.NoError(t, err)
 
 	restoreHash(server, keyFamily(id), before)
-	b.feed.noteReplaced()
+	b.feed.Hooks().Replace(true)
 	writeAgainAll(t, b)
 	_, err = b.Refresh(t.Context(), app, third.Refresh)
 	require.ErrorIs(t, err, ErrUnavailable)
 	writeAgainAll(t, a)
-	b.feed.ask(t.Context()) // the next heartbeat
+	b.feed.Hooks().Heartbeat(t.Context()) // the next heartbeat
 	_, err = b.Inspect(t.Context(), third.Refresh)
 	require.NoError(t, err)
 }
@@ -377,11 +362,11 @@ func TestLost_AnswerIsGivenAgain(t *testing.T) {
 	first := testToken(t, a, app)
 	second, err := a.Refresh(t.Context(), app, first.Refresh)
 	require.NoError(t, err)
-	b.feed.noteReplaced()
+	b.feed.Hooks().Replace(true)
 	again, err := b.Refresh(t.Context(), app, first.Refresh)
 	require.NoError(t, err)
 	require.Equal(t, second.Refresh, again.Refresh)
-	b.feed.noteReplaced()
+	b.feed.Hooks().Replace(true)
 	family, _ := familyOf(first.Refresh)
 	_, err = b.Refresh(t.Context(), app, newRefreshToken(family))
 	require.ErrorIs(t, err, ErrUnavailable)
@@ -399,12 +384,9 @@ func TestLost_RefreshTokensOfBeforeAnOutage(t *testing.T) {
 	second, err := a.Refresh(t.Context(), app, first.Refresh)
 	require.NoError(t, err)
 
-	moved.pass(2 * mintMemory)
-	a.feed.asking.Lock() // no heartbeat comes between
-	a.feed.checked.Store(int64(time.Since(a.feed.born) - 2*mintMemory))
+	moved.pass(2 * journal.Memory)
 	restoreHash(server, keyFamily(id), before)
 	writeAgainAll(t, a)
-	a.feed.asking.Unlock()
 	_, err = b.Inspect(t.Context(), second.Refresh)
 	require.NoError(t, err)
 }
@@ -419,16 +401,14 @@ func TestLost_NumbersThatAreGivenAgain(t *testing.T) {
 	app := testApp(t, a)
 	require.NoError(t, a.RevokeApplication(ctx, app.ID))
 	hasHeard(t, b, server)
-	b.feed.mu.Lock()
-	known := b.feed.highest
-	b.feed.mu.Unlock()
+	known := b.feed.Changes()
 
 	server.FlushAll()
 	testApp(t, a)
 	testApp(t, a)
 	number := parseUint(textOf(t, server, keyFeed))
 	require.Less(t, number, known)
-	require.True(t, b.feed.writeAgain(ctx, number, known))
+	require.True(t, b.feed.Hooks().Restore(ctx, number, known))
 	in, err := b.loadInstallation(ctx)
 	require.NoError(t, err)
 	require.Equal(t, before.generation, in.generation)
@@ -485,9 +465,14 @@ func TestLost_UserOfSeveralTokens(t *testing.T) {
 	u, err := a.User(t.Context(), "alice@example.org")
 	require.NoError(t, err)
 	server.Del(keyUser(u.ID))
-	require.NoError(t, a.bornAgain(t.Context()))
+	writeAgainAll(t, a)
 	_, err = a.Inspect(t.Context(), last.Value)
 	require.NoError(t, err)
+}
+
+// revocationOfAll is what is remembered of one.
+func revocationOfAll(generation string) journal.Entry {
+	return journal.Entry{Rank: journal.Revocations, Key: keyInstallation, Script: laterScript, Args: []any{fieldGeneration, generation}}
 }
 
 func textOf(t *testing.T, server *miniredis.Miniredis, key string) string {
@@ -508,11 +493,9 @@ func TestLost_NothingAtTheStart(t *testing.T) {
 	a, err := New(Options{Store: store, Secrets: [][]byte{[]byte("tokens-test-secret-0123456789abcdef")}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, a.Close()) })
-	a.feed.mu.Lock()
-	a.feed.recent.add(1, change{revokedInstallation, "-", "7"})
-	a.feed.mu.Unlock()
-	require.NoError(t, a.feed.check(t.Context()))
-	require.False(t, a.feed.settling())
+	a.feed.Journal().Add(revocationOfAll("7"))
+	require.NoError(t, a.feed.Check(t.Context()))
+	require.False(t, a.feed.Settling())
 	in, err := a.loadInstallation(t.Context())
 	require.NoError(t, err)
 	require.EqualValues(t, 7, in.generation, "it is made sure of all the same")
@@ -538,16 +521,7 @@ func TestLost_WrittenAgainWithoutReplicas(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, other.Close()) })
 	app := testApp(t, other)
 	raw := testToken(t, other, app)
-	sum := hashToken(raw.Value)
-	a.feed.mu.Lock()
-	for i, c := range []change{
-		{changedApplication, app.ID, "1"},
-		{revokedToken, keyToken(raw.ID), base64.RawURLEncoding.EncodeToString(sum[:])},
-		{revokedInstallation, "-", "7"},
-	} {
-		a.feed.recent.add(uint64(i), c)
-	}
-	a.feed.mu.Unlock()
+	a.feed.Journal().Add(revocationOfAll("7"), editAgain(app, 1, "{}")[0])
 	writeAgainAll(t, a)
 	_, err = a.Inspect(t.Context(), raw.Value)
 	require.ErrorIs(t, err, ErrTokenInvalid)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/signing"
 )
 
@@ -50,15 +51,30 @@ func (p *perSecond) allows(most int, now time.Time) bool {
 
 var errMissingKey = errors.New("it was made with a key that other gateways use and this one was not given")
 
-// keyNotes is what a gateway has said and found last; guarded by feed.asking.
+// keyNotes is what a gateway has said and found last.
 type keyNotes struct {
 	looked  time.Time // zero if never
 	said    time.Time // until when
 	missing []string
 }
 
-// noteKeys says which keys this gateway uses and finds those that it lacks. It is
-// called with every heartbeat, and mostly does nothing.
+// followKeys notes keys until ctx ends.
+func (a *Authority) followKeys(ctx context.Context) {
+	tick := time.NewTicker(a.feed.Interval())
+	defer tick.Stop()
+	var notes keyNotes
+	for {
+		_ = a.noteKeys(ctx, &notes) // the next tick tries again
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// noteKeys says which keys this gateway uses and finds those that it lacks. It mostly
+// does nothing.
 func (a *Authority) noteKeys(ctx context.Context, n *keyNotes) error {
 	now := a.now()
 	if !n.looked.IsZero() && now.Sub(n.looked) < keyRound {
@@ -107,9 +123,9 @@ func (in *installation) uses(keyID string, now time.Time) bool {
 func (a *Authority) missesKey(ctx context.Context, id, doing string) error {
 	now := a.now()
 	in := a.cache.installation.Load()
-	known := in != nil && a.feed.fresh() && (in.uses(id, now) || now.Sub(in.read) < time.Second && !a.keyReads.allows(keyReads, now))
+	known := in != nil && a.feed.Fresh() && (in.uses(id, now) || now.Sub(in.read) < time.Second && !a.keyReads.allows(keyReads, now))
 	if !known {
-		err := a.feed.finding(ctx, func() (found bool, err error) {
+		err := a.feed.Read(ctx, doing, func(ctx context.Context, _ feed.Reader) (found bool, err error) {
 			if in, err = a.loadInstallation(ctx); err != nil {
 				return false, err
 			}

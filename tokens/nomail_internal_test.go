@@ -18,6 +18,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
 
@@ -181,10 +182,7 @@ func TestNoMailInRedis(t *testing.T) {
 	a.drain(t)
 	requireNoMailKept(t, server)
 	server.FlushAll()
-	a.feed.mu.Lock()
-	changes := a.feed.recent.all()
-	a.feed.mu.Unlock()
-	require.NoError(t, a.feed.repeatAll(context.WithValue(ctx, restoring{}, true), changes))
+	writeAgainAll(t, a)
 	back, err := a.CurrentApplication(ctx, app.ID)
 	require.NoError(t, err)
 	require.Equal(t, app.DeniedMails, back.DeniedMails)
@@ -205,9 +203,9 @@ func TestNoMailInRedis(t *testing.T) {
 		require.Empty(t, m.leaks)
 	}
 	for name, script := range map[string]*redis.Script{
-		"save": saveScript, "confirm": confirmScript, "publish": publishScript, "admit": admitScript, "withdraw": withdrawScript,
+		"save": saveScript, "confirm": confirmScript, "publish": feed.PublishScript, "admit": admitScript, "withdraw": withdrawScript,
 		"new user": newUserScript, "grant": revokeGrantScript, "bump": bumpScript, "begin": beginScript, "settle": settleScript,
-		"rotate": rotateScript, "create again": createAgainScript, "family again": familyAgainScript,
+		"rotate": rotateScript, "edit again": editAgainScript, "family again": familyAgainScript,
 	} {
 		require.True(t, seen.called[script.Hash()], "%s was not run", name)
 	}

@@ -17,7 +17,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
@@ -171,10 +173,18 @@ func (a *Authority) newFamily(ctx context.Context, g Grant, u *User, t *signed) 
 		return "", unavailable("recording a refresh token", err)
 	}
 	life := till.Sub(now) + time.Minute
-	return raw, a.noteRotation(ctx, journal.Entry{
-		Key: keyFamily(id), Script: familyAgainScript, Args: append([]any{life.Milliseconds()}, fields...),
+	return raw, a.feed.Keep(ctx, "recording a refresh token again", journal.Entry{
+		Rank: journal.Families, Key: keyFamily(id), Script: familyAgainScript, Args: fields, Expires: now.Add(life),
 	})
 }
+
+// familyAgainScript records a first refresh token unless something of its family
+// is there. ARGV: life in ms, fields and values.
+var familyAgainScript = redisdb.NewScript(`
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('HSET', KEYS[1], unpack(ARGV, 2))
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+return 1`)
 
 func (a *Authority) familyTill(f family, now time.Time) time.Time {
 	idle, end := now.Add(a.refresh.Idle), time.UnixMilli(f.End)
@@ -196,27 +206,26 @@ type presented struct {
 
 // readFamily returns the family of a token and its place in it. A token that is
 // neither the current one nor the one before may be an old one or a guess: only
-// a rotation may tell, since it decides atomically. The caller makes sure of a
-// refusal (feed.decided). The error is ErrInvalidGrant or ErrUnavailable.
+// a rotation may tell, since it decides atomically. The error is ErrInvalidGrant or ErrUnavailable.
 func (a *Authority) readFamily(ctx context.Context, raw string) (*presented, error) {
 	id, ok := familyOf(raw)
 	if !ok || !ChecksumOK(raw) { // not one of ours: Redis need not be asked
 		return nil, deny(ErrInvalidGrant, "malformed")
 	}
 	var m []any
-	err := a.feed.reading(ctx, func() (err error) {
-		m, err = a.store.rdb.HMGet(ctx, keyFamily(id), fieldFamily, fieldCurrent, fieldTill, fieldEnded, fieldKey, fieldPrevious).Result()
-		return err //nolint:wrapcheck // wrapped below
+	err := a.feed.Read(ctx, "reading a refresh token", func(ctx context.Context, r feed.Reader) (found bool, err error) {
+		m, err = r.HMGet(ctx, keyFamily(id), fieldFamily, fieldCurrent, fieldTill, fieldEnded, fieldKey, fieldPrevious).Result()
+		return err == nil && m[0] != nil, err //nolint:wrapcheck // wrapped by Read
 	})
 	if err != nil {
-		return nil, unavailable("reading a refresh token", err)
+		return nil, err
 	}
 	doc, _ := m[0].(string)
 	cur, _ := m[1].(string)
 	till, _ := m[2].(string)
 	prev, _ := m[5].(string)
 	if doc == "" {
-		return nil, a.feed.absent(ctx, "reading a refresh token", deny(ErrInvalidGrant, "unknown_token"))
+		return nil, deny(ErrInvalidGrant, "unknown_token")
 	}
 	p := &presented{id: id, till: parseInstant(till), ended: m[3] != nil}
 	if err := json.Unmarshal([]byte(doc), &p.family); err != nil {
@@ -242,41 +251,50 @@ func equalHash(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), 
 
 // rotateScript exchanges a token. The window is counted from when Redis carries the
 // exchange out: a server that was at a halt does so long after it was asked, and
-// whoever has asked again and again meanwhile is no thief. KEYS: family. ARGV: now, window (both ms),
-// new hash, new pair, new access record key, new till, number of hashes of the
-// presented token, these hashes, ttl (ms), id of the key of the new hash, for how
+// whoever has asked again and again meanwhile is no thief. KEYS: family. ARGV: life,
+// now, window (all ms), new hash, new pair, new access record key, new till, number of
+// hashes of the presented token, these hashes, id of the key of the new hash, for how
 // long a pair can be given (ms).
 // It answers {"rotated"}, {"again", pair}, {"reused", access keys} or {"unknown"}.
-var rotateScript = redis.NewScript(rotateSource)
+var rotateScript = redisdb.NewScript(rotateSource)
 
 var rotateSource = `
 local have = redis.call('HMGET', KEYS[1], 'cur', 'prev', 'at', 'pair', 'acc', 'end', 'open')
 if not have[1] then return {'unknown'} end
 if have[6] then return {'reused', have[5] or ''} end
 local time = redis.call('TIME')
-local now = math.max(tonumber(ARGV[1]), tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
-local n = tonumber(ARGV[7])
+local now = math.max(tonumber(ARGV[2]), tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+local n = tonumber(ARGV[8])
 local cur, prev = false, false
 -- Nobody can use a pair any more that was not given while its access token lived.
 local dead = have[7] and have[3] and now - tonumber(have[3]) >= tonumber(ARGV[10 + n])
-for i = 8, 7 + n do
+for i = 9, 8 + n do
   if ARGV[i] == have[1] then cur = true end
   if have[2] and ARGV[i] == have[2] then prev = true end
 end
 if cur or (prev and dead) then
   local before = cur and have[1] or have[2]
-  local acc = ARGV[5]
+  local acc = ARGV[6]
   local count = 1
   for key in string.gmatch(have[5] or '', '%S+') do
     if count < ` + strconv.Itoa(maxFamilyAccess) + ` then acc = acc .. ' ' .. key; count = count + 1 end
   end
-  redis.call('HSET', KEYS[1], 'cur', ARGV[3], 'prev', before, 'at', string.format('%.0f', now), 'pair', ARGV[4], 'acc', acc, 'till', ARGV[6], 'key', ARGV[9 + n], 'open', 1)
-  redis.call('PEXPIRE', KEYS[1], ARGV[8 + n])
+  redis.call('HSET', KEYS[1], 'cur', ARGV[4], 'prev', before, 'at', string.format('%.0f', now), 'pair', ARGV[5], 'acc', acc, 'till', ARGV[7], 'key', ARGV[9 + n], 'open', 1)
+  redis.call('PEXPIRE', KEYS[1], ARGV[1])
   return {'rotated'}
 end
-if prev and (have[7] or now - tonumber(have[3]) <= tonumber(ARGV[2])) then return {'again', have[4]} end
-redis.call('HSET', KEYS[1], 'end', ARGV[1])
+if prev and (have[7] or now - tonumber(have[3]) <= tonumber(ARGV[3])) then return {'again', have[4]} end
+redis.call('HSET', KEYS[1], 'end', ARGV[2])
 return {'reused', have[5] or ''}`
+
+// rotateAgainScript is rotateScript if the token that was exchanged is (again) the
+// current one.
+var rotateAgainScript = redisdb.NewScript(`
+local current = redis.call('HGET', KEYS[1], 'cur')
+local lost = false
+for i = 9, 8 + tonumber(ARGV[8]) do lost = lost or ARGV[i] == current end
+if not lost then return {'there'} end
+` + rotateSource)
 
 // Refresh exchanges a refresh token for a new pair (RFC 6749 §6). The
 // application must be the one it was given to. Whether the user's domain is
@@ -294,11 +312,11 @@ return {'reused', have[5] or ''}`
 func (a *Authority) Refresh(ctx context.Context, app *Application, raw string, wanted ...string) (*Token, error) {
 	// A primary that was replaced may not know of the last rotation, and would take
 	// its token for a stolen one.
-	if err := a.feed.check(ctx); err != nil {
+	if err := a.feed.Check(ctx); err != nil {
 		return nil, err
 	}
 	var t *Token
-	err := a.feed.decided(ctx, "refreshing a token", func() (err error) {
+	err := a.feed.Refuse(ctx, "refreshing a token", func(ctx context.Context) (err error) {
 		t, err = a.refreshed(ctx, app, raw, wanted)
 		return err
 	})
@@ -314,7 +332,7 @@ func (a *Authority) refreshed(ctx context.Context, app *Application, raw string,
 	}
 	if !p.current && !p.last {
 		// Its rotation may be among what is still written again: not a reuse.
-		if err := a.feed.absent(ctx, "rotating a refresh token", nil); err != nil {
+		if err := a.feed.Settled(ctx, "rotating a refresh token"); err != nil {
 			return nil, err
 		}
 	}
@@ -348,7 +366,7 @@ func (a *Authority) refreshed(ctx context.Context, app *Application, raw string,
 		Access: t.value, AccessID: t.id, Record: t.record, Scopes: t.scopes, Lifetime: t.lifetime,
 		Issued: now.UnixMilli(), Refresh: newRefreshToken(p.id),
 	}
-	seen := a.feed.look()
+	seen := a.feed.Snapshot()
 	result, err := a.rotate(ctx, p.id, f, raw, next)
 	if err != nil {
 		return nil, err
@@ -363,10 +381,10 @@ func (a *Authority) refreshed(ctx context.Context, app *Application, raw string,
 	if err := a.record(ctx, &signed{id: result.AccessID, record: result.Record, lifetime: rest}, u); err != nil {
 		return nil, err
 	}
-	if a.feed.look().replaced != seen.replaced {
+	if a.feed.Replaced(seen) {
 		// It may have been rotated where nobody will know of it: the token is still good
 		// at the successor, and gets the same pair again where it is not.
-		return nil, unavailable("rotating a refresh token", errUnsteady)
+		return nil, feed.Unsteady("rotating a refresh token")
 	}
 	a.noteGiven(ctx, p.id, result)
 	a.noteSeen(u, app.ID, "")
@@ -402,16 +420,15 @@ func (a *Authority) rotate(ctx context.Context, id string, f family, raw string,
 	key := keyFamily(id)
 	hashes := a.refreshHashes(raw)
 	args := []any{
-		now.UnixMilli(), a.refresh.Window.Milliseconds(), a.refreshHashes(next.Refresh)[0], a.keys.Seal(plain, key),
+		till.Sub(now).Milliseconds() + time.Minute.Milliseconds(), now.UnixMilli(), a.refresh.Window.Milliseconds(), a.refreshHashes(next.Refresh)[0], a.keys.Seal(plain, key),
 		keyToken(next.AccessID), till.UnixMilli(), len(hashes),
 	}
 	for _, h := range hashes {
 		args = append(args, h)
 	}
-	args = append(args, till.Sub(now).Milliseconds()+time.Minute.Milliseconds(), a.keys.First().ID,
-		(next.Lifetime - time.Second).Milliseconds())
-	seen := a.feed.look()
-	cmd, err := a.store.write(ctx, rotateScript, key, args...)
+	args = append(args, a.keys.First().ID, (next.Lifetime - time.Second).Milliseconds())
+	seen := a.feed.Snapshot()
+	cmd, err := a.feed.Write(ctx, rotateScript, key, args...)
 	if err != nil {
 		return nil, unavailable("rotating a refresh token", err)
 	}
@@ -419,9 +436,14 @@ func (a *Authority) rotate(ctx context.Context, id string, f family, raw string,
 	if err != nil || len(answer) == 0 {
 		return nil, unavailable("rotating a refresh token", err)
 	}
+	keep := func() error {
+		return a.feed.Keep(ctx, "recording a refresh token again", journal.Entry{
+			Rank: journal.Families, Key: key, Script: rotateAgainScript, Args: args[1:], Expires: till.Add(time.Minute),
+		})
+	}
 	switch answer[0] {
 	case "rotated":
-		return &next, a.noteRotation(ctx, journal.Entry{Key: key, Script: rotateAgainScript, Args: args})
+		return &next, keep()
 	case "again":
 		plain, _, err := a.keys.Open([]byte(answer[1]), key)
 		if err != nil {
@@ -432,11 +454,11 @@ func (a *Authority) rotate(ctx context.Context, id string, f family, raw string,
 			return nil, unavailable("reading a refresh token's pair", err)
 		}
 		// Whoever gave it the first time may be gone.
-		args[2], args[3], args[4] = a.refreshHashes(earlier.Refresh)[0], answer[1], keyToken(earlier.AccessID)
-		return earlier, a.noteRotation(ctx, journal.Entry{Key: key, Script: rotateAgainScript, Args: args})
+		args[3], args[4], args[5] = a.refreshHashes(earlier.Refresh)[0], answer[1], keyToken(earlier.AccessID)
+		return earlier, keep()
 	case "reused":
 		// What a server that was replaced takes for theft is none.
-		stands, err := a.feed.stands(ctx, seen)
+		stands, err := a.feed.StillPrimary(ctx, seen)
 		if err != nil {
 			return nil, err
 		}
@@ -454,7 +476,7 @@ func (a *Authority) rotate(ctx context.Context, id string, f family, raw string,
 
 // givenScript begins the window in which a pair is given again, if it is (still)
 // the last one. ARGV: hash of its refresh token, now (unix ms).
-var givenScript = redis.NewScript(`
+var givenScript = redisdb.NewScript(`
 if redis.call('HGET', KEYS[1], 'cur') ~= ARGV[1] or redis.call('HDEL', KEYS[1], 'open') == 0 then return 0 end
 local time = redis.call('TIME')
 local now = math.max(tonumber(ARGV[2]), tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
@@ -465,9 +487,9 @@ return 1`)
 // it again until it is exchanged itself.
 func (a *Authority) noteGiven(ctx context.Context, familyID string, given *pair) {
 	now := a.now()
-	n := journal.Entry{Rank: journal.Families, At: now, Key: keyFamily(familyID), Script: givenScript, Args: []any{a.refreshHashes(given.Refresh)[0], now.UnixMilli()}}
-	_ = n.Script.Run(ctx, a.store.rdb, []string{n.Key}, n.Args...).Err()
-	a.journal.Add(n) // when the rotation is made again, so is this
+	n := journal.Entry{Rank: journal.Families, Key: keyFamily(familyID), Script: givenScript, Args: []any{a.refreshHashes(given.Refresh)[0], now.UnixMilli()}}
+	_, _ = a.store.db.Run(ctx, n.Script, n.Key, n.Args...)
+	a.feed.Journal().Add(n) // when the rotation is made again, so is this
 }
 
 // inspectRefresh is Inspect for a refresh token.
@@ -479,15 +501,14 @@ func (a *Authority) inspectRefresh(ctx context.Context, raw string) (*Identity, 
 		return nil, deny(ErrTokenInvalid, "unknown_token")
 	}
 	var i *Identity
-	err := a.feed.decided(ctx, "inspecting a refresh token", func() (err error) {
+	err := a.feed.Refuse(ctx, "inspecting a refresh token", func(ctx context.Context) (err error) {
 		i, err = a.judgeRefreshToken(ctx, raw)
 		return err
 	})
 	return i, err
 }
 
-// judgeRefreshToken is inspectRefresh as the server decides that is asked, which
-// may turn out to have been replaced.
+// judgeRefreshToken is inspectRefresh as the server decides that is asked.
 func (a *Authority) judgeRefreshToken(ctx context.Context, raw string) (*Identity, error) {
 	p, err := a.readFamily(ctx, raw)
 	switch {
@@ -522,7 +543,7 @@ func (a *Authority) judgeRefreshToken(ctx context.Context, raw string) (*Identit
 // endFamilyScript ends a family if the token is its current one or the one
 // before, and answers the keys of its access tokens' records. ARGV: now (unix
 // ms), hashes of the token.
-var endFamilyScript = redis.NewScript(`
+var endFamilyScript = redisdb.NewScript(`
 local have = redis.call('HMGET', KEYS[1], 'cur', 'prev', 'acc')
 for i = 2, #ARGV do
   if ARGV[i] == have[1] or ARGV[i] == have[2] then
@@ -535,41 +556,35 @@ return false`)
 // revokeFamily ends the family of a refresh token and its access tokens. owner
 // "" is any application.
 func (a *Authority) revokeFamily(ctx context.Context, raw, owner string) error {
-	var p *presented
-	err := a.feed.decided(ctx, "revoking a refresh token", func() (err error) {
-		p, err = a.readFamily(ctx, raw)
-		return err
-	})
-	if errors.Is(err, ErrInvalidGrant) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if owner != "" && p.family.Application != owner {
-		return deny(ErrNotOwner, "other_application")
-	}
-	ended := a.now().UnixMilli()
-	args := []any{ended}
-	for _, h := range a.refreshHashes(raw) {
-		args = append(args, h)
-	}
-	err = a.feed.decided(ctx, "revoking a refresh token", func() error {
-		cmd, err := a.store.write(ctx, endFamilyScript, keyFamily(p.id), args...)
+	const doing = "revoking a refresh token"
+	err := a.feed.Refuse(ctx, doing, func(ctx context.Context) error {
+		p, err := a.readFamily(ctx, raw)
 		if err != nil {
-			return unavailable("revoking a refresh token", err)
+			return err
+		}
+		if owner != "" && p.family.Application != owner {
+			return deny(ErrNotOwner, "other_application")
+		}
+		ended := a.now().UnixMilli()
+		args := []any{ended}
+		for _, h := range a.refreshHashes(raw) {
+			args = append(args, h)
+		}
+		cmd, err := a.feed.Write(ctx, endFamilyScript, keyFamily(p.id), args...)
+		if err != nil {
+			return unavailable(doing, err)
 		}
 		records, err := cmd.Text()
 		if errors.Is(err, redis.Nil) {
 			return ErrNotFound
 		}
 		if err != nil {
-			return unavailable("revoking a refresh token", err)
+			return unavailable(doing, err)
 		}
 		return a.familyEnded(ctx, p.id, ended, records)
 	})
-	if errors.Is(err, ErrNotFound) {
-		return nil // the token is not one of the family's any more
+	if errors.Is(err, ErrInvalidGrant) || errors.Is(err, ErrNotFound) {
+		return nil // the token is not one of the family's, or not any more
 	}
 	return err
 }
@@ -577,18 +592,31 @@ func (a *Authority) revokeFamily(ctx context.Context, raw, owner string) error {
 // familyEnded makes everybody remember that a family is over, and revokes its
 // access tokens, given the keys of their records.
 func (a *Authority) familyEnded(ctx context.Context, id string, at int64, records string) error {
-	if a.cache.wasTold(keyFamily(id)) {
+	if a.wasTold(keyFamily(id)) {
 		return nil
 	}
-	if err := a.publish(ctx, change{revokedFamily, id, strconv.FormatInt(at, 10)}); err != nil {
+	err := a.feed.Forget(ctx, keyFamily(id), journal.Entry{
+		Rank: journal.Revocations, Key: keyFamily(id), Script: endAgainScript,
+		Args: []any{strconv.FormatInt(at, 10)}, Expires: a.now().Add(maxLifetime),
+	})
+	if err != nil {
 		return err
 	}
 	if err := a.revokeRecords(ctx, records); err != nil {
 		return err
 	}
-	a.cache.noteTold(keyFamily(id))
+	a.noteTold(keyFamily(id))
 	return nil
 }
+
+// endAgainScript ends a family that has not ended. For one that is not there a mark
+// is put: the gateway that gave its first token may have to record it again. ARGV:
+// life of the mark in ms; when it ended.
+var endAgainScript = journal.NewScript(`
+local lost = redis.call('HSETNX', KEYS[1], 'end', ARGV[2])
+if redis.call('HEXISTS', KEYS[1], 'cur') == 1 then return lost end
+if lost == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+return 0`)
 
 // revokeRecords revokes the access tokens of a family, given the keys of their
 // records.

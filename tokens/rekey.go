@@ -173,14 +173,14 @@ func (a *Authority) rekeyIfDue(ctx context.Context) error {
 	if err != nil || !a.rekeyDue(in, last) {
 		return err
 	}
-	won, err := a.store.rdb.SetNX(ctx, keyRekeying, a.feed.node, rekeyLock).Result()
+	won, err := a.store.rdb.SetNX(ctx, keyRekeying, a.feed.Node(), rekeyLock).Result()
 	if err != nil || !won {
 		return notNil(err)
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.store.db.Timeout())
 		defer cancel()
-		_ = deleteEqualScript.Run(ctx, a.store.rdb, []string{keyRekeying}, a.feed.node).Err() // it ends by itself
+		_ = deleteEqualScript.Run(ctx, a.store.rdb, []string{keyRekeying}, a.feed.Node()).Err() // it ends by itself
 	}()
 	report, err := a.rekeyAll(ctx)
 	if err != nil {
@@ -221,7 +221,7 @@ func (a *Authority) rekeyAll(ctx context.Context) (*rekeyReport, error) {
 			if cursor = next; cursor == 0 {
 				return nil
 			}
-			held, err := holdScript.Run(ctx, a.store.rdb, []string{keyRekeying}, a.feed.node, rekeyLock.Milliseconds()).Int()
+			held, err := holdScript.Run(ctx, a.store.rdb, []string{keyRekeying}, a.feed.Node(), rekeyLock.Milliseconds()).Int()
 			if err != nil || held == 0 {
 				return unavailable("moving to another secret", errors.Join(err, errors.New("somebody else has taken over")))
 			}

@@ -14,6 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 )
 
 // replace makes the server one that has the value under key that it had before,
@@ -23,7 +25,7 @@ func replace(a *Authority, server *miniredis.Miniredis, key, value string) {
 	if value != "" {
 		_ = server.Set(key, value)
 	}
-	a.feed.replaced.Store(int64(time.Since(a.feed.born)))
+	a.feed.Hooks().Replace(true)
 }
 
 // A server may be replaced between a write and what follows it: the successor
@@ -36,7 +38,7 @@ func TestReplaced_InTheMiddleOfARevocation(t *testing.T) {
 	require.NoError(t, err)
 
 	var done atomic.Bool
-	publishes := runs(publishScript)
+	publishes := runs(feed.PublishScript)
 	f.set(func(cmd redis.Cmder) error {
 		if publishes(cmd) != nil && done.CompareAndSwap(false, true) {
 			replace(a, server, keyToken(tok.ID), live)
@@ -80,7 +82,7 @@ func TestReplaced_InTheMiddleOfRefreshing(t *testing.T) {
 	rotates := runs(rotateScript)
 	f.set(nil, func(cmd redis.Cmder) error {
 		if rotates(cmd) != nil && done.CompareAndSwap(false, true) {
-			a.feed.replaced.Store(int64(time.Since(a.feed.born)))
+			a.feed.Hooks().Replace(true)
 		}
 		return nil
 	})
@@ -107,15 +109,18 @@ func TestRecordAgain(t *testing.T) {
 	require.NoError(t, err)
 	u, err := a.User(t.Context(), "alice@example.org")
 	require.NoError(t, err)
-	const count = 3*mintsPerChunk + 7
-	soon := a.now().Add(time.Hour).UnixMilli()
-	for i := range count {
-		a.mints.add(mint{at: time.Since(a.feed.born), expires: soon, key: keyToken(strconv.Itoa(i)), record: "record"}, u)
+	const count = 3*512 + 7
+	remember := func(id string, life time.Duration) {
+		a.feed.Journal().Add(journal.Entry{
+			Rank: journal.Records, Key: keyToken(id), Script: recordAgainScript, Args: []any{"record"}, Expires: a.now().Add(life),
+		})
 	}
-	a.mints.add(mint{at: time.Since(a.feed.born), expires: a.now().UnixMilli(), key: keyToken("expired"), record: "record"}, u)
+	for i := range count {
+		remember(strconv.Itoa(i), time.Hour)
+	}
+	remember("expired", 0)
 	server.Del(keyUser(u.ID))
-	require.NoError(t, a.bornAgain(t.Context()))
-	require.NoError(t, a.recordAgain(t.Context()))
+	writeAgainAll(t, a)
 	for i := range count {
 		require.True(t, server.Exists(keyToken(strconv.Itoa(i))), i)
 	}
@@ -134,20 +139,21 @@ func TestRecordAgain(t *testing.T) {
 func TestMints_AreNotForgottenInAnOutage(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server)
-	a.feed.checking <- struct{}{} // no check is under way
+	release := a.feed.Hooks().HoldChecks() // none is under way
 	f.set(func(cmd redis.Cmder) error {
 		if cmd.Name() == "info" {
 			return errors.New("no answer")
 		}
 		return nil
 	}, nil)
-	a.mints.add(mint{at: time.Since(a.feed.born) - 2*mintMemory, key: "key"}, &User{ID: "alice"})
-	<-a.feed.checking
-	require.ErrorIs(t, a.feed.check(t.Context()), ErrUnavailable, "a server that does not say who it is, is not known to be the same")
-	require.False(t, a.mints.empty())
+	a.feed.Journal().Add(journal.Entry{Rank: journal.Records, Key: "key", Script: recordAgainScript})
+	a.feed.Hooks().Age(2 * journal.Memory)
+	release()
+	require.ErrorIs(t, a.feed.Check(t.Context()), ErrUnavailable, "a server that does not say who it is, is not known to be the same")
+	require.False(t, a.feed.Journal().Idle())
 	f.set(nil, nil)
-	require.NoError(t, a.feed.check(t.Context()))
-	require.True(t, a.mints.empty())
+	require.NoError(t, a.feed.Check(t.Context()))
+	require.True(t, a.feed.Journal().Idle())
 }
 
 // A Redis that is gone closes its connections: that alone is no reason to forget
@@ -169,14 +175,13 @@ func TestOutage_KnownTokenIsGoodUntilTheBound(t *testing.T) {
 		_, err := a.Verify(ctx, tok.Value)
 		return err == nil && a.Fresh()
 	})
-	a.feed.listenFailed.Store(nil)
 	server.Kill(t)
 	eventually(t, func() bool {
-		noticed := a.feed.listenFailed.Load() != nil
+		_, noticed := a.feed.Failures()
 		if _, err := a.Verify(ctx, tok.Value); err != nil {
 			t.Error(err)
 		}
-		return noticed
+		return noticed != nil
 	})
 	_, err = a.Inspect(ctx, tok.Value)
 	require.ErrorIs(t, err, ErrUnavailable)

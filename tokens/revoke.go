@@ -5,14 +5,15 @@ package tokens
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
 // Every revocation costs one write, whatever the number of tokens it ends. All
@@ -24,7 +25,7 @@ import (
 // until the token would have expired, so that nothing can record it again; where
 // no record is (it was lost, and may be written again), a mark is put. ARGV:
 // state, mark, its life in ms.
-var revokeRecordScript = redis.NewScript(`
+var revokeRecordScript = redisdb.NewScript(`
 local value = redis.call('GET', KEYS[1])
 if not value then
   redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
@@ -89,50 +90,68 @@ func (a *Authority) revokeRaw(ctx context.Context, raw, owner string) error {
 	return a.revokeRecord(ctx, keyToken(t.id), sum, min(rest, maxLifetime)+time.Second)
 }
 
-// revokedMark returns the record of a revoked token of which only the hash is
-// known, in the form that changes have it; nil if it has not.
-func revokedMark(sumText string) []byte {
-	b, err := base64.RawURLEncoding.DecodeString(sumText)
-	if err != nil || len(b) != sha256.Size {
+// revokeAgainScript marks a token's record as revoked. A record that is not there is
+// made: some other gateway may remember the token and record it again. ARGV: life of
+// the mark in ms, state, mark.
+var revokeAgainScript = journal.NewScript(`
+local state = redis.call('GETRANGE', KEYS[1], 0, 0)
+if state == '' then
+  redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[1])
+  return 1
+end
+if state == ARGV[2] then return 0 end
+redis.call('SETRANGE', KEYS[1], 0, ARGV[2])
+return 1`)
+
+// revokeRecord marks a record. sum is the hash of the token where it is known; life is
+// how long the token can be valid at most.
+func (a *Authority) revokeRecord(ctx context.Context, key string, sum [sha256.Size]byte, life time.Duration) error {
+	state, mark := string([]byte{recordRevoked}), encodeRecord(sum, generations{})
+	mark[0] = recordRevoked
+	err := a.feed.Commit(ctx, feed.Commit{
+		Doing: "revoking a token", Script: revokeRecordScript, Key: key, Args: []any{state, mark, life.Milliseconds()},
+		Redo: []journal.Entry{{
+			Rank: journal.Revocations, Key: key, Script: revokeAgainScript, Args: []any{state, string(mark)}, Expires: a.now().Add(life),
+		}},
+		Outcome: func(reply *redisdb.Reply) ([]journal.Entry, error) {
+			value, err := reply.Text()
+			if err != nil {
+				return nil, unavailable("revoking a token", err)
+			}
+			if _, _, _, err = decodeRecord([]byte(value)); err != nil {
+				return nil, unavailable("revoking a token", err)
+			}
+			if value[0] == recordRevoked && a.wasTold(key) {
+				return nil, errTold
+			}
+			return nil, nil
+		},
+	})
+	if errors.Is(err, errTold) {
 		return nil
 	}
-	mark := encodeRecord([sha256.Size]byte(b), generations{})
-	mark[0] = recordRevoked
-	return mark
+	if err == nil {
+		a.noteTold(key)
+	}
+	return err
 }
 
-// revokeRecord marks a record. sum is the hash of the token where it is known;
-// life is how long the token can be valid at most.
-func (a *Authority) revokeRecord(ctx context.Context, key string, sum [sha256.Size]byte, life time.Duration) error {
-	sumText := base64.RawURLEncoding.EncodeToString(sum[:])
-	cmd, err := a.store.write(ctx, revokeRecordScript, key, string([]byte{recordRevoked}), revokedMark(sumText), life.Milliseconds())
-	if err != nil {
-		if sum == [sha256.Size]byte{} {
-			sumText = unknownValue
-		}
-		return a.uncertain(change{revokedToken, key, sumText}, "revoking a token", err)
-	}
-	value, err := cmd.Text()
-	if err != nil {
-		return unavailable("revoking a token", err)
-	}
-	if _, sum, _, err = decodeRecord([]byte(value)); err != nil {
-		return unavailable("revoking a token", err)
-	}
-	if value[0] == recordRevoked && a.cache.wasTold(key) {
-		return nil
-	}
-	if err := a.publish(ctx, change{revokedToken, key, base64.RawURLEncoding.EncodeToString(sum[:])}); err != nil {
-		return err
-	}
-	a.cache.noteTold(key)
-	return nil
+// errTold means that every gateway was told of a revocation already: one that is asked
+// for again and again is one change of the feed, and does not push out others.
+var errTold = errors.New("every gateway was told already")
+
+// wasTold reports whether that is so of a record or family, on this server.
+func (a *Authority) wasTold(key string) bool {
+	told, ok := a.cache.told.GetIfPresent(key)
+	return ok && !a.feed.Replaced(told)
 }
+
+func (a *Authority) noteTold(key string) { a.cache.told.Set(key, a.feed.Snapshot()) }
 
 // RevokeApplication ends all tokens of an application issued so far. Its secrets
 // go on working. Errors: ErrNotFound, ErrUnavailable.
 func (a *Authority) RevokeApplication(ctx context.Context, id string) error {
-	return a.bump(ctx, bumpScript, keyApplication(id), change{kind: revokedApplication, id: id}, fieldVersion, fieldGeneration)
+	return a.bump(ctx, keyApplication(id), bumpScript, []any{fieldVersion, fieldGeneration}, laterIfScript, fieldVersion, fieldGeneration)
 }
 
 // RevokeUser ends all tokens for a user issued so far, whichever application
@@ -143,7 +162,7 @@ func (a *Authority) RevokeUser(ctx context.Context, idOrMail string) error {
 		return err
 	}
 	return u.eachID(func(id string) error {
-		return a.bump(ctx, bumpScript, keyUser(id), change{kind: revokedUser, id: id}, fieldMail, fieldGeneration)
+		return a.bump(ctx, keyUser(id), bumpScript, []any{fieldMail, fieldGeneration}, laterIfScript, fieldMail, fieldGeneration)
 	})
 }
 
@@ -159,7 +178,7 @@ func (a *Authority) RevokeGrant(ctx context.Context, applicationID, idOrMail str
 		return err
 	}
 	return u.eachID(func(id string) error {
-		return a.bump(ctx, revokeGrantScript, keyUser(id), change{kind: revokedGrant, id: id + "/" + app.ID}, app.ID, maxGrants)
+		return a.bump(ctx, keyUser(id), revokeGrantScript, []any{app.ID, maxGrants}, revokeGrantScript, app.ID, maxGrants)
 	})
 }
 
@@ -175,29 +194,36 @@ func (u *User) eachID(revoke func(id string) error) error {
 }
 
 // bump runs a script that counts a generation up and answers it, or 0 if what it
-// belongs to is not there.
-func (a *Authority) bump(ctx context.Context, script *redis.Script, key string, c change, args ...any) error {
-	c.value = unknownValue
-	return a.feed.decided(ctx, "revoking", func() error {
-		seen := a.feed.look()
-		cmd, err := a.store.write(ctx, script, key, args...)
-		if err != nil {
-			return a.uncertain(c, "revoking", err)
-		}
-		generation, err := cmd.Int64()
-		if err != nil {
-			return unavailable("revoking", err)
-		}
-		if generation == 0 {
-			return fmt.Errorf("revoking: %w", ErrNotFound)
-		}
-		if err := a.established(ctx, seen, c, "revoking"); err != nil {
-			return err
-		}
-		c.value = strconv.FormatInt(generation, 10)
-		return a.publish(ctx, c)
+// belongs to is not there. again writes that generation where it was lost, given
+// againArgs and the generation.
+func (a *Authority) bump(ctx context.Context, key string, script *redisdb.Script, args []any, again *redisdb.Script, againArgs ...any) error {
+	const doing = "revoking"
+	return a.feed.Refuse(ctx, doing, func(ctx context.Context) error {
+		return a.feed.Commit(ctx, feed.Commit{
+			Doing: doing, Script: script, Key: key, Args: args,
+			Outcome: func(reply *redisdb.Reply) ([]journal.Entry, error) {
+				generation, err := reply.Int64()
+				if err != nil {
+					return nil, unavailable(doing, err)
+				}
+				if generation == 0 {
+					return nil, fmt.Errorf("%s: %w", doing, ErrNotFound)
+				}
+				return []journal.Entry{{
+					Rank: journal.Revocations, Key: key, Script: again, Args: append(againArgs, strconv.FormatInt(generation, 10)),
+				}}, nil
+			},
+		})
 	})
 }
+
+// laterIfScript is laterScript for a record that must (still) have a field.
+var laterIfScript = journal.NewScript(`
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
+local have = tonumber(redis.call('HGET', KEYS[1], ARGV[2]) or '0')
+if have >= tonumber(ARGV[3]) then return 0 end
+redis.call('HSET', KEYS[1], ARGV[2], ARGV[3])
+return 1`)
 
 // RevokeKey ends all access tokens signed with the key. The key stays
 // configured; tokens it signs from now on are not valid either, so configure
@@ -206,7 +232,7 @@ func (a *Authority) bump(ctx context.Context, script *redis.Script, key string, 
 func (a *Authority) RevokeKey(ctx context.Context, kid string) error {
 	if _, ok := a.signing.AlgorithmOf(kid); !ok {
 		used := false
-		err := a.feed.finding(ctx, func() (bool, error) {
+		err := a.feed.Read(ctx, "looking for a key", func(ctx context.Context, _ feed.Reader) (bool, error) {
 			in, err := a.loadInstallation(ctx)
 			used = err == nil && in.uses(kid, a.now())
 			return used, err
@@ -215,13 +241,13 @@ func (a *Authority) RevokeKey(ctx context.Context, kid string) error {
 			return err
 		}
 		if !used {
-			return a.orSettling(ctx, fmt.Errorf("signing key: %w", ErrNotFound))
+			return fmt.Errorf("signing key: %w", ErrNotFound)
 		}
 	}
 	if kid == a.signing.KeyID() {
 		return fmt.Errorf("signing key %s is the one that signs; put another one first: %w", kid, ErrConflict)
 	}
-	return a.overrule(ctx, prefixWithdrawn+kid, "1", change{withdrawnKey, kid, "1"})
+	return a.overrule(ctx, prefixWithdrawn+kid, "1")
 }
 
 // RevokeBefore ends all tokens issued before the instant, which must not be in
@@ -230,25 +256,22 @@ func (a *Authority) RevokeBefore(ctx context.Context, t time.Time) error {
 	if t.After(a.now()) {
 		return fmt.Errorf("%w: it lies in the future", ErrInvalidInstant)
 	}
-	ms := strconv.FormatInt(t.UnixMilli(), 10)
-	return a.overrule(ctx, fieldNotBefore, ms, change{revokedBefore, "-", ms})
+	return a.overrule(ctx, fieldNotBefore, strconv.FormatInt(t.UnixMilli(), 10))
 }
 
 // RevokeAll ends all tokens issued so far. Errors: ErrUnavailable.
-func (a *Authority) RevokeAll(ctx context.Context) error { return a.revokeEverything(ctx) }
-
-// countScript counts a field of a hash up.
-var countScript = redis.NewScript(countUp + `
-return up(ARGV[1])`)
-
-func (a *Authority) revokeEverything(ctx context.Context) error {
-	return a.bump(ctx, countScript, keyInstallation, change{kind: revokedInstallation, id: "-"}, fieldGeneration)
+func (a *Authority) RevokeAll(ctx context.Context) error {
+	return a.bump(ctx, keyInstallation, countScript, []any{fieldGeneration}, laterScript, fieldGeneration)
 }
 
+// countScript counts a field of a hash up.
+var countScript = redisdb.NewScript(countUp + `
+return up(ARGV[1])`)
+
 // overrule raises a field of the installation.
-func (a *Authority) overrule(ctx context.Context, field, value string, c change) error {
-	if _, err := a.store.write(ctx, laterScript, keyInstallation, field, value); err != nil {
-		return a.uncertain(c, "revoking", err)
-	}
-	return a.publish(ctx, c)
+func (a *Authority) overrule(ctx context.Context, field, value string) error {
+	return a.feed.Commit(ctx, feed.Commit{
+		Doing: "revoking", Script: laterScript, Key: keyInstallation, Args: []any{field, value},
+		Redo: []journal.Entry{{Rank: journal.Revocations, Key: keyInstallation, Script: laterScript, Args: []any{field, value}}},
+	})
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/tokens/django/djangotest"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 )
 
 // A secret that Redis has taken is shown, whatever goes wrong afterwards: it is
@@ -62,7 +63,7 @@ func TestUpdateApplication_ToldLaterIsAnError(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server)
 	app := testApp(t, a)
-	publishes := runs(publishScript)
+	publishes := runs(feed.PublishScript)
 	f.set(publishes, nil)
 	_, err := a.UpdateApplication(t.Context(), app.ID, 0, func(n *Application) error {
 		n.Active, n.Name = false, "Renamed"

@@ -75,13 +75,6 @@ func (s *Store) OnCommand(f func(context.Context, Command)) { s.db.OnCommand(f) 
 // Ping asks Redis for a sign of life. The error is ErrUnavailable.
 func (s *Store) Ping(ctx context.Context) error { return s.db.Ping(ctx) }
 
-func (s *Store) write(ctx context.Context, script *redis.Script, key string, args ...any) (*redis.Cmd, error) {
-	if isRestoring(ctx) {
-		return s.db.Run(ctx, script, key, args...)
-	}
-	return s.db.Write(ctx, script, key, args...)
-}
-
 func notNil(err error) error {
 	if errors.Is(err, redis.Nil) {
 		return nil

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/maypok86/otter/v2"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 )
 
 const (
@@ -92,15 +94,15 @@ func (a *Authority) FindSlug(ctx context.Context, backend, slug string) (string,
 		return "", fmt.Errorf("slug: %w", ErrNotFound)
 	}
 	var room string
-	err := a.feed.finding(ctx, func() (found bool, err error) {
-		room, err = a.store.rdb.Get(ctx, a.keySlug(k)).Result()
-		return room != "", notNil(err)
+	err := a.feed.Read(ctx, "looking up a slug", func(ctx context.Context, r feed.Reader) (found bool, err error) {
+		room, err = r.Get(ctx, a.keySlug(k)).Result()
+		return room != "", err //nolint:wrapcheck // wrapped by Read
 	})
 	if err != nil {
-		return "", unavailable("looking up a slug", err)
+		return "", err
 	}
 	if room == "" {
-		return "", a.orSettling(ctx, fmt.Errorf("slug: %w", ErrNotFound))
+		return "", fmt.Errorf("slug: %w", ErrNotFound)
 	}
 	// Without the instant, which only who has written it knows.
 	a.slugs.known.Set(k, knownSlug{room: room})

@@ -109,15 +109,13 @@ func (a *Authority) Status(ctx context.Context) Status {
 	if settings, err := a.store.Settings(ctx); err == nil {
 		s.Store.Warnings = settings.Warnings()
 	}
-	s.Feed = FeedStatus{Fresh: a.feed.fresh(), Staleness: Duration(a.feed.staleness), Error: a.FeedProblem(ctx)}
-	if age, ok := a.feed.lag(); ok {
+	s.Feed = FeedStatus{Fresh: a.feed.Fresh(), Staleness: Duration(a.feed.Staleness()), Error: a.FeedProblem(ctx)}
+	if age, ok := a.feed.Lag(); ok {
 		s.Feed.Age = Duration(age.Round(time.Millisecond))
 	}
 	s.Store.LatencySeconds = time.Duration(s.Store.Latency).Seconds()
-	s.Feed.AgeSeconds, s.Feed.StalenessSeconds = time.Duration(s.Feed.Age).Seconds(), a.feed.staleness.Seconds()
-	a.feed.mu.Lock()
-	s.Feed.Changes = a.feed.highest
-	a.feed.mu.Unlock()
+	s.Feed.AgeSeconds, s.Feed.StalenessSeconds = time.Duration(s.Feed.Age).Seconds(), a.feed.Staleness().Seconds()
+	s.Feed.Changes = a.feed.Changes()
 	s.Cache = a.cacheStatus()
 	now := a.now()
 	for _, id := range a.signing.IDs() {
@@ -182,15 +180,15 @@ func (a *Authority) storeReady(ctx context.Context) error {
 	if err := a.store.Ping(ctx); err != nil {
 		return err
 	}
-	if err := a.feed.check(ctx); err != nil {
+	if err := a.feed.Check(ctx); err != nil {
 		return err
 	}
-	if err := a.feed.authoritative(ctx); err != nil {
+	if err := a.feed.Believable(ctx); err != nil {
 		return err
 	}
-	return a.feed.forbidden(ctx)
+	return a.forbidden(ctx)
 }
 
 // Fresh reports whether decisions are made from memory, because the feed is
 // known to be complete within the staleness bound.
-func (a *Authority) Fresh() bool { return a.feed.fresh() }
+func (a *Authority) Fresh() bool { return a.feed.Fresh() }

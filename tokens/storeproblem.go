@@ -3,6 +3,7 @@
 package tokens
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
@@ -40,7 +42,7 @@ func StoreProblem(err error) string {
 		return "the sentinels contradict each other"
 	case errors.Is(err, redisdb.ErrUnfollowed):
 		return "most sentinels do not answer, and a replica that they knew is missing"
-	case errors.Is(err, errUnproven):
+	case errors.Is(err, feed.ErrUnproven):
 		return "redis answers, and has taken no writes for too long"
 	case errors.Is(err, errMissingKey):
 		return "other gateways use keys that this one was not given"
@@ -117,12 +119,12 @@ func isForbidden(err error) bool {
 
 // forbidden returns why the last heartbeat failed, if the Redis user may not do
 // what it does. Then writes fail as well.
-func (f *feed) forbidden(ctx context.Context) error {
-	failed := f.beatFailed.Load()
-	if failed == nil || !isForbidden(*failed) {
+func (a *Authority) forbidden(ctx context.Context) error {
+	failed, _ := a.feed.Failures()
+	if failed == nil || !isForbidden(failed) {
 		return nil
 	}
-	return unavailable("sending a heartbeat", f.a.explained(ctx, *failed))
+	return unavailable("sending a heartbeat", a.explained(ctx, failed))
 }
 
 // explained adds to a refusal of Redis what its user lacks: what Redis says of a
@@ -140,13 +142,9 @@ func (a *Authority) explained(ctx context.Context, err error) error {
 // FeedProblem says why this node hears nothing from Redis, as [StoreProblem] does;
 // "" while it hears, and while nothing failed.
 func (a *Authority) FeedProblem(ctx context.Context) string {
-	if a.feed.fresh() {
+	if a.feed.Fresh() {
 		return ""
 	}
-	for _, failed := range []*error{a.feed.beatFailed.Load(), a.feed.listenFailed.Load()} {
-		if failed != nil {
-			return StoreProblem(a.explained(ctx, *failed))
-		}
-	}
-	return ""
+	beat, listen := a.feed.Failures()
+	return StoreProblem(a.explained(ctx, cmp.Or(beat, listen)))
 }

@@ -10,7 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
 // User is a mail address that some application acted for. What identifies it is
@@ -72,7 +74,7 @@ const (
 )
 
 // touchScript sets fields of a hash if it (still) has the first given field.
-var touchScript = redis.NewScript(`
+var touchScript = redisdb.NewScript(`
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
 for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 return 1`)
@@ -89,7 +91,7 @@ end`
 
 // bumpScript counts a generation up if the hash (still) has the first given
 // field, and answers the new value, or 0.
-var bumpScript = redis.NewScript(countUp + `
+var bumpScript = redisdb.NewScript(countUp + `
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
 return up(ARGV[2])`)
 
@@ -97,7 +99,7 @@ return up(ARGV[2])`)
 // value it has got, or 0 if there is no such user. With a value given it makes
 // sure of that one, and answers 0 if there is nothing to do. ARGV: application,
 // number of grants to keep, value.
-var revokeGrantScript = redis.NewScript(countUp + `
+var revokeGrantScript = journal.NewScript(countUp + `
 if redis.call('HEXISTS', KEYS[1], 'm') == 0 then return 0 end
 local function number(field) return tonumber(redis.call('HGET', KEYS[1], field) or '0') end
 local value = tonumber(ARGV[3] or '')
@@ -129,7 +131,7 @@ return value`)
 // newUserScript makes a user's record unless the id is taken. ARGV: sealed
 // mail, first seen, by, generation, grant count. Finding its own write there
 // is success: the answer to it may have been lost on the way.
-var newUserScript = redis.NewScript(`
+var newUserScript = redisdb.NewScript(`
 if redis.call('HSETNX', KEYS[1], 'm', ARGV[1]) == 0 then
   if redis.call('HGET', KEYS[1], 'm') == ARGV[1] then return 1 end
   return 0
@@ -148,7 +150,7 @@ func (a *Authority) User(ctx context.Context, idOrMail string) (*User, error) {
 		return nil, fmt.Errorf("user: %w", ErrNotFound)
 	}
 	var id string
-	err = a.feed.finding(ctx, func() (found bool, err error) {
+	err = a.feed.Read(ctx, "looking up a user", func(ctx context.Context, _ feed.Reader) (found bool, err error) {
 		id, err = a.findUserID(ctx, m)
 		return id != "", err
 	})
@@ -156,7 +158,7 @@ func (a *Authority) User(ctx context.Context, idOrMail string) (*User, error) {
 		return nil, err
 	}
 	if id == "" {
-		return nil, a.orSettling(ctx, fmt.Errorf("user: %w", ErrNotFound))
+		return nil, fmt.Errorf("user: %w", ErrNotFound)
 	}
 	return a.readUser(ctx, id)
 }
@@ -198,12 +200,12 @@ func (a *Authority) findUserID(ctx context.Context, m Mail) (string, error) {
 }
 
 // claimScript sets an entry of the index unless it is there, and answers it.
-var claimScript = redis.NewScript(`
+var claimScript = redisdb.NewScript(`
 redis.call('SETNX', KEYS[1], ARGV[1])
 return redis.call('GET', KEYS[1])`)
 
 // replaceScript sets a key that still has a value. ARGV: that, what it becomes.
-var replaceScript = redis.NewScript(`
+var replaceScript = redisdb.NewScript(`
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
 return 1`)
@@ -323,28 +325,52 @@ func (a *Authority) makeUser(ctx context.Context, id string, m Mail, by string) 
 	return nil
 }
 
-// restoreUser makes the record of a user again as it was, if it is gone, and answers
-// whose its address is. The scripts go whole, since a pipeline cannot send them when
-// their hashes are unknown.
-func (a *Authority) restoreUser(ctx context.Context, pipe redis.Pipeliner, u userBirth) (owners []*redis.Cmd) {
-	sealed := a.keys.Seal([]byte(u.mail), keyUser(u.id))
-	newUserScript.Eval(ctx, pipe, []string{keyUser(u.id)}, sealed, u.first, u.by, u.generation, u.grantCount)
-	for _, name := range a.mailKeys(u.mail) {
-		owners = append(owners, claimScript.Eval(ctx, pipe, []string{name}, u.id))
+// rememberUser has a user written again, as a token was just born for it, if Redis
+// loses it.
+func (a *Authority) rememberUser(u *User) {
+	key := keyUser(u.ID)
+	version := int64(u.generation + u.grantCount) // neither goes back
+	if e, known := a.feed.Journal().Get(journal.Users, key); known && e.Version >= version && e.Age() < userStep {
+		return
 	}
-	return owners
+	a.feed.Journal().Add(journal.Entry{
+		Rank: journal.Users, Name: key, Version: version, Key: key, Script: newUserScript,
+		Args: []any{a.keys.Seal([]byte(u.Mail), key), u.FirstSeen.UnixMilli(), u.FirstSeenBy, u.generation, u.grantCount},
+	})
+	for _, name := range a.mailKeys(u.Mail) {
+		a.feed.Journal().Add(journal.Entry{Rank: journal.Users, Name: name, Key: name, Script: claimAgainScript, Args: []any{u.ID}})
+	}
+}
+
+// userStep is how much longer than what was issued for it a user is remembered, at
+// most, so that it need not be noted with every token.
+const userStep = journal.Memory / 6
+
+// claimAgainScript is claimScript that answers whether another gateway has given the
+// address another id meanwhile.
+var claimAgainScript = redisdb.NewScript(`
+redis.call('SETNX', KEYS[1], ARGV[1])
+return redis.call('GET', KEYS[1]) == ARGV[1] and 0 or 1`)
+
+// contested makes an address that has two ids theirs both.
+func (a *Authority) contested(ctx context.Context, name, id string) error {
+	other, err := a.store.rdb.Get(ctx, name).Result()
+	if err = notNil(err); err != nil || other == "" || other == id {
+		return err
+	}
+	a.cache.mails.InvalidateAll()
+	return a.sameUser(ctx, id, other)
 }
 
 // readUser reads the user from Redis into the cache.
 func (a *Authority) readUser(ctx context.Context, id string) (*User, error) {
 	key := keyUser(id)
 	since := a.cache.now(key)
-	m, err := a.findHash(ctx, key)
+	m, err := a.findHash(ctx, "reading a user", key)
 	if err != nil {
-		return nil, unavailable("reading a user", err)
+		return nil, err
 	}
-	u, err := a.keepUser(id, m, since)
-	return u, a.orSettling(ctx, err)
+	return a.keepUser(id, m, since)
 }
 
 // keepUser decodes a user that was read since into the cache.

@@ -165,7 +165,7 @@ func TestUserID_LostAndGivenAgain(t *testing.T) {
 	}
 	second, err := b.Issue(ctx, Grant{Application: app, Mail: mail, Scopes: app.Scopes})
 	require.NoError(t, err)
-	require.NoError(t, a.bornAgain(ctx))
+	writeAgainAll(t, a)
 	for _, tok := range []*Token{first, second} {
 		_, err := b.Inspect(ctx, tok.Value)
 		require.NoError(t, err)

@@ -11,7 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
 // CredentialType is the kind of a credential, in the words of the identity API.
@@ -64,7 +65,7 @@ type judged struct {
 func (a *Authority) Verify(ctx context.Context, raw string) (*Identity, error) {
 	sum := hashToken(raw)
 	now := a.now()
-	fresh := a.feed.fresh()
+	fresh := a.feed.Fresh()
 	if fresh {
 		if t, ok := a.cache.tokens.GetIfPresent(sum); ok && !outdated(t.readAt(), now) {
 			a.stats.hits.Add(1)
@@ -113,16 +114,16 @@ func (a *Authority) readToken(ctx context.Context, raw string, sum [sha256.Size]
 	key := keyToken(t.id)
 	var since epoch
 	var value []byte
-	err = a.feed.finding(ctx, func() (found bool, err error) {
+	err = a.feed.Read(ctx, "reading a token's record", func(ctx context.Context, r feed.Reader) (found bool, err error) {
 		since = a.cache.now(key)
-		value, err = a.store.rdb.Get(ctx, key).Bytes()
-		return len(value) > 0, notNil(err) // wrapped below
+		value, err = r.Get(ctx, key).Bytes()
+		return len(value) > 0, err //nolint:wrapcheck // wrapped by Read
 	})
-	if err == nil && len(value) == 0 {
-		return nil, of(t.appID(), a.feed.absent(ctx, "reading a token's record", deny(ErrTokenInvalid, "unknown_token")))
-	}
 	if err != nil {
-		return nil, unavailable("reading a token's record", err)
+		return nil, err
+	}
+	if len(value) == 0 {
+		return nil, of(t.appID(), deny(ErrTokenInvalid, "unknown_token"))
 	}
 	state, recorded, births, err := decodeRecord(value)
 	if err != nil {
@@ -152,7 +153,7 @@ func (a *Authority) judge(ctx context.Context, t *accessToken, now time.Time, li
 	j := t.judgedBy(in, app, u)
 	if mayBeUndone(j.err) {
 		// It may have been undone where this gateway does not hear of it.
-		err = a.feed.decided(ctx, "judging a token", func() error {
+		err = a.feed.Refuse(ctx, "judging a token", func(ctx context.Context) (err error) {
 			if in, app, u, err = a.readCircumstances(ctx, t.appID(), t.userID(), t.births); err == nil {
 				j = t.judgedBy(in, app, u)
 				err = j.err
@@ -215,67 +216,61 @@ func (a *Authority) circumstances(ctx context.Context, t *accessToken, now time.
 // generations that the token was born under is not believed without proof.
 func (a *Authority) readCircumstances(ctx context.Context, appID, userID string, births generations) (in *installation, app *Application, u *User, err error) {
 	var inSince, appSince, userSince epoch
-	var inRead, appRead, userRead *redis.MapStringStringCmd
-	err = a.feed.finding(ctx, func() (found bool, err error) {
+	var read []map[string]string
+	err = a.feed.Read(ctx, "reading what a token depends on", func(ctx context.Context, r feed.Reader) (found bool, err error) {
 		inSince, appSince, userSince = a.cache.now(keyInstallation), a.cache.now(keyApplication(appID)), a.cache.now(keyUser(userID))
-		pipe := a.store.rdb.Pipeline()
-		inRead = pipe.HGetAll(ctx, keyInstallation)
-		appRead = pipe.HGetAll(ctx, keyApplication(appID))
-		userRead = pipe.HGetAll(ctx, keyUser(userID))
-		_, err = pipe.Exec(ctx)
-		found = len(appRead.Val()) > 0 && len(userRead.Val()) > 0 && !births.after(generations{
-			parseUint(inRead.Val()[fieldGeneration]), parseUint(appRead.Val()[fieldGeneration]),
-			parseUint(userRead.Val()[fieldGeneration]), parseUint(userRead.Val()[fieldGrantCount]),
-		})
-		return found, err //nolint:wrapcheck // wrapped below
+		if read, err = redisdb.Hashes(ctx, r, keyInstallation, keyApplication(appID), keyUser(userID)); err != nil {
+			return false, err //nolint:wrapcheck // wrapped by Read
+		}
+		// A revocation that is older than the token may not be written again yet.
+		in, app, user := read[0], read[1], read[2]
+		return len(app) > 0 && len(user) > 0 && !births.after(generations{
+			parseUint(in[fieldGeneration]), parseUint(app[fieldGeneration]),
+			parseUint(user[fieldGeneration]), parseUint(user[fieldGrantCount]),
+		}), nil
 	})
 	if err != nil {
-		return nil, nil, nil, unavailable("reading what a token depends on", err)
-	}
-	if in, err = a.keepInstallation(inRead.Val(), inSince); err != nil {
 		return nil, nil, nil, err
 	}
-	if app, err = a.keepApplication(appID, appRead.Val(), appSince); err != nil {
-		return nil, nil, nil, a.goneIsInvalid(ctx, err, "application_deleted")
+	if in, err = a.keepInstallation(read[0], inSince); err != nil {
+		return nil, nil, nil, err
 	}
-	if u, err = a.keepUser(userID, userRead.Val(), userSince); err != nil {
-		return nil, nil, nil, a.goneIsInvalid(ctx, err, "user_deleted")
+	if app, err = a.keepApplication(appID, read[1], appSince); err != nil {
+		return nil, nil, nil, goneIsInvalid(err, "application_deleted")
 	}
-	if births.after(generations{in.generation, app.generation, u.generation, u.grantCount}) {
-		// A revocation that is older than the token is not written again yet.
-		err = a.feed.absent(ctx, "reading what a token depends on", nil)
+	if u, err = a.keepUser(userID, read[2], userSince); err != nil {
+		return nil, nil, nil, goneIsInvalid(err, "user_deleted")
 	}
-	return in, app, u, err
+	return in, app, u, nil
 }
 
 // readUserAndInstallation reads what a new token is born under.
 func (a *Authority) readUserAndInstallation(ctx context.Context, userID string) (*installation, *User, error) {
 	var inSince, userSince epoch
-	var inRead, userRead *redis.MapStringStringCmd
-	// A user whose record this gateway is about to write again is not made anew.
-	err := a.feed.finding(ctx, func() (found bool, err error) {
+	var read []map[string]string
+	// A user whose record some gateway is about to write again is not made anew.
+	err := a.feed.Read(ctx, "reading what a token is born under", func(ctx context.Context, r feed.Reader) (found bool, err error) {
 		inSince, userSince = a.cache.now(keyInstallation), a.cache.now(keyUser(userID))
-		pipe := a.store.rdb.Pipeline()
-		inRead = pipe.HGetAll(ctx, keyInstallation)
-		userRead = pipe.HGetAll(ctx, keyUser(userID))
-		_, err = pipe.Exec(ctx)
-		return len(userRead.Val()) > 0, err //nolint:wrapcheck // wrapped below
+		if read, err = redisdb.Hashes(ctx, r, keyInstallation, keyUser(userID)); err != nil {
+			return false, err //nolint:wrapcheck // wrapped by Read
+		}
+		return len(read[1]) > 0, nil
 	})
-	if err != nil {
-		return nil, nil, unavailable("reading what a token is born under", err)
-	}
-	in, err := a.keepInstallation(inRead.Val(), inSince)
 	if err != nil {
 		return nil, nil, err
 	}
-	u, err := a.keepUser(userID, userRead.Val(), userSince)
+	in, err := a.keepInstallation(read[0], inSince)
+	if err != nil {
+		return nil, nil, err
+	}
+	u, err := a.keepUser(userID, read[1], userSince)
 	return in, u, err
 }
 
 // goneIsInvalid makes a token invalid whose application or user is gone for good.
-func (a *Authority) goneIsInvalid(ctx context.Context, err error, reason string) error {
+func goneIsInvalid(err error, reason string) error {
 	if errors.Is(err, ErrNotFound) {
-		return a.feed.absent(ctx, "reading what a token depends on", deny(ErrTokenInvalid, reason))
+		return deny(ErrTokenInvalid, reason)
 	}
 	return err
 }

@@ -3,12 +3,18 @@
 package journal
 
 import (
+	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
+
+var script = redisdb.NewScript("return 0")
 
 func keys(entries []Entry) (keys []string) {
 	for _, e := range entries {
@@ -19,33 +25,127 @@ func keys(entries []Entry) (keys []string) {
 
 func TestJournal_OrdersByRankThenTime(t *testing.T) {
 	var j Journal
-	at := func(s int) time.Time { return time.Unix(int64(s), 0) }
-	j.Add(Entry{Rank: IdempotencyKeys, Name: "k", Key: "begun", At: at(1)})
-	j.Add(Entry{Rank: Families, Key: "first", At: at(2)})
-	j.Add(Entry{Rank: IdempotencyKeys, Name: "k", Key: "answered", At: at(3)})
-	j.Add(Entry{Rank: Families, Key: "second", At: at(4)})
-	require.Equal(t, []string{"first", "second", "answered"}, keys(j.Since(at(0))))
-	require.Equal(t, []string{"second", "answered"}, keys(j.Since(at(2))))
-	j.Drop("k")
-	j.Drop("")
-	require.Equal(t, []string{"first", "second"}, keys(j.Since(at(0))))
+	j.Add(Entry{Rank: IdempotencyKeys, Name: "k", Key: "begun", Script: script})
+	j.Add(Entry{Rank: Families, Key: "first", Script: script})
+	require.False(t, j.Idle())
+	j.Add(
+		Entry{Rank: IdempotencyKeys, Name: "k", Key: "answered", Script: script},
+		Entry{Rank: Families, Key: "second", Script: script},
+		Entry{Rank: Users, Key: "user", Script: script},
+		Entry{Rank: Records, Key: "record", Script: script},
+		Entry{Rank: Revocations, Key: "revoked", Script: script})
+	require.Equal(t, []string{"user", "revoked", "first", "second", "answered", "record"}, keys(j.All()))
+	require.Equal(t, []string{"first", "second", "record"}, keys(j.All(Families, Records)))
+	j.Drop(IdempotencyKeys, "k")
+	j.Drop(IdempotencyKeys, "k")
+	j.Drop(Families, "")
+	require.Equal(t, []string{"first", "second"}, keys(j.All(Families, IdempotencyKeys)))
+}
+
+// What only this gateway wrote is forgotten after a while; what all did is not.
+func TestJournal_Forget(t *testing.T) {
+	var j Journal
+	j.Add(Entry{Rank: Records, Key: "record", Script: script}, Entry{Rank: Users, Name: "u", Key: "user", Script: script},
+		Entry{Rank: Revocations, Key: "revoked", Script: script}, Entry{Rank: Edits, Name: "a", Key: "edited", Script: script})
+	j.Age(Memory / 2)
+	j.Add(Entry{Rank: Users, Name: "u", Key: "user", Script: script})
+	j.Forget(time.Now().Add(-Memory))
+	require.Equal(t, []string{"user", "edited", "revoked", "record"}, keys(j.All()))
+	j.Age(Memory / 2)
+	j.Forget(time.Now().Add(-Memory))
+	require.Equal(t, []string{"user", "edited", "revoked"}, keys(j.All()), "a user was needed since")
+	j.Age(Memory / 2)
+	j.Forget(time.Now().Add(-Memory))
+	require.Equal(t, []string{"edited", "revoked"}, keys(j.All()))
+	require.True(t, j.Idle())
 }
 
 func TestJournal_IsBounded(t *testing.T) {
-	var j Journal
-	now := time.Now()
-	for i := range MaxEntries + 10 {
-		j.Add(Entry{Key: strconv.Itoa(i), At: now})
+	for rank, most := range bounds {
+		var j Journal
+		rank := Rank(rank)
+		for i := range most.entries + 10 {
+			j.Add(Entry{Rank: rank, Key: strconv.Itoa(i), Script: script})
+		}
+		all := j.All()
+		if len(all) < most.entries { // bytes come first
+			require.Greater(t, j.shelves[rank].bytes+200, most.bytes)
+		}
+		require.LessOrEqual(t, len(all), most.entries)
+		require.Equal(t, strconv.Itoa(most.entries+10-len(all)), all[0].Key, "the oldest goes first")
+		for i := range 10 {
+			j.Add(Entry{Rank: rank, Key: strconv.Itoa(i), Script: script, Args: []any{make([]byte, most.bytes/4)}})
+		}
+		require.Equal(t, []string{"7", "8", "9"}, keys(j.All()))
+		require.LessOrEqual(t, j.shelves[rank].bytes, most.bytes)
+		j.Add(Entry{Rank: rank, Key: "alone", Script: script, Args: []any{make([]byte, 2*most.bytes)}})
+		require.Equal(t, []string{"alone"}, keys(j.All()), "the newest is never forgotten")
 	}
-	all := j.Since(time.Time{})
-	require.Len(t, all, MaxEntries)
-	require.Equal(t, "10", all[0].Key, "the oldest goes first")
+}
 
-	for i := range 10 {
-		j.Add(Entry{Key: strconv.Itoa(i), Args: []any{make([]byte, MaxBytes/4)}, At: now})
+// An entry is remembered once however often it is heard of, and an older version,
+// heard late, does not take the place of a later one.
+func TestJournal_Names(t *testing.T) {
+	var j Journal
+	for v := range int64(1000) {
+		j.Add(Entry{Rank: Edits, Name: "first", Key: "first", Script: script})
+		j.Add(Entry{Rank: Edits, Name: "x", Version: v, Key: fmt.Sprint("v", v), Script: script})
+		j.Add(Entry{Rank: Edits, Name: "x", Version: v - 1, Key: "older", Script: script})
 	}
-	require.Equal(t, []string{"7", "8", "9"}, keys(j.Since(time.Time{})))
-	require.LessOrEqual(t, j.bytes, MaxBytes)
-	j.Add(Entry{Key: "alone", Args: []any{make([]byte, 2*MaxBytes)}})
-	require.Len(t, j.entries, 1, "the newest is never forgotten")
+	require.Equal(t, []string{"first", "v999"}, keys(j.All()))
+	require.Less(t, len(j.shelves[Edits].entries), 200, "what was replaced leaves nothing behind for long")
+	e, known := j.Get(Edits, "x")
+	require.True(t, known)
+	require.Equal(t, "v999", e.Key)
+	size := e.size()
+	e, _ = j.Get(Edits, "first")
+	require.Equal(t, size+e.size(), j.shelves[Edits].bytes)
+	for range 200 {
+		j.Add(Entry{Rank: Edits, Name: "first", Key: "first", Script: script, Args: []any{strings.Repeat("x", 100)}})
+	}
+	e, known = j.Get(Edits, "x")
+	require.True(t, known, "it has been moved")
+	require.Equal(t, "v999", e.Key)
+	_, known = j.Get(Records, "x")
+	require.False(t, known)
+}
+
+func TestJournal_Complete(t *testing.T) {
+	var j Journal
+	for n := range uint64(History + 10) {
+		j.Heard(n + 1)
+		j.Heard(n + 1)
+	}
+	require.Len(t, j.heard, History)
+	require.True(t, j.Complete(10, History+10))
+	require.True(t, j.Complete(History, History+10))
+	require.False(t, j.Complete(9, History+10), "the oldest are forgotten")
+	require.False(t, j.Complete(History+10, History+20))
+	require.False(t, j.Complete(0, 1<<63))
+}
+
+// The life of an entry goes on while it is remembered.
+func TestEntry_Life(t *testing.T) {
+	now := time.Unix(1000, 0)
+	e := Entry{Args: []any{"x"}}
+	args, due := e.args(now, false)
+	require.True(t, due)
+	require.Equal(t, []any{"x"}, args)
+	e.Expires = now.Add(time.Minute)
+	for _, emptied := range []bool{false, true} {
+		args, due = e.args(now.Add(time.Second), emptied)
+		require.True(t, due)
+		require.Equal(t, []any{int64(59000), "x"}, args)
+	}
+	_, due = e.args(now.Add(time.Hour), false)
+	require.False(t, due)
+	e.Stays = true
+	for left, emptied := range map[int64]bool{60000: false, 0: true} {
+		args, due = e.args(now, emptied)
+		require.True(t, due)
+		require.Equal(t, []any{left, "x"}, args, "what an operator has emptied stays empty")
+	}
+	args, due = e.args(now.Add(time.Hour), false)
+	require.True(t, due)
+	require.Equal(t, []any{int64(0), "x"}, args)
 }

@@ -293,6 +293,25 @@ type Reply = redis.Cmd
 // NewScript makes a script of Lua source.
 func NewScript(source string) *Script { return redis.NewScript(source) }
 
+// Hashes reads several hashes in one trip. One that is not there is empty.
+func Hashes(ctx context.Context, r redis.Cmdable, keys ...string) ([]map[string]string, error) {
+	pipe := r.Pipeline()
+	reads := make([]*redis.MapStringStringCmd, len(keys))
+	for i, key := range keys {
+		reads[i] = pipe.HGetAll(ctx, key)
+	}
+	if len(keys) > 0 {
+		if _, err := pipe.Exec(ctx); err != nil {
+			return nil, err
+		}
+	}
+	hashes := make([]map[string]string, len(keys))
+	for i, read := range reads {
+		hashes[i] = read.Val()
+	}
+	return hashes, nil
+}
+
 // Mode is "standalone", "sentinel", "cluster", or Options.Mode.
 func (s *DB) Mode() string { return s.mode }
 

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT
+
+package journal
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
+)
+
+// perTrip is how many entries are written again with one round trip.
+const perTrip = 512
+
+// Replay writes entries again, in the order given, and returns those that turned out
+// to be lost: their scripts have answered 1. emptied says that the server is the one
+// that there was and was emptied or set back on purpose: nothing is made there that
+// is not there any more.
+func Replay(ctx context.Context, db *redisdb.DB, entries []Entry, now time.Time, emptied bool) (lost []Entry, err error) {
+	for len(entries) > 0 {
+		trip := entries[:min(len(entries), perTrip)]
+		entries = entries[len(trip):]
+		pipe := db.Client().Pipeline()
+		cmds := make([]*redis.Cmd, len(trip))
+		for i, e := range trip {
+			if args, due := e.args(now, emptied); due {
+				// Whole, since a pipeline cannot send a script when its hash is unknown.
+				cmds[i] = e.Script.Eval(ctx, pipe, []string{e.Key}, args...)
+			}
+		}
+		if pipe.Len() == 0 {
+			continue
+		}
+		_, _ = pipe.Exec(ctx) // each has its own error
+		for i, cmd := range cmds {
+			if cmd == nil {
+				continue
+			}
+			if err := cmd.Err(); err != nil && !errors.Is(err, redis.Nil) {
+				return lost, err //nolint:wrapcheck // wrapped by the caller
+			}
+			if n, _ := cmd.Int64(); n == 1 {
+				lost = append(lost, trip[i])
+			}
+		}
+	}
+	return lost, nil
+}
+
+// Write writes one entry again, and waits for replicas if those are asked for.
+func (e Entry) Write(ctx context.Context, db *redisdb.DB, now time.Time) (lost bool, err error) {
+	args, due := e.args(now, false)
+	if !due {
+		return false, nil
+	}
+	reply, err := db.Write(ctx, e.Script, e.Key, args...)
+	if err != nil {
+		return false, err //nolint:wrapcheck // wrapped by the caller
+	}
+	n, _ := reply.Int64()
+	return n == 1, nil
+}
+
+// scripts are those that other gateways may name, by hash.
+var scripts = map[string]*redisdb.Script{}
+
+// NewScript makes a script for entries that other gateways are told. It is called
+// where package variables are set.
+func NewScript(source string) *redisdb.Script {
+	s := redisdb.NewScript(source)
+	scripts[s.Hash()] = s
+	return s
+}
+
+// wire is an entry as other gateways are told.
+type wire struct {
+	Rank    Rank     `json:"r"`
+	Name    string   `json:"n,omitempty"`
+	Version int64    `json:"v,omitempty"`
+	Key     string   `json:"k"`
+	Script  string   `json:"s"`
+	Args    [][]byte `json:"a,omitempty"`
+	Expires int64    `json:"e,omitempty"` // unix milliseconds
+	Stays   bool     `json:"p,omitempty"`
+}
+
+// MarshalJSON names the script by its hash.
+func (e Entry) MarshalJSON() ([]byte, error) {
+	w := wire{Rank: e.Rank, Name: e.Name, Version: e.Version, Key: e.Key, Script: e.Script.Hash(), Stays: e.Stays}
+	if !e.Expires.IsZero() {
+		w.Expires = e.Expires.UnixMilli()
+	}
+	for _, arg := range e.Args {
+		switch v := arg.(type) {
+		case []byte:
+			w.Args = append(w.Args, v)
+		default:
+			w.Args = append(w.Args, []byte(fmt.Sprint(v)))
+		}
+	}
+	return json.Marshal(w) //nolint:wrapcheck // cannot fail
+}
+
+// UnmarshalJSON reads an entry. Its script is nil if this version does not know it,
+// or it is of no rank that others are told of.
+func (e *Entry) UnmarshalJSON(b []byte) error {
+	var w wire
+	if err := json.Unmarshal(b, &w); err != nil {
+		return fmt.Errorf("entry of a journal: %w", err)
+	}
+	*e = Entry{Rank: w.Rank, Name: w.Name, Version: w.Version, Key: w.Key, Script: scripts[w.Script], Stays: w.Stays}
+	if w.Rank >= ranks || bounds[w.Rank].own {
+		e.Rank, e.Script = Revocations, nil
+	}
+	if w.Expires != 0 {
+		e.Expires = time.UnixMilli(w.Expires)
+	}
+	for _, arg := range w.Args {
+		e.Args = append(e.Args, string(arg))
+	}
+	return nil
+}
