@@ -147,6 +147,7 @@ var resources = []resource{
 	{"status", methods{http.MethodGet: plain((*call).showStatus)}},
 	{"doctor", methods{http.MethodGet: plain((*call).showDoctor)}},
 	{"routes", methods{http.MethodGet: plain((*call).showRoutes)}},
+	{"openapi.yaml", methods{http.MethodGet: plain((*call).showDescription)}},
 	{"health/live", methods{http.MethodGet: plain((*call).showLive)}},
 	{"health/ready", methods{http.MethodGet: plain((*call).showReady)}},
 }

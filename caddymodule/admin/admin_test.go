@@ -74,8 +74,9 @@ type fakeGateway struct {
 
 func (g *fakeGateway) Authority() *tokens.Authority { return g.authority }
 func (g *fakeGateway) Logger() *zap.Logger          { return g.logger }
-func (g *fakeGateway) Routes() []wire.Routes        { return g.routes }
-func (g *fakeGateway) Backends() []wire.Backend     { return g.backends }
+func (g *fakeGateway) Routes() []wire.Routes        { return append([]wire.Routes{}, g.routes...) }
+func (g *fakeGateway) Backends() []wire.Backend     { return append([]wire.Backend{}, g.backends...) }
+
 func (*fakeGateway) Diagnose(context.Context, string) wire.Diagnosis {
 	return wire.Diagnosis{Healthy: true, Checks: 1, Findings: []wire.Finding{}}
 }
@@ -93,6 +94,7 @@ func (a *tester) call(method, path, body string, header ...string) *httptest.Res
 	}
 	w := httptest.NewRecorder()
 	require.NoError(a.t, a.api.serve(w, r))
+	requireDescribed(a.t, r, body, w)
 	a.answers = append(a.answers, w.Body.String())
 	return w
 }
