@@ -59,6 +59,8 @@ func addMeetCommands(cmd *cobra.Command) {
 	flags.StringP("adapter", "a", "", "The adapter for --config")
 	flags.Bool("json", false, "Write JSON")
 	cmd.AddCommand(appCommand(), userCommand(), revokeCommand(), secretCommand(), statusCommand(), doctorCommand(), routesCommand(), auditCommand(), conformanceCommand())
+	// In the place of Caddy's, which leads to the commands of Caddy.
+	cmd.SetHelpTemplate(cmd.HelpTemplate() + "\nAll commands: docs/cli.md, https://github.com/meet-gateway/meet-gateway/blob/main/docs/cli.md\n")
 	explainMisuse(cmd)
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return misused(cmd, wrongFlag(cmd, err)) })
 }

@@ -39,6 +39,7 @@ func newShell(t *testing.T) *shell {
 func (s *shell) try(args ...string) (stdout, stderr string, err error) {
 	s.t.Helper()
 	root := &cobra.Command{Use: "meet-gateway", SilenceUsage: true}
+	root.SetHelpTemplate(root.HelpTemplate() + "https://caddyserver.com/docs/command-line") // as Caddy does
 	meet := &cobra.Command{Use: "meet"}
 	caddycmd.Commands()["meet"].CobraFunc(meet)
 	root.AddCommand(meet)
@@ -459,6 +460,10 @@ func TestFrictions(t *testing.T) {
 	own, _, _ := strings.Cut(help, "Global Flags:")
 	require.NotContains(t, own, "(default")
 	require.NotContains(t, help, "--if-version meet")
+	for _, page := range []string{help, s.run(), s.run("app"), s.run("revoke", "key", "--help")} {
+		require.Contains(t, page, "docs/cli.md")
+		require.NotContains(t, page, "caddyserver.com")
+	}
 
 	// The port of the API is no admin endpoint.
 	admin := s.address
