@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -115,7 +116,11 @@ func (c *call) passThrough(token string) error {
 		return err
 	}
 	if c.endpoint == endpointRoomsList && answer.Status < http.StatusMultipleChoices {
-		return writeJSON(c.w, answer.Status, c.relinked(answer.Body))
+		list, err := relinked(answer.Body, c.publicURL(), c.completeRoom)
+		if err != nil {
+			return err
+		}
+		return writeJSON(c.w, answer.Status, list)
 	}
 	return c.relay(answer)
 }
@@ -151,18 +156,20 @@ func (c *call) foreignRequest() (backendclient.Request, error) {
 	return r, err
 }
 
-// relinked points the links of a list at where the caller found it.
-func (c *call) relinked(body []byte) []byte {
+var errNoList = fmt.Errorf("%w: it is no list of rooms", backendclient.ErrBadAnswer)
+
+// relinked points the links of a list at where the caller found it, and completes its
+// rooms. The error is errNoList.
+func relinked(body []byte, links publicURL, complete func(json.RawMessage) json.RawMessage) ([]byte, error) {
 	var list struct {
 		Count    json.RawMessage   `json:"count"`
 		Next     *string           `json:"next"`
 		Previous *string           `json:"previous"`
 		Results  []json.RawMessage `json:"results"`
 	}
-	if json.Unmarshal(body, &list) != nil {
-		return body
+	if json.Unmarshal(body, &list) != nil || list.Results == nil {
+		return nil, errNoList
 	}
-	links := c.publicURL()
 	for _, link := range []**string{&list.Next, &list.Previous} {
 		if *link == nil {
 			continue
@@ -171,13 +178,13 @@ func (c *call) relinked(body []byte) []byte {
 		*link = &here
 	}
 	for i, room := range list.Results {
-		list.Results[i] = c.completeRoom(room)
+		list.Results[i] = complete(room)
 	}
-	relinked, err := json.Marshal(list)
+	text, err := json.Marshal(list)
 	if err != nil {
-		return body
+		return nil, errNoList
 	}
-	return relinked
+	return text, nil
 }
 
 // pageOf is the page that one of Meet's links leads to.
@@ -187,7 +194,7 @@ func pageOf(link string) int {
 		return 1
 	}
 	page, err := strconv.Atoi(u.Query().Get("page"))
-	if err != nil {
+	if err != nil || page < 1 {
 		return 1
 	}
 	return page

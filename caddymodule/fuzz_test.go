@@ -127,3 +127,43 @@ func FuzzEditedAnswers(f *testing.F) {
 		}
 	})
 }
+
+// A list that a caller's own token gets leads nowhere but to where the caller found it,
+// and has as many rooms as Meet answered.
+func FuzzRelinked(f *testing.F) {
+	for _, seed := range []string{
+		`{"count":2,"next":"https://meet.internal/external-api/v1.0/rooms/?page=2","previous":null,"results":[{"id":"x","slug":"abc"}]}`,
+		`{"count":0,"next":null,"previous":null,"results":[]}`, `{"next":"?page=-1","previous":"%","results":[null,7]}`,
+		`{"next":7,"previous":"https://meet.internal/","results":[]}`, `{"results":null}`, `{"Next":"x","next":"y","results":[]}`, `[]`, `null`, ``,
+	} {
+		f.Add([]byte(seed))
+	}
+	c := &call{h: &Handler{RoomURLBase: "https://meet.example.org"}}
+	links := publicURL{list: "https://gateway.example.org/rooms"}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if !json.Valid(body) {
+			return // refused before
+		}
+		edited, err := relinked(slices.Clone(body), links, c.completeRoom)
+		if err != nil {
+			return
+		}
+		var was, is struct {
+			Count          json.RawMessage
+			Next, Previous *string
+			Results        []json.RawMessage
+		}
+		if err := json.Unmarshal(edited, &is); err != nil {
+			t.Fatalf("%q of %q: %v", edited, body, err)
+		}
+		_ = json.Unmarshal(body, &was)
+		if len(is.Results) != len(was.Results) || (is.Next == nil) != (was.Next == nil) || (is.Previous == nil) != (was.Previous == nil) {
+			t.Fatalf("%q of %q", edited, body)
+		}
+		for _, link := range []*string{is.Next, is.Previous} {
+			if link != nil && *link != links.list && !strings.HasPrefix(*link, links.list+"?page=") {
+				t.Fatalf("%q leads to %q", body, *link)
+			}
+		}
+	})
+}

@@ -235,7 +235,7 @@ func TestRooms_NoPINIsLeftOut(t *testing.T) {
 	}
 }
 
-// A caller's own token, too, gets the room that was asked for, or 502.
+// A caller's own token, too, gets the room that was asked for, or 502; and a list, or 502.
 func TestForeignTokens_OtherRoomIs502(t *testing.T) {
 	var body atomic.Value
 	meet := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -255,6 +255,15 @@ func TestForeignTokens_OtherRoomIs502(t *testing.T) {
 	} {
 		body.Store(answer)
 		require.Equal(t, status, g.Do("GET", roomsPath+"/"+roomID(1), "", "Authorization", "Bearer foreign").Status, answer)
+	}
+	for answer, status := range map[string]int{
+		`{"count":0,"next":null,"previous":null,"results":[]}`:                  200,
+		`{"count":0,"next":7,"previous":"https://meet.internal/","results":[]}`: 502,
+		`{"count":0,"next":null,"previous":"https://meet.internal/?page=1"}`:    502,
+		`[{"id":"` + roomID(1) + `","slug":"a-b-c","access_level":"trusted"}]`:  502,
+	} {
+		body.Store(answer)
+		require.Equal(t, status, g.Do("GET", roomsPath, "", "Authorization", "Bearer foreign").Status, answer)
 	}
 }
 

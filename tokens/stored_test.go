@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+
+package tokens
+
+import (
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// FuzzStoredRecords reads what Redis may hold under the keys of applications, users and
+// the installation. What cannot be read is an outage or not there, never another
+// application; what can be read is written again as it was.
+func FuzzStoredRecords(f *testing.F) {
+	const id = "abcdefghijklmnopqrstuvwxyz012345"
+	a := &Authority{keys: testKeyring(f, "0123456789abcdef0123456789abcdef"), now: time.Now, cache: newCache(10)}
+	whole := &Application{
+		ID: id, Name: "Calendar", Type: "classic", Active: true, Scopes: MeetScopes(), Domains: []string{"example.org"}, Note: "x",
+		DeniedMails: []Mail{"ada@example.org"}, Backend: &BackendCredentials{"c", "s"}, Limits: map[string]string{"token": "1/1m"},
+		Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, RoomDefaults: RoomDefaults{Configuration: json.RawMessage(`{"a":1}`)},
+		verifiers: []verifier{newVerifier(a.keys, "secret01", id, "x", time.Now())},
+	}
+	document, err := a.encodeApplication(whole)
+	require.NoError(f, err)
+	for _, seed := range []string{
+		document, `{"f":1,"id":"` + id + `","name":"x","limits":{"token":"nonsense"},"denied":["not a mail"],"nets":["192.0.2.1/24"]}`,
+		`{"f":1,"id":"` + id + `","secrets":[{}],"rooms":{"configuration":null},"created":-1}`, `{"f":1,"id":"another"}`, `{"f":9}`, `null`, ``,
+	} {
+		f.Add(seed, "m:meet.example.org", "1700000000000 rooms:create")
+		f.Add(seed, "g:"+id, "18446744073709551615")
+		f.Add(seed, "s:", "-1")
+	}
+	sealedMail := string(a.keys.Seal([]byte("ada@example.org"), keyUser("abcdefgh")))
+	f.Fuzz(func(t *testing.T, document, field, value string) {
+		app, err := a.decodeApplication(id, map[string]string{field: value, fieldDocument: document, fieldVersion: "1"})
+		switch {
+		case err != nil:
+			if !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrNotFound) {
+				t.Fatal(err)
+			}
+		case app.ID != id:
+			t.Fatalf("%q is read as another application", document)
+		default:
+			_ = app.MayDelegate("ada@example.org")
+			_, _, _, _ = app.Warnings(), app.LearnsBackend(), app.AllowsSource(netip.MustParseAddr("192.0.2.1")), app.Rates()
+			app.NotGranted = nil // not a part of the document
+			again, err := a.encodeApplication(app)
+			require.NoError(t, err)
+			reread, err := a.decodeApplication(id, map[string]string{fieldDocument: again, fieldVersion: "1"})
+			require.NoError(t, err)
+			reread.LastUsed = app.LastUsed
+			was, err := json.Marshal(app)
+			require.NoError(t, err)
+			is, err := json.Marshal(reread)
+			require.NoError(t, err)
+			require.JSONEq(t, string(was), string(is))
+		}
+		if u, err := a.decodeUser("abcdefgh", map[string]string{field: value, fieldMail: sealedMail}); err == nil {
+			require.Equal(t, Mail("ada@example.org"), u.Mail)
+			require.GreaterOrEqual(t, u.revokedUpTo(id), u.grantFloor)
+			_ = generationsOf(&installation{}, &Application{ID: id}, u)
+		}
+		if in, err := parseInstallation(map[string]string{field: value}); err == nil {
+			_ = overruled(in, whole, &User{Mail: "ada@example.org"}, generations{}, time.Now(), "key")
+		}
+	})
+}
