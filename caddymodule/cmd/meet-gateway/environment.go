@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"os"
 	"slices"
 	"strings"
@@ -17,7 +18,7 @@ import (
 // set what they do not know to nothing.
 func prepareEnvironment() {
 	for _, name := range []string{
-		"MEET_GATEWAY_ADDR", "MEET_STORE", "MEET_BACKEND", "MEET_GATEWAY_HEALTH", "MEET_GATEWAY_DRAIN",
+		variableAddress, "MEET_STORE", "MEET_BACKEND", "MEET_GATEWAY_HEALTH", "MEET_GATEWAY_DRAIN",
 		"MEET_GATEWAY_SECRET_AT", "MEET_CLIENT_SECRET_AT", variableOtherNames,
 	} {
 		if value, set := os.LookupEnv(name); set && value == "" {
@@ -25,7 +26,11 @@ func prepareEnvironment() {
 		}
 	}
 	if _, set := os.LookupEnv(variableOtherNames); !set {
-		if addresses := otherNames(os.Getenv("MEET_GATEWAY_ADDR")); len(addresses) > 0 {
+		address := os.Getenv(variableAddress)
+		for _, file := range envFiles(os.Args) {
+			address = cmp.Or(address, addressIn(file))
+		}
+		if addresses := otherNames(address); len(addresses) > 0 {
 			_ = os.Setenv(variableOtherNames, "misdirected "+strings.Join(addresses, " "))
 		}
 	}
@@ -39,6 +44,35 @@ func prepareEnvironment() {
 // variableOtherNames is what the shipped Caddyfile imports: a snippet of its own, and
 // the snippet's arguments.
 const variableOtherNames = "MEET_GATEWAY_OTHER_NAMES"
+
+const variableAddress = "MEET_GATEWAY_ADDR"
+
+// envFiles returns the values of --envfile. Caddy reads these files later.
+func envFiles(args []string) (files []string) {
+	for i, arg := range args {
+		arg = strings.TrimPrefix(arg, "-")
+		if file, ok := strings.CutPrefix(arg, "-envfile="); ok {
+			files = append(files, file)
+		} else if arg == "-envfile" && i+1 < len(args) {
+			files = append(files, args[i+1])
+		}
+	}
+	return files
+}
+
+// addressIn is the MEET_GATEWAY_ADDR of a file for --envfile; "" if it has none. Caddy
+// says what is wrong with the file.
+func addressIn(file string) (address string) {
+	text, _ := os.ReadFile(file)
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "export "), "=")
+		if name == variableAddress {
+			value, _, _ = strings.Cut(value, "#")
+			address = strings.Trim(strings.TrimSpace(value), `"'`)
+		}
+	}
+	return address
+}
 
 // otherNames returns addresses for every name that the given site addresses do not
 // serve, on the same ports. Caddy alone answers such a request with an empty 200. There

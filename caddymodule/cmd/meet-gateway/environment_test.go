@@ -3,6 +3,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -27,4 +29,22 @@ func TestOtherNames(t *testing.T) {
 	} {
 		require.Equal(t, want, append([]string{}, otherNames(addresses)...), addresses)
 	}
+}
+
+// Other names are misdirected also where only a file for --envfile has the address.
+func TestEnvFiles(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "gateway.env")
+	require.NoError(t, os.WriteFile(file, []byte("# MEET_GATEWAY_ADDR=a\nMEET_STORE=redis\nexport MEET_GATEWAY_ADDR=\"gateway.example.org\" # ours\n"), 0o600))
+	require.Equal(t, "gateway.example.org", addressIn(file))
+	require.Empty(t, addressIn(file+".none"))
+	require.Equal(t, []string{"a", "b"}, envFiles([]string{"meet-gateway", "run", "--envfile", "a", "--config", "c", "--envfile=b"}))
+	require.Empty(t, envFiles([]string{"meet-gateway", "run", "--envfile"}))
+
+	for _, name := range []string{variableAddress, variableOtherNames} {
+		t.Setenv(name, "")
+	}
+	t.Cleanup(func(args []string) func() { return func() { os.Args = args } }(os.Args))
+	os.Args = []string{"meet-gateway", "run", "--envfile", file}
+	prepareEnvironment()
+	require.Equal(t, "misdirected http://:80 https://:443", os.Getenv(variableOtherNames))
 }
