@@ -26,11 +26,7 @@ func prepareEnvironment() {
 		}
 	}
 	if _, set := os.LookupEnv(variableOtherNames); !set {
-		address := os.Getenv(variableAddress)
-		for _, file := range envFiles(os.Args) {
-			address = cmp.Or(address, addressIn(file))
-		}
-		if addresses := otherNames(address); len(addresses) > 0 {
+		if addresses := otherNames(siteAddress(os.Args)); len(addresses) > 0 {
 			_ = os.Setenv(variableOtherNames, "misdirected "+strings.Join(addresses, " "))
 		}
 	}
@@ -46,6 +42,15 @@ func prepareEnvironment() {
 const variableOtherNames = "MEET_GATEWAY_OTHER_NAMES"
 
 const variableAddress = "MEET_GATEWAY_ADDR"
+
+// siteAddress is MEET_GATEWAY_ADDR as Caddy is going to have it; "" if it is not set.
+func siteAddress(args []string) string {
+	address := os.Getenv(variableAddress)
+	for _, file := range envFiles(args) {
+		address = cmp.Or(address, addressIn(file))
+	}
+	return address
+}
 
 // envFiles returns the values of --envfile. Caddy reads these files later.
 func envFiles(args []string) (files []string) {

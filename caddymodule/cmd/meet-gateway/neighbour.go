@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,10 +35,7 @@ func warnOfNeighbour(args []string, out io.Writer) {
 			"If this one is not to replace it, give it addresses of its own: MEET_GATEWAY_ADDR=:9080 CADDY_ADMIN=localhost:9019\n", admin)
 		return
 	}
-	address := os.Getenv("MEET_GATEWAY_ADDR")
-	if address == "" {
-		address = ":8080"
-	}
+	address := cmp.Or(siteAddress(args), ":8080")
 	if configured(args) && taken(address) {
 		fmt.Fprintf(out, "Warning: %s is taken by another program. Set MEET_GATEWAY_ADDR to another address, such as :9080\n", address)
 	}
