@@ -327,8 +327,8 @@ func (c *call) event() audit.Event {
 		e.Target = &audit.Party{Type: "token"}
 	case endpointOperator:
 		e.Target = &audit.Party{Type: "route", ID: c.r.Method + " " + c.match.pattern.template}
-		if c.match.id != "" {
-			e.Room = &audit.Room{ID: c.match.id}
+		if id := c.match.belowRoom(); id != "" {
+			e.Room = &audit.Room{ID: id}
 		}
 	default:
 	}

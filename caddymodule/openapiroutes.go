@@ -5,6 +5,7 @@ package caddymodule
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -36,15 +37,23 @@ func withRoutes(description []byte, routes []Route) (openAPI, error) {
 		return openAPI{}, fmt.Errorf("reading the description: %w", err)
 	}
 	paths := member(doc.Content[0], "paths")
+	names := map[string]bool{} // paths that differ by a dash alone read the same
 	for i := range routes {
 		r := &routes[i]
-		item := member(paths, r.Path)
+		path, parameters := r.parameters()
+		item := member(paths, path)
 		if item == nil {
 			item = &yaml.Node{Kind: yaml.MappingNode}
-			addMember(paths, r.Path, item)
+			addMember(paths, path, item)
+		}
+		described := r.operation(parameters)
+		if id := r.operationID(); names[id] {
+			described["operationId"] = fmt.Sprintf("%s_%d", id, i)
+		} else {
+			names[id] = true
 		}
 		operation := new(yaml.Node)
-		if err := operation.Encode(r.operation()); err != nil {
+		if err := operation.Encode(described); err != nil {
 			return openAPI{}, fmt.Errorf("describing a route: %w", err)
 		}
 		addMember(item, strings.ToLower(r.Method), operation)
@@ -70,15 +79,32 @@ func addMember(mapping *yaml.Node, name string, value *yaml.Node) {
 	mapping.Content = append(mapping.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: name}, value)
 }
 
+// parameters are those of the path, which OpenAPI wants to have names of their own:
+// the second {id} is {id2}.
+func (r *Route) parameters() (path string, parameters []any) {
+	seen := map[string]int{}
+	for segment := range strings.SplitSeq(r.Path[1:], "/") {
+		name, isParameter := strings.CutPrefix(segment, "{")
+		if isParameter {
+			name = strings.TrimSuffix(name, "}")
+			description, pattern := "A UUID, in any case, with or without dashes.", `^[0-9A-Fa-f]{8}-?([0-9A-Fa-f]{4}-?){3}[0-9A-Fa-f]{12}$`
+			if name == "slug" {
+				description, pattern = "The last part of a room's address.", `^[-_0-9A-Za-z]{1,100}$`
+			}
+			if seen[name]++; seen[name] > 1 {
+				name += strconv.Itoa(seen[name])
+			}
+			parameters = append(parameters, pathParameter(name, description, pattern))
+			segment = "{" + name + "}"
+		}
+		path += "/" + segment
+	}
+	return path, parameters
+}
+
 // operation is the route in terms of OpenAPI.
-func (r *Route) operation() map[string]any {
-	parameters := []any{ref("parameters/RequestID")}
-	if strings.Contains(r.Path, "{id}") {
-		parameters = append(parameters, pathParameter("id", "A UUID, in any case, with or without dashes.", `^[0-9A-Fa-f]{8}-?([0-9A-Fa-f]{4}-?){3}[0-9A-Fa-f]{12}$`))
-	}
-	if strings.Contains(r.Path, "{slug}") {
-		parameters = append(parameters, pathParameter("slug", "The last part of the room's address.", `^[-_0-9A-Za-z]{1,100}$`))
-	}
+func (r *Route) operation(ofPath []any) map[string]any {
+	parameters := append([]any{ref("parameters/RequestID")}, ofPath...)
 	if r.Idempotent {
 		parameters = append(parameters, map[string]any{
 			"name": headerIdempotencyKey, "in": "header", "description": "Makes the request once, however often it is sent; see createRoom.",

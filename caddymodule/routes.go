@@ -3,6 +3,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -103,7 +104,7 @@ type pattern struct {
 // match is the outcome of looking a path up.
 type match struct {
 	pattern *pattern
-	// id is the canonical form of the {id} segment, lower case with dashes, or
+	// id is the canonical form of the first {id} segment, lower case with dashes, or
 	// empty if the segment is there but is no UUID.
 	id string
 	// path is the path rebuilt from parsed values, without a trailing slash.
@@ -113,12 +114,21 @@ type match struct {
 	invalid bool
 }
 
-// room is the id of the room that the path names, and "" for any other path.
-func (m match) room() string {
-	if m.pattern == nil || len(m.pattern.segments) != 2 || m.pattern.segments[0].literal != "rooms" {
+// belowRoom is the id of the room that the path is about, and "" where it is about
+// none.
+func (m match) belowRoom() string {
+	if m.pattern == nil || len(m.pattern.segments) < 2 || m.pattern.segments[0].literal != "rooms" || m.pattern.segments[1].kind != segmentID {
 		return ""
 	}
 	return m.id
+}
+
+// room is the id of the room that the path names, and "" for any other path.
+func (m match) room() string {
+	if m.pattern == nil || len(m.pattern.segments) != 2 {
+		return ""
+	}
+	return m.belowRoom()
 }
 
 // routeTable is the closed list of what the gateway serves.
@@ -284,9 +294,11 @@ func (p *pattern) match(path string) (match, bool) {
 			}
 			if id != value {
 				// By its place: another segment may read the same.
-				m.path = path[:len(path)-len(rest)-len(value)] + id + rest
+				m.path = m.path[:len(m.path)-len(rest)-len(value)] + id + rest
 			}
-			m.id = id
+			if !m.invalid {
+				m.id = cmp.Or(m.id, id)
+			}
 		case segmentSlug:
 			if !isSlug(value) {
 				m.invalid = true
@@ -310,11 +322,9 @@ func parsePattern(path string) ([]segment, error) {
 		return nil, fmt.Errorf("path %q must begin with a slash and not end with one", path)
 	}
 	var segments []segment
-	ids := 0
 	for s := range strings.SplitSeq(path[1:], "/") {
 		switch {
 		case s == "{id}":
-			ids++
 			segments = append(segments, segment{kind: segmentID})
 		case s == "{slug}":
 			segments = append(segments, segment{kind: segmentSlug})
@@ -325,9 +335,6 @@ func parsePattern(path string) ([]segment, error) {
 		default:
 			return nil, fmt.Errorf("path %q: a segment is {id}, {slug} or made of a-z, 0-9, -, . and _", path)
 		}
-	}
-	if ids > 1 {
-		return nil, fmt.Errorf("path %q has more than one {id}", path)
 	}
 	return segments, nil
 }

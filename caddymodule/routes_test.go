@@ -18,9 +18,15 @@ func TestRouteTable_Lookup(t *testing.T) {
 		{Method: http.MethodGet, Path: "/rooms/by-slug/{slug}", Scope: "rooms:retrieve"},
 		{Method: http.MethodDelete, Path: "/rooms/archive", Scope: "rooms:delete"},
 		{Method: http.MethodPost, Path: "/rooms/{slug}/merge/{id}", Scope: "rooms:update"},
+		{Method: http.MethodPut, Path: "/rooms/{id}/accesses/{id}", Scope: "rooms:update"},
+		{Method: http.MethodGet, Path: "/users/{id}", Scope: "users:read"},
 	})
 	require.NoError(t, err)
-	const upper = "7C9E6679742540DE944BE07FC1F90AE7" // a slug, too
+	const (
+		upper      = "7C9E6679742540DE944BE07FC1F90AE7" // a slug, too
+		otherID    = "00000000-0000-4000-8000-00000000000f"
+		otherUpper = "0000000000004000800000000000000F"
+	)
 
 	for _, tc := range []struct {
 		path, method string
@@ -46,6 +52,12 @@ func TestRouteTable_Lookup(t *testing.T) {
 		{"/rooms/archive", "DELETE", "/rooms/archive", endpointOperator, "rooms:delete", "", "/rooms/archive", false},
 		{"/rooms/" + upper + "/merge/" + upper, "POST", "/rooms/{slug}/merge/{id}", endpointOperator, "rooms:update", sampleID, "/rooms/" + upper + "/merge/" + sampleID, false},
 		{"/rooms/" + upper + "x/merge/" + upper, "POST", "/rooms/{slug}/merge/{id}", endpointOperator, "rooms:update", sampleID, "/rooms/" + upper + "x/merge/" + sampleID, false},
+		{"/rooms/" + upper + "/accesses/" + upper, "PUT", "/rooms/{id}/accesses/{id}", endpointOperator, "rooms:update", sampleID, "/rooms/" + sampleID + "/accesses/" + sampleID, false},
+		{"/rooms/" + sampleID + "/accesses/" + otherUpper, "PUT", "/rooms/{id}/accesses/{id}", endpointOperator, "rooms:update", sampleID, "/rooms/" + sampleID + "/accesses/" + otherID, false},
+		{"/rooms/" + otherUpper + "/accesses/" + sampleID, "PUT", "/rooms/{id}/accesses/{id}", endpointOperator, "rooms:update", otherID, "/rooms/" + otherID + "/accesses/" + sampleID, false},
+		{"/rooms/" + sampleID + "/accesses/x", "PUT", "/rooms/{id}/accesses/{id}", endpointOperator, "rooms:update", sampleID, "/rooms/" + sampleID + "/accesses/x", true},
+		{"/rooms/x/accesses/" + sampleID, "PUT", "/rooms/{id}/accesses/{id}", endpointOperator, "rooms:update", "", "/rooms/x/accesses/" + sampleID, true},
+		{"/users/" + sampleID, "GET", "/users/{id}", endpointOperator, "users:read", sampleID, "/users/" + sampleID, false},
 	} {
 		m, ok := table.lookup(tc.path)
 		require.True(t, ok, tc.path)
@@ -57,6 +69,30 @@ func TestRouteTable_Lookup(t *testing.T) {
 		require.NotNil(t, a, tc.path)
 		require.Equal(t, tc.endpoint, a.endpoint, tc.path)
 		require.Equal(t, tc.scope, a.scope, tc.path)
+	}
+}
+
+// Which room a path names, and which it is about.
+func TestMatch_Rooms(t *testing.T) {
+	table, err := newRouteTable([]Route{
+		{Method: http.MethodPut, Path: "/rooms/{id}/accesses/{id}", Scope: "x"},
+		{Method: http.MethodPost, Path: "/rooms/{slug}/merge/{id}", Scope: "x"},
+		{Method: http.MethodGet, Path: "/users/{id}", Scope: "x"},
+		{Method: http.MethodGet, Path: "/rooms/of/{id}", Scope: "x"},
+	})
+	require.NoError(t, err)
+	const otherID = "00000000-0000-4000-8000-00000000000f"
+	for path, want := range map[string][2]string{
+		"/rooms/" + sampleID:                          {sampleID, sampleID},
+		"/rooms/" + sampleID + "/accesses/" + otherID: {"", sampleID},
+		"/rooms/a-slug/merge/" + sampleID:             {"", ""},
+		"/users/" + sampleID:                          {"", ""},
+		"/rooms/of/" + sampleID:                       {"", ""},
+		"/rooms":                                      {"", ""},
+	} {
+		m, ok := table.lookup(path)
+		require.True(t, ok, path)
+		require.Equal(t, want, [2]string{m.room(), m.belowRoom()}, path)
 	}
 }
 
@@ -103,7 +139,7 @@ func TestNewRouteTable_RefusesBadRoutes(t *testing.T) {
 		{Route{Method: "GET", Path: "/rooms/{id}/../x", Scope: "x"}, `path "/rooms/{id}/../x": a segment is {id}, {slug} or made of a-z, 0-9, -, . and _`},
 		{Route{Method: "GET", Path: "/rooms//x", Scope: "x"}, `path "/rooms//x": a segment is {id}, {slug} or made of a-z, 0-9, -, . and _`},
 		{Route{Method: "GET", Path: "/rooms/*", Scope: "x"}, `path "/rooms/*": a segment is {id}, {slug} or made of a-z, 0-9, -, . and _`},
-		{Route{Method: "GET", Path: "/rooms/{id}/x/{id}", Scope: "x"}, `path "/rooms/{id}/x/{id}" has more than one {id}`},
+		{Route{Method: "GET", Path: "/rooms/{id}{id}", Scope: "x"}, `path "/rooms/{id}{id}": write {id} for a UUID and {slug} for a room's slug; Caddy's placeholders, such as {uuid}, mean nothing here`},
 		{Route{Method: "GET", Path: "/rooms/{id}/x", Scope: ""}, "a route needs a scope"},
 	} {
 		_, err := newRouteTable([]Route{tc.route})

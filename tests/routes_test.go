@@ -33,7 +33,7 @@ func startNextMeet(t *testing.T) *nextMeet {
 	n.Meet = strictMeet(t, func(meet http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			path := strings.TrimPrefix(r.URL.Path, "/external-api/v1.0")
-			opened := strings.HasSuffix(path, "/grant-access/") || strings.HasPrefix(path, "/users/") || r.Method == "PATCH" || r.Method == "DELETE"
+			opened := strings.HasSuffix(path, "/grant-access/") || strings.HasPrefix(path, "/users/") || r.Method == "PATCH" || r.Method == "PUT" || r.Method == "DELETE"
 			if !opened {
 				meet.ServeHTTP(w, r)
 				return
@@ -131,6 +131,24 @@ func TestRoutes_FenceOnEveryOpenedRoute(t *testing.T) {
 	}
 	require.Contains(t, g.Logs(), `"routes":["PATCH /rooms/{id}"]`, "said at load what is judged by default")
 	require.NotContains(t, g.Logs(), `"reason":"invalid_fields","status":400,"endpoint":"operator","request_id":"victim`)
+}
+
+// A path of several ids is rebuilt of their canonical forms, each in its place.
+func TestRoutes_SeveralIDs(t *testing.T) {
+	meet, g, _, token := startRoutes(t, "route PUT /rooms/{id}/accesses/{id} rooms:update")
+	plain := func(id string) string { return strings.ToUpper(strings.ReplaceAll(id, "-", "")) }
+	want := roomsPath + "/" + roomID(1) + "/accesses/" + roomID(2)
+	for _, path := range []string{want, want + "/", roomsPath + "/" + plain(roomID(1)) + "/accesses/" + plain(roomID(2)), roomsPath + "/" + plain(roomID(1)) + "/accesses/" + roomID(2)} {
+		require.Equal(t, 200, g.Do("PUT", path, `{"role":"member"}`, "Authorization", token, "Content-Type", jsonType).Status, path)
+		require.Equal(t, []string{"PUT " + want + `/ {"role":"member"}`}, meet.take(), path)
+	}
+	for _, path := range []string{roomsPath + "/" + roomID(1) + "/accesses/x", roomsPath + "/x/accesses/" + roomID(2), roomsPath + "/" + roomID(1) + "/accesses"} {
+		require.Equal(t, 404, g.Do("PUT", path, `{}`, "Authorization", token, "Content-Type", jsonType).Status, path)
+		require.Empty(t, meet.take())
+	}
+	require.Equal(t, 403, g.Do("PUT", want, `{"email":"victim@other.org"}`, "Authorization", token, "Content-Type", jsonType).Status)
+	yaml := g.Do("GET", "/external-api/v1.0/openapi.yaml", "").Body
+	require.Contains(t, yaml, "/rooms/{id}/accesses/{id2}:")
 }
 
 func TestRoutes_MeetDecidesLevels(t *testing.T) {

@@ -47,11 +47,41 @@ func run(t *testing.T, dir, name string, args ...string) string {
 	return stdout.String()
 }
 
+// opened are routes of each kind that an operator can open.
+const opened = `
+route POST /rooms/{id}/grant-access rooms:grant-access {
+	mail email
+	idempotent
+}
+route PATCH /rooms/{id} rooms:update
+route DELETE /rooms/{id} rooms:delete
+route PUT /rooms/{id}/accesses/{id} rooms:update
+route GET /lobbies/{slug}/of/{slug} rooms:list
+route GET /lob-bies rooms:list
+route GET /lob/bies rooms:list
+route POST /users/transit-code users:session {
+	mail none
+	sensitive
+}
+`
+
+// descriptions runs a test on what a gateway serves: without routes of the
+// operator's, and with some.
+func descriptions(t *testing.T, test func(t *testing.T, g *gatewaytest.Gateway, dir string)) {
+	t.Helper()
+	for name, routes := range map[string]string{"published": "", "with opened routes": opened} {
+		t.Run(name, func(t *testing.T) {
+			g, dir := served(t, routes)
+			test(t, g, dir)
+		})
+	}
+}
+
 // served starts a gateway and keeps the description that it serves.
-func served(t *testing.T) (g *gatewaytest.Gateway, dir string) {
+func served(t *testing.T, routes string) (g *gatewaytest.Gateway, dir string) {
 	t.Helper()
 	tool(t, "node") // nothing is started where nothing can be done
-	g = gatewaytest.Start(t, gatewaytest.Config{Gate: "base_path /external-api/v1.0\nbackend sandbox"})
+	g = gatewaytest.Start(t, gatewaytest.Config{Gate: "base_path /external-api/v1.0\nbackend sandbox\n" + routes})
 	dir = t.TempDir()
 	for _, name := range []string{"openapi.yaml", "openapi.json"} {
 		answer := g.Do("GET", "/external-api/v1.0/"+name, "")
@@ -72,12 +102,13 @@ func copyFiles(t *testing.T, dir string, names ...string) {
 }
 
 func TestLinters_ReportNothing(t *testing.T) {
-	_, dir := served(t)
-	copyFiles(t, dir, "redocly.yaml", "spectral.yaml")
-	for _, file := range []string{"openapi.yaml", "openapi.json"} {
-		run(t, dir, "redocly", "lint", "--config", "redocly.yaml", "--max-problems", "1000", file)
-		run(t, dir, "spectral", "lint", "--ruleset", "spectral.yaml", "--fail-severity", "hint", file)
-	}
+	descriptions(t, func(t *testing.T, _ *gatewaytest.Gateway, dir string) {
+		copyFiles(t, dir, "redocly.yaml", "spectral.yaml")
+		for _, file := range []string{"openapi.yaml", "openapi.json"} {
+			run(t, dir, "redocly", "lint", "--config", "redocly.yaml", "--max-problems", "1000", file)
+			run(t, dir, "spectral", "lint", "--ruleset", "spectral.yaml", "--fail-severity", "hint", file)
+		}
+	})
 }
 
 // flow is what the clients in testdata report.
@@ -89,20 +120,22 @@ func arguments(g *gatewaytest.Gateway) []string {
 }
 
 func TestTypeScript_ClientCompilesAndRuns(t *testing.T) {
-	g, dir := served(t)
-	copyFiles(t, dir, "testdata/client.ts", "testdata/node.d.ts", "testdata/tsconfig.json", "package.json")
-	modules, err := filepath.Abs("../../.cache/tools/node/node_modules")
-	require.NoError(t, err)
-	require.NoError(t, os.Symlink(modules, filepath.Join(dir, "node_modules")))
-	run(t, dir, "openapi-typescript", "openapi.yaml", "--output", "api.d.ts")
-	run(t, dir, "tsc", "--project", "tsconfig.json")
-	require.JSONEq(t, flow, run(t, dir, "node", append([]string{"client.js"}, arguments(g)...)...))
+	descriptions(t, func(t *testing.T, g *gatewaytest.Gateway, dir string) {
+		copyFiles(t, dir, "testdata/client.ts", "testdata/node.d.ts", "testdata/tsconfig.json", "package.json")
+		modules, err := filepath.Abs("../../.cache/tools/node/node_modules")
+		require.NoError(t, err)
+		require.NoError(t, os.Symlink(modules, filepath.Join(dir, "node_modules")))
+		run(t, dir, "openapi-typescript", "openapi.yaml", "--output", "api.d.ts")
+		run(t, dir, "tsc", "--project", "tsconfig.json")
+		require.JSONEq(t, flow, run(t, dir, "node", append([]string{"client.js"}, arguments(g)...)...))
+	})
 }
 
 func TestPython_ClientCompilesAndRuns(t *testing.T) {
-	g, dir := served(t)
-	copyFiles(t, dir, "testdata/client.py")
-	run(t, dir, "openapi-python-client", "generate", "--fail-on-warning", "--meta", "none", "--path", "openapi.json", "--output-path", "meet_client")
-	run(t, dir, "python", "-W", "error", "-m", "compileall", "-q", "meet_client")
-	require.JSONEq(t, flow, run(t, dir, "python", append([]string{"client.py"}, arguments(g)...)...))
+	descriptions(t, func(t *testing.T, g *gatewaytest.Gateway, dir string) {
+		copyFiles(t, dir, "testdata/client.py")
+		run(t, dir, "openapi-python-client", "generate", "--fail-on-warning", "--meta", "none", "--path", "openapi.json", "--output-path", "meet_client")
+		run(t, dir, "python", "-W", "error", "-m", "compileall", "-q", "meet_client")
+		require.JSONEq(t, flow, run(t, dir, "python", append([]string{"client.py"}, arguments(g)...)...))
+	})
 }

@@ -21,7 +21,7 @@ import (
 // TestPage_InABrowser opens the page for integrators in Chromium. With PICTURES set
 // to a folder it leaves screenshots there.
 func TestPage_InABrowser(t *testing.T) {
-	g, dir := served(t)
+	g, dir := served(t, "")
 	browser, err := exec.LookPath("chromium")
 	if err != nil && os.Getenv("MEET_GATEWAY_REQUIRE_TOOLS") == "" {
 		t.Skip("chromium is missing: run make deps")
