@@ -11,7 +11,7 @@ import (
 )
 
 // Answer is what Meet says to a request that it understood, good or bad: a room,
-// a list, 400 for a field, 403 for somebody else's room, 404, 405. Its body is
+// a list, 400 for a field, 403 for another user's room, 404, 405. Its body is
 // JSON, or empty with status 204 and for HEAD.
 type Answer struct {
 	Status int

@@ -98,7 +98,7 @@ func (c Caller) identity() identity {
 	return identity{credentials: c.Credentials, mail: c.Mail, generations: c.Generations}
 }
 
-// caller is who exchanges for the identity where nobody waits.
+// caller is the caller of an exchange that no request waits for.
 func (id identity) caller(application string) Caller {
 	return Caller{Credentials: id.credentials, Mail: id.mail, Generations: id.generations, Application: application}
 }

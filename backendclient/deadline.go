@@ -111,7 +111,7 @@ func (d *deadlines) end(b *bounded, well bool) error {
 	return l.cause
 }
 
-// look ends what is overdue or wanted by nobody. Without anything in use it was
+// look ends what is overdue or no longer wanted. Without anything in use it was
 // the last one, and what is kept for later goes.
 func (d *deadlines) look() {
 	now := time.Now()

@@ -16,7 +16,7 @@ import (
 // What can go wrong, for errors.Is. Every error of this package is an [*Error]
 // of one of these kinds, or of context.Canceled when the caller went away.
 var (
-	// ErrUserNotFound: nobody has this mail, and Meet does not provision (or,
+	// ErrUserNotFound: no user has this mail, and Meet does not provision (or,
 	// after an exchange, the user is gone again).
 	ErrUserNotFound = errors.New("meet knows no such user")
 

@@ -461,7 +461,7 @@ func (c *Client) page(ctx context.Context, caller Caller, q pageQuery) (*page, *
 }
 
 // parts reads Meet's pages from to to, at most pageWorkers at once; known is
-// there already. A page that has gone meanwhile is nil.
+// there already. A page that has gone since is nil.
 func (l *lister) parts(ctx context.Context, known *page, knownNumber, from, to int) ([]*page, *Answer, error) {
 	parts := make([]*page, max(0, to-from+1))
 	var missing []int

@@ -79,7 +79,7 @@ func (c *Client) Forget(caller Caller) {
 	ctx, cancel := context.WithTimeout(context.Background(), c.requestTimeout)
 	defer cancel()
 	key := c.storeKey(id)
-	// A store that is away is left alone: Meet refuses a token that it does not
+	// A store that is unavailable is left alone: Meet refuses a token that it does not
 	// know any more, which renews it.
 	if value, err := c.store.LoadMeetToken(ctx, key); err == nil && value != nil {
 		_ = c.store.DropMeetToken(ctx, key, value)
@@ -162,7 +162,7 @@ func (c *Client) obtainAlone(ctx context.Context, caller Caller, id identity, ke
 
 // loadOrLock returns the stored token, or the lock to make one. While another
 // process holds the lock it waits for the result, at most ExchangeTimeout. If
-// the store is away, or the other process takes too long, it returns neither:
+// the store is unavailable, or the other process takes too long, it returns neither:
 // two exchanges are a cost, not an error.
 func (c *Client) loadOrLock(ctx context.Context, id identity, key string) (t *Token, unlock func()) {
 	deadline := time.NewTimer(c.exchangeTimeout)
@@ -218,7 +218,7 @@ func (c *Client) save(ctx context.Context, key string, t *Token) {
 		return
 	}
 	if value, err := encodeToken(t); err == nil {
-		// A store that is away costs the other processes an exchange, no more.
+		// A store that is unavailable costs the other processes an exchange, no more.
 		_ = c.store.SaveMeetToken(ctx, key, value, ttl)
 	}
 }
@@ -288,7 +288,7 @@ func (c *Client) refused(id identity) *Error {
 }
 
 // UserDisabled returns Meet's refusal if Meet has called the user of a session (see
-// [Caller]) disabled within the last five seconds, and nil otherwise. It asks nobody.
+// [Caller]) disabled within the last five seconds, and nil otherwise. It sends nothing.
 func (c *Client) UserDisabled(session string) error {
 	if e, ok := c.disabled.get(session, c.now()); ok {
 		return e
@@ -333,7 +333,7 @@ func (c *Client) evict(id identity, t *Token) {
 func (c *Client) renewOnSuspicion(ctx context.Context, caller Caller, old *Token) (*Token, *Error) {
 	id := caller.identity()
 	c.suspect(id, old)
-	// There is one if it was renewed meanwhile, or not evicted this time.
+	// There is one if it was renewed since, or not evicted this time.
 	if t, ok := c.tokens.get(id, c.now()); ok {
 		return t, nil
 	}
@@ -353,7 +353,7 @@ func (c *Client) suspect(id identity, t *Token) {
 	if _, ok := c.suspected.get(id, c.now()); ok {
 		return
 	}
-	// In this order, whoever sees the suspicion does not see the token any more.
+	// In this order, a reader that sees the suspicion does not see the token any more.
 	c.distrust(id, t)
 	c.suspected.put(id, struct{}{}, c.now().Add(keepSuspected))
 }

@@ -195,7 +195,7 @@ func (c *Client) renewAlone(ctx context.Context, d due, last *use) {
 }
 
 // succeed puts a newer token in the place of one that is kept. It does not if that is
-// gone meanwhile, or would have lasted longer.
+// gone since, or would have lasted longer.
 func (c *Client) succeed(d due, newer *Token) bool {
 	kept, ok := c.tokens.get(d.id, c.now())
 	if !ok || kept != d.token || !newer.usableUntil().After(kept.usableUntil()) {

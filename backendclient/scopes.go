@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// A token that lacks a scope is fetched anew after keepLacking, which whoever has just
+// A token that lacks a scope is fetched anew after keepLacking, which an operator who has just
 // ticked the scope in Meet may wait for. What was fetched in vain as often as eagerly
 // is probably meant to lack it: from then on each pause is twice the one before.
 const (

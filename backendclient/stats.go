@@ -24,7 +24,7 @@ type Stats struct {
 type counters struct {
 	fromMemory, fromStore atomic.Uint64
 	// asked counts callers without a token in this process; flights those of them
-	// who looked for one instead of waiting for somebody else's.
+	// that looked for one instead of waiting for another's.
 	asked, flights atomic.Uint64
 }
 

@@ -52,7 +52,7 @@ type Token struct {
 	// authorization is the header with Value in it, made once for all requests.
 	authorization string
 
-	// lastUse is nil until somebody asks for the token.
+	// lastUse is nil until the token is asked for.
 	lastUse atomic.Pointer[use]
 }
 

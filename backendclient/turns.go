@@ -18,7 +18,7 @@ type turns struct {
 	mu      sync.Mutex
 	size    int // how many run at a time
 	free    int
-	order   list.List // of *queue, those in which somebody waits, the next one first
+	order   list.List // of *queue, those with waiters, the next one first
 	waiting map[string]*queue
 }
 
@@ -44,7 +44,7 @@ func (t *turns) ask(application string) *turn {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	mine := &turn{application: application, come: make(chan struct{})}
-	if t.free > 0 { // then nobody waits
+	if t.free > 0 { // then there are no waiters
 		t.free--
 		close(mine.come)
 		return mine
@@ -87,7 +87,7 @@ func (t *turns) leave(mine *turn) {
 	}
 }
 
-// next lets somebody of the application that is next have a turn.
+// next gives a turn to a waiter of the next application.
 func (t *turns) next() {
 	front := t.order.Front()
 	if front == nil {

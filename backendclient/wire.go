@@ -82,7 +82,7 @@ func (c *Client) roundTripForRooms(ctx context.Context, r wireRequest) (reply, *
 // there is no answer to judge.
 func (c *Client) trip(ctx context.Context, r wireRequest) (a reply, e *Error) {
 	// A proxy handler ends an answer that breaks off by panic(http.ErrAbortHandler).
-	// net/http catches that in its own goroutines; nobody would in ours.
+	// net/http catches that in its own goroutines; in ours it would end the process.
 	defer func() {
 		if p := recover(); p != nil {
 			a, e = reply{}, &Error{Kind: ErrBadAnswer, Op: r.operation(), Effect: r.effect, Err: fmt.Errorf("transport panicked: %v", p)}
@@ -183,7 +183,7 @@ func (c *Client) httpRequest(ctx context.Context, r wireRequest) *http.Request {
 }
 
 // headers is a header map with one allocation for all its values. Each has its
-// own slice of capacity one, so that whoever appends to it or changes it in place
+// own slice of capacity one, so that a handler that appends to it or changes it in place
 // touches no other.
 type headers struct {
 	header http.Header

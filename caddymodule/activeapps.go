@@ -73,7 +73,7 @@ func (a *activity) rank(now time.Time, most int) {
 	slices.SortFunc(names, func(x, y string) int { return cmp.Or(cmp.Compare(a.recent[y], a.recent[x]), cmp.Compare(x, y)) })
 	names = names[:min(most, len(names))]
 	for name := range a.series {
-		// Whoever keeps silent keeps its series as long as nobody needs the place.
+		// An application that is silent keeps its series until another needs the place.
 		if name != otherApps && !slices.Contains(names, name) {
 			if len(names) < most {
 				names = append(names, name)

@@ -124,7 +124,7 @@ type App struct {
 	logger        *zap.Logger
 	gates         []*Handler // complete once the configuration is provisioned
 	// outages is shared by all gates: an outage is one thing however many notice it.
-	// A new configuration may be meant to mend it, so there it is told anew.
+	// A new configuration may be the fix, so it is logged anew.
 	outages  *throttle
 	renewals renewals
 }
@@ -310,7 +310,7 @@ func (a *App) signingKeys(o *tokens.Options) ([]string, error) {
 	return texts, nil
 }
 
-// Start follows the changes that other gateways make. A Redis that is away is no
+// Start follows the changes that other gateways make. A Redis that is unavailable is no
 // reason not to start: until it is there, requests are answered with 503.
 func (a *App) Start() error {
 	a.store.Tokens().OnCommand(observeCommand)

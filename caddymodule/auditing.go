@@ -232,7 +232,7 @@ func (a *App) Record(e audit.Event) bool {
 	if a.Audit == nil {
 		return false
 	}
-	_ = a.Audit.write(e) // it was done; whoever reads the trail finds it once it can be written
+	_ = a.Audit.write(e) // it was done; the trail has it once it can be written
 	return true
 }
 

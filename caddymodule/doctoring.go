@@ -179,7 +179,7 @@ func (a *App) meetFacts(ctx context.Context) []doctor.Meet {
 }
 
 // meetFacts sends Meet an empty request for a token. Meet refuses it before it looks
-// at any secret, so it costs nothing and makes nobody.
+// at any secret, so it costs nothing and creates no user.
 func (h *Handler) meetFacts(ctx context.Context) doctor.Meet {
 	m := doctor.Meet{Host: h.host, Sandbox: h.sandbox, Credentials: h.fallback.ClientID != ""}
 	if h.sandbox {

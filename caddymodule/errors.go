@@ -207,7 +207,7 @@ var failures = []failureRow{
 	{err: backendclient.ErrTooManyRooms, answer: refusal{status: 422, detail: "This user has too many rooms to find one by its slug. Ask for it by its id, or read the list page by page.", code: codeUnprocessable, reason: "too_many_rooms"}},
 	{err: backendclient.ErrInvalidRequest, answer: refusal{status: 400, detail: "Malformed request target.", code: codeInvalidRequest, reason: "malformed_target"}},
 
-	// The caller went away; nobody reads this answer.
+	// The caller has gone away; this answer is not read.
 	{err: context.Canceled, answer: refusal{status: 499, detail: "Client closed request.", code: codeInvalidRequest, reason: "canceled"}},
 	{err: context.DeadlineExceeded, answer: refusal{status: 504, detail: textTimeout, code: codeTimeout, reason: "backend_timeout", outage: true}},
 }

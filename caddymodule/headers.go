@@ -39,7 +39,7 @@ func (c *call) setAnswerHeaders() {
 }
 
 // writeJSON ends an answer. Every body that leaves the gateway goes through here.
-// That a client has gone away is no error: nobody is left to answer.
+// A client that has gone away is no error.
 func writeJSON(w http.ResponseWriter, status int, body []byte) error {
 	if status == http.StatusNoContent {
 		w.WriteHeader(status)

@@ -50,7 +50,7 @@ func (c *call) withIdempotency(body []byte, send func() (*backendclient.Answer, 
 }
 
 // settle keeps what became of the attempt. A refusal had no effect, so the key
-// is free for a request that is mended.
+// is free for a request that was corrected.
 func (c *call) settle(attempt *tokens.Replay, answer *backendclient.Answer, err error) error {
 	ctx := c.ctx
 	be, ok := errors.AsType[*backendclient.Error](err)

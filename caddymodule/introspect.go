@@ -11,7 +11,7 @@ import (
 )
 
 // introspection tells an application about a token (RFC 7662 §2.2).
-// Whom it acts for is told by the public id only; the mail is not disclosed.
+// It shows the user by the public id only, never by mail.
 type introspection struct {
 	Active    bool   `json:"active"`
 	Scope     string `json:"scope,omitempty"`

@@ -169,7 +169,7 @@ func (c *call) measure(status int) {
 // waitForMeet adds the time since began to what was spent waiting for Meet.
 func (c *call) waitForMeet(began time.Time) { c.atMeet += time.Since(began) }
 
-// observeCommand is told of every command to Redis.
+// observeCommand counts every command to Redis.
 func observeCommand(ctx context.Context, cmd tokens.Command) {
 	redisSeconds.WithLabelValues(cmd.Name).Observe(cmd.Took.Seconds())
 	if cmd.Problem != "" {

@@ -119,7 +119,7 @@ func (c *call) relayOperator(a *backendclient.Answer) error {
 
 const reasonNotAMember = "not_a_member"
 
-// textNoPermission is Meet's answer for somebody else's room.
+// textNoPermission is Meet's answer for another user's room.
 const textNoPermission = "You do not have permission to perform this action."
 
 // reasonOf403 tells apart why Meet forbids something: the user is no member of the

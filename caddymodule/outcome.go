@@ -13,7 +13,7 @@ import (
 const outcomeOK = "ok"
 
 // note leaves what became of the request in metrics, placeholders and the access
-// log. Placeholders and log fields are worked out when somebody reads them.
+// log. Placeholders and log fields are worked out when they are read.
 func (c *call) note(outcome string) {
 	c.outcome = outcome
 	c.traceCall(outcome)

@@ -34,7 +34,7 @@ func (c *call) admit(mail tokens.Mail) (*tokens.Admission, error) {
 			c.recordMore(audit.QuotaExceeded, decision, "quota_exceeded", func(e *audit.Event) { e.DryRun = ad.DryRun })
 		}
 		if ad.Exceeded && ad.DryRun {
-			c.h.logger.Info("quota of new users is used up; nobody is refused, this is a dry run",
+			c.h.logger.Info("quota of new users is used up; no user is refused, this is a dry run",
 				zap.String("client_id", c.application.ID), zap.String("request_id", c.requestID))
 		}
 	}

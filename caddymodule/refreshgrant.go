@@ -40,7 +40,7 @@ func (c *call) serveRefresh(req tokenRequest) error {
 }
 
 // judgeRefresh asks Meet about the user while the refresh token is still
-// unspent: a Meet that does not answer costs nobody a token.
+// unspent: a Meet that does not answer costs no token.
 func (c *call) judgeRefresh(req tokenRequest, wish refreshScope) error {
 	ctx := c.ctx
 	id, err := c.h.app.Authority().Inspect(ctx, req.refreshToken)

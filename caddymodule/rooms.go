@@ -196,7 +196,7 @@ func (c *call) relay(a *backendclient.Answer) error {
 	return r
 }
 
-// forbidden answers for what Meet forbids: somebody else's room, or something that
+// forbidden answers for what Meet forbids: another user's room, or something that
 // the application may not do at Meet.
 func (c *call) forbidden(a *backendclient.Answer) error {
 	text := textOfError(a.Body)
@@ -206,7 +206,7 @@ func (c *call) forbidden(a *backendclient.Answer) error {
 	return c.notAMember(a)
 }
 
-// notAMember answers for somebody else's room.
+// notAMember answers for another user's room.
 func (c *call) notAMember(a *backendclient.Answer) error {
 	if c.h.NotAMemberStatus == http.StatusNotFound {
 		return &refusal{status: http.StatusNotFound, detail: textNotFound, reason: reasonNotAMember}

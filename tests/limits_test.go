@@ -251,7 +251,7 @@ func TestSlug_SeenRoomCostsOneRequest(t *testing.T) {
 		return a.JSON(t)["results"].([]any)
 	}
 	require.Len(t, find("alice-room-44"), 1)
-	require.Empty(t, find("bob-private"), "somebody else's room is in nobody else's list")
+	require.Empty(t, find("bob-private"), "another user's room is in nobody else's list")
 	require.Eventually(t, func() bool {
 		meet.ForgetRequests()
 		return len(find("alice-room-44")) == 1 && len(meet.Requests()) == 1

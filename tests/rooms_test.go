@@ -62,7 +62,7 @@ func TestRooms_PublishedErrors(t *testing.T) {
 		{"scope retrieve", "GET", "/" + roomID(1), none, 403, "Insufficient permissions. Required scope: 'rooms:retrieve'", `Bearer realm="meet-gateway", error="insufficient_scope", scope="rooms:retrieve"`},
 		{"unknown room", "GET", "/" + roomID(999), token, 404, "Not found.", ""},
 		{"no uuid", "GET", "/alice-room-01", token, 404, "Not found.", ""},
-		{"somebody else's room", "GET", "/" + roomID(100), token, 403, "You do not have permission to perform this action.", ""},
+		{"another user's room", "GET", "/" + roomID(100), token, 403, "You do not have permission to perform this action.", ""},
 		{"put", "PUT", "/" + roomID(1), token, 405, `Method "PUT" not allowed.`, ""},
 		{"delete", "DELETE", "/" + roomID(1), token, 405, `Method "DELETE" not allowed.`, ""},
 		{"delete the list", "DELETE", "", token, 405, `Method "DELETE" not allowed.`, ""},

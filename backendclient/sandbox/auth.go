@@ -36,7 +36,7 @@ func (m *Meet) authenticate(c *call) (*identity, *answer) {
 
 // refuse is the 401 of the rooms.
 func (c *call) refuse(text string) *answer {
-	c.session = false // the framework has decided that it is nobody
+	c.session = false // the framework has decided that it is anonymous
 	return c.detail(http.StatusUnauthorized, text).with("WWW-Authenticate", "Bearer")
 }
 

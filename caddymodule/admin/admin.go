@@ -340,7 +340,7 @@ func (c *call) answer(status int, v any) error {
 	}
 	c.w.Header().Set("Content-Type", "application/json")
 	c.w.WriteHeader(status)
-	_, _ = c.w.Write(append(body, '\n')) // whoever asked has gone away
+	_, _ = c.w.Write(append(body, '\n')) // the client may have gone away
 	return nil
 }
 

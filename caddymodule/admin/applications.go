@@ -273,13 +273,13 @@ func (c *call) target() (id string, version int64, err error) {
 		}
 	}
 	c.w.Header().Set("Etag", wire.ETag(app))
-	return "", 0, &wire.Problem{Status: http.StatusPreconditionFailed, Detail: "The application was changed meanwhile; its version is now " + wire.ETag(app) + "."}
+	return "", 0, &wire.Problem{Status: http.StatusPreconditionFailed, Detail: "The application has changed; its version is now " + wire.ETag(app) + "."}
 }
 
 // changedMeanwhile tells a lost race for a version from a conflict about an alias.
 func changedMeanwhile(err error, version int64) error {
 	if version != 0 && errors.Is(err, tokens.ErrConflict) && !strings.Contains(err.Error(), "alias") {
-		return &wire.Problem{Status: http.StatusPreconditionFailed, Detail: "The application was changed meanwhile."}
+		return &wire.Problem{Status: http.StatusPreconditionFailed, Detail: "The application has changed."}
 	}
 	return err
 }

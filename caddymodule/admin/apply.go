@@ -138,8 +138,8 @@ func (p *plan) add(i int, raw json.RawMessage) error {
 	delete(given, "id")
 	delete(given, "client_secret")
 	// What is left out is the default, with two exceptions that stay: credentials at
-	// Meet, which no export has, and whether it is active, so that nobody who applies a
-	// file undoes what somebody else disabled in an emergency.
+	// Meet, which no export has, and whether it is active, so that applying a
+	// file does not enable what was disabled in an emergency.
 	for _, f := range applicationFields {
 		if _, ok := given[f.name]; !ok && f.name != "backend" && f.name != "active" {
 			given[f.name] = json.RawMessage("null")
@@ -367,7 +367,7 @@ func (c *call) exportApplications() error {
 			c.w.Header().Set("Content-Type", "application/json")
 			began = true
 		}
-		_, _ = c.w.Write([]byte(s)) // whoever asked has gone away
+		_, _ = c.w.Write([]byte(s)) // the client may have gone away
 	}
 	separator := `{"applications":[` + "\n"
 	err = c.eachApplication(query.Get("prefix"), func(app *tokens.Application) error {
@@ -395,7 +395,7 @@ func (c *call) exportApplications() error {
 }
 
 // exported is an application as apply takes it: in a fixed order, without what
-// is not set. That it is active goes without saying: whoever disables it after the
+// is not set. It is not listed as active: an operator who disables it after the
 // export would see it enabled again by applying the file.
 func exported(app *tokens.Application) (string, error) {
 	always := []string{"name", "scopes", "domains"}

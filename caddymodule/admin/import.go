@@ -207,7 +207,7 @@ func (im *importer) register(ctx context.Context, app *tokens.Application, secre
 	}
 	created, err := im.c.authority.ImportApplication(ctx, *app, secret)
 	if errors.Is(err, tokens.ErrConflict) {
-		result.Outcome, result.Reason = wire.OutcomeSkipped, "somebody else is registering it at the same time"
+		result.Outcome, result.Reason = wire.OutcomeSkipped, "it is being registered elsewhere at the same time"
 		return nil
 	}
 	if err != nil {
@@ -252,7 +252,7 @@ func (im *importer) reconcile(ctx context.Context, existing, wanted *tokens.Appl
 		return nil
 	})
 	if errors.Is(err, tokens.ErrConflict) || errors.Is(err, tokens.ErrNotFound) {
-		result.Outcome, result.Reason = wire.OutcomeSkipped, "somebody else changed it at the same time"
+		result.Outcome, result.Reason = wire.OutcomeSkipped, "it was changed elsewhere at the same time"
 		return nil
 	}
 	if err != nil {
@@ -284,7 +284,7 @@ func convert(from *django.Application) (app tokens.Application, notes []string) 
 		app.Domains = []string{"*"}
 		notes = append(notes, `it has no domain, which at Meet means every domain; here it gets "*"`)
 	case len(from.Domains) == 0:
-		notes = append(notes, "none of its domains can be used: it may act for nobody")
+		notes = append(notes, "none of its domains can be used: it may act for no user")
 	}
 	if from.SecretHash == "" {
 		notes = append(notes, "it has no secret that can be used: rotate one in")

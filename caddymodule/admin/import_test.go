@@ -169,7 +169,7 @@ func TestImport_WhatCannotBeTaken(t *testing.T) {
 	require.Len(t, apps, 3)
 	notes := func(i int) []any { n, _ := apps[i].(map[string]any)["notes"].([]any); return n }
 	require.Contains(t, notes(0), "it has no name; its client id is taken")
-	require.Contains(t, notes(0), "none of its domains can be used: it may act for nobody")
+	require.Contains(t, notes(0), "none of its domains can be used: it may act for no user")
 	require.Contains(t, notes(1), "its name is shortened to 255 bytes")
 	require.Contains(t, notes(1), "it has no secret that can be used: rotate one in")
 	require.Contains(t, notes(1), "client_secret is an unusable password")

@@ -35,7 +35,7 @@ func writeProblem(w http.ResponseWriter, p *wire.Problem) {
 		w.Header().Set("Retry-After", strconv.Itoa(int((p.RetryAfter+time.Second-1)/time.Second)))
 	}
 	w.WriteHeader(p.Status)
-	_, _ = w.Write(append(body, '\n')) // whoever asked has gone away
+	_, _ = w.Write(append(body, '\n')) // the client may have gone away
 }
 
 // problems is the table from domain error to answer for administrators, as
@@ -49,13 +49,13 @@ var problems = []struct {
 	{tokens.ErrBusy, http.StatusServiceUnavailable, "The gateway is too busy."},
 	{tokens.ErrNotFound, http.StatusNotFound, "There is nothing with this id."},
 	{tokens.ErrConflict, http.StatusConflict, ""},
-	{tokens.ErrInvalidInstant, http.StatusUnprocessableEntity, "The instant lies in the future."},
+	{tokens.ErrInvalidInstant, http.StatusUnprocessableEntity, "The time is in the future."},
 	{tokens.ErrInvalidApplication, http.StatusUnprocessableEntity, ""},
 	{context.Canceled, http.StatusServiceUnavailable, "The request was cancelled."},
 	{context.DeadlineExceeded, http.StatusServiceUnavailable, "The request took too long."},
 }
 
-// What is said while Redis is away, to who changes something and to who only looks.
+// The texts for an outage of Redis: of a change, and of a read.
 const (
 	detailNotAcknowledged = "Redis did not acknowledge. A change may have been made or not; making it again is safe, " +
 		"except that creating again makes another application, and that rotating again ends the secret before the last."
@@ -86,8 +86,8 @@ func problemOf(err error) *wire.Problem {
 	return &wire.Problem{Status: http.StatusInternalServerError, Detail: "Internal error."}
 }
 
-// conflictText leaves out that something was changed by somebody else where the
-// error says what it conflicts with.
+// conflictText leaves out the general text where the error says what
+// it conflicts with.
 func conflictText(err error) string {
 	text := err.Error()
 	if cut, ok := strings.CutSuffix(text, ": "+tokens.ErrConflict.Error()); ok && (strings.Contains(cut, "belongs to") || strings.Contains(cut, "the one that signs")) {

@@ -106,7 +106,7 @@ func (c *call) revokeWhat(in revocation) error {
 		c.change("revoke.before")
 		before, err := time.Parse(time.RFC3339, in.Before)
 		if err != nil {
-			return badField("before", "It must be an instant as 2006-01-02T15:04:05Z (RFC 3339).")
+			return badField("before", "It must be a time such as 2006-01-02T15:04:05Z (RFC 3339).")
 		}
 		c.audit.details = []zap.Field{zap.Time("before", before)}
 		return c.authority.RevokeBefore(ctx, before)

@@ -75,7 +75,7 @@ func (c *call) showRoutes() error {
 	return c.answer(http.StatusOK, map[string]any{"gates": c.gateway.Routes()})
 }
 
-// showDoctor answers GET doctor: what is wrong, and what mends it.
+// showDoctor answers GET doctor: what is wrong, and how to fix it.
 func (c *call) showDoctor() error {
 	address := ""
 	if server, ok := c.r.Context().Value(http.ServerContextKey).(*http.Server); ok {

@@ -56,7 +56,7 @@ type Event struct {
 	Room     *Room  `json:"room,omitempty"`
 	// Repeated is true for an answer that was given again under an Idempotency-Key.
 	Repeated bool `json:"repeated,omitempty"`
-	// DryRun is true for a quota that refuses nobody.
+	// DryRun is true for a quota that only reports.
 	DryRun bool `json:"dry_run,omitempty"`
 	// Fields are the names of the fields that an administrator changed.
 	Fields []string `json:"fields,omitempty"`
@@ -69,7 +69,7 @@ type Event struct {
 	Gateway string `json:"gateway,omitempty"`
 }
 
-// Party is somebody or something that an event is about.
+// Party is a person or a thing that an event is about.
 type Party struct {
 	// Type is application, user, room, token, route, administrator or gateway.
 	Type string `json:"type"`

@@ -71,7 +71,7 @@ func (r *Report) OK() bool { return len(r.Findings) == 0 }
 type VerifyOptions struct {
 	// Head is the hash of a line that must be there, noted elsewhere; "" for none.
 	Head string
-	// Keys check the keyed heads. Without them, a chain that somebody has computed
+	// Keys check the keyed heads. Without them, a chain that was computed
 	// anew is not found out.
 	Keys []*Key
 }

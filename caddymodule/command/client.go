@@ -235,8 +235,8 @@ func (a *client) refusal(resp *http.Response) error {
 	return fmt.Errorf("%s answered %s", a.address, resp.Status)
 }
 
-// systemUser is who runs the command, for the audit log, which says that nobody
-// has checked it.
+// systemUser is who runs the command, for the audit log, which says that it is not
+// checked.
 func systemUser() string {
 	name := os.Getenv("USER")
 	if u, err := user.Current(); err == nil {

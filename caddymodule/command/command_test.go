@@ -175,7 +175,7 @@ func TestCreatedApplicationWorks(t *testing.T) {
 	s.run("revoke", "token")
 	require.False(t, s.valid(token))
 	require.Contains(t, s.fail("revoke", "key", "nothing"), "key")
-	require.Contains(t, s.fail("revoke", "before", "yesterday"), "neither an instant")
+	require.Contains(t, s.fail("revoke", "before", "yesterday"), "neither a time")
 
 	require.NotContains(t, s.gateway.Logs(), "ada@")
 	require.NotContains(t, s.gateway.Logs(), token)

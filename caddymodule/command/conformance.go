@@ -54,7 +54,7 @@ wrongly; 3 nothing answers.`,
 	flags.String("refused-mail", "", "An address whose domain it may not act for")
 	flags.String("disabled-mail", "", "A user whose account is switched off")
 	flags.String("shared-mail", "", "An address that two users have")
-	flags.String("unknown-mail", "", "An address that nobody has; with --write only, since Meet may make a user")
+	flags.String("unknown-mail", "", "An address without a user; with --write only, since Meet may make a user")
 	flags.String("room", "", "The id of a room of --mail (default: the first of the list)")
 	flags.Bool("write", false, "Make rooms too; Meet cannot delete them yet")
 	flags.Bool("gateway", false, "What is asked is a gateway")
@@ -180,7 +180,7 @@ func (c *console) writeJUnit(report *conformance.Report) error {
 	if err != nil {
 		return err //nolint:wrapcheck // it says what it was doing
 	}
-	if err := os.WriteFile(name, b, 0o644); err != nil { //nolint:gosec // for a build server, which may be somebody else
+	if err := os.WriteFile(name, b, 0o644); err != nil { //nolint:gosec // a build server may run as another user
 		return fmt.Errorf("--junit: %w", err)
 	}
 	return nil

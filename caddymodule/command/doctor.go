@@ -18,7 +18,7 @@ var errFound = errors.New("something is wrong")
 func doctorCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
-		Short: "Looks for what is wrong, and says what mends it",
+		Short: "Looks for what is wrong, and says how to fix it",
 		Long: `Looks at the configuration, Redis, the other gateways, Meet and the applications,
 and says of each thing that is wrong its cause and the line or command that mends
 it. It changes nothing, prints no secret and takes less than five seconds. Exit

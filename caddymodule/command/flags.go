@@ -267,8 +267,8 @@ func appEditCommand() *cobra.Command {
 	return cmd
 }
 
-// editCommand writes only over the version it has read, so that what somebody
-// else changes meanwhile is not lost.
+// editCommand writes only over the version it has read, so that a change in
+// between is not lost.
 func editCommand(c *console, args []string) error {
 	if err := c.conflictingFlags(); err != nil { // before anybody is asked
 		return err

@@ -154,9 +154,9 @@ func oneUser(cmd *cobra.Command, args []string) error {
 
 func revokeBeforeCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "before <instant>",
-		Short: "Ends all tokens issued before an instant, or longer ago than a duration",
-		Long: `Ends all tokens issued before an instant, or longer ago than a duration.
+		Use:   "before <time>",
+		Short: "Ends all tokens issued before a time, or longer ago than a duration",
+		Long: `Ends all tokens issued before a time, or longer ago than a duration.
 
 Tokens say in whole seconds when they were issued, and so does the instant: what
 was issued within its second stays. "meet revoke all" leaves nothing.`,
@@ -164,7 +164,7 @@ was issued within its second stays. "meet revoke all" leaves nothing.`,
   meet-gateway meet revoke before 15m`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return fmt.Errorf("%s takes an instant (RFC 3339), or a duration such as 15m", cmd.CommandPath())
+				return fmt.Errorf("%s takes a time (RFC 3339), or a duration such as 15m", cmd.CommandPath())
 			}
 			return nil
 		},
@@ -190,7 +190,7 @@ func instantBefore(text string, now time.Time) (time.Time, error) {
 	}
 	t, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("%q is neither an instant such as 2006-01-02T15:04:05Z nor a duration such as 15m", text)
+		return time.Time{}, fmt.Errorf("%q is neither a time such as 2006-01-02T15:04:05Z nor a duration such as 15m", text)
 	}
 	return t, nil
 }

@@ -231,13 +231,13 @@ func TestRun_NamesWhatDiffers(t *testing.T) {
 				says(200, js, `{"count":0,"next":null,"previous":null,"results":[]}`)(w)
 			}
 		}, false, map[string]string{"auth-bad-signature": "opens", "auth-garbage": "opens"}, false},
-		"somebody else's room is shown": {func(_ *http.Request, w *httptest.ResponseRecorder) {
+		"another user's room is shown": {func(_ *http.Request, w *httptest.ResponseRecorder) {
 			if w.Code == 403 && strings.Contains(w.Body.String(), "permission to perform") {
 				says(200, js, `{"id":"5eed0000-0000-4000-8000-000000000001","name":"x","slug":"x","access_level":"trusted","configuration":{}}`)(w)
 			}
 		}, false, map[string]string{"retrieve-other": "opens"}, false},
 
-		"somebody else's room is not found": {func(_ *http.Request, w *httptest.ResponseRecorder) {
+		"another user's room is not found": {func(_ *http.Request, w *httptest.ResponseRecorder) {
 			if w.Code == 403 && strings.Contains(w.Body.String(), "permission to perform") {
 				says(404, js, `{"detail":"Not found."}`)(w)
 			}

@@ -91,7 +91,7 @@ var configurationChecks = []check{
 	}},
 	{name: "admin_open", look: func(f *Facts, found finder) {
 		if open(f.Configuration.AdminAddress) {
-			found(f.Configuration.AdminAddress, "the admin endpoint can be reached from other machines: whoever reaches it can do everything", "admin unix//run/meet-gateway/admin.sock|0660")
+			found(f.Configuration.AdminAddress, "the admin endpoint can be reached from other machines: everyone who reaches it can do everything", "admin unix//run/meet-gateway/admin.sock|0660")
 		}
 	}},
 	{name: "http_plain", look: func(f *Facts, found finder) {

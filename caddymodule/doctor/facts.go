@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 
 // Package doctor says what is wrong with an installation, given what is known of it:
-// its configuration, Redis, the gateways, Meet and the applications. It asks nobody:
-// whoever calls it has collected the facts.
+// its configuration, Redis, the gateways, Meet and the applications. It asks nothing:
+// the caller has collected the facts.
 package doctor
 
 import (

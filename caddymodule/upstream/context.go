@@ -16,7 +16,7 @@ import (
 )
 
 // requestContext is the context of a request that the handler sees: what
-// Caddy's handlers expect to find in one, each made when somebody asks for it. The
+// Caddy's handlers expect to find in one, each made when it is asked for. The
 // replacer and the variables are used by a handler every time and hardly ever by a
 // transport alone. The rest, with all placeholders of HTTP requests, is what
 // caddyhttp.PrepareRequest makes of the request: that costs as much as the gate
@@ -111,7 +111,7 @@ func (c *requestContext) Value(key any) any {
 	return c.prepare().Context().Value(key)
 }
 
-// placeholder resolves what nobody has set.
+// placeholder resolves a placeholder that is not set.
 func (c *requestContext) placeholder(key string) (any, bool) {
 	if name, ok := strings.CutPrefix(key, "http.vars."); ok {
 		return c.vars[name], true

@@ -122,7 +122,7 @@ func (t *directTransport) send(req *http.Request, reqCtx *requestContext) (*http
 	if err != nil {
 		return nil, directError(req, err)
 	}
-	if res.StatusCode == http.StatusSwitchingProtocols { // nobody asked for it, and its body is a connection
+	if res.StatusCode == http.StatusSwitchingProtocols { // not asked for; its body is a connection
 		_ = res.Body.Close()
 		return nil, &backendclient.TransportError{Status: http.StatusBadGateway, Err: errSwitches}
 	}

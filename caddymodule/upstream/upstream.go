@@ -92,7 +92,7 @@ func (u *Upstream) send(req *http.Request, reqCtx *requestContext) (*http.Respon
 var errNoAnswer = errors.New("the backend handler gave no answer")
 
 // serve calls the handler. A handler that breaks off its answer panics with
-// http.ErrAbortHandler, as net/http wants it; here nobody else would catch it.
+// http.ErrAbortHandler, as net/http wants it; here it would end the process.
 func (u *Upstream) serve(rec *recorder, r *http.Request) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

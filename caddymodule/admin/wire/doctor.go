@@ -9,7 +9,7 @@ type Finding struct {
 	Check string `json:"check"`
 	// About is the gateway, site, Meet or application that it is about.
 	About string `json:"about,omitempty"`
-	// Cause says what is wrong, Fix the line or the command that mends it.
+	// Cause says what is wrong, Fix the line or the command that fixes it.
 	Cause string `json:"cause"`
 	Fix   string `json:"fix"`
 }
