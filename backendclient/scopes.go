@@ -46,6 +46,12 @@ func (c *Client) withScopes(ctx context.Context, caller Caller, id identity, t *
 	if _, lately := c.lacking.get(id, c.now()); lately {
 		return t
 	}
+	return c.fetchAnew(ctx, caller, id, t)
+}
+
+// fetchAnew is withScopes for a token that lacks one. It stands apart because what it
+// shares with a goroutine is allocated on entry.
+func (c *Client) fetchAnew(ctx context.Context, caller Caller, id identity, t *Token) *Token {
 	key := c.storeKey(id)
 	flight := c.flights.DoChan("scopes "+key, func() (any, error) {
 		ctx, cancel := context.WithTimeout(c.detach(ctx), c.TokenBound())
