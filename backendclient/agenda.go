@@ -4,7 +4,8 @@ package backendclient
 
 import (
 	"container/heap"
-	"hash/fnv"
+	"crypto/sha256"
+	"encoding/binary"
 	"math"
 	"sync"
 	"time"
@@ -70,9 +71,8 @@ func (a *agenda) recover() {
 // its use, or soon if that is past. Which, the token decides: all processes look at
 // about the same time, and tokens that came together are renewed one by one.
 func (t *Token) renewAt(now time.Time) time.Time {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(t.Value))
-	share := float64(h.Sum64()) / math.MaxUint64
+	sum := sha256.Sum256([]byte(t.Value))
+	share := float64(binary.BigEndian.Uint64(sum[:])) / math.MaxUint64
 	until := t.usableUntil()
 	usable := float64(until.Sub(t.Received))
 	at := t.Received.Add(time.Duration(usable * (0.7 + 0.2*share)))

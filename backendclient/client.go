@@ -62,6 +62,10 @@ type Options struct {
 	// (about 1 kB each). Beyond it the oldest makes room.
 	MaxTokens int
 
+	// Before is a client whose tokens this one goes on with, if it is for the same Meet
+	// and keeps as many. The two may be used side by side.
+	Before *Client
+
 	// PageWorkers is how many pages of one list are fetched at once, default 4.
 	PageWorkers int
 
@@ -104,7 +108,7 @@ type Client struct {
 
 	mayRenew func(context.Context, Caller) bool
 	renewFor time.Duration
-	agenda   agenda
+	agenda   *agenda
 	paused   *cache[Credentials, time.Time] // applications that Meet refused to renew for, until when
 	renewals renewalCounters
 
@@ -181,7 +185,7 @@ func New(o Options) (*Client, error) {
 		onExchange:      o.OnExchange,
 		mayRenew:        o.MayRenew,
 		renewFor:        orDefault(o.RenewFor, defaultRenewFor),
-		agenda:          agenda{limit: orDefault(o.MaxTokens, defaultMaxTokens)},
+		agenda:          &agenda{limit: orDefault(o.MaxTokens, defaultMaxTokens)},
 		paused:          newCache[Credentials, time.Time](maxRemembered),
 		turns:           newTurns(orDefault(o.MaxExchanges, defaultMaxExchanges)),
 		tokens:          newCache[identity, *Token](orDefault(o.MaxTokens, defaultMaxTokens)),
@@ -192,6 +196,9 @@ func New(o Options) (*Client, error) {
 		lacking:         newCache[identity, struct{}](maxRemembered),
 		disabled:        newCache[string, *Error](maxRemembered),
 		counts:          newCache[identity, int](maxRemembered),
+	}
+	if b := o.Before; b != nil && b.host == c.host && b.base == c.base && b.tokens.limit == c.tokens.limit {
+		c.tokens, c.distrusted, c.agenda = b.tokens, b.distrusted, b.agenda
 	}
 	c.deadlines = newDeadlines(c.requestTimeout)
 	c.pageSize.Store(meetPageSize)

@@ -108,8 +108,8 @@ func (*renewed) respond(status int, body string) *http.Response {
 	}
 }
 
-// renewing is a client that renews for everybody until the bubble ends.
-func renewing(t *testing.T, meet *renewed, change ...func(*backendclient.Options)) *backendclient.Client {
+// ahead is a client that would renew for everybody.
+func ahead(t *testing.T, meet *renewed, change ...func(*backendclient.Options)) *backendclient.Client {
 	t.Helper()
 	o := backendclient.Options{
 		Transport: meet, Host: host,
@@ -124,6 +124,13 @@ func renewing(t *testing.T, meet *renewed, change ...func(*backendclient.Options
 	c, err := backendclient.New(o)
 	require.NoError(t, err)
 	meet.client.Store(c)
+	return c
+}
+
+// renewing is one that does so until the bubble ends.
+func renewing(t *testing.T, meet *renewed, change ...func(*backendclient.Options)) *backendclient.Client {
+	t.Helper()
+	c := ahead(t, meet, change...)
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
 	done.Go(func() { c.Renew(ctx) })
@@ -189,12 +196,12 @@ func TestRenew_ShortTokens(t *testing.T) {
 }
 
 // Nobody thinks of a token that is over before the next look.
-func TestRenew_TokensOfAMinute(t *testing.T) {
+func TestRenew_TokensOfMinutes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		meet := &renewed{life: time.Minute}
+		meet := &renewed{life: 5 * time.Minute}
 		c := renewing(t, meet)
-		for range 100 {
+		for range 300 {
 			need(t, c, alice)
 			time.Sleep(10 * time.Second)
 		}
@@ -328,6 +335,37 @@ func TestRenew_Failures(t *testing.T) {
 	}
 }
 
+// A success makes the next pause a short one.
+func TestRenew_Recovers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		meet, began := &renewed{life: day}, time.Now()
+		var failing, late atomic.Int64 // renewals that fail, early ones and late ones
+		meet.answer = func(_ string, renewal bool) (int, string) {
+			switch n := failing.Add(1); {
+			case !renewal:
+				failing.Store(0)
+			case time.Since(began) > 25*time.Hour:
+				late.Add(1)
+				return 503, `{}`
+			case n < 7: // Meet is left alone for half an hour then
+				return 503, `{}`
+			}
+			return 0, ""
+		}
+		c := renewing(t, meet)
+		need(t, c, alice)
+		time.Sleep(22 * time.Hour)
+		require.EqualValues(t, 1, c.Stats().Renewals.Exchanged)
+		need(t, c, alice)
+		for late.Load() == 0 {
+			time.Sleep(time.Minute)
+		}
+		time.Sleep(10 * time.Minute)
+		require.GreaterOrEqual(t, late.Load(), int64(4), "after 1, 3, and 7 minutes")
+	})
+}
+
 // One application that Meet refuses keeps none but its own users from being renewed.
 func TestRenew_ABrokenApplicationIsAlone(t *testing.T) {
 	t.Parallel()
@@ -352,6 +390,62 @@ func TestRenew_ABrokenApplicationIsAlone(t *testing.T) {
 	})
 }
 
+// After each renewal Meet has as long to itself.
+func TestRenew_Rests(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		meet := &renewed{life: time.Hour}
+		var last atomic.Int64
+		meet.begun = func(renewal bool) {
+			now := time.Now()
+			if renewal && now.Sub(time.Unix(0, last.Swap(now.UnixNano()))) < 2*time.Second {
+				t.Error("a renewal begins before Meet had a rest")
+			}
+		}
+		c := renewing(t, meet)
+		for range 100 {
+			for i := range 200 {
+				need(t, c, backendclient.Caller{Credentials: full, Mail: fmt.Sprintf("user%d@example.com", i)})
+			}
+			time.Sleep(time.Minute)
+		}
+		require.Greater(t, meet.ahead(), 300)
+	})
+}
+
+// A token that is fetched in vain for a scope goes on being so when it was renewed.
+func TestRenew_OfWhatMeetCutsDown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		meet := &renewed{life: day}
+		c := renewing(t, meet)
+		caller := alice
+		caller.Scopes = []string{"rooms:delete"}
+		for range 5 * 24 * 60 {
+			need(t, c, caller)
+			time.Sleep(time.Minute)
+		}
+		waited, ahead := meet.exchanges(caller.Mail)
+		require.Positive(t, ahead)
+		require.LessOrEqual(t, waited, 20)
+	})
+}
+
+// A token is not renewed because the one before it would be due.
+func TestRenew_WhatIsKept(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		meet := &renewed{life: day}
+		c := renewing(t, meet)
+		need(t, c, alice)
+		c.Forget(alice)
+		time.Sleep(10 * time.Hour)
+		need(t, c, alice)
+		time.Sleep(12 * time.Hour)
+		require.Zero(t, meet.ahead())
+	})
+}
+
 // A token that was forgotten while it was renewed does not come back.
 func TestRenew_ForgottenMeanwhile(t *testing.T) {
 	t.Parallel()
@@ -370,6 +464,31 @@ func TestRenew_ForgottenMeanwhile(t *testing.T) {
 		need(t, c, alice)
 		waited, _ := meet.exchanges(alice.Mail)
 		require.Equal(t, 2, waited)
+	})
+}
+
+// What a client has kept, and has to renew, goes over to one that takes its place.
+func TestRenew_GoesOverToTheNext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		meet := &renewed{life: day}
+		before := ahead(t, meet)
+		first := need(t, before, alice)
+		next := renewing(t, meet, func(o *backendclient.Options) { o.Before = before })
+		require.Equal(t, first.Value, need(t, next, alice).Value)
+		time.Sleep(20 * time.Hour)
+		require.NotEqual(t, first.Value, need(t, next, alice).Value)
+		waited, ahead := meet.exchanges(alice.Mail)
+		require.Equal(t, []int{1, 1}, []int{waited, ahead})
+
+		for name, change := range map[string]func(*backendclient.Options){
+			"another Meet": func(o *backendclient.Options) { o.Host = "other.example.org" },
+			"another API":  func(o *backendclient.Options) { o.BasePath = "/other" },
+			"another size": func(o *backendclient.Options) { o.MaxTokens = 10 },
+		} {
+			other := renewing(t, meet, func(o *backendclient.Options) { o.Before = next }, change)
+			require.Zero(t, other.Stats().Tokens, name)
+		}
 	})
 }
 

@@ -4,6 +4,7 @@ package backendclient
 
 import (
 	"encoding/base64"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -136,4 +137,33 @@ func FuzzReadToken(f *testing.F) {
 		require.NoError(t, err)
 		require.NotNil(t, decodeToken(value))
 	})
+}
+
+// Tokens that came together are renewed one by one: in the last third of their use, and
+// not before now where that is past, as it is for a gateway that has just started.
+func TestRenewAt(t *testing.T) {
+	t.Parallel()
+	received := time.Unix(1000, 0)
+	for _, now := range []time.Time{received, received.Add(20 * time.Hour)} {
+		earliest, latest := received.Add(24*time.Hour), received
+		for i := range 1000 {
+			token := newToken(fmt.Sprintf("header.payload.%d", i))
+			token.Received, token.Expires = received, received.Add(24*time.Hour)
+			at := token.renewAt(now)
+			require.False(t, at.Before(now))
+			if at.Before(earliest) {
+				earliest = at
+			}
+			if at.After(latest) {
+				latest = at
+			}
+		}
+		require.Less(t, latest.Sub(received), time.Duration(0.99*float64(21*time.Hour+36*time.Minute)))
+		if now.Equal(received) {
+			require.GreaterOrEqual(t, earliest.Sub(received), 15*time.Hour)
+			require.Greater(t, latest.Sub(earliest), 4*time.Hour)
+		} else {
+			require.Greater(t, latest.Sub(earliest), 40*time.Minute)
+		}
+	}
 }

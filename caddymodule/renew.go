@@ -5,6 +5,7 @@ package caddymodule
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,6 +55,20 @@ func (h *Handler) mayRenew(ctx context.Context, caller backendclient.Caller) boo
 	}
 	generations, err := authority.Generations(ctx, app, mail)
 	return err == nil && generations == caller.Generations
+}
+
+// before returns the client of the same Meet in the configuration that is running, if
+// all state of that goes on in this one.
+func (h *Handler) before() *backendclient.Client {
+	running, err := ActiveApp()
+	if err != nil || running.authority == nil || running.authority != h.app.authority {
+		return nil
+	}
+	i := slices.IndexFunc(running.gates, func(gate *Handler) bool { return gate.meetName() == h.meetName() })
+	if i < 0 {
+		return nil
+	}
+	return running.gates[i].client
 }
 
 // renewals are what an app has running to renew Meet's tokens.

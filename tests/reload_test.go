@@ -34,10 +34,12 @@ func TestReload_EmbeddedStateAndSandboxSurvive(t *testing.T) {
 
 	g.Reload(gatewaytest.Config{})
 	require.Same(t, authority, g.Authority(), "nothing changed: caches and feed go on")
+	require.Contains(t, g.Metrics(), `caddy_meet_gateway_cache_entries{cache="meet_tokens"} 1`)
 	require.Equal(t, 200, g.Do("GET", roomsPath+"/"+room, "", "Authorization", token).Status)
 
 	g.Reload(gatewaytest.Config{Global: "store embedded\ntoken_lifetime 30m"})
 	require.NotSame(t, authority, g.Authority())
+	require.Contains(t, g.Metrics(), `caddy_meet_gateway_cache_entries{cache="meet_tokens"} 0`)
 	require.Equal(t, 200, g.Do("GET", roomsPath+"/"+room, "", "Authorization", token).Status, "same store, same secret")
 	require.Equal(t, 1800.0, g.TokenRequest(app, "ada@example.org").JSON(t)["expires_in"])
 }
