@@ -48,8 +48,6 @@ var rooms = []room{
 	{
 		folder: "tokens",
 		mayImport: []string{
-			goRedis,
-			"github.com/go-redis/redis_rate",
 			"github.com/maypok86/otter",
 			"golang.org/x/crypto",   // password hashes of imported applications
 			"golang.org/x/net/idna", // mail domains outside ASCII
@@ -69,7 +67,7 @@ var rooms = []room{
 	},
 	{
 		folder:       "tokens/internal/redisdb",
-		mayImport:    []string{goRedis, ours("tokens/internal/failure"), ours("tokens/internal/vault")},
+		mayImport:    []string{goRedis, "github.com/go-redis/redis_rate", ours("tokens/internal/failure"), ours("tokens/internal/vault")},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), golangJWT},
 	},
 	{
@@ -222,6 +220,24 @@ func TestArchitecture_ImportRules(t *testing.T) {
 			require.NotZero(t, seen, "the room is empty")
 		})
 	}
+}
+
+// The domain reads through feed.Read, refuses through feed.Refuse and changes through
+// feed.Commit: it does not even get hold of the client of go-redis.
+func TestArchitecture_NobodyElseHasTheRedisClient(t *testing.T) {
+	own := []string{"redisdb", "feed", "journal"}
+	err := filepath.WalkDir(atTop("tokens"), func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") ||
+			slices.Contains(own, filepath.Base(filepath.Dir(name))) || filepath.Base(filepath.Dir(name)) == "storetest" {
+			return err
+		}
+		source, err := os.ReadFile(name)
+		if err == nil && bytes.Contains(source, []byte(".Client()")) {
+			t.Errorf("%s uses the client of Redis", name)
+		}
+		return err
+	})
+	require.NoError(t, err)
 }
 
 // The rules themselves must be able to fail.

@@ -207,7 +207,7 @@ func (a *Authority) adopt(ctx context.Context, app Application, clientID, secret
 // RememberRefusal notes, for a minute, that Meet refused the credentials. The
 // error is ErrUnavailable.
 func (a *Authority) RememberRefusal(ctx context.Context, clientID, secret string) error {
-	if err := a.store.rdb.Set(ctx, a.keyRefusal(clientID, secret), "1", refusalLifetime).Err(); err != nil {
+	if err := a.db.Set(ctx, a.keyRefusal(clientID, secret), "1", refusalLifetime); err != nil {
 		return unavailable("noting refused credentials", err)
 	}
 	return nil
@@ -216,11 +216,11 @@ func (a *Authority) RememberRefusal(ctx context.Context, clientID, secret string
 // WasRefused reports whether Meet refused the credentials within the last minute.
 // The error is ErrUnavailable.
 func (a *Authority) WasRefused(ctx context.Context, clientID, secret string) (bool, error) {
-	n, err := a.store.rdb.Exists(ctx, a.keyRefusal(clientID, secret)).Result()
+	refused, err := a.db.Exists(ctx, a.keyRefusal(clientID, secret))
 	if err != nil {
 		return false, unavailable("looking for refused credentials", err)
 	}
-	return n > 0, nil
+	return refused, nil
 }
 
 func (a *Authority) keyRefusal(clientID, secret string) string {

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"slices"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 )
 
 // Not every client id that no application has may be adopted: one that an
@@ -28,16 +30,21 @@ func (a *Authority) adoptable(ctx context.Context, clientID string) error {
 }
 
 func (a *Authority) adoptableHere(ctx context.Context, clientID string) error {
-	n, err := a.store.rdb.Exists(ctx, keyRemoved(clientID)).Result()
+	var removed bool
+	var ids []string
+	err := a.feed.Read(ctx, "looking for a removed client id", func(ctx context.Context, r feed.Reader) (bool, error) {
+		n, err := r.Exists(ctx, keyRemoved(clientID)).Result()
+		if removed = n > 0; err != nil || removed {
+			return removed, err //nolint:wrapcheck // wrapped by Read
+		}
+		ids, err = r.SMembers(ctx, keyBackend(clientID)).Result()
+		return len(ids) > 0, err //nolint:wrapcheck // wrapped by Read
+	})
 	if err != nil {
-		return unavailable("looking for a removed client id", err)
+		return err
 	}
-	if n > 0 {
+	if removed {
 		return errRemovedHere
-	}
-	ids, err := a.store.rdb.SMembers(ctx, keyBackend(clientID)).Result()
-	if err != nil {
-		return unavailable("looking for backend credentials", err)
 	}
 	for _, id := range ids {
 		app, err := a.readApplication(ctx, id)
@@ -60,7 +67,7 @@ func (a *Authority) adoptableHere(ctx context.Context, clientID string) error {
 // markRemoved notes that an operator has taken client ids away.
 func (a *Authority) markRemoved(ctx context.Context, clientIDs ...string) error {
 	for _, id := range clientIDs {
-		if err := a.store.rdb.Set(ctx, keyRemoved(id), "1", 0).Err(); err != nil {
+		if err := a.db.Set(ctx, keyRemoved(id), "1", 0); err != nil {
 			return unavailable("noting a removed client id", err)
 		}
 	}
@@ -76,11 +83,11 @@ func (a *Authority) AllowAdoption(ctx context.Context, clientID string) error {
 	}
 	const doing = "forgetting a removed client id"
 	return a.feed.Refuse(ctx, doing, func(ctx context.Context) error {
-		n, err := a.store.rdb.Del(ctx, keyRemoved(clientID)).Result()
+		removed, err := a.db.Delete(ctx, keyRemoved(clientID))
 		if err != nil {
 			return unavailable(doing, err)
 		}
-		if n == 0 {
+		if !removed {
 			return ErrNotFound
 		}
 		return nil
@@ -102,7 +109,7 @@ func (a *Authority) noteBackend(ctx context.Context, app *Application) error {
 	if app.Backend == nil {
 		return nil
 	}
-	if err := a.store.rdb.SAdd(ctx, keyBackend(app.Backend.ClientID), app.ID).Err(); err != nil {
+	if err := a.db.AddMember(ctx, keyBackend(app.Backend.ClientID), app.ID); err != nil {
 		return unavailable("noting backend credentials", err)
 	}
 	return nil
@@ -113,7 +120,7 @@ func (a *Authority) forgetBackend(ctx context.Context, app *Application) error {
 	if app.Backend == nil {
 		return nil
 	}
-	if err := a.store.rdb.SRem(ctx, keyBackend(app.Backend.ClientID), app.ID).Err(); err != nil {
+	if err := a.db.RemoveMember(ctx, keyBackend(app.Backend.ClientID), app.ID); err != nil {
 		return unavailable("forgetting backend credentials", err)
 	}
 	return nil

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
 // An application's record decides which client ids are its own: those that it
@@ -45,7 +45,7 @@ const wantTime = 30 * time.Second
 // wantScript notes in a record of the expected version which client ids it wants. A
 // record that is not there yet goes with them. ARGV: version, life in ms, whose try,
 // client ids.
-var wantScript = redis.NewScript(redisNow + `
+var wantScript = redisdb.NewScript(redisNow + `
 local version = tonumber(redis.call('HGET', KEYS[1], 'v') or '0')
 if version ~= tonumber(ARGV[1]) then return -1 end
 for i = 4, #ARGV do redis.call('HSET', KEYS[1], 'w:' .. ARGV[i], string.format('%.0f', now() + tonumber(ARGV[2])) .. ' ' .. ARGV[3]) end
@@ -53,7 +53,7 @@ if version == 0 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return 1`)
 
 // unwantScript undoes wantScript for one try. ARGV: whose, client ids.
-var unwantScript = redis.NewScript(`
+var unwantScript = redisdb.NewScript(`
 for i = 2, #ARGV do
   local want = redis.call('HGET', KEYS[1], 'w:' .. ARGV[i])
   if want and string.match(want, ' (.*)$') == ARGV[1] then redis.call('HDEL', KEYS[1], 'w:' .. ARGV[i]) end
@@ -61,13 +61,13 @@ end
 return 1`)
 
 // holdsScript answers a record, and whether it wants a client id.
-var holdsScript = redis.NewScript(redisNow + `
+var holdsScript = redisdb.NewScript(redisNow + `
 local have = redis.call('HMGET', KEYS[1], 'd', 'w:' .. ARGV[1])
 return {have[1] or '', have[2] and tonumber(string.match(have[2], '^%d+')) > now() and 1 or 0}`)
 
 // takeScript sets an entry that is still as it was found (” if there was none).
 // ARGV: that, what it becomes.
-var takeScript = redis.NewScript(`
+var takeScript = redisdb.NewScript(`
 local have = redis.call('GET', KEYS[1]) or ''
 if have == ARGV[2] then return 1 end
 if have ~= ARGV[1] then return 0 end
@@ -75,7 +75,7 @@ redis.call('SET', KEYS[1], ARGV[2])
 return 1`)
 
 // giveBackScript removes an entry that is still as it was found.
-var giveBackScript = redis.NewScript(`
+var giveBackScript = redisdb.NewScript(`
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])`)
 
@@ -193,7 +193,7 @@ func aliasTaken(alias string) error {
 func (a *Authority) holdsAlias(ctx context.Context, id, alias string) error {
 	const doing = "looking whose an alias is"
 	return a.feed.Refuse(ctx, doing, func(ctx context.Context) error {
-		have, err := holdsScript.Run(ctx, a.store.rdb, []string{keyApplication(id)}, alias).Slice()
+		have, err := a.db.Eval(ctx, holdsScript, keyApplication(id), alias).Slice()
 		if err != nil || len(have) != 2 {
 			return unavailable(doing, err)
 		}
@@ -226,7 +226,7 @@ func (a *Authority) giveBackAliases(ctx context.Context, id string, aliases []st
 			continue
 		}
 		if errors.Is(a.holdsAlias(ctx, id, alias), ErrNotFound) {
-			_ = giveBackScript.Run(ctx, a.store.rdb, []string{keyAlias(alias)}, have).Err()
+			_ = a.db.Eval(ctx, giveBackScript, keyAlias(alias), have).Err()
 		}
 	}
 }
@@ -245,8 +245,8 @@ func (a *Authority) repairAliases(ctx context.Context, app *Application) error {
 // aliasEntry is the entry of a client id, "" if there is none. The error is
 // ErrUnavailable.
 func (a *Authority) aliasEntry(ctx context.Context, alias string) (string, error) {
-	entry, err := a.store.rdb.Get(ctx, keyAlias(alias)).Result()
-	if err != nil && !errors.Is(err, redis.Nil) {
+	entry, err := a.db.Get(ctx, keyAlias(alias))
+	if err != nil {
 		return "", unavailable("reading an alias", err)
 	}
 	return entry, nil

@@ -60,7 +60,7 @@ func TestAliases_TakenAgainMeanwhile(t *testing.T) {
 				return err
 			}
 			// It stays, as if giving it back had failed.
-			if err := a.store.rdb.Set(t.Context(), keyAlias(alias), entry, 0).Err(); err != nil {
+			if err := a.db.Set(t.Context(), keyAlias(alias), entry, 0); err != nil {
 				return err
 			}
 			_, _, err = a.CreateApplication(t.Context(), Application{Name: "Chat", Active: true, Aliases: []string{alias}})

@@ -124,7 +124,7 @@ func drive(ctx context.Context, actors []*actor, random *rand.Rand, act func(con
 func newActor(t *testing.T, server *miniredis.Miniredis, s schedule, change ...func(*Options)) *actor {
 	t.Helper()
 	a, _ := testNode(t, server, change...)
-	a.store.rdb.AddHook(s)
+	a.db.Client().AddHook(s)
 	return &actor{a: a, ready: make(chan struct{}), step: make(chan bool)}
 }
 

@@ -15,8 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
@@ -217,7 +215,7 @@ func (a *Authority) create(ctx context.Context, app Application, addSecrets func
 	}
 	// The index comes first: an entry without a record is skipped by lists, a
 	// record without an entry would be found by nobody.
-	if err := a.store.rdb.ZAdd(ctx, keyIndex, redis.Z{Member: indexMember(n.Name, n.ID)}).Err(); err != nil {
+	if err := a.db.AddSorted(ctx, keyIndex, indexMember(n.Name, n.ID)); err != nil {
 		wanted.drop(ctx)
 		return nil, unavailable("writing the index of applications", err)
 	}
@@ -226,7 +224,7 @@ func (a *Authority) create(ctx context.Context, app Application, addSecrets func
 	if errors.Is(err, errNotSaved) {
 		wanted.drop(ctx)
 		_ = a.forgetBackend(ctx, n) // a note too many does no harm, as an entry without a record
-		_ = a.store.rdb.ZRem(ctx, keyIndex, indexMember(n.Name, n.ID)).Err()
+		_ = a.db.RemoveSorted(ctx, keyIndex, indexMember(n.Name, n.ID))
 	}
 	if err != nil && !errors.Is(err, feed.ErrUntold) {
 		return nil, err
@@ -552,31 +550,27 @@ func (a *Authority) Applications(ctx context.Context, o ListOptions) (*Applicati
 		}
 		lower = "(" + string(after)
 	}
-	members, err := a.store.rdb.ZRangeByLex(ctx, keyIndex, &redis.ZRangeBy{
-		Min: lower, Max: "(" + prefix + "\xff", Count: int64(o.Limit) + 1,
-	}).Result()
+	const doing = "listing applications"
+	members, err := a.db.Sorted(ctx, keyIndex, lower, "("+prefix+"\xff", o.Limit+1)
 	if err != nil {
-		return nil, unavailable("listing applications", err)
+		return nil, unavailable(doing, err)
 	}
 	page := &ApplicationPage{Applications: []*Application{}}
 	if len(members) > o.Limit {
 		members = members[:o.Limit]
 		page.Next = base64.RawURLEncoding.EncodeToString([]byte(members[o.Limit-1]))
 	}
-	pipe := a.store.rdb.Pipeline()
-	reads := make([]*redis.MapStringStringCmd, len(members))
-	ids := make([]string, len(members))
+	ids, keys := make([]string, len(members)), make([]string, len(members))
 	for i, m := range members {
 		ids[i] = m[strings.LastIndexByte(m, 0)+1:]
-		reads[i] = pipe.HGetAll(ctx, keyApplication(ids[i]))
+		keys[i] = keyApplication(ids[i])
 	}
-	if len(members) > 0 {
-		if _, err := pipe.Exec(ctx); err != nil {
-			return nil, unavailable("listing applications", err)
-		}
+	hashes, err := a.db.Hashes(ctx, keys...)
+	if err != nil {
+		return nil, unavailable(doing, err)
 	}
-	for i, read := range reads {
-		app, err := a.decodeApplication(ids[i], read.Val())
+	for i, hash := range hashes {
+		app, err := a.decodeApplication(ids[i], hash)
 		if errors.Is(err, ErrNotFound) {
 			continue
 		}
@@ -671,7 +665,7 @@ func (a *Authority) noteBeforeSave(ctx context.Context, old, n *Application, rem
 	if n.Name == old.Name {
 		return nil
 	}
-	if err := a.store.rdb.ZAdd(ctx, keyIndex, redis.Z{Member: indexMember(n.Name, n.ID)}).Err(); err != nil {
+	if err := a.db.AddSorted(ctx, keyIndex, indexMember(n.Name, n.ID)); err != nil {
 		return unavailable("writing the index of applications", err)
 	}
 	return nil
@@ -684,17 +678,17 @@ func (a *Authority) reindex(ctx context.Context, id, before, now string) error {
 	if before == now {
 		return nil
 	}
-	if err := a.store.rdb.ZAdd(ctx, keyIndex, redis.Z{Member: now}).Err(); err != nil {
+	if err := a.db.AddSorted(ctx, keyIndex, now); err != nil {
 		return unavailable("writing the index of applications", err)
 	}
-	if err := a.store.rdb.ZRem(ctx, keyIndex, before).Err(); err != nil {
+	if err := a.db.RemoveSorted(ctx, keyIndex, before); err != nil {
 		return unavailable("writing the index of applications", err)
 	}
 	app, err := a.readApplication(ctx, id)
 	if err != nil || indexMember(app.Name, id) != before {
 		return nil //nolint:nilerr // gone, or not to be had: there is nothing to put right
 	}
-	if err := a.store.rdb.ZAdd(ctx, keyIndex, redis.Z{Member: before}).Err(); err != nil {
+	if err := a.db.AddSorted(ctx, keyIndex, before); err != nil {
 		return unavailable("writing the index of applications", err)
 	}
 	return nil
@@ -745,7 +739,7 @@ func (a *Authority) DeleteApplication(ctx context.Context, id string, version in
 	if err := a.forgetBackend(ctx, app); err != nil {
 		return err
 	}
-	if err := a.store.rdb.ZRem(ctx, keyIndex, indexMember(app.Name, id)).Err(); err != nil {
+	if err := a.db.RemoveSorted(ctx, keyIndex, indexMember(app.Name, id)); err != nil {
 		return unavailable("writing the index of applications", err)
 	}
 	return nil

@@ -269,7 +269,7 @@ func (a *Authority) noteUse(app *Application, s *SecretInfo) {
 	a.inBackground(func(ctx context.Context) {
 		ms := now.UnixMilli()
 		// The record may have been deleted meanwhile: HSET would bring a part of it back.
-		err := touchScript.Run(ctx, a.store.rdb, []string{keyApplication(app.ID)},
+		err := a.db.Eval(ctx, touchScript, keyApplication(app.ID),
 			fieldVersion, fieldLastUsed, ms, prefixSecretUsed+s.ID, ms).Err()
 		_ = err // a missing last-used instant is not worth an error
 	})

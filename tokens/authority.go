@@ -11,11 +11,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/meet-gateway/meet-gateway/tokens/django"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 	"github.com/meet-gateway/meet-gateway/tokens/signing"
 )
@@ -87,7 +86,7 @@ type Observer interface {
 
 // Authority issues credentials and judges them. It is safe for concurrent use.
 type Authority struct {
-	store      *Store
+	db         *redisdb.DB
 	keys       *vault.Ring
 	signing    *signing.Set
 	lastSigned lastSigned
@@ -152,7 +151,7 @@ func New(o Options) (*Authority, error) {
 	}
 	refresh := o.Refresh.withDefaults()
 	a := &Authority{
-		store: o.Store, keys: kr,
+		db: o.Store, keys: kr,
 		issuer: firstOf(o.Issuer, "meet-gateway"), audience: firstOf(o.Audience, "meet-clients"),
 		lifetime: o.Lifetime, refresh: refresh, observer: o.Observer, now: o.Now,
 		version: o.Version,
@@ -166,7 +165,7 @@ func New(o Options) (*Authority, error) {
 	a.hash = newHashPool(django.Verify)
 	a.cache = newCache(o.CacheEntries)
 	a.fence, a.slugs, a.trials = o.Fence, newSlugIndex(o.CacheEntries), newTrialPool()
-	a.feed = feed.New(a.store.db, feedDomain{a}, a.observer, o.Staleness, a.now)
+	a.feed = feed.New(a.db, feedDomain{a}, a.observer, o.Staleness, a.now)
 	return a, nil
 }
 
@@ -180,11 +179,7 @@ func (a *Authority) Algorithm() string { return a.signing.Algorithm() }
 
 // Start follows the feed until Close. It does not wait for Redis.
 func (a *Authority) Start() {
-	loops := []func(context.Context){a.announceAll, a.followKeys}
-	if len(a.keys.Keys) > 1 {
-		loops = append(loops, a.rekey)
-	}
-	a.feed.Start(loops...)
+	a.feed.Start(a.announceAll, a.followKeys)
 }
 
 // feedDomain is what the feed sees of an Authority.
@@ -219,7 +214,7 @@ func (a *Authority) restoredApplication(ctx context.Context, key string) error {
 	if err := a.noteBackend(ctx, app); err != nil {
 		return err
 	}
-	if err := a.store.rdb.ZAdd(ctx, keyIndex, redis.Z{Member: indexMember(app.Name, app.ID)}).Err(); err != nil {
+	if err := a.db.AddSorted(ctx, keyIndex, indexMember(app.Name, app.ID)); err != nil {
 		return unavailable("writing the index of applications", err)
 	}
 	// What another application has taken meanwhile stays with it.

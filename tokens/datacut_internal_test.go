@@ -51,7 +51,7 @@ func TestOutage_DataServersCutOff(t *testing.T) {
 	}
 
 	cut.Store(true)
-	a.store.db.DropConnections()
+	a.db.DropConnections()
 	require.NoError(t, b.RevokeToken(ctx, doomed.Value))
 	revoked := time.Now()
 	eventually(t, func() bool {

@@ -83,7 +83,7 @@ func testNode(t testing.TB, server *miniredis.Miniredis, change ...func(*Options
 	store, err := OpenRedis(RedisOptions{Addresses: []string{server.Addr()}, Timeout: 10 * time.Second})
 	require.NoError(t, err)
 	f := new(faults)
-	store.rdb.AddHook(f)
+	store.Client().AddHook(f)
 	o := Options{Store: store, Secrets: [][]byte{[]byte("tokens-test-secret-0123456789abcdef")}, Staleness: time.Second}
 	for _, c := range change {
 		c(&o)

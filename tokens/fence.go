@@ -9,8 +9,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
@@ -86,7 +85,7 @@ const (
 // KEYS: hash. ARGV: field of the mail, of the domain, quota of the application,
 // of the domain (0: none), dry run, most mails, lifetime (s).
 // Answers: counted now, exceeded, used of the application, of the domain.
-var admitScript = redis.NewScript(`
+var admitScript = redisdb.NewScript(`
 local n = tonumber(redis.call('HGET', KEYS[1], 'n') or '0')
 local d = tonumber(redis.call('HGET', KEYS[1], ARGV[2]) or '0')
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then return {0, 0, n, d} end
@@ -100,7 +99,7 @@ redis.call('EXPIRE', KEYS[1], ARGV[7])
 return {1, exceeded, n, d}`)
 
 // withdrawScript takes an address back that was counted. ARGV: as above.
-var withdrawScript = redis.NewScript(`
+var withdrawScript = redisdb.NewScript(`
 if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
 redis.call('HINCRBY', KEYS[1], 'n', -1)
 redis.call('HINCRBY', KEYS[1], ARGV[2], -1)
@@ -132,7 +131,7 @@ func (a *Authority) Admit(ctx context.Context, app *Application, m Mail) (*Admis
 	if ad.DryRun {
 		dry = 1
 	}
-	answer, err := admitScript.Run(ctx, a.store.rdb, []string{ad.key}, ad.fields[0], ad.fields[1],
+	answer, err := a.db.Eval(ctx, admitScript, ad.key, ad.fields[0], ad.fields[1],
 		ad.Application.Limit, ad.Domain.Limit, dry, maxFence, int64(fenceLifetime/time.Second)).Int64Slice()
 	if err != nil {
 		return nil, unavailable("counting a new user", err)
@@ -157,9 +156,9 @@ func (ad *Admission) Withdraw(ctx context.Context) error {
 	if !ad.New {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*ad.a.store.db.Timeout())
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*ad.a.db.Timeout())
 	defer cancel()
-	if err := withdrawScript.Run(ctx, ad.a.store.rdb, []string{ad.key}, ad.fields[0], ad.fields[1]).Err(); err != nil {
+	if err := ad.a.db.Eval(ctx, withdrawScript, ad.key, ad.fields[0], ad.fields[1]).Err(); err != nil {
 		return unavailable("giving back a new user", err)
 	}
 	return nil

@@ -81,9 +81,9 @@ func (a *Authority) announceAll(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.store.db.Timeout())
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.db.Timeout())
 			defer cancel()
-			_ = a.store.rdb.HDel(ctx, keyGateways, a.feed.Node()).Err() // else it is removed later
+			_ = a.db.RemoveFields(ctx, keyGateways, a.feed.Node()) // else it is removed later
 			return
 		case <-tick.C:
 		}
@@ -100,7 +100,7 @@ func (a *Authority) announce(ctx context.Context, ahead time.Duration) (time.Dur
 		return 0, err
 	}
 	began := time.Now()
-	text, err := announceScript.Run(ctx, a.store.rdb, []string{keyGateways}, a.feed.Node(), document).Text()
+	text, err := a.db.Eval(ctx, announceScript, keyGateways, a.feed.Node(), document).Text()
 	if err != nil {
 		return 0, unavailable("announcing this gateway", err)
 	}
@@ -151,16 +151,14 @@ func hostname() string {
 // one that was started first in front, and this one among them. The error is
 // ErrUnavailable.
 func (a *Authority) Gateways(ctx context.Context) ([]Gateway, error) {
-	pipe := a.store.rdb.Pipeline()
-	clock, entries := pipe.Time(ctx), pipe.HGetAll(ctx, keyGateways)
-	if _, err := pipe.Exec(ctx); err != nil {
+	entries, now, err := a.db.HashNow(ctx, keyGateways)
+	if err != nil {
 		return nil, unavailable("listing the gateways", err)
 	}
-	now := clock.Val()
 	list := []Gateway{a.Self()}
 	list[0].Heard = now.UTC().Truncate(time.Second)
 	var gone []string
-	for id, text := range entries.Val() {
+	for id, text := range entries {
 		if id == a.feed.Node() {
 			continue
 		}
@@ -178,7 +176,7 @@ func (a *Authority) Gateways(ctx context.Context) ([]Gateway, error) {
 		}
 	}
 	if len(gone) > 0 {
-		_ = a.store.rdb.HDel(ctx, keyGateways, gone...).Err() // the next one who looks does it
+		_ = a.db.RemoveFields(ctx, keyGateways, gone...) // the next one who looks does it
 	}
 	slices.SortFunc(list, func(x, y Gateway) int {
 		return cmp.Or(x.Started.Compare(y.Started), cmp.Compare(x.ID, y.ID))

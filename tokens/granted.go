@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
 // Generations tell whether what is kept for a grant may still be used: it may while
@@ -101,7 +101,7 @@ type NotGranted struct {
 const prefixNotGranted = "m:"
 
 // notGrantedScript keeps what was not granted, and since when. ARGV: field, now, scopes.
-var notGrantedScript = redis.NewScript(`
+var notGrantedScript = redisdb.NewScript(`
 if redis.call('HEXISTS', KEYS[1], 'd') == 0 then return 0 end
 if ARGV[3] == '' then return redis.call('HDEL', KEYS[1], ARGV[1]) end
 local have = redis.call('HGET', KEYS[1], ARGV[1])
@@ -119,7 +119,7 @@ func (a *Authority) NoteGranted(app *Application, meet string, wanted, granted S
 		return
 	}
 	a.inBackground(func(ctx context.Context) {
-		done, err := notGrantedScript.Run(ctx, a.store.rdb, []string{keyApplication(app.ID)},
+		done, err := a.db.Eval(ctx, notGrantedScript, keyApplication(app.ID),
 			prefixNotGranted+meet, a.now().UnixMilli(), missing.String()).Int64()
 		switch {
 		case err != nil: // the next exchange tries again

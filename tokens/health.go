@@ -38,10 +38,10 @@ var StoreProblems = []string{"unreachable", "replica", "sentinels_disagree", "se
 // counts what this gateway knows by itself.
 func (a *Authority) Health(ctx context.Context) Health {
 	h := Health{
-		Problem: problemWord(a.Ready(ctx)), Mode: a.store.db.Mode(), Fresh: a.feed.Fresh(),
+		Problem: problemWord(a.Ready(ctx)), Mode: a.db.Mode(), Fresh: a.feed.Fresh(),
 		Replacements: a.feed.Replacements(), Keys: len(a.signing.IDs()), Cache: a.cacheStatus(),
 	}
-	h.Sentinels, h.SentinelsAnswering = a.store.db.Sentinels()
+	h.Sentinels, h.SentinelsAnswering = a.db.Sentinels()
 	return h
 }
 

@@ -372,7 +372,7 @@ func (r *Replay) Abandon(ctx context.Context) error {
 	var problems error
 	for _, p := range r.places {
 		r.a.feed.Journal().Drop(journal.IdempotencyKeys, p.name)
-		if err := abandonScript.Run(ctx, r.a.store.rdb, []string{p.name}, r.nonce).Err(); err != nil {
+		if err := r.a.db.Eval(ctx, abandonScript, p.name, r.nonce).Err(); err != nil {
 			problems = unavailable("giving an idempotency key back", err)
 		}
 	}
@@ -383,5 +383,5 @@ func (r *Replay) Abandon(ctx context.Context) error {
 // caller may have hung up.
 func (r *Replay) last(ctx context.Context) (context.Context, context.CancelFunc) {
 	const steps = 4 // connect, write, write once more, wait for replicas
-	return context.WithTimeout(context.WithoutCancel(ctx), time.Duration(steps*len(r.places))*r.a.store.db.Timeout())
+	return context.WithTimeout(context.WithoutCancel(ctx), time.Duration(steps*len(r.places))*r.a.db.Timeout())
 }

@@ -103,7 +103,7 @@ func parseUint(s string) uint64 {
 // loadInstallation reads the installation from Redis.
 func (a *Authority) loadInstallation(ctx context.Context) (*installation, error) {
 	since := a.cache.now(keyInstallation)
-	m, err := a.store.rdb.HGetAll(ctx, keyInstallation).Result()
+	m, err := a.db.Hash(ctx, keyInstallation)
 	if err != nil {
 		return nil, unavailable("reading the installation", err)
 	}

@@ -5,11 +5,8 @@ package tokens
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"sync"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
@@ -119,8 +116,7 @@ func (a *Authority) record(ctx context.Context, t *signed, u *User) error {
 	}
 	const doing = "recording a token"
 	key := keyToken(t.id)
-	err := a.store.rdb.SetArgs(ctx, key, t.record, redis.SetArgs{Mode: "NX", TTL: t.lifetime}).Err()
-	if err != nil && !errors.Is(err, redis.Nil) {
+	if _, err := a.db.SetNew(ctx, key, t.record, t.lifetime); err != nil {
 		return unavailable(doing, err)
 	}
 	a.rememberUser(u)
@@ -156,7 +152,7 @@ func (a *Authority) noteSigned(ctx context.Context, lifetime time.Duration) erro
 		return nil
 	}
 	until = until.Add(lastSignedStep)
-	err := laterScript.Run(ctx, a.store.rdb, []string{keyInstallation}, prefixLastSigned+a.signing.KeyID(), until.Unix()).Err()
+	err := a.db.Eval(ctx, laterScript, keyInstallation, prefixLastSigned+a.signing.KeyID(), until.Unix()).Err()
 	if err != nil {
 		return unavailable("noting the use of a key", err)
 	}

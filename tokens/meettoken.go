@@ -4,10 +4,7 @@ package tokens
 
 import (
 	"context"
-	"errors"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // The four methods below keep Meet's own tokens for all gateways: encrypted,
@@ -19,14 +16,11 @@ import (
 func (a *Authority) LoadMeetToken(ctx context.Context, key string) ([]byte, error) {
 	// A rotated secret means another name: the token is fetched once more.
 	name := keyMeetToken(a.keys.First(), key)
-	sealed, err := a.store.rdb.Get(ctx, name).Bytes()
-	if errors.Is(err, redis.Nil) {
-		return nil, nil
-	}
+	sealed, err := a.db.Get(ctx, name)
 	if err != nil {
 		return nil, unavailable("reading a backend token", err)
 	}
-	value, _, err := a.keys.Open(sealed, name)
+	value, _, err := a.keys.Open([]byte(sealed), name)
 	if err != nil {
 		return nil, nil //nolint:nilerr // made with another secret: as good as none
 	}
@@ -40,32 +34,27 @@ func (a *Authority) SaveMeetToken(ctx context.Context, key string, value []byte,
 		return nil
 	}
 	name := keyMeetToken(a.keys.First(), key)
-	if err := a.store.rdb.Set(ctx, name, a.keys.Seal(value, name), ttl).Err(); err != nil {
+	if err := a.db.Set(ctx, name, a.keys.Seal(value, name), ttl); err != nil {
 		return unavailable("writing a backend token", err)
 	}
 	return nil
 }
 
-// deleteEqualScript deletes a key if it still has the value.
-var deleteEqualScript = redis.NewScript(`
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0`)
-
 // DropMeetToken forgets value under key, unless there is another one by now.
 // The error is ErrUnavailable.
 func (a *Authority) DropMeetToken(ctx context.Context, key string, value []byte) error {
 	name := keyMeetToken(a.keys.First(), key)
-	sealed, err := a.store.rdb.Get(ctx, name).Bytes()
-	if errors.Is(err, redis.Nil) {
-		return nil
-	}
+	sealed, err := a.db.Get(ctx, name)
 	if err != nil {
 		return unavailable("reading a backend token", err)
 	}
-	if plain, _, err := a.keys.Open(sealed, name); err == nil && string(plain) != string(value) {
+	if sealed == "" {
 		return nil
 	}
-	if err := deleteEqualScript.Run(ctx, a.store.rdb, []string{name}, sealed).Err(); err != nil {
+	if plain, _, err := a.keys.Open([]byte(sealed), name); err == nil && string(plain) != string(value) {
+		return nil
+	}
+	if err := a.db.DeleteEqual(ctx, name, sealed); err != nil {
 		return unavailable("removing a backend token", err)
 	}
 	return nil
@@ -77,23 +66,22 @@ func (a *Authority) DropMeetToken(ctx context.Context, key string, value []byte)
 func (a *Authority) LockMeetToken(ctx context.Context, key string, ttl time.Duration) (unlock func(), acquired bool, err error) {
 	name := keyMeetLock(a.keys.First(), key)
 	mine := randomID(tokenIDLength)
-	err = a.store.rdb.SetArgs(ctx, name, mine, redis.SetArgs{Mode: "NX", TTL: ttl}).Err()
-	if errors.Is(err, redis.Nil) {
+	if acquired, err = a.db.SetNew(ctx, name, mine, ttl); err == nil && !acquired {
 		// A repeated command may have met its own first try.
-		owner, err := a.store.rdb.Get(ctx, name).Result()
-		if err != nil && !errors.Is(err, redis.Nil) {
-			return nil, false, unavailable("locking a backend token", err)
-		}
-		if owner != mine {
-			return nil, false, nil
-		}
-	} else if err != nil {
+		var owner string
+		owner, err = a.db.Get(ctx, name)
+		acquired = owner == mine
+	}
+	if err != nil {
 		return nil, false, unavailable("locking a backend token", err)
 	}
+	if !acquired {
+		return nil, false, nil
+	}
 	return func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.store.db.Timeout())
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.db.Timeout())
 		defer cancel()
 		// Not unlocked means locked until ttl: others wait, nobody fails.
-		_ = deleteEqualScript.Run(ctx, a.store.rdb, []string{name}, mine).Err()
+		_ = a.db.DeleteEqual(ctx, name, mine)
 	}, true, nil
 }

@@ -83,7 +83,7 @@ func (a *Authority) noteKeys(ctx context.Context, n *keyNotes) error {
 	if n.said.Sub(now) < keyAhead/2 {
 		until := now.Add(keyAhead)
 		for _, id := range a.usedKeys() {
-			if err := laterScript.Run(ctx, a.store.rdb, []string{keyInstallation}, prefixLastSigned+id, until.Unix()).Err(); err != nil {
+			if err := a.db.Eval(ctx, laterScript, keyInstallation, prefixLastSigned+id, until.Unix()).Err(); err != nil {
 				return unavailable("noting the use of a key", err)
 			}
 		}

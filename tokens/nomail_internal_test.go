@@ -100,7 +100,7 @@ func (m *monitor) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 func monitored(t *testing.T, server *miniredis.Miniredis, change ...func(*Options)) (*Authority, *monitor) {
 	t.Helper()
 	m := new(monitor)
-	a, _ := testNode(t, server, append(change, func(o *Options) { o.Store.rdb.AddHook(m) })...)
+	a, _ := testNode(t, server, append(change, func(o *Options) { o.Store.Client().AddHook(m) })...)
 	return a, m
 }
 
@@ -192,7 +192,7 @@ func TestNoMailInRedis(t *testing.T) {
 	b, also := monitored(t, server, withSecrets(latter, former), func(o *Options) {
 		o.Now = func() time.Time { return time.Now().Add(IdempotencyLifetime + 2*time.Hour) }
 	})
-	require.NoError(t, b.rekeyIfDue(ctx))
+	require.NoError(t, b.Rekey(ctx, func(int) {}))
 	a.drain(t)
 	b.drain(t)
 	requireNoMailKept(t, server)

@@ -4,11 +4,7 @@ package tokens
 
 import (
 	"context"
-	"strings"
 	"time"
-
-	"github.com/go-redis/redis_rate/v10"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
@@ -17,33 +13,11 @@ import (
 // ([limit.Shared]). Redis' clock counts, and whoever is counted is hashed. The
 // error is ErrUnavailable.
 func (a *Authority) Debit(ctx context.Context, k limit.Key, r limit.Rate, n int) (time.Duration, error) {
-	// A burst above the rate is what lets the count go into debt.
-	debt := redis_rate.Limit{Rate: r.Count, Period: r.Per, Burst: limit.MaxDebt * r.Count}
-	res, err := redis_rate.NewLimiter(ours{a.store.rdb}).AllowAtMost(ctx, keyRate(a.keys.First(), k, r), debt, n)
+	free, err := a.db.Debit(ctx, keyRate(a.keys.First(), k, r), r.Count, r.Per, limit.MaxDebt*r.Count, n)
 	if err != nil {
 		return 0, unavailable("counting for a limit", err)
 	}
-	return res.ResetAfter, nil
-}
-
-// ours is a client for redis_rate, which puts its own prefix before its keys:
-// every key of the gateway begins with "mg1:".
-type ours struct{ redis.UniversalClient }
-
-func (c ours) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
-	return c.UniversalClient.EvalSha(ctx, sha, withoutRatePrefix(keys), args...)
-}
-
-func (c ours) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
-	return c.UniversalClient.Eval(ctx, script, withoutRatePrefix(keys), args...)
-}
-
-func withoutRatePrefix(keys []string) []string {
-	own := make([]string, len(keys))
-	for i, k := range keys {
-		own[i] = strings.TrimPrefix(k, "rate:")
-	}
-	return own
+	return free, nil
 }
 
 // Rates returns the application's own limits; nil if it has none. They are the

@@ -15,8 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
@@ -166,10 +164,7 @@ func (a *Authority) newFamily(ctx context.Context, g Grant, u *User, t *signed) 
 		fieldFamily, doc, fieldCurrent, a.refreshHashes(raw)[0], fieldKey, a.keys.First().ID,
 		fieldAccess, keyToken(t.id), fieldTill, till.UnixMilli(),
 	}
-	pipe := a.store.rdb.TxPipeline()
-	pipe.HSet(ctx, keyFamily(id), fields...)
-	pipe.PExpireAt(ctx, keyFamily(id), till.Add(time.Minute))
-	if _, err := pipe.Exec(ctx); err != nil {
+	if err := a.db.SetHash(ctx, keyFamily(id), till.Add(time.Minute), fields...); err != nil {
 		return "", unavailable("recording a refresh token", err)
 	}
 	life := till.Sub(now) + time.Minute
@@ -488,7 +483,7 @@ return 1`)
 func (a *Authority) noteGiven(ctx context.Context, familyID string, given *pair) {
 	now := a.now()
 	n := journal.Entry{Rank: journal.Families, Key: keyFamily(familyID), Script: givenScript, Args: []any{a.refreshHashes(given.Refresh)[0], now.UnixMilli()}}
-	_, _ = a.store.db.Run(ctx, n.Script, n.Key, n.Args...)
+	_, _ = a.db.Run(ctx, n.Script, n.Key, n.Args...)
 	a.feed.Journal().Add(n) // when the rotation is made again, so is this
 }
 
@@ -575,7 +570,7 @@ func (a *Authority) revokeFamily(ctx context.Context, raw, owner string) error {
 			return unavailable(doing, err)
 		}
 		records, err := cmd.Text()
-		if errors.Is(err, redis.Nil) {
+		if redisdb.IsNil(err) {
 			return ErrNotFound
 		}
 		if err != nil {

@@ -53,7 +53,7 @@ func (r *registry) fill(b *testing.B, n int) {
 	ctx := context.Background()
 	created := time.Now().UTC().Truncate(time.Millisecond)
 	for len(r.ids) < n {
-		pipe := r.store.rdb.Pipeline()
+		pipe := r.db.Client().Pipeline()
 		for i := len(r.ids); i < min(n, len(r.ids)+batch); i++ {
 			app := &Application{
 				ID: randomID(applicationIDLength), Name: registeredName(i), Type: "classic", Active: true,
@@ -103,7 +103,7 @@ func BenchmarkRegistry(b *testing.B) {
 func (r *registry) measure(ctx context.Context, b *testing.B, n int) {
 	each := func(name string, do func(i int) error) {
 		b.Run(name, func(b *testing.B) {
-			require.NoError(b, r.store.rdb.Do(ctx, "CONFIG", "RESETSTAT").Err())
+			require.NoError(b, r.db.Client().Do(ctx, "CONFIG", "RESETSTAT").Err())
 			b.ReportAllocs()
 			for b.Loop() {
 				if err := do(rand.IntN(n)); err != nil {
@@ -146,7 +146,7 @@ func (r *registry) measure(ctx context.Context, b *testing.B, n int) {
 // statistics were reset.
 func (r *registry) busy(ctx context.Context, b *testing.B) (sum float64) {
 	b.Helper()
-	info, err := r.store.rdb.Info(ctx, "commandstats").Result()
+	info, err := r.db.Client().Info(ctx, "commandstats").Result()
 	require.NoError(b, err)
 	for line := range strings.Lines(info) {
 		if _, rest, ok := strings.Cut(line, ",usec="); ok {

@@ -14,15 +14,13 @@ import (
 	"sync"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
-// When the first secret is a new one, what is used is moved to it as it is used.
-// The rest is moved by a pass over everything that stays: one gateway at a time,
-// slowly, as soon as no gateway makes things with the old secret any more. What
-// was moved is passed over, so a pass that was cut off is simply begun again.
+// When the first secret is a new one, what is used is moved to it as it is used. The
+// rest is moved by [Authority.Rekey], a pass over everything that stays, which an
+// operator starts. What was moved is passed over, so a pass that was cut off is begun
+// again, and two at a time do no harm.
 //
 // A user is moved whole, and an application's credentials at Meet. The hash of a
 // client secret or a refresh token can only be made by who presents it: those are
@@ -32,19 +30,13 @@ import (
 // then, but for the answers kept under an Idempotency-Key: for them a secret
 // stays [IdempotencyLifetime] longer.
 const (
-	// rekeyEvery is how often what is left is looked for.
-	rekeyEvery = 10 * time.Minute
-	// rekeyBatch keys are looked at, and then nothing for rekeyPause: at most 5000
-	// a second.
-	rekeyBatch = 100
+	// rekeyPause follows each hundred keys or so: at most 5000 a second.
 	rekeyPause = 20 * time.Millisecond
-	// rekeyLock is after what time somebody else may go on.
-	rekeyLock = 30 * time.Second
 	// rekeyShown is how many applications are named.
 	rekeyShown = 20
 )
 
-// rekeyReport is what a pass has left behind, as stored.
+// rekeyReport is what the last pass has left behind, as stored.
 type rekeyReport struct {
 	Key   string               `json:"key"`   // the first key of who made the pass
 	Began int64                `json:"began"` // unix milliseconds
@@ -113,34 +105,14 @@ func (r *rekeyReport) of(key string) *leftover {
 // loadRekeyReport returns the report of the last pass; an empty one if there is none.
 func (a *Authority) loadRekeyReport(ctx context.Context) (*rekeyReport, error) {
 	r := new(rekeyReport)
-	text, err := a.store.rdb.Get(ctx, keyRekeyed).Result()
-	if errors.Is(err, redis.Nil) {
-		return r, nil
-	}
+	text, err := a.db.Get(ctx, keyRekeyed)
 	if err != nil {
 		return nil, unavailable("reading what is left of a secret", err)
 	}
-	if json.Unmarshal([]byte(text), r) != nil {
-		return new(rekeyReport), nil // of a later version: it proves nothing here
+	if text != "" && json.Unmarshal([]byte(text), r) != nil {
+		return new(rekeyReport), nil // of another version: it proves nothing here
 	}
 	return r, nil
-}
-
-// rekeyDue reports whether a pass is to be made: there is something to move, and
-// nobody adds to it.
-func (a *Authority) rekeyDue(in *installation, last *rekeyReport) bool {
-	now := a.now()
-	if len(a.keys.Keys) == 1 || len(a.missingKeys(in)) > 0 {
-		return false
-	}
-	done := last.Key == a.keys.First().ID
-	for _, k := range a.keys.Keys[1:] {
-		if now.Before(in.lastSigned[k.ID]) {
-			return false
-		}
-		done = done && last.covers(k.ID, in)
-	}
-	return !done && (last.Key != a.keys.First().ID || now.Sub(time.UnixMilli(last.Began)) >= rekeyEvery)
 }
 
 // covers reports whether the pass was made after the key was used last, and has
@@ -150,93 +122,50 @@ func (r *rekeyReport) covers(key string, in *installation) bool {
 	return time.UnixMilli(r.Began).After(in.lastSigned[key]) && (left == nil || left.String() == "")
 }
 
-// rekey looks every now and then whether a pass is due, and makes it.
-func (a *Authority) rekey(ctx context.Context) {
-	tick := time.NewTicker(keyRound)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		_ = a.rekeyIfDue(ctx) // Redis is away: the next round tries again
-	}
-}
-
-func (a *Authority) rekeyIfDue(ctx context.Context) error {
+// Rekey moves everything that stays to the first secret, and notes what cannot be moved:
+// [Status] tells it, and which secrets are safe to remove. seen is told how many
+// records were looked at so far. Errors: ErrUnavailable, also if another gateway uses
+// a secret that this one does not have.
+func (a *Authority) Rekey(ctx context.Context, seen func(records int)) error {
+	const doing = "moving to another secret"
 	in, err := a.loadInstallation(ctx)
 	if err != nil {
 		return err
 	}
-	last, err := a.loadRekeyReport(ctx)
-	if err != nil || !a.rekeyDue(in, last) {
-		return err
+	if len(a.missingKeys(in)) > 0 {
+		return unavailable(doing, errMissingKey)
 	}
-	won, err := a.store.rdb.SetNX(ctx, keyRekeying, a.feed.Node(), rekeyLock).Result()
-	if err != nil || !won {
-		return notNil(err)
-	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.store.db.Timeout())
-		defer cancel()
-		_ = deleteEqualScript.Run(ctx, a.store.rdb, []string{keyRekeying}, a.feed.Node()).Err() // it ends by itself
-	}()
-	report, err := a.rekeyAll(ctx)
+	r := &rekeyReport{Key: a.keys.First().ID, Began: a.now().UnixMilli(), Left: map[string]*leftover{}}
+	var one sync.Mutex // primaries of a Cluster are looked at side by side
+	looked := 0
+	err = a.db.Scan(ctx, keyPrefix+"[aru]:*", func(ctx context.Context, keys []string) error {
+		one.Lock()
+		defer one.Unlock()
+		for _, key := range keys {
+			if err := a.rekeyOne(ctx, key, r); err != nil {
+				return err
+			}
+		}
+		looked += len(keys)
+		seen(looked)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(rekeyPause):
+			return nil
+		}
+	})
 	if err != nil {
-		return err
+		return unavailable(doing, err)
 	}
-	text, err := json.Marshal(report)
+	text, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("encoding what is left of a secret: %w", err)
 	}
-	if err := a.store.rdb.Set(ctx, keyRekeyed, text, 0).Err(); err != nil {
+	if err := a.db.Set(ctx, keyRekeyed, text, 0); err != nil {
 		return unavailable("writing what is left of a secret", err)
 	}
 	return nil
-}
-
-// holdScript prolongs a lock that is still one's own. ARGV: owner, life in ms.
-var holdScript = redis.NewScript(`
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('PEXPIRE', KEYS[1], ARGV[2])`)
-
-// rekeyAll makes one pass.
-func (a *Authority) rekeyAll(ctx context.Context) (*rekeyReport, error) {
-	r := &rekeyReport{Key: a.keys.First().ID, Began: a.now().UnixMilli(), Left: map[string]*leftover{}}
-	var one sync.Mutex // primaries of a Cluster are looked at side by side
-	pass := func(ctx context.Context, c redis.Cmdable) error {
-		one.Lock()
-		defer one.Unlock()
-		for cursor := uint64(0); ; {
-			keys, next, err := c.Scan(ctx, cursor, keyPrefix+"[aru]:*", rekeyBatch).Result()
-			if err != nil {
-				return unavailable("looking for what is made with a former secret", err)
-			}
-			for _, key := range keys {
-				if err := a.rekeyOne(ctx, key, r); err != nil {
-					return err
-				}
-			}
-			if cursor = next; cursor == 0 {
-				return nil
-			}
-			held, err := holdScript.Run(ctx, a.store.rdb, []string{keyRekeying}, a.feed.Node(), rekeyLock.Milliseconds()).Int()
-			if err != nil || held == 0 {
-				return unavailable("moving to another secret", errors.Join(err, errors.New("somebody else has taken over")))
-			}
-			select {
-			case <-ctx.Done():
-				return unavailable("moving to another secret", ctx.Err())
-			case <-time.After(rekeyPause):
-			}
-		}
-	}
-	if c, ok := a.store.rdb.(*redis.ClusterClient); ok {
-		err := c.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { return pass(ctx, c) })
-		return r, err //nolint:wrapcheck // wrapped in pass
-	}
-	return r, pass(ctx, a.store.rdb)
 }
 
 // rekeyOne moves what is kept at one key, and notes what cannot be moved.
@@ -255,14 +184,12 @@ func (a *Authority) rekeyOne(ctx context.Context, key string, r *rekeyReport) er
 // rekeyFamily notes a family of refresh tokens that is still made with a former
 // secret. One that has ended, was revoked or lost its application needs no key.
 func (a *Authority) rekeyFamily(ctx context.Context, key string, r *rekeyReport) error {
-	m, err := a.store.rdb.HMGet(ctx, key, fieldKey, fieldFamily, fieldTill, fieldEnded).Result()
+	m, err := a.db.Fields(ctx, key, fieldKey, fieldFamily, fieldTill, fieldEnded)
 	if err != nil {
 		return unavailable("reading a refresh token", err)
 	}
-	made, _ := m[0].(string)
-	document, _ := m[1].(string)
-	till, _ := m[2].(string)
-	if made == "" || made == r.Key || m[3] != nil || !a.now().Before(parseInstant(till)) {
+	made, document, till, ended := m[0], m[1], m[2], m[3]
+	if made == "" || made == r.Key || ended != "" || !a.now().Before(parseInstant(till)) {
 		return nil
 	}
 	var f family
@@ -289,10 +216,11 @@ func (a *Authority) rekeyFamily(ctx context.Context, key string, r *rekeyReport)
 
 func (a *Authority) rekeyUser(ctx context.Context, id string, r *rekeyReport) error {
 	key := keyUser(id)
-	sealed, err := a.store.rdb.HGet(ctx, key, fieldMail).Bytes()
-	if err = notNil(err); err != nil {
+	m, err := a.db.Fields(ctx, key, fieldMail)
+	if err != nil {
 		return unavailable("reading a user", err)
 	}
+	sealed := []byte(m[0])
 	made := vault.SealedWith(sealed)
 	if made == "" || made == r.Key {
 		return nil
@@ -307,17 +235,18 @@ func (a *Authority) rekeyUser(ctx context.Context, id string, r *rekeyReport) er
 	if _, err := a.findUserID(ctx, Mail(mail)); err != nil {
 		return err
 	}
-	if err := touchScript.Run(ctx, a.store.rdb, []string{key}, fieldMail, fieldMail, a.keys.Seal(mail, key)).Err(); err != nil {
+	if err := a.db.Eval(ctx, touchScript, key, fieldMail, fieldMail, a.keys.Seal(mail, key)).Err(); err != nil {
 		return unavailable("moving a user to another secret", err)
 	}
 	return nil
 }
 
 func (a *Authority) rekeyApplication(ctx context.Context, id string, r *rekeyReport) error {
-	document, err := a.store.rdb.HGet(ctx, keyApplication(id), fieldDocument).Result()
-	if err = notNil(err); err != nil {
+	m, err := a.db.Fields(ctx, keyApplication(id), fieldDocument)
+	if err != nil {
 		return unavailable("reading an application", err)
 	}
+	document := m[0]
 	if document == "" {
 		return nil
 	}

@@ -30,7 +30,7 @@ func TestRekey(t *testing.T) {
 	})
 	require.NoError(t, err)
 	var tok *Token
-	for i := range 3 * rekeyBatch / 2 {
+	for i := range 150 {
 		g := Grant{Application: app, Mail: Mail(fmt.Sprintf("user-%d@example.org", i)), Scopes: app.Scopes}
 		app.Refresh = i == 0
 		issued, err := a.Issue(ctx, g)
@@ -53,33 +53,28 @@ func TestRekey(t *testing.T) {
 		return s.Keys[1]
 	}
 	stored := func() bool { return server.Exists(keyRekeyed) }
-
-	require.NoError(t, b.rekeyIfDue(ctx))
-	require.False(t, stored(), "its tokens live")
+	rekey := func() error { return b.Rekey(ctx, func(int) {}) }
 	require.False(t, old().SafeToRemove)
 
 	ahead.Store(int64(IdempotencyLifetime + 2*time.Hour))
-	require.Equal(t, "what is kept is still being moved to the first secret", old().Needed)
-	require.NoError(t, server.Set(keyRekeying, "another gateway"))
-	require.NoError(t, b.rekeyIfDue(ctx))
-	require.False(t, stored(), "another gateway is at it")
-	server.Del(keyRekeying)
+	require.Equal(t, "what is kept may be made with it: run \"meet secret rekey\"", old().Needed)
 
 	// Cut off in the middle.
 	var writes atomic.Int32
 	touches := runs(touchScript)
 	f.set(func(cmd redis.Cmder) error {
-		if touches(cmd) != nil && writes.Add(1) > rekeyBatch {
+		if touches(cmd) != nil && writes.Add(1) > 100 {
 			return errors.New("cut off")
 		}
 		return nil
 	}, nil)
-	require.ErrorIs(t, b.rekeyIfDue(ctx), ErrUnavailable)
+	require.ErrorIs(t, rekey(), ErrUnavailable)
 	require.False(t, stored())
 	f.set(nil, nil)
-	require.False(t, server.Exists(keyRekeying))
 
-	require.NoError(t, b.rekeyIfDue(ctx))
+	looked := 0
+	require.NoError(t, b.Rekey(ctx, func(n int) { looked = n }))
+	require.Equal(t, 150+2, looked, "users, the application and the family")
 	require.True(t, stored())
 	require.False(t, old().SafeToRemove)
 	require.Equal(t, "1 applications have not used their secret since (Calendar "+app.ID+"); "+
@@ -103,15 +98,17 @@ func TestRekey(t *testing.T) {
 		return err == nil
 	})
 	require.False(t, old().SafeToRemove, "nobody has looked yet")
-	ahead.Add(int64(rekeyEvery))
-	require.NoError(t, b.rekeyIfDue(ctx))
+	require.NoError(t, rekey())
 	require.Empty(t, old().Needed)
 	require.True(t, old().SafeToRemove)
 
 	require.NoError(t, server.Set(keyRekeyed, "x"))
 	require.False(t, old().SafeToRemove, "a report that cannot be read proves nothing")
-	require.NoError(t, b.rekeyIfDue(ctx))
+	require.NoError(t, rekey())
 	require.True(t, old().SafeToRemove)
+
+	other, _ := testNode(t, server, func(o *Options) { o.Secrets = [][]byte{former} })
+	require.ErrorIs(t, other.Rekey(ctx, func(int) {}), ErrUnavailable, "it lacks the key that others use")
 }
 
 // In a Cluster every primary has a part of what is to be moved.
@@ -142,7 +139,7 @@ func TestRekey_Cluster(t *testing.T) {
 		require.NoError(t, err)
 		ids[m] = u.ID
 	}
-	require.NoError(t, open(48*time.Hour, latter, former).rekeyIfDue(ctx))
+	require.NoError(t, open(48*time.Hour, latter, former).Rekey(ctx, func(int) {}))
 	only := open(0, latter)
 	for m, id := range ids {
 		u, err := only.User(ctx, string(m))
@@ -192,20 +189,15 @@ func TestRekey_RevokedFamilies(t *testing.T) {
 				o.Secrets = [][]byte{latter, former}
 				o.Now = func() time.Time { return time.Now().Add(IdempotencyLifetime + 2*time.Hour) }
 			})
-			require.NoError(t, b.rekeyIfDue(ctx))
+			require.NoError(t, b.Rekey(ctx, func(int) {}))
 			require.Contains(t, b.Status(ctx).Keys[1].Needed, "refresh tokens have not been used since (Calendar "+app.ID+": 1)")
 			_, _, err = b.Authenticate(ctx, app.ID, secret) // moves its secret
 			require.NoError(t, err)
 
 			require.NoError(t, end(ctx, b, app, tok))
-			server.Del(keyRekeyed)
 			eventually(t, func() bool {
-				require.NoError(t, b.rekeyIfDue(ctx))
-				needed := b.Status(ctx).Keys[1].Needed
-				if needed != "" { // the moved secret is written in the background
-					server.Del(keyRekeyed)
-				}
-				return needed == ""
+				require.NoError(t, b.Rekey(ctx, func(int) {}))
+				return b.Status(ctx).Keys[1].Needed == "" // the moved secret is written in the background
 			})
 			require.True(t, b.Status(ctx).Keys[1].SafeToRemove)
 		})

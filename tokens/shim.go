@@ -4,11 +4,7 @@ package tokens
 
 import (
 	"cmp"
-	"context"
-	"errors"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
@@ -32,10 +28,13 @@ func isID(s string, n int) bool { return vault.IsID(s, n) }
 func base62(b []byte, width int) string { return vault.Base62(b, width) }
 
 // Store is a handle on Redis, shared by everything in this package.
-type Store struct {
-	db  *redisdb.DB
-	rdb redis.UniversalClient
-}
+type Store = redisdb.DB
+
+// StoreSettings is what Redis says of itself.
+type StoreSettings = redisdb.Settings
+
+// Permissions is what the Redis user may not do.
+type Permissions = redisdb.Permissions
 
 // RedisOptions tell how to reach Redis.
 type RedisOptions = redisdb.Options
@@ -46,20 +45,7 @@ const DefaultRedisTimeout = redisdb.DefaultTimeout
 
 // OpenRedis makes a Store. It does not connect: an unreachable Redis shows at
 // the first call, as ErrUnavailable.
-func OpenRedis(o RedisOptions) (*Store, error) {
-	db, err := redisdb.Open(o)
-	if err != nil {
-		return nil, err
-	}
-	return &Store{db: db, rdb: db.Client()}, nil
-}
-
-// OnClose registers what Close does after it has closed the connections. The
-// embedded store ends its server there.
-func (s *Store) OnClose(f func() error) { s.db.OnClose(f) }
-
-// Close ends all connections.
-func (s *Store) Close() error { return s.db.Close() }
+func OpenRedis(o RedisOptions) (*Store, error) { return redisdb.Open(o) }
 
 // Command is a command that was sent to Redis, or a pipeline of several.
 type Command = redisdb.Command
@@ -67,16 +53,8 @@ type Command = redisdb.Command
 // CommandProblems are the kinds of failures of a command, for a metric label.
 var CommandProblems = redisdb.CommandProblems
 
-// OnCommand sets what is told of every command that is sent to Redis from now on:
-// for metrics and traces. It is called from several goroutines and must not block.
-// The context is the one of the command. nil is nobody.
-func (s *Store) OnCommand(f func(context.Context, Command)) { s.db.OnCommand(f) }
-
-// Ping asks Redis for a sign of life. The error is ErrUnavailable.
-func (s *Store) Ping(ctx context.Context) error { return s.db.Ping(ctx) }
-
 func notNil(err error) error {
-	if errors.Is(err, redis.Nil) {
+	if redisdb.IsNil(err) {
 		return nil
 	}
 	return err
@@ -90,7 +68,6 @@ const (
 	keyInstallation = redisdb.KeyInstallation
 	keyIndex        = redisdb.KeyIndex
 	keyRekeyed      = redisdb.KeyRekeyed
-	keyRekeying     = redisdb.KeyRekeying
 	keyGateways     = redisdb.KeyGateways
 	channelFeed     = redisdb.ChannelFeed
 	channelNode     = redisdb.ChannelNode

@@ -70,11 +70,11 @@ func (a *Authority) RememberRooms(backend string, rooms map[string]string) {
 		if a.slugs.writers.Add(1) > maxSlugWriters {
 			return
 		}
-		pipe := a.store.rdb.Pipeline()
+		values := map[string]string{}
 		for k, room := range fresh {
-			pipe.Set(ctx, a.keySlug(k), room, slugLifetime)
+			values[a.keySlug(k)] = room
 		}
-		if _, err := pipe.Exec(ctx); err != nil {
+		if err := a.db.SetAll(ctx, values, slugLifetime); err != nil {
 			return // they will be seen again
 		}
 		for k, room := range fresh {
@@ -114,7 +114,7 @@ func (a *Authority) FindSlug(ctx context.Context, backend, slug string) (string,
 func (a *Authority) ForgetSlug(ctx context.Context, backend, slug, room string) error {
 	k := slugKey{backend, slug}
 	a.slugs.known.Invalidate(k)
-	if err := deleteEqualScript.Run(ctx, a.store.rdb, []string{a.keySlug(k)}, room).Err(); err != nil {
+	if err := a.db.DeleteEqual(ctx, a.keySlug(k), room); err != nil {
 		return unavailable("forgetting a slug", err)
 	}
 	return nil

@@ -87,7 +87,7 @@ type KeyStatus struct {
 // Status asks Redis for a sign of life and tells how things are. It never fails:
 // what is not known is said.
 func (a *Authority) Status(ctx context.Context) Status {
-	s := Status{Store: StoreStatus{Mode: a.store.db.Mode()}}
+	s := Status{Store: StoreStatus{Mode: a.db.Mode()}}
 	in := new(installation)
 	err := a.storeReady(ctx)
 	if err == nil {
@@ -106,7 +106,7 @@ func (a *Authority) Status(ctx context.Context) Status {
 		}
 	}
 	s.Store.Error = StoreProblem(err)
-	if settings, err := a.store.Settings(ctx); err == nil {
+	if settings, err := a.db.Settings(ctx); err == nil {
 		s.Store.Warnings = settings.Warnings()
 	}
 	s.Feed = FeedStatus{Fresh: a.feed.Fresh(), Staleness: Duration(a.feed.Staleness()), Error: a.FeedProblem(ctx)}
@@ -156,7 +156,7 @@ func (a *Authority) needed(id string, in *installation, last *rekeyReport) strin
 		if left := last.Left[id]; left != nil && last.Key == a.keys.First().ID && left.String() != "" {
 			return left.String()
 		}
-		return "what is kept is still being moved to the first secret"
+		return "what is kept may be made with it: run \"meet secret rekey\""
 	}
 	if until := in.lastSigned[id].Add(IdempotencyLifetime); a.now().Before(until) {
 		return "answers that are kept under an Idempotency-Key until " + until.UTC().Format(time.RFC3339)
@@ -177,7 +177,7 @@ func (a *Authority) Ready(ctx context.Context) error {
 
 // storeReady is Ready as far as Redis is concerned.
 func (a *Authority) storeReady(ctx context.Context) error {
-	if err := a.store.Ping(ctx); err != nil {
+	if err := a.db.Ping(ctx); err != nil {
 		return err
 	}
 	if err := a.feed.Check(ctx); err != nil {

@@ -186,8 +186,8 @@ func (a *Authority) findUserID(ctx context.Context, m Mail) (string, error) {
 	var last string
 	agreed := true
 	for i, name := range a.mailKeys(m) {
-		id, err := a.store.rdb.Get(ctx, name).Result()
-		if err = notNil(err); err != nil {
+		id, err := a.db.Get(ctx, name)
+		if err != nil {
 			return "", unavailable("looking up a user", err)
 		}
 		agreed = agreed && (i == 0 || id == last)
@@ -216,7 +216,7 @@ func (a *Authority) agreeOnID(ctx context.Context, m Mail, id string) (string, e
 	found := make([]string, len(names))
 	for i, name := range names {
 		var err error
-		if id, err = claimScript.Run(ctx, a.store.rdb, []string{name}, id).Text(); err != nil {
+		if id, err = a.db.Eval(ctx, claimScript, name, id).Text(); err != nil {
 			return "", unavailable("indexing a user", err)
 		}
 		found[i] = id
@@ -228,7 +228,7 @@ func (a *Authority) agreeOnID(ctx context.Context, m Mail, id string) (string, e
 		if err := a.sameUser(ctx, id, other); err != nil {
 			return "", err
 		}
-		if err := replaceScript.Run(ctx, a.store.rdb, []string{names[i]}, other, id).Err(); err != nil {
+		if err := a.db.Eval(ctx, replaceScript, names[i], other, id).Err(); err != nil {
 			return "", unavailable("indexing a user", err)
 		}
 	}
@@ -240,7 +240,7 @@ func (a *Authority) agreeOnID(ctx context.Context, m Mail, id string) (string, e
 // written, or where a version before this agreement ran.
 func (a *Authority) sameUser(ctx context.Context, ids ...string) error {
 	for i, id := range ids {
-		err := touchScript.Run(ctx, a.store.rdb, []string{keyUser(id)}, fieldMail, prefixOther+ids[1-i], 1).Err()
+		err := a.db.Eval(ctx, touchScript, keyUser(id), fieldMail, prefixOther+ids[1-i], 1).Err()
 		if err != nil {
 			return unavailable("noting another id of a user", err)
 		}
@@ -304,7 +304,7 @@ func (a *Authority) newUser(ctx context.Context, m Mail, by string) (string, err
 			return "", err
 		}
 		if winner != id {
-			if err := a.store.rdb.Del(ctx, keyUser(id)).Err(); err != nil {
+			if _, err := a.db.Delete(ctx, keyUser(id)); err != nil {
 				return "", unavailable("removing a user", err)
 			}
 		}
@@ -315,7 +315,7 @@ func (a *Authority) newUser(ctx context.Context, m Mail, by string) (string, err
 func (a *Authority) makeUser(ctx context.Context, id string, m Mail, by string) error {
 	sealed := a.keys.Seal([]byte(m), keyUser(id))
 	now := a.now()
-	made, err := newUserScript.Run(ctx, a.store.rdb, []string{keyUser(id)}, sealed, now.UnixMilli(), by, now.Unix(), 0).Int64()
+	made, err := a.db.Eval(ctx, newUserScript, keyUser(id), sealed, now.UnixMilli(), by, now.Unix(), 0).Int64()
 	if err != nil {
 		return unavailable("making a user", err)
 	}
@@ -354,9 +354,12 @@ return redis.call('GET', KEYS[1]) == ARGV[1] and 0 or 1`)
 
 // contested makes an address that has two ids theirs both.
 func (a *Authority) contested(ctx context.Context, name, id string) error {
-	other, err := a.store.rdb.Get(ctx, name).Result()
-	if err = notNil(err); err != nil || other == "" || other == id {
-		return err
+	other, err := a.db.Get(ctx, name)
+	if err != nil {
+		return unavailable("looking up a user", err)
+	}
+	if other == "" || other == id {
+		return nil
 	}
 	a.cache.mails.InvalidateAll()
 	return a.sameUser(ctx, id, other)
@@ -394,7 +397,7 @@ func (a *Authority) decodeUser(id string, m map[string]string) (*User, error) {
 	if old {
 		resealed := a.keys.Seal(mail, keyUser(id))
 		a.inBackground(func(ctx context.Context) {
-			_ = touchScript.Run(ctx, a.store.rdb, []string{keyUser(id)}, fieldMail, fieldMail, resealed).Err()
+			_ = a.db.Eval(ctx, touchScript, keyUser(id), fieldMail, fieldMail, resealed).Err()
 		})
 	}
 	u := &User{
@@ -433,7 +436,7 @@ func (a *Authority) noteSeen(u *User, by, backendUserID string) {
 	a.inBackground(func(ctx context.Context) {
 		// Nobody decides anything by these fields, so what caches hold stays: a user
 		// forgotten here would have to be read again, perhaps when Redis is away.
-		_ = touchScript.Run(ctx, a.store.rdb, []string{keyUser(u.ID)}, fieldMail,
+		_ = a.db.Eval(ctx, touchScript, keyUser(u.ID), fieldMail,
 			fieldLastSeen, now.UnixMilli(), fieldLastBy, by, fieldBackendUser, backendUserID).Err()
 	})
 }

@@ -22,7 +22,6 @@ const (
 	KeyInstallation = KeyPrefix + "inst"     // hash: generation, not-before, withdrawn keys
 	KeyIndex        = KeyPrefix + "apps"     // sorted set: name and id of every application
 	KeyRekeyed      = KeyPrefix + "rekeyed"  // what the last pass has left of former secrets
-	KeyRekeying     = KeyPrefix + "rekeying" // who makes one right now
 	KeyGateways     = KeyPrefix + "gateways" // hash: every gateway, as it describes itself
 	ChannelFeed     = KeyPrefix + "feed"     // every change
 	ChannelNode     = KeyPrefix + "node:"    // + node: its own heartbeats

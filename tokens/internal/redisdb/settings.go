@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-package tokens
+package redisdb
 
 import (
 	"context"
@@ -9,11 +9,13 @@ import (
 	"sync"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
 )
 
-// StoreSettings is what Redis says of itself with INFO. What it does not say is
+// Settings is what Redis says of itself with INFO. What it does not say is
 // empty or zero; Known is false if it says nothing, as the embedded store does.
-type StoreSettings struct {
+type Settings struct {
 	Known   bool
 	Version string
 	// AppendOnly tells whether it keeps a file of every change.
@@ -28,36 +30,33 @@ type StoreSettings struct {
 
 // Settings asks every primary and returns the worst of what they say. The error is
 // ErrUnavailable; a user that may not ask is no error.
-func (s *Store) Settings(ctx context.Context) (StoreSettings, error) {
-	if c, ok := s.rdb.(*redis.ClusterClient); ok {
-		var mu sync.Mutex
-		var worst StoreSettings
-		err := c.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
-			one, err := settingsOf(ctx, c)
-			mu.Lock()
-			defer mu.Unlock()
-			worst = worst.orWorse(one)
-			return err
-		})
-		return worst, err //nolint:wrapcheck // wrapped in settingsOf
-	}
-	return settingsOf(ctx, s.rdb)
+func (s *DB) Settings(ctx context.Context) (Settings, error) {
+	var mu sync.Mutex
+	var worst Settings
+	err := s.onPrimaries(ctx, func(ctx context.Context, c redis.Cmdable) error {
+		one, err := settingsOf(ctx, c)
+		mu.Lock()
+		defer mu.Unlock()
+		worst = worst.orWorse(one)
+		return err
+	})
+	return worst, err
 }
 
-func settingsOf(ctx context.Context, c redis.Cmdable) (StoreSettings, error) {
+func settingsOf(ctx context.Context, c redis.Cmdable) (Settings, error) {
 	info, err := c.Info(ctx, "server", "persistence", "memory", "replication").Result()
 	if redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "wrong number") || redis.HasErrorPrefix(err, "section") ||
 		redis.HasErrorPrefix(err, "syntax") {
-		return StoreSettings{}, nil
+		return Settings{}, nil
 	}
 	if err != nil {
-		return StoreSettings{}, unavailable("asking Redis for its settings", err)
+		return Settings{}, failure.Unavailable("asking Redis for its settings", err)
 	}
 	return readSettings(info), nil
 }
 
-func readSettings(info string) StoreSettings {
-	var s StoreSettings
+func readSettings(info string) Settings {
+	var s Settings
 	number := func(text string) int64 {
 		n, _ := strconv.ParseInt(text, 10, 64) // a number, or another server's notion of one
 		return n
@@ -86,7 +85,7 @@ func readSettings(info string) StoreSettings {
 }
 
 // orWorse is what is to be said of two servers together.
-func (s StoreSettings) orWorse(o StoreSettings) StoreSettings {
+func (s Settings) orWorse(o Settings) Settings {
 	switch {
 	case !s.Known:
 		return o
@@ -109,7 +108,7 @@ func (s StoreSettings) orWorse(o StoreSettings) StoreSettings {
 
 // fill is how much of the memory that it may use is used, from 0 to 1; 0 without a
 // bound.
-func (s StoreSettings) fill() float64 {
+func (s Settings) fill() float64 {
 	if s.MaxMemory == 0 {
 		return 0
 	}
@@ -134,7 +133,7 @@ func versionLess(a, b string) bool {
 
 // Warnings says which settings of Redis lose state, each with the line of
 // redis.conf that mends it.
-func (s StoreSettings) Warnings() []string {
+func (s Settings) Warnings() []string {
 	if !s.Known {
 		return nil
 	}

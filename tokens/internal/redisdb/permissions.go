@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-package tokens
+package redisdb
 
 import (
 	"context"
@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
 // probe is one command that the gateway needs, made harmless: it touches a key of
@@ -65,10 +68,10 @@ var probes = []probe{
 		return c.EvalSha(ctx, "ffffffffffffffffffffffffffffffffffffffff", []string{key})
 	}},
 	{"SCAN", func(ctx context.Context, c redis.Pipeliner, _ string) redis.Cmder {
-		return c.Scan(ctx, 0, keyPrefix+"probe:*", 1)
+		return c.Scan(ctx, 0, KeyPrefix+"probe:*", 1)
 	}},
 	{"PUBLISH", func(ctx context.Context, c redis.Pipeliner, _ string) redis.Cmder {
-		return c.Publish(ctx, channelNode+"probe", "-")
+		return c.Publish(ctx, ChannelNode+"probe", "-")
 	}},
 	{"WAIT", func(ctx context.Context, c redis.Pipeliner, _ string) redis.Cmder { return c.Do(ctx, "WAIT", 0, 1) }},
 	{"INFO", func(ctx context.Context, c redis.Pipeliner, _ string) redis.Cmder { return c.Info(ctx, "server") }},
@@ -105,9 +108,9 @@ func (p Permissions) String() string {
 
 // Permissions tries every command that the gateway needs, one by one, and returns
 // those that Redis refuses to this user. The error is ErrUnavailable.
-func (s *Store) Permissions(ctx context.Context) (Permissions, error) {
+func (s *DB) Permissions(ctx context.Context) (Permissions, error) {
 	var p Permissions
-	key := keyPrefix + "probe:" + randomID(12)
+	key := KeyPrefix + "probe:" + vault.RandomID(12)
 	for _, probe := range probes {
 		pipe := s.rdb.Pipeline()
 		cmd := probe.run(ctx, pipe, key)
@@ -120,9 +123,9 @@ func (s *Store) Permissions(ctx context.Context) (Permissions, error) {
 			_ = s.rdb.Del(ctx, key).Err() // it ends by itself
 		}
 	}
-	ps := s.rdb.Subscribe(ctx, channelNode+"probe")
+	ps := s.rdb.Subscribe(ctx, ChannelNode+"probe")
 	defer func() { _ = ps.Close() }()
-	_, err := ps.ReceiveTimeout(ctx, s.db.Timeout())
+	_, err := ps.ReceiveTimeout(ctx, s.Timeout())
 	return p, p.note("SUBSCRIBE", err)
 }
 
@@ -131,15 +134,15 @@ func (s *Store) Permissions(ctx context.Context) (Permissions, error) {
 func (p *Permissions) note(command string, err error) error {
 	answer, refused := errors.AsType[redis.Error](err)
 	if err != nil && !refused && !errors.Is(err, redis.Nil) {
-		return unavailable("trying "+command, err)
+		return failure.Unavailable("trying "+command, err)
 	}
-	if !refused || !isForbidden(err) {
+	if !refused || !IsForbidden(err) {
 		return nil
 	}
 	text := answer.Error()
 	switch {
 	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"):
-		return unavailable("trying "+command, err)
+		return failure.Unavailable("trying "+command, err)
 	case strings.Contains(text, "channel"):
 		p.Channels = true
 	case strings.Contains(text, "key"):
