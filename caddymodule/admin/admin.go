@@ -143,6 +143,7 @@ var resources = []resource{
 	{"users/lookup", methods{http.MethodPost: plain((*call).lookUpUser)}},
 	{"users/{id}", methods{http.MethodGet: plain((*call).showUser)}},
 	{"revocations", methods{http.MethodPost: plain((*call).revoke)}},
+	{"secrets/rekey", methods{http.MethodGet: plain((*call).showRekey), http.MethodPost: plain((*call).rekey)}},
 	{"audit", methods{http.MethodGet: plain((*call).showAudit)}},
 	{"status", methods{http.MethodGet: plain((*call).showStatus)}},
 	{"doctor", methods{http.MethodGet: plain((*call).showDoctor)}},

@@ -378,6 +378,15 @@ func TestStatusAndRoutes(t *testing.T) {
 	require.Len(t, s.object("routes")["gates"], 1)
 }
 
+func TestSecretRekey(t *testing.T) {
+	s := newShell(t)
+	s.run("app", "create", "--name", "Calendar")
+	done := s.run("secret", "rekey")
+	require.Contains(t, done, "1 records looked at")
+	require.Contains(t, done, "HS256, signs")
+	require.Equal(t, 1.0, s.object("secret", "rekey")["records"])
+}
+
 func TestSecretCheck(t *testing.T) {
 	s := &shell{t: t, address: "127.0.0.1:1"} // asks nobody
 	const start = "mgs_0000000000000000000000000000000000000000000"

@@ -74,7 +74,12 @@ func importCommand(c *console, args []string) error {
 			query.Set(parameter, "true")
 		}
 	}
-	stop := c.showProgress(query.Get("id"))
+	stop := c.poll(func(ctx context.Context) string {
+		if done, total, ok := c.importProgress(ctx, query.Get("id")); ok {
+			return progressBar(done, total)
+		}
+		return ""
+	})
 	body, _, err := c.admin.call(c.ctx, request{
 		method: http.MethodPost, path: "applications/import", query: query, body: io.Reader(file), slow: true,
 	})
@@ -145,9 +150,9 @@ func (c *console) printReport(r *wire.ImportReport) error {
 // progressPeriod is how often the gateway is asked how far it is.
 const progressPeriod = 500 * time.Millisecond
 
-// showProgress draws a bar on standard error, if that is a terminal, until the
+// poll shows on standard error, if that is a terminal, what progress says, until the
 // returned function is called.
-func (c *console) showProgress(id string) (stop func()) {
+func (c *console) poll(progress func(context.Context) string) (stop func()) {
 	out, ok := terminal(c.errOut)
 	if !ok {
 		return func() {}
@@ -164,8 +169,8 @@ func (c *console) showProgress(id string) (stop func()) {
 				fmt.Fprint(out, "\r\x1b[K") // the bar makes room for the report
 				return
 			case <-ticker.C:
-				if done, total, ok := c.importProgress(ctx, id); ok {
-					fmt.Fprint(out, "\r"+progressBar(done, total))
+				if text := progress(ctx); text != "" {
+					fmt.Fprint(out, "\r"+text)
 				}
 			}
 		}

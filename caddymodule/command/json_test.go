@@ -45,6 +45,7 @@ func jsonCommands(t *testing.T) []struct{ name, args, stdin string } {
 		{"revoke before", "1h", ""},
 		{"revoke all", "", ""},
 		{"secret new", "", ""},
+		{"secret rekey", "", ""},
 		{"secret check", "", "mgs_nonsense\n"},
 		{"status", "", ""},
 		{"doctor", "", ""},

@@ -238,7 +238,8 @@ func showUserCommand(c *console, args []string) error {
 }
 
 func secretCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "secret <command>", Short: "Makes and checks secrets"}
+	cmd := &cobra.Command{Use: "secret <command>", Short: "Makes and checks secrets, and moves to another one"}
+	cmd.AddCommand(rekeyCommand())
 	cmd.AddCommand(&cobra.Command{
 		Use:   "new",
 		Short: "Makes a client secret for \"app apply\", without asking the gateway",

@@ -56,3 +56,19 @@ type Route struct {
 	// Policy says, for a path that the operator opened, how its requests are judged.
 	Policy string `json:"policy,omitempty"`
 }
+
+// Rekeyed is the answer of POST secrets/rekey.
+type Rekeyed struct {
+	// Records is how many were looked at.
+	Records int `json:"records"`
+	// Keys are those of the status: what is still needed for what, and what is safe to
+	// remove.
+	Keys []tokens.KeyStatus `json:"keys"`
+}
+
+// Rekeying is the answer of GET secrets/rekey.
+type Rekeying struct {
+	Running bool `json:"running"`
+	// Records is how many were looked at so far.
+	Records int `json:"records"`
+}
