@@ -126,7 +126,7 @@ type App struct {
 	// outages is shared by all gates: an outage is one thing however many notice it.
 	// A new configuration may be the fix, so it is logged anew.
 	outages  *throttle
-	renewals renewals
+	renewals *renewals
 }
 
 // Refresh sets the lifetimes of refresh tokens.
@@ -323,7 +323,7 @@ func (a *App) Start() error {
 		}
 	}
 	a.authority.start()
-	a.renewals.start(a.gates)
+	a.renewals = startRenewals(a.gates)
 	a.logStart()
 	if _, embedded := a.store.(*store.Embedded); embedded {
 		a.logger.Warn("the embedded store is for trying out: everything is lost when this process ends, and no other gateway sees it; use `store redis` in production")

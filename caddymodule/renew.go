@@ -77,17 +77,20 @@ type renewals struct {
 	running sync.WaitGroup
 }
 
-func (r *renewals) start(gates []*Handler) {
-	var ctx context.Context
-	ctx, r.stop = context.WithCancel(context.Background())
+func startRenewals(gates []*Handler) *renewals {
+	ctx, stop := context.WithCancel(context.Background())
+	r := &renewals{stop: stop}
 	for _, gate := range gates {
 		r.running.Go(func() { gate.client.Renew(ctx) })
 	}
+	return r
 }
 
+// end stops them. An app that was never started has none.
 func (r *renewals) end() {
-	if r.stop != nil {
-		r.stop()
+	if r == nil {
+		return
 	}
+	r.stop()
 	r.running.Wait()
 }
