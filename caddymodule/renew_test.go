@@ -80,10 +80,9 @@ func TestRenewals_End(t *testing.T) {
 	})
 	require.NoError(t, err)
 	before := goleak.IgnoreCurrent()
-	var r renewals
-	r.start([]*Handler{h})
+	r := startRenewals([]*Handler{h})
 	require.ErrorContains(t, goleak.Find(before), "Renew")
 	r.end()
 	require.NoError(t, goleak.Find(before))
-	new(renewals).end() // never started
+	(*renewals)(nil).end() // never started
 }
