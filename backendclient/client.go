@@ -3,6 +3,7 @@
 package backendclient
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,7 +99,7 @@ type Client struct {
 	store           TokenStore
 	exchangeTimeout time.Duration
 	requestTimeout  time.Duration
-	deadlines       *deadlines
+	timeoutPool     *timeoutPool
 	maxBody         int64
 	pageWorkers     int
 	now             func() time.Time
@@ -112,7 +113,7 @@ type Client struct {
 	paused   *cache[Credentials, time.Time] // applications that Meet refused to renew for, until when
 	renewals renewalCounters
 
-	turns   *turns // of exchanges
+	turns   *fairQueue // of exchanges
 	flights singleflight.Group
 	waiters waiters
 
@@ -177,18 +178,18 @@ func New(o Options) (*Client, error) {
 		base:            o.BasePath,
 		host:            o.Host,
 		store:           o.Store,
-		exchangeTimeout: orDefault(o.ExchangeTimeout, defaultExchangeTimeout),
-		requestTimeout:  orDefault(o.RequestTimeout, defaultRequestTimeout),
-		maxBody:         orDefault(o.MaxBody, defaultMaxBody),
-		pageWorkers:     orDefault(o.PageWorkers, defaultPageWorkers),
+		exchangeTimeout: cmp.Or(o.ExchangeTimeout, defaultExchangeTimeout),
+		requestTimeout:  cmp.Or(o.RequestTimeout, defaultRequestTimeout),
+		maxBody:         cmp.Or(o.MaxBody, defaultMaxBody),
+		pageWorkers:     cmp.Or(o.PageWorkers, defaultPageWorkers),
 		now:             o.Now,
 		onExchange:      o.OnExchange,
 		mayRenew:        o.MayRenew,
-		renewFor:        orDefault(o.RenewFor, defaultRenewFor),
-		agenda:          &agenda{limit: orDefault(o.MaxTokens, defaultMaxTokens)},
+		renewFor:        cmp.Or(o.RenewFor, defaultRenewFor),
+		agenda:          &agenda{limit: cmp.Or(o.MaxTokens, defaultMaxTokens)},
 		paused:          newCache[Credentials, time.Time](maxRemembered),
-		turns:           newTurns(orDefault(o.MaxExchanges, defaultMaxExchanges)),
-		tokens:          newCache[identity, *Token](orDefault(o.MaxTokens, defaultMaxTokens)),
+		turns:           newFairQueue(cmp.Or(o.MaxExchanges, defaultMaxExchanges)),
+		tokens:          newCache[identity, *Token](cmp.Or(o.MaxTokens, defaultMaxTokens)),
 		refusals:        newCache[identity, *Error](maxRemembered),
 		broken:          newCache[Credentials, *Error](maxRemembered),
 		distrusted:      newCache[identity, string](maxRemembered),
@@ -200,14 +201,7 @@ func New(o Options) (*Client, error) {
 	if b := o.Before; b != nil && b.host == c.host && b.base == c.base && b.tokens.limit == c.tokens.limit {
 		c.tokens, c.distrusted, c.agenda = b.tokens, b.distrusted, b.agenda
 	}
-	c.deadlines = newDeadlines(c.requestTimeout)
+	c.timeoutPool = newTimeoutPool(c.requestTimeout)
 	c.pageSize.Store(meetPageSize)
 	return c, nil
-}
-
-func orDefault[T int | int64 | time.Duration](value, fallback T) T {
-	if value == 0 {
-		return fallback
-	}
-	return value
 }

@@ -75,7 +75,7 @@ func (c *Client) exchangeInTurn(ctx context.Context, caller Caller) (*Token, *Er
 	}
 	defer c.turns.leave(turn)
 	select {
-	case <-turn.come:
+	case <-turn.granted:
 	case <-wait.C:
 		return nil, &Error{Kind: ErrBusy, Op: opExchange, RetryAfter: retryBusy}
 	case <-ctx.Done():

@@ -11,7 +11,7 @@ import (
 // resource-server mode and its add-ons issue them. Nothing is kept, renewed or sent
 // again. A token that Meet does not take is an ErrTokenRefused; everything else is
 // judged as in [Client.Send].
-func (c *Client) Forward(ctx context.Context, token, requestID string, r Request) (*Answer, error) {
+func (c *Client) Forward(ctx context.Context, token, requestID string, r Request) (*Response, error) {
 	w, e := c.wireRequest(requestID, r)
 	if e != nil {
 		return nil, e

@@ -67,7 +67,7 @@ type ListOptions struct {
 // the last seconds; then all are asked for at once, else the first one tells it. A
 // Meet that honours page_size is recognised by its first page and from then on
 // asked for the page as it is.
-func (c *Client) ListRooms(ctx context.Context, caller Caller, o ListOptions) (*Answer, error) {
+func (c *Client) ListRooms(ctx context.Context, caller Caller, o ListOptions) (*Response, error) {
 	if o.PageSize == 0 {
 		o.PageSize = DefaultPageSize
 	}
@@ -96,12 +96,12 @@ func (c *Client) ListRooms(ctx context.Context, caller Caller, o ListOptions) (*
 	return l.compose(s)
 }
 
-func invalidPage() *Answer {
+func invalidPage() *Response {
 	return jsonAnswer(http.StatusNotFound, []byte(`{"detail":"Invalid page."}`))
 }
 
-func jsonAnswer(status int, body []byte) *Answer {
-	return &Answer{Status: status, Body: body}
+func jsonAnswer(status int, body []byte) *Response {
+	return &Response{Status: status, Body: body}
 }
 
 // lister reads one page for one caller.
@@ -122,7 +122,7 @@ type slice struct {
 // whole asks Meet for the very page, if Meet has pages of this size: because it
 // is Meet's own, or because Meet honours page_size. It gives nothing if the
 // answer shows that it does not.
-func (l *lister) whole(ctx context.Context) (*slice, *Answer, error) {
+func (l *lister) whole(ctx context.Context) (*slice, *Response, error) {
 	query := pageQuery{page: l.Page}
 	if l.PageSize != l.c.backendPageSize() {
 		if !l.c.honoursPageSize.Load() {
@@ -157,7 +157,7 @@ func (l *lister) whole(ctx context.Context) (*slice, *Answer, error) {
 // byLastCount cuts the page out of Meet's own pages, asking for all of them at once:
 // those that the last count calls for. It gives nothing if that count is not known
 // or no longer true.
-func (l *lister) byLastCount(ctx context.Context) (*slice, *Answer, error) {
+func (l *lister) byLastCount(ctx context.Context) (*slice, *Response, error) {
 	count, known := l.c.counts.get(l.caller.identity(), l.c.now())
 	if !known {
 		return nil, nil, nil
@@ -212,7 +212,7 @@ func (w window) cut(parts []*page, count, size int) *slice {
 
 // sliced cuts the page out of Meet's own pages, in one pass: the first one it
 // needs, which tells the count, then the others at once.
-func (l *lister) sliced(ctx context.Context) (*slice, *Answer, error) {
+func (l *lister) sliced(ctx context.Context) (*slice, *Response, error) {
 	first, refusal, err := l.first(ctx)
 	if err != nil || refusal != nil {
 		return nil, refusal, err
@@ -241,7 +241,7 @@ type firstPage struct {
 
 // first reads it, for PageLast page 1, which tells the count. It notices when
 // Meet's pages have another size than they had.
-func (l *lister) first(ctx context.Context) (*firstPage, *Answer, error) {
+func (l *lister) first(ctx context.Context) (*firstPage, *Response, error) {
 	f := &firstPage{number: 1, size: l.c.backendPageSize()}
 	if l.Page == 1 && l.PageSize != f.size {
 		p, refusal, err := l.c.page(ctx, l.caller, l.query(1))
@@ -341,7 +341,7 @@ func expected(count, size, number int) int {
 }
 
 // compose writes the list as Meet does.
-func (l *lister) compose(s *slice) (*Answer, error) {
+func (l *lister) compose(s *slice) (*Response, error) {
 	size := 256
 	for _, room := range s.rooms {
 		size += len(room) + 1
@@ -433,7 +433,7 @@ func (q pageQuery) values() url.Values {
 }
 
 // page reads one of Meet's pages. It gives the page, or Meet's refusal.
-func (c *Client) page(ctx context.Context, caller Caller, q pageQuery) (*page, *Answer, error) {
+func (c *Client) page(ctx context.Context, caller Caller, q pageQuery) (*page, *Response, error) {
 	a, err := c.Send(ctx, caller, Request{Method: http.MethodGet, Path: roomsPath, Query: q.values()})
 	if err != nil {
 		return nil, nil, err
@@ -462,7 +462,7 @@ func (c *Client) page(ctx context.Context, caller Caller, q pageQuery) (*page, *
 
 // parts reads Meet's pages from to to, at most pageWorkers at once; known is
 // there already. A page that has gone since is nil.
-func (l *lister) parts(ctx context.Context, known *page, knownNumber, from, to int) ([]*page, *Answer, error) {
+func (l *lister) parts(ctx context.Context, known *page, knownNumber, from, to int) ([]*page, *Response, error) {
 	parts := make([]*page, max(0, to-from+1))
 	var missing []int
 	for i := range parts {
@@ -479,7 +479,7 @@ func (l *lister) parts(ctx context.Context, known *page, knownNumber, from, to i
 		workers sync.WaitGroup
 		taken   atomic.Int64
 		once    sync.Once
-		refusal *Answer
+		refusal *Response
 		failure error
 	)
 	for range min(l.c.pageWorkers, len(missing)) {

@@ -49,7 +49,7 @@ func link(size int) func(int) string {
 	}
 }
 
-func readPage(t failer, c *backendclient.Client, caller backendclient.Caller, page, size int) (list, *backendclient.Answer) {
+func readPage(t failer, c *backendclient.Client, caller backendclient.Caller, page, size int) (list, *backendclient.Response) {
 	t.Helper()
 	a, err := c.ListRooms(context.Background(), caller, backendclient.ListOptions{Page: page, PageSize: size, Link: link(size)})
 	if err != nil {

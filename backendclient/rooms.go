@@ -13,7 +13,7 @@ const roomsPath = "/rooms/"
 
 // RetrieveRoom gets one room by its id, a UUID. Another room than that is an
 // ErrBadAnswer; see [Request].Room.
-func (c *Client) RetrieveRoom(ctx context.Context, caller Caller, id string) (*Answer, error) {
+func (c *Client) RetrieveRoom(ctx context.Context, caller Caller, id string) (*Response, error) {
 	return c.Send(ctx, caller, Request{Method: http.MethodGet, Path: roomsPath + id + "/", Room: id})
 }
 
@@ -42,7 +42,7 @@ func isRoom(room json.RawMessage, id string) bool {
 
 // CreateRoom makes a room. body is nil or a JSON object; Meet reads access_level
 // and configuration of it.
-func (c *Client) CreateRoom(ctx context.Context, caller Caller, body []byte) (*Answer, error) {
+func (c *Client) CreateRoom(ctx context.Context, caller Caller, body []byte) (*Response, error) {
 	c.counts.drop(caller.identity())
 	return c.Send(ctx, caller, Request{Method: http.MethodPost, Path: roomsPath, Body: body, MayHaveEffect: true})
 }

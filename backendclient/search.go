@@ -22,7 +22,7 @@ const (
 // A Meet that filters by slug answers at once. One that does not has given the
 // first page of the list instead, and the search goes on from there, page by
 // page, to a bound of 1000 rooms (ErrTooManyRooms).
-func (c *Client) FindRoomBySlug(ctx context.Context, caller Caller, slug string) (*Answer, error) {
+func (c *Client) FindRoomBySlug(ctx context.Context, caller Caller, slug string) (*Response, error) {
 	if slug == "" {
 		return noRoom(), nil
 	}
@@ -37,13 +37,13 @@ func (c *Client) FindRoomBySlug(ctx context.Context, caller Caller, slug string)
 	}
 }
 
-func noRoom() *Answer {
+func noRoom() *Response {
 	return jsonAnswer(http.StatusNotFound, []byte(`{"detail":"No Room matches the given query."}`))
 }
 
 // search goes through the pages once. Without a find or a refusal it says
 // whether the pages it saw are of one list.
-func (c *Client) search(ctx context.Context, caller Caller, slug string) (found *Answer, consistent bool, err error) {
+func (c *Client) search(ctx context.Context, caller Caller, slug string) (found *Response, consistent bool, err error) {
 	first, refusal, err := c.page(ctx, caller, pageQuery{page: 1, slug: slug})
 	if err != nil || refusal != nil {
 		return refusal, false, err

@@ -69,9 +69,9 @@ const (
 // server error the token is replaced, and only a request without effect is sent
 // once more. A request that may have had an effect is never repeated.
 //
-// What Meet says to a request that it understood is an [Answer], whatever the
+// What Meet says to a request that it understood is an [Response], whatever the
 // status. Everything else is an [*Error].
-func (c *Client) Send(ctx context.Context, caller Caller, r Request) (*Answer, error) {
+func (c *Client) Send(ctx context.Context, caller Caller, r Request) (*Response, error) {
 	w, e := c.wireRequest(caller.RequestID, r)
 	if e != nil {
 		return nil, e
@@ -141,7 +141,7 @@ func (c *Client) wireRequest(requestID string, r Request) (wireRequest, *Error) 
 }
 
 // try sends the request once.
-func (c *Client) try(ctx context.Context, caller Caller, w wireRequest, t *Token) (*Answer, verdict, *Error) {
+func (c *Client) try(ctx context.Context, caller Caller, w wireRequest, t *Token) (*Response, verdict, *Error) {
 	w.authorization = t.authorization
 	a, e := c.roundTripForRooms(ctx, w)
 	if e != nil {

@@ -97,7 +97,7 @@ func TestFailureTable(t *testing.T) {
 	for name, row := range map[string]struct {
 		request   backendclient.Request
 		answers   []http.Handler
-		status    int   // of the Answer
+		status    int   // of the Response
 		kind      error // or of the error
 		hint      string
 		effect    bool
@@ -737,28 +737,28 @@ func TestSentRequest(t *testing.T) {
 	meet.ForgetRequests()
 
 	for name, row := range map[string]struct {
-		send   func() (*backendclient.Answer, error)
+		send   func() (*backendclient.Response, error)
 		method string
 		target string
 		body   string
 		header http.Header
 	}{
 		"retrieve": {
-			send: func() (*backendclient.Answer, error) {
+			send: func() (*backendclient.Response, error) {
 				return c.RetrieveRoom(ctx, caller, "5eed0000-0000-4000-8000-000000000001")
 			},
 			method: "GET", target: roomsPath + "5eed0000-0000-4000-8000-000000000001/",
 		},
 		"create": {
-			send:   func() (*backendclient.Answer, error) { return c.CreateRoom(ctx, caller, []byte(`{}`)) },
+			send:   func() (*backendclient.Response, error) { return c.CreateRoom(ctx, caller, []byte(`{}`)) },
 			method: "POST", target: roomsPath, body: "{}", header: http.Header{"Content-Type": {"application/json"}},
 		},
 		"create without body": {
-			send:   func() (*backendclient.Answer, error) { return c.CreateRoom(ctx, caller, nil) },
+			send:   func() (*backendclient.Response, error) { return c.CreateRoom(ctx, caller, nil) },
 			method: "POST", target: roomsPath,
 		},
 		"query": {
-			send: func() (*backendclient.Answer, error) {
+			send: func() (*backendclient.Response, error) {
 				return c.Send(ctx, caller, backendclient.Request{Method: "GET", Path: "/rooms/", Query: url.Values{"page": {"1"}, "q": {"a&b"}}})
 			},
 			method: "GET", target: roomsPath + "?page=1&q=a%26b",

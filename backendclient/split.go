@@ -63,7 +63,7 @@ func member(object []byte, name string) json.RawMessage {
 }
 
 // RoomNames reads id and slug of a room as Meet writes them, out of the body of an
-// [Answer]. What is not plain text is "".
+// [Response]. What is not plain text is "".
 func RoomNames(room json.RawMessage) (id, slug string) {
 	for key, value := range members(room) {
 		switch key {

@@ -45,7 +45,7 @@ func (c *Client) Stats() Stats {
 }
 
 // count returns how many wait for a turn and how many have one.
-func (t *turns) count() (queued, running int) {
+func (t *fairQueue) count() (queued, running int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, waiting := range t.waiting {

@@ -68,9 +68,9 @@ func (c *Client) roundTrip(ctx context.Context, r wireRequest, timeout time.Dura
 
 // roundTripForRooms is roundTrip within the time for rooms.
 func (c *Client) roundTripForRooms(ctx context.Context, r wireRequest) (reply, *Error) {
-	b := c.deadlines.begin(ctx)
+	b := c.timeoutPool.begin(ctx)
 	a, e := c.trip(b, r)
-	if cause := c.deadlines.end(b, e == nil); cause != nil && e != nil {
+	if cause := c.timeoutPool.end(b, e == nil); cause != nil && e != nil {
 		status := e.Status
 		e = failed(r.operation(), r.effect, cause)
 		e.Status = status

@@ -19,7 +19,7 @@ const headerIdempotencyKey = "Idempotency-Key"
 // Idempotency-Key the first answer is given again and nothing is sent twice;
 // without one the request is just sent. body is the request as the client made
 // it: what the operator's policy makes of it may differ the next time.
-func (c *call) withIdempotency(body []byte, send func() (*backendclient.Answer, error)) (*backendclient.Answer, error) {
+func (c *call) withIdempotency(body []byte, send func() (*backendclient.Response, error)) (*backendclient.Response, error) {
 	values := c.r.Header[headerIdempotencyKey]
 	if len(values) == 0 {
 		return send()
@@ -51,7 +51,7 @@ func (c *call) withIdempotency(body []byte, send func() (*backendclient.Answer, 
 
 // settle keeps what became of the attempt. A refusal had no effect, so the key
 // is free for a request that was corrected.
-func (c *call) settle(attempt *tokens.Replay, answer *backendclient.Answer, err error) error {
+func (c *call) settle(attempt *tokens.Replay, answer *backendclient.Response, err error) error {
 	ctx := c.ctx
 	be, ok := errors.AsType[*backendclient.Error](err)
 	switch {
@@ -65,7 +65,7 @@ func (c *call) settle(attempt *tokens.Replay, answer *backendclient.Answer, err 
 }
 
 // keptAnswer is what is kept of an answer: what relay looks at.
-func keptAnswer(a *backendclient.Answer) tokens.Answer {
+func keptAnswer(a *backendclient.Response) tokens.Answer {
 	kept := tokens.Answer{Status: a.Status, Body: a.Body}
 	if a.Location != "" {
 		kept.Header = map[string]string{"Location": a.Location}
@@ -73,6 +73,6 @@ func keptAnswer(a *backendclient.Answer) tokens.Answer {
 	return kept
 }
 
-func answerOf(kept *tokens.Answer) *backendclient.Answer {
-	return &backendclient.Answer{Status: kept.Status, Location: kept.Header["Location"], Body: kept.Body}
+func answerOf(kept *tokens.Answer) *backendclient.Response {
+	return &backendclient.Response{Status: kept.Status, Location: kept.Header["Location"], Body: kept.Body}
 }

@@ -18,14 +18,14 @@ import (
 // sendOperatorRoute forwards a request to a path that the operator opened, by the
 // policy of its route line. Path and query are rebuilt: the path has no segment that
 // could hold a mail address, and no query is sent.
-func (c *call) sendOperatorRoute(caller backendclient.Caller) (*backendclient.Answer, error) {
+func (c *call) sendOperatorRoute(caller backendclient.Caller) (*backendclient.Response, error) {
 	judge := routeJudge{route: c.action.route, rooms: c.h.policy(), mayAct: c.application.MayDelegate}
 	r, err := c.operatorRequest(&judge)
 	if err != nil {
 		return nil, err
 	}
 	c.detachChange()
-	send := func() (*backendclient.Answer, error) {
+	send := func() (*backendclient.Response, error) {
 		admitted, err := c.admitAll(judge.mails)
 		if err != nil {
 			return nil, err
@@ -79,7 +79,7 @@ func (c *call) admitAll(mails []tokens.Mail) ([]*tokens.Admission, error) {
 }
 
 // takeBack undoes what the quota counted for a user whom Meet has certainly not made.
-func (c *call) takeBack(ad *tokens.Admission, answer *backendclient.Answer, err error) {
+func (c *call) takeBack(ad *tokens.Admission, answer *backendclient.Response, err error) {
 	be, ok := errors.AsType[*backendclient.Error](err)
 	if ok && !be.Effect || err == nil && answer.Status >= http.StatusBadRequest {
 		c.withdraw(ad)
@@ -97,7 +97,7 @@ func (c *call) withdraw(ad *tokens.Admission) {
 
 // relayOperator relays what Meet says on a path that the operator opened: its own
 // words, in both keys.
-func (c *call) relayOperator(a *backendclient.Answer) error {
+func (c *call) relayOperator(a *backendclient.Response) error {
 	r := &refusal{status: a.Status, reason: "refused_by_meet", whole: withBothKeys(a.Body)}
 	text := textOfError(a.Body)
 	switch a.Status {

@@ -67,7 +67,7 @@ func (c *call) verify(token string) (*tokens.Identity, error) {
 	return id, err
 }
 
-func (c *call) askMeet() (*backendclient.Answer, error) {
+func (c *call) askMeet() (*backendclient.Response, error) {
 	caller := c.caller(c.identity.User.Mail)
 	switch c.endpoint {
 	case endpointRoomsList:
@@ -82,7 +82,7 @@ func (c *call) askMeet() (*backendclient.Answer, error) {
 }
 
 // listRooms answers GET /rooms with any page size the published API allows.
-func (c *call) listRooms(caller backendclient.Caller) (*backendclient.Answer, error) {
+func (c *call) listRooms(caller backendclient.Caller) (*backendclient.Response, error) {
 	q, err := parse.RoomsQuery(c.target.Query)
 	if err != nil {
 		return nil, err
@@ -143,7 +143,7 @@ func parsePageSize(q parse.RoomsParameters) (int, error) {
 }
 
 // createRoom answers POST /rooms by the operator's policy.
-func (c *call) createRoom(caller backendclient.Caller) (*backendclient.Answer, error) {
+func (c *call) createRoom(caller backendclient.Caller) (*backendclient.Response, error) {
 	sent, err := readBody(c.w, c.r, c.h.MaxRoomBody)
 	if err != nil {
 		return nil, err
@@ -156,7 +156,7 @@ func (c *call) createRoom(caller backendclient.Caller) (*backendclient.Answer, e
 		return nil, err
 	}
 	c.detachChange()
-	return c.withIdempotency(sent, func() (*backendclient.Answer, error) {
+	return c.withIdempotency(sent, func() (*backendclient.Response, error) {
 		return c.h.client.CreateRoom(c.ctx, caller, body)
 	})
 }
@@ -174,7 +174,7 @@ func requireJSON(h http.Header, body []byte) error {
 }
 
 // relay writes Meet's answer in the published form.
-func (c *call) relay(a *backendclient.Answer) error {
+func (c *call) relay(a *backendclient.Response) error {
 	switch {
 	case a.Status < 300:
 		return c.relaySuccess(a)
@@ -198,7 +198,7 @@ func (c *call) relay(a *backendclient.Answer) error {
 
 // forbidden answers for what Meet forbids: another user's room, or something that
 // the application may not do at Meet.
-func (c *call) forbidden(a *backendclient.Answer) error {
+func (c *call) forbidden(a *backendclient.Response) error {
 	text := textOfError(a.Body)
 	if reason := reasonOf403(text); text != "" && reason != reasonNotAMember {
 		return &refusal{status: http.StatusForbidden, detail: text, reason: reason}
@@ -207,14 +207,14 @@ func (c *call) forbidden(a *backendclient.Answer) error {
 }
 
 // notAMember answers for another user's room.
-func (c *call) notAMember(a *backendclient.Answer) error {
+func (c *call) notAMember(a *backendclient.Response) error {
 	if c.h.NotAMemberStatus == http.StatusNotFound {
 		return &refusal{status: http.StatusNotFound, detail: textNotFound, reason: reasonNotAMember}
 	}
 	return &refusal{status: http.StatusForbidden, detail: cmp.Or(textOfError(a.Body), textNoPermission), reason: reasonNotAMember}
 }
 
-func (c *call) relaySuccess(a *backendclient.Answer) error {
+func (c *call) relaySuccess(a *backendclient.Response) error {
 	body := a.Body
 	if c.audits() {
 		c.rule = "scope " + c.scope

@@ -18,13 +18,13 @@ const emptyList = `{"count":0,"next":null,"previous":null,"results":[]}`
 // findRoom answers GET /rooms?slug=: a list of the one room of the user with this
 // slug, or of none. A slug that was seen before costs Meet one request; another
 // one is looked for.
-func (c *call) findRoom(caller backendclient.Caller, slug string, page int) (*backendclient.Answer, error) {
+func (c *call) findRoom(caller backendclient.Caller, slug string, page int) (*backendclient.Response, error) {
 	if page > 1 {
 		return nil, errInvalidPage
 	}
 	list := []byte(emptyList)
 	if !isSlug(slug) {
-		return &backendclient.Answer{Status: http.StatusOK, Body: list}, nil
+		return &backendclient.Response{Status: http.StatusOK, Body: list}, nil
 	}
 	answer, err := c.findKnownRoom(caller, slug)
 	if err == nil && answer == nil {
@@ -39,12 +39,12 @@ func (c *call) findRoom(caller backendclient.Caller, slug string, page int) (*ba
 	case answer.Status != http.StatusNotFound:
 		return answer, nil
 	}
-	return &backendclient.Answer{Status: http.StatusOK, Body: list}, nil
+	return &backendclient.Response{Status: http.StatusOK, Body: list}, nil
 }
 
 // findKnownRoom retrieves the room that the index names, as the user: the index
 // is no permission. It returns nil if the room has to be looked for.
-func (c *call) findKnownRoom(caller backendclient.Caller, slug string) (*backendclient.Answer, error) {
+func (c *call) findKnownRoom(caller backendclient.Caller, slug string) (*backendclient.Response, error) {
 	authority := c.h.app.Authority()
 	id, err := authority.FindSlug(c.ctx, c.h.host, slug)
 	if err != nil {
@@ -63,7 +63,7 @@ func (c *call) findKnownRoom(caller backendclient.Caller, slug string) (*backend
 		return answer, nil
 	case answer.Status == http.StatusForbidden:
 		// Somebody else's: it is not in this user's list.
-		return &backendclient.Answer{Status: http.StatusNotFound}, nil
+		return &backendclient.Response{Status: http.StatusNotFound}, nil
 	}
 	// Gone, or renamed. Not forgotten is no harm: it is looked for again.
 	_ = authority.ForgetSlug(c.ctx, c.h.host, slug, id)

@@ -17,7 +17,7 @@ type valueKey struct{}
 func TestDeadlines_EndWhatIsOverdueOrAbandoned(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := newDeadlines(time.Second)
+		d := newTimeoutPool(time.Second)
 		client, leave := context.WithCancel(context.WithValue(t.Context(), valueKey{}, "kept"))
 		defer leave()
 		overdue, abandoned := d.begin(t.Context()), d.begin(client)
@@ -47,7 +47,7 @@ func TestDeadlines_EndWhatIsOverdueOrAbandoned(t *testing.T) {
 
 func TestDeadlines_AreUsedAgainOnlyAfterSuccess(t *testing.T) {
 	t.Parallel()
-	d := newDeadlines(time.Hour)
+	d := newTimeoutPool(time.Hour)
 	first := d.begin(t.Context())
 	require.NoError(t, d.end(first, true))
 	second := d.begin(t.Context())
@@ -67,7 +67,7 @@ func TestDeadlines_AreUsedAgainOnlyAfterSuccess(t *testing.T) {
 // follows the other on the same context.
 func TestDeadlines_NobodyEndsAnothersRequest(t *testing.T) {
 	t.Parallel()
-	d := newDeadlines(time.Hour)
+	d := newTimeoutPool(time.Hour)
 	d.tick = time.Microsecond
 	var all sync.WaitGroup
 	for worker := range 8 {

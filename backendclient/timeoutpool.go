@@ -8,19 +8,19 @@ import (
 	"time"
 )
 
-// deadlines bounds requests in time, as context.WithTimeout does. That costs a
+// timeoutPool bounds requests in time, as context.WithTimeout does. That costs a
 // timer, entries in two maps and half a dozen allocations for each request, a
 // fifth of what the gateway adds to a proxy, and nearly all requests end long
 // before. So contexts are used again, and a look at those in use, every tick, ends
 // the ones that are overdue or whose caller has gone away: both a tick late at
 // most.
-type deadlines struct {
+type timeoutPool struct {
 	timeout time.Duration
 	tick    time.Duration
 
 	mu    sync.Mutex
-	all   map[*lease]struct{} // that may still be used
-	free  []*lease
+	all   map[*pooledContext]struct{} // that may still be used
+	free  []*pooledContext
 	inUse int
 	timer *time.Timer // of the next look; nil while nothing is in use
 }
@@ -28,16 +28,16 @@ type deadlines struct {
 // longestTick is how late a request may end.
 const longestTick = 100 * time.Millisecond
 
-func newDeadlines(timeout time.Duration) *deadlines {
-	return &deadlines{timeout: timeout, tick: min(longestTick, max(timeout/8, time.Millisecond)), all: map[*lease]struct{}{}}
+func newTimeoutPool(timeout time.Duration) *timeoutPool {
+	return &timeoutPool{timeout: timeout, tick: min(longestTick, max(timeout/8, time.Millisecond)), all: map[*pooledContext]struct{}{}}
 }
 
-// lease is a context that can be cancelled, for one request at a time.
-type lease struct {
+// pooledContext is a context that can be cancelled, for one request at a time.
+type pooledContext struct {
 	ended  context.Context //nolint:containedctx // what is lent
 	cancel context.CancelFunc
 
-	// These are guarded by deadlines.mu.
+	// These are guarded by timeoutPool.mu.
 	caller context.Context //nolint:containedctx // nil while the lease is free
 	due    time.Time
 	cause  error // why it was cancelled; it is then never used again
@@ -47,7 +47,7 @@ type lease struct {
 // with the lease.
 type bounded struct {
 	context.Context
-	lease *lease
+	lease *pooledContext
 	due   time.Time
 }
 
@@ -71,22 +71,22 @@ func (b *bounded) Value(key any) any {
 }
 
 // begin lends a context. end must be called, once.
-func (d *deadlines) begin(caller context.Context) *bounded {
+func (d *timeoutPool) begin(caller context.Context) *bounded {
 	due := time.Now().Add(d.timeout)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var l *lease
+	var l *pooledContext
 	if n := len(d.free); n > 0 {
 		l, d.free = d.free[n-1], d.free[:n-1]
 	} else {
-		l = new(lease)
+		l = new(pooledContext)
 		l.ended, l.cancel = context.WithCancel(context.Background())
 		d.all[l] = struct{}{}
 	}
 	l.caller, l.due = caller, due
 	d.inUse++
 	if d.timer == nil {
-		d.timer = time.AfterFunc(d.tick, d.look)
+		d.timer = time.AfterFunc(d.tick, d.sweep)
 	}
 	return &bounded{Context: caller, lease: l, due: due}
 }
@@ -94,14 +94,14 @@ func (d *deadlines) begin(caller context.Context) *bounded {
 // end takes the context back and returns why it ended before, nil if it did not. It
 // is used again only after a request that went well: whatever else may still hang
 // on it is ended.
-func (d *deadlines) end(b *bounded, well bool) error {
+func (d *timeoutPool) end(b *bounded, well bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	l := b.lease
 	l.caller = nil
 	d.inUse--
 	switch {
-	case l.cause != nil: // look has cancelled it
+	case l.cause != nil: // sweep has cancelled it
 	case well:
 		d.free = append(d.free, l)
 	default:
@@ -111,11 +111,11 @@ func (d *deadlines) end(b *bounded, well bool) error {
 	return l.cause
 }
 
-// look ends what is overdue or no longer wanted. Without anything in use it was
+// sweep ends what is overdue or no longer wanted. Without anything in use it was
 // the last one, and what is kept for later goes.
-func (d *deadlines) look() {
+func (d *timeoutPool) sweep() {
 	now := time.Now()
-	var ended []*lease
+	var ended []*pooledContext
 	d.mu.Lock()
 	for l := range d.all {
 		if l.caller == nil {

@@ -15,9 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func hasCome(mine *turn) bool {
+func hasCome(mine *ticket) bool {
 	select {
-	case <-mine.come:
+	case <-mine.granted:
 		return true
 	default:
 		return false
@@ -28,10 +28,10 @@ func hasCome(mine *turn) bool {
 // for one turn, not for all of its own.
 func TestTurns_AFloodDelaysItsOwnApplicationOnly(t *testing.T) {
 	t.Parallel()
-	all := newTurns(1)
+	all := newFairQueue(1)
 	running := all.ask("flood")
 	require.True(t, hasCome(running))
-	var flood []*turn
+	var flood []*ticket
 	for range 100 {
 		flood = append(flood, all.ask("flood"))
 	}
@@ -61,7 +61,7 @@ func TestTurns_AFloodDelaysItsOwnApplicationOnly(t *testing.T) {
 // Who gives up waiting leaves nothing behind, and nobody's turn is lost with it.
 func TestTurns_GivingUp(t *testing.T) {
 	t.Parallel()
-	all := newTurns(2)
+	all := newFairQueue(2)
 	a, b := all.ask("a"), all.ask("b")
 	c, d, e := all.ask("c"), all.ask("d"), all.ask("c")
 	all.leave(c)
@@ -79,13 +79,13 @@ func TestTurns_GivingUp(t *testing.T) {
 // Of one application no more than so many wait, and others go on asking.
 func TestTurns_AreBounded(t *testing.T) {
 	t.Parallel()
-	all := newTurns(1)
+	all := newFairQueue(1)
 	running := all.ask("flood")
-	var waiting []*turn
+	var waiting []*ticket
 	for range maxQueued {
 		waiting = append(waiting, all.ask("flood"))
 	}
-	require.NotContains(t, waiting, (*turn)(nil))
+	require.NotContains(t, waiting, (*ticket)(nil))
 	require.Nil(t, all.ask("flood"))
 	quiet := all.ask("quiet")
 	require.NotNil(t, quiet)
@@ -100,8 +100,8 @@ func TestTurns_AreBounded(t *testing.T) {
 func TestTurns_Spare(t *testing.T) {
 	t.Parallel()
 	for size, spare := range []int{0, 0, 1, 1, 2, 2, 3} {
-		all := newTurns(size)
-		var taken []*turn
+		all := newFairQueue(size)
+		var taken []*ticket
 		for mine := all.spare(); mine != nil; mine = all.spare() {
 			require.True(t, hasCome(mine))
 			taken = append(taken, mine)

@@ -10,10 +10,10 @@ import (
 	"unicode/utf8"
 )
 
-// Answer is what Meet says to a request that it understood, good or bad: a room,
+// Response is what Meet says to a request that it understood, good or bad: a room,
 // a list, 400 for a field, 403 for another user's room, 404, 405. Its body is
 // JSON, or empty with status 204 and for HEAD.
-type Answer struct {
+type Response struct {
 	Status int
 
 	// Location is the web page of a new room, Allow the methods of a path that has
@@ -31,9 +31,9 @@ func single(h http.Header, name string) string {
 	return ""
 }
 
-// answer makes an Answer of a reply.
-func (a *reply) answer() *Answer {
-	return &Answer{Status: a.status, Location: a.location, Allow: a.allow, Body: a.body}
+// answer makes an Response of a reply.
+func (a *reply) answer() *Response {
+	return &Response{Status: a.status, Location: a.location, Allow: a.allow, Body: a.body}
 }
 
 const maxDetail = 256

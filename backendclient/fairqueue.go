@@ -11,10 +11,10 @@ import (
 // second each they are more than ExchangeTimeout lets wait anyway.
 const maxQueued = 1000
 
-// turns lets a few exchanges run at a time. Who waits is served by application, one
-// of each in turn, so that one that asks for thousands of users at once makes none
-// but its own wait. Asking and leaving take the same time however many wait.
-type turns struct {
+// fairQueue lets a few exchanges run at a time. Waiters are served round-robin by
+// application, so a burst from one application delays only itself. Asking and leaving
+// take the same time however many wait.
+type fairQueue struct {
 	mu      sync.Mutex
 	size    int // how many run at a time
 	free    int
@@ -22,31 +22,33 @@ type turns struct {
 	waiting map[string]*queue
 }
 
-// queue is who waits of one application.
+// queue holds the waiters of one application.
 type queue struct {
 	application string
-	turns       list.List     // of *turn, who came first in front
+	turns       list.List     // of *ticket, first come first
 	place       *list.Element // in the order
 }
 
-// turn is one that is waited for, or taken.
-type turn struct {
+// ticket is a place in a queue, or a turn that was granted.
+type ticket struct {
 	application string
-	come        chan struct{} // closed when it is taken
+	granted     chan struct{} // closed when it is its turn
 	place       *list.Element // in its queue
 }
 
-func newTurns(n int) *turns { return &turns{size: n, free: n, waiting: map[string]*queue{}} }
+func newFairQueue(n int) *fairQueue {
+	return &fairQueue{size: n, free: n, waiting: map[string]*queue{}}
+}
 
 // ask takes a turn, or queues for one. It must be left in either case, once. Where
 // too many wait already the answer is nil.
-func (t *turns) ask(application string) *turn {
+func (t *fairQueue) ask(application string) *ticket {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	mine := &turn{application: application, come: make(chan struct{})}
+	mine := &ticket{application: application, granted: make(chan struct{})}
 	if t.free > 0 { // then there are no waiters
 		t.free--
-		close(mine.come)
+		close(mine.granted)
 		return mine
 	}
 	q := t.waiting[application]
@@ -63,24 +65,24 @@ func (t *turns) ask(application string) *turn {
 }
 
 // spare takes a turn if at least half of them stay free; else the answer is nil.
-func (t *turns) spare() *turn {
+func (t *fairQueue) spare() *ticket {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if 2*(t.free-1) < t.size {
 		return nil
 	}
 	t.free--
-	mine := &turn{come: make(chan struct{})}
-	close(mine.come)
+	mine := &ticket{granted: make(chan struct{})}
+	close(mine.granted)
 	return mine
 }
 
 // leave gives a turn to the next, or stops queueing for it.
-func (t *turns) leave(mine *turn) {
+func (t *fairQueue) leave(mine *ticket) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	select {
-	case <-mine.come:
+	case <-mine.granted:
 		t.next()
 	default:
 		t.drop(mine)
@@ -88,21 +90,21 @@ func (t *turns) leave(mine *turn) {
 }
 
 // next gives a turn to a waiter of the next application.
-func (t *turns) next() {
+func (t *fairQueue) next() {
 	front := t.order.Front()
 	if front == nil {
 		t.free++
 		return
 	}
 	q := front.Value.(*queue)
-	first := q.turns.Front().Value.(*turn)
+	first := q.turns.Front().Value.(*ticket)
 	t.order.MoveToBack(front) // if it has more: behind the others
 	t.drop(first)
-	close(first.come)
+	close(first.granted)
 }
 
 // drop takes one out of the queue of its application.
-func (t *turns) drop(mine *turn) {
+func (t *fairQueue) drop(mine *ticket) {
 	q := t.waiting[mine.application]
 	q.turns.Remove(mine.place)
 	if q.turns.Len() == 0 {
