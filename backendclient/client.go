@@ -106,6 +106,7 @@ type Client struct {
 	onExchange      func(outcome string, took time.Duration)
 
 	counters counters
+	seen     notebook
 
 	mayRenew func(context.Context, Caller) bool
 	renewFor time.Duration

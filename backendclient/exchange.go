@@ -51,10 +51,15 @@ func (c *Client) exchange(ctx context.Context, caller Caller) (*Token, *Error) {
 	return c.observed(func() (*Token, *Error) { return c.exchangeInTurn(ctx, caller) })
 }
 
-// observed tells Options.OnExchange of an exchange.
+// observed notes what an exchange shows of Meet, and tells Options.OnExchange of it.
 func (c *Client) observed(exchange func() (*Token, *Error)) (*Token, *Error) {
 	started := time.Now()
 	t, e := exchange()
+	if e != nil {
+		c.seen.failed(e, c.now())
+	} else {
+		c.seen.issued(t)
+	}
 	if c.onExchange != nil {
 		outcome := "ok"
 		if e != nil {

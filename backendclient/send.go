@@ -110,6 +110,7 @@ func (c *Client) Send(ctx context.Context, caller Caller, r Request) (*Response,
 	if v == renew {
 		// The token stays: as soon as Meet takes it again all is well. Until then
 		// requests ask Meet, which is cheap, but do not exchange.
+		c.seen.refused(e, c.now())
 		refusal := *e
 		refusal.Op = opExchange
 		c.refusals.put(caller.identity(), &refusal, c.now().Add(keepBroken))

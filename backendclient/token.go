@@ -146,26 +146,50 @@ func sendable(token string) bool {
 	return true
 }
 
-// userID peeks at the payload of a JWT. The signature is not checked: the token
-// came from Meet's own endpoint, and only Meet ever judges it.
+// userID is Meet's id of the user in a token, "" if it cannot be read.
 func userID(token string) string {
+	if id := readClaims(token).UserID; len(id) <= maxUserID {
+		return id
+	}
+	return ""
+}
+
+// claims are those of Meet's tokens that the gateway looks at.
+type claims struct {
+	UserID    string          `json:"user_id"`
+	Audience  json.RawMessage `json:"aud"`
+	IssuedAt  float64         `json:"iat"`
+	ExpiresAt float64         `json:"exp"`
+}
+
+// hasAudience reports whether the token is for somebody.
+func (c claims) hasAudience() bool {
+	switch string(c.Audience) {
+	case "", "null", `""`, "[]":
+		return false
+	}
+	return true
+}
+
+// readClaims peeks at the payload of a JWT. The signature is not checked: the token
+// came from Meet's own endpoint, and only Meet ever judges it. Where it cannot be
+// read, there are none.
+func readClaims(token string) claims {
 	_, rest, ok := strings.Cut(token, ".")
 	if !ok {
-		return ""
+		return claims{}
 	}
 	payload, _, ok := strings.Cut(rest, ".")
 	if !ok {
-		return ""
+		return claims{}
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(payload, "="))
 	if err != nil {
-		return ""
+		return claims{}
 	}
-	var claims struct {
-		UserID string `json:"user_id"`
+	var c claims
+	if json.Unmarshal(raw, &c) != nil {
+		return claims{}
 	}
-	if json.Unmarshal(raw, &claims) != nil || len(claims.UserID) > maxUserID {
-		return ""
-	}
-	return claims.UserID
+	return c
 }

@@ -439,11 +439,19 @@ func (p *pooledAuthority) start() {
 	})
 }
 
+// outgoing are the ids, as gateways, of Authorities that no configuration has any more.
+// Other gateways see them in the list of gateways until they end.
+var outgoing sync.Map
+
 // Destruct implements caddy.Destructor.
-func (p *pooledAuthority) Destruct() error { return pool.AfterDrain(pool.Drain, p.close) }
+func (p *pooledAuthority) Destruct() error {
+	outgoing.Store(p.Self().ID, true)
+	return pool.AfterDrain(pool.Drain, p.close)
+}
 
 // close ends the limiter first: it counts in the Authority.
 func (p *pooledAuthority) close() error {
+	defer outgoing.Delete(p.Self().ID)
 	p.limiter.Close()
 	return p.Close()
 }

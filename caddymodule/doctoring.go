@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -25,6 +26,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/caddymodule/option"
 	"github.com/meet-gateway/meet-gateway/caddymodule/store"
 	"github.com/meet-gateway/meet-gateway/tokens"
+	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
 
 const (
@@ -64,7 +66,7 @@ func (a *App) Diagnose(ctx context.Context, adminAddress string) wire.Diagnosis 
 
 func (a *App) configurationFacts(adminAddress string) doctor.Configuration {
 	_, embedded := a.store.(*store.Embedded)
-	c := doctor.Configuration{Embedded: embedded, AdminAddress: adminAddress, GatewaysExpected: a.Gateways}
+	c := doctor.Configuration{Embedded: embedded, AdminAddress: adminAddress, GatewaysExpected: cmp.Or(a.Gateways, limit.DefaultNodes)}
 	secrets, err := resolveSecrets(a.Secrets, a.store.Secret())
 	if err == nil && !embedded {
 		for i, secret := range secrets {
@@ -109,6 +111,10 @@ func (a *App) redisFacts(ctx context.Context, f *doctor.Facts) {
 		Problem: s.Store.Error, Mode: s.Store.Mode, Latency: time.Duration(s.Store.Latency), FeedFresh: s.Feed.Fresh, FeedProblem: s.Feed.Error,
 	}
 	f.Gateways, f.Keys, f.MissingKeys, f.KeysError = s.Gateways, s.Keys, s.MissingKeys, s.KeysError
+	f.Gateways = slices.DeleteFunc(f.Gateways, func(g tokens.Gateway) bool {
+		_, former := outgoing.Load(g.ID) // this process, as it was configured before
+		return former
+	})
 	redis, ok := a.store.(*store.Redis)
 	if !ok {
 		return
@@ -121,6 +127,7 @@ func (a *App) redisFacts(ctx context.Context, f *doctor.Facts) {
 	if err == nil {
 		f.Redis.Permissions = permissions
 	}
+	f.Redis.Replica = s.Store.Error != "" && a.Authority().Health(ctx).Problem == "replica"
 	if !permissions.OK() {
 		f.Redis.Problem = "" // it answers, and what it refuses is known
 	}
@@ -172,6 +179,14 @@ func (a *App) meetFacts(ctx context.Context) []doctor.Meet {
 	for range a.Gates() {
 		<-done
 	}
+	since := time.Now().Add(-hintsFor)
+	for i, gate := range a.Gates() {
+		seen := gate.client.Seen()
+		hints = slices.DeleteFunc(hints, func(hint string) bool { return seen.Explains(hint, since) })
+		m := &list[i]
+		m.NoAudience, m.DuplicateMails, m.UnknownUsers = seen.NoAudience(since), seen.DuplicateUser.After(since), seen.UserNotFound.After(since)
+		m.Issued, m.TokenLifetime, m.PageSize = seen.TokenAt.After(since), seen.TokenLifetime, seen.PageSize
+	}
 	if len(list) > 0 {
 		list[0].Hints = hints // outages are counted for all gates together
 	}
@@ -202,13 +217,29 @@ func (h *Handler) meetFacts(ctx context.Context) doctor.Meet {
 		return m
 	}
 	defer resp.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<16)) // only that it came counts
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<16)) // what broke off is not as recorded
 	m.Status, m.Location = resp.StatusCode, resp.Header.Get("Location")
 	m.JSON = strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json")
+	m.AsRecorded = namesFields(body)
 	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
 		m.Date = date
 	}
 	return m
+}
+
+// namesFields reports whether an answer is the one that was recorded for an empty
+// request: a list of texts for each field of a token request, and nothing else.
+func namesFields(body []byte) bool {
+	var fields map[string][]string
+	if json.Unmarshal(body, &fields) != nil || len(fields) != 4 {
+		return false
+	}
+	for _, name := range []string{"client_id", "client_secret", "grant_type", "scope"} {
+		if len(fields[name]) == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // unreachable is why a connection failed, without an address.

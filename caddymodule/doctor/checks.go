@@ -15,17 +15,20 @@ import (
 
 // Bounds beyond which something is found.
 const (
-	minDistinct    = 10 // different bytes of a secret: 32 random ones have 28 or more
-	maxMemoryFill  = 0.8
-	maxClockOff    = 2 * time.Second
-	maxLatency     = 50 * time.Millisecond
-	tlsSoon        = 14 * 24 * time.Hour
-	secretSoon     = 14 * 24 * time.Hour
-	secretIdle     = 90 * 24 * time.Hour
-	oldestRedis    = 7
-	meetClockOff   = 30 * time.Second
-	maxPerCheck    = 20  // findings of one check
-	firstErrorCode = 500 // of HTTP
+	minDistinct   = 10 // different bytes of a secret: 32 random ones have 28 or more
+	maxMemoryFill = 0.8
+	maxClockOff   = 2 * time.Second
+	maxLatency    = 50 * time.Millisecond
+	tlsSoon       = 14 * 24 * time.Hour
+	secretSoon    = 14 * 24 * time.Hour
+	secretIdle    = 90 * 24 * time.Hour
+	oldestRedis   = 7
+	meetClockOff  = 30 * time.Second
+	minTokenLife  = time.Hour // Meet's default
+	// recordedPageSize is that of the Meet that was recorded.
+	recordedPageSize = 20
+	maxPerCheck      = 20  // findings of one check
+	firstErrorCode   = 500 // of HTTP
 )
 
 // check looks at one thing.
@@ -109,7 +112,7 @@ var configurationChecks = []check{
 			}
 		}
 		if n := f.Configuration.GatewaysExpected; n > 0 && live > n {
-			found("", fmt.Sprintf("%d gateways share the limits, which are set up for %d: during an outage of Redis each grants too much", live, n), fmt.Sprintf("nodes %d", live))
+			found("", fmt.Sprintf("%d gateways share the limits, which are set up for %d: during an outage of Redis each grants too much", live, n), fmt.Sprintf("gateways %d", live))
 		}
 	}},
 }
@@ -137,8 +140,13 @@ func open(address string) bool {
 
 var redisChecks = []check{
 	{name: "redis_unusable", look: func(f *Facts, found finder) {
-		if f.Redis.Problem != "" {
+		if f.Redis.Problem != "" && !f.Redis.Replica {
 			found("", f.Redis.Problem, "redis-cli -u \"$REDIS_URL\" PING, from this machine")
+		}
+	}},
+	{name: "redis_replica", look: func(f *Facts, found finder) {
+		if f.Redis.Replica {
+			found("", "Redis is a replica: it takes no writes, and the gateway is not ready", "lead the store to the primary, or use Sentinel or a Cluster; after a failover by hand, REPLICAOF NO ONE on the new primary")
 		}
 	}},
 	{name: "redis_permissions", needsRedis: true, look: func(f *Facts, found finder) {
@@ -312,6 +320,11 @@ var meetChecks = []check{
 			found(m.Host, fmt.Sprintf("what answers is not Meet's external API: it answers %d to an empty request for a token", m.Status), "check the address after `backend`")
 		}
 	})},
+	{name: "meet_contract", look: eachMeet(func(m *Meet, _ *Facts, found finder) {
+		if m.Status == 400 && m.JSON && !m.AsRecorded {
+			found(m.Host, "Meet answers an empty request for a token otherwise than the Meet that was recorded: it may be another version", "meet-gateway meet conformance says what else differs, and what that means")
+		}
+	})},
 	{name: "meet_clock", look: eachMeet(func(m *Meet, f *Facts, found finder) {
 		if off := m.Date.Sub(f.Now).Abs(); !m.Date.IsZero() && off > meetClockOff {
 			found(m.Host, fmt.Sprintf("its clock is %s off: its tokens end early or late", off.Round(time.Second)), "run chrony or systemd-timesyncd on both")
@@ -331,6 +344,31 @@ var meetChecks = []check{
 		without := slices.ContainsFunc(f.Applications, func(a Application) bool { return a.Active && a.Backend == nil && a.LearnsBackend() == "" })
 		if !m.Credentials && without {
 			found(m.Host, "there are applications without credentials at Meet, and the gateway has none either: they get no token", "credentials {env.MEET_CLIENT_ID} {env.MEET_CLIENT_SECRET}, in the backend block")
+		}
+	})},
+	{name: "meet_audience", look: eachMeet(func(m *Meet, _ *Facts, found finder) {
+		if m.NoAudience {
+			found(m.Host, "Meet issues tokens without an audience and refuses them: its audience is set to nothing", "unset APPLICATION_JWT_AUDIENCE at Meet, or give it a value")
+		}
+	})},
+	{name: "meet_token_lifetime", look: eachMeet(func(m *Meet, _ *Facts, found finder) {
+		if m.Issued && m.TokenLifetime < minTokenLife {
+			found(m.Host, fmt.Sprintf("Meet's tokens live for %s: that often each user costs Meet an exchange, a second of CPU", m.TokenLifetime), "APPLICATION_JWT_EXPIRATION_SECONDS=86400 at Meet")
+		}
+	})},
+	{name: "meet_provisioning", look: eachMeet(func(m *Meet, _ *Facts, found finder) {
+		if m.UnknownUsers {
+			found(m.Host, "within the last hour a token was asked for whose user Meet neither knew nor made", "if Meet is to make users known by mail only: APPLICATION_ALLOW_USER_CREATION=True, OIDC_FALLBACK_TO_EMAIL_FOR_IDENTIFICATION=True and OIDC_USER_SUB_FIELD_IMMUTABLE=False at Meet")
+		}
+	})},
+	{name: "meet_duplicate_mails", look: eachMeet(func(m *Meet, _ *Facts, found finder) {
+		if m.DuplicateMails {
+			found(m.Host, "within the last hour a token was asked for with a mail address that several users of Meet have: they get none", "merge_duplicate_users at Meet")
+		}
+	})},
+	{name: "meet_page_size", look: eachMeet(func(m *Meet, _ *Facts, found finder) {
+		if m.PageSize > 0 && m.PageSize < recordedPageSize {
+			found(m.Host, fmt.Sprintf("a page of Meet's list has %d rooms, and not %d: lists cost Meet more requests", m.PageSize, recordedPageSize), "the page size of Meet's API, or of what rewrites the query in between")
 		}
 	})},
 	{name: "meet_refusals", look: eachMeet(func(m *Meet, _ *Facts, found finder) {

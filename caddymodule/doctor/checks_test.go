@@ -30,8 +30,11 @@ func healthy() *Facts {
 		Gateways: []tokens.Gateway{
 			{ID: "one", Self: true, Version: "v1", Keys: []string{"a", "b"}}, {ID: "two", Version: "v1", Keys: []string{"b", "a"}},
 		},
-		Keys:  []tokens.KeyStatus{{ID: "a", Signs: true}},
-		Meets: []Meet{{Host: "meet.example.org", Status: 400, JSON: true, Date: now, TLSExpires: now.AddDate(0, 2, 0), Credentials: true}},
+		Keys: []tokens.KeyStatus{{ID: "a", Signs: true}},
+		Meets: []Meet{{
+			Host: "meet.example.org", Status: 400, JSON: true, AsRecorded: true, Date: now, TLSExpires: now.AddDate(0, 2, 0), Credentials: true,
+			Issued: true, TokenLifetime: time.Hour, PageSize: 20,
+		}},
 		Applications: []Application{{Application: &tokens.Application{
 			ID: "id", Name: "Calendar", Active: true, Domains: []string{"example.org"}, Scopes: tokens.Scopes{"rooms:list"},
 			Created: now.AddDate(-1, 0, 0), LastUsed: now, Secrets: []tokens.SecretInfo{{ID: "s", LastUsed: now}},
@@ -51,6 +54,9 @@ func TestDiagnose_EachFaultAlone(t *testing.T) {
 		"redis_unusable": func(f *Facts) {
 			f.Redis = Redis{Problem: "redis does not answer: connection refused"}
 			f.Gateways = nil
+		},
+		"redis_replica": func(f *Facts) {
+			f.Redis = Redis{Problem: "redis answers, and is a replica", Replica: true}
 		},
 		"redis_permissions":       func(f *Facts) { f.Redis.Permissions.Commands = []string{"EVAL"}; f.Redis.FeedFresh = false },
 		"redis_version":           func(f *Facts) { f.Redis.Settings.Version = "6.2.14" },
@@ -78,6 +84,12 @@ func TestDiagnose_EachFaultAlone(t *testing.T) {
 		"meet_certificate":        func(f *Facts) { f.Meets[0].TLSExpires = now.AddDate(0, 0, 3) },
 		"meet_plain":              func(f *Facts) { f.Meets[0].Plain = true },
 		"meet_credentials":        func(f *Facts) { f.Meets[0].Credentials = false },
+		"meet_contract":           func(f *Facts) { f.Meets[0].AsRecorded = false },
+		"meet_audience":           func(f *Facts) { f.Meets[0].NoAudience = true },
+		"meet_token_lifetime":     func(f *Facts) { f.Meets[0].TokenLifetime = time.Minute },
+		"meet_provisioning":       func(f *Facts) { f.Meets[0].UnknownUsers = true },
+		"meet_duplicate_mails":    func(f *Facts) { f.Meets[0].DuplicateMails = true },
+		"meet_page_size":          func(f *Facts) { f.Meets[0].PageSize = 5 },
 		"meet_refusals":           func(f *Facts) { f.Meets[0].Hints = []string{"several users have this mail"} },
 		"application_any_domain":  func(f *Facts) { f.Applications[0].Domains = []string{"*"} },
 		"application_powerless":   func(f *Facts) { f.Applications[0].Scopes = nil },

@@ -58,7 +58,9 @@ type Site struct {
 // Redis is what is known of Redis.
 type Redis struct {
 	// Problem says why it cannot be used; then nothing else is known.
-	Problem     string
+	Problem string
+	// Replica tells that the problem is that it is a replica.
+	Replica     bool
 	Mode        string
 	Settings    tokens.StoreSettings
 	Permissions tokens.Permissions
@@ -81,6 +83,8 @@ type Meet struct {
 	Status   int
 	JSON     bool
 	Location string
+	// AsRecorded tells that the answer names the fields that are missing, as recorded.
+	AsRecorded bool
 	// Date is that of the answer; zero if it had none.
 	Date time.Time
 	// TLSExpires is when the upstream's certificate ends; zero without TLS.
@@ -91,6 +95,15 @@ type Meet struct {
 	Credentials bool
 	// Hints are what it was seen to be set up wrongly lately, by requests.
 	Hints []string
+	// NoAudience, DuplicateMails and UnknownUsers are what requests have shown lately:
+	// tokens without an audience that Meet itself refuses, addresses that several users
+	// share, and users whom Meet neither knew nor made.
+	NoAudience, DuplicateMails, UnknownUsers bool
+	// Issued tells that a token of Meet's was seen lately, which lives for TokenLifetime.
+	Issued        bool
+	TokenLifetime time.Duration
+	// PageSize is how many rooms are on a page of its list; 0 if that is not known.
+	PageSize int
 }
 
 // Application is an application and what was found out about it.

@@ -58,7 +58,8 @@ const (
 	// batches is how many the gateways together have of a limit.
 	batches = 10
 
-	defaultNodes    = 2
+	// DefaultNodes is how many gateways share the limits unless it is said.
+	DefaultNodes    = 2
 	defaultEntries  = 20_000
 	defaultPatience = 50 * time.Millisecond
 	// reportTimeout bounds telling the shared count.
@@ -139,7 +140,7 @@ type bucket struct {
 // New makes a Limiter.
 func New(o Options) *Limiter {
 	if o.Nodes <= 0 {
-		o.Nodes = defaultNodes
+		o.Nodes = DefaultNodes
 	}
 	if o.Shared == nil {
 		o.Nodes = 1

@@ -111,16 +111,20 @@ func (p Permissions) String() string {
 func (s *DB) Permissions(ctx context.Context) (Permissions, error) {
 	var p Permissions
 	key := KeyPrefix + "probe:" + vault.RandomID(12)
+	// All of them in one go: Redis answers each for itself.
+	pipe := s.rdb.Pipeline()
+	answers := make([]redis.Cmder, 0, len(probes))
 	for _, probe := range probes {
-		pipe := s.rdb.Pipeline()
-		cmd := probe.run(ctx, pipe, key)
-		_, _ = pipe.Exec(ctx) // cmd has it
-		if err := p.note(probe.name, cmd.Err()); err != nil {
-			return p, err
-		}
+		answers = append(answers, probe.run(ctx, pipe, key))
 		// What one probe left is of another type than the next one expects.
 		if probe.name == "DEL" || probe.name == "HDEL" || probe.name == "ZREM" || probe.name == "SREM" {
-			_ = s.rdb.Del(ctx, key).Err() // it ends by itself
+			pipe.Del(ctx, key) // it ends by itself
+		}
+	}
+	_, _ = pipe.Exec(ctx) // the answers have it
+	for i, answer := range answers {
+		if err := p.note(probes[i].name, answer.Err()); err != nil {
+			return p, err
 		}
 	}
 	ps := s.rdb.Subscribe(ctx, ChannelNode+"probe")

@@ -1,0 +1,576 @@
+// SPDX-License-Identifier: MIT
+
+package tests
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
+	adminwire "github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
+	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
+	"github.com/meet-gateway/meet-gateway/tests/redistest"
+	"github.com/meet-gateway/meet-gateway/tokens"
+)
+
+const (
+	doctorSecret = "Doctor-1b7RkZ0qTn5wYc8Jd3Xv9LsPfH2gUe6A"
+	doctorMail   = "canary.of.the.doctor@example.com"
+)
+
+// patient is a gateway as docs/operations.md wants it, with a Redis and a Meet of its
+// own, to which things are done.
+type patient struct {
+	*gatewaytest.Gateway
+	redis *redistest.Server
+	meet  *gatewaytest.Meet
+	// answer is what Meet is at the moment.
+	answer atomic.Pointer[http.Handler]
+	config gatewaytest.Config
+	app    *gatewaytest.Client
+}
+
+// ill is Meet with a fault in front of it.
+type ill = func(meet http.Handler) http.Handler
+
+func newPatient(t *testing.T) *patient {
+	t.Helper()
+	p := &patient{redis: redistest.Standalone(t, "--appendonly", "yes")}
+	require.NoError(t, p.redis.Client().Do(t.Context(), documentedUser(t, "meet-gateway")...).Err())
+	p.meet = strictMeet(t, func(meet http.Handler) http.Handler {
+		p.answer.Store(&meet)
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*p.answer.Load()).ServeHTTP(w, r) })
+	})
+	p.meet.AddUser(sandbox.User{Sub: "canary", Email: doctorMail, Active: true})
+	p.config = gatewaytest.Config{
+		Global:  "store redis " + p.address(p.redis.Addr()) + "\nsecret {file." + secretFile(t, doctorSecret) + "}\nstaleness 2s",
+		Gate:    p.meet.Backend(),
+		Servers: "trusted_proxies static private_ranges",
+	}
+	p.Gateway = gatewaytest.Start(t, p.config)
+	p.app = p.AddApplication(func(a *tokens.Application) { a.Domains = []string{"example.com"} })
+	p.is(t)
+	return p
+}
+
+// address is that of Redis for the documented user.
+func (*patient) address(server string) string {
+	return "redis://meet-gateway:" + aclPassword + "@" + server
+}
+
+func secretFile(t *testing.T, secret string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "secret")
+	require.NoError(t, os.WriteFile(path, []byte(secret), 0o600))
+	return path
+}
+
+// diagnosis is what the doctor finds. Nothing that is nobody's business is in it.
+func (p *patient) diagnosis(t *testing.T) adminwire.Diagnosis {
+	t.Helper()
+	answer := p.Do(http.MethodGet, "http://"+p.Admin+"/meet-gateway/doctor", "")
+	require.Equal(t, http.StatusOK, answer.Status, answer.Body)
+	canaries := []string{doctorSecret, aclPassword, gatewaytest.MeetClientSecret, doctorMail, "canary"}
+	if p.app != nil {
+		canaries = append(canaries, p.app.Secret)
+	}
+	for _, canary := range canaries {
+		require.NotContains(t, answer.Body, canary)
+	}
+	var d adminwire.Diagnosis
+	require.NoError(t, json.Unmarshal([]byte(answer.Body), &d))
+	require.Equal(t, len(d.Findings) == 0, d.Healthy)
+	return d
+}
+
+// is waits until the doctor finds these checks and nothing else, and returns what he
+// says. That the machine of the test is slow is no fault.
+func (p *patient) is(t *testing.T, want ...string) []adminwire.Finding {
+	t.Helper()
+	var d adminwire.Diagnosis
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		d = p.diagnosis(t)
+		if !slices.Contains(want, "redis_latency") {
+			d.Findings = slices.DeleteFunc(d.Findings, func(f adminwire.Finding) bool { return f.Check == "redis_latency" })
+		}
+		found := []string{}
+		for _, f := range d.Findings {
+			found = append(found, f.Check)
+			require.NotEmpty(t, f.Cause)
+			require.NotEmpty(t, f.Fix)
+		}
+		if slices.Equal(found, want) {
+			return d.Findings
+		}
+		require.True(t, time.Now().Before(deadline), "want %q: %+v", want, d)
+	}
+}
+
+// set changes a setting of Redis.
+func (p *patient) set(t *testing.T, name string, value any) {
+	t.Helper()
+	require.NoError(t, p.redis.Client().Do(t.Context(), "CONFIG", "SET", name, value).Err())
+}
+
+// another is a second gateway of the installation, until the function is called.
+func (p *patient) another(t *testing.T, change func(*tokens.Options)) (leave func()) {
+	t.Helper()
+	s, err := tokens.OpenRedis(tokens.RedisOptions{Addresses: []string{p.redis.Addr()}, Timeout: 10 * time.Second})
+	require.NoError(t, err)
+	o := tokens.Options{Store: s, Secrets: [][]byte{[]byte(doctorSecret)}, Version: p.Authority().Self().Version}
+	change(&o)
+	a, err := tokens.New(o)
+	require.NoError(t, err)
+	a.Start()
+	leave = func() {
+		_ = a.Close()
+		_ = s.Close()
+	}
+	t.Cleanup(leave)
+	return leave
+}
+
+// Faults of Redis, of other gateways and of applications: each is named, and nothing
+// else is, and when it has passed the doctor is silent.
+func TestDoctor_RedisAndGateways(t *testing.T) {
+	p := newPatient(t)
+	ctx := t.Context()
+	client := p.redis.Client()
+	for _, c := range []struct {
+		check string
+		harm  func(t *testing.T) (heal func())
+	}{
+		{"redis_no_aof", func(t *testing.T) func() {
+			p.set(t, "appendonly", "no")
+			return func() { p.set(t, "appendonly", "yes") }
+		}},
+		{"redis_eviction", func(t *testing.T) func() {
+			p.set(t, "maxmemory-policy", "allkeys-lru")
+			return func() { p.set(t, "maxmemory-policy", "noeviction") }
+		}},
+		{"redis_memory", func(t *testing.T) func() {
+			info, err := client.InfoMap(ctx, "memory").Result()
+			require.NoError(t, err)
+			var used int64
+			_, err = fmt.Sscan(info["Memory"]["used_memory"], &used)
+			require.NoError(t, err)
+			p.set(t, "maxmemory", used*10/9)
+			return func() { p.set(t, "maxmemory", 0) }
+		}},
+		{"gateways_versions", func(t *testing.T) func() {
+			return p.another(t, func(o *tokens.Options) { o.Version = "v0.0.1" })
+		}},
+		{"keys_differ", func(t *testing.T) func() {
+			return p.another(t, func(o *tokens.Options) { o.Secrets = append(o.Secrets, []byte("another-secret-0123456789-0123456789")) })
+		}},
+		{"limits_gateways", func(t *testing.T) func() {
+			first, second := p.another(t, func(*tokens.Options) {}), p.another(t, func(*tokens.Options) {})
+			return func() {
+				first()
+				second()
+			}
+		}},
+		{"clock", func(t *testing.T) func() { return p.announce(t, 0, 30) }},
+		{"gateways_silent", func(t *testing.T) func() { return p.announce(t, 5*time.Minute, 0) }},
+		{"application_any_domain", func(t *testing.T) func() {
+			return p.application(t, func(*tokens.Application) {})
+		}},
+		{"application_powerless", func(t *testing.T) func() {
+			return p.application(t, func(a *tokens.Application) { a.Domains, a.Scopes = []string{"example.com"}, nil })
+		}},
+		{"application_secret_ends", func(t *testing.T) func() {
+			app := p.AddApplication(func(a *tokens.Application) { a.Domains = []string{"example.com"} })
+			p.Token(app, doctorMail)
+			_, _, err := p.Authority().RotateSecret(ctx, app.ID, 0, 7*24*time.Hour)
+			require.NoError(t, err)
+			p.Token(app, doctorMail) // the integrator has not taken the new one
+			return func() { require.NoError(t, p.Authority().DeleteApplication(ctx, app.ID, 0)) }
+		}},
+		{"application_idle", func(t *testing.T) func() {
+			s, err := tokens.OpenRedis(tokens.RedisOptions{Addresses: []string{p.redis.Addr()}, Timeout: 10 * time.Second})
+			require.NoError(t, err)
+			defer s.Close()
+			long := time.Now().AddDate(0, 0, -91)
+			a, err := tokens.New(tokens.Options{Store: s, Secrets: [][]byte{[]byte(doctorSecret)}, Now: func() time.Time { return long }})
+			require.NoError(t, err)
+			app, _, err := a.CreateApplication(ctx, tokens.Application{Name: "Idle", Active: true, Domains: []string{"example.com"}, Scopes: tokens.Scopes{tokens.ScopeRoomsList}})
+			require.NoError(t, err)
+			return func() { require.NoError(t, p.Authority().DeleteApplication(ctx, app.ID, 0)) }
+		}},
+		{"application_alias_lost", func(t *testing.T) func() {
+			heal := p.application(t, func(a *tokens.Application) { a.Domains, a.Aliases = []string{"example.com"}, []string{"lost-alias"} })
+			keys, err := client.Keys(ctx, "mg1:*lost-alias*").Result()
+			require.NoError(t, err)
+			require.Len(t, keys, 1)
+			require.NoError(t, client.Del(ctx, keys...).Err())
+			return heal
+		}},
+		{"redis_replica", func(t *testing.T) func() {
+			p.redis.SetReadOnly(t, true)
+			return func() { p.redis.SetReadOnly(t, false) }
+		}},
+	} {
+		t.Run(c.check, func(t *testing.T) {
+			heal := c.harm(t)
+			p.is(t, c.check)
+			heal()
+			p.is(t)
+		})
+	}
+}
+
+// announce puts another gateway into the list, as it does itself: one that was last
+// heard of a while ago, or whose clock is ahead.
+func (p *patient) announce(t *testing.T, ago time.Duration, ahead float64) (leave func()) {
+	t.Helper()
+	self := p.Authority().Self()
+	self.ClockAheadSeconds = ahead
+	entry, err := json.Marshal(self)
+	require.NoError(t, err)
+	now, err := p.redis.Client().Time(t.Context()).Result()
+	require.NoError(t, err)
+	require.NoError(t, p.redis.Client().HSet(t.Context(), "mg1:gateways", "another", fmt.Sprintf("%d %s", now.Add(-ago).UnixMicro(), entry)).Err())
+	return func() {
+		require.NoError(t, p.redis.Client().HDel(context.WithoutCancel(t.Context()), "mg1:gateways", "another").Err())
+	}
+}
+
+func (p *patient) application(t *testing.T, change func(*tokens.Application)) (remove func()) {
+	t.Helper()
+	app := p.AddApplication(change)
+	return func() {
+		require.NoError(t, p.Authority().DeleteApplication(context.WithoutCancel(t.Context()), app.ID, 0))
+	}
+}
+
+// Each command that the Redis user lacks is named, and so are keys and channels.
+func TestDoctor_PermissionsOneByOne(t *testing.T) {
+	p := newPatient(t)
+	acl := func(t *testing.T, rules ...any) {
+		t.Helper()
+		require.NoError(t, p.redis.Client().Do(t.Context(), append([]any{"ACL", "SETUSER", "meet-gateway"}, rules...)...).Err())
+	}
+	for _, command := range []string{
+		"GET", "SET", "SETRANGE", "GETRANGE", "PEXPIRE", "PEXPIREAT", "DEL", "HSET", "HGET", "HMGET", "HGETALL", "HDEL", "ZADD", "ZRANGE", "ZREM",
+		"SADD", "SMEMBERS", "SREM", "EVAL", "EVALSHA", "SCAN", "PUBLISH", "SUBSCRIBE", "WAIT", "TIME", "PING", "INFO",
+	} {
+		t.Run(command, func(t *testing.T) {
+			acl(t, "-"+strings.ToLower(command))
+			found := p.is(t, "redis_permissions")
+			require.Contains(t, found[0].Cause, "the commands "+command)
+			require.NotContains(t, found[0].Cause, ",")
+			acl(t, "+"+strings.ToLower(command))
+		})
+	}
+	t.Run("keys", func(t *testing.T) {
+		acl(t, "resetkeys", "~other:*")
+		require.Contains(t, p.is(t, "redis_permissions")[0].Cause, "the keys mg1:*")
+		acl(t, "resetkeys", "~mg1:*")
+	})
+	t.Run("channels", func(t *testing.T) {
+		acl(t, "resetchannels")
+		require.Contains(t, p.is(t, "redis_permissions")[0].Cause, "the channels mg1:*")
+		acl(t, "resetchannels", "&mg1:*")
+	})
+	p.is(t)
+}
+
+// What Meet answers wrongly.
+func TestDoctor_Meet(t *testing.T) {
+	p := newPatient(t)
+	healthy := *p.answer.Load()
+	with := func(change func(*sandbox.Settings)) ill {
+		return func(http.Handler) http.Handler {
+			s := p.meet.Settings()
+			change(&s)
+			return p.meet.With(s)
+		}
+	}
+	says := func(status int, contentType, body string) ill {
+		return func(http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", contentType)
+				w.WriteHeader(status)
+				_, _ = w.Write([]byte(body))
+			})
+		}
+	}
+	for _, c := range []struct {
+		name, check string
+		ill         ill
+	}{
+		{"wrong Host", "meet_host", with(func(s *sandbox.Settings) { s.AllowedHosts = []string{"meet.example.com"} })},
+		{"no X-Forwarded-Proto", "meet_https", func(meet http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				r.Header.Del("X-Forwarded-Proto")
+				meet.ServeHTTP(w, r)
+			})
+		}},
+		{"no slash", "meet_redirects", func(meet http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				r.URL.Path = strings.TrimSuffix(r.URL.Path, "/")
+				meet.ServeHTTP(w, r)
+			})
+		}},
+		{"API off", "meet_api_off", with(func(s *sandbox.Settings) { s.ExternalAPIEnabled = false })},
+		{"applications off", "meet_api_off", with(func(s *sandbox.Settings) { s.ApplicationEnabled = false })},
+		{"a proxy without Meet", "meet_broken", says(http.StatusBadGateway, "text/html", "<html>")},
+		{"the frontend", "meet_another_server", says(http.StatusOK, "text/html", "<html>")},
+		{"another version", "meet_contract", says(http.StatusBadRequest, "application/json", `{"detail":"client_id is missing"}`)},
+		{"no answer", "meet_unreachable", func(http.Handler) http.Handler {
+			return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+		}},
+		{"clock", "meet_clock", func(meet http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Date", time.Now().Add(-time.Minute).UTC().Format(http.TimeFormat))
+				meet.ServeHTTP(w, r)
+			})
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			sick := c.ill(healthy)
+			p.answer.Store(&sick)
+			require.Equal(t, "meet.example.org", p.is(t, c.check)[0].About)
+			p.answer.Store(&healthy)
+			p.is(t)
+		})
+	}
+}
+
+// What requests have shown of Meet within the last hour.
+func TestDoctor_MeetAsRequestsSawIt(t *testing.T) {
+	p := newPatient(t)
+	healthy := *p.answer.Load()
+	with := func(change func(*sandbox.Settings)) {
+		s := p.meet.Settings()
+		change(&s)
+		var meet http.Handler = p.meet.With(s)
+		p.answer.Store(&meet)
+	}
+	rooms := func(t *testing.T, mail string) {
+		t.Helper()
+		a := p.TokenRequest(p.app, mail)
+		if token, ok := a.JSON(t)["access_token"].(string); ok {
+			p.Do(http.MethodGet, roomsPath, "", "Authorization", gatewaytest.Bearer(token))
+		}
+	}
+	for _, c := range []struct {
+		check string
+		harm  func(t *testing.T, mail string)
+	}{
+		{"meet_audience", func(t *testing.T, mail string) {
+			with(func(s *sandbox.Settings) { s.JWTAudience = new(string) })
+			rooms(t, mail)
+		}},
+		{"meet_token_lifetime", func(t *testing.T, mail string) {
+			with(func(s *sandbox.Settings) { s.JWTExpiration = 10 * time.Minute })
+			rooms(t, mail)
+		}},
+		{"meet_token_lifetime", func(t *testing.T, mail string) { // born expired
+			with(func(s *sandbox.Settings) { s.JWTExpiration = 0 })
+			rooms(t, mail)
+		}},
+		{"meet_provisioning", func(t *testing.T, _ string) { rooms(t, "nobody.canary@example.com") }},
+		{"meet_duplicate_mails", func(t *testing.T, _ string) { rooms(t, "dup@example.com") }},
+		{"meet_page_size", func(t *testing.T, mail string) {
+			with(func(s *sandbox.Settings) { s.PageSize = 5 })
+			owner := p.meet.AddUser(sandbox.User{Sub: "owner of " + mail, Email: "owner." + mail, Active: true})
+			for i := range 7 {
+				p.meet.AddRoom(sandbox.Room{ID: roomID(i), Slug: fmt.Sprint("room-", i), Roles: map[string]sandbox.Role{owner.ID: sandbox.Owner}, Configuration: map[string]any{}})
+			}
+			rooms(t, "owner."+mail)
+		}},
+		{"meet_refusals", func(t *testing.T, mail string) { // its servers do not share a key
+			with(func(s *sandbox.Settings) { s.JWTIssuer = "before" })
+			token := p.Token(p.app, mail)
+			with(func(s *sandbox.Settings) { s.JWTIssuer = "after" })
+			meet := *p.answer.Load()
+			var split http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if strings.HasSuffix(r.URL.Path, "/token/") {
+					healthy.ServeHTTP(w, r)
+					return
+				}
+				meet.ServeHTTP(w, r)
+			})
+			p.answer.Store(&split)
+			p.Do(http.MethodGet, roomsPath, "", "Authorization", gatewaytest.Bearer(token))
+		}},
+	} {
+		t.Run(c.check, func(t *testing.T) {
+			p.Reload(p.config) // another handler, which has seen nothing yet
+			p.is(t)
+			mail := fmt.Sprintf("u%d@example.com", time.Now().UnixNano()) // Meet's tokens for others are kept
+			p.meet.AddUser(sandbox.User{Sub: mail, Email: mail, Active: true})
+			c.harm(t, mail)
+			p.answer.Store(&healthy)
+			require.NotContains(t, p.is(t, c.check)[0].Cause, mail)
+		})
+	}
+}
+
+// What the operator wrote.
+func TestDoctor_Configuration(t *testing.T) {
+	p := newPatient(t)
+	t.Setenv("DOCTOR_SECRET", doctorSecret)
+	global := func(old, replaced string) gatewaytest.Config {
+		c := p.config
+		require.Contains(t, c.Global, old)
+		c.Global = strings.Replace(c.Global, old, replaced, 1)
+		return c
+	}
+	secretLine := "secret {file." + strings.TrimSuffix(strings.Split(p.config.Global, "secret {file.")[1], "}\nstaleness 2s") + "}"
+	plain := p.config
+	plain.Servers = ""
+	bare := p.config
+	bare.Gate = strings.Replace(bare.Gate, "credentials "+gatewaytest.MeetClientID+" "+gatewaytest.MeetClientSecret, "", 1)
+	strict := p.config
+	strict.Servers += "\ntrusted_proxies_strict"
+	weak := strings.Repeat("ab", 20)
+	for _, c := range []struct {
+		name   string
+		config gatewaytest.Config
+		want   []string
+	}{
+		{"from {$NAME}", global(secretLine, "secret {$DOCTOR_SECRET}"), []string{"secret_in_configuration"}},
+		{"from {env.NAME}", global(secretLine, "secret {env.DOCTOR_SECRET}"), nil},
+		{"plain HTTP", plain, []string{"http_plain"}},
+		{"no credentials", bare, []string{"meet_credentials"}},
+		{"replicas that are not there", global(aclPassword+"@"+p.redis.Addr(), aclPassword+"@"+p.redis.Addr()+" {\nwait_replicas 1\n}"), []string{"redis_replicas"}},
+		{"trusted proxies, strict", strict, nil},
+		{"as it was", p.config, nil},
+		{"embedded", gatewaytest.Config{Global: "store embedded", Gate: p.config.Gate, Servers: p.config.Servers}, []string{"store_embedded"}},
+		{"for trying out", gatewaytest.Config{}, nil},
+		{"a wrong password", global(aclPassword, "wrong-canary"), []string{"redis_unusable"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p.Reload(c.config)
+			p.is(t, c.want...)
+		})
+	}
+	t.Run("admin endpoint", func(t *testing.T) {
+		file := p.Caddyfile(p.config)
+		_, port, err := net.SplitHostPort(p.Admin)
+		require.NoError(t, err)
+		require.NoError(t, p.Load(strings.Replace(file, "admin "+p.Admin, "admin 0.0.0.0:"+port, 1)))
+		p.is(t, "admin_open")
+		p.Reload(p.config)
+		p.is(t)
+	})
+	t.Run("a weak secret", func(t *testing.T) {
+		require.NoError(t, p.redis.Client().FlushAll(t.Context()).Err())
+		p.Reload(global(secretLine, "secret {file."+secretFile(t, weak)+"}"))
+		p.is(t, "secret_weak")
+	})
+}
+
+// A gateway whose secret is not that of the others.
+func TestDoctor_AnotherSecret(t *testing.T) {
+	p := newPatient(t)
+	p.another(t, func(o *tokens.Options) { o.Secrets = [][]byte{[]byte("another-secret-0123456789-0123456789")} })
+	require.Contains(t, p.is(t, "keys_missing")[0].About, "key ")
+}
+
+// What lies between: a network that is slow, one that mutes the feed, and none.
+func TestDoctor_Network(t *testing.T) {
+	p := newPatient(t)
+	network := redistest.Proxied(t, p.redis)
+	through := p.config
+	through.Global = strings.Replace(through.Global, p.redis.Addr(), network.Addr(), 1)
+	p.Reload(through)
+	p.is(t)
+	network.Latency(t, 80*time.Millisecond)
+	p.is(t, "redis_latency")
+	network.Restore(t)
+	p.is(t)
+	network.MuteFeeds(t)
+	p.is(t, "redis_feed")
+	network.Restore(t)
+	p.is(t)
+	// Nothing answers: even then it takes less than five seconds.
+	network.Silent(t)
+	meet := *p.answer.Load()
+	gone := make(chan struct{})
+	var silent http.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-gone:
+		case <-r.Context().Done():
+		}
+	})
+	p.answer.Store(&silent)
+	began := time.Now()
+	p.diagnosis(t)
+	require.Less(t, time.Since(began), 5*time.Second)
+	p.is(t, "redis_unusable", "meet_unreachable")
+	close(gone)
+	p.answer.Store(&meet)
+	network.Restore(t)
+	p.is(t)
+	p.redis.Stop(t)
+	p.is(t, "redis_unusable")
+}
+
+// A primary under Sentinels that takes writes when it is cut off.
+func TestDoctor_Sentinels(t *testing.T) {
+	group := redistest.SentinelGroup(t, 1, "--appendonly", "yes")
+	meet := strictMeet(t, nil)
+	p := &patient{meet: meet}
+	p.Gateway = gatewaytest.Start(t, gatewaytest.Config{
+		Global: "store redis {\naddress " + strings.Join(group.Addrs(), " ") + "\nmaster_name " + redistest.MasterName + "\n}\nsecret {file." + secretFile(t, doctorSecret) + "}",
+		Gate:   meet.Backend(), Servers: "trusted_proxies static private_ranges",
+	})
+	p.is(t, "redis_min_replicas")
+	group.Master(t).RequireReplicas(t, 1)
+	p.is(t)
+}
+
+// The certificate of Meet's upstream.
+func TestDoctor_Certificate(t *testing.T) {
+	p := newPatient(t)
+	for days, want := range map[int][]string{60: nil, 3: {"meet_certificate"}} {
+		meet := httptest.NewUnstartedServer(*p.answer.Load())
+		certificate, file := shortCertificate(t, time.Duration(days)*24*time.Hour)
+		meet.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
+		meet.StartTLS()
+		config := p.config
+		config.Gate = strings.Replace(config.Gate, p.meet.Address+" {", meet.URL+" {\ntransport http {\ntls_trust_pool file "+file+"\ntls_server_name meet.example.org\n}", 1)
+		p.Reload(config)
+		p.is(t, want...)
+		meet.Close()
+	}
+}
+
+// shortCertificate makes one for meet.example.org, and the file for those who trust it.
+func shortCertificate(t *testing.T, life time.Duration) (tls.Certificate, string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{"meet.example.org"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(life),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "ca.pem")
+	require.NoError(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, path
+}
