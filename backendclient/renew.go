@@ -128,7 +128,7 @@ func (c *Client) renewNext(ctx context.Context) time.Duration {
 func (c *Client) renewable(ctx context.Context, d due) (*use, bool) {
 	now := c.now()
 	kept, ok := c.tokens.get(d.id, now)
-	if !ok || kept != d.token {
+	if !ok || kept != d.token || kept.usableUntil().Sub(now) <= c.exchangeTimeout { // the last would be over meanwhile
 		return nil, false
 	}
 	last, ok := c.wanted(kept, now)
