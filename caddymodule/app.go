@@ -221,7 +221,7 @@ func (a *App) borrowAuthority() error {
 	if a.Gateways < 0 { // 0 is the default
 		return errors.New("gateways must not be negative")
 	}
-	o.Fence = limits.quota
+	o.Quota = limits.quota
 	signing, err := a.signingKeys(&o)
 	if err != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 // limits are the rates of an installation, as configured.
 type limits struct {
 	rates *limit.Rates
-	quota tokens.FenceOptions
+	quota tokens.QuotaOptions
 }
 
 // parseLimits reads the options `limit` and `quota_dry_run`.
@@ -22,7 +22,7 @@ func parseLimits(rates map[string]string, dryRun bool) (limits, error) {
 	if err != nil {
 		return limits{}, err
 	}
-	l := limits{rates: r, quota: tokens.FenceOptions{DryRun: dryRun}}
+	l := limits{rates: r, quota: tokens.QuotaOptions{DryRun: dryRun}}
 	if users, ok := r.Get(limit.Users); ok {
 		l.quota.Users = users.Count
 	}

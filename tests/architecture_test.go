@@ -80,6 +80,31 @@ var rooms = []room{
 		mayImport:    []string{goRedis, ours("tokens/internal/redisdb")},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", golangJWT, ours("backendclient"), ours("caddymodule"), ours("tests")},
 	},
+	{ // below everything: only goroutines
+		folder:       "tokens/internal/background",
+		mayImport:    []string{"none"},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), goRedis, golangJWT},
+	},
+	{
+		folder:       "tokens/idempotency",
+		mayImport:    []string{ours("tokens/internal")},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", golangJWT, ours("backendclient"), ours("caddymodule"), ours("tests")},
+	},
+	{
+		folder:       "tokens/meettokens",
+		mayImport:    []string{ours("tokens/internal")},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", golangJWT, ours("backendclient"), ours("caddymodule"), ours("tests")},
+	},
+	{
+		folder:       "tokens/quota",
+		mayImport:    []string{ours("tokens/internal"), ours("tokens/limit")},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", golangJWT, ours("backendclient"), ours("caddymodule"), ours("tests")},
+	},
+	{
+		folder:       "tokens/roomindex",
+		mayImport:    []string{ours("tokens/internal"), "github.com/maypok86/otter"},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", golangJWT, ours("backendclient"), ours("caddymodule"), ours("tests")},
+	},
 	{
 		folder:       "tokens/signing",
 		mayImport:    []string{golangJWT, "github.com/go-jose/go-jose", ours("tokens/internal/failure"), ours("tokens/internal/vault")},

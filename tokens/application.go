@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
 
@@ -205,7 +206,7 @@ func (app *Application) normalise() error {
 	if app.Type == "" {
 		app.Type = "classic"
 	}
-	if len(app.Type) > 32 || !isSlug(app.Type) {
+	if len(app.Type) > 32 || !vault.IsSlug(app.Type) {
 		return invalid("type", "must be letters, digits and inner hyphens, at most 32")
 	}
 	if len(app.Note) > maxNote {
@@ -326,18 +327,6 @@ func isClientID(s string) bool {
 	}
 	for i := range len(s) {
 		if c := s[i]; c <= ' ' || c > '~' {
-			return false
-		}
-	}
-	return true
-}
-
-func isSlug(s string) bool {
-	if s == "" || s[0] == '-' || s[len(s)-1] == '-' {
-		return false
-	}
-	for i := range len(s) {
-		if !isAlnum(s[i]) && s[i] != '-' && s[i] != '_' {
 			return false
 		}
 	}

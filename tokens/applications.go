@@ -312,7 +312,7 @@ func editAgain(n *Application, version int64, doc string) []journal.Entry {
 			Rank: journal.Edits, Name: key, Version: version, Key: key, Script: editAgainScript, Args: []any{version, doc},
 			Expires: n.Created.Add(journal.Memory), Stays: true,
 		},
-		{Rank: journal.Fallbacks, Name: key, Version: version, Key: key, Script: closeAgainScript, Args: []any{version, boolArg(!n.Active)}},
+		{Rank: journal.Fallbacks, Name: key, Version: version, Key: key, Script: closeAgainScript, Args: []any{version, map[bool]int{true: 1}[!n.Active]}},
 	}
 }
 

@@ -242,7 +242,7 @@ func (a *Authority) unmatched(ctx context.Context, app *Application) error {
 // rehash replaces how a secret is stored by an HMAC under the first key, in the
 // background: the application is authenticated already.
 func (a *Authority) rehash(applicationID, secretID, secret string) {
-	a.inBackground(func(ctx context.Context) {
+	a.background.Go(func(ctx context.Context) {
 		_, err := a.updateApplication(ctx, applicationID, 0, func(n *Application) error {
 			for i, v := range n.verifiers {
 				if v.ID == secretID {
@@ -266,7 +266,7 @@ func (a *Authority) noteUse(app *Application, s *SecretInfo) {
 	if now.Sub(s.LastUsed) < time.Minute {
 		return
 	}
-	a.inBackground(func(ctx context.Context) {
+	a.background.Go(func(ctx context.Context) {
 		ms := now.UnixMilli()
 		// The record may have been deleted meanwhile: HSET would bring a part of it back.
 		err := a.db.Eval(ctx, touchScript, keyApplication(app.ID),

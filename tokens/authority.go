@@ -12,10 +12,15 @@ import (
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/django"
+	"github.com/meet-gateway/meet-gateway/tokens/idempotency"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/background"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
+	"github.com/meet-gateway/meet-gateway/tokens/meettokens"
+	"github.com/meet-gateway/meet-gateway/tokens/quota"
+	"github.com/meet-gateway/meet-gateway/tokens/roomindex"
 	"github.com/meet-gateway/meet-gateway/tokens/signing"
 )
 
@@ -58,8 +63,8 @@ type Options struct {
 	CacheEntries int
 	// Refresh sets the lifetimes of refresh tokens.
 	Refresh RefreshOptions
-	// Fence bounds how many new users an application brings in. Default: it does not.
-	Fence FenceOptions
+	// Quota bounds how many new users an application brings in. Default: it does not.
+	Quota QuotaOptions
 	// Version is that of the program, for [Authority.Gateways]. Default: unknown.
 	Version string
 	// Observer is told what happens inside. Default: nobody.
@@ -86,6 +91,10 @@ type Observer interface {
 
 // Authority issues credentials and judges them. It is safe for concurrent use.
 type Authority struct {
+	*idempotencyKeys
+	*meetTokens
+	*rooms
+
 	db         *redisdb.DB
 	keys       *vault.Ring
 	signing    *signing.Set
@@ -106,11 +115,10 @@ type Authority struct {
 
 	keyReads perSecond // of the installation, for keys that are unknown
 
-	fence  FenceOptions
-	slugs  *slugIndex
+	quotas *quota.Quotas
 	trials trialPool
 
-	background background
+	background *background.Pool
 	closed     atomic.Bool
 }
 
@@ -124,7 +132,7 @@ func (o Options) Check() error {
 		return fmt.Errorf("staleness %v is too short: heartbeats would be all this gateway does", o.Staleness)
 	case o.CacheEntries < 0:
 		return errors.New("cache entries must be positive")
-	case o.Fence.Users < 0 || o.Fence.UsersDomain < 0:
+	case o.Quota.Users < 0 || o.Quota.UsersDomain < 0:
 		return errors.New("quotas of new users must not be negative")
 	}
 	return o.Refresh.withDefaults().check()
@@ -164,8 +172,14 @@ func New(o Options) (*Authority, error) {
 	}
 	a.hash = newHashPool(django.Verify)
 	a.cache = newCache(o.CacheEntries)
-	a.fence, a.slugs, a.trials = o.Fence, newSlugIndex(o.CacheEntries), newTrialPool()
+	a.trials = newTrialPool()
 	a.feed = feed.New(a.db, feedDomain{a}, a.observer, o.Staleness, a.now)
+	clock := func() time.Time { return a.now() }
+	a.background = new(background.Pool)
+	a.quotas = quota.New(o.Quota, a.db, kr, clock)
+	a.idempotencyKeys = idempotency.New(a.db, a.feed, kr, a.background, clock)
+	a.meetTokens = meettokens.New(a.db, kr)
+	a.rooms = roomindex.New(a.db, a.feed, kr, a.background, clock, o.CacheEntries)
 	return a, nil
 }
 
@@ -231,7 +245,7 @@ func (a *Authority) Close() error {
 		return nil
 	}
 	a.feed.Stop()
-	a.background.close()
+	a.background.Close()
 	return nil
 }
 

@@ -17,10 +17,11 @@ func TestFence_KnownMailCostsNothing(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, before, server.CommandCount(), "no quota")
 
-	a.fence = FenceOptions{Users: 10}
+	a.quotas.Options = QuotaOptions{Users: 10}
 	ad, err := a.Admit(ctx, app, "new@example.org")
 	require.NoError(t, err)
 	require.True(t, ad.New)
+	given := *ad
 	requireExpiring(t, server)
 	require.NotContains(t, server.Dump(), "example.org")
 
@@ -39,11 +40,5 @@ func TestFence_KnownMailCostsNothing(t *testing.T) {
 	require.NoError(t, err)
 	_, err = a.Admit(ctx, app, "new@example.org")
 	require.ErrorIs(t, err, ErrUnavailable)
-	require.ErrorIs(t, (&Admission{New: true, a: a, key: "k"}).Withdraw(ctx), ErrUnavailable)
-}
-
-func TestQuota_WarnAt(t *testing.T) {
-	for of, want := range map[int]int{1: 1, 2: 2, 3: 3, 4: 4, 5: 4, 10: 8, 11: 9, 100: 80, 1000: 800} {
-		require.Equal(t, want, (&Quota{Limit: of}).warnAt(), of)
-	}
+	require.ErrorIs(t, given.Withdraw(ctx), ErrUnavailable)
 }

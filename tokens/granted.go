@@ -118,7 +118,7 @@ func (a *Authority) NoteGranted(app *Application, meet string, wanted, granted S
 	if known < 0 && len(missing) == 0 || known >= 0 && slices.Equal(app.NotGranted[known].Scopes, missing) {
 		return
 	}
-	a.inBackground(func(ctx context.Context) {
+	a.background.Go(func(ctx context.Context) {
 		done, err := a.db.Eval(ctx, notGrantedScript, keyApplication(app.ID),
 			prefixNotGranted+meet, a.now().UnixMilli(), missing.String()).Int64()
 		switch {

@@ -61,7 +61,7 @@ func TestIdempotency_OverTime(t *testing.T) {
 	request := sha256.Sum256([]byte("a request"))
 	first, err := a.BeginIdempotent(ctx, "app", "user", "key", request)
 	require.NoError(t, err)
-	server.FastForward(minInFlight - time.Second)
+	server.FastForward(time.Minute - time.Second)
 	_, err = a.BeginIdempotent(ctx, "app", "user", "key", request)
 	require.ErrorIs(t, err, ErrInFlight)
 	server.FastForward(2 * time.Second)
@@ -98,7 +98,7 @@ func TestIdempotency_TooLargeToKeep(t *testing.T) {
 	request := sha256.Sum256(nil)
 	first, err := a.BeginIdempotent(ctx, "app", "user", "key", request)
 	require.NoError(t, err)
-	require.Error(t, first.Finish(ctx, Answer{Status: 201, Body: make([]byte, maxAnswer)}))
+	require.Error(t, first.Finish(ctx, Answer{Status: 201, Body: make([]byte, 1<<20)}))
 	_, err = a.BeginIdempotent(ctx, "app", "user", "key", request)
 	require.ErrorIs(t, err, ErrOutcomeUnknown)
 }
@@ -115,43 +115,4 @@ func TestIdempotency_NothingInClear(t *testing.T) {
 	}
 	requireExpiring(t, server)
 	require.NotContains(t, (&Answer{Body: []byte("the-body")}).String(), "the-body")
-}
-
-func TestParseIdempotencyKey(t *testing.T) {
-	for header, want := range map[string]string{
-		`8e03978e-40d5-43dd-bc93-6894a57f9324`:   "8e03978e-40d5-43dd-bc93-6894a57f9324",
-		`"8e03978e-40d5-43dd-bc93-6894a57f9324"`: "8e03978e-40d5-43dd-bc93-6894a57f9324",
-		` "a" `:                                  "a",
-		`"a\"b\\c"`:                              `a"b\c`,
-		`a"b`:                                    `a"b`,
-		`~!`:                                     "~!",
-		strings.Repeat("k", 255):                 strings.Repeat("k", 255),
-	} {
-		got, err := ParseIdempotencyKey(header)
-		require.NoError(t, err, "%q", header)
-		require.Equal(t, want, got)
-	}
-	for _, header := range []string{
-		"", " ", `""`, `"`, `"a`, `"a\`, `"a\b"`, `"a"b`, `"a";p=1`, `"a b"`, "a b", "é", "a\x00", "a\x7f", "a\n",
-		strings.Repeat("k", 256),
-	} {
-		_, err := ParseIdempotencyKey(header)
-		require.ErrorIs(t, err, ErrInvalidIdempotencyKey, "%q", header)
-		require.NotContains(t, err.Error(), "kkk")
-	}
-}
-
-func FuzzParseIdempotencyKey(f *testing.F) {
-	f.Fuzz(func(t *testing.T, header string) {
-		key, err := ParseIdempotencyKey(header)
-		if err != nil {
-			require.ErrorIs(t, err, ErrInvalidIdempotencyKey)
-			return
-		}
-		require.NoError(t, checkIdempotencyKey(key))
-		quoted := `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(key) + `"`
-		again, err := ParseIdempotencyKey(quoted)
-		require.NoError(t, err)
-		require.Equal(t, key, again)
-	})
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tokens/idempotency"
 )
 
 // A failover loses a key that was taken, or its answer, a moment ago. Whoever repeats
@@ -30,7 +32,8 @@ func TestLost_IdempotencyKeys(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, free.Abandon(ctx))
 
-	for _, name := range []string{sent.places[0].name, answered.places[0].name} {
+	name := func(key string) string { return keyReplay(a.keys.First(), "app", "user", key) }
+	for _, name := range []string{name("sent"), name("answered")} {
 		server.Del(name)
 	}
 	b.feed.Hooks().Replace(true) // as its check finds before it says anything
@@ -39,7 +42,7 @@ func TestLost_IdempotencyKeys(t *testing.T) {
 		require.ErrorIs(t, err, ErrUnavailable, key)
 	}
 	// One that took a key all the same, and finds out later, is not in the way.
-	server.HSet(answered.places[0].name, fieldFingerprint, "other", fieldOwner, "other")
+	server.HSet(name("answered"), "f", "other", "n", "other")
 	writeAgainAll(t, a)
 	again, err := begin(b, "answered")
 	require.NoError(t, err)
@@ -64,7 +67,7 @@ func TestLost_IdempotencyKeys(t *testing.T) {
 func TestReplaced_WhileAnIdempotencyKeyIsTaken(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server, func(o *Options) { o.Staleness = time.Hour })
-	taken := runs(beginScript)
+	taken := runs(idempotency.BeginScript)
 	f.set(nil, func(cmd redis.Cmder) error {
 		if taken(cmd) != nil {
 			a.feed.Hooks().Replace(true)

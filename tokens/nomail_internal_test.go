@@ -18,8 +18,10 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/meet-gateway/meet-gateway/tokens/idempotency"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
+	"github.com/meet-gateway/meet-gateway/tokens/quota"
 )
 
 // mailIn finds the mail addresses of these tests, also in base64, in what is sent to
@@ -109,7 +111,7 @@ func TestNoMailInRedis(t *testing.T) {
 	ctx := t.Context()
 	server := miniredis.RunT(t)
 	former, latter := []byte("nomail-former-secret-0123456789abcdef"), []byte("nomail-latter-secret-0123456789abcdef")
-	a, seen := monitored(t, server, withSecrets(former), func(o *Options) { o.Fence = FenceOptions{Users: 10, UsersDomain: 5} })
+	a, seen := monitored(t, server, withSecrets(former), func(o *Options) { o.Quota = QuotaOptions{Users: 10, UsersDomain: 5} })
 
 	// The operator's.
 	denied := []Mail{"boss@leak.example", "head@leak.example"}
@@ -203,8 +205,8 @@ func TestNoMailInRedis(t *testing.T) {
 		require.Empty(t, m.leaks)
 	}
 	for name, script := range map[string]*redis.Script{
-		"save": saveScript, "confirm": confirmScript, "publish": feed.PublishScript, "admit": admitScript, "withdraw": withdrawScript,
-		"new user": newUserScript, "grant": revokeGrantScript, "bump": bumpScript, "begin": beginScript, "settle": settleScript,
+		"save": saveScript, "confirm": confirmScript, "publish": feed.PublishScript, "admit": quota.AdmitScript, "withdraw": quota.WithdrawScript,
+		"new user": newUserScript, "grant": revokeGrantScript, "bump": bumpScript, "begin": idempotency.BeginScript, "settle": idempotency.SettleScript,
 		"rotate": rotateScript, "edit again": editAgainScript, "family again": familyAgainScript,
 	} {
 		require.True(t, seen.called[script.Hash()], "%s was not run", name)
@@ -214,11 +216,7 @@ func TestNoMailInRedis(t *testing.T) {
 // drain waits for what is done in the background.
 func (a *Authority) drain(t *testing.T) {
 	t.Helper()
-	eventually(t, func() bool {
-		a.background.mu.Lock()
-		defer a.background.mu.Unlock()
-		return a.background.running == 0
-	})
+	a.background.Wait()
 }
 
 // requireNoMailKept looks at all that is kept.

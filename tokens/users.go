@@ -396,7 +396,7 @@ func (a *Authority) decodeUser(id string, m map[string]string) (*User, error) {
 	}
 	if old {
 		resealed := a.keys.Seal(mail, keyUser(id))
-		a.inBackground(func(ctx context.Context) {
+		a.background.Go(func(ctx context.Context) {
 			_ = a.db.Eval(ctx, touchScript, keyUser(id), fieldMail, fieldMail, resealed).Err()
 		})
 	}
@@ -433,7 +433,7 @@ func (a *Authority) noteSeen(u *User, by, backendUserID string) {
 	if backendUserID == "" {
 		backendUserID = u.BackendUserID
 	}
-	a.inBackground(func(ctx context.Context) {
+	a.background.Go(func(ctx context.Context) {
 		// Nobody decides anything by these fields, so what caches hold stays: a user
 		// forgotten here would have to be read again, perhaps when Redis is away.
 		_ = a.db.Eval(ctx, touchScript, keyUser(u.ID), fieldMail,

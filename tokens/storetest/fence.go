@@ -15,8 +15,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-func fenced(f tokens.FenceOptions) func(*tokens.Options) {
-	return func(o *tokens.Options) { o.Fence = f }
+func fenced(f tokens.QuotaOptions) func(*tokens.Options) {
+	return func(o *tokens.Options) { o.Quota = f }
 }
 
 // newMail returns an address nobody has seen, at the domain.
@@ -32,8 +32,8 @@ func testFence(t *testing.T, open Opener) {
 	ctx := t.Context()
 	c := newClock()
 	clock := func(o *tokens.Options) { o.Now = c.Now }
-	a := Node(t, open, fenced(tokens.FenceOptions{Users: 5, UsersDomain: 3}), clock)
-	b := Node(t, open, fenced(tokens.FenceOptions{Users: 5, UsersDomain: 3}), clock)
+	a := Node(t, open, fenced(tokens.QuotaOptions{Users: 5, UsersDomain: 3}), clock)
+	b := Node(t, open, fenced(tokens.QuotaOptions{Users: 5, UsersDomain: 3}), clock)
 	app, _ := App(t, a, func(n *tokens.Application) { n.Domains = []string{"*"} })
 
 	one := newMail("one.example")
@@ -107,7 +107,7 @@ func testFence(t *testing.T, open Opener) {
 	require.NoError(t, err)
 	require.Equal(t, 1, ad.Application.Used, "a new day")
 
-	dry := Node(t, open, fenced(tokens.FenceOptions{Users: 1, DryRun: true}))
+	dry := Node(t, open, fenced(tokens.QuotaOptions{Users: 1, DryRun: true}))
 	app, _ = App(t, dry)
 	for i := range 3 {
 		ad, err = dry.Admit(ctx, app, newMail("example.org"))
@@ -124,8 +124,8 @@ func testFence(t *testing.T, open Opener) {
 func testFenceRace(t *testing.T, open Opener) {
 	ctx := t.Context()
 	nodes := []*tokens.Authority{
-		Node(t, open, fenced(tokens.FenceOptions{Users: 10})),
-		Node(t, open, fenced(tokens.FenceOptions{Users: 10})),
+		Node(t, open, fenced(tokens.QuotaOptions{Users: 10})),
+		Node(t, open, fenced(tokens.QuotaOptions{Users: 10})),
 	}
 	app, _ := App(t, nodes[0])
 	var admitted, refused, warned atomic.Int32

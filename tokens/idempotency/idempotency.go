@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-package tokens
+// Package idempotency gives a request that carries an Idempotency-Key its effect once
+// (draft-ietf-httpapi-idempotency-key-header): [Keys.BeginIdempotent].
+package idempotency
 
 import (
 	"context"
@@ -12,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/background"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
@@ -32,7 +36,7 @@ import (
 
 var (
 	// ErrInvalidIdempotencyKey means that the header is outside the grammar of
-	// [ParseIdempotencyKey].
+	// [ParseKey].
 	ErrInvalidIdempotencyKey = errors.New("invalid idempotency key")
 	// ErrKeyReused means that the key was used before with another request (422).
 	ErrKeyReused = errors.New("idempotency key was used with another request")
@@ -45,8 +49,8 @@ var (
 )
 
 const (
-	// IdempotencyLifetime is how long an answer can be repeated.
-	IdempotencyLifetime = 24 * time.Hour
+	// Lifetime is how long an answer can be repeated.
+	Lifetime = 24 * time.Hour
 	// minInFlight is how long an unanswered request counts as being worked on, if its
 	// context has no later deadline.
 	minInFlight = time.Minute
@@ -72,14 +76,28 @@ func (a Answer) String() string { return fmt.Sprintf("answer %d (hidden)", a.Sta
 // GoString is String.
 func (a Answer) GoString() string { return a.String() }
 
-// Replay is what [Authority.BeginIdempotent] found. Either it has the answer of
+// Keys are those of an installation.
+type Keys struct {
+	db         *redisdb.DB
+	feed       *feed.Feed
+	ring       *vault.Ring
+	background *background.Pool
+	now        func() time.Time
+}
+
+// New makes the keys of an installation.
+func New(db *redisdb.DB, f *feed.Feed, ring *vault.Ring, p *background.Pool, now func() time.Time) *Keys {
+	return &Keys{db: db, feed: f, ring: ring, background: p, now: now}
+}
+
+// Replay is what [Keys.BeginIdempotent] found. Either it has the answer of
 // the first request, or the caller's request is the first: then the caller sends
 // it and calls one of Finish, Abandon and Doubt.
 type Replay struct {
 	// Answer is the answer to repeat; nil if the request is the first.
 	Answer *Answer
 
-	a      *Authority
+	keys   *Keys
 	places []place
 	nonce  string
 }
@@ -97,10 +115,10 @@ const (
 	fieldUnknown     = "u" // "1" when nobody will ever tell the outcome
 )
 
-// beginScript takes the key, or tells what became of it.
+// BeginScript is exported for tests of what happens around it: it takes the key, or tells what became of it.
 // KEYS: hash. ARGV: fingerprint, nonce, lifetime (ms), "1" to take it.
 // Answers: taken or free, fingerprint, answer, unknown, time to live (ms).
-var beginScript = redisdb.NewScript(`
+var BeginScript = redisdb.NewScript(`
 local have = redis.call('HMGET', KEYS[1], 'f', 'n', 'a', 'u')
 if not have[1] then
   if ARGV[4] ~= '1' then return {1, '', '', '', 0} end
@@ -111,10 +129,10 @@ end
 if have[2] == ARGV[2] then return {1, '', '', '', 0} end
 return {0, have[1], have[3] or '', have[4] or '', redis.call('PTTL', KEYS[1])}`)
 
-// settleScript writes a field if the key is still the owner's and has no answer.
+// SettleScript, exported likewise, writes a field if the key is still the owner's and has no answer.
 // A key that Redis has lost is written again: better late than twice.
 // KEYS: hash. ARGV: fingerprint, nonce, field, value, lifetime (ms).
-var settleScript = redisdb.NewScript(`
+var SettleScript = redisdb.NewScript(`
 local have = redis.call('HMGET', KEYS[1], 'n', 'a')
 if have[1] and have[1] ~= ARGV[2] or have[2] then return 0 end
 redis.call('HSET', KEYS[1], 'f', ARGV[1], 'n', ARGV[2], ARGV[3], ARGV[4])
@@ -131,7 +149,7 @@ redis.call('HSET', KEYS[1], 'f', ARGV[2], 'n', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return 1`)
 
-// settleAgainScript is settleScript for what Redis may have lost: it also takes the
+// settleAgainScript is SettleScript for what Redis may have lost: it also takes the
 // key from another request that has no answer. ARGV: lifetime (ms), fingerprint, nonce,
 // field, value.
 var settleAgainScript = redisdb.NewScript(`
@@ -146,11 +164,11 @@ local have = redis.call('HMGET', KEYS[1], 'n', 'a')
 if have[1] ~= ARGV[1] or have[2] then return 0 end
 return redis.call('DEL', KEYS[1])`)
 
-// ParseIdempotencyKey reads the value of an Idempotency-Key header: a string of
+// ParseKey reads the value of an Idempotency-Key header: a string of
 // RFC 9651 §3.3.3, in quotes as the draft has it or bare as most clients send
 // it, of 1 to 255 visible ASCII characters. Both forms of one key are the same
 // key. The error is ErrInvalidIdempotencyKey.
-func ParseIdempotencyKey(header string) (string, error) {
+func ParseKey(header string) (string, error) {
 	key := strings.Trim(header, " \t")
 	if strings.HasPrefix(key, `"`) {
 		var ok bool
@@ -206,14 +224,14 @@ func unquote(s string) (string, bool) {
 //
 // Errors: ErrInvalidIdempotencyKey, ErrKeyReused, ErrInFlight,
 // ErrOutcomeUnknown, ErrUnavailable. With any of them nothing must be sent.
-func (a *Authority) BeginIdempotent(ctx context.Context, applicationID, ownerID, key string, fingerprint [sha256.Size]byte) (*Replay, error) {
+func (k *Keys) BeginIdempotent(ctx context.Context, applicationID, ownerID, key string, fingerprint [sha256.Size]byte) (*Replay, error) {
 	if err := checkIdempotencyKey(key); err != nil {
 		return nil, err
 	}
-	r := a.newReplay(applicationID, ownerID, key, fingerprint)
+	r := k.newReplay(applicationID, ownerID, key, fingerprint)
 	var found *Replay
-	err := a.feed.Refuse(ctx, "taking an idempotency key", func(ctx context.Context) (err error) {
-		found, err = a.begin(ctx, r)
+	err := k.feed.Refuse(ctx, "taking an idempotency key", func(ctx context.Context) (err error) {
+		found, err = k.begin(ctx, r)
 		if err == nil && found.Answer == nil {
 			// A server that was replaced knows neither what was begun nor what was abandoned
 			// since.
@@ -224,8 +242,8 @@ func (a *Authority) BeginIdempotent(ctx context.Context, applicationID, ownerID,
 		return err
 	})
 	if err != nil {
-		if found == r || errors.Is(err, ErrUnavailable) { // it may have been taken, and nothing was sent
-			a.inBackground(func(ctx context.Context) { _ = r.Abandon(ctx) })
+		if found == r || errors.Is(err, failure.ErrUnavailable) { // it may have been taken, and nothing was sent
+			k.background.Go(func(ctx context.Context) { _ = r.Abandon(ctx) })
 		}
 		return nil, err
 	}
@@ -245,16 +263,16 @@ func inFlight(ctx context.Context) time.Duration {
 // begin is BeginIdempotent as the server decides that is asked. While other gateways
 // may still write again what they have begun, a key that is not there is not free, and
 // r does not take it. To take the key once more is the same as to take it once.
-func (a *Authority) begin(ctx context.Context, r *Replay) (*Replay, error) {
-	take := !a.feed.Settling()
+func (k *Keys) begin(ctx context.Context, r *Replay) (*Replay, error) {
+	take := !k.feed.Settling()
 	for i, p := range r.places {
-		cmd, err := a.feed.Write(ctx, beginScript, p.name, p.fingerprint, r.nonce, IdempotencyLifetime.Milliseconds(), boolArg(take))
+		cmd, err := k.feed.Write(ctx, BeginScript, p.name, p.fingerprint, r.nonce, Lifetime.Milliseconds(), boolArg(take))
 		var have []any
 		if err == nil {
 			have, err = cmd.Slice()
 		}
 		if err != nil {
-			return nil, unavailable("taking an idempotency key", err)
+			return nil, failure.Unavailable("taking an idempotency key", err)
 		}
 		if taken, _ := have[0].(int64); taken == 1 {
 			continue
@@ -277,9 +295,9 @@ func (a *Authority) begin(ctx context.Context, r *Replay) (*Replay, error) {
 
 // remember has the key written again if Redis loses it. settled are field and value.
 func (r *Replay) remember(p place, script *redisdb.Script, settled ...any) {
-	r.a.feed.Journal().Add(journal.Entry{
+	r.keys.feed.Journal().Add(journal.Entry{
 		Rank: journal.IdempotencyKeys, Name: p.name, Key: p.name, Script: script,
-		Args: append([]any{p.fingerprint, r.nonce}, settled...), Expires: r.a.now().Add(IdempotencyLifetime),
+		Args: append([]any{p.fingerprint, r.nonce}, settled...), Expires: r.keys.now().Add(Lifetime),
 	})
 }
 
@@ -295,11 +313,11 @@ func text(v any) string {
 	return s
 }
 
-func (a *Authority) newReplay(applicationID, ownerID, key string, fingerprint [sha256.Size]byte) *Replay {
-	r := &Replay{a: a, nonce: randomID(tokenIDLength)}
-	for _, k := range a.keys.Sorted() {
-		sum := k.Sum(vault.ForReplays, "request", string(fingerprint[:]))
-		r.places = append(r.places, place{keyReplay(k, applicationID, ownerID, key), base64.RawURLEncoding.EncodeToString(sum[:])})
+func (k *Keys) newReplay(applicationID, ownerID, key string, fingerprint [sha256.Size]byte) *Replay {
+	r := &Replay{keys: k, nonce: vault.RandomID(vault.TokenID)}
+	for _, secret := range k.ring.Sorted() {
+		sum := secret.Sum(vault.ForReplays, "request", string(fingerprint[:]))
+		r.places = append(r.places, place{redisdb.KeyReplay(secret, applicationID, ownerID, key), base64.RawURLEncoding.EncodeToString(sum[:])})
 	}
 	return r
 }
@@ -308,25 +326,25 @@ func (a *Authority) newReplay(applicationID, ownerID, key string, fingerprint [s
 func (r *Replay) found(p place, fingerprint, answer, unknown string, ttl, inFlight time.Duration) (*Replay, error) {
 	switch {
 	case fingerprint != p.fingerprint:
-		return nil, deny(ErrKeyReused, "idempotency_key_reused")
+		return nil, failure.Deny(ErrKeyReused, "idempotency_key_reused")
 	case answer != "":
-		plain, _, err := r.a.keys.Open([]byte(answer), p.name)
+		plain, _, err := r.keys.ring.Open([]byte(answer), p.name)
 		if err == nil {
 			err = json.Unmarshal(plain, &r.Answer)
 		}
 		if err != nil || r.Answer == nil {
 			// There is an answer that cannot be read: the effect was had.
-			return nil, deny(ErrOutcomeUnknown, "idempotency_answer_unreadable")
+			return nil, failure.Deny(ErrOutcomeUnknown, "idempotency_answer_unreadable")
 		}
 		return r, nil
-	case unknown != "", ttl < IdempotencyLifetime-inFlight:
-		return nil, deny(ErrOutcomeUnknown, "idempotency_outcome_unknown")
+	case unknown != "", ttl < Lifetime-inFlight:
+		return nil, failure.Deny(ErrOutcomeUnknown, "idempotency_outcome_unknown")
 	default:
-		return nil, deny(ErrInFlight, "idempotency_in_flight")
+		return nil, failure.Deny(ErrInFlight, "idempotency_in_flight")
 	}
 }
 
-// Finish keeps the answer for [IdempotencyLifetime]. It goes on when the caller
+// Finish keeps the answer for [Lifetime]. It goes on when the caller
 // has gone: ctx is for its values only.
 //
 // When it fails (ErrUnavailable, or an answer over 1 MiB) the caller still gives
@@ -340,7 +358,7 @@ func (r *Replay) Finish(ctx context.Context, answer Answer) error {
 	if len(plain) > maxAnswer {
 		return errors.Join(errors.New("the answer is too large to be kept"), r.Doubt(ctx))
 	}
-	return r.settle(ctx, fieldAnswer, func(p place) []byte { return r.a.keys.Seal(plain, p.name) })
+	return r.settle(ctx, fieldAnswer, func(p place) []byte { return r.keys.ring.Seal(plain, p.name) })
 }
 
 // Doubt says that the request was sent and that its outcome will not be known.
@@ -356,8 +374,8 @@ func (r *Replay) settle(ctx context.Context, field string, value func(place) []b
 	for _, p := range r.places {
 		v := value(p)
 		r.remember(p, settleAgainScript, field, v)
-		if _, err := r.a.feed.Write(ctx, settleScript, p.name, p.fingerprint, r.nonce, field, v, IdempotencyLifetime.Milliseconds()); err != nil {
-			problems = unavailable("keeping an answer", err)
+		if _, err := r.keys.feed.Write(ctx, SettleScript, p.name, p.fingerprint, r.nonce, field, v, Lifetime.Milliseconds()); err != nil {
+			problems = failure.Unavailable("keeping an answer", err)
 		}
 	}
 	return problems
@@ -371,9 +389,9 @@ func (r *Replay) Abandon(ctx context.Context) error {
 	defer cancel()
 	var problems error
 	for _, p := range r.places {
-		r.a.feed.Journal().Drop(journal.IdempotencyKeys, p.name)
-		if err := r.a.db.Eval(ctx, abandonScript, p.name, r.nonce).Err(); err != nil {
-			problems = unavailable("giving an idempotency key back", err)
+		r.keys.feed.Journal().Drop(journal.IdempotencyKeys, p.name)
+		if err := r.keys.db.Eval(ctx, abandonScript, p.name, r.nonce).Err(); err != nil {
+			problems = failure.Unavailable("giving an idempotency key back", err)
 		}
 	}
 	return problems
@@ -383,5 +401,5 @@ func (r *Replay) Abandon(ctx context.Context) error {
 // caller may have hung up.
 func (r *Replay) last(ctx context.Context) (context.Context, context.CancelFunc) {
 	const steps = 4 // connect, write, write once more, wait for replicas
-	return context.WithTimeout(context.WithoutCancel(ctx), time.Duration(steps*len(r.places))*r.a.db.Timeout())
+	return context.WithTimeout(context.WithoutCancel(ctx), time.Duration(steps*len(r.places))*r.keys.db.Timeout())
 }

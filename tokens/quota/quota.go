@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-package tokens
+// Package quota bounds how many users an application brings into being: Meet makes one
+// for every address it has not seen.
+package quota
 
 import (
 	"context"
@@ -9,15 +11,15 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/meet-gateway/meet-gateway/tokens/limit"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
-	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
 
-// The fence bounds how many users an application brings into being: Meet makes
-// one for every address it has not seen. Counted are the addresses that this
-// installation has not issued a token for yet, each once a day, before Meet is
-// asked, in one hash per application and day (UTC).
+// Counted are the addresses that the installation has not issued a token for yet, each
+// once a day, before Meet is asked, in one hash per application and day (UTC).
 //
 // An attempt that Meet refuses is given back ([Admission.Withdraw]). One that
 // ends in silence is not: the user may have been made. It is counted once all the
@@ -27,9 +29,9 @@ import (
 // today as it may (403).
 var ErrQuotaExceeded = errors.New("quota of new users exceeded")
 
-// FenceOptions are the quotas of new users of each application. An application's
+// Options are the quotas of new users of each application. An application's
 // own limits "users" and "users_domain" come before them.
-type FenceOptions struct {
+type Options struct {
 	// Users is how many in a day. Default: 0, no quota.
 	Users int
 	// UsersDomain is how many of one mail domain in a day. Default: 0, no quota.
@@ -54,7 +56,7 @@ func (q *Quota) exceeded() bool { return q.Limit > 0 && q.Used >= q.Limit }
 // warnAt is the number that sets Warn: 80 %, rounded up.
 func (q *Quota) warnAt() int { return (4*q.Limit + 4) / 5 }
 
-// Admission is the answer of the fence.
+// Admission tells whether a user may be brought in.
 type Admission struct {
 	// New reports that the address was counted just now. If false, and there is
 	// no error, it was known or counted before.
@@ -68,24 +70,24 @@ type Admission struct {
 	// that is known.
 	Application, Domain Quota
 
-	a      *Authority
+	quotas *Quotas
 	key    string
 	fields [2]string // of the mail and of the domain
 }
 
 const (
-	// fenceLifetime is how long a day's hash stays: the day, on any clock.
-	fenceLifetime = 48 * time.Hour
-	// maxFence is how many addresses of a day are told apart. Beyond that each
+	// lifetime is how long a day's hash stays: the day, on any clock.
+	lifetime = 48 * time.Hour
+	// maxMails is how many addresses of a day are told apart. Beyond that each
 	// attempt counts.
-	maxFence = 100_000
+	maxMails = 100_000
 )
 
-// admitScript counts an address unless that was done before or a quota is used up.
+// AdmitScript is exported for tests of what it is sent: it counts an address unless that was done before or a quota is used up.
 // KEYS: hash. ARGV: field of the mail, of the domain, quota of the application,
 // of the domain (0: none), dry run, most mails, lifetime (s).
 // Answers: counted now, exceeded, used of the application, of the domain.
-var admitScript = redisdb.NewScript(`
+var AdmitScript = redisdb.NewScript(`
 local n = tonumber(redis.call('HGET', KEYS[1], 'n') or '0')
 local d = tonumber(redis.call('HGET', KEYS[1], ARGV[2]) or '0')
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then return {0, 0, n, d} end
@@ -98,56 +100,74 @@ d = redis.call('HINCRBY', KEYS[1], ARGV[2], 1)
 redis.call('EXPIRE', KEYS[1], ARGV[7])
 return {1, exceeded, n, d}`)
 
-// withdrawScript takes an address back that was counted. ARGV: as above.
-var withdrawScript = redisdb.NewScript(`
+// WithdrawScript, exported likewise, takes an address back that was counted. ARGV: as above.
+var WithdrawScript = redisdb.NewScript(`
 if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
 redis.call('HINCRBY', KEYS[1], 'n', -1)
 redis.call('HINCRBY', KEYS[1], ARGV[2], -1)
 return 1`)
 
-// Admit decides whether an application may bring in the user with this address,
-// and counts the address if it is new. It is asked before Meet is. An address
-// that this gateway has seen lately costs nothing, one that the installation
-// knows costs one read.
-//
-// Errors: ErrQuotaExceeded, with the Admission that tells how much was used;
-// ErrUnavailable.
-func (a *Authority) Admit(ctx context.Context, app *Application, m Mail) (*Admission, error) {
-	ad := &Admission{
-		DryRun:      a.fence.DryRun,
-		Application: Quota{Limit: quota(app, limit.Users, a.fence.Users)},
-		Domain:      Quota{Limit: quota(app, limit.UsersDomain, a.fence.UsersDomain)},
+// Quotas count.
+type Quotas struct {
+	Options
+	db   *redisdb.DB
+	ring *vault.Ring
+	now  func() time.Time
+}
+
+// New makes quotas that Options bound.
+func New(o Options, db *redisdb.DB, ring *vault.Ring, now func() time.Time) *Quotas {
+	return &Quotas{Options: o, db: db, ring: ring, now: now}
+}
+
+// Of returns what bounds an application whose own limits are given. Nothing needs to
+// be counted if there is no limit.
+func (q *Quotas) Of(own *limit.Rates) *Admission {
+	or := func(p limit.Policy, installation int) int {
+		if r, ok := own.Get(p); ok {
+			return r.Count
+		}
+		return installation
 	}
-	if ad.Application.Limit == 0 && ad.Domain.Limit == 0 {
-		return ad, nil
+	return &Admission{
+		DryRun: q.DryRun, quotas: q,
+		Application: Quota{Limit: or(limit.Users, q.Users)},
+		Domain:      Quota{Limit: or(limit.UsersDomain, q.UsersDomain)},
 	}
-	if known, err := a.knowsMail(ctx, m); err != nil || known {
-		return &Admission{DryRun: a.fence.DryRun}, err
-	}
-	k := a.keys.First()
-	ad.a, ad.key = a, keyFence(app.ID, a.now())
-	ad.fields = [2]string{"m:" + fenceHash(k, "mail", string(m)), "d:" + fenceHash(k, "domain", m.Domain())}
+}
+
+// Limited reports whether there is a quota at all.
+func (ad *Admission) Limited() bool { return ad.Application.Limit != 0 || ad.Domain.Limit != 0 }
+
+// Count decides whether an application may bring in the user with an address that the
+// installation does not know, and counts it if it is new today. Errors:
+// ErrQuotaExceeded, ErrUnavailable.
+func (ad *Admission) Count(ctx context.Context, applicationID, mail, domain string) error {
+	k := ad.quotas.ring.First()
+	ad.key = redisdb.KeyFence(applicationID, ad.quotas.now())
+	ad.fields = [2]string{"m:" + keyedHash(k, "mail", mail), "d:" + keyedHash(k, "domain", domain)}
 	dry := 0
 	if ad.DryRun {
 		dry = 1
 	}
-	answer, err := a.db.Eval(ctx, admitScript, ad.key, ad.fields[0], ad.fields[1],
-		ad.Application.Limit, ad.Domain.Limit, dry, maxFence, int64(fenceLifetime/time.Second)).Int64Slice()
+	answer, err := ad.quotas.db.Eval(ctx, AdmitScript, ad.key, ad.fields[0], ad.fields[1],
+		ad.Application.Limit, ad.Domain.Limit, dry, maxMails, int64(lifetime/time.Second)).Int64Slice()
 	if err != nil {
-		return nil, unavailable("counting a new user", err)
+		return failure.Unavailable("counting a new user", err)
 	}
 	ad.New, ad.Exceeded = answer[0] == 1, answer[1] == 1
 	ad.Application.Used, ad.Domain.Used = int(answer[2]), int(answer[3])
 	for _, q := range []*Quota{&ad.Application, &ad.Domain} {
 		q.Warn = ad.New && q.Limit > 0 && q.Used == q.warnAt()
 	}
-	if !ad.Exceeded || ad.DryRun {
-		return ad, nil
+	switch {
+	case !ad.Exceeded || ad.DryRun:
+		return nil
+	case ad.Application.exceeded():
+		return fmt.Errorf("%w: %d today", failure.Deny(ErrQuotaExceeded, "user_quota_exceeded"), ad.Application.Limit)
+	default:
+		return fmt.Errorf("%w: %d of one domain today", failure.Deny(ErrQuotaExceeded, "user_domain_quota_exceeded"), ad.Domain.Limit)
 	}
-	if ad.Application.exceeded() {
-		return ad, fmt.Errorf("%w: %d today", deny(ErrQuotaExceeded, "user_quota_exceeded"), ad.Application.Limit)
-	}
-	return ad, fmt.Errorf("%w: %d of one domain today", deny(ErrQuotaExceeded, "user_domain_quota_exceeded"), ad.Domain.Limit)
 }
 
 // Withdraw gives back what Admit counted, because Meet has refused and made no
@@ -156,36 +176,15 @@ func (ad *Admission) Withdraw(ctx context.Context) error {
 	if !ad.New {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*ad.a.db.Timeout())
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*ad.quotas.db.Timeout())
 	defer cancel()
-	if err := ad.a.db.Eval(ctx, withdrawScript, ad.key, ad.fields[0], ad.fields[1]).Err(); err != nil {
-		return unavailable("giving back a new user", err)
+	if err := ad.quotas.db.Eval(ctx, WithdrawScript, ad.key, ad.fields[0], ad.fields[1]).Err(); err != nil {
+		return failure.Unavailable("giving back a new user", err)
 	}
 	return nil
 }
 
-// knowsMail reports whether a token was ever issued for the address.
-func (a *Authority) knowsMail(ctx context.Context, m Mail) (bool, error) {
-	if _, ok := a.cache.mails.GetIfPresent(m); ok {
-		return true, nil
-	}
-	id, err := a.findUserID(ctx, m)
-	if err != nil || id == "" {
-		return false, err
-	}
-	a.cache.mails.Set(m, id)
-	return true, nil
-}
-
-// quota is the application's own, or else the installation's.
-func quota(app *Application, p limit.Policy, installation int) int {
-	if r, ok := app.Rates().Get(p); ok {
-		return r.Count
-	}
-	return installation
-}
-
-func fenceHash(k *vault.Key, what, value string) string {
+func keyedHash(k *vault.Key, what, value string) string {
 	sum := k.Sum(vault.ForNames, "fence", what, value)
 	return base64.RawURLEncoding.EncodeToString(sum[:12])
 }

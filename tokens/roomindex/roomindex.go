@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: MIT
+
+// Package roomindex remembers which room has which slug, as seen in answers of Meet.
+package roomindex
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/background"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
+)
+
+const (
+	// slugLifetime is how long a room's slug is known without having been seen.
+	slugLifetime = 30 * 24 * time.Hour
+	// slugRefresh is how often a slug that is seen all the time is written.
+	slugRefresh = 24 * time.Hour
+	// maxSlugWriters is how many pages of rooms are written at a time. More are
+	// left out: they will be seen again.
+	maxSlugWriters = 4
+	// maxSlug is Meet's bound.
+	maxSlug = 100
+)
+
+// Index is what one gateway knows, and all have written.
+type Index struct {
+	db         *redisdb.DB
+	feed       *feed.Feed
+	ring       *vault.Ring
+	background *background.Pool
+	now        func() time.Time
+	known      *otter.Cache[slugKey, knownSlug]
+	writers    atomic.Int32
+}
+
+type slugKey struct{ backend, slug string }
+
+type knownSlug struct {
+	room    string
+	written time.Time
+}
+
+// New makes an index that has so many entries in memory.
+func New(db *redisdb.DB, f *feed.Feed, ring *vault.Ring, p *background.Pool, now func() time.Time, entries int) *Index {
+	return &Index{
+		db: db, feed: f, ring: ring, background: p, now: now,
+		known: otter.Must(&otter.Options[slugKey, knownSlug]{MaximumSize: entries, Executor: func(f func()) { f() }}),
+	}
+}
+
+// RememberRooms notes the ids of rooms by slug, as seen in an answer of Meet, so
+// that [Index.FindSlug] finds them for 30 days. backend names the Meet they
+// are of. It returns at once and writes in the background; rooms that this
+// gateway has noted within a day cost nothing.
+//
+// The index is not permission: whoever asks for a slug must be given what Meet
+// answers to them for the id, and nothing else.
+func (x *Index) RememberRooms(backend string, rooms map[string]string) {
+	now := x.now()
+	fresh := map[slugKey]string{}
+	for slug, room := range rooms {
+		if len(slug) > maxSlug || !vault.IsSlug(slug) || room == "" {
+			continue
+		}
+		k := slugKey{backend, slug}
+		if known, ok := x.known.GetIfPresent(k); ok && known.room == room && now.Sub(known.written) < slugRefresh {
+			continue
+		}
+		fresh[k] = room
+	}
+	if len(fresh) == 0 {
+		return
+	}
+	x.background.Go(func(ctx context.Context) {
+		defer x.writers.Add(-1)
+		if x.writers.Add(1) > maxSlugWriters {
+			return
+		}
+		values := map[string]string{}
+		for k, room := range fresh {
+			values[x.keySlug(k)] = room
+		}
+		if err := x.db.SetAll(ctx, values, slugLifetime); err != nil {
+			return // they will be seen again
+		}
+		for k, room := range fresh {
+			x.known.Set(k, knownSlug{room, now})
+		}
+	})
+}
+
+// FindSlug returns the id of the room that had the slug when it was last seen.
+// Errors: ErrNotFound, ErrUnavailable.
+func (x *Index) FindSlug(ctx context.Context, backend, slug string) (string, error) {
+	k := slugKey{backend, slug}
+	if known, ok := x.known.GetIfPresent(k); ok {
+		return known.room, nil
+	}
+	if len(slug) > maxSlug || !vault.IsSlug(slug) {
+		return "", fmt.Errorf("slug: %w", failure.ErrNotFound)
+	}
+	var room string
+	err := x.feed.Read(ctx, "looking up a slug", func(ctx context.Context, r feed.Reader) (found bool, err error) {
+		room, err = r.Get(ctx, x.keySlug(k)).Result()
+		return room != "", err //nolint:wrapcheck // wrapped by Read
+	})
+	if err != nil {
+		return "", err
+	}
+	if room == "" {
+		return "", fmt.Errorf("slug: %w", failure.ErrNotFound)
+	}
+	// Without the instant, which only who has written it knows.
+	x.known.Set(k, knownSlug{room: room})
+	return room, nil
+}
+
+// ForgetSlug drops what is noted for a slug if that is room: Meet says that the
+// room is gone, or has another slug. The error is ErrUnavailable.
+func (x *Index) ForgetSlug(ctx context.Context, backend, slug, room string) error {
+	k := slugKey{backend, slug}
+	x.known.Invalidate(k)
+	if err := x.db.DeleteEqual(ctx, x.keySlug(k), room); err != nil {
+		return failure.Unavailable("forgetting a slug", err)
+	}
+	return nil
+}
+
+func (x *Index) keySlug(k slugKey) string {
+	return redisdb.KeyName(x.ring.First(), "s", k.backend, k.slug)
+}
