@@ -195,7 +195,7 @@ func (c *call) sharesCredentials() bool {
 func (c *call) caller(mail tokens.Mail) backendclient.Caller {
 	caller := backendclient.Caller{
 		Credentials: c.h.credentialsOf(c.application), Mail: string(mail), Application: c.application.ID, RequestID: c.requestID,
-		Generations: c.generations,
+		Generations: c.generations, Source: c.sourceText(),
 	}
 	if c.identity != nil {
 		caller.Session = c.identity.TokenID
@@ -203,9 +203,6 @@ func (c *call) caller(mail tokens.Mail) backendclient.Caller {
 	// What Meet's token must have: more may have been granted there since it was kept.
 	if c.endpoint == endpointToken {
 		caller.Scopes = c.application.Scopes.Intersect(c.h.scopes)
-		if ip, err := c.source(); err == nil && ip.IsValid() {
-			caller.Source = ip.String()
-		}
 	} else if c.action != nil {
 		caller.Scopes = c.action.scopes
 	}

@@ -39,3 +39,15 @@ func (c *call) source() (netip.Addr, error) {
 	}
 	return ip, nil
 }
+
+// sourceText is the caller's address as it is written, or "" where none is known.
+func (c *call) sourceText() string {
+	if c.isEarly() {
+		return ""
+	}
+	text, _ := caddyhttp.GetVar(c.ctx, caddyhttp.ClientIPVarKey).(string)
+	if _, err := netip.ParseAddr(text); err != nil {
+		return ""
+	}
+	return text
+}

@@ -148,6 +148,9 @@ func (c *call) foreignRequest() (backendclient.Request, error) {
 		}
 	case endpointOperator:
 		// Whose mails such a caller may name is for Meet to say.
+		if err := requireOneReading(c.r.Header); err != nil {
+			return r, err
+		}
 		judge := routeJudge{route: c.action.route, rooms: c.h.policy()}
 		r.Body, err = judge.judge(body)
 		r.Sensitive = c.action.route.Sensitive

@@ -5,6 +5,7 @@ package caddymodule
 import (
 	"encoding/json"
 	"errors"
+	"mime"
 	"net/http"
 	"net/url"
 	"strings"
@@ -12,6 +13,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/caddymodule/detach"
+	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
@@ -58,8 +61,26 @@ func (c *call) operatorRequest(judge *routeJudge) (backendclient.Request, error)
 	if err := requireJSON(c.r.Header, body); err != nil {
 		return r, err
 	}
+	if err := requireOneReading(c.r.Header); err != nil {
+		return r, err
+	}
 	r.Body, err = judge.judge(body)
 	return r, err
+}
+
+// requireOneReading refuses what says that its bytes are to be read otherwise than as
+// UTF-8, which is how they are judged.
+func requireOneReading(h http.Header) error {
+	_, parameters, err := mime.ParseMediaType(h.Get("Content-Type"))
+	if charset := parameters["charset"]; err != nil && h.Get("Content-Type") != "" || charset != "" && !strings.EqualFold(charset, "utf-8") {
+		return parse.UnsupportedMediaType(h.Get("Content-Type"))
+	}
+	for _, coding := range h["Content-Encoding"] {
+		if !strings.EqualFold(coding, "identity") {
+			return &parse.RequestError{Status: http.StatusUnsupportedMediaType, Text: "Unsupported content encoding in request."}
+		}
+	}
+	return nil
 }
 
 // admitAll asks the quota of new users about the users that a request names.
@@ -90,7 +111,9 @@ func (c *call) withdraw(ad *tokens.Admission) {
 	if ad == nil || !ad.New {
 		return
 	}
-	if err := ad.Withdraw(c.ctx); err != nil {
+	ctx, cancel := detach.Context(c.ctx, storeTime)
+	defer cancel()
+	if err := ad.Withdraw(ctx); err != nil {
 		c.h.logger.Info("quota of new users could not be given back", zap.String("client_id", c.application.ID), zap.Error(err))
 	}
 }

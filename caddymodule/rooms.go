@@ -218,7 +218,9 @@ func (c *call) relaySuccess(a *backendclient.Response) error {
 	body := a.Body
 	if c.audits() {
 		c.rule = "scope " + c.scope
-		c.noteRoom(body)
+		if c.action.route == nil || !c.action.route.Sensitive {
+			c.noteRoom(body)
+		}
 	}
 	if err := c.record(nil); err != nil {
 		// It was done at Meet: an error would make the caller do it twice.

@@ -8,8 +8,10 @@ import (
 	"html"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 	"github.com/meet-gateway/meet-gateway/caddymodule/strictjson"
@@ -20,6 +22,10 @@ import (
 const judgeNoMail = "none"
 
 const fieldAccessLevel = "access_level"
+
+// maxNamedUsers is how many users one request may name: for each the quota of new
+// users is asked.
+const maxNamedUsers = 100
 
 // judgesMail reports whether mail addresses in the body are under the
 // application's domains.
@@ -121,15 +127,28 @@ func fieldLabel(name string) string {
 // name refuses names that another reader may take for one that is judged, and
 // addresses in place of names.
 func (j *routeJudge) name(field, name string) error {
-	for _, judged := range append([]string{fieldAccessLevel}, j.route.Mail...) {
-		if judged != name && strings.EqualFold(judged, name) {
-			return parse.FieldErrors{field: {fmt.Sprintf("The name of this field is %q.", judged)}}
-		}
+	judged := append([]string{fieldAccessLevel}, j.route.Mail...)
+	if i := slices.IndexFunc(judged, func(other string) bool { return readsAs(name, other) }); i >= 0 && !slices.Contains(judged, name) {
+		return parse.FieldErrors{field: {fmt.Sprintf("The name of this field is %q.", judged[i])}}
 	}
 	if j.route.judgesMail() && mayHoldMail(name) {
 		return parse.FieldErrors{field: {"The name of a field must not hold an email address."}}
 	}
 	return nil
+}
+
+// readsAs reports whether a name is another but for letter case and what is between
+// its words, as in accessLevel, or around them.
+func readsAs(name, other string) bool {
+	words := func(s string) string {
+		return strings.Map(func(r rune) rune {
+			if unicode.IsLetter(r) || unicode.IsDigit(r) {
+				return r
+			}
+			return -1
+		}, s)
+	}
+	return strings.EqualFold(words(name), words(other))
 }
 
 // value judges what stands below a name.
@@ -176,10 +195,14 @@ func (j *routeJudge) user(field string, value json.RawMessage) error {
 		return err
 	}
 	mail, err := j.mail(field, text)
-	if err == nil && !slices.Contains(j.mails, mail) {
-		j.mails = append(j.mails, mail)
+	if err != nil || slices.Contains(j.mails, mail) {
+		return err
 	}
-	return err
+	if len(j.mails) == maxNamedUsers {
+		return parse.FieldErrors{field: {fmt.Sprintf("No more than %d users at once.", maxNamedUsers)}}
+	}
+	j.mails = append(j.mails, mail)
+	return nil
 }
 
 // mail judges one address. It must be written as Meet is to read it: but for
@@ -227,10 +250,11 @@ func sortedKeys(object map[string]json.RawMessage) []string {
 
 // mayHoldMail reports whether a text holds an at sign, or something that a reader
 // may take for one: other letters for it (Unicode's full-width and small forms),
-// percent-encoding and HTML's references, also several times over.
+// percent-encoding, HTML's references and the escapes of JSON inside JSON, also several
+// times over.
 func mayHoldMail(text string) bool {
 	for range 4 {
-		if strings.ContainsAny(text, "@\uff20\ufe6b") {
+		if strings.ContainsAny(text, "@\uff20\ufe6b") || strings.Contains(text, overlongAt) || escapedAt.MatchString(text) {
 			return true
 		}
 		decoded := html.UnescapeString(percentDecoded(text))
@@ -241,6 +265,12 @@ func mayHoldMail(text string) bool {
 	}
 	return true // encoded more often than anything that is meant
 }
+
+// overlongAt is an at sign in more bytes than UTF-8 allows, which some readers take.
+const overlongAt = "\xc1\x80"
+
+// escapedAt is an at sign as JSON, JavaScript and Python write it in a text.
+var escapedAt = regexp.MustCompile(`(?i)[\\%]u(?:00(?:00)?40|ff20|fe6b|0000ff20|0000fe6b|\{0*(?:40|ff20|fe6b)\})|\\x(?:40|\{0*40\})|\\100`)
 
 // percentDecoded decodes what is percent-encoded, and leaves the rest.
 func percentDecoded(text string) string {

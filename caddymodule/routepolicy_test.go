@@ -83,6 +83,30 @@ func spellings() map[string]string {
 		"HTML, hexadecimal":      `{"email":"victim&#x40;other.org"}`,
 		"HTML, by name":          `{"email":"victim&commat;other.org"}`,
 		"HTML, percent-encoded":  `{"email":"victim%26%2364%3Bother.org"}`,
+		"HTML, no semicolon":     `{"email":"victim&#64other.org"}`,
+		"HTML, full-width":       `{"email":"victim&#xFF20;other.org"}`,
+		"percent, full-width":    `{"email":"victim%EF%BC%A0other.org"}`,
+		"percent, overlong":      `{"email":"victim%C1%80other.org"}`,
+		"JSON in JSON":           `{"a":"{\"email\":\"victim\\u0040other.org\"}"}`,
+		"JSON in JSON, plain":    `{"a":"{\"email\":\"victim@other.org\"}"}`,
+		"an escape":              `{"email":"victim\\u0040other.org"}`,
+		"an escape, braces":      `{"email":"victim\\u{40}other.org"}`,
+		"an escape, short":       `{"email":"victim\\x40other.org"}`,
+		"an escape, octal":       `{"email":"victim\\100other.org"}`,
+		"an escape, full-width":  `{"email":"victim\\uFF20other.org"}`,
+		"percent and u":          `{"email":"victim%u0040other.org"}`,
+		"an escape, percent":     `{"email":"victim%5Cu0040other.org"}`,
+		"five times percent":     `{"email":"victim%2525252540other.org"}`,
+		"in a key, percent":      `{"victim%40other.org":1}`,
+		"in a key, escaped":      `{"a":{"victim\\u0040other.org":1}}`,
+		"patch operations":       `[{"op":"replace","path":"/email","value":"victim@other.org"}]`,
+		"lines":                  "{}\n" + `{"email":"victim@other.org"}`,
+		"behind NUL":             "{}\x00" + `{"email":"victim@other.org"}`,
+		"vertical tab before":    "\v" + `{"email":"victim@other.org"}`,
+		"no-break space before":  "\u00a0" + `{"email":"victim@other.org"}`,
+		"UTF-16, big end":        "\x00{\x00\"",
+		"camel case, beside":     `{"email":"a@example.com","eMail":"victim@other.org"}`,
+		"with a dash, beside":    `{"email":"a@example.com","e-mail":"victim@other.org"}`,
 		"subdomain":              `{"email":"victim@sub.example.com"}`,
 		"suffix":                 `{"email":"victim@example.com.other.org"}`,
 		"prefix":                 `{"email":"victim@notexample.com"}`,
@@ -147,6 +171,8 @@ func TestRouteJudge_WhatPassesIsForwardedAsItIs(t *testing.T) {
 		{email, `{"role":"administrator"}`, nil},
 		{&Route{Mail: []string{judgeNoMail}}, `{"email":"victim@other.org","x@y":"%40"}`, nil},
 		{&Route{}, `{"access_level":"restricted","name":"100% &amp; more"}`, nil},
+		{&Route{}, `{"level":"x","a":"C:\\users\\x41","b":"25%u00e9 =40 \\u0041"}`, nil},
+		{&Route{Mail: []string{"email", "e_mail"}}, `{"email":"a@example.com","e_mail":"b@example.com"}`, []tokens.Mail{"b@example.com", "a@example.com"}},
 		{&Route{}, `{}`, nil},
 	} {
 		j := judgeOf(tc.route)
@@ -167,11 +193,25 @@ func TestRouteJudge_FieldsThatNameUsers(t *testing.T) {
 	for body, status := range map[string]int{
 		`{"email":"nobody"}`: 400, `{"email":""}`: 400, `{"email":1}`: 400, `{"email":true}`: 400, `{"email":{}}`: 400, `{"email":["x"]}`: 400,
 		`{"email":"a@example.com","note":"b@example.com"}`: 400, `{"Email":"x"}`: 400, `{"x":{"eMail":1}}`: 400,
-		`{"email":"a@other.org"}`: 403,
+		`{"email":"a@other.org"}`: 403, `{"e-mail":"x"}`: 400, `{" email":1}`: 400,
 	} {
 		_, err := judgeOf(email).judge([]byte(body))
 		require.Error(t, err, body)
 		require.Equal(t, status, refusalOf(err, endpointOperator).status, body)
+	}
+}
+
+// Each user that is named asks the store.
+func TestRouteJudge_ManyUsers(t *testing.T) {
+	for n, ok := range map[int]bool{maxNamedUsers: true, maxNamedUsers + 1: false} {
+		mails := make([]string, n)
+		for i := range mails {
+			mails[i] = fmt.Sprintf("user%d@example.com", i)
+		}
+		body, err := json.Marshal(map[string]any{"email": append(mails, mails...)}) // the same ones again are no more
+		require.NoError(t, err)
+		_, err = judgeOf(&Route{Mail: []string{"email"}}).judge(body)
+		require.Equal(t, ok, err == nil, "%v", err)
 	}
 }
 
@@ -186,6 +226,11 @@ func TestRouteJudge_AccessLevels(t *testing.T) {
 		`{"Access_Level":"public"}`:             `access_level`,
 		`{"acce\u017fs_level":"public"}`:        `access_level`,
 		`{"x":{"ACCESS_LEVEL":"trusted"}}`:      `access_level`,
+		`{"accessLevel":"public"}`:              `access_level`,
+		`{"access-level":"public"}`:             `access_level`,
+		`{" access_level ":"public"}`:           `access_level`,
+		`{"access\uff3flevel":"public"}`:        `access_level`,
+		`{"access\u005flevel":"public"}`:        `"Public rooms are disabled for the external API."`,
 		`{"access_level":{"access_level":"x"}}`: `is not a valid choice`,
 	} {
 		_, err := judgeOf(&Route{Mail: []string{judgeNoMail}}).judge([]byte(body))

@@ -384,8 +384,18 @@ func TestMeet_WhatIsNotGrantedIsShown(t *testing.T) {
 func TestToken_ExchangeCarriesTheCallersAddress(t *testing.T) {
 	meet := strictMeet(t, nil)
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
-	g.Token(g.AddApplication(nil), "alice@example.com")
+	token := gatewaytest.Bearer(g.Token(g.AddApplication(nil), "alice@example.com"))
 	requests := meet.Requests()
 	require.Len(t, requests, 1)
 	require.Equal(t, "127.0.0.1", requests[0].Header.Get("X-Forwarded-For"))
+
+	// One that a request for rooms needs, since Meet refuses the token that was kept.
+	meet.MergeUsers("alice@example.com")
+	meet.ForgetRequests()
+	require.Equal(t, 200, g.Do("GET", roomsPath, "", "Authorization", token).Status)
+	requests = meet.Requests()
+	require.Len(t, requests, 3)
+	for _, r := range requests {
+		require.Equal(t, "127.0.0.1", r.Header.Get("X-Forwarded-For"), r.Path)
+	}
 }

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,6 +27,8 @@ type nextMeet struct {
 	*gatewaytest.Meet
 	mu      sync.Mutex
 	arrived []string // method, path, query and body of what reached an opened route
+	header  http.Header
+	trail   string // the gateway's
 	answer  func(r *http.Request, body string) (status int, answer string)
 }
 
@@ -40,6 +44,7 @@ func startNextMeet(t *testing.T) *nextMeet {
 			}
 			body, _ := io.ReadAll(r.Body)
 			n.mu.Lock()
+			n.header = r.Header.Clone()
 			n.arrived = append(n.arrived, strings.TrimSpace(r.Method+" "+r.URL.String()+" "+string(body)))
 			answer := n.answer
 			n.mu.Unlock()
@@ -66,6 +71,13 @@ func (n *nextMeet) take() []string {
 	return arrived
 }
 
+// lastHeader is that of the last request that reached an opened route.
+func (n *nextMeet) lastHeader() http.Header {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.header
+}
+
 func (n *nextMeet) say(status int, body string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -89,7 +101,11 @@ func startRoutes(t *testing.T, more string) (*nextMeet, *gatewaytest.Gateway, *g
 	meet := startNextMeet(t)
 	scopes := append(tokens.MeetScopes(), "rooms:grant-access", "users:session")
 	meet.AddApplication(sandbox.Application{ClientID: gatewaytest.MeetClientID, Secret: gatewaytest.MeetClientSecret, Active: true, Scopes: scopes})
-	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend() + presets + more})
+	trail := filepath.Join(t.TempDir(), "audit.log")
+	g := gatewaytest.Start(t, gatewaytest.Config{
+		Global: "store embedded\nsecret " + auditSecret + "\naudit {\noutput file " + trail + "\n}", Gate: meet.Backend() + presets + more,
+	})
+	meet.trail = trail
 	app := g.AddApplication(func(a *tokens.Application) {
 		a.Scopes, a.Domains, a.DeniedMails = scopes, []string{"example.com"}, []tokens.Mail{"boss@example.com"}
 	})
@@ -131,6 +147,68 @@ func TestRoutes_FenceOnEveryOpenedRoute(t *testing.T) {
 	}
 	require.Contains(t, g.Logs(), `"routes":["PATCH /rooms/{id}"]`, "said at load what is judged by default")
 	require.NotContains(t, g.Logs(), `"reason":"invalid_fields","status":400,"endpoint":"operator","request_id":"victim`)
+}
+
+// What says that it is to be read otherwise than as it was judged does not arrive, and
+// of what arrives Meet gets the body alone.
+func TestRoutes_HostileRequests(t *testing.T) {
+	meet, g, _, token := startRoutes(t, "")
+	const foreign = `{"email":"victim@other.org"}`
+	const form, multipart = "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"
+	for _, route := range [][2]string{
+		{"POST", roomsPath + "/" + roomID(1) + "/grant-access"}, {"PATCH", roomsPath + "/" + roomID(1)}, {"POST", "/external-api/v1.0/users/transit-code"},
+	} {
+		for _, tc := range []struct {
+			name, contentType, body string
+			status                  int
+			headers                 []string
+		}{
+			{"UTF-7", jsonType + "; charset=utf-7", `{"note":"victim+AEA-other.org"}`, 415, nil},
+			{"UTF-16, said", jsonType + "; charset=UTF-16LE", "{\x00}\x00", 415, nil},
+			{"UTF-16, not said", jsonType, "{\x00}\x00", 400, nil},
+			{"EBCDIC", jsonType + "; charset=cp037", `{}`, 415, nil},
+			{"Latin-1", jsonType + `; charset="iso-8859-1"`, `{}`, 415, nil},
+			{"charset twice", jsonType + "; charset=utf-8; charset=utf-7", `{}`, 415, nil},
+			{"two types", jsonType, foreign, 400, []string{"Content-Type", "text/plain"}},
+			{"gzip, said", jsonType, `{}`, 415, []string{"Content-Encoding", "gzip"}},
+			{"gzip, not said", jsonType, "\x1f\x8b\x08\x00", 400, nil},
+			{"two codings", jsonType, `{}`, 415, []string{"Content-Encoding", "identity", "Content-Encoding", "deflate"}},
+			{"form", form, "email=victim%40other.org", 415, nil},
+			{"form, called JSON", jsonType, "email=victim%40other.org", 400, nil},
+			{"multipart", multipart, "--x\r\nContent-Disposition: form-data; name=\"email\"\r\n\r\nvictim@other.org\r\n--x--\r\n", 415, nil},
+			{"merge patch", "application/merge-patch+json", foreign, 415, nil},
+			{"JSON patch", "application/json-patch+json", `[{"op":"add","path":"/email","value":"victim@other.org"}]`, 415, nil},
+			{"JSON patch, called JSON", jsonType, `[{"op":"add","path":"/email","value":"victim@other.org"}]`, 400, nil},
+			{"no type", "", foreign, 415, nil},
+			{"two bodies", jsonType, "{}\n" + foreign, 400, nil},
+			{"levels", jsonType, `{"accessLevel":"public"}`, 400, nil},
+			{"too large", jsonType, `{"x":"` + strings.Repeat("x", 64<<10) + `"}`, 413, nil},
+			{"UTF-8, said", jsonType + `; charset="UTF-8"`, `{}`, 200, nil},
+			{"other headers", jsonType, `{}`, 200, []string{
+				"X-HTTP-Method-Override", "DELETE", "X-Forwarded-Email", "victim@other.org", "From", "victim@other.org", "Content-Encoding", "identity",
+				"X-Request-Id", "victim@other.org", "Content-Location", "/?email=victim@other.org", "Cookie", "email=victim@other.org",
+			}},
+			{"no body", "", "", 200, nil},
+		} {
+			headers := append([]string{"Authorization", token}, tc.headers...)
+			if tc.contentType != "" {
+				headers = append(headers, "Content-Type", tc.contentType)
+			}
+			a := g.Do(route[0], route[1]+"?email=victim@other.org&access_level=public", tc.body, headers...)
+			require.Equal(t, tc.status, a.Status, "%s %s: %s", route[1], tc.name, a.Body)
+			require.NotContains(t, a.Body, "victim")
+			arrived := meet.take()
+			if tc.status != 200 {
+				require.Empty(t, arrived, tc.name)
+				continue
+			}
+			require.Equal(t, []string{strings.TrimSpace(route[0] + " " + route[1] + "/ " + tc.body)}, arrived, tc.name)
+			for _, values := range meet.lastHeader() {
+				require.NotContains(t, strings.Join(values, " "), "victim", tc.name)
+			}
+		}
+	}
+	require.NotContains(t, g.Logs(), `"reason":"victim`)
 }
 
 // A path of several ids is rebuilt of their canonical forms, each in its place.
@@ -225,7 +303,7 @@ func TestRoutes_Idempotent(t *testing.T) {
 
 func TestRoutes_SensitiveAnswer(t *testing.T) {
 	meet, g, _, token := startRoutes(t, "")
-	meet.say(201, `{"code":"canary-code","expires_in":60}`)
+	meet.say(201, `{"code":"canary-code","slug":"canary-code","id":"`+roomID(7)+`","expires_in":60}`)
 	for range 2 {
 		a := g.Do("POST", "/external-api/v1.0/users/transit-code", `{}`, "Authorization", token, "Content-Type", jsonType, "Idempotency-Key", "same")
 		require.Equal(t, 201, a.Status, a.Body)
@@ -236,6 +314,11 @@ func TestRoutes_SensitiveAnswer(t *testing.T) {
 	meet.say(500, `{"detail":"canary-code leaked"}`)
 	require.Equal(t, 502, g.Do("POST", "/external-api/v1.0/users/transit-code", `{}`, "Authorization", token, "Content-Type", jsonType).Status)
 	require.NotContains(t, g.Logs(), "canary-code")
+	trail, err := os.ReadFile(meet.trail)
+	require.NoError(t, err)
+	require.Contains(t, string(trail), "/users/transit-code")
+	require.NotContains(t, string(trail), "canary-code")
+	require.NotContains(t, string(trail), roomID(7))
 }
 
 func TestRoutes_QuotaOfNewUsers(t *testing.T) {
