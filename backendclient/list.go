@@ -292,7 +292,7 @@ func (l *lister) query(number int) pageQuery {
 }
 
 // join puts Meet's pages together, the first of them with the given number. It
-// leaves out a room that is there twice, and says whether the pages are of one
+// leaves out duplicates of a room, and says whether the pages are of one
 // list: same count, full, no room twice.
 func join(parts []*page, count, size, number int) *slice {
 	s := &slice{count: count, consistent: true}

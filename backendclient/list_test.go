@@ -511,7 +511,7 @@ func TestRoomsThatMove(t *testing.T) {
 }
 
 // TestRoomsThatNeverRest: with a list that changes at every request the answer
-// may lack a room, but none is there twice, the order holds, and it ends.
+// may lack a room, but has no duplicates, the order holds, and it ends.
 func TestRoomsThatNeverRest(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

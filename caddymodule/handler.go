@@ -269,7 +269,7 @@ func (h *Handler) Validate() error {
 			return fmt.Errorf("room_access_levels: %q is not one of %s, %s, %s, or meet alone", level, levelTrusted, levelRestricted, levelPublic)
 		}
 		if slices.Contains(h.RoomAccessLevels[:i], level) {
-			return fmt.Errorf("room_access_levels: %s is there twice", level)
+			return fmt.Errorf("room_access_levels: duplicate %s", level)
 		}
 	}
 	if h.RoomURLBase != "" {
@@ -293,7 +293,7 @@ func sortedBasePaths(paths []string) ([]string, error) {
 			return nil, fmt.Errorf("base_path %q must be / or an absolute path without a trailing slash", path)
 		}
 		if slices.Contains(sorted, t.Path) {
-			return nil, fmt.Errorf("base_path %q is there twice", path)
+			return nil, fmt.Errorf("duplicate base_path %q", path)
 		}
 		sorted = append(sorted, t.Path)
 	}

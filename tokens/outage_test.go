@@ -248,7 +248,7 @@ func TestOutage_OneNodePartitioned(t *testing.T) {
 	}
 }
 
-// Redis is away for everybody.
+// Redis is unavailable for everybody.
 func TestOutage_RedisAway(t *testing.T) {
 	for name, fault := range map[string]struct {
 		begin, end func(*redistest.Server, *testing.T)

@@ -435,7 +435,7 @@ func (a *Authority) noteSeen(u *User, by, backendUserID string) {
 	}
 	a.background.Go(func(ctx context.Context) {
 		// Nobody decides anything by these fields, so what caches hold stays: a user
-		// forgotten here would have to be read again, perhaps when Redis is away.
+		// forgotten here would have to be read again, perhaps when Redis is unavailable.
 		_ = a.db.Eval(ctx, touchScript, keyUser(u.ID), fieldMail,
 			fieldLastSeen, now.UnixMilli(), fieldLastBy, by, fieldBackendUser, backendUserID).Err()
 	})

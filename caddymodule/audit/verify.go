@@ -205,9 +205,9 @@ func (v *verifier) dropRepeated(lines []entry) []entry {
 			continue
 		}
 		if string(e.raw) == string(was.raw) {
-			v.find(Swapped, e, "line %d is there twice, also at %s:%d", e.Seq, was.file, was.line)
+			v.find(Swapped, e, "line %d is a duplicate of %s:%d", e.Seq, was.file, was.line)
 		} else {
-			v.find(Changed, e, "line %d is there twice, and differs from %s:%d", e.Seq, was.file, was.line)
+			v.find(Changed, e, "line %d is a second one with this number, and differs from %s:%d", e.Seq, was.file, was.line)
 		}
 	}
 	return kept

@@ -42,7 +42,7 @@ func healthy() *Facts {
 	}
 }
 
-// Every fault is named, with a way to mend it, and nothing else is.
+// Every fault is named, with a way to fix, and nothing else is.
 func TestDiagnose_EachFaultAlone(t *testing.T) {
 	faults := map[string]func(*Facts){
 		"store_embedded":          func(f *Facts) { f.Configuration.Embedded = true },

@@ -137,7 +137,7 @@ func Words(d *caddyfile.Dispenser, dst *[]string, allowed ...string) error {
 			return d.Errf("%s: unknown value %q, expected some of: %s", option, word, Join(allowed))
 		}
 		if slices.Contains(words[:i], word) {
-			return d.Errf("%s: %s is there twice", option, word)
+			return d.Errf("%s: duplicate %s", option, word)
 		}
 	}
 	*dst = words

@@ -119,7 +119,7 @@ func (p *probe) createIsServed(t *testing.T) bool {
 	return a.Status == http.StatusCreated && p.o.c.meet.created(id) == 1
 }
 
-// during makes a fault under load and mends it. No gateway is reloaded.
+// during makes a fault under load and ends it. No gateway is reloaded.
 func (o *outage) during(t *testing.T, node *gateway, excuses []excuse, inject, check, mend func()) {
 	t.Helper()
 	over := o.l.begin(t.Name(), node, excuses...)

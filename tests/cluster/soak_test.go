@@ -61,7 +61,7 @@ type soak struct {
 // last lets a fault, or the time without one, last for at most d. No verdict hangs on it.
 func (s *soak) last(d time.Duration) { time.Sleep(time.Duration(s.random.Int64N(int64(d)))) }
 
-// fault makes one fault, waits for what it brings about, and mends it.
+// fault makes one fault, waits for what it brings about, and ends it.
 func (s *soak) fault(t *testing.T) {
 	t.Helper()
 	g := s.c.nodes[s.random.IntN(len(s.c.nodes))]

@@ -16,7 +16,7 @@ import (
 // claimNames are the claims that are read.
 var claimNames = []string{"iss", "aud", "iat", "exp", "jti", "sub", "client_id", "scope", "user_id", "delegated"}
 
-// exact refuses a header or claims with a name that is there twice (RFC 7519 §4),
+// exact refuses a header or claims with a duplicate name (RFC 7519 §4),
 // and a claim in another letter case than its own (§10.1.1: names are
 // case-sensitive). encoding/json takes the last of two, and "EXP" for "exp". It is
 // asked about tokens whose signature is good, so that nobody else can cause the work.
@@ -44,7 +44,7 @@ func exact(raw string, c *Claims) error {
 	return nil
 }
 
-// exactObject reads a part of a JWT: an object in which no name is there twice.
+// exactObject reads a part of a JWT: an object without duplicate names.
 func exactObject(part string) (map[string]json.RawMessage, error) {
 	data, err := base64.RawURLEncoding.DecodeString(part)
 	if err != nil {

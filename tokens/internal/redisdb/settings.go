@@ -132,7 +132,7 @@ func versionLess(a, b string) bool {
 }
 
 // Warnings says which settings of Redis lose state, each with the line of
-// redis.conf that mends it.
+// redis.conf that fixes it.
 func (s Settings) Warnings() []string {
 	if !s.Known {
 		return nil

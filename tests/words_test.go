@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+
+package tests
+
+import (
+	"bytes"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// retired are words that code, texts and documents no longer use, and the words in
+// their place; docs/glossary.md explains the latter.
+var retired = map[string]string{
+	`bornAgain|recordAgain|rotateAgain|createAgain|tellAgain`: "journal.Replay",
+	`orSettling|editLog|changeLog`:                            "Refuse, or the journal",
+	`StoreWentBack`:                                           "StoreRolledBack",
+	`mayAsk`:                                                  "checkRateLimit",
+	`sayInOAuth|pointToMetadata`:                              "useOAuthCode, addResourceMetadata",
+	`giveBack|madeNobody`:                                     "refundQuota, isDefiniteRefusal",
+	`newTurns|newDeadlines`:                                   "newFairQueue, newTimeoutPool",
+	`guestTransport|guestRequest`:                             "upstream.Upstream",
+	`AuthenticateIf`:                                          "FindClient and CheckSecret",
+	`orDefault|setDefault|orPort`:                             "cmp.Or",
+	`[Rr]edis is away|Meet is away`:                           "is unavailable",
+	`[Mm]ends? (it|the request)`:                              "fix",
+	`is there twice`:                                          "duplicate",
+	`[Ww]hoever is told|[Ww]ho was told`:                      "a subject and a verb",
+}
+
+func TestRetiredWords(t *testing.T) {
+	err := filepath.WalkDir(atTop(), func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			if base := entry.Name(); name != atTop() && (strings.HasPrefix(base, ".") || base == "testdata" || name == atTop("bin") || name == atTop("dist")) {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if ext := filepath.Ext(name); ext != ".go" && ext != ".md" && ext != ".yaml" || entry.Name() == "words_test.go" || entry.Name() == "CHANGELOG.md" || entry.Name() == "benchmarks.md" {
+			return nil
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		for _, f := range retiredIn(text) {
+			t.Errorf("%s: %s", name, f)
+		}
+		return nil
+	})
+	require.NoError(t, err)
+}
+
+// The test itself must be able to fail.
+func TestRetiredWords_Catches(t *testing.T) {
+	require.Len(t, retiredIn([]byte("func (c *call) mayAsk() // while Redis is away\n")), 2)
+	require.Empty(t, retiredIn([]byte("while Redis is unavailable, and not mayAskNow\n")))
+}
+
+func retiredIn(text []byte) (found []string) {
+	for words, instead := range retired {
+		for _, at := range regexp.MustCompile(`\b(`+words+`)\b`).FindAllIndex(text, -1) {
+			line := 1 + bytes.Count(text[:at[0]], []byte("\n"))
+			found = append(found, "line "+strconv.Itoa(line)+": "+string(text[at[0]:at[1]])+" is retired; say "+instead)
+		}
+	}
+	return found
+}
