@@ -3,9 +3,15 @@
 package tests
 
 import (
+	"bytes"
+	"maps"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -57,5 +63,70 @@ func TestConformance_GatewayRowsAreDocumented(t *testing.T) {
 	require.Greater(t, len(rows), 5)
 	for _, row := range rows {
 		require.True(t, strings.Contains(string(doc), "\n| "+row[1]+" |") || strings.Contains(string(doc), "\n| "+row[1]+" of "), row[1])
+	}
+}
+
+// What the command says that a gateway would answer is what one in front of that Meet
+// does answer.
+func TestConformance_TheGatewayDoesWhatIsSaid(t *testing.T) {
+	says := func(status int, body string) func(*httptest.ResponseRecorder) {
+		return func(w *httptest.ResponseRecorder) { w.Code, w.Body = status, bytes.NewBufferString(body) }
+	}
+	replace := func(old, now string) func(*httptest.ResponseRecorder) {
+		return func(w *httptest.ResponseRecorder) {
+			w.Body = bytes.NewBufferString(strings.ReplaceAll(w.Body.String(), old, now))
+		}
+	}
+	room, list := "/rooms/"+roomID(1)+"/", "/rooms/"
+	for name, tc := range map[string]struct {
+		at     string // the path that answers otherwise
+		change func(*httptest.ResponseRecorder)
+		line   string
+		user   string
+		path   string // what a caller asks
+	}{
+		"a list without its count":   {list, replace(`"count"`, `"total"`), "list-page-1", "alice", "/rooms"},
+		"a room that is another":     {room, replace("5eed0000", "5eed0001"), "retrieve-own", "alice", room},
+		"a room that is HTML":        {room, func(w *httptest.ResponseRecorder) { w.Header().Set("Content-Type", "text/html") }, "retrieve-own", "alice", room},
+		"a room that is redirected":  {room, says(302, ""), "retrieve-own", "alice", room},
+		"an outage":                  {room, says(503, ""), "retrieve-own", "alice", room},
+		"too many requests":          {room, says(429, `{"detail":"Slow down."}`), "retrieve-own", "alice", room},
+		"other words for the locked": {list, replace("User account is disabled.", "No."), "auth-issued-inactive-user", "inactive", "/rooms"},
+		"a token of another name":    {"/application/token/", replace(`"access_token"`, `"token"`), "token-json-ok", "alice", ""},
+		"the endpoint wants more":    {"/application/token/", says(400, `{"audience":["This field is required."]}`), "token-json-ok", "alice", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			meet := gatewaytest.StartMeet(t, sandbox.Production(), func(next http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					answer := httptest.NewRecorder()
+					next.ServeHTTP(answer, r)
+					if strings.TrimPrefix(r.URL.Path, "/external-api/v1.0") == tc.at {
+						tc.change(answer)
+					}
+					maps.Copy(w.Header(), answer.Header())
+					w.Header().Del("Content-Length")
+					w.WriteHeader(answer.Code)
+					_, _ = w.Write(answer.Body.Bytes())
+				})
+			})
+			meet.LoadFixtures()
+			report, err := conformance.Run(t.Context(), conformance.Options{
+				Backend: &url.URL{Scheme: "http", Host: meet.Address}, BasePath: "/external-api/v1.0", Host: "meet.example.org", ForwardedProto: "https",
+				ClientID: gatewaytest.MeetClientID, ClientSecret: gatewaytest.MeetClientSecret, Mail: "alice@example.com", DisabledMail: "inactive@example.com", Room: roomID(1),
+			})
+			require.NoError(t, err)
+			i := slices.IndexFunc(report.Differ, func(r conformance.Result) bool { return r.Line == tc.line })
+			require.GreaterOrEqual(t, i, 0, "%+v", report.Differ)
+			said, _, _ := strings.Cut(report.Differ[i].Now, " ")
+
+			g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
+			app := g.AddApplication(nil)
+			a := g.TokenRequest(app, tc.user+"@example.com")
+			if tc.path != "" {
+				require.Equal(t, 200, a.Status, a.Body)
+				a = g.Do("GET", "/external-api/v1.0"+tc.path, "", "Authorization", gatewaytest.Bearer(a.JSON(t)["access_token"].(string)))
+			}
+			require.Equal(t, said, strconv.Itoa(a.Status), a.Body)
+		})
 	}
 }
