@@ -101,10 +101,12 @@ func (g *gateway) start(t testing.TB) {
 			t.Fatalf("%s ended:\n%s", g.name, g.output(t))
 		}
 		res, err := g.client.Get(g.url + identityPath)
-		if err != nil {
+		if err != nil || res.Body.Close() != nil {
 			return false
 		}
-		return res.Body.Close() == nil
+		// Caddy opens its sites a moment before the configuration counts as loaded.
+		res, err = g.client.Get(g.admin + "/meet-gateway/health/live")
+		return err == nil && res.Body.Close() == nil && res.StatusCode == http.StatusOK
 	})
 }
 

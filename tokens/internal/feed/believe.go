@@ -5,6 +5,7 @@ package feed
 import (
 	"context"
 	"errors"
+	"math"
 
 	"github.com/redis/go-redis/v9"
 
@@ -19,6 +20,9 @@ var (
 	errUnsteady = errors.New("it may be another server than a moment ago")
 	errSettling = errors.New("it is not there, and what Redis may have lost is not written again yet")
 )
+
+// unverified is the number of no connection.
+const unverified = math.MaxUint64
 
 // maxLooks is how often something is read again because the server may be another
 // one.

@@ -84,7 +84,11 @@ func (f *Feed) Write(ctx context.Context, script *redisdb.Script, key string, ar
 	if isRestoring(ctx) {
 		return f.db.Run(ctx, script, key, args...) //nolint:wrapcheck // wrapped by the callers
 	}
-	return f.db.Write(ctx, script, key, args...) //nolint:wrapcheck // wrapped by the callers
+	reply, err := f.db.Write(ctx, script, key, args...)
+	if redisdb.IsReadOnly(err) {
+		f.verified.Store(unverified) // a replica: what it says is checked from now on
+	}
+	return reply, err //nolint:wrapcheck // wrapped by the callers
 }
 
 // Forget makes every gateway drop what it remembers of a key, and with entries

@@ -48,6 +48,9 @@ func Problem(err error) string {
 	return "redis does not answer"
 }
 
+// IsReadOnly reports whether Redis refused a write because it is a replica.
+func IsReadOnly(err error) bool { return strings.HasPrefix(redisRefusal(err), "READONLY") }
+
 // redisRefusal returns what Redis answered, if it is one of refusals.
 func redisRefusal(err error) string {
 	answer, ok := errors.AsType[redis.Error](err)
