@@ -3,6 +3,7 @@
 package tokens
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,19 +72,19 @@ func TestRefresh_AnOpenPairIsMadeAnew(t *testing.T) {
 	app := testApp(t, a)
 	tok, err := a.Issue(ctx, Grant{Application: app, Mail: "alice@example.org", Scopes: app.Scopes})
 	require.NoError(t, err)
-	rotated := false
+	var rotated atomic.Bool // commands in the background come by as well
 	f.set(nil, func(cmd redis.Cmder) error {
 		if runs(rotateScript)(cmd) != nil {
-			rotated = true
+			rotated.Store(true)
 		}
-		if rotated {
+		if rotated.Load() {
 			return errLost
 		}
 		return nil
 	})
 	_, err = a.Refresh(ctx, app, tok.Refresh)
 	require.ErrorIs(t, err, ErrUnavailable)
-	require.True(t, rotated)
+	require.True(t, rotated.Load())
 	f.set(nil, nil)
 	moved.pass(2 * time.Hour)
 	server.SetTime(moved.Now())
