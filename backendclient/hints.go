@@ -30,6 +30,7 @@ const (
 	hintHeaderTooLarge = "the request's headers are too large for Meet's server"
 	hintTooLarge       = "the answer is larger than the gateway reads"
 	hintOtherRoom      = "something between the gateway and Meet mixes answers up: this one is for another room than was asked for"
+	hintNoRoom         = "the answer to a creation shows no room: something between the gateway and Meet changes answers, or this is no Meet"
 	hintEncoded        = "the answer is compressed although the gateway asked for none"
 	hintDuplicate      = "several users of Meet have this mail: run Meet's merge_duplicate_users"
 )

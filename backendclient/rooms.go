@@ -18,9 +18,12 @@ func (c *Client) RetrieveRoom(ctx context.Context, caller Caller, id string) (*R
 }
 
 // otherRoom is the error of an answer with another room than the one that the
-// request was about. An answer to GET must be that room; one to a change need not
-// show any.
+// request was about. An answer to GET must be that room, and one to a creation some
+// room; one to a change need not show any.
 func otherRoom(a *reply, w wireRequest) *Error {
+	if w.method == http.MethodPost && w.below == roomsPath && a.status < 300 && plainText(member(a.body, "id")) == "" {
+		return &Error{Kind: ErrBadAnswer, Op: w.operation(), Status: a.status, Hint: hintNoRoom, Effect: true}
+	}
 	if w.room == "" || a.status < 200 || a.status > 299 || w.method == http.MethodHead || isRoom(a.body, w.room) {
 		return nil
 	}

@@ -169,6 +169,10 @@ func TestFailureTable(t *testing.T) {
 
 		// What Meet says to a request that it understood is an answer.
 		"list":              {getRooms, []http.Handler{empty}, 200, nil, "", false, 1, 1},
+		"created, no room":  {newRoom, []http.Handler{respond(201, jsonType, `{"slug":"x"}`)}, 0, backendclient.ErrBadAnswer, "", true, 1, 1},
+		"created, no id":    {newRoom, []http.Handler{respond(201, jsonType, `{"id":null}`)}, 0, backendclient.ErrBadAnswer, "", true, 1, 1},
+		"created, a list":   {newRoom, []http.Handler{respond(200, jsonType, `[]`)}, 0, backendclient.ErrBadAnswer, "", true, 1, 1},
+		"created, no body":  {newRoom, []http.Handler{respond(204, jsonType, ``)}, 0, backendclient.ErrBadAnswer, "", true, 1, 1},
 		"created":           {newRoom, []http.Handler{created}, 201, nil, "", false, 1, 1},
 		"deleted":           {backendclient.Request{Method: http.MethodDelete, Path: "/rooms/x/"}, []http.Handler{respond(204, "", "")}, 204, nil, "", false, 1, 1},
 		"validation":        {newRoom, []http.Handler{respond(400, jsonType, `{"access_level":["Public rooms are disabled for the external API."]}`)}, 400, nil, "", false, 1, 1},
