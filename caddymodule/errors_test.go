@@ -160,8 +160,11 @@ func TestWithBothKeys(t *testing.T) {
 		`{"error":"a"}`:               `{"detail":"a","error":"a"}`,
 		`{"detail":"a","error":"b"}`:  `{"detail":"a","error":"b"}`,
 		`{"field":["a"],"b":{"c":1}}`: `{"b":{"c":1},"detail":"b: Not valid. field: a","error":"invalid_request","field":["a"]}`,
-		`["a"]`:                       `["a"]`,
-		`null`:                        `null`,
+		`["a","b"]`:                   `{"detail":"a b","error":"invalid_request","non_field_errors":["a","b"]}`,
+		`"a"`:                         `{"detail":"a","error":"invalid_request"}`,
+		`[]`:                          `{"detail":"The request was refused.","error":"invalid_request"}`,
+		`[1]`:                         `{"detail":"The request was refused.","error":"invalid_request"}`,
+		`null`:                        `{"detail":"The request was refused.","error":"invalid_request"}`,
 		``:                            ``,
 	} {
 		require.Equal(t, want, string(withBothKeys([]byte(in))))

@@ -275,11 +275,12 @@ func checkRoomURLBase(s string) error {
 
 // withBothKeys adds what an error object of Meet's lacks by the rule of
 // [refusal.body]: `error` to one that has only `detail`, the other way round, and
-// both to one that has only fields. What is no object stays as it is.
+// both to one that has only fields. Of a list of texts, as Meet answers what is
+// wrong with no field in particular, and of any other JSON it makes an object.
 func withBothKeys(body []byte) []byte {
 	var object map[string]json.RawMessage
 	if json.Unmarshal(body, &object) != nil || object == nil {
-		return body
+		return objectOf(body)
 	}
 	detail, hasDetail := object["detail"]
 	text, hasError := object["error"]
@@ -293,6 +294,28 @@ func withBothKeys(body []byte) []byte {
 		object["error"] = quoted(codeInvalidRequest)
 	default:
 		return body
+	}
+	both, err := json.Marshal(object)
+	if err != nil {
+		return body
+	}
+	return both
+}
+
+// objectOf makes an error object of JSON that is none.
+func objectOf(body []byte) []byte {
+	if !json.Valid(body) {
+		return body
+	}
+	var texts []string
+	var text string
+	object := map[string]any{"detail": "The request was refused.", "error": codeInvalidRequest}
+	switch {
+	case json.Unmarshal(body, &texts) == nil && len(texts) > 0:
+		object["non_field_errors"] = texts
+		object["detail"] = strings.Join(texts, " ")
+	case json.Unmarshal(body, &text) == nil && text != "":
+		object["detail"] = text
 	}
 	both, err := json.Marshal(object)
 	if err != nil {
