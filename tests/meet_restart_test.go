@@ -106,8 +106,8 @@ func TestMeet_RestartHidesNoRoom(t *testing.T) {
 	})
 	queue := newListenQueue(t, "127.0.0.1:0")
 	serve := func(q *listenQueue) *http.Server {
-		server := &http.Server{Handler: handler} //nolint:gosec // loopback
-		server.SetKeepAlivesEnabled(false)       // every request waits in the queue
+		server := &http.Server{Handler: handler}
+		server.SetKeepAlivesEnabled(false) // every request waits in the queue
 		go func() { _ = server.Serve(q) }()
 		return server
 	}

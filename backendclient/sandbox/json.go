@@ -97,8 +97,9 @@ func parseValue(dec *jsontext.Decoder) (any, error) {
 		return parseNumber(token.String()), nil
 	case 't', 'f':
 		return token.Bool(), nil
+	default: // null
+		return nil, nil
 	}
-	return nil, nil
 }
 
 func parseObject(dec *jsontext.Decoder) (any, error) {

@@ -79,7 +79,7 @@ func runConformance(c *console, _ []string) error {
 	case errors.Is(err, conformance.ErrUnreachable):
 		return fmt.Errorf("%w at %s: %w", errUnanswered, o.Backend.Host, err)
 	case err != nil:
-		return err //nolint:wrapcheck // it says what is wrong
+		return err
 	}
 	if err := c.writeJUnit(report); err != nil {
 		return err
@@ -178,7 +178,7 @@ func (c *console) writeJUnit(report *conformance.Report) error {
 	}
 	b, err := report.JUnit()
 	if err != nil {
-		return err //nolint:wrapcheck // it says what it was doing
+		return err
 	}
 	if err := os.WriteFile(name, b, 0o644); err != nil { //nolint:gosec // a build server may run as another user
 		return fmt.Errorf("--junit: %w", err)

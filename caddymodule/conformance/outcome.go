@@ -100,12 +100,12 @@ func made(method, path, room string, a, empty *answer) outcome {
 func sent(ctx context.Context, client *backendclient.Client, caller backendclient.Caller, r backendclient.Request) (int, error) {
 	relayed, err := client.Send(ctx, caller, r)
 	if err != nil {
-		return 0, err //nolint:wrapcheck // made reads it
+		return 0, err
 	}
 	if r.Method == http.MethodGet && r.Path == "/rooms/" && relayed.Status == http.StatusOK {
 		_, err = client.ListRooms(ctx, caller, backendclient.ListOptions{})
 	}
-	return relayed.Status, err //nolint:wrapcheck // made reads it
+	return relayed.Status, err
 }
 
 // canned is a Meet that gives one answer, and tokens where those are not the matter.

@@ -38,8 +38,6 @@ type chosen struct {
 	replace     [2]string // in the request, after all else
 }
 
-func number(n int) *int { return &n }
-
 var chosenLines = []chosen{
 	{line: "token-object-empty", about: "tokens"},
 	{line: "token-json-ok", about: "tokens", takes: map[string]string{"token": "access_token"}},
@@ -83,7 +81,7 @@ var chosenLines = []chosen{
 	{line: "retrieve-unknown", about: "rooms", room: "-"},
 	{line: "retrieve-not-uuid", about: "rooms"},
 	{line: "retrieve-other", about: "rooms", token: "{second_token}"},
-	{line: "list-slug-filter-ignored", about: "lists", either: "a Meet that filters by slug is asked once, any other is searched", atGateway: &atGateway{Row: "`GET /rooms?slug=`", Rooms: number(1)}},
+	{line: "list-slug-filter-ignored", about: "lists", either: "a Meet that filters by slug is asked once, any other is searched", atGateway: &atGateway{Row: "`GET /rooms?slug=`", Rooms: new(1)}},
 
 	{line: "room-patch-unknown", about: "paths", room: "-", isNew: true},
 	{line: "room-put", about: "paths", room: noRoom, isNew: true},

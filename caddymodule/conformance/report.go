@@ -84,6 +84,7 @@ func groupOfDifference(l *line, want *expected, d Difference) string {
 		return groupCauses
 	case kindPaging:
 		return groupPaging
+	default:
 	}
 	if l.About == "tokens" {
 		return groupWords

@@ -129,7 +129,7 @@ end
 if have[2] == ARGV[2] then return {1, '', '', '', 0} end
 return {0, have[1], have[3] or '', have[4] or '', redis.call('PTTL', KEYS[1])}`)
 
-// SettleScript, exported likewise, writes a field if the key is still the owner's and has no answer.
+// SettleScript writes a field if the key is still the owner's and has no answer.
 // A key that Redis has lost is written again: better late than twice.
 // KEYS: hash. ARGV: fingerprint, nonce, field, value, lifetime (ms).
 var SettleScript = redisdb.NewScript(`

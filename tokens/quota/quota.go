@@ -11,11 +11,10 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/meet-gateway/meet-gateway/tokens/limit"
-
 	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
+	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
 
 // Counted are the addresses that the installation has not issued a token for yet, each
@@ -100,7 +99,7 @@ d = redis.call('HINCRBY', KEYS[1], ARGV[2], 1)
 redis.call('EXPIRE', KEYS[1], ARGV[7])
 return {1, exceeded, n, d}`)
 
-// WithdrawScript, exported likewise, takes an address back that was counted. ARGV: as above.
+// WithdrawScript takes an address back that was counted. ARGV: as above.
 var WithdrawScript = redisdb.NewScript(`
 if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
 redis.call('HINCRBY', KEYS[1], 'n', -1)

@@ -82,13 +82,13 @@ func (f *Feed) Commit(ctx context.Context, c Commit) error {
 // remember is a Commit.
 func (f *Feed) Write(ctx context.Context, script *redisdb.Script, key string, args ...any) (*redisdb.Reply, error) {
 	if isRestoring(ctx) {
-		return f.db.Run(ctx, script, key, args...) //nolint:wrapcheck // wrapped by the callers
+		return f.db.Run(ctx, script, key, args...)
 	}
 	reply, err := f.db.Write(ctx, script, key, args...)
 	if redisdb.IsReadOnly(err) {
 		f.verified.Store(unverified) // a replica: what it says is checked from now on
 	}
-	return reply, err //nolint:wrapcheck // wrapped by the callers
+	return reply, err
 }
 
 // Forget makes every gateway drop what it remembers of a key, and with entries
@@ -183,7 +183,7 @@ func (f *Feed) publish(ctx context.Context, m message) error {
 func (f *Feed) restored(ctx context.Context, e journal.Entry) error {
 	if e.Rank == journal.Edits || e.Rank == journal.Users {
 		if err := f.domain.Restored(ctx, e); err != nil {
-			return err //nolint:wrapcheck // says what failed
+			return err
 		}
 	}
 	if !e.Rank.Told() {

@@ -60,7 +60,7 @@ func (e Entry) Write(ctx context.Context, db *redisdb.DB, now time.Time) (lost b
 	}
 	reply, err := db.Write(ctx, e.Script, e.Key, args...)
 	if err != nil {
-		return false, err //nolint:wrapcheck // wrapped by the caller
+		return false, err
 	}
 	n, _ := reply.Int64()
 	return n == 1, nil
@@ -103,7 +103,7 @@ func (e Entry) MarshalJSON() ([]byte, error) {
 			w.Args = append(w.Args, []byte(fmt.Sprint(v)))
 		}
 	}
-	return json.Marshal(w) //nolint:wrapcheck // cannot fail
+	return json.Marshal(w)
 }
 
 // UnmarshalJSON reads an entry. Its script is nil if this version does not know it,
