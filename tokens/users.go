@@ -337,8 +337,10 @@ func (a *Authority) rememberUser(u *User) {
 		Rank: journal.Users, Name: key, Version: version, Key: key, Script: newUserScript,
 		Args: []any{a.keys.Seal([]byte(u.Mail), key), u.FirstSeen.UnixMilli(), u.FirstSeenBy, u.generation, u.grantCount},
 	})
+	// An address can have two ids after a loss: each claims its entries, and the one that
+	// finds another id there is noted as the same user.
 	for _, name := range a.mailKeys(u.Mail) {
-		a.feed.Journal().Add(journal.Entry{Rank: journal.Users, Name: name, Key: name, Script: claimAgainScript, Args: []any{u.ID}})
+		a.feed.Journal().Add(journal.Entry{Rank: journal.Users, Name: name + " " + u.ID, Key: name, Script: claimAgainScript, Args: []any{u.ID}})
 	}
 }
 

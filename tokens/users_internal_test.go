@@ -173,8 +173,17 @@ func TestUserID_LostAndGivenAgain(t *testing.T) {
 	u, _, err := a.userFor(ctx, mail, app.ID)
 	require.NoError(t, err)
 	require.NotEqual(t, was.ID, u.ID, "one from now on")
+
+	// The gateway that issued under both ids finds them again if that is lost as well.
+	third, err := a.Issue(ctx, Grant{Application: app, Mail: mail, Scopes: app.Scopes})
+	require.NoError(t, err)
+	require.Equal(t, u.ID, third.UserID)
+	server.Del(keyUser(was.ID))
+	server.HDel(keyUser(u.ID), prefixOther+was.ID)
+	writeAgainAll(t, a)
+
 	require.NoError(t, a.RevokeUser(ctx, mail))
-	for _, tok := range []*Token{first, second} {
+	for _, tok := range []*Token{first, second, third} {
 		_, err := a.Inspect(ctx, tok.Value)
 		require.ErrorIs(t, err, ErrTokenInvalid)
 	}
