@@ -53,6 +53,33 @@ func BenchmarkTokenParallel(b *testing.B) {
 	})
 }
 
+// BenchmarkTokenOfMany is the same with the tokens of 100,000 users.
+func BenchmarkTokenOfMany(b *testing.B) {
+	const users = 100_000
+	c, err := backendclient.New(backendclient.Options{Transport: canned{}, Host: host, MaxTokens: users})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx := context.Background()
+	callers := make([]backendclient.Caller, users)
+	for i := range callers {
+		callers[i] = backendclient.Caller{Credentials: full, Mail: "user" + strconv.Itoa(i) + "@example.com"}
+		if _, err := c.Token(ctx, callers[i]); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for i := 0; pb.Next(); i += 7919 {
+			if _, err := c.Token(ctx, callers[i%users]); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+}
+
 // canned answers without a server, so that only the client is measured.
 type canned struct{ room, list string }
 

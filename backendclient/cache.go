@@ -11,6 +11,10 @@ import (
 // no goroutine sweeps; when it is full the oldest entry makes room. The oldest,
 // not the least used: a hit then takes no write lock, and what is kept here
 // expires in about the order it came.
+//
+// Of otter, which the package tokens has, a hit among 100,000 tokens took 14 to 32 %
+// longer (BenchmarkTokenOfMany), since it notes each one. And when full it may turn the
+// newest entry away, which here can be a token that Meet has just refused.
 type cache[K comparable, V any] struct {
 	mu      sync.RWMutex
 	entries map[K]*cached[K, V]
