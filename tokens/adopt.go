@@ -7,6 +7,9 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
 // Adopting is how a live installation moves behind the gateway: credentials that
@@ -195,7 +198,7 @@ func (a *Authority) adopt(ctx context.Context, app Application, clientID, secret
 		return nil, err // it was removed while Meet was asked
 	}
 	created, err := a.create(ctx, app, func(n *Application) {
-		n.verifiers = []verifier{newVerifier(a.keys, randomID(8), n.ID, secret, n.Created)}
+		n.verifiers = []verifier{newVerifier(a.keys, vault.RandomID(8), n.ID, secret, n.Created)}
 	})
 	if errors.Is(err, ErrConflict) { // somebody has registered the client id meanwhile
 		found, _, err := a.Authenticate(ctx, clientID, secret)
@@ -224,11 +227,11 @@ func (a *Authority) WasRefused(ctx context.Context, clientID, secret string) (bo
 }
 
 func (a *Authority) keyRefusal(clientID, secret string) string {
-	return keyName(a.keys.First(), "n", clientID, secret)
+	return redisdb.KeyName(a.keys.First(), "n", clientID, secret)
 }
 
 func (a *Authority) keyTrial(clientID, secret string) string {
-	return "trial\x00" + keyName(a.keys.First(), "n", clientID, secret)
+	return "trial\x00" + redisdb.KeyName(a.keys.First(), "n", clientID, secret)
 }
 
 // waiting is for what another gateway is doing.

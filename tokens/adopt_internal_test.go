@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/tokens/django/djangotest"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
 // However long credentials wait for a gateway's one trial, the lock that keeps other
@@ -22,7 +23,7 @@ func TestAdopt_LockOutlastsTheQueue(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, _ := testNode(t, server)
 	b, _ := testNode(t, server)
-	lock := keyMeetLock(a.keys.First(), a.keyTrial("client", "secret"))
+	lock := redisdb.KeyMeetLock(a.keys.First(), a.keyTrial("client", "secret"))
 
 	a.trials.running <- struct{}{} // somebody else's trial
 	asked, answer := make(chan time.Time), make(chan struct{})

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
 // Not every client id that no application has may be adopted: one that an
@@ -33,11 +34,11 @@ func (a *Authority) adoptableHere(ctx context.Context, clientID string) error {
 	var removed bool
 	var ids []string
 	err := a.feed.Read(ctx, "looking for a removed client id", func(ctx context.Context, r feed.Reader) (bool, error) {
-		n, err := r.Exists(ctx, keyRemoved(clientID)).Result()
+		n, err := r.Exists(ctx, redisdb.KeyRemoved(clientID)).Result()
 		if removed = n > 0; err != nil || removed {
 			return removed, err //nolint:wrapcheck // wrapped by Read
 		}
-		ids, err = r.SMembers(ctx, keyBackend(clientID)).Result()
+		ids, err = r.SMembers(ctx, redisdb.KeyBackend(clientID)).Result()
 		return len(ids) > 0, err //nolint:wrapcheck // wrapped by Read
 	})
 	if err != nil {
@@ -67,7 +68,7 @@ func (a *Authority) adoptableHere(ctx context.Context, clientID string) error {
 // markRemoved notes that an operator has taken client ids away.
 func (a *Authority) markRemoved(ctx context.Context, clientIDs ...string) error {
 	for _, id := range clientIDs {
-		if err := a.db.Set(ctx, keyRemoved(id), "1", 0); err != nil {
+		if err := a.db.Set(ctx, redisdb.KeyRemoved(id), "1", 0); err != nil {
 			return unavailable("noting a removed client id", err)
 		}
 	}
@@ -83,7 +84,7 @@ func (a *Authority) AllowAdoption(ctx context.Context, clientID string) error {
 	}
 	const doing = "forgetting a removed client id"
 	return a.feed.Refuse(ctx, doing, func(ctx context.Context) error {
-		removed, err := a.db.Delete(ctx, keyRemoved(clientID))
+		removed, err := a.db.Delete(ctx, redisdb.KeyRemoved(clientID))
 		if err != nil {
 			return unavailable(doing, err)
 		}
@@ -109,7 +110,7 @@ func (a *Authority) noteBackend(ctx context.Context, app *Application) error {
 	if app.Backend == nil {
 		return nil
 	}
-	if err := a.db.AddMember(ctx, keyBackend(app.Backend.ClientID), app.ID); err != nil {
+	if err := a.db.AddMember(ctx, redisdb.KeyBackend(app.Backend.ClientID), app.ID); err != nil {
 		return unavailable("noting backend credentials", err)
 	}
 	return nil
@@ -120,7 +121,7 @@ func (a *Authority) forgetBackend(ctx context.Context, app *Application) error {
 	if app.Backend == nil {
 		return nil
 	}
-	if err := a.db.RemoveMember(ctx, keyBackend(app.Backend.ClientID), app.ID); err != nil {
+	if err := a.db.RemoveMember(ctx, redisdb.KeyBackend(app.Backend.ClientID), app.ID); err != nil {
 		return unavailable("forgetting backend credentials", err)
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
 // An application's record decides which client ids are its own: those that it
@@ -102,7 +103,7 @@ type want struct {
 }
 
 func (a *Authority) newWant(id string, version int64, aliases []string) *want {
-	return &want{a: a, id: id, version: version, try: randomID(tokenIDLength), aliases: aliases}
+	return &want{a: a, id: id, version: version, try: vault.RandomID(vault.TokenID), aliases: aliases}
 }
 
 // take takes the client ids, or none of them. Once the record lists them they are
@@ -116,7 +117,7 @@ func (w *want) take(ctx context.Context) error {
 	for _, alias := range w.aliases {
 		args = append(args, alias)
 	}
-	cmd, err := w.a.feed.Write(ctx, wantScript, keyApplication(w.id), args...)
+	cmd, err := w.a.feed.Write(ctx, wantScript, redisdb.KeyApplication(w.id), args...)
 	if err != nil {
 		return unavailable("noting wanted client ids", err)
 	}
@@ -142,7 +143,7 @@ func (w *want) drop(ctx context.Context) {
 	for _, alias := range w.aliases {
 		args = append(args, alias)
 	}
-	if _, err := w.a.feed.Write(ctx, unwantScript, keyApplication(w.id), args...); err == nil {
+	if _, err := w.a.feed.Write(ctx, unwantScript, redisdb.KeyApplication(w.id), args...); err == nil {
 		w.a.giveBackAliases(ctx, w.id, w.aliases)
 	}
 }
@@ -150,7 +151,7 @@ func (w *want) drop(ctx context.Context) {
 // takeAlias sets the entry of a client id that the application's record wants or
 // lists. Errors: ErrConflict, ErrUnavailable.
 func (a *Authority) takeAlias(ctx context.Context, id, alias string) error {
-	if isID(alias, applicationIDLength) && alias != id {
+	if vault.IsID(alias, vault.ApplicationID) && alias != id {
 		// It could shadow another application's id.
 		if _, err := a.readApplication(ctx, alias); err == nil {
 			return aliasTaken(alias)
@@ -158,7 +159,7 @@ func (a *Authority) takeAlias(ctx context.Context, id, alias string) error {
 			return err
 		}
 	}
-	entry := id + " " + randomID(tokenIDLength)
+	entry := id + " " + vault.RandomID(vault.TokenID)
 	const tries = 10
 	for range tries {
 		have, err := a.aliasEntry(ctx, alias)
@@ -173,7 +174,7 @@ func (a *Authority) takeAlias(ctx context.Context, id, alias string) error {
 				return err
 			}
 		}
-		cmd, err := a.feed.Write(ctx, takeScript, keyAlias(alias), have, entry)
+		cmd, err := a.feed.Write(ctx, takeScript, redisdb.KeyAlias(alias), have, entry)
 		if err != nil {
 			return unavailable("writing an alias", err)
 		}
@@ -193,7 +194,7 @@ func aliasTaken(alias string) error {
 func (a *Authority) holdsAlias(ctx context.Context, id, alias string) error {
 	const doing = "looking whose an alias is"
 	return a.feed.Refuse(ctx, doing, func(ctx context.Context) error {
-		have, err := a.db.Eval(ctx, holdsScript, keyApplication(id), alias).Slice()
+		have, err := a.db.Eval(ctx, holdsScript, redisdb.KeyApplication(id), alias).Slice()
 		if err != nil || len(have) != 2 {
 			return unavailable(doing, err)
 		}
@@ -226,7 +227,7 @@ func (a *Authority) giveBackAliases(ctx context.Context, id string, aliases []st
 			continue
 		}
 		if errors.Is(a.holdsAlias(ctx, id, alias), ErrNotFound) {
-			_ = a.db.Eval(ctx, giveBackScript, keyAlias(alias), have).Err()
+			_ = a.db.Eval(ctx, giveBackScript, redisdb.KeyAlias(alias), have).Err()
 		}
 	}
 }
@@ -245,7 +246,7 @@ func (a *Authority) repairAliases(ctx context.Context, app *Application) error {
 // aliasEntry is the entry of a client id, "" if there is none. The error is
 // ErrUnavailable.
 func (a *Authority) aliasEntry(ctx context.Context, alias string) (string, error) {
-	entry, err := a.db.Get(ctx, keyAlias(alias))
+	entry, err := a.db.Get(ctx, redisdb.KeyAlias(alias))
 	if err != nil {
 		return "", unavailable("reading an alias", err)
 	}

@@ -9,6 +9,8 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
 // An entry of the index counts only if the record that it names lists the client id.
@@ -18,7 +20,7 @@ func TestAliases_TheRecordDecides(t *testing.T) {
 	a, _ := testNode(t, server)
 	app, secret, err := a.CreateApplication(ctx, Application{Name: "Calendar", Active: true})
 	require.NoError(t, err)
-	require.NoError(t, server.Set(keyAlias("left-over"), app.ID))
+	require.NoError(t, server.Set(redisdb.KeyAlias("left-over"), app.ID))
 	_, _, err = a.Authenticate(ctx, "left-over", secret)
 	require.ErrorIs(t, err, ErrInvalidClient)
 	_, err = a.Application(ctx, "left-over")
@@ -60,7 +62,7 @@ func TestAliases_TakenAgainMeanwhile(t *testing.T) {
 				return err
 			}
 			// It stays, as if giving it back had failed.
-			if err := a.db.Set(t.Context(), keyAlias(alias), entry, 0); err != nil {
+			if err := a.db.Set(t.Context(), redisdb.KeyAlias(alias), entry, 0); err != nil {
 				return err
 			}
 			_, _, err = a.CreateApplication(t.Context(), Application{Name: "Chat", Active: true, Aliases: []string{alias}})
@@ -95,7 +97,7 @@ func TestAliases_TakenAgainMeanwhile(t *testing.T) {
 			} else {
 				require.NoError(t, err)
 			}
-			entry, err := server.Get(keyAlias(alias))
+			entry, err := server.Get(redisdb.KeyAlias(alias))
 			require.NoError(t, err)
 			require.Equal(t, owner.ID, entryOwner(entry))
 			found, _, err := b.Authenticate(ctx, alias, secret)

@@ -18,6 +18,8 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
 // actor does one thing after the other at a gateway of its own. Each of its commands
@@ -134,7 +136,7 @@ func TestAliases_AtEveryMomentOneApplicationEach(t *testing.T) {
 	server := miniredis.RunT(t)
 	var actors []*actor
 	for range 3 {
-		actors = append(actors, newActor(t, server, schedule{keyApplication(""), keyAlias("")}))
+		actors = append(actors, newActor(t, server, schedule{redisdb.KeyApplication(""), redisdb.KeyAlias("")}))
 	}
 	for seed := range uint64(150) {
 		interleave(t, server, actors, rand.New(rand.NewPCG(seed, 11)), fmt.Sprint("seed ", seed))
@@ -212,7 +214,7 @@ func oneEach(t *testing.T, server *miniredis.Miniredis, at string) bool {
 	t.Helper()
 	listed := map[string]string{}
 	for _, key := range server.Keys() {
-		id, ok := strings.CutPrefix(key, keyApplication(""))
+		id, ok := strings.CutPrefix(key, redisdb.KeyApplication(""))
 		if !ok {
 			continue
 		}
@@ -225,7 +227,7 @@ func oneEach(t *testing.T, server *miniredis.Miniredis, at string) bool {
 				t.Errorf("%s: %s is listed by %s and %s", at, alias, other, id)
 			}
 			listed[alias] = id
-			if entry, _ := server.Get(keyAlias(alias)); entryOwner(entry) != id {
+			if entry, _ := server.Get(redisdb.KeyAlias(alias)); entryOwner(entry) != id {
 				t.Errorf("%s: %s lists %s, and the index has %q", at, id, alias, entry)
 			}
 		}

@@ -66,7 +66,7 @@ func (a *Authority) encodeApplication(app *Application) (string, error) {
 		Lifetime: int64(time.Duration(app.TokenLifetime) / time.Second), Refresh: app.Refresh, Networks: app.Networks,
 		Limits: app.Limits, Secrets: app.verifiers, Edits: app.edits,
 		Created: app.Created.UnixMilli(), Updated: app.Updated.UnixMilli(),
-		Write: randomID(tokenIDLength),
+		Write: vault.RandomID(vault.TokenID),
 	}
 	if !app.RoomDefaults.IsZero() {
 		r.Rooms = &app.RoomDefaults
@@ -187,7 +187,7 @@ func (a *Authority) CreateApplicationWithSecret(ctx context.Context, app Applica
 		return nil, "", fmt.Errorf("%w: client_secret: it must be one that \"meet secret new\" made, without a typo", ErrInvalidApplication)
 	}
 	created, err := a.create(ctx, app, func(n *Application) {
-		n.verifiers = []verifier{newVerifier(a.keys, randomID(8), n.ID, secret, n.Created)}
+		n.verifiers = []verifier{newVerifier(a.keys, vault.RandomID(8), n.ID, secret, n.Created)}
 	})
 	if err != nil {
 		return nil, "", err
@@ -200,7 +200,7 @@ func (a *Authority) create(ctx context.Context, app Application, addSecrets func
 	if err := n.normalise(); err != nil {
 		return nil, err
 	}
-	n.ID = randomID(applicationIDLength)
+	n.ID = vault.RandomID(vault.ApplicationID)
 	n.Created = a.now().UTC().Truncate(time.Millisecond)
 	n.Updated = n.Created
 	n.Version, n.generation, n.edits, n.NotGranted = 0, 0, 0, nil
@@ -215,7 +215,7 @@ func (a *Authority) create(ctx context.Context, app Application, addSecrets func
 	}
 	// The index comes first: an entry without a record is skipped by lists, a
 	// record without an entry would be found by nobody.
-	if err := a.db.AddSorted(ctx, keyIndex, indexMember(n.Name, n.ID)); err != nil {
+	if err := a.db.AddSorted(ctx, redisdb.KeyIndex, indexMember(n.Name, n.ID)); err != nil {
 		wanted.drop(ctx)
 		return nil, unavailable("writing the index of applications", err)
 	}
@@ -224,7 +224,7 @@ func (a *Authority) create(ctx context.Context, app Application, addSecrets func
 	if errors.Is(err, errNotSaved) {
 		wanted.drop(ctx)
 		_ = a.forgetBackend(ctx, n) // a note too many does no harm, as an entry without a record
-		_ = a.db.RemoveSorted(ctx, keyIndex, indexMember(n.Name, n.ID))
+		_ = a.db.RemoveSorted(ctx, redisdb.KeyIndex, indexMember(n.Name, n.ID))
 	}
 	if err != nil && !errors.Is(err, feed.ErrUntold) {
 		return nil, err
@@ -257,7 +257,7 @@ func (a *Authority) save(ctx context.Context, n *Application, wanted []string) (
 	}
 	var written *Application
 	err = a.feed.Commit(ctx, feed.Commit{
-		Doing: doing, Script: saveScript, Key: keyApplication(n.ID), Args: args,
+		Doing: doing, Script: saveScript, Key: redisdb.KeyApplication(n.ID), Args: args,
 		Outcome: func(reply *redisdb.Reply) ([]journal.Entry, error) {
 			version, err := reply.Int64()
 			switch {
@@ -306,7 +306,7 @@ func (a *Authority) written(n *Application, version int64, doc string) (*Applica
 // as a whole within a minute of its creation: whoever was just given its secret must
 // not be refused. Where the edit is remembered no more, its fallback stays.
 func editAgain(n *Application, version int64, doc string) []journal.Entry {
-	key := keyApplication(n.ID)
+	key := redisdb.KeyApplication(n.ID)
 	return []journal.Entry{
 		{
 			Rank: journal.Edits, Name: key, Version: version, Key: key, Script: editAgainScript, Args: []any{version, doc},
@@ -360,7 +360,7 @@ return 1`)
 
 // deleteAgain takes the place of the edits of an application.
 func deleteAgain(id string) journal.Entry {
-	key := keyApplication(id)
+	key := redisdb.KeyApplication(id)
 	return journal.Entry{Rank: journal.Edits, Name: key, Version: math.MaxInt64, Key: key, Script: deleteAgainScript}
 }
 
@@ -379,7 +379,7 @@ return 1`)
 func (a *Authority) ConfirmApplication(ctx context.Context, id string) (*Application, error) {
 	const doing, tries = "confirming an application", 10
 	for range tries {
-		m, err := a.findHash(ctx, "reading an application", keyApplication(id))
+		m, err := a.findHash(ctx, "reading an application", redisdb.KeyApplication(id))
 		if err != nil {
 			return nil, err
 		}
@@ -393,7 +393,7 @@ func (a *Authority) ConfirmApplication(ctx context.Context, id string) (*Applica
 			return a.UpdateApplication(ctx, id, app.Version, func(*Application) error { return nil })
 		}
 		err = a.feed.Commit(ctx, feed.Commit{
-			Doing: doing, Script: confirmScript, Key: keyApplication(id), Args: []any{app.Version, doc},
+			Doing: doing, Script: confirmScript, Key: redisdb.KeyApplication(id), Args: []any{app.Version, doc},
 			Outcome: func(reply *redisdb.Reply) ([]journal.Entry, error) {
 				if n, _ := reply.Int64(); n == 0 {
 					return nil, fmt.Errorf("application %s: %w", id, ErrConflict)
@@ -417,7 +417,7 @@ func indexMember(name, id string) string { return strings.ToLower(name) + "\x00"
 
 // readApplication reads an application from Redis. ErrNotFound, ErrUnavailable.
 func (a *Authority) readApplication(ctx context.Context, id string) (*Application, error) {
-	m, err := a.findHash(ctx, "reading an application", keyApplication(id))
+	m, err := a.findHash(ctx, "reading an application", redisdb.KeyApplication(id))
 	if err != nil {
 		return nil, err
 	}
@@ -445,16 +445,16 @@ type foundApplication struct {
 // there is none.
 func (a *Authority) findApplication(ctx context.Context, idOrAlias string) (found foundApplication, err error) {
 	read := func(ctx context.Context, r feed.Reader, id string) (err error) {
-		found.id, found.since = id, a.cache.now(keyApplication(id))
-		found.hash, err = r.HGetAll(ctx, keyApplication(id)).Result()
+		found.id, found.since = id, a.cache.now(redisdb.KeyApplication(id))
+		found.hash, err = r.HGetAll(ctx, redisdb.KeyApplication(id)).Result()
 		return err //nolint:wrapcheck // wrapped by Read
 	}
 	err = a.feed.Read(ctx, "reading an application", func(ctx context.Context, r feed.Reader) (bool, error) {
 		if err := read(ctx, r, idOrAlias); err != nil || len(found.hash) > 0 {
 			return true, err
 		}
-		found.aliasSince = a.cache.now(keyAlias(idOrAlias))
-		entry, err := r.Get(ctx, keyAlias(idOrAlias)).Result()
+		found.aliasSince = a.cache.now(redisdb.KeyAlias(idOrAlias))
+		entry, err := r.Get(ctx, redisdb.KeyAlias(idOrAlias)).Result()
 		if err != nil {
 			return false, err //nolint:wrapcheck // wrapped by Read
 		}
@@ -499,7 +499,7 @@ func (a *Authority) Application(ctx context.Context, idOrAlias string) (*Applica
 	}
 	app, err := a.keepApplication(found.id, found.hash, found.since)
 	if err == nil && found.id != idOrAlias {
-		fill(a.cache, a.cache.aliases, idOrAlias, found.id, keyAlias(idOrAlias), found.aliasSince)
+		fill(a.cache, a.cache.aliases, idOrAlias, found.id, redisdb.KeyAlias(idOrAlias), found.aliasSince)
 	}
 	return app, err
 }
@@ -514,7 +514,7 @@ func (a *Authority) keepApplication(id string, m map[string]string, since epoch)
 	if app.unusable() {
 		return nil, unavailable("reading application "+id, vault.ErrUnsealable)
 	}
-	fill(a.cache, a.cache.applications, id, app, keyApplication(id), since)
+	fill(a.cache, a.cache.applications, id, app, redisdb.KeyApplication(id), since)
 	return app, nil
 }
 
@@ -551,7 +551,7 @@ func (a *Authority) Applications(ctx context.Context, o ListOptions) (*Applicati
 		lower = "(" + string(after)
 	}
 	const doing = "listing applications"
-	members, err := a.db.Sorted(ctx, keyIndex, lower, "("+prefix+"\xff", o.Limit+1)
+	members, err := a.db.Sorted(ctx, redisdb.KeyIndex, lower, "("+prefix+"\xff", o.Limit+1)
 	if err != nil {
 		return nil, unavailable(doing, err)
 	}
@@ -563,7 +563,7 @@ func (a *Authority) Applications(ctx context.Context, o ListOptions) (*Applicati
 	ids, keys := make([]string, len(members)), make([]string, len(members))
 	for i, m := range members {
 		ids[i] = m[strings.LastIndexByte(m, 0)+1:]
-		keys[i] = keyApplication(ids[i])
+		keys[i] = redisdb.KeyApplication(ids[i])
 	}
 	hashes, err := a.db.Hashes(ctx, keys...)
 	if err != nil {
@@ -611,7 +611,7 @@ func (a *Authority) updateApplication(ctx context.Context, id string, version in
 		}
 		if version != 0 && old.Version != version {
 			// What the caller believes may come from a change that was not published.
-			_ = a.feed.Forget(ctx, keyApplication(id)) // it is done later if it fails
+			_ = a.feed.Forget(ctx, redisdb.KeyApplication(id)) // it is done later if it fails
 			return nil, fmt.Errorf("application %s has version %d: %w", id, old.Version, ErrConflict)
 		}
 		app, err := a.update(ctx, old, change)
@@ -665,7 +665,7 @@ func (a *Authority) noteBeforeSave(ctx context.Context, old, n *Application, rem
 	if n.Name == old.Name {
 		return nil
 	}
-	if err := a.db.AddSorted(ctx, keyIndex, indexMember(n.Name, n.ID)); err != nil {
+	if err := a.db.AddSorted(ctx, redisdb.KeyIndex, indexMember(n.Name, n.ID)); err != nil {
 		return unavailable("writing the index of applications", err)
 	}
 	return nil
@@ -678,17 +678,17 @@ func (a *Authority) reindex(ctx context.Context, id, before, now string) error {
 	if before == now {
 		return nil
 	}
-	if err := a.db.AddSorted(ctx, keyIndex, now); err != nil {
+	if err := a.db.AddSorted(ctx, redisdb.KeyIndex, now); err != nil {
 		return unavailable("writing the index of applications", err)
 	}
-	if err := a.db.RemoveSorted(ctx, keyIndex, before); err != nil {
+	if err := a.db.RemoveSorted(ctx, redisdb.KeyIndex, before); err != nil {
 		return unavailable("writing the index of applications", err)
 	}
 	app, err := a.readApplication(ctx, id)
 	if err != nil || indexMember(app.Name, id) != before {
 		return nil //nolint:nilerr // gone, or not to be had: there is nothing to put right
 	}
-	if err := a.db.AddSorted(ctx, keyIndex, before); err != nil {
+	if err := a.db.AddSorted(ctx, redisdb.KeyIndex, before); err != nil {
 		return unavailable("writing the index of applications", err)
 	}
 	return nil
@@ -706,7 +706,7 @@ func (a *Authority) DeleteApplication(ctx context.Context, id string, version in
 	if err != nil {
 		if errors.Is(err, ErrNotFound) && isClientID(id) {
 			// It may be gone by a try that ended in ErrUnavailable, and so come back.
-			_ = a.feed.Forget(ctx, keyApplication(id), deleteAgain(id)) // it is done later if it fails
+			_ = a.feed.Forget(ctx, redisdb.KeyApplication(id), deleteAgain(id)) // it is done later if it fails
 		}
 		return err
 	}
@@ -716,7 +716,7 @@ func (a *Authority) DeleteApplication(ctx context.Context, id string, version in
 	}
 	const doing = "deleting an application"
 	err = a.feed.Commit(ctx, feed.Commit{
-		Doing: doing, Script: deleteScript, Key: keyApplication(id), Args: []any{version, (2 * journal.Memory).Milliseconds()},
+		Doing: doing, Script: deleteScript, Key: redisdb.KeyApplication(id), Args: []any{version, (2 * journal.Memory).Milliseconds()},
 		Outcome: func(reply *redisdb.Reply) ([]journal.Entry, error) {
 			done, err := reply.Int64()
 			if err != nil {
@@ -730,7 +730,7 @@ func (a *Authority) DeleteApplication(ctx context.Context, id string, version in
 		},
 	})
 	if errors.Is(err, ErrConflict) {
-		_ = a.feed.Forget(ctx, keyApplication(id)) // as in updateApplication
+		_ = a.feed.Forget(ctx, redisdb.KeyApplication(id)) // as in updateApplication
 	}
 	if err != nil {
 		return err
@@ -739,7 +739,7 @@ func (a *Authority) DeleteApplication(ctx context.Context, id string, version in
 	if err := a.forgetBackend(ctx, app); err != nil {
 		return err
 	}
-	if err := a.db.RemoveSorted(ctx, keyIndex, indexMember(app.Name, id)); err != nil {
+	if err := a.db.RemoveSorted(ctx, redisdb.KeyIndex, indexMember(app.Name, id)); err != nil {
 		return unavailable("writing the index of applications", err)
 	}
 	return nil
@@ -755,7 +755,7 @@ func (a *Authority) RotateSecret(ctx context.Context, id string, version int64, 
 	app, err := a.updateApplication(ctx, id, version, func(n *Application) error {
 		now := a.now()
 		live := slices.DeleteFunc(n.verifiers, func(v verifier) bool { return v.expired(now) })
-		n.verifiers = []verifier{newVerifier(a.keys, randomID(8), id, secret, now)}
+		n.verifiers = []verifier{newVerifier(a.keys, vault.RandomID(8), id, secret, now)}
 		if grace <= 0 || len(live) == 0 {
 			return nil
 		}

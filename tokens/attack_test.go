@@ -23,6 +23,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 	"github.com/meet-gateway/meet-gateway/tokens/signing"
 )
@@ -139,7 +140,7 @@ func TestAttack_Tokens(t *testing.T) {
 		"signed with another secret": {forge(otherNode(t), `{"alg":"HS256","kid":"`+kid+`","typ":"JWT"}`, string(body)), ErrTokenInvalid},
 		"another installation's":     {testToken(t, otherNode(t), testApp(t, otherNode(t))).Value, ErrTokenForeign},
 		"one of Meet's":              {meets, ErrTokenForeign},
-		"never recorded":             {with("jti", randomID(tokenIDLength)), ErrTokenInvalid},
+		"never recorded":             {with("jti", vault.RandomID(vault.TokenID)), ErrTokenInvalid},
 		"recorded, other claims":     {with("scope", "rooms:list rooms:delete"), ErrTokenInvalid},
 		"another user":               {with("sub", "00000000"), ErrTokenInvalid},
 		"no exp":                     {with("exp", nil), ErrTokenInvalid},
@@ -167,7 +168,7 @@ func TestAttack_Tokens(t *testing.T) {
 		"line feed inside":           {good[:20] + "\n" + good[20:], ErrTokenMalformed},
 		"oversized":                  {good + strings.Repeat("A", MaxToken), ErrTokenMalformed},
 		"a secret":                   {vault.NewSecret(SecretPrefix), ErrTokenMalformed},
-		"a refresh token":            {newRefreshToken(randomID(familyIDLength)), ErrTokenMalformed},
+		"a refresh token":            {newRefreshToken(vault.RandomID(familyIDLength)), ErrTokenMalformed},
 	} {
 		for _, node := range []*Authority{a, withRSA} {
 			for range 2 { // the second time from whatever was remembered
@@ -225,7 +226,7 @@ func TestVerify_MemoryHasAnAge(t *testing.T) {
 	tok := testToken(t, a, app)
 	_, err := a.Verify(t.Context(), tok.Value)
 	require.NoError(t, err)
-	server.Del(keyApplication(app.ID)) // and nobody is told
+	server.Del(redisdb.KeyApplication(app.ID)) // and nobody is told
 	_, err = a.Verify(t.Context(), tok.Value)
 	require.NoError(t, err)
 	c.pass(maxAge + time.Second)

@@ -3,12 +3,14 @@
 package tokens
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
@@ -48,7 +50,7 @@ type Client struct {
 
 // ID is the id of the application, whichever of its client ids was presented, or the
 // client id as it was presented if no application has it. Attempts are counted by it.
-func (c *Client) ID() string { return firstOf(c.app.ID, c.presented) }
+func (c *Client) ID() string { return cmp.Or(c.app.ID, c.presented) }
 
 // Known is the id of the application, or "" for nobody. It is for the log: what was only
 // presented may be anything.
@@ -164,12 +166,12 @@ func (a *Authority) applicationForLogin(ctx context.Context, clientID string) (*
 	var id string
 	var m map[string]string
 	err := a.feed.Read(ctx, "reading an application", func(ctx context.Context, r feed.Reader) (bool, error) {
-		entry, err := r.Get(ctx, keyAlias(clientID)).Result()
-		if err = notNil(err); err != nil {
+		entry, err := r.Get(ctx, redisdb.KeyAlias(clientID)).Result()
+		if err = redisdb.IgnoreNil(err); err != nil {
 			return false, err
 		}
-		id = firstOf(entryOwner(entry), clientID)
-		m, err = r.HGetAll(ctx, keyApplication(id)).Result()
+		id = cmp.Or(entryOwner(entry), clientID)
+		m, err = r.HGetAll(ctx, redisdb.KeyApplication(id)).Result()
 		return true, err //nolint:wrapcheck // wrapped by Read
 	})
 	if err != nil {
@@ -269,7 +271,7 @@ func (a *Authority) noteUse(app *Application, s *SecretInfo) {
 	a.background.Go(func(ctx context.Context) {
 		ms := now.UnixMilli()
 		// The record may have been deleted meanwhile: HSET would bring a part of it back.
-		err := a.db.Eval(ctx, touchScript, keyApplication(app.ID),
+		err := a.db.Eval(ctx, touchScript, redisdb.KeyApplication(app.ID),
 			fieldVersion, fieldLastUsed, ms, prefixSecretUsed+s.ID, ms).Err()
 		_ = err // a missing last-used instant is not worth an error
 	})

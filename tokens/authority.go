@@ -160,7 +160,7 @@ func New(o Options) (*Authority, error) {
 	refresh := o.Refresh.withDefaults()
 	a := &Authority{
 		db: o.Store, keys: kr,
-		issuer: firstOf(o.Issuer, "meet-gateway"), audience: firstOf(o.Audience, "meet-clients"),
+		issuer: cmp.Or(o.Issuer, "meet-gateway"), audience: cmp.Or(o.Audience, "meet-clients"),
 		lifetime: o.Lifetime, refresh: refresh, observer: o.Observer, now: o.Now,
 		version: o.Version,
 	}
@@ -221,14 +221,14 @@ func (a *Authority) restoredApplication(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	app, err := a.decodeApplication(strings.TrimPrefix(key, keyApplication("")), m)
+	app, err := a.decodeApplication(strings.TrimPrefix(key, redisdb.KeyApplication("")), m)
 	if err != nil {
 		return nil //nolint:nilerr // it cannot be read, and so not be used either
 	}
 	if err := a.noteBackend(ctx, app); err != nil {
 		return err
 	}
-	if err := a.db.AddSorted(ctx, keyIndex, indexMember(app.Name, app.ID)); err != nil {
+	if err := a.db.AddSorted(ctx, redisdb.KeyIndex, indexMember(app.Name, app.ID)); err != nil {
 		return unavailable("writing the index of applications", err)
 	}
 	// What another application has taken meanwhile stays with it.

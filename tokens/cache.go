@@ -13,6 +13,7 @@ import (
 	"github.com/maypok86/otter/v2"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
 // cache is what a gateway remembers between requests. Entries are immutable;
@@ -99,7 +100,7 @@ func (r *recordIndex) remove(key string) {
 // deleted follows the cache of tokens.
 func (r *recordIndex) deleted(e otter.DeletionEvent[[sha256.Size]byte, *accessToken]) {
 	if e.Cause != otter.CauseReplacement {
-		r.remove(keyToken(e.Value.id))
+		r.remove(redisdb.KeyToken(e.Value.id))
 	}
 }
 
@@ -145,7 +146,7 @@ func (c *cache) fillToken(sum [sha256.Size]byte, t *accessToken, key string, sin
 func (c *cache) fillInstallation(in *installation, since epoch) {
 	c.filling.RLock()
 	defer c.filling.RUnlock()
-	if c.now(keyInstallation) == since {
+	if c.now(redisdb.KeyInstallation) == since {
 		c.installation.Store(in)
 	}
 }
@@ -161,9 +162,9 @@ func (c *cache) count(epoch *atomic.Uint64) {
 // forget drops what was read at a key.
 func (c *cache) forget(key string) {
 	c.count(c.epochOf(key))
-	kind, id, _ := strings.Cut(strings.TrimPrefix(key, keyPrefix), ":")
+	kind, id, _ := strings.Cut(strings.TrimPrefix(key, redisdb.KeyPrefix), ":")
 	switch {
-	case key == keyInstallation:
+	case key == redisdb.KeyInstallation:
 		c.installation.Store(nil)
 	case kind == "t":
 		if sum, ok := c.records.get(key); ok {

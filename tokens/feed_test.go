@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
 // faults makes commands fail that a test names.
@@ -258,16 +259,16 @@ func TestRefresh_ReuseIsFollowedThrough(t *testing.T) {
 func TestCache_FillLosesAgainstDrop(t *testing.T) {
 	c := newCache(100)
 	for name, drop := range map[string]func(){
-		"one": func() { c.forget(keyUser("u")) },
+		"one": func() { c.forget(redisdb.KeyUser("u")) },
 		"all": func() { c.dropAll() },
 	} {
-		since := c.now(keyUser("u"))
+		since := c.now(redisdb.KeyUser("u"))
 		drop()
-		fill(c, c.users, "u", new(User), keyUser("u"), since)
+		fill(c, c.users, "u", new(User), redisdb.KeyUser("u"), since)
 		_, there := c.users.GetIfPresent("u")
 		require.False(t, there, name)
 	}
-	fill(c, c.users, "u", new(User), keyUser("u"), c.now(keyUser("u")))
+	fill(c, c.users, "u", new(User), redisdb.KeyUser("u"), c.now(redisdb.KeyUser("u")))
 	_, there := c.users.GetIfPresent("u")
 	require.True(t, there)
 }
@@ -278,12 +279,12 @@ func TestCache_FillRaces(t *testing.T) {
 	c := newCache(1000)
 	for i := range 2000 {
 		key := fmt.Sprint(i % 7)
-		since := c.now(keyUser(key)) // and now Redis answers with the old value
+		since := c.now(redisdb.KeyUser(key)) // and now Redis answers with the old value
 		var wg sync.WaitGroup
-		wg.Go(func() { fill(c, c.users, key, new(User), keyUser(key), since) })
+		wg.Go(func() { fill(c, c.users, key, new(User), redisdb.KeyUser(key), since) })
 		wg.Go(func() {
 			if i%2 == 0 {
-				c.forget(keyUser(key))
+				c.forget(redisdb.KeyUser(key))
 			} else {
 				c.dropAll()
 			}
@@ -321,7 +322,7 @@ func TestFeed_SkippedNumberForgetsEverything(t *testing.T) {
 			_, heard := numbers()
 			message = fmt.Sprintf(message, heard+1)
 		}
-		server.Publish(channelFeed, message)
+		server.Publish(redisdb.ChannelFeed, message)
 		eventually(t, func() bool { return !known() })
 		_ = name
 	}
@@ -357,7 +358,7 @@ func TestRevokedGrants_AreBounded(t *testing.T) {
 		require.Equal(t, "grant_revoked", Reason(err))
 		live = append(live, testToken(t, a, app))
 	}
-	fields, err := server.HKeys(keyUser(u.ID))
+	fields, err := server.HKeys(redisdb.KeyUser(u.ID))
 	require.NoError(t, err)
 	grants := slices.DeleteFunc(fields, func(k string) bool { return !strings.HasPrefix(k, prefixGrantGen) })
 	require.Len(t, grants, maxGrants)

@@ -83,7 +83,7 @@ func (a *Authority) announceAll(ctx context.Context) {
 		case <-ctx.Done():
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.db.Timeout())
 			defer cancel()
-			_ = a.db.RemoveFields(ctx, keyGateways, a.feed.Node()) // else it is removed later
+			_ = a.db.RemoveFields(ctx, redisdb.KeyGateways, a.feed.Node()) // else it is removed later
 			return
 		case <-tick.C:
 		}
@@ -100,7 +100,7 @@ func (a *Authority) announce(ctx context.Context, ahead time.Duration) (time.Dur
 		return 0, err
 	}
 	began := time.Now()
-	text, err := a.db.Eval(ctx, announceScript, keyGateways, a.feed.Node(), document).Text()
+	text, err := a.db.Eval(ctx, announceScript, redisdb.KeyGateways, a.feed.Node(), document).Text()
 	if err != nil {
 		return 0, unavailable("announcing this gateway", err)
 	}
@@ -151,7 +151,7 @@ func hostname() string {
 // one that was started first in front, and this one among them. The error is
 // ErrUnavailable.
 func (a *Authority) Gateways(ctx context.Context) ([]Gateway, error) {
-	entries, now, err := a.db.HashNow(ctx, keyGateways)
+	entries, now, err := a.db.HashNow(ctx, redisdb.KeyGateways)
 	if err != nil {
 		return nil, unavailable("listing the gateways", err)
 	}
@@ -176,7 +176,7 @@ func (a *Authority) Gateways(ctx context.Context) ([]Gateway, error) {
 		}
 	}
 	if len(gone) > 0 {
-		_ = a.db.RemoveFields(ctx, keyGateways, gone...) // the next one who looks does it
+		_ = a.db.RemoveFields(ctx, redisdb.KeyGateways, gone...) // the next one who looks does it
 	}
 	slices.SortFunc(list, func(x, y Gateway) int {
 		return cmp.Or(x.Started.Compare(y.Started), cmp.Compare(x.ID, y.ID))

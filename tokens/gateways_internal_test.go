@@ -9,6 +9,8 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
 var (
@@ -47,7 +49,7 @@ func TestReady_AnotherSecret(t *testing.T) {
 	t.Run("without", func(t *testing.T) {
 		server := miniredis.RunT(t)
 		a, _ := testNode(t, server, withSecrets(rightSecret))
-		eventually(t, func() bool { return server.Exists(keyGateways) })
+		eventually(t, func() bool { return server.Exists(redisdb.KeyGateways) })
 		b, _ := testNode(t, server, withSecrets(wrongSecret))
 		ready(t, b, false)
 		ready(t, a, true)
@@ -87,7 +89,7 @@ func TestGateways(t *testing.T) {
 
 	// One that ended without notice is called silent, and then forgotten.
 	entry := func(age time.Duration) {
-		server.HSet(keyGateways, "dead", fmt.Sprintf(`%d {"version":"v0"}`, time.Now().Add(-age).UnixMicro()))
+		server.HSet(redisdb.KeyGateways, "dead", fmt.Sprintf(`%d {"version":"v0"}`, time.Now().Add(-age).UnixMicro()))
 	}
 	entry(silentAfter + time.Second)
 	list, err := a.Gateways(ctx)
@@ -98,7 +100,7 @@ func TestGateways(t *testing.T) {
 	list, err = a.Gateways(ctx)
 	require.NoError(t, err)
 	require.Len(t, list, 2)
-	require.Empty(t, server.HGet(keyGateways, "dead"))
+	require.Empty(t, server.HGet(redisdb.KeyGateways, "dead"))
 
 	require.NoError(t, b.Close())
 	list, err = a.Gateways(ctx)

@@ -147,19 +147,19 @@ func TestScopes(t *testing.T) {
 func TestIDs(t *testing.T) {
 	seen := map[string]bool{}
 	for range 1000 {
-		id := randomID(userIDLength)
-		require.True(t, isID(id, userIDLength))
+		id := vault.RandomID(vault.UserID)
+		require.True(t, vault.IsID(id, vault.UserID))
 		require.False(t, seen[id])
 		seen[id] = true
 	}
 	for _, bad := range []string{"", "1234567", "123456789", "1234567-", "1234567é", "1234567\x00"} {
-		require.False(t, isID(bad, userIDLength), bad)
+		require.False(t, vault.IsID(bad, vault.UserID), bad)
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		a := rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "a")
 		b := rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "b")
-		require.Len(t, base62(a, vault.SecretDigits), vault.SecretDigits)
-		require.Equal(t, string(a) == string(b), base62(a, vault.SecretDigits) == base62(b, vault.SecretDigits))
+		require.Len(t, vault.Base62(a, vault.SecretDigits), vault.SecretDigits)
+		require.Equal(t, string(a) == string(b), vault.Base62(a, vault.SecretDigits) == vault.Base62(b, vault.SecretDigits))
 	})
 }
 
@@ -186,7 +186,7 @@ func FuzzFamilyOf(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		id, ok := familyOf(s)
-		if ok != isID(id, familyIDLength) || ok && !strings.HasPrefix(s, RefreshPrefix+id) {
+		if ok != vault.IsID(id, familyIDLength) || ok && !strings.HasPrefix(s, RefreshPrefix+id) {
 			t.Fatalf("%q: %q, %v", s, id, ok)
 		}
 	})

@@ -119,14 +119,14 @@ func (a *Authority) NoteGranted(app *Application, meet string, wanted, granted S
 		return
 	}
 	a.background.Go(func(ctx context.Context) {
-		done, err := a.db.Eval(ctx, notGrantedScript, keyApplication(app.ID),
+		done, err := a.db.Eval(ctx, notGrantedScript, redisdb.KeyApplication(app.ID),
 			prefixNotGranted+meet, a.now().UnixMilli(), missing.String()).Int64()
 		switch {
 		case err != nil: // the next exchange tries again
 		case done > 0:
-			_ = a.feed.Forget(ctx, keyApplication(app.ID)) // it is done later if it fails
+			_ = a.feed.Forget(ctx, redisdb.KeyApplication(app.ID)) // it is done later if it fails
 		default:
-			a.cache.forget(keyApplication(app.ID)) // another gateway has written it
+			a.cache.forget(redisdb.KeyApplication(app.ID)) // another gateway has written it
 		}
 	})
 }

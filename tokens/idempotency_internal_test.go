@@ -11,6 +11,8 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
 // overMiniredis is an Authority on a Redis whose time the test moves.
@@ -34,7 +36,7 @@ func requireExpiring(t *testing.T, server *miniredis.Miniredis) {
 	require.NotEmpty(t, server.Keys())
 	for _, key := range server.Keys() {
 		require.Positive(t, server.TTL(key), key)
-		require.True(t, strings.HasPrefix(key, keyPrefix), key)
+		require.True(t, strings.HasPrefix(key, redisdb.KeyPrefix), key)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/meet-gateway/meet-gateway/tokens/django"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
 // ImportedSecret is a secret of Meet's. It prints without the hash.
@@ -111,5 +112,5 @@ func importedVerifier(s ImportedSecret, created int64) verifier {
 func importedSecretID(hash string) string {
 	sum := sha256.Sum256([]byte(hash))
 	const length = 8
-	return base62(sum[:5], length)
+	return vault.Base62(sum[:5], length)
 }

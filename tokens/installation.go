@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
 // installation is what overrules tokens whoever they belong to.
@@ -102,8 +104,8 @@ func parseUint(s string) uint64 {
 
 // loadInstallation reads the installation from Redis.
 func (a *Authority) loadInstallation(ctx context.Context) (*installation, error) {
-	since := a.cache.now(keyInstallation)
-	m, err := a.db.Hash(ctx, keyInstallation)
+	since := a.cache.now(redisdb.KeyInstallation)
+	m, err := a.db.Hash(ctx, redisdb.KeyInstallation)
 	if err != nil {
 		return nil, unavailable("reading the installation", err)
 	}

@@ -3,6 +3,7 @@
 package tokens
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"sync"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
 // Grant is what an application is to be given a token for.
@@ -86,7 +88,7 @@ type signed struct {
 func (a *Authority) sign(g Grant, u *User, in *installation) (*signed, error) {
 	app := g.Application
 	t := &signed{
-		id: randomID(tokenIDLength), scopes: g.Scopes.Intersect(app.Scopes), lifetime: a.lifetime,
+		id: vault.RandomID(vault.TokenID), scopes: g.Scopes.Intersect(app.Scopes), lifetime: a.lifetime,
 		births: generations{in.generation, app.generation, u.generation, u.grantCount},
 	}
 	if app.TokenLifetime != 0 {
@@ -97,7 +99,7 @@ func (a *Authority) sign(g Grant, u *User, in *installation) (*signed, error) {
 	c := &Claims{
 		Issuer: a.issuer, Audience: a.audience, IssuedAt: now.Unix(), ExpiresAt: now.Add(t.lifetime).Unix(),
 		ID: t.id, Subject: u.ID, ClientID: app.ID, Scope: t.scopes.String(),
-		UserID: firstOf(g.BackendUserID, u.ID), Delegated: true,
+		UserID: cmp.Or(g.BackendUserID, u.ID), Delegated: true,
 	}
 	value, err := a.signing.Sign(c)
 	if err != nil {
@@ -115,7 +117,7 @@ func (a *Authority) record(ctx context.Context, t *signed, u *User) error {
 		return err
 	}
 	const doing = "recording a token"
-	key := keyToken(t.id)
+	key := redisdb.KeyToken(t.id)
 	if _, err := a.db.SetNew(ctx, key, t.record, t.lifetime); err != nil {
 		return unavailable(doing, err)
 	}
@@ -152,7 +154,7 @@ func (a *Authority) noteSigned(ctx context.Context, lifetime time.Duration) erro
 		return nil
 	}
 	until = until.Add(lastSignedStep)
-	err := a.db.Eval(ctx, laterScript, keyInstallation, prefixLastSigned+a.signing.KeyID(), until.Unix()).Err()
+	err := a.db.Eval(ctx, laterScript, redisdb.KeyInstallation, prefixLastSigned+a.signing.KeyID(), until.Unix()).Err()
 	if err != nil {
 		return unavailable("noting the use of a key", err)
 	}

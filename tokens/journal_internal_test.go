@@ -13,6 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/tokens/idempotency"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
 // A failover loses a key that was taken, or its answer, a moment ago. Whoever repeats
@@ -32,7 +34,7 @@ func TestLost_IdempotencyKeys(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, free.Abandon(ctx))
 
-	name := func(key string) string { return keyReplay(a.keys.First(), "app", "user", key) }
+	name := func(key string) string { return redisdb.KeyReplay(a.keys.First(), "app", "user", key) }
 	for _, name := range []string{name("sent"), name("answered")} {
 		server.Del(name)
 	}
@@ -99,7 +101,7 @@ func TestRevoke_ByIDForgetsOneToken(t *testing.T) {
 			require.True(t, known(n, tok))
 		}
 	}
-	server.Del(keyToken(lost.ID))
+	server.Del(redisdb.KeyToken(lost.ID))
 	require.NoError(t, a.RevokeToken(ctx, lost.ID))
 	f.set(nil, runs(revokeRecordScript))
 	require.ErrorIs(t, a.RevokeToken(ctx, unsure.ID), ErrUnavailable)
@@ -119,16 +121,16 @@ func TestRevoke_ByIDForgetsOneToken(t *testing.T) {
 func TestCache_RecordIndexFollowsTheTokens(t *testing.T) {
 	c := newCache(10)
 	for range 1000 {
-		id := randomID(tokenIDLength)
-		c.fillToken(hashToken(id), &accessToken{id: id}, keyToken(id), c.now(keyToken(id)))
+		id := vault.RandomID(vault.TokenID)
+		c.fillToken(hashToken(id), &accessToken{id: id}, redisdb.KeyToken(id), c.now(redisdb.KeyToken(id)))
 	}
 	c.tokens.CleanUp()
 	require.Len(t, c.records.hashes, c.tokens.EstimatedSize())
 	for sum, tok := range c.tokens.All() {
-		found, ok := c.records.get(keyToken(tok.id))
+		found, ok := c.records.get(redisdb.KeyToken(tok.id))
 		require.True(t, ok)
 		require.Equal(t, sum, found)
-		c.forget(keyToken(tok.id))
+		c.forget(redisdb.KeyToken(tok.id))
 	}
 	require.Zero(t, c.tokens.EstimatedSize())
 	require.Empty(t, c.records.hashes)
@@ -137,8 +139,8 @@ func TestCache_RecordIndexFollowsTheTokens(t *testing.T) {
 // A value that is out of date is never visible, not even for a moment.
 func TestCache_StaleValueIsNeverSeen(t *testing.T) {
 	c := newCache(10)
-	since := c.now(keyUser("u"))
-	c.forget(keyUser("u"))
+	since := c.now(redisdb.KeyUser("u"))
+	c.forget(redisdb.KeyUser("u"))
 	stop := make(chan struct{})
 	seen := make(chan bool, 1)
 	go func() {
@@ -156,7 +158,7 @@ func TestCache_StaleValueIsNeverSeen(t *testing.T) {
 		}
 	}()
 	for range 20_000 {
-		fill(c, c.users, "u", new(User), keyUser("u"), since)
+		fill(c, c.users, "u", new(User), redisdb.KeyUser("u"), since)
 	}
 	close(stop)
 	require.False(t, <-seen)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/signing"
 )
 
@@ -83,7 +84,7 @@ func (a *Authority) noteKeys(ctx context.Context, n *keyNotes) error {
 	if n.said.Sub(now) < keyAhead/2 {
 		until := now.Add(keyAhead)
 		for _, id := range a.usedKeys() {
-			if err := a.db.Eval(ctx, laterScript, keyInstallation, prefixLastSigned+id, until.Unix()).Err(); err != nil {
+			if err := a.db.Eval(ctx, laterScript, redisdb.KeyInstallation, prefixLastSigned+id, until.Unix()).Err(); err != nil {
 				return unavailable("noting the use of a key", err)
 			}
 		}

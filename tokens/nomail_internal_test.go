@@ -20,6 +20,7 @@ import (
 
 	"github.com/meet-gateway/meet-gateway/tokens/idempotency"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 	"github.com/meet-gateway/meet-gateway/tokens/quota"
 )
@@ -271,7 +272,7 @@ func TestNoMailInRedis_FormerRecords(t *testing.T) {
 			a, seen := monitored(t, server)
 			app, secret, err := a.CreateApplication(ctx, Application{Name: "Calendar", Active: true, Domains: []string{"leak.example"}})
 			require.NoError(t, err)
-			key := keyApplication(app.ID)
+			key := redisdb.KeyApplication(app.ID)
 			var record map[string]any
 			require.NoError(t, json.Unmarshal([]byte(server.HGet(key, fieldDocument)), &record))
 			record["denied"], record["note"] = []string{"boss@leak.example"}, "Ask admin@leak.example."
@@ -359,7 +360,7 @@ func TestDeniedMails_Format(t *testing.T) {
 		}
 		app, _, err := a.CreateApplication(ctx, n)
 		require.NoError(t, err)
-		require.True(t, strings.HasPrefix(server.HGet(keyApplication(app.ID), fieldDocument), format))
+		require.True(t, strings.HasPrefix(server.HGet(redisdb.KeyApplication(app.ID), fieldDocument), format))
 	}
 	for _, format := range []string{"0", "3"} {
 		_, err := a.decodeApplication("x", map[string]string{fieldDocument: `{"f":` + format + `,"id":"x"}`})

@@ -6,6 +6,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
 
@@ -35,4 +37,9 @@ func parseRates(m map[string]string) *limit.Rates {
 		return nil
 	}
 	return r
+}
+
+// keyRate names the shared count of a limit. One that is changed begins anew.
+func keyRate(k *vault.Key, of limit.Key, r limit.Rate) string {
+	return redisdb.KeyName(k, "q", of.Policy.String(), of.Subject, of.Detail, r.String())
 }

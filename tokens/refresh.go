@@ -128,7 +128,7 @@ func newRefreshToken(familyID string) string {
 // form of one. A wrong checksum is a token like any other that is not valid.
 func familyOf(raw string) (string, bool) {
 	const length = len(RefreshPrefix) + familyIDLength + vault.SecretDigits + vault.ChecksumDigits
-	if len(raw) != length || !strings.HasPrefix(raw, RefreshPrefix) || !isID(raw[len(RefreshPrefix):], length-len(RefreshPrefix)) {
+	if len(raw) != length || !strings.HasPrefix(raw, RefreshPrefix) || !vault.IsID(raw[len(RefreshPrefix):], length-len(RefreshPrefix)) {
 		return "", false
 	}
 	return raw[len(RefreshPrefix) : len(RefreshPrefix)+familyIDLength], true
@@ -147,7 +147,7 @@ func (a *Authority) refreshHashes(raw string) []string {
 
 // newFamily gives a first refresh token.
 func (a *Authority) newFamily(ctx context.Context, g Grant, u *User, t *signed) (string, error) {
-	id := randomID(familyIDLength)
+	id := vault.RandomID(familyIDLength)
 	raw := newRefreshToken(id)
 	now := a.now()
 	f := family{
@@ -162,14 +162,14 @@ func (a *Authority) newFamily(ctx context.Context, g Grant, u *User, t *signed) 
 	till := a.familyTill(f, now)
 	fields := []any{
 		fieldFamily, doc, fieldCurrent, a.refreshHashes(raw)[0], fieldKey, a.keys.First().ID,
-		fieldAccess, keyToken(t.id), fieldTill, till.UnixMilli(),
+		fieldAccess, redisdb.KeyToken(t.id), fieldTill, till.UnixMilli(),
 	}
-	if err := a.db.SetHash(ctx, keyFamily(id), till.Add(time.Minute), fields...); err != nil {
+	if err := a.db.SetHash(ctx, redisdb.KeyFamily(id), till.Add(time.Minute), fields...); err != nil {
 		return "", unavailable("recording a refresh token", err)
 	}
 	life := till.Sub(now) + time.Minute
 	return raw, a.feed.Keep(ctx, "recording a refresh token again", journal.Entry{
-		Rank: journal.Families, Key: keyFamily(id), Script: familyAgainScript, Args: fields, Expires: now.Add(life),
+		Rank: journal.Families, Key: redisdb.KeyFamily(id), Script: familyAgainScript, Args: fields, Expires: now.Add(life),
 	})
 }
 
@@ -209,7 +209,7 @@ func (a *Authority) readFamily(ctx context.Context, raw string) (*presented, err
 	}
 	var m []any
 	err := a.feed.Read(ctx, "reading a refresh token", func(ctx context.Context, r feed.Reader) (found bool, err error) {
-		m, err = r.HMGet(ctx, keyFamily(id), fieldFamily, fieldCurrent, fieldTill, fieldEnded, fieldKey, fieldPrevious).Result()
+		m, err = r.HMGet(ctx, redisdb.KeyFamily(id), fieldFamily, fieldCurrent, fieldTill, fieldEnded, fieldKey, fieldPrevious).Result()
 		return err == nil && m[0] != nil, err //nolint:wrapcheck // wrapped by Read
 	})
 	if err != nil {
@@ -352,7 +352,7 @@ func (a *Authority) refreshed(ctx context.Context, app *Application, raw string,
 			return nil, deny(ErrScopeNotGranted, "scope_not_granted")
 		}
 	}
-	g := Grant{Application: app, Mail: u.Mail, BackendUserID: firstOf(u.BackendUserID, f.BackendUserID), Scopes: scopes}
+	g := Grant{Application: app, Mail: u.Mail, BackendUserID: cmp.Or(u.BackendUserID, f.BackendUserID), Scopes: scopes}
 	t, err := a.sign(g, u, in)
 	if err != nil {
 		return nil, err
@@ -412,11 +412,11 @@ func (a *Authority) rotate(ctx context.Context, id string, f family, raw string,
 	}
 	now := a.now()
 	till := a.familyTill(f, now)
-	key := keyFamily(id)
+	key := redisdb.KeyFamily(id)
 	hashes := a.refreshHashes(raw)
 	args := []any{
 		till.Sub(now).Milliseconds() + time.Minute.Milliseconds(), now.UnixMilli(), a.refresh.Window.Milliseconds(), a.refreshHashes(next.Refresh)[0], a.keys.Seal(plain, key),
-		keyToken(next.AccessID), till.UnixMilli(), len(hashes),
+		redisdb.KeyToken(next.AccessID), till.UnixMilli(), len(hashes),
 	}
 	for _, h := range hashes {
 		args = append(args, h)
@@ -449,7 +449,7 @@ func (a *Authority) rotate(ctx context.Context, id string, f family, raw string,
 			return nil, unavailable("reading a refresh token's pair", err)
 		}
 		// Whoever gave it the first time may be gone.
-		args[3], args[4], args[5] = a.refreshHashes(earlier.Refresh)[0], answer[1], keyToken(earlier.AccessID)
+		args[3], args[4], args[5] = a.refreshHashes(earlier.Refresh)[0], answer[1], redisdb.KeyToken(earlier.AccessID)
 		return earlier, keep()
 	case "reused":
 		// What a server that was replaced takes for theft is none.
@@ -482,7 +482,7 @@ return 1`)
 // it again until it is exchanged itself.
 func (a *Authority) noteGiven(ctx context.Context, familyID string, given *pair) {
 	now := a.now()
-	n := journal.Entry{Rank: journal.Families, Key: keyFamily(familyID), Script: givenScript, Args: []any{a.refreshHashes(given.Refresh)[0], now.UnixMilli()}}
+	n := journal.Entry{Rank: journal.Families, Key: redisdb.KeyFamily(familyID), Script: givenScript, Args: []any{a.refreshHashes(given.Refresh)[0], now.UnixMilli()}}
 	_, _ = a.db.Run(ctx, n.Script, n.Key, n.Args...)
 	a.feed.Journal().Add(n) // when the rotation is made again, so is this
 }
@@ -565,7 +565,7 @@ func (a *Authority) revokeFamily(ctx context.Context, raw, owner string) error {
 		for _, h := range a.refreshHashes(raw) {
 			args = append(args, h)
 		}
-		cmd, err := a.feed.Write(ctx, endFamilyScript, keyFamily(p.id), args...)
+		cmd, err := a.feed.Write(ctx, endFamilyScript, redisdb.KeyFamily(p.id), args...)
 		if err != nil {
 			return unavailable(doing, err)
 		}
@@ -587,11 +587,11 @@ func (a *Authority) revokeFamily(ctx context.Context, raw, owner string) error {
 // familyEnded makes everybody remember that a family is over, and revokes its
 // access tokens, given the keys of their records.
 func (a *Authority) familyEnded(ctx context.Context, id string, at int64, records string) error {
-	if a.wasTold(keyFamily(id)) {
+	if a.wasTold(redisdb.KeyFamily(id)) {
 		return nil
 	}
-	err := a.feed.Forget(ctx, keyFamily(id), journal.Entry{
-		Rank: journal.Revocations, Key: keyFamily(id), Script: endAgainScript,
+	err := a.feed.Forget(ctx, redisdb.KeyFamily(id), journal.Entry{
+		Rank: journal.Revocations, Key: redisdb.KeyFamily(id), Script: endAgainScript,
 		Args: []any{strconv.FormatInt(at, 10)}, Expires: a.now().Add(maxLifetime),
 	})
 	if err != nil {
@@ -600,7 +600,7 @@ func (a *Authority) familyEnded(ctx context.Context, id string, at int64, record
 	if err := a.revokeRecords(ctx, records); err != nil {
 		return err
 	}
-	a.noteTold(keyFamily(id))
+	a.noteTold(redisdb.KeyFamily(id))
 	return nil
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
@@ -56,19 +57,19 @@ func (r *registry) fill(b *testing.B, n int) {
 		pipe := r.db.Client().Pipeline()
 		for i := len(r.ids); i < min(n, len(r.ids)+batch); i++ {
 			app := &Application{
-				ID: randomID(applicationIDLength), Name: registeredName(i), Type: "classic", Active: true,
+				ID: vault.RandomID(vault.ApplicationID), Name: registeredName(i), Type: "classic", Active: true,
 				Aliases: []string{registeredAlias(i)}, Domains: []string{"example.org", fmt.Sprintf("p%d.example", i)},
 				Scopes:  Scopes{ScopeRoomsList, ScopeRoomsRetrieve, ScopeRoomsCreate},
 				Backend: &BackendCredentials{ClientID: registeredAlias(i), ClientSecret: "secret-at-meet"},
 				Created: created, Updated: created,
 			}
-			app.verifiers = []verifier{newVerifier(r.keys, randomID(8), app.ID, registeredAlias(i), created)}
+			app.verifiers = []verifier{newVerifier(r.keys, vault.RandomID(8), app.ID, registeredAlias(i), created)}
 			doc, err := r.encodeApplication(app)
 			require.NoError(b, err)
-			pipe.HSet(ctx, keyApplication(app.ID), fieldVersion, 1, fieldDocument, doc)
-			pipe.ZAdd(ctx, keyIndex, redis.Z{Member: indexMember(app.Name, app.ID)})
-			pipe.Set(ctx, keyAlias(registeredAlias(i)), app.ID, 0)
-			pipe.SAdd(ctx, keyBackend(registeredAlias(i)), app.ID)
+			pipe.HSet(ctx, redisdb.KeyApplication(app.ID), fieldVersion, 1, fieldDocument, doc)
+			pipe.ZAdd(ctx, redisdb.KeyIndex, redis.Z{Member: indexMember(app.Name, app.ID)})
+			pipe.Set(ctx, redisdb.KeyAlias(registeredAlias(i)), app.ID, 0)
+			pipe.SAdd(ctx, redisdb.KeyBackend(registeredAlias(i)), app.ID)
 			r.ids = append(r.ids, app.ID)
 			if len(r.ids)%batch == 0 {
 				break
@@ -193,7 +194,7 @@ func BenchmarkAuthenticate_Timing(b *testing.B) {
 	r.fill(b, 1_000)
 	_, err := r.UpdateApplication(ctx, r.ids[501], 0, func(n *Application) error { n.Active = false; return nil })
 	require.NoError(b, err)
-	cases := []struct{ name, id string }{{"wrong", r.ids[500]}, {"unknown", randomID(applicationIDLength)}, {"inactive", r.ids[501]}}
+	cases := []struct{ name, id string }{{"wrong", r.ids[500]}, {"unknown", vault.RandomID(vault.ApplicationID)}, {"inactive", r.ids[501]}}
 	samples := make([][]float64, len(cases))
 	for b.Loop() {
 		for _, i := range rand.Perm(len(cases)) {

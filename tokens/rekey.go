@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
@@ -105,7 +106,7 @@ func (r *rekeyReport) of(key string) *leftover {
 // loadRekeyReport returns the report of the last pass; an empty one if there is none.
 func (a *Authority) loadRekeyReport(ctx context.Context) (*rekeyReport, error) {
 	r := new(rekeyReport)
-	text, err := a.db.Get(ctx, keyRekeyed)
+	text, err := a.db.Get(ctx, redisdb.KeyRekeyed)
 	if err != nil {
 		return nil, unavailable("reading what is left of a secret", err)
 	}
@@ -138,7 +139,7 @@ func (a *Authority) Rekey(ctx context.Context, seen func(records int)) error {
 	r := &rekeyReport{Key: a.keys.First().ID, Began: a.now().UnixMilli(), Left: map[string]*leftover{}}
 	var one sync.Mutex // primaries of a Cluster are looked at side by side
 	looked := 0
-	err = a.db.Scan(ctx, keyPrefix+"[aru]:*", func(ctx context.Context, keys []string) error {
+	err = a.db.Scan(ctx, redisdb.KeyPrefix+"[aru]:*", func(ctx context.Context, keys []string) error {
 		one.Lock()
 		defer one.Unlock()
 		for _, key := range keys {
@@ -162,7 +163,7 @@ func (a *Authority) Rekey(ctx context.Context, seen func(records int)) error {
 	if err != nil {
 		return fmt.Errorf("encoding what is left of a secret: %w", err)
 	}
-	if err := a.db.Set(ctx, keyRekeyed, text, 0); err != nil {
+	if err := a.db.Set(ctx, redisdb.KeyRekeyed, text, 0); err != nil {
 		return unavailable("writing what is left of a secret", err)
 	}
 	return nil
@@ -170,7 +171,7 @@ func (a *Authority) Rekey(ctx context.Context, seen func(records int)) error {
 
 // rekeyOne moves what is kept at one key, and notes what cannot be moved.
 func (a *Authority) rekeyOne(ctx context.Context, key string, r *rekeyReport) error {
-	kind, id, _ := strings.Cut(strings.TrimPrefix(key, keyPrefix), ":")
+	kind, id, _ := strings.Cut(strings.TrimPrefix(key, redisdb.KeyPrefix), ":")
 	switch kind + ":" {
 	case "a:":
 		return a.rekeyApplication(ctx, id, r)
@@ -215,7 +216,7 @@ func (a *Authority) rekeyFamily(ctx context.Context, key string, r *rekeyReport)
 }
 
 func (a *Authority) rekeyUser(ctx context.Context, id string, r *rekeyReport) error {
-	key := keyUser(id)
+	key := redisdb.KeyUser(id)
 	m, err := a.db.Fields(ctx, key, fieldMail)
 	if err != nil {
 		return unavailable("reading a user", err)
@@ -242,7 +243,7 @@ func (a *Authority) rekeyUser(ctx context.Context, id string, r *rekeyReport) er
 }
 
 func (a *Authority) rekeyApplication(ctx context.Context, id string, r *rekeyReport) error {
-	m, err := a.db.Fields(ctx, keyApplication(id), fieldDocument)
+	m, err := a.db.Fields(ctx, redisdb.KeyApplication(id), fieldDocument)
 	if err != nil {
 		return unavailable("reading an application", err)
 	}

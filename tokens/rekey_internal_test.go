@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
 // A secret is safe to remove when everything that was made with it was moved, by
@@ -52,7 +53,7 @@ func TestRekey(t *testing.T) {
 		require.Len(t, s.Keys, 2)
 		return s.Keys[1]
 	}
-	stored := func() bool { return server.Exists(keyRekeyed) }
+	stored := func() bool { return server.Exists(redisdb.KeyRekeyed) }
 	rekey := func() error { return b.Rekey(ctx, func(int) {}) }
 	require.False(t, old().SafeToRemove)
 
@@ -102,7 +103,7 @@ func TestRekey(t *testing.T) {
 	require.Empty(t, old().Needed)
 	require.True(t, old().SafeToRemove)
 
-	require.NoError(t, server.Set(keyRekeyed, "x"))
+	require.NoError(t, server.Set(redisdb.KeyRekeyed, "x"))
 	require.False(t, old().SafeToRemove, "a report that cannot be read proves nothing")
 	require.NoError(t, rekey())
 	require.True(t, old().SafeToRemove)

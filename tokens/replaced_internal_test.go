@@ -16,6 +16,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
 // replace makes the server one that has the value under key that it had before,
@@ -34,14 +35,14 @@ func TestReplaced_InTheMiddleOfARevocation(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server)
 	tok := testToken(t, a, testApp(t, a))
-	live, err := server.Get(keyToken(tok.ID))
+	live, err := server.Get(redisdb.KeyToken(tok.ID))
 	require.NoError(t, err)
 
 	var done atomic.Bool
 	publishes := runs(feed.PublishScript)
 	f.set(func(cmd redis.Cmder) error {
 		if publishes(cmd) != nil && done.CompareAndSwap(false, true) {
-			replace(a, server, keyToken(tok.ID), live)
+			replace(a, server, redisdb.KeyToken(tok.ID), live)
 		}
 		return nil
 	}, nil)
@@ -60,7 +61,7 @@ func TestReplaced_InTheMiddleOfIssuing(t *testing.T) {
 	var done atomic.Bool
 	f.set(nil, func(cmd redis.Cmder) error {
 		key, _ := append(cmd.Args(), "", "")[1].(string)
-		if cmd.Name() == "set" && len(key) > 6 && key[:6] == keyPrefix+"t:" && done.CompareAndSwap(false, true) {
+		if cmd.Name() == "set" && len(key) > 6 && key[:6] == redisdb.KeyPrefix+"t:" && done.CompareAndSwap(false, true) {
 			replace(a, server, key, "")
 		}
 		return nil
@@ -105,28 +106,28 @@ func TestRecordAgain(t *testing.T) {
 	a, _ := testNode(t, server)
 	tok := testToken(t, a, testApp(t, a))
 	require.NoError(t, a.RevokeToken(t.Context(), tok.Value))
-	revoked, err := server.Get(keyToken(tok.ID))
+	revoked, err := server.Get(redisdb.KeyToken(tok.ID))
 	require.NoError(t, err)
 	u, err := a.User(t.Context(), "alice@example.org")
 	require.NoError(t, err)
 	const count = 3*512 + 7
 	remember := func(id string, life time.Duration) {
 		a.feed.Journal().Add(journal.Entry{
-			Rank: journal.Records, Key: keyToken(id), Script: recordAgainScript, Args: []any{"record"}, Expires: a.now().Add(life),
+			Rank: journal.Records, Key: redisdb.KeyToken(id), Script: recordAgainScript, Args: []any{"record"}, Expires: a.now().Add(life),
 		})
 	}
 	for i := range count {
 		remember(strconv.Itoa(i), time.Hour)
 	}
 	remember("expired", 0)
-	server.Del(keyUser(u.ID))
+	server.Del(redisdb.KeyUser(u.ID))
 	writeAgainAll(t, a)
 	for i := range count {
-		require.True(t, server.Exists(keyToken(strconv.Itoa(i))), i)
+		require.True(t, server.Exists(redisdb.KeyToken(strconv.Itoa(i))), i)
 	}
-	require.InDelta(t, time.Hour, server.TTL(keyToken("0")), float64(time.Minute))
-	require.False(t, server.Exists(keyToken("expired")))
-	now, err := server.Get(keyToken(tok.ID))
+	require.InDelta(t, time.Hour, server.TTL(redisdb.KeyToken("0")), float64(time.Minute))
+	require.False(t, server.Exists(redisdb.KeyToken("expired")))
+	now, err := server.Get(redisdb.KeyToken(tok.ID))
 	require.NoError(t, err)
 	require.Equal(t, revoked, now)
 	again, err := a.User(t.Context(), u.ID)

@@ -14,6 +14,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
 // Every revocation costs one write, whatever the number of tokens it ends. All
@@ -38,8 +39,8 @@ return value`)
 // family of a refresh token. A token that is expired, unknown or not ours is not
 // valid anyway: that is no error (RFC 7009 §2.2). Errors: ErrUnavailable.
 func (a *Authority) RevokeToken(ctx context.Context, rawOrID string) error {
-	if isID(rawOrID, tokenIDLength) {
-		return a.revokeRecord(ctx, keyToken(rawOrID), [sha256.Size]byte{}, maxLifetime)
+	if vault.IsID(rawOrID, vault.TokenID) {
+		return a.revokeRecord(ctx, redisdb.KeyToken(rawOrID), [sha256.Size]byte{}, maxLifetime)
 	}
 	return a.revokeRaw(ctx, rawOrID, "")
 }
@@ -48,7 +49,7 @@ func (a *Authority) RevokeToken(ctx context.Context, rawOrID string) error {
 // have ended: a token of this installation, whole, or by its form the id of one.
 // The error is ErrUnavailable.
 func (a *Authority) IsToken(ctx context.Context, rawOrID string) (bool, error) {
-	if isID(rawOrID, tokenIDLength) {
+	if vault.IsID(rawOrID, vault.TokenID) {
 		return true, nil
 	}
 	if strings.HasPrefix(rawOrID, RefreshPrefix) {
@@ -87,7 +88,7 @@ func (a *Authority) revokeRaw(ctx context.Context, raw, owner string) error {
 	if rest <= 0 {
 		return nil
 	}
-	return a.revokeRecord(ctx, keyToken(t.id), sum, min(rest, maxLifetime)+time.Second)
+	return a.revokeRecord(ctx, redisdb.KeyToken(t.id), sum, min(rest, maxLifetime)+time.Second)
 }
 
 // revokeAgainScript marks a token's record as revoked. A record that is not there is
@@ -151,7 +152,7 @@ func (a *Authority) noteTold(key string) { a.cache.told.Set(key, a.feed.Snapshot
 // RevokeApplication ends all tokens of an application issued so far. Its secrets
 // go on working. Errors: ErrNotFound, ErrUnavailable.
 func (a *Authority) RevokeApplication(ctx context.Context, id string) error {
-	return a.bump(ctx, keyApplication(id), bumpScript, []any{fieldVersion, fieldGeneration}, laterIfScript, fieldVersion, fieldGeneration)
+	return a.bump(ctx, redisdb.KeyApplication(id), bumpScript, []any{fieldVersion, fieldGeneration}, laterIfScript, fieldVersion, fieldGeneration)
 }
 
 // RevokeUser ends all tokens for a user issued so far, whichever application
@@ -162,7 +163,7 @@ func (a *Authority) RevokeUser(ctx context.Context, idOrMail string) error {
 		return err
 	}
 	return u.eachID(func(id string) error {
-		return a.bump(ctx, keyUser(id), bumpScript, []any{fieldMail, fieldGeneration}, laterIfScript, fieldMail, fieldGeneration)
+		return a.bump(ctx, redisdb.KeyUser(id), bumpScript, []any{fieldMail, fieldGeneration}, laterIfScript, fieldMail, fieldGeneration)
 	})
 }
 
@@ -178,7 +179,7 @@ func (a *Authority) RevokeGrant(ctx context.Context, applicationID, idOrMail str
 		return err
 	}
 	return u.eachID(func(id string) error {
-		return a.bump(ctx, keyUser(id), revokeGrantScript, []any{app.ID, maxGrants}, revokeGrantScript, app.ID, maxGrants)
+		return a.bump(ctx, redisdb.KeyUser(id), revokeGrantScript, []any{app.ID, maxGrants}, revokeGrantScript, app.ID, maxGrants)
 	})
 }
 
@@ -261,7 +262,7 @@ func (a *Authority) RevokeBefore(ctx context.Context, t time.Time) error {
 
 // RevokeAll ends all tokens issued so far. Errors: ErrUnavailable.
 func (a *Authority) RevokeAll(ctx context.Context) error {
-	return a.bump(ctx, keyInstallation, countScript, []any{fieldGeneration}, laterScript, fieldGeneration)
+	return a.bump(ctx, redisdb.KeyInstallation, countScript, []any{fieldGeneration}, laterScript, fieldGeneration)
 }
 
 // countScript counts a field of a hash up.
@@ -271,7 +272,7 @@ return up(ARGV[1])`)
 // overrule raises a field of the installation.
 func (a *Authority) overrule(ctx context.Context, field, value string) error {
 	return a.feed.Commit(ctx, feed.Commit{
-		Doing: "revoking", Script: laterScript, Key: keyInstallation, Args: []any{field, value},
-		Redo: []journal.Entry{{Rank: journal.Revocations, Key: keyInstallation, Script: laterScript, Args: []any{field, value}}},
+		Doing: "revoking", Script: laterScript, Key: redisdb.KeyInstallation, Args: []any{field, value},
+		Redo: []journal.Entry{{Rank: journal.Revocations, Key: redisdb.KeyInstallation, Script: laterScript, Args: []any{field, value}}},
 	})
 }

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
 // sealed is what of an application is encrypted at rest, as stored, as far as it is
@@ -32,7 +34,7 @@ func (a *Authority) seal(app *Application, r *applicationRecord) error {
 		if err != nil {
 			return fmt.Errorf("encoding an application: %w", err)
 		}
-		*into = base64.RawStdEncoding.EncodeToString(a.keys.Seal(plain, keyApplication(app.ID)+what))
+		*into = base64.RawStdEncoding.EncodeToString(a.keys.Seal(plain, redisdb.KeyApplication(app.ID)+what))
 		return nil
 	}
 	var problems [3]error
@@ -58,7 +60,7 @@ func (a *Authority) unseal(app *Application) {
 		if err != nil || *text == "" {
 			return false
 		}
-		plain, _, err := a.keys.Open(box, keyApplication(app.ID)+what)
+		plain, _, err := a.keys.Open(box, redisdb.KeyApplication(app.ID)+what)
 		if err != nil || json.Unmarshal(plain, into) != nil {
 			return false
 		}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
 // FuzzStoredRecords reads what Redis may hold under the keys of applications, users and
@@ -34,7 +36,7 @@ func FuzzStoredRecords(f *testing.F) {
 		f.Add(seed, "g:"+id, "18446744073709551615")
 		f.Add(seed, "s:", "-1")
 	}
-	sealedMail := string(a.keys.Seal([]byte("ada@example.org"), keyUser("abcdefgh")))
+	sealedMail := string(a.keys.Seal([]byte("ada@example.org"), redisdb.KeyUser("abcdefgh")))
 	f.Fuzz(func(t *testing.T, document, field, value string) {
 		app, err := a.decodeApplication(id, map[string]string{field: value, fieldDocument: document, fieldVersion: "1"})
 		switch {

@@ -10,6 +10,9 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
 // A token that is revoked again and again is one change of the feed, which has room
@@ -22,7 +25,7 @@ func TestRevoke_OnceATokenOnTheFeed(t *testing.T) {
 	tok, err := a.Issue(ctx, Grant{Application: app, Mail: "alice@example.org", Scopes: app.Scopes})
 	require.NoError(t, err)
 	changes := func() string {
-		n, err := server.Get(keyFeed)
+		n, err := server.Get(redisdb.KeyFeed)
 		require.NoError(t, err)
 		return n
 	}
@@ -41,11 +44,11 @@ func TestRevoke_OnceATokenOnTheFeed(t *testing.T) {
 func TestInspect_GuessesAreCheap(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server)
-	id := randomID(familyIDLength)
-	var asked int
+	id := vault.RandomID(familyIDLength)
+	var asked atomic.Int32
 	f.set(func(cmd redis.Cmder) error {
-		if cmd.Name() == "hmget" && cmd.Args()[1] == keyFamily(id) {
-			asked++
+		if cmd.Name() == "hmget" && cmd.Args()[1] == redisdb.KeyFamily(id) {
+			asked.Add(1)
 		}
 		return nil
 	}, nil)
@@ -56,10 +59,10 @@ func TestInspect_GuessesAreCheap(t *testing.T) {
 	}
 	_, err := a.Inspect(t.Context(), wrong)
 	require.Error(t, err)
-	require.Zero(t, asked)
+	require.Zero(t, asked.Load())
 	_, err = a.Inspect(t.Context(), guess)
 	require.ErrorIs(t, err, ErrTokenInvalid)
-	require.Equal(t, 1, asked)
+	require.EqualValues(t, 1, asked.Load())
 }
 
 // A rotation whose pair was never given is made anew when its access token has

@@ -13,6 +13,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
 // User is a mail address that some application acted for. What identifies it is
@@ -142,7 +143,7 @@ return 1`)
 // User returns a user by public id or mail address. Errors: ErrNotFound,
 // ErrUnavailable.
 func (a *Authority) User(ctx context.Context, idOrMail string) (*User, error) {
-	if isID(idOrMail, userIDLength) {
+	if vault.IsID(idOrMail, vault.UserID) {
 		return a.readUser(ctx, idOrMail)
 	}
 	m, err := ParseMail(idOrMail)
@@ -175,7 +176,7 @@ func (a *Authority) User(ctx context.Context, idOrMail string) (*User, error) {
 func (a *Authority) mailKeys(m Mail) []string {
 	names := make([]string, 0, len(a.keys.Keys))
 	for _, k := range a.keys.Sorted() {
-		names = append(names, keyMail(k, m))
+		names = append(names, redisdb.KeyMail(k, string(m)))
 	}
 	return names
 }
@@ -240,7 +241,7 @@ func (a *Authority) agreeOnID(ctx context.Context, m Mail, id string) (string, e
 // written, or where a version before this agreement ran.
 func (a *Authority) sameUser(ctx context.Context, ids ...string) error {
 	for i, id := range ids {
-		err := a.db.Eval(ctx, touchScript, keyUser(id), fieldMail, prefixOther+ids[1-i], 1).Err()
+		err := a.db.Eval(ctx, touchScript, redisdb.KeyUser(id), fieldMail, prefixOther+ids[1-i], 1).Err()
 		if err != nil {
 			return unavailable("noting another id of a user", err)
 		}
@@ -291,7 +292,7 @@ func (a *Authority) userFor(ctx context.Context, m Mail, by string) (*User, *ins
 // get its id.
 func (a *Authority) newUser(ctx context.Context, m Mail, by string) (string, error) {
 	for {
-		id := randomID(userIDLength)
+		id := vault.RandomID(vault.UserID)
 		err := a.makeUser(ctx, id, m, by)
 		if errors.Is(err, ErrConflict) {
 			continue // 62^8 ids: it happens, rarely
@@ -304,7 +305,7 @@ func (a *Authority) newUser(ctx context.Context, m Mail, by string) (string, err
 			return "", err
 		}
 		if winner != id {
-			if _, err := a.db.Delete(ctx, keyUser(id)); err != nil {
+			if _, err := a.db.Delete(ctx, redisdb.KeyUser(id)); err != nil {
 				return "", unavailable("removing a user", err)
 			}
 		}
@@ -313,9 +314,9 @@ func (a *Authority) newUser(ctx context.Context, m Mail, by string) (string, err
 }
 
 func (a *Authority) makeUser(ctx context.Context, id string, m Mail, by string) error {
-	sealed := a.keys.Seal([]byte(m), keyUser(id))
+	sealed := a.keys.Seal([]byte(m), redisdb.KeyUser(id))
 	now := a.now()
-	made, err := a.db.Eval(ctx, newUserScript, keyUser(id), sealed, now.UnixMilli(), by, now.Unix(), 0).Int64()
+	made, err := a.db.Eval(ctx, newUserScript, redisdb.KeyUser(id), sealed, now.UnixMilli(), by, now.Unix(), 0).Int64()
 	if err != nil {
 		return unavailable("making a user", err)
 	}
@@ -328,7 +329,7 @@ func (a *Authority) makeUser(ctx context.Context, id string, m Mail, by string) 
 // rememberUser has a user written again, as a token was just born for it, if Redis
 // loses it.
 func (a *Authority) rememberUser(u *User) {
-	key := keyUser(u.ID)
+	key := redisdb.KeyUser(u.ID)
 	version := int64(u.generation + u.grantCount) // neither goes back
 	if e, known := a.feed.Journal().Get(journal.Users, key); known && e.Version >= version && e.Age() < userStep {
 		return
@@ -369,7 +370,7 @@ func (a *Authority) contested(ctx context.Context, name, id string) error {
 
 // readUser reads the user from Redis into the cache.
 func (a *Authority) readUser(ctx context.Context, id string) (*User, error) {
-	key := keyUser(id)
+	key := redisdb.KeyUser(id)
 	since := a.cache.now(key)
 	m, err := a.findHash(ctx, "reading a user", key)
 	if err != nil {
@@ -384,7 +385,7 @@ func (a *Authority) keepUser(id string, m map[string]string, since epoch) (*User
 	if err != nil {
 		return nil, err
 	}
-	fill(a.cache, a.cache.users, id, u, keyUser(id), since)
+	fill(a.cache, a.cache.users, id, u, redisdb.KeyUser(id), since)
 	return u, nil
 }
 
@@ -392,14 +393,14 @@ func (a *Authority) decodeUser(id string, m map[string]string) (*User, error) {
 	if m[fieldMail] == "" {
 		return nil, fmt.Errorf("user: %w", ErrNotFound)
 	}
-	mail, old, err := a.keys.Open([]byte(m[fieldMail]), keyUser(id))
+	mail, old, err := a.keys.Open([]byte(m[fieldMail]), redisdb.KeyUser(id))
 	if err != nil {
 		return nil, unavailable("reading user "+id, err)
 	}
 	if old {
-		resealed := a.keys.Seal(mail, keyUser(id))
+		resealed := a.keys.Seal(mail, redisdb.KeyUser(id))
 		a.background.Go(func(ctx context.Context) {
-			_ = a.db.Eval(ctx, touchScript, keyUser(id), fieldMail, fieldMail, resealed).Err()
+			_ = a.db.Eval(ctx, touchScript, redisdb.KeyUser(id), fieldMail, fieldMail, resealed).Err()
 		})
 	}
 	u := &User{
@@ -438,7 +439,7 @@ func (a *Authority) noteSeen(u *User, by, backendUserID string) {
 	a.background.Go(func(ctx context.Context) {
 		// Nobody decides anything by these fields, so what caches hold stays: a user
 		// forgotten here would have to be read again, perhaps when Redis is unavailable.
-		_ = a.db.Eval(ctx, touchScript, keyUser(u.ID), fieldMail,
+		_ = a.db.Eval(ctx, touchScript, redisdb.KeyUser(u.ID), fieldMail,
 			fieldLastSeen, now.UnixMilli(), fieldLastBy, by, fieldBackendUser, backendUserID).Err()
 	})
 }

@@ -12,6 +12,9 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
 var (
@@ -51,7 +54,7 @@ func whileRotating(t *testing.T, s schedule, test func(*testing.T, *miniredis.Mi
 // Whatever order gateways have the secrets in, at the same time, and wherever they die:
 // an address gets one id.
 func TestUserID_OneWhileSecretsAreRotated(t *testing.T) {
-	whileRotating(t, schedule{keyPrefix + "m:", keyUser("")}, func(t *testing.T, server *miniredis.Miniredis, actors []*actor) {
+	whileRotating(t, schedule{redisdb.KeyPrefix + "m:", redisdb.KeyUser("")}, func(t *testing.T, server *miniredis.Miniredis, actors []*actor) {
 		for seed := range uint64(200) {
 			at, m := fmt.Sprint("seed ", seed), Mail(fmt.Sprintf("user-%d@example.org", seed))
 			var mu sync.Mutex
@@ -83,7 +86,7 @@ func TestUserID_OneWhileSecretsAreRotated(t *testing.T) {
 
 // Nor is a request with an Idempotency-Key sent twice meanwhile.
 func TestIdempotency_OnceWhileSecretsAreRotated(t *testing.T) {
-	whileRotating(t, schedule{keyPrefix + "i:"}, func(t *testing.T, _ *miniredis.Miniredis, actors []*actor) {
+	whileRotating(t, schedule{redisdb.KeyPrefix + "i:"}, func(t *testing.T, _ *miniredis.Miniredis, actors []*actor) {
 		for seed := range uint64(200) {
 			var sent, refused atomic.Int32
 			act := func(ctx context.Context, me *actor, _ *rand.Rand) {
@@ -124,10 +127,10 @@ func TestUserID_TwoAreRevokedTogether(t *testing.T) {
 				first, err := a.Issue(ctx, Grant{Application: app, Mail: mail, Scopes: app.Scopes})
 				require.NoError(t, err)
 				// As before the index was agreed upon: each gateway under its own first key.
-				server.Del(keyMail(b.keys.First(), mail))
-				own := randomID(userIDLength)
+				server.Del(redisdb.KeyMail(b.keys.First(), string(mail)))
+				own := vault.RandomID(vault.UserID)
 				require.NoError(t, b.makeUser(ctx, own, mail, app.ID))
-				require.NoError(t, server.Set(keyMail(b.keys.First(), mail), own))
+				require.NoError(t, server.Set(redisdb.KeyMail(b.keys.First(), string(mail)), own))
 				b.cache.mails.Set(mail, own)
 				second, err := b.Issue(ctx, Grant{Application: app, Mail: mail, Scopes: app.Scopes})
 				require.NoError(t, err)
@@ -160,7 +163,7 @@ func TestUserID_LostAndGivenAgain(t *testing.T) {
 	require.NoError(t, err)
 	was, err := a.User(ctx, mail)
 	require.NoError(t, err)
-	for _, key := range []string{keyUser(was.ID), keyMail(a.keys.First(), mail)} {
+	for _, key := range []string{redisdb.KeyUser(was.ID), redisdb.KeyMail(a.keys.First(), string(mail))} {
 		server.Del(key)
 	}
 	second, err := b.Issue(ctx, Grant{Application: app, Mail: mail, Scopes: app.Scopes})
@@ -178,8 +181,8 @@ func TestUserID_LostAndGivenAgain(t *testing.T) {
 	third, err := a.Issue(ctx, Grant{Application: app, Mail: mail, Scopes: app.Scopes})
 	require.NoError(t, err)
 	require.Equal(t, u.ID, third.UserID)
-	server.Del(keyUser(was.ID))
-	server.HDel(keyUser(u.ID), prefixOther+was.ID)
+	server.Del(redisdb.KeyUser(was.ID))
+	server.HDel(redisdb.KeyUser(u.ID), prefixOther+was.ID)
 	writeAgainAll(t, a)
 
 	require.NoError(t, a.RevokeUser(ctx, mail))

@@ -111,7 +111,7 @@ func (a *Authority) readToken(ctx context.Context, raw string, sum [sha256.Size]
 	if err != nil {
 		return nil, a.orMissingKey(ctx, err)
 	}
-	key := keyToken(t.id)
+	key := redisdb.KeyToken(t.id)
 	var since epoch
 	var value []byte
 	err = a.feed.Read(ctx, "reading a token's record", func(ctx context.Context, r feed.Reader) (found bool, err error) {
@@ -218,8 +218,8 @@ func (a *Authority) readCircumstances(ctx context.Context, appID, userID string,
 	var inSince, appSince, userSince epoch
 	var read []map[string]string
 	err = a.feed.Read(ctx, "reading what a token depends on", func(ctx context.Context, r feed.Reader) (found bool, err error) {
-		inSince, appSince, userSince = a.cache.now(keyInstallation), a.cache.now(keyApplication(appID)), a.cache.now(keyUser(userID))
-		if read, err = redisdb.Hashes(ctx, r, keyInstallation, keyApplication(appID), keyUser(userID)); err != nil {
+		inSince, appSince, userSince = a.cache.now(redisdb.KeyInstallation), a.cache.now(redisdb.KeyApplication(appID)), a.cache.now(redisdb.KeyUser(userID))
+		if read, err = redisdb.Hashes(ctx, r, redisdb.KeyInstallation, redisdb.KeyApplication(appID), redisdb.KeyUser(userID)); err != nil {
 			return false, err //nolint:wrapcheck // wrapped by Read
 		}
 		// A revocation that is older than the token may not be written again yet.
@@ -250,8 +250,8 @@ func (a *Authority) readUserAndInstallation(ctx context.Context, userID string) 
 	var read []map[string]string
 	// A user whose record some gateway is about to write again is not made anew.
 	err := a.feed.Read(ctx, "reading what a token is born under", func(ctx context.Context, r feed.Reader) (found bool, err error) {
-		inSince, userSince = a.cache.now(keyInstallation), a.cache.now(keyUser(userID))
-		if read, err = redisdb.Hashes(ctx, r, keyInstallation, keyUser(userID)); err != nil {
+		inSince, userSince = a.cache.now(redisdb.KeyInstallation), a.cache.now(redisdb.KeyUser(userID))
+		if read, err = redisdb.Hashes(ctx, r, redisdb.KeyInstallation, redisdb.KeyUser(userID)); err != nil {
 			return false, err //nolint:wrapcheck // wrapped by Read
 		}
 		return len(read[1]) > 0, nil

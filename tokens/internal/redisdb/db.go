@@ -220,7 +220,7 @@ func (s *DB) Ping(ctx context.Context) error {
 // Run runs a script that changes one key, and waits for no replica.
 func (s *DB) Run(ctx context.Context, script *Script, key string, args ...any) (*Reply, error) {
 	cmd := script.Run(ctx, s.rdb, []string{key}, args...)
-	return cmd, ignoreNil(cmd.Err())
+	return cmd, IgnoreNil(cmd.Err())
 }
 
 // Write runs a script that changes one key. It returns when Redis has
@@ -259,7 +259,7 @@ func (s *DB) writeReplicated(ctx context.Context, script *Script, key string, ar
 	cmd := script.Eval(ctx, pipe, []string{key}, args...)
 	waited := pipe.Do(ctx, "WAIT", s.wait, s.replicaPatience().Milliseconds())
 	_, err := pipe.Exec(ctx)
-	if err = ignoreNil(err); err != nil {
+	if err = IgnoreNil(err); err != nil {
 		return cmd, err // wrapped by whoever knows what was written
 	}
 	n, err := waited.Int()
@@ -276,8 +276,8 @@ func (s *DB) writeReplicated(ctx context.Context, script *Script, key string, ar
 // which reading the answer ends.
 func (s *DB) replicaPatience() time.Duration { return s.timeout * 3 / 4 }
 
-// ignoreNil drops the error that only says that an answer is nil.
-func ignoreNil(err error) error {
+// IgnoreNil drops the error that only says that an answer is nil.
+func IgnoreNil(err error) error {
 	if errors.Is(err, redis.Nil) {
 		return nil
 	}

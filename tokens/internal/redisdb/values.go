@@ -22,7 +22,7 @@ func (s *DB) Eval(ctx context.Context, script *Script, key string, args ...any) 
 // Get returns a value, "" if there is none.
 func (s *DB) Get(ctx context.Context, key string) (string, error) {
 	value, err := s.rdb.Get(ctx, key).Result()
-	return value, ignoreNil(err)
+	return value, IgnoreNil(err)
 }
 
 // Set sets a value, which ends after ttl unless that is 0.
@@ -43,7 +43,7 @@ func (s *DB) SetAll(ctx context.Context, values map[string]string, ttl time.Dura
 // SetNew sets a value unless there is one, and reports whether it did.
 func (s *DB) SetNew(ctx context.Context, key string, value any, ttl time.Duration) (bool, error) {
 	err := s.rdb.SetArgs(ctx, key, value, redis.SetArgs{Mode: "NX", TTL: ttl}).Err()
-	return err == nil, ignoreNil(err)
+	return err == nil, IgnoreNil(err)
 }
 
 // Exists reports whether there is something at a key.

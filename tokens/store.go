@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+
+package tokens
+
+import (
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
+)
+
+// MinSecret is the shortest secret accepted, in bytes.
+const MinSecret = vault.MinSecret
+
+// Store is a handle on Redis, shared by everything in this package.
+type Store = redisdb.DB
+
+// StoreSettings is what Redis says of itself.
+type StoreSettings = redisdb.Settings
+
+// Permissions is what the Redis user may not do.
+type Permissions = redisdb.Permissions
+
+// RedisOptions tell how to reach Redis.
+type RedisOptions = redisdb.Options
+
+// DefaultRedisTimeout bounds connecting to Redis, one command, and waiting for
+// a free connection, each.
+const DefaultRedisTimeout = redisdb.DefaultTimeout
+
+// OpenRedis makes a Store. It does not connect: an unreachable Redis shows at
+// the first call, as ErrUnavailable.
+func OpenRedis(o RedisOptions) (*Store, error) { return redisdb.Open(o) }
+
+// Command is a command that was sent to Redis, or a pipeline of several.
+type Command = redisdb.Command
+
+// CommandProblems are the kinds of failures of a command, for a metric label.
+var CommandProblems = redisdb.CommandProblems
