@@ -17,6 +17,7 @@ import (
 var ErrUnproven = errors.New("it has not been found to be the primary, and to have lost nothing, for too long")
 
 var (
+	errLacking  = errors.New("it has lost changes, which gateways that heard of them may still write again")
 	errUnsteady = errors.New("it may be another server than a moment ago")
 	errSettling = errors.New("it is not there, and what Redis may have lost is not written again yet")
 )
@@ -49,6 +50,9 @@ func (f *Feed) Believable(ctx context.Context) error {
 	}
 	if c := f.checked.Load(); c != 0 && f.since(c) > f.staleness {
 		return failure.Unavailable("asking Redis", ErrUnproven)
+	}
+	if f.lacking.Load() != 0 {
+		return failure.Unavailable("asking Redis", errLacking)
 	}
 	if f.verified.Load() == f.db.Dialed() {
 		return nil

@@ -318,6 +318,9 @@ func (f *Feed) restore(ctx context.Context, number, known uint64) bool {
 	if err := f.replay(ctx, true); err != nil {
 		return false
 	}
+	if !complete && f.othersMayRestore() {
+		return false
+	}
 	if !complete {
 		if err := f.domain.RevokeAll(ctx); err != nil {
 			return false
@@ -337,6 +340,15 @@ func (f *Feed) restore(ctx context.Context, number, known uint64) bool {
 	f.domain.ForgetAll() // what was said meanwhile had numbers that were used before
 	f.observer.StoreRolledBack(int64(known-number), complete)
 	return true
+}
+
+// othersMayRestore reports whether to leave what this gateway did not hear of to
+// gateways that did: a subscription that follows a failover misses what was published
+// before it. One that has written everything again raises the number. Until then, and
+// for the staleness bound at most, Redis is not believed here.
+func (f *Feed) othersMayRestore() bool {
+	f.lacking.CompareAndSwap(0, max(f.elapsed(), 1))
+	return f.since(f.lacking.Load()) < f.staleness
 }
 
 // raiseScript lifts the counter to at least the given number.

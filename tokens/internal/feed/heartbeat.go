@@ -184,6 +184,7 @@ func (f *Feed) heard(ctx context.Context, number uint64, mark string) {
 	if number < must && !f.restore(ctx, number, must) {
 		return // not proven: the next heartbeat tries again
 	}
+	f.lacking.Store(0)
 	f.mu.Lock()
 	skipped := f.synced && number > f.heardTo
 	f.heardTo = max(f.heardTo, number)
