@@ -60,9 +60,14 @@ func TestInspect_GuessesAreCheap(t *testing.T) {
 	_, err := a.Inspect(t.Context(), wrong)
 	require.Error(t, err)
 	require.Zero(t, asked.Load())
-	_, err = a.Inspect(t.Context(), guess)
-	require.ErrorIs(t, err, ErrTokenInvalid)
-	require.EqualValues(t, 1, asked.Load())
+	for opened := true; opened; { // what was read before a connection was opened is read again
+		dialed := a.db.Dialed()
+		asked.Store(0)
+		_, err = a.Inspect(t.Context(), guess)
+		require.ErrorIs(t, err, ErrTokenInvalid)
+		opened = a.db.Dialed() != dialed
+		require.True(t, opened || asked.Load() == 1, asked.Load())
+	}
 }
 
 // A rotation whose pair was never given is made anew when its access token has
