@@ -113,7 +113,7 @@ return 1`)
 // was to have there, so that operators see what is missing. It does so in the
 // background, and only if that has changed.
 func (a *Authority) NoteGranted(app *Application, meet string, wanted, granted Scopes) {
-	missing := Scopes(slices.DeleteFunc(slices.Clone(wanted), granted.Has))
+	missing := slices.DeleteFunc(slices.Clone(wanted), granted.Has)
 	known := slices.IndexFunc(app.NotGranted, func(n NotGranted) bool { return n.Meet == meet })
 	if known < 0 && len(missing) == 0 || known >= 0 && slices.Equal(app.NotGranted[known].Scopes, missing) {
 		return

@@ -120,7 +120,7 @@ func TestNoMailInRedis(t *testing.T) {
 		Name: "Calendar", Active: true, Domains: []string{"leak.example"}, Scopes: Scopes{ScopeRoomsList}, Refresh: true,
 		DeniedMails: denied, Note: "Ask admin@leak.example.", Aliases: []string{"calendar"},
 	}
-	app, secret, err := a.CreateApplication(ctx, template)
+	app, _, err := a.CreateApplication(ctx, template)
 	require.NoError(t, err)
 	require.Equal(t, denied, app.DeniedMails)
 	app, err = a.UpdateApplication(ctx, app.ID, 0, func(n *Application) error {
@@ -130,7 +130,7 @@ func TestNoMailInRedis(t *testing.T) {
 	require.NoError(t, err)
 	_, err = a.ConfirmApplication(ctx, app.ID)
 	require.NoError(t, err)
-	_, secret, err = a.RotateSecret(ctx, app.ID, 0, time.Hour)
+	_, secret, err := a.RotateSecret(ctx, app.ID, 0, time.Hour)
 	require.NoError(t, err)
 	imported := template
 	imported.Aliases = []string{"imported"}

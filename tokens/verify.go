@@ -220,7 +220,7 @@ func (a *Authority) readCircumstances(ctx context.Context, appID, userID string,
 	err = a.feed.Read(ctx, "reading what a token depends on", func(ctx context.Context, r feed.Reader) (found bool, err error) {
 		inSince, appSince, userSince = a.cache.now(redisdb.KeyInstallation), a.cache.now(redisdb.KeyApplication(appID)), a.cache.now(redisdb.KeyUser(userID))
 		if read, err = redisdb.Hashes(ctx, r, redisdb.KeyInstallation, redisdb.KeyApplication(appID), redisdb.KeyUser(userID)); err != nil {
-			return false, err //nolint:wrapcheck // wrapped by Read
+			return false, err
 		}
 		// A revocation that is older than the token may not be written again yet.
 		in, app, user := read[0], read[1], read[2]
@@ -252,7 +252,7 @@ func (a *Authority) readUserAndInstallation(ctx context.Context, userID string) 
 	err := a.feed.Read(ctx, "reading what a token is born under", func(ctx context.Context, r feed.Reader) (found bool, err error) {
 		inSince, userSince = a.cache.now(redisdb.KeyInstallation), a.cache.now(redisdb.KeyUser(userID))
 		if read, err = redisdb.Hashes(ctx, r, redisdb.KeyInstallation, redisdb.KeyUser(userID)); err != nil {
-			return false, err //nolint:wrapcheck // wrapped by Read
+			return false, err
 		}
 		return len(read[1]) > 0, nil
 	})

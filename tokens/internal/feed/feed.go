@@ -99,7 +99,7 @@ type Feed struct {
 	// lacking is since when, as elapsed, Redis has lacked changes that this gateway did
 	// not hear of one by one; 0 if it does not.
 	lacking atomic.Int64
-	began    time.Duration // since the start: when the last check began that succeeded; guarded by checking
+	began   time.Duration // since the start: when the last check began that succeeded; guarded by checking
 	// replaced is when Redis was last found to be another one than before, or to have
 	// lost something, in nanoseconds since the start; 0 if never.
 	replaced atomic.Int64

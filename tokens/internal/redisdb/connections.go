@@ -38,7 +38,7 @@ type forFeed struct{}
 func (c *connections) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	raw, err := c.dialer.DialContext(ctx, network, addr)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // go-redis looks at it
+		return nil, err
 	}
 	s, ok := raw.(stream)
 	if !ok {
@@ -66,7 +66,7 @@ func (c *connections) dial(ctx context.Context, network, addr string) (net.Conn,
 	defer cancel()
 	if err := secure.HandshakeContext(ctx); err != nil {
 		_ = n.Close()
-		return nil, err //nolint:wrapcheck // go-redis looks at it
+		return nil, err
 	}
 	return secure, nil
 }
@@ -108,7 +108,7 @@ func (n *connection) Close() error {
 	n.of.mu.Lock()
 	delete(n.of.open, n)
 	n.of.mu.Unlock()
-	return n.stream.Close() //nolint:wrapcheck // a net.Conn
+	return n.stream.Close()
 }
 
 // ended says of a connection that was dropped what is said of one that the

@@ -127,7 +127,7 @@ func whois(ctx context.Context, c redis.Cmdable) (serverInfo, error) {
 		}
 	}
 	if err != nil {
-		return serverInfo{}, err //nolint:wrapcheck // wrapped by who asked for servers
+		return serverInfo{}, err
 	}
 	return readInfo(info), nil
 }
