@@ -26,7 +26,17 @@ import (
 // A client of Meet's meets at the gateway what Meet answers, but for what
 // docs/compatibility.md says.
 func TestConformance_Gateway(t *testing.T) {
-	meet := gatewaytest.StartMeet(t, sandbox.Production(), nil)
+	production := sandbox.Production()
+	provisioning := production
+	provisioning.AllowUserCreation, provisioning.MailFallback, provisioning.SubImmutable = true, true, false
+	for name, settings := range map[string]sandbox.Settings{"users are known": production, "users are made": provisioning} {
+		t.Run(name, func(t *testing.T) { requireConforming(t, settings) })
+	}
+}
+
+func requireConforming(t *testing.T, settings sandbox.Settings) {
+	t.Helper()
+	meet := gatewaytest.StartMeet(t, settings, nil)
 	meet.LoadFixtures()
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
 	app := g.AddApplication(func(a *tokens.Application) { a.Domains = []string{"example.com"} })
