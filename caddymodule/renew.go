@@ -33,7 +33,8 @@ func (h *Handler) unmarshalRenew(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// renewFor is how long after a user's last request Meet's tokens are renewed; never is 0.
+// renewFor is how long after a user's last request Meet's tokens are renewed. 0 means
+// that they are not.
 func (h *Handler) renewFor() (time.Duration, error) {
 	if h.Renew == renewOff {
 		return 0, nil
@@ -45,8 +46,8 @@ func (h *Handler) renewFor() (time.Duration, error) {
 	return lately, nil
 }
 
-// mayRenew says whether an application may act for a user still, as it did when Meet's
-// token was fetched.
+// mayRenew reports whether the application may still act for the user as it did when
+// Meet's token was fetched.
 func (h *Handler) mayRenew(ctx context.Context, caller backendclient.Caller) bool {
 	authority, mail := h.app.Authority(), tokens.Mail(caller.Mail)
 	app, err := authority.Application(ctx, caller.Application)
@@ -57,8 +58,8 @@ func (h *Handler) mayRenew(ctx context.Context, caller backendclient.Caller) boo
 	return err == nil && generations == caller.Generations
 }
 
-// before returns the client of the same Meet in the configuration that is running, if
-// all state of that goes on in this one.
+// before returns the client of the same Meet in the running configuration, if this one
+// keeps all of its state.
 func (h *Handler) before() *backendclient.Client {
 	running, err := ActiveApp()
 	if err != nil || running.authority == nil || running.authority != h.app.authority {

@@ -20,8 +20,8 @@ import (
 // and with each edit of the application.
 type Generations [6]uint64
 
-// generationsOf has nil for a user who was never seen, which a user whom nobody has
-// revoked equals.
+// generationsOf returns the generations of a grant. u is nil for a user who was never
+// seen: the result is then the same as for a user who was never revoked.
 func generationsOf(in *installation, app *Application, u *User) Generations {
 	g := Generations{in.generation, uint64(in.notBefore.UnixMilli()), app.generation, app.edits}
 	if u == nil {

@@ -236,8 +236,8 @@ func (a *Authority) agreeOnID(ctx context.Context, m Mail, id string) (string, e
 	return id, nil
 }
 
-// sameUser notes at each of two users that the other one is the same address, so that
-// who is revoked is so under both. There can be two if Redis has lost what was
+// sameUser notes at each of two users that the other has the same address, so that a
+// revocation ends both. There can be two if Redis has lost what was
 // written, or where a version before this agreement ran.
 func (a *Authority) sameUser(ctx context.Context, ids ...string) error {
 	for i, id := range ids {
@@ -355,7 +355,8 @@ var claimAgainScript = redisdb.NewScript(`
 redis.call('SETNX', KEYS[1], ARGV[1])
 return redis.call('GET', KEYS[1]) == ARGV[1] and 0 or 1`)
 
-// contested makes an address that has two ids theirs both.
+// contested notes two ids of one address at each other, if another id holds an entry
+// of the index.
 func (a *Authority) contested(ctx context.Context, name, id string) error {
 	other, err := a.db.Get(ctx, name)
 	if err != nil {

@@ -342,10 +342,10 @@ func (f *Feed) restore(ctx context.Context, number, known uint64) bool {
 	return true
 }
 
-// othersMayRestore reports whether to leave what this gateway did not hear of to
-// gateways that did: a subscription that follows a failover misses what was published
-// before it. One that has written everything again raises the number. Until then, and
-// for the staleness bound at most, Redis is not believed here.
+// othersMayRestore reports whether to wait for gateways that heard of the changes that
+// this one missed: a subscription made after a failover misses what was published before
+// it. A gateway that has written everything again raises the counter. This one waits for
+// the staleness bound, and until its next heartbeat comes back it does not believe Redis.
 func (f *Feed) othersMayRestore() bool {
 	f.lacking.CompareAndSwap(0, max(f.elapsed(), 1))
 	return f.since(f.lacking.Load()) < f.staleness
