@@ -10,6 +10,7 @@ import (
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
+	"github.com/meet-gateway/meet-gateway/tokens/meettokens"
 )
 
 // Adopting is how a live installation moves behind the gateway: credentials that
@@ -57,6 +58,17 @@ func (p *trialPool) enter(ctx context.Context) (leave func(), err error) {
 	}
 }
 
+// adoption registers applications that Meet knows and the gateway does not.
+type adoption struct {
+	*core
+	applications *applications
+	registry     *registry
+	meetClients  *meetClients
+	logins       *logins
+	locks        *meettokens.Store
+	trials       trialPool
+}
+
 // Adopt authenticates an application that may not be registered yet. If it is
 // not, ask presents the credentials to Meet and returns what to register: name
 // and scopes as Meet says; or ErrInvalidClient if Meet refuses them, which is
@@ -70,7 +82,7 @@ func (p *trialPool) enter(ctx context.Context) (leave func(), err error) {
 //
 // Errors: ErrInvalidClient, ErrInactiveApplication, ErrBusy (others are being
 // tried: 503), ErrUnavailable, and those of ask.
-func (a *Authority) Adopt(ctx context.Context, clientID, secret string, ask func(context.Context) (Application, error)) (*Application, error) {
+func (a *adoption) Adopt(ctx context.Context, clientID, secret string, ask func(context.Context) (Application, error)) (*Application, error) {
 	if !isClientID(clientID) || secret == "" || len(secret) > maxSecret {
 		return nil, deny(ErrInvalidClient, "unknown_client_or_wrong_secret")
 	}
@@ -90,13 +102,13 @@ func (a *Authority) Adopt(ctx context.Context, clientID, secret string, ask func
 
 // tryAlone is try if no other gateway is trying the same credentials. The place in
 // the queue comes before the lock, so that the lock need not last for the waiting.
-func (a *Authority) tryAlone(ctx context.Context, clientID, secret string, ask func(context.Context) (Application, error)) (app *Application, tried bool, err error) {
+func (a *adoption) tryAlone(ctx context.Context, clientID, secret string, ask func(context.Context) (Application, error)) (app *Application, tried bool, err error) {
 	leave, err := a.trials.enter(ctx)
 	if err != nil {
 		return nil, false, err
 	}
 	defer leave()
-	unlock, mine, err := a.LockMeetToken(ctx, a.keyTrial(clientID, secret), trialTime)
+	unlock, mine, err := a.locks.LockMeetToken(ctx, a.keyTrial(clientID, secret), trialTime)
 	if err != nil || !mine {
 		return nil, false, err
 	}
@@ -106,7 +118,7 @@ func (a *Authority) tryAlone(ctx context.Context, clientID, secret string, ask f
 }
 
 // try is Adopt for the one who asks Meet.
-func (a *Authority) try(ctx context.Context, clientID, secret string, ask func(context.Context) (Application, error)) (*Application, error) {
+func (a *adoption) try(ctx context.Context, clientID, secret string, ask func(context.Context) (Application, error)) (*Application, error) {
 	// Meet goes on checking when the caller hangs up, so its answer is awaited:
 	// or else hanging up would make room for the next trial, of the same pair.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), trialTime/2)
@@ -128,15 +140,15 @@ func (a *Authority) try(ctx context.Context, clientID, secret string, ask func(c
 
 // settled reports whether Meet need not be asked: the application is registered,
 // or the credentials were refused lately.
-func (a *Authority) settled(ctx context.Context, clientID, secret string) (*Application, bool, error) {
-	switch _, err := a.CurrentApplication(ctx, clientID); {
+func (a *adoption) settled(ctx context.Context, clientID, secret string) (*Application, bool, error) {
+	switch _, err := a.applications.CurrentApplication(ctx, clientID); {
 	case err == nil:
-		app, _, err := a.Authenticate(ctx, clientID, secret)
+		app, _, err := a.logins.Authenticate(ctx, clientID, secret)
 		return app, true, err
 	case !errors.Is(err, ErrNotFound):
 		return nil, true, err
 	}
-	if err := a.adoptable(ctx, clientID); err != nil {
+	if err := a.meetClients.adoptable(ctx, clientID); err != nil {
 		return nil, true, err
 	}
 	refused, err := a.WasRefused(ctx, clientID, secret)
@@ -156,7 +168,7 @@ func (a *Authority) settled(ctx context.Context, clientID, secret string) (*Appl
 // Of several at once one registers it and all get the same application. Errors:
 // those of [Authority.CreateApplication]; ErrInvalidClient if it is registered
 // with another secret; ErrBusy.
-func (a *Authority) AdoptApplication(ctx context.Context, app Application, clientID, secret string) (*Application, error) {
+func (a *adoption) AdoptApplication(ctx context.Context, app Application, clientID, secret string) (*Application, error) {
 	app.Active = true
 	if app.Name == "" {
 		app.Name = "Adopted " + clientID
@@ -171,13 +183,13 @@ func (a *Authority) AdoptApplication(ctx context.Context, app Application, clien
 		app.Aliases = append(slices.Clone(app.Aliases), clientID)
 	}
 	for wait := newWait(); ; {
-		unlock, mine, err := a.LockMeetToken(ctx, "adopt\x00"+clientID, trialTime)
+		unlock, mine, err := a.locks.LockMeetToken(ctx, "adopt\x00"+clientID, trialTime)
 		if err != nil {
 			return nil, err
 		}
 		if mine {
 			defer unlock()
-			return a.adopt(ctx, app, clientID, secret)
+			return a.register(ctx, app, clientID, secret)
 		}
 		if err := wait.next(ctx); err != nil {
 			return nil, err
@@ -185,23 +197,23 @@ func (a *Authority) AdoptApplication(ctx context.Context, app Application, clien
 	}
 }
 
-// adopt is AdoptApplication for the one who registers, or finds it done.
-func (a *Authority) adopt(ctx context.Context, app Application, clientID, secret string) (*Application, error) {
-	switch _, err := a.CurrentApplication(ctx, clientID); {
+// register is AdoptApplication for the one who registers, or finds it done.
+func (a *adoption) register(ctx context.Context, app Application, clientID, secret string) (*Application, error) {
+	switch _, err := a.applications.CurrentApplication(ctx, clientID); {
 	case err == nil:
-		found, _, err := a.Authenticate(ctx, clientID, secret)
+		found, _, err := a.logins.Authenticate(ctx, clientID, secret)
 		return found, err
 	case !errors.Is(err, ErrNotFound):
 		return nil, err
 	}
-	if err := a.adoptable(ctx, clientID); err != nil {
+	if err := a.meetClients.adoptable(ctx, clientID); err != nil {
 		return nil, err // it was removed while Meet was asked
 	}
-	created, err := a.create(ctx, app, func(n *Application) {
-		n.verifiers = []verifier{newVerifier(a.keys, vault.RandomID(8), n.ID, secret, n.Created)}
+	created, err := a.registry.create(ctx, app, func(n *Application) {
+		n.storedSecrets = []storedSecret{newStoredSecret(a.keys, vault.RandomID(8), n.ID, secret, n.Created)}
 	})
 	if errors.Is(err, ErrConflict) { // somebody has registered the client id meanwhile
-		found, _, err := a.Authenticate(ctx, clientID, secret)
+		found, _, err := a.logins.Authenticate(ctx, clientID, secret)
 		return found, err
 	}
 	return created, err
@@ -209,7 +221,7 @@ func (a *Authority) adopt(ctx context.Context, app Application, clientID, secret
 
 // RememberRefusal notes, for a minute, that Meet refused the credentials. The
 // error is ErrUnavailable.
-func (a *Authority) RememberRefusal(ctx context.Context, clientID, secret string) error {
+func (a *adoption) RememberRefusal(ctx context.Context, clientID, secret string) error {
 	if err := a.db.Set(ctx, a.keyRefusal(clientID, secret), "1", refusalLifetime); err != nil {
 		return unavailable("noting refused credentials", err)
 	}
@@ -218,7 +230,7 @@ func (a *Authority) RememberRefusal(ctx context.Context, clientID, secret string
 
 // WasRefused reports whether Meet refused the credentials within the last minute.
 // The error is ErrUnavailable.
-func (a *Authority) WasRefused(ctx context.Context, clientID, secret string) (bool, error) {
+func (a *adoption) WasRefused(ctx context.Context, clientID, secret string) (bool, error) {
 	refused, err := a.db.Exists(ctx, a.keyRefusal(clientID, secret))
 	if err != nil {
 		return false, unavailable("looking for refused credentials", err)
@@ -226,11 +238,11 @@ func (a *Authority) WasRefused(ctx context.Context, clientID, secret string) (bo
 	return refused, nil
 }
 
-func (a *Authority) keyRefusal(clientID, secret string) string {
+func (a *adoption) keyRefusal(clientID, secret string) string {
 	return redisdb.KeyName(a.keys.First(), "n", clientID, secret)
 }
 
-func (a *Authority) keyTrial(clientID, secret string) string {
+func (a *adoption) keyTrial(clientID, secret string) string {
 	return "trial\x00" + redisdb.KeyName(a.keys.First(), "n", clientID, secret)
 }
 

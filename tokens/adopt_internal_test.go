@@ -23,7 +23,7 @@ func TestAdopt_LockOutlastsTheQueue(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, _ := testNode(t, server)
 	b, _ := testNode(t, server)
-	lock := redisdb.KeyMeetLock(a.keys.First(), a.keyTrial("client", "secret"))
+	lock := redisdb.KeyMeetLock(a.keys.First(), a.adoption.keyTrial("client", "secret"))
 
 	a.trials.running <- struct{}{} // somebody else's trial
 	asked, answer := make(chan time.Time), make(chan struct{})

@@ -22,18 +22,25 @@ var (
 	errBackendOf   = deny(ErrInvalidClient, "backend_of_another_application")
 )
 
+// meetClients knows which client ids applications present at Meet, and which must not
+// be adopted.
+type meetClients struct {
+	*core
+	applications *applications
+}
+
 // adoptable reports why a client id that no application has must not be adopted,
 // or nil. Errors: ErrInvalidClient, ErrUnavailable.
-func (a *Authority) adoptable(ctx context.Context, clientID string) error {
-	return a.feed.Refuse(ctx, "looking whether a client id may be adopted", func(ctx context.Context) error {
-		return a.adoptableHere(ctx, clientID)
+func (m *meetClients) adoptable(ctx context.Context, clientID string) error {
+	return m.feed.Refuse(ctx, "looking whether a client id may be adopted", func(ctx context.Context) error {
+		return m.adoptableHere(ctx, clientID)
 	})
 }
 
-func (a *Authority) adoptableHere(ctx context.Context, clientID string) error {
+func (m *meetClients) adoptableHere(ctx context.Context, clientID string) error {
 	var removed bool
 	var ids []string
-	err := a.feed.Read(ctx, "looking for a removed client id", func(ctx context.Context, r feed.Reader) (bool, error) {
+	err := m.feed.Read(ctx, "looking for a removed client id", func(ctx context.Context, r feed.Reader) (bool, error) {
 		n, err := r.Exists(ctx, redisdb.KeyRemoved(clientID)).Result()
 		if removed = n > 0; err != nil || removed {
 			return removed, err //nolint:wrapcheck // wrapped by Read
@@ -48,7 +55,7 @@ func (a *Authority) adoptableHere(ctx context.Context, clientID string) error {
 		return errRemovedHere
 	}
 	for _, id := range ids {
-		app, err := a.readApplication(ctx, id)
+		app, err := m.applications.read(ctx, id)
 		if errors.Is(err, ErrNotFound) {
 			continue // its creation or removal was cut short
 		}
@@ -66,9 +73,9 @@ func (a *Authority) adoptableHere(ctx context.Context, clientID string) error {
 }
 
 // markRemoved notes that an operator has taken client ids away.
-func (a *Authority) markRemoved(ctx context.Context, clientIDs ...string) error {
+func (m *meetClients) markRemoved(ctx context.Context, clientIDs ...string) error {
 	for _, id := range clientIDs {
-		if err := a.db.Set(ctx, redisdb.KeyRemoved(id), "1", 0); err != nil {
+		if err := m.db.Set(ctx, redisdb.KeyRemoved(id), "1", 0); err != nil {
 			return unavailable("noting a removed client id", err)
 		}
 	}
@@ -78,13 +85,13 @@ func (a *Authority) markRemoved(ctx context.Context, clientIDs ...string) error 
 // AllowAdoption lets a client id be adopted again whose application was deleted,
 // or from which it was taken away. The error is ErrNotFound if that was not so, or
 // ErrUnavailable.
-func (a *Authority) AllowAdoption(ctx context.Context, clientID string) error {
+func (m *meetClients) AllowAdoption(ctx context.Context, clientID string) error {
 	if !isClientID(clientID) {
 		return ErrNotFound
 	}
 	const doing = "forgetting a removed client id"
-	return a.feed.Refuse(ctx, doing, func(ctx context.Context) error {
-		removed, err := a.db.Delete(ctx, redisdb.KeyRemoved(clientID))
+	return m.feed.Refuse(ctx, doing, func(ctx context.Context) error {
+		removed, err := m.db.Delete(ctx, redisdb.KeyRemoved(clientID))
 		if err != nil {
 			return unavailable(doing, err)
 		}
@@ -104,24 +111,24 @@ func (app *Application) clientIDsAtMeet() []string {
 	return uniq(ids)
 }
 
-// noteBackend notes which application presents a client id at Meet. It comes
+// note notes which application presents a client id at Meet. It comes
 // before the application is written: a note too many does no harm.
-func (a *Authority) noteBackend(ctx context.Context, app *Application) error {
+func (m *meetClients) note(ctx context.Context, app *Application) error {
 	if app.Backend == nil {
 		return nil
 	}
-	if err := a.db.AddMember(ctx, redisdb.KeyBackend(app.Backend.ClientID), app.ID); err != nil {
+	if err := m.db.AddMember(ctx, redisdb.KeyBackend(app.Backend.ClientID), app.ID); err != nil {
 		return unavailable("noting backend credentials", err)
 	}
 	return nil
 }
 
-// forgetBackend undoes noteBackend for an application that was deleted.
-func (a *Authority) forgetBackend(ctx context.Context, app *Application) error {
+// forget undoes note for an application that was deleted.
+func (m *meetClients) forget(ctx context.Context, app *Application) error {
 	if app.Backend == nil {
 		return nil
 	}
-	if err := a.db.RemoveMember(ctx, redisdb.KeyBackend(app.Backend.ClientID), app.ID); err != nil {
+	if err := m.db.RemoveMember(ctx, redisdb.KeyBackend(app.Backend.ClientID), app.ID); err != nil {
 		return unavailable("forgetting backend credentials", err)
 	}
 	return nil

@@ -95,15 +95,21 @@ func entryOwner(entry string) string {
 
 // want is one try to take client ids for an application.
 type want struct {
-	a       *Authority
+	ids     *clientIDs
 	id      string // of the application
 	version int64  // that is to be replaced; 0: it is to be created
 	try     string
 	aliases []string
 }
 
-func (a *Authority) newWant(id string, version int64, aliases []string) *want {
-	return &want{a: a, id: id, version: version, try: vault.RandomID(vault.TokenID), aliases: aliases}
+// clientIDs keeps the index of client ids.
+type clientIDs struct {
+	*core
+	applications *applications
+}
+
+func (c *clientIDs) newWant(id string, version int64, aliases []string) *want {
+	return &want{ids: c, id: id, version: version, try: vault.RandomID(vault.TokenID), aliases: aliases}
 }
 
 // take takes the client ids, or none of them. Once the record lists them they are
@@ -117,7 +123,7 @@ func (w *want) take(ctx context.Context) error {
 	for _, alias := range w.aliases {
 		args = append(args, alias)
 	}
-	cmd, err := w.a.feed.Write(ctx, wantScript, redisdb.KeyApplication(w.id), args...)
+	cmd, err := w.ids.feed.Write(ctx, wantScript, redisdb.KeyApplication(w.id), args...)
 	if err != nil {
 		return unavailable("noting wanted client ids", err)
 	}
@@ -125,7 +131,7 @@ func (w *want) take(ctx context.Context) error {
 		return fmt.Errorf("application %s: %w", w.id, ErrConflict)
 	}
 	for _, alias := range w.aliases {
-		if err := w.a.takeAlias(ctx, w.id, alias); err != nil {
+		if err := w.ids.take(ctx, w.id, alias); err != nil {
 			w.drop(ctx)
 			return err
 		}
@@ -143,17 +149,17 @@ func (w *want) drop(ctx context.Context) {
 	for _, alias := range w.aliases {
 		args = append(args, alias)
 	}
-	if _, err := w.a.feed.Write(ctx, unwantScript, redisdb.KeyApplication(w.id), args...); err == nil {
-		w.a.giveBackAliases(ctx, w.id, w.aliases)
+	if _, err := w.ids.feed.Write(ctx, unwantScript, redisdb.KeyApplication(w.id), args...); err == nil {
+		w.ids.release(ctx, w.id, w.aliases)
 	}
 }
 
-// takeAlias sets the entry of a client id that the application's record wants or
+// take sets the entry of a client id that the application's record wants or
 // lists. Errors: ErrConflict, ErrUnavailable.
-func (a *Authority) takeAlias(ctx context.Context, id, alias string) error {
+func (c *clientIDs) take(ctx context.Context, id, alias string) error {
 	if vault.IsID(alias, vault.ApplicationID) && alias != id {
 		// It could shadow another application's id.
-		if _, err := a.readApplication(ctx, alias); err == nil {
+		if _, err := c.applications.read(ctx, alias); err == nil {
 			return aliasTaken(alias)
 		} else if !errors.Is(err, ErrNotFound) {
 			return err
@@ -162,19 +168,19 @@ func (a *Authority) takeAlias(ctx context.Context, id, alias string) error {
 	entry := id + " " + vault.RandomID(vault.TokenID)
 	const tries = 10
 	for range tries {
-		have, err := a.aliasEntry(ctx, alias)
+		have, err := c.entry(ctx, alias)
 		if err != nil {
 			return err
 		}
 		if owner := entryOwner(have); owner != "" && owner != id {
-			switch err := a.holdsAlias(ctx, owner, alias); {
+			switch err := c.holds(ctx, owner, alias); {
 			case err == nil:
 				return aliasTaken(alias)
 			case !errors.Is(err, ErrNotFound):
 				return err
 			}
 		}
-		cmd, err := a.feed.Write(ctx, takeScript, redisdb.KeyAlias(alias), have, entry)
+		cmd, err := c.feed.Write(ctx, takeScript, redisdb.KeyAlias(alias), have, entry)
 		if err != nil {
 			return unavailable("writing an alias", err)
 		}
@@ -189,12 +195,12 @@ func aliasTaken(alias string) error {
 	return fmt.Errorf("alias %q belongs to another application: %w", alias, ErrConflict)
 }
 
-// holdsAlias returns nil if the application's record lists or wants the client id.
+// holds returns nil if the application's record lists or wants the client id.
 // Errors: ErrNotFound, ErrUnavailable.
-func (a *Authority) holdsAlias(ctx context.Context, id, alias string) error {
+func (c *clientIDs) holds(ctx context.Context, id, alias string) error {
 	const doing = "looking whose an alias is"
-	return a.feed.Refuse(ctx, doing, func(ctx context.Context) error {
-		have, err := a.db.Eval(ctx, holdsScript, redisdb.KeyApplication(id), alias).Slice()
+	return c.feed.Refuse(ctx, doing, func(ctx context.Context) error {
+		have, err := c.db.Eval(ctx, holdsScript, redisdb.KeyApplication(id), alias).Slice()
 		if err != nil || len(have) != 2 {
 			return unavailable(doing, err)
 		}
@@ -205,7 +211,7 @@ func (a *Authority) holdsAlias(ctx context.Context, id, alias string) error {
 		if document == "" {
 			return ErrNotFound
 		}
-		app, err := a.decodeSealed(id, map[string]string{fieldDocument: document})
+		app, err := c.applications.codec.decodeSealed(id, map[string]string{fieldDocument: document})
 		if err != nil {
 			return err
 		}
@@ -216,37 +222,37 @@ func (a *Authority) holdsAlias(ctx context.Context, id, alias string) error {
 	})
 }
 
-// giveBackAliases removes the entries of client ids that the application's record
+// release removes the entries of client ids that the application's record
 // neither lists nor wants any more. The entry is read before the record: one that is
 // taken again in between is another one. A failure does no harm: such an entry does
 // not count.
-func (a *Authority) giveBackAliases(ctx context.Context, id string, aliases []string) {
+func (c *clientIDs) release(ctx context.Context, id string, aliases []string) {
 	for _, alias := range aliases {
-		have, err := a.aliasEntry(ctx, alias)
+		have, err := c.entry(ctx, alias)
 		if err != nil || entryOwner(have) != id {
 			continue
 		}
-		if errors.Is(a.holdsAlias(ctx, id, alias), ErrNotFound) {
-			_ = a.db.Eval(ctx, giveBackScript, redisdb.KeyAlias(alias), have).Err()
+		if errors.Is(c.holds(ctx, id, alias), ErrNotFound) {
+			_ = c.db.Eval(ctx, giveBackScript, redisdb.KeyAlias(alias), have).Err()
 		}
 	}
 }
 
-// repairAliases makes sure that the entries of client ids that the record lists are
+// repair makes sure that the entries of client ids that the record lists are
 // there. Errors: ErrConflict if another application has one of them, ErrUnavailable.
-func (a *Authority) repairAliases(ctx context.Context, app *Application) error {
+func (c *clientIDs) repair(ctx context.Context, app *Application) error {
 	for _, alias := range app.Aliases {
-		if err := a.takeAlias(ctx, app.ID, alias); err != nil {
+		if err := c.take(ctx, app.ID, alias); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// aliasEntry is the entry of a client id, "" if there is none. The error is
+// entry is the entry of a client id, "" if there is none. The error is
 // ErrUnavailable.
-func (a *Authority) aliasEntry(ctx context.Context, alias string) (string, error) {
-	entry, err := a.db.Get(ctx, redisdb.KeyAlias(alias))
+func (c *clientIDs) entry(ctx context.Context, alias string) (string, error) {
+	entry, err := c.db.Get(ctx, redisdb.KeyAlias(alias))
 	if err != nil {
 		return "", unavailable("reading an alias", err)
 	}

@@ -53,7 +53,7 @@ func TestAliases_TakenAgainMeanwhile(t *testing.T) {
 			return err
 		}},
 		"while another takes it": {takeScript, func(a *Authority, owner string) error {
-			entry, err := a.aliasEntry(t.Context(), alias)
+			entry, err := a.registry.clientIDs.entry(t.Context(), alias)
 			if err != nil {
 				return err
 			}

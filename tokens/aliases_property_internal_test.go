@@ -188,7 +188,7 @@ func (me *actor) act(ctx context.Context, random *rand.Rand, id string, names []
 	case kind == 1:
 		made, err = me.a.ImportApplication(ctx, Application{Name: "Imported", Active: true, Aliases: aliases}, ImportedSecret{})
 	case kind == 2:
-		made, err = me.a.adopt(ctx, Application{Name: "Adopted", Active: true, Aliases: aliases[:1]}, aliases[0], "secret")
+		made, err = me.a.adoption.register(ctx, Application{Name: "Adopted", Active: true, Aliases: aliases[:1]}, aliases[0], "secret")
 	case kind == 3:
 		_ = me.a.DeleteApplication(ctx, id, 0)
 	case kind == 4:

@@ -73,12 +73,12 @@ type Application struct {
 	// NotGranted are scopes that Meet did not grant it when it was last asked.
 	NotGranted []NotGranted `json:"not_granted,omitempty"`
 
-	generation uint64
-	edits      uint64 // as counted counts them
-	verifiers  []verifier
-	sealed     sealed
-	read       time.Time // from Redis
-	rates      *limit.Rates
+	generation    uint64
+	edits         uint64 // as counted counts them
+	storedSecrets []storedSecret
+	sealed        sealed
+	read          time.Time // from Redis
+	rates         *limit.Rates
 }
 
 // RoomDefaults are the properties given to new rooms that do not name them.
@@ -308,7 +308,7 @@ func (app *Application) clone() *Application {
 	c.DeniedMails = slices.Clone(app.DeniedMails)
 	c.Networks = slices.Clone(app.Networks)
 	c.RoomDefaults.Configuration = slices.Clone(app.RoomDefaults.Configuration)
-	c.verifiers = slices.Clone(app.verifiers)
+	c.storedSecrets = slices.Clone(app.storedSecrets)
 	if app.Backend != nil {
 		b := *app.Backend
 		c.Backend = &b

@@ -43,7 +43,7 @@ type applicationRecord struct {
 	Backend     string            `json:"backend,omitempty"` // sealed JSON of client id and secret
 	Note        string            `json:"note,omitempty"`
 	Remark      string            `json:"remark,omitempty"` // sealed JSON of the note
-	Secrets     []verifier        `json:"secrets,omitempty"`
+	Secrets     []storedSecret    `json:"secrets,omitempty"`
 	Edits       uint64            `json:"e,omitempty"`
 	Created     int64             `json:"created"` // unix milliseconds, as Updated
 	Updated     int64             `json:"updated"`
@@ -59,19 +59,25 @@ const (
 	applicationFormatDenied = 2 // with DeniedMails
 )
 
-func (a *Authority) encodeApplication(app *Application) (string, error) {
+// applicationCodec turns applications into what is stored of them, and back.
+type applicationCodec struct {
+	keys *vault.Ring
+	now  func() time.Time
+}
+
+func (c *applicationCodec) encode(app *Application) (string, error) {
 	r := applicationRecord{
 		Format: applicationFormat, ID: app.ID, Aliases: app.Aliases, Name: app.Name, Type: app.Type, Active: app.Active,
 		Scopes: app.Scopes, Domains: app.Domains,
 		Lifetime: int64(time.Duration(app.TokenLifetime) / time.Second), Refresh: app.Refresh, Networks: app.Networks,
-		Limits: app.Limits, Secrets: app.verifiers, Edits: app.edits,
+		Limits: app.Limits, Secrets: app.storedSecrets, Edits: app.edits,
 		Created: app.Created.UnixMilli(), Updated: app.Updated.UnixMilli(),
 		Write: vault.RandomID(vault.TokenID),
 	}
 	if !app.RoomDefaults.IsZero() {
 		r.Rooms = &app.RoomDefaults
 	}
-	if err := a.seal(app, &r); err != nil {
+	if err := c.seal(app, &r); err != nil {
 		return "", err
 	}
 	if r.DeniedMails != "" {
@@ -84,21 +90,21 @@ func (a *Authority) encodeApplication(app *Application) (string, error) {
 	return string(b), nil
 }
 
-// decodeApplication returns the application that a hash holds: ErrNotFound,
+// decode returns the application that a hash holds: ErrNotFound,
 // ErrUnavailable.
-func (a *Authority) decodeApplication(id string, m map[string]string) (*Application, error) {
-	app, err := a.decodeSealed(id, m)
+func (c *applicationCodec) decode(id string, m map[string]string) (*Application, error) {
+	app, err := c.decodeSealed(id, m)
 	if err != nil {
 		return nil, err
 	}
-	a.unseal(app)
+	c.unseal(app)
 	return app, nil
 }
 
-// decodeSealed is decodeApplication that leaves encrypted what is: not every
+// decodeSealed is decode that leaves encrypted what is: not every
 // application has any of it, and who does not know the secret must not learn from the
 // time it takes.
-func (a *Authority) decodeSealed(id string, m map[string]string) (*Application, error) {
+func (c *applicationCodec) decodeSealed(id string, m map[string]string) (*Application, error) {
 	if m[fieldDocument] == "" {
 		return nil, fmt.Errorf("application: %w", ErrNotFound)
 	}
@@ -113,14 +119,14 @@ func (a *Authority) decodeSealed(id string, m map[string]string) (*Application, 
 		TokenLifetime: Duration(time.Duration(r.Lifetime) * time.Second), Refresh: r.Refresh, Networks: r.Networks,
 		Limits: r.Limits, Note: r.Note, Version: version,
 		Created: time.UnixMilli(r.Created).UTC(), Updated: time.UnixMilli(r.Updated).UTC(),
-		LastUsed: parseInstant(m[fieldLastUsed]), read: a.now(), rates: parseRates(r.Limits),
+		LastUsed: parseInstant(m[fieldLastUsed]), read: c.now(), rates: parseRates(r.Limits),
 		NotGranted: notGranted(m, r.Scopes),
-		generation: parseUint(m[fieldGeneration]), edits: r.Edits, verifiers: r.Secrets, sealed: sealed{r.Backend, r.DeniedMails, r.Remark},
+		generation: parseUint(m[fieldGeneration]), edits: r.Edits, storedSecrets: r.Secrets, sealed: sealed{r.Backend, r.DeniedMails, r.Remark},
 	}
 	if r.Rooms != nil {
 		app.RoomDefaults = *r.Rooms
 	}
-	now := a.now()
+	now := c.now()
 	for _, v := range r.Secrets {
 		if !v.expired(now) {
 			app.Secrets = append(app.Secrets, v.info(parseInstant(m[prefixSecretUsed+v.ID])))
@@ -171,23 +177,31 @@ redis.call('HSET', KEYS[1], 'gone', 1)
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1`)
 
+// registry makes, changes and removes applications.
+type registry struct {
+	*core
+	applications *applications
+	clientIDs    *clientIDs
+	meetClients  *meetClients
+}
+
 // CreateApplication registers an application and returns it with its first
 // secret, which is not shown again. Fields that the Authority keeps are ignored.
 //
 // Errors: ErrInvalidApplication, ErrConflict if an alias is taken, ErrUnavailable.
-func (a *Authority) CreateApplication(ctx context.Context, app Application) (*Application, string, error) {
-	return a.CreateApplicationWithSecret(ctx, app, vault.NewSecret(SecretPrefix))
+func (r *registry) CreateApplication(ctx context.Context, app Application) (*Application, string, error) {
+	return r.CreateApplicationWithSecret(ctx, app, vault.NewSecret(SecretPrefix))
 }
 
 // CreateApplicationWithSecret is [Authority.CreateApplication] with a secret that was
 // made before, by [NewClientSecret]: it must have that form and its checksum, since
 // secrets are hashed and not stretched.
-func (a *Authority) CreateApplicationWithSecret(ctx context.Context, app Application, secret string) (*Application, string, error) {
+func (r *registry) CreateApplicationWithSecret(ctx context.Context, app Application, secret string) (*Application, string, error) {
 	if !strings.HasPrefix(secret, SecretPrefix) || len(secret) != len(vault.NewSecret(SecretPrefix)) || !ChecksumOK(secret) {
 		return nil, "", fmt.Errorf("%w: client_secret: it must be one that \"meet secret new\" made, without a typo", ErrInvalidApplication)
 	}
-	created, err := a.create(ctx, app, func(n *Application) {
-		n.verifiers = []verifier{newVerifier(a.keys, vault.RandomID(8), n.ID, secret, n.Created)}
+	created, err := r.create(ctx, app, func(n *Application) {
+		n.storedSecrets = []storedSecret{newStoredSecret(r.keys, vault.RandomID(8), n.ID, secret, n.Created)}
 	})
 	if err != nil {
 		return nil, "", err
@@ -195,36 +209,36 @@ func (a *Authority) CreateApplicationWithSecret(ctx context.Context, app Applica
 	return created, secret, nil
 }
 
-func (a *Authority) create(ctx context.Context, app Application, addSecrets func(*Application)) (*Application, error) {
+func (r *registry) create(ctx context.Context, app Application, addSecrets func(*Application)) (*Application, error) {
 	n := app.clone()
 	if err := n.normalise(); err != nil {
 		return nil, err
 	}
 	n.ID = vault.RandomID(vault.ApplicationID)
-	n.Created = a.now().UTC().Truncate(time.Millisecond)
+	n.Created = r.now().UTC().Truncate(time.Millisecond)
 	n.Updated = n.Created
 	n.Version, n.generation, n.edits, n.NotGranted = 0, 0, 0, nil
 	addSecrets(n)
-	wanted := a.newWant(n.ID, n.Version, n.Aliases)
+	wanted := r.clientIDs.newWant(n.ID, n.Version, n.Aliases)
 	if err := wanted.take(ctx); err != nil {
 		return nil, err
 	}
-	if err := a.noteBackend(ctx, n); err != nil {
+	if err := r.meetClients.note(ctx, n); err != nil {
 		wanted.drop(ctx)
 		return nil, err
 	}
 	// The index comes first: an entry without a record is skipped by lists, a
 	// record without an entry would be found by nobody.
-	if err := a.db.AddSorted(ctx, redisdb.KeyIndex, indexMember(n.Name, n.ID)); err != nil {
+	if err := r.db.AddSorted(ctx, redisdb.KeyIndex, indexMember(n.Name, n.ID)); err != nil {
 		wanted.drop(ctx)
 		return nil, unavailable("writing the index of applications", err)
 	}
 	// That others are told later does no harm: nobody knows the application yet.
-	created, err := a.save(ctx, n, wanted.aliases)
+	created, err := r.save(ctx, n, wanted.aliases)
 	if errors.Is(err, errNotSaved) {
 		wanted.drop(ctx)
-		_ = a.forgetBackend(ctx, n) // a note too many does no harm, as an entry without a record
-		_ = a.db.RemoveSorted(ctx, redisdb.KeyIndex, indexMember(n.Name, n.ID))
+		_ = r.meetClients.forget(ctx, n) // a note too many does no harm, as an entry without a record
+		_ = r.db.RemoveSorted(ctx, redisdb.KeyIndex, indexMember(n.Name, n.ID))
 	}
 	if err != nil && !errors.Is(err, feed.ErrUntold) {
 		return nil, err
@@ -241,14 +255,14 @@ var errWantOver = errors.New("taking client ids took too long")
 // save writes n over the version it came from and tells everybody. wanted are the
 // client ids that it lists and did not list before. It returns the application as it
 // is now; also with feed.ErrUntold, and with no other error.
-func (a *Authority) save(ctx context.Context, n *Application, wanted []string) (*Application, error) {
+func (r *registry) save(ctx context.Context, n *Application, wanted []string) (*Application, error) {
 	const doing = "writing an application"
-	doc, err := a.encodeApplication(n)
+	doc, err := r.applications.codec.encode(n)
 	if err != nil {
 		return nil, err
 	}
 	var live strings.Builder
-	for _, v := range n.verifiers {
+	for _, v := range n.storedSecrets {
 		live.WriteString(prefixSecretUsed + v.ID + " ")
 	}
 	args := []any{n.Version, doc, live.String()}
@@ -256,7 +270,7 @@ func (a *Authority) save(ctx context.Context, n *Application, wanted []string) (
 		args = append(args, alias)
 	}
 	var written *Application
-	err = a.feed.Commit(ctx, feed.Commit{
+	err = r.feed.Commit(ctx, feed.Commit{
 		Doing: doing, Script: saveScript, Key: redisdb.KeyApplication(n.ID), Args: args,
 		Outcome: func(reply *redisdb.Reply) ([]journal.Entry, error) {
 			version, err := reply.Int64()
@@ -268,7 +282,7 @@ func (a *Authority) save(ctx context.Context, n *Application, wanted []string) (
 			case version == -2:
 				return nil, unavailable(doing, fmt.Errorf("%w: %w", errWantOver, errNotSaved))
 			}
-			written, err = a.written(n, version, doc)
+			written, err = r.written(n, version, doc)
 			return editAgain(n, version, doc), err
 		},
 	})
@@ -281,7 +295,7 @@ func (a *Authority) save(ctx context.Context, n *Application, wanted []string) (
 // written is the application that Redis has after n was stored as doc. It is not
 // read back: a secret that was just made must not be lost to an outage that comes
 // in between.
-func (a *Authority) written(n *Application, version int64, doc string) (*Application, error) {
+func (r *registry) written(n *Application, version int64, doc string) (*Application, error) {
 	m := map[string]string{
 		fieldDocument: doc, fieldVersion: strconv.FormatInt(version, 10),
 		fieldGeneration: strconv.FormatUint(n.generation, 10),
@@ -299,7 +313,7 @@ func (a *Authority) written(n *Application, version int64, doc string) (*Applica
 		field, value := g.field()
 		m[field] = value
 	}
-	return a.decodeApplication(n.ID, m)
+	return r.applications.codec.decode(n.ID, m)
 }
 
 // editAgain writes an edit again where it was lost, and an application that is lost
@@ -376,23 +390,23 @@ return 1`)
 // nothing to change: what is there may come from a try that ended in
 // ErrUnavailable, that no replica has and that no gateway remembers. Errors:
 // ErrNotFound, ErrConflict if it changes all the time, ErrUnavailable.
-func (a *Authority) ConfirmApplication(ctx context.Context, id string) (*Application, error) {
+func (r *registry) ConfirmApplication(ctx context.Context, id string) (*Application, error) {
 	const doing, tries = "confirming an application", 10
 	for range tries {
-		m, err := a.findHash(ctx, "reading an application", redisdb.KeyApplication(id))
+		m, err := r.findHash(ctx, "reading an application", redisdb.KeyApplication(id))
 		if err != nil {
 			return nil, err
 		}
-		app, err := a.decodeApplication(id, m)
+		app, err := r.applications.codec.decode(id, m)
 		if err != nil {
 			return nil, err
 		}
 		doc := m[fieldDocument]
 		var record applicationRecord
 		if json.Unmarshal([]byte(doc), &record) == nil && record.inClear() {
-			return a.UpdateApplication(ctx, id, app.Version, func(*Application) error { return nil })
+			return r.UpdateApplication(ctx, id, app.Version, func(*Application) error { return nil })
 		}
-		err = a.feed.Commit(ctx, feed.Commit{
+		err = r.feed.Commit(ctx, feed.Commit{
 			Doing: doing, Script: confirmScript, Key: redisdb.KeyApplication(id), Args: []any{app.Version, doc},
 			Outcome: func(reply *redisdb.Reply) ([]journal.Entry, error) {
 				if n, _ := reply.Int64(); n == 0 {
@@ -407,7 +421,7 @@ func (a *Authority) ConfirmApplication(ctx context.Context, id string) (*Applica
 		if err != nil {
 			return nil, err
 		}
-		return app, a.repairAliases(ctx, app)
+		return app, r.clientIDs.repair(ctx, app)
 	}
 	return nil, fmt.Errorf("application %s: %w", id, ErrConflict)
 }
@@ -415,18 +429,24 @@ func (a *Authority) ConfirmApplication(ctx context.Context, id string) (*Applica
 // indexMember sorts by name, then id.
 func indexMember(name, id string) string { return strings.ToLower(name) + "\x00" + id }
 
-// readApplication reads an application from Redis. ErrNotFound, ErrUnavailable.
-func (a *Authority) readApplication(ctx context.Context, id string) (*Application, error) {
+// applications finds applications, in Redis or in memory.
+type applications struct {
+	*core
+	codec *applicationCodec
+}
+
+// read reads an application from Redis. ErrNotFound, ErrUnavailable.
+func (a *applications) read(ctx context.Context, id string) (*Application, error) {
 	m, err := a.findHash(ctx, "reading an application", redisdb.KeyApplication(id))
 	if err != nil {
 		return nil, err
 	}
-	return a.decodeApplication(id, m)
+	return a.codec.decode(id, m)
 }
 
 // findHash reads a hash. It is empty if there is none.
-func (a *Authority) findHash(ctx context.Context, doing, key string) (m map[string]string, err error) {
-	err = a.feed.Read(ctx, doing, func(ctx context.Context, r feed.Reader) (found bool, err error) {
+func (c *core) findHash(ctx context.Context, doing, key string) (m map[string]string, err error) {
+	err = c.feed.Read(ctx, doing, func(ctx context.Context, r feed.Reader) (found bool, err error) {
 		m, err = r.HGetAll(ctx, key).Result()
 		return len(m) > 0, err //nolint:wrapcheck // wrapped by Read
 	})
@@ -441,9 +461,9 @@ type foundApplication struct {
 	aliasSince epoch
 }
 
-// findApplication reads the application with the id or alias. Its hash is empty if
+// find reads the application with the id or alias. Its hash is empty if
 // there is none.
-func (a *Authority) findApplication(ctx context.Context, idOrAlias string) (found foundApplication, err error) {
+func (a *applications) find(ctx context.Context, idOrAlias string) (found foundApplication, err error) {
 	read := func(ctx context.Context, r feed.Reader, id string) (err error) {
 		found.id, found.since = id, a.cache.now(redisdb.KeyApplication(id))
 		found.hash, err = r.HGetAll(ctx, redisdb.KeyApplication(id)).Result()
@@ -480,7 +500,7 @@ func listsAlias(hash map[string]string, alias string) bool {
 
 // Application returns the application with the id or alias, from memory while
 // that is known to be current. Errors: ErrNotFound, ErrUnavailable.
-func (a *Authority) Application(ctx context.Context, idOrAlias string) (*Application, error) {
+func (a *applications) Application(ctx context.Context, idOrAlias string) (*Application, error) {
 	if !isClientID(idOrAlias) {
 		return nil, fmt.Errorf("application: %w", ErrNotFound)
 	}
@@ -493,21 +513,21 @@ func (a *Authority) Application(ctx context.Context, idOrAlias string) (*Applica
 			return app, nil
 		}
 	}
-	found, err := a.findApplication(ctx, idOrAlias)
+	found, err := a.find(ctx, idOrAlias)
 	if err != nil {
 		return nil, err
 	}
-	app, err := a.keepApplication(found.id, found.hash, found.since)
+	app, err := a.keep(found.id, found.hash, found.since)
 	if err == nil && found.id != idOrAlias {
 		fill(a.cache, a.cache.aliases, idOrAlias, found.id, redisdb.KeyAlias(idOrAlias), found.aliasSince)
 	}
 	return app, err
 }
 
-// keepApplication decodes an application that was read since, for use, into the
+// keep decodes an application that was read since, for use, into the
 // cache.
-func (a *Authority) keepApplication(id string, m map[string]string, since epoch) (*Application, error) {
-	app, err := a.decodeApplication(id, m)
+func (a *applications) keep(id string, m map[string]string, since epoch) (*Application, error) {
+	app, err := a.codec.decode(id, m)
 	if err != nil {
 		return nil, err
 	}
@@ -536,7 +556,7 @@ type ApplicationPage struct {
 }
 
 // Applications lists applications by name. Errors: ErrUnavailable.
-func (a *Authority) Applications(ctx context.Context, o ListOptions) (*ApplicationPage, error) {
+func (a *applications) Applications(ctx context.Context, o ListOptions) (*ApplicationPage, error) {
 	if o.Limit <= 0 {
 		o.Limit = 50
 	}
@@ -570,7 +590,7 @@ func (a *Authority) Applications(ctx context.Context, o ListOptions) (*Applicati
 		return nil, unavailable(doing, err)
 	}
 	for i, hash := range hashes {
-		app, err := a.decodeApplication(ids[i], hash)
+		app, err := a.codec.decode(ids[i], hash)
 		if errors.Is(err, ErrNotFound) {
 			continue
 		}
@@ -592,36 +612,36 @@ func (a *Authority) Applications(ctx context.Context, o ListOptions) (*Applicati
 //
 // Errors: ErrNotFound, ErrConflict, ErrInvalidApplication, ErrUnavailable, and
 // that of change.
-func (a *Authority) UpdateApplication(ctx context.Context, id string, version int64, change func(*Application) error) (*Application, error) {
-	app, err := a.updateApplication(ctx, id, version, counted(change))
+func (r *registry) UpdateApplication(ctx context.Context, id string, version int64, change func(*Application) error) (*Application, error) {
+	app, err := r.change(ctx, id, version, counted(change))
 	if err != nil {
 		return nil, err
 	}
 	return app, nil
 }
 
-// updateApplication is UpdateApplication that also returns the application if it
+// change is UpdateApplication that also returns the application if it
 // was written and what follows from that failed.
-func (a *Authority) updateApplication(ctx context.Context, id string, version int64, change func(*Application) error) (*Application, error) {
+func (r *registry) change(ctx context.Context, id string, version int64, change func(*Application) error) (*Application, error) {
 	const tries = 10
 	for try := 1; ; try++ {
-		old, err := a.readApplication(ctx, id)
+		old, err := r.applications.read(ctx, id)
 		if err != nil {
 			return nil, err
 		}
 		if version != 0 && old.Version != version {
 			// What the caller believes may come from a change that was not published.
-			_ = a.feed.Forget(ctx, redisdb.KeyApplication(id)) // it is done later if it fails
+			_ = r.feed.Forget(ctx, redisdb.KeyApplication(id)) // it is done later if it fails
 			return nil, fmt.Errorf("application %s has version %d: %w", id, old.Version, ErrConflict)
 		}
-		app, err := a.update(ctx, old, change)
+		app, err := r.edit(ctx, old, change)
 		if !errors.Is(err, ErrConflict) || version != 0 || try == tries {
 			return app, err
 		}
 	}
 }
 
-func (a *Authority) update(ctx context.Context, old *Application, change func(*Application) error) (*Application, error) {
+func (r *registry) edit(ctx context.Context, old *Application, change func(*Application) error) (*Application, error) {
 	n := old.clone()
 	if err := change(n); err != nil {
 		return nil, err
@@ -632,40 +652,40 @@ func (a *Authority) update(ctx context.Context, old *Application, change func(*A
 	if err := n.normalise(); err != nil {
 		return nil, err
 	}
-	n.Updated = a.now().UTC().Truncate(time.Millisecond)
+	n.Updated = r.now().UTC().Truncate(time.Millisecond)
 	added, removed := without(n.Aliases, old.Aliases), without(old.Aliases, n.Aliases)
-	wanted := a.newWant(n.ID, n.Version, added)
+	wanted := r.clientIDs.newWant(n.ID, n.Version, added)
 	if err := wanted.take(ctx); err != nil {
 		return nil, err
 	}
-	if err := a.noteBeforeSave(ctx, old, n, removed); err != nil {
+	if err := r.noteBeforeSave(ctx, old, n, removed); err != nil {
 		wanted.drop(ctx)
 		return nil, err
 	}
-	written, err := a.save(ctx, n, added)
+	written, err := r.save(ctx, n, added)
 	if errors.Is(err, errNotSaved) {
 		wanted.drop(ctx)
 	}
 	if written == nil {
 		return nil, err
 	}
-	a.giveBackAliases(ctx, n.ID, removed)
-	return written, errors.Join(err, a.reindex(ctx, n.ID, indexMember(old.Name, n.ID), indexMember(n.Name, n.ID)))
+	r.clientIDs.release(ctx, n.ID, removed)
+	return written, errors.Join(err, r.reindex(ctx, n.ID, indexMember(old.Name, n.ID), indexMember(n.Name, n.ID)))
 }
 
 // noteBeforeSave notes what must be known before a record is written; too much of it
 // does no harm.
-func (a *Authority) noteBeforeSave(ctx context.Context, old, n *Application, removed []string) error {
-	if err := a.noteBackend(ctx, n); err != nil {
+func (r *registry) noteBeforeSave(ctx context.Context, old, n *Application, removed []string) error {
+	if err := r.meetClients.note(ctx, n); err != nil {
 		return err
 	}
-	if err := a.markRemoved(ctx, removed...); err != nil {
+	if err := r.meetClients.markRemoved(ctx, removed...); err != nil {
 		return err
 	}
 	if n.Name == old.Name {
 		return nil
 	}
-	if err := a.db.AddSorted(ctx, redisdb.KeyIndex, indexMember(n.Name, n.ID)); err != nil {
+	if err := r.db.AddSorted(ctx, redisdb.KeyIndex, indexMember(n.Name, n.ID)); err != nil {
 		return unavailable("writing the index of applications", err)
 	}
 	return nil
@@ -674,21 +694,21 @@ func (a *Authority) noteBeforeSave(ctx context.Context, old, n *Application, rem
 // reindex replaces an application's entry in the index after it was renamed. If
 // somebody else renames it back at the same time, one of the two sees what the
 // other has written last.
-func (a *Authority) reindex(ctx context.Context, id, before, now string) error {
+func (r *registry) reindex(ctx context.Context, id, before, now string) error {
 	if before == now {
 		return nil
 	}
-	if err := a.db.AddSorted(ctx, redisdb.KeyIndex, now); err != nil {
+	if err := r.db.AddSorted(ctx, redisdb.KeyIndex, now); err != nil {
 		return unavailable("writing the index of applications", err)
 	}
-	if err := a.db.RemoveSorted(ctx, redisdb.KeyIndex, before); err != nil {
+	if err := r.db.RemoveSorted(ctx, redisdb.KeyIndex, before); err != nil {
 		return unavailable("writing the index of applications", err)
 	}
-	app, err := a.readApplication(ctx, id)
+	app, err := r.applications.read(ctx, id)
 	if err != nil || indexMember(app.Name, id) != before {
 		return nil //nolint:nilerr // gone, or not to be had: there is nothing to put right
 	}
-	if err := a.db.AddSorted(ctx, redisdb.KeyIndex, before); err != nil {
+	if err := r.db.AddSorted(ctx, redisdb.KeyIndex, before); err != nil {
 		return unavailable("writing the index of applications", err)
 	}
 	return nil
@@ -701,21 +721,21 @@ func without(list, drop []string) []string {
 // DeleteApplication removes an application and with it the validity of all its
 // credentials. Version 0 removes any version. Errors: ErrNotFound, ErrConflict,
 // ErrUnavailable.
-func (a *Authority) DeleteApplication(ctx context.Context, id string, version int64) error {
-	app, err := a.readApplication(ctx, id)
+func (r *registry) DeleteApplication(ctx context.Context, id string, version int64) error {
+	app, err := r.applications.read(ctx, id)
 	if err != nil {
 		if errors.Is(err, ErrNotFound) && isClientID(id) {
 			// It may be gone by a try that ended in ErrUnavailable, and so come back.
-			_ = a.feed.Forget(ctx, redisdb.KeyApplication(id), deleteAgain(id)) // it is done later if it fails
+			_ = r.feed.Forget(ctx, redisdb.KeyApplication(id), deleteAgain(id)) // it is done later if it fails
 		}
 		return err
 	}
 	// First, so that a deletion that is cut short is not undone by adoption either.
-	if err := a.markRemoved(ctx, app.clientIDsAtMeet()...); err != nil {
+	if err := r.meetClients.markRemoved(ctx, app.clientIDsAtMeet()...); err != nil {
 		return err
 	}
 	const doing = "deleting an application"
-	err = a.feed.Commit(ctx, feed.Commit{
+	err = r.feed.Commit(ctx, feed.Commit{
 		Doing: doing, Script: deleteScript, Key: redisdb.KeyApplication(id), Args: []any{version, (2 * journal.Memory).Milliseconds()},
 		Outcome: func(reply *redisdb.Reply) ([]journal.Entry, error) {
 			done, err := reply.Int64()
@@ -730,16 +750,16 @@ func (a *Authority) DeleteApplication(ctx context.Context, id string, version in
 		},
 	})
 	if errors.Is(err, ErrConflict) {
-		_ = a.feed.Forget(ctx, redisdb.KeyApplication(id)) // as in updateApplication
+		_ = r.feed.Forget(ctx, redisdb.KeyApplication(id)) // as in change
 	}
 	if err != nil {
 		return err
 	}
-	a.giveBackAliases(ctx, id, app.Aliases)
-	if err := a.forgetBackend(ctx, app); err != nil {
+	r.clientIDs.release(ctx, id, app.Aliases)
+	if err := r.meetClients.forget(ctx, app); err != nil {
 		return err
 	}
-	if err := a.db.RemoveSorted(ctx, redisdb.KeyIndex, indexMember(app.Name, id)); err != nil {
+	if err := r.db.RemoveSorted(ctx, redisdb.KeyIndex, indexMember(app.Name, id)); err != nil {
 		return unavailable("writing the index of applications", err)
 	}
 	return nil
@@ -750,12 +770,12 @@ func (a *Authority) DeleteApplication(ctx context.Context, id string, version in
 // a time: the older of two is dropped. Version as in UpdateApplication, and so are
 // the errors; with ErrUnavailable the secret may be there all the same, known to
 // nobody, as if this had been called once.
-func (a *Authority) RotateSecret(ctx context.Context, id string, version int64, grace time.Duration) (*Application, string, error) {
+func (r *registry) RotateSecret(ctx context.Context, id string, version int64, grace time.Duration) (*Application, string, error) {
 	secret := vault.NewSecret(SecretPrefix)
-	app, err := a.updateApplication(ctx, id, version, func(n *Application) error {
-		now := a.now()
-		live := slices.DeleteFunc(n.verifiers, func(v verifier) bool { return v.expired(now) })
-		n.verifiers = []verifier{newVerifier(a.keys, vault.RandomID(8), id, secret, now)}
+	app, err := r.change(ctx, id, version, func(n *Application) error {
+		now := r.now()
+		live := slices.DeleteFunc(n.storedSecrets, func(v storedSecret) bool { return v.expired(now) })
+		n.storedSecrets = []storedSecret{newStoredSecret(r.keys, vault.RandomID(8), id, secret, now)}
 		if grace <= 0 || len(live) == 0 {
 			return nil
 		}
@@ -764,7 +784,7 @@ func (a *Authority) RotateSecret(ctx context.Context, id string, version int64, 
 		if retiring.Expires == 0 || end < retiring.Expires {
 			retiring.Expires = end
 		}
-		n.verifiers = append(n.verifiers, retiring)
+		n.storedSecrets = append(n.storedSecrets, retiring)
 		return nil
 	})
 	if app == nil {

@@ -325,8 +325,9 @@ func FuzzParseToken(f *testing.F) {
 	kr := testKeyring(f, oldSecret)
 	keys, err := signing.NewSet(kr, nil, false)
 	require.NoError(f, err)
-	a := &Authority{keys: kr, signing: keys, issuer: "i", audience: "a", now: time.Now}
-	f.Add(forge(a, `{"alg":"HS256","kid":"`+keys.KeyID()+`"}`, `{"iss":"i","aud":"a","iat":1,"exp":2}`))
+	core := &core{keys: kr, signing: keys, now: time.Now}
+	a := &signer{core: core, issuer: "i", audience: "a"}
+	f.Add(forge(&Authority{core: core}, `{"alg":"HS256","kid":"`+keys.KeyID()+`"}`, `{"iss":"i","aud":"a","iat":1,"exp":2}`))
 	f.Add(b64(`{"alg":"none"}`) + ".e30.")
 	f.Add("..")
 	f.Fuzz(func(t *testing.T, raw string) {

@@ -24,6 +24,15 @@ const nobodyDocument = `{"f":1,"id":"","aliases":["00000000-0000-0000-0000-00000
 	`"secrets":[{"id":"00000000","k":"hmac","key":"","h":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","c":1000000000000}],` +
 	`"created":1000000000000,"updated":1000000000000,"w":"0000000000000000000000"}`
 
+// logins finds out who presents a secret.
+type logins struct {
+	*core
+	applications *applications
+	registry     *registry
+	keyUse       *keyUse
+	hash         hashPool
+}
+
 // Authenticate finds out whether an application presented its secret (RFC 6749
 // §2.3.1). clientID is its id or an alias.
 //
@@ -32,12 +41,12 @@ const nobodyDocument = `{"f":1,"id":"","aliases":["00000000-0000-0000-0000-00000
 // is told that the application is inactive.
 //
 // Errors: ErrInvalidClient, ErrInactiveApplication, ErrBusy, ErrUnavailable.
-func (a *Authority) Authenticate(ctx context.Context, clientID, secret string) (*Application, *SecretInfo, error) {
-	client, err := a.FindClient(ctx, clientID)
+func (l *logins) Authenticate(ctx context.Context, clientID, secret string) (*Application, *SecretInfo, error) {
+	client, err := l.FindClient(ctx, clientID)
 	if err != nil {
 		return nil, nil, err
 	}
-	return a.CheckSecret(ctx, client, secret)
+	return l.CheckSecret(ctx, client, secret)
 }
 
 // Client is who a client id belongs to, before the secret was looked at. It may be
@@ -61,9 +70,9 @@ func (c *Client) Rates() *limit.Rates { return c.app.Rates() }
 
 // FindClient finds out who a client id belongs to. It does the same work if nobody
 // has it. Errors: ErrUnavailable.
-func (a *Authority) FindClient(ctx context.Context, clientID string) (*Client, error) {
-	seen := a.feed.Snapshot()
-	app, err := a.applicationForLogin(ctx, clientID)
+func (l *logins) FindClient(ctx context.Context, clientID string) (*Client, error) {
+	seen := l.feed.Snapshot()
+	app, err := l.read(ctx, clientID)
 	if err != nil {
 		return nil, err
 	}
@@ -72,18 +81,18 @@ func (a *Authority) FindClient(ctx context.Context, clientID string) (*Client, e
 
 // CheckSecret finds out whether a secret is one of the client's. Errors are those of
 // [Authority.Authenticate].
-func (a *Authority) CheckSecret(ctx context.Context, client *Client, secret string) (*Application, *SecretInfo, error) {
+func (l *logins) CheckSecret(ctx context.Context, client *Client, secret string) (*Application, *SecretInfo, error) {
 	var last login
-	err := a.feed.RefuseSince(ctx, client.seen, "checking a secret", func(ctx context.Context) (err error) {
+	err := l.feed.RefuseSince(ctx, client.seen, "checking a secret", func(ctx context.Context) (err error) {
 		if last.app != nil { // it is decided again
-			if client, err = a.FindClient(ctx, client.presented); err != nil {
+			if client, err = l.FindClient(ctx, client.presented); err != nil {
 				return err
 			}
 			if client.app.sameRecord(last.app) {
 				return last.denied
 			}
 		}
-		if last, err = a.judgeLogin(ctx, client.app, secret); err != nil {
+		if last, err = l.decide(ctx, client.app, secret); err != nil {
 			return err
 		}
 		return last.denied
@@ -118,54 +127,54 @@ func (app *Application) sameRecord(b *Application) bool {
 	return app.ID == b.ID && app.Version == b.Version && app.Updated.Equal(b.Updated)
 }
 
-// judgeLogin decides whether the secret is one of the application's, which may be
+// decide decides whether the secret is one of the application's, which may be
 // nobody.
-func (a *Authority) judgeLogin(ctx context.Context, app *Application, secret string) (login, error) {
-	l := login{app: app}
-	v, err := a.matchSecret(ctx, app, secret)
+func (l *logins) decide(ctx context.Context, app *Application, secret string) (login, error) {
+	done := login{app: app}
+	v, err := l.match(ctx, app, secret)
 	if err != nil {
-		return l, err
+		return done, err
 	}
 	if v == nil {
-		if err := a.unmatched(ctx, app); err != nil {
-			return l, err
+		if err := l.unmatched(ctx, app); err != nil {
+			return done, err
 		}
 	}
 	if v == nil || app.ID == "" {
-		l.denied = deny(ErrInvalidClient, "unknown_client_or_wrong_secret")
-		return l, nil
+		done.denied = deny(ErrInvalidClient, "unknown_client_or_wrong_secret")
+		return done, nil
 	}
-	if a.unseal(app); app.unusable() {
-		return l, unavailable("reading application "+app.ID, vault.ErrUnsealable)
+	if l.applications.codec.unseal(app); app.unusable() {
+		return done, unavailable("reading application "+app.ID, vault.ErrUnsealable)
 	}
-	if v.Kind != SecretHMAC || v.Key != a.keys.First().ID {
-		a.rehash(app.ID, v.ID, secret)
+	if v.Kind != SecretHMAC || v.Key != l.keys.First().ID {
+		l.rehash(app.ID, v.ID, secret)
 	}
 	if !app.Active {
-		l.denied = deny(ErrInactiveApplication, "application_inactive")
-		return l, nil
+		done.denied = deny(ErrInactiveApplication, "application_inactive")
+		return done, nil
 	}
 	for i := range app.Secrets {
 		if s := &app.Secrets[i]; s.ID == v.ID {
-			a.noteUse(app, s)
-			l.secret = s
-			return l, nil
+			l.noteUse(app, s)
+			done.secret = s
+			return done, nil
 		}
 	}
-	l.denied = deny(ErrInvalidClient, "secret_expired")
-	return l, nil
+	done.denied = deny(ErrInvalidClient, "secret_expired")
+	return done, nil
 }
 
-// applicationForLogin reads the application, or nobody, with the same commands.
+// read reads the application, or nobody, with the same commands.
 // Whoever is turned away for it asks whether that stands.
-func (a *Authority) applicationForLogin(ctx context.Context, clientID string) (*Application, error) {
+func (l *logins) read(ctx context.Context, clientID string) (*Application, error) {
 	known := isClientID(clientID)
 	if !known {
 		clientID = "?"
 	}
 	var id string
 	var m map[string]string
-	err := a.feed.Read(ctx, "reading an application", func(ctx context.Context, r feed.Reader) (bool, error) {
+	err := l.feed.Read(ctx, "reading an application", func(ctx context.Context, r feed.Reader) (bool, error) {
 		entry, err := r.Get(ctx, redisdb.KeyAlias(clientID)).Result()
 		if err = redisdb.IgnoreNil(err); err != nil {
 			return false, err
@@ -179,35 +188,35 @@ func (a *Authority) applicationForLogin(ctx context.Context, clientID string) (*
 	}
 	nobody := map[string]string{fieldDocument: nobodyDocument, fieldVersion: "1"}
 	if !known || m[fieldDocument] == "" {
-		return a.decodeSealed("", nobody)
+		return l.applications.codec.decodeSealed("", nobody)
 	}
-	app, err := a.decodeSealed(id, m)
+	app, err := l.applications.codec.decodeSealed(id, m)
 	if err == nil && !app.hasClientID(clientID) {
-		return a.decodeSealed("", nobody) // the entry of the index is left over
+		return l.applications.codec.decodeSealed("", nobody) // the entry of the index is left over
 	}
 	return app, err
 }
 
-// matchSecret returns the live verifier that the secret belongs to, or nil.
-func (a *Authority) matchSecret(ctx context.Context, app *Application, secret string) (*verifier, error) {
+// match returns the live storedSecret that the secret belongs to, or nil.
+func (l *logins) match(ctx context.Context, app *Application, secret string) (*storedSecret, error) {
 	if len(secret) > maxSecret {
 		secret = "" // matches nothing, and costs the same
 	}
-	now := a.now()
-	var match *verifier
-	var imported []*verifier
-	for i := range max(len(app.verifiers), maxSecrets) {
-		if i >= len(app.verifiers) {
+	now := l.now()
+	var match *storedSecret
+	var imported []*storedSecret
+	for i := range max(len(app.storedSecrets), maxSecrets) {
+		if i >= len(app.storedSecrets) {
 			// As many HMACs for one secret, or none, as for two.
-			matches(a.keys, verifier{Key: a.keys.First().ID}, app.ID, secret)
+			matches(l.keys, storedSecret{Key: l.keys.First().ID}, app.ID, secret)
 			continue
 		}
-		v := &app.verifiers[i]
+		v := &app.storedSecrets[i]
 		if v.Kind != SecretHMAC {
 			imported = append(imported, v)
 			continue
 		}
-		if matches(a.keys, *v, app.ID, secret) && !v.expired(now) {
+		if matches(l.keys, *v, app.ID, secret) && !v.expired(now) {
 			match = v
 		}
 	}
@@ -217,7 +226,7 @@ func (a *Authority) matchSecret(ctx context.Context, app *Application, secret st
 		return match, nil
 	}
 	for _, v := range imported {
-		ok, err := a.matchImported(ctx, v, secret)
+		ok, err := l.matchImported(ctx, v, secret)
 		if err != nil {
 			return nil, err
 		}
@@ -230,10 +239,10 @@ func (a *Authority) matchSecret(ctx context.Context, app *Application, secret st
 
 // unmatched returns ErrUnavailable if a secret that matches nothing may be one
 // whose hash was made with a key that this gateway lacks.
-func (a *Authority) unmatched(ctx context.Context, app *Application) error {
-	for _, v := range app.verifiers {
-		if v.Kind == SecretHMAC && a.keys.ByID(v.Key) == nil && !v.expired(a.now()) {
-			if err := a.missesKey(ctx, v.Key, "checking a secret"); err != nil {
+func (l *logins) unmatched(ctx context.Context, app *Application) error {
+	for _, v := range app.storedSecrets {
+		if v.Kind == SecretHMAC && l.keys.ByID(v.Key) == nil && !v.expired(l.now()) {
+			if err := l.keyUse.misses(ctx, v.Key, "checking a secret"); err != nil {
 				return err
 			}
 		}
@@ -243,14 +252,14 @@ func (a *Authority) unmatched(ctx context.Context, app *Application) error {
 
 // rehash replaces how a secret is stored by an HMAC under the first key, in the
 // background: the application is authenticated already.
-func (a *Authority) rehash(applicationID, secretID, secret string) {
-	a.background.Go(func(ctx context.Context) {
-		_, err := a.updateApplication(ctx, applicationID, 0, func(n *Application) error {
-			for i, v := range n.verifiers {
+func (l *logins) rehash(applicationID, secretID, secret string) {
+	l.background.Go(func(ctx context.Context) {
+		_, err := l.registry.change(ctx, applicationID, 0, func(n *Application) error {
+			for i, v := range n.storedSecrets {
 				if v.ID == secretID {
-					r := newVerifier(a.keys, v.ID, applicationID, secret, time.UnixMilli(v.Created))
+					r := newStoredSecret(l.keys, v.ID, applicationID, secret, time.UnixMilli(v.Created))
 					r.Expires, r.Client = v.Expires, v.Client
-					n.verifiers[i] = r
+					n.storedSecrets[i] = r
 					return nil
 				}
 			}
@@ -263,22 +272,22 @@ func (a *Authority) rehash(applicationID, secretID, secret string) {
 
 // noteUse writes when the application and its secret were last used, at most
 // once a minute.
-func (a *Authority) noteUse(app *Application, s *SecretInfo) {
-	now := a.now()
+func (l *logins) noteUse(app *Application, s *SecretInfo) {
+	now := l.now()
 	if now.Sub(s.LastUsed) < time.Minute {
 		return
 	}
-	a.background.Go(func(ctx context.Context) {
+	l.background.Go(func(ctx context.Context) {
 		ms := now.UnixMilli()
 		// The record may have been deleted meanwhile: HSET would bring a part of it back.
-		err := a.db.Eval(ctx, touchScript, redisdb.KeyApplication(app.ID),
+		err := l.db.Eval(ctx, touchScript, redisdb.KeyApplication(app.ID),
 			fieldVersion, fieldLastUsed, ms, prefixSecretUsed+s.ID, ms).Err()
 		_ = err // a missing last-used instant is not worth an error
 	})
 }
 
-func (a *Authority) matchImported(ctx context.Context, v *verifier, secret string) (bool, error) {
-	ok, err := a.hash.verify(ctx, v.Hash, secret)
+func (l *logins) matchImported(ctx context.Context, v *storedSecret, secret string) (bool, error) {
+	ok, err := l.hash.verify(ctx, v.Hash, secret)
 	if err != nil {
 		return false, fmt.Errorf("checking an imported secret: %w", err)
 	}

@@ -89,37 +89,44 @@ type Observer interface {
 	StoreRolledBack(lost int64, reapplied bool)
 }
 
-// Authority issues credentials and judges them. It is safe for concurrent use.
+// Authority issues credentials and judges them. It is safe for concurrent use. Its
+// methods are those of its parts, each of which keeps one concept.
 type Authority struct {
+	*core
+	*applications // finds them
+	*registry     // creates and changes them
+	*meetClients
+	*logins
+	*adoption
+	*users
+	*admissions
+	*circumstances
+	*signer
+	*issuer
+	*verifier
+	*families
+	*revocations
+	*rekeying
+	*gateways
+	*reporter
 	*idempotencyKeys
 	*meetTokens
 	*rooms
 
+	installations *installations
+	keyUse        *keyUse
+	closed        atomic.Bool
+}
+
+// core is what all parts use: Redis, what of it may be believed, and what is remembered.
+type core struct {
 	db         *redisdb.DB
+	feed       *feed.Feed
+	cache      *cache
 	keys       *vault.Ring
 	signing    *signing.Set
-	lastSigned lastSigned
-	issuer     string
-	audience   string
-	lifetime   time.Duration
-	refresh    RefreshOptions
-	observer   Observer
-	now        func() time.Time
-	version    string
-
-	cache      *cache
-	feed       *feed.Feed
-	stats      stats
-	hash       hashPool
-	overruling overruling
-
-	keyReads perSecond // of the installation, for keys that are unknown
-
-	quotas *quota.Quotas
-	trials trialPool
-
 	background *background.Pool
-	closed     atomic.Bool
+	now        func() time.Time
 }
 
 // Check tells what is wrong with numbers and times, none of which has to be set: for
@@ -157,43 +164,79 @@ func New(o Options) (*Authority, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	refresh := o.Refresh.withDefaults()
-	a := &Authority{
-		db: o.Store, keys: kr,
-		issuer: cmp.Or(o.Issuer, "meet-gateway"), audience: cmp.Or(o.Audience, "meet-clients"),
-		lifetime: o.Lifetime, refresh: refresh, observer: o.Observer, now: o.Now,
-		version: o.Version,
+	if o.Observer == nil {
+		o.Observer = noObserver{}
 	}
-	if a.observer == nil {
-		a.observer = noObserver{}
-	}
-	if a.signing, err = signing.NewSet(kr, o.SigningKeys, o.SecretSigns); err != nil {
+	c := &core{db: o.Store, cache: newCache(o.CacheEntries), keys: kr, background: new(background.Pool), now: o.Now}
+	if c.signing, err = signing.NewSet(kr, o.SigningKeys, o.SecretSigns); err != nil {
 		return nil, err
 	}
-	a.hash = newHashPool(django.Verify)
-	a.cache = newCache(o.CacheEntries)
-	a.trials = newTrialPool()
-	a.feed = feed.New(a.db, feedDomain{a}, a.observer, o.Staleness, a.now)
-	clock := func() time.Time { return a.now() }
-	a.background = new(background.Pool)
-	a.quotas = quota.New(o.Quota, a.db, kr, clock)
-	a.idempotencyKeys = idempotency.New(a.db, a.feed, kr, a.background, clock)
-	a.meetTokens = meettokens.New(a.db, kr)
-	a.rooms = roomindex.New(a.db, a.feed, kr, a.background, clock, o.CacheEntries)
+	a := new(Authority)
+	c.feed = feed.New(c.db, feedDomain{a}, o.Observer, o.Staleness, c.now)
+	a.join(c, o)
 	return a, nil
+}
+
+// join makes the parts. Each depends on those before it.
+func (a *Authority) join(c *core, o Options) {
+	clock := func() time.Time { return c.now() }
+	a.core = c
+	a.idempotencyKeys = idempotency.New(c.db, c.feed, c.keys, c.background, clock)
+	a.meetTokens = meettokens.New(c.db, c.keys)
+	a.rooms = roomindex.New(c.db, c.feed, c.keys, c.background, clock, o.CacheEntries)
+
+	a.installations = &installations{core: c}
+	a.keyUse = &keyUse{core: c, installations: a.installations, observer: o.Observer}
+	a.applications = &applications{core: c, codec: &applicationCodec{keys: c.keys, now: clock}}
+	a.meetClients = &meetClients{core: c, applications: a.applications}
+	a.registry = &registry{
+		core: c, applications: a.applications, meetClients: a.meetClients,
+		clientIDs: &clientIDs{core: c, applications: a.applications},
+	}
+	a.logins = &logins{core: c, applications: a.applications, registry: a.registry, keyUse: a.keyUse, hash: newHashPool(django.Verify)}
+	a.adoption = &adoption{
+		core: c, applications: a.applications, registry: a.registry, meetClients: a.meetClients, logins: a.logins,
+		locks: a.meetTokens, trials: newTrialPool(),
+	}
+	a.users = &users{core: c}
+	a.admissions = &admissions{users: a.users, quotas: quota.New(o.Quota, c.db, c.keys, clock)}
+	a.circumstances = &circumstances{core: c, installations: a.installations, applications: a.applications, users: a.users}
+	a.signer = &signer{
+		core: c, issuer: cmp.Or(o.Issuer, "meet-gateway"), audience: cmp.Or(o.Audience, "meet-clients"), lifetime: o.Lifetime,
+	}
+	records := &records{core: c, users: a.users, keyUse: a.keyUse}
+	a.families = &families{
+		core: c, options: o.Refresh.withDefaults(), circumstances: a.circumstances, signer: a.signer,
+		records: records, users: a.users, keyUse: a.keyUse,
+	}
+	a.issuer = &issuer{circumstances: a.circumstances, signer: a.signer, records: records, families: a.families, users: a.users}
+	a.verifier = &verifier{core: c, signer: a.signer, circumstances: a.circumstances, families: a.families, keyUse: a.keyUse}
+	a.revocations = &revocations{
+		core: c, installations: a.installations, applications: a.applications, users: a.users, signer: a.signer,
+		records: records, families: a.families, keyUse: a.keyUse,
+	}
+	a.rekeying = &rekeying{
+		core: c, installations: a.installations, applications: a.applications, registry: a.registry, users: a.users,
+		circumstances: a.circumstances, keyUse: a.keyUse,
+	}
+	a.gateways = &gateways{core: c, keyUse: a.keyUse, version: o.Version}
+	a.reporter = &reporter{
+		core: c, installations: a.installations, applications: a.applications, verifier: a.verifier,
+		rekeying: a.rekeying, gateways: a.gateways, keyUse: a.keyUse,
+	}
 }
 
 // JWKS returns the public signing keys as a JWK Set (RFC 7517 §5), without those
 // that are known to be withdrawn: who verifies tokens with it hears of no
 // revocation.
-func (a *Authority) JWKS() signing.JWKS { return a.signing.JWKS(a.overruling.withdraws) }
+func (a *Authority) JWKS() signing.JWKS { return a.signing.JWKS(a.installations.overruling.withdraws) }
 
 // Algorithm returns the JWS algorithm that access tokens are signed with.
-func (a *Authority) Algorithm() string { return a.signing.Algorithm() }
+func (s *signer) Algorithm() string { return s.signing.Algorithm() }
 
 // Start follows the feed until Close. It does not wait for Redis.
 func (a *Authority) Start() {
-	a.feed.Start(a.announceAll, a.followKeys)
+	a.feed.Start(a.gateways.announceAll, a.keyUse.follow)
 }
 
 // feedDomain is what the feed sees of an Authority.
@@ -209,30 +252,30 @@ func (d feedDomain) ForgetAll() { d.cache.dropAll() }
 func (d feedDomain) Restored(ctx context.Context, e journal.Entry) error {
 	switch e.Script {
 	case claimAgainScript:
-		return d.contested(ctx, e.Key, fmt.Sprint(e.Args[0]))
+		return d.users.contested(ctx, e.Key, fmt.Sprint(e.Args[0]))
 	case editAgainScript:
-		return d.restoredApplication(ctx, e.Key)
+		return d.registry.restored(ctx, e.Key)
 	}
 	return nil
 }
 
-func (a *Authority) restoredApplication(ctx context.Context, key string) error {
-	m, err := a.findHash(ctx, "reading an application", key)
+func (r *registry) restored(ctx context.Context, key string) error {
+	m, err := r.findHash(ctx, "reading an application", key)
 	if err != nil {
 		return err
 	}
-	app, err := a.decodeApplication(strings.TrimPrefix(key, redisdb.KeyApplication("")), m)
+	app, err := r.applications.codec.decode(strings.TrimPrefix(key, redisdb.KeyApplication("")), m)
 	if err != nil {
 		return nil //nolint:nilerr // it cannot be read, and so not be used either
 	}
-	if err := a.noteBackend(ctx, app); err != nil {
+	if err := r.meetClients.note(ctx, app); err != nil {
 		return err
 	}
-	if err := a.db.AddSorted(ctx, redisdb.KeyIndex, indexMember(app.Name, app.ID)); err != nil {
+	if err := r.db.AddSorted(ctx, redisdb.KeyIndex, indexMember(app.Name, app.ID)); err != nil {
 		return unavailable("writing the index of applications", err)
 	}
 	// What another application has taken meanwhile stays with it.
-	if err := a.repairAliases(ctx, app); err != nil && !errors.Is(err, ErrConflict) {
+	if err := r.clientIDs.repair(ctx, app); err != nil && !errors.Is(err, ErrConflict) {
 		return err
 	}
 	return nil

@@ -56,12 +56,12 @@ func (t *accessToken) scopes() Scopes {
 // parse checks form, signature and claims of an access token, and nothing that
 // can change. Errors: ErrTokenMalformed, ErrTokenForeign, ErrTokenInvalid,
 // ErrTokenExpired.
-func (a *Authority) parse(raw string) (*accessToken, error) {
-	t, err := a.parseSigned(raw)
+func (s *signer) parse(raw string) (*accessToken, error) {
+	t, err := s.parseSigned(raw)
 	if err != nil {
 		return nil, err
 	}
-	now := a.now()
+	now := s.now()
 	switch {
 	case t.expired(now):
 		return nil, of(t.appID(), deny(ErrTokenExpired, "expired"))
@@ -72,8 +72,8 @@ func (a *Authority) parse(raw string) (*accessToken, error) {
 }
 
 // parseSigned is parse without the judgement of time.
-func (a *Authority) parseSigned(raw string) (*accessToken, error) {
-	c, kid, err := a.signing.Parse(raw, a.issuer, a.audience)
+func (s *signer) parseSigned(raw string) (*accessToken, error) {
+	c, kid, err := s.signing.Parse(raw, s.issuer, s.audience)
 	if err != nil {
 		return nil, err
 	}

@@ -11,13 +11,13 @@ import (
 // it now, with the instants of last use, which caches do not follow. It is for
 // people who look; requests use [Authority.Application]. Errors: ErrNotFound,
 // ErrUnavailable.
-func (a *Authority) CurrentApplication(ctx context.Context, idOrAlias string) (*Application, error) {
+func (a *applications) CurrentApplication(ctx context.Context, idOrAlias string) (*Application, error) {
 	if !isClientID(idOrAlias) {
 		return nil, fmt.Errorf("application: %w", ErrNotFound)
 	}
-	found, err := a.findApplication(ctx, idOrAlias)
+	found, err := a.find(ctx, idOrAlias)
 	if err != nil {
 		return nil, err
 	}
-	return a.decodeApplication(found.id, found.hash)
+	return a.codec.decode(found.id, found.hash)
 }

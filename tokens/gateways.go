@@ -65,25 +65,32 @@ local now = string.format('%.0f', t[1] * 1000000 + t[2])
 redis.call('HSET', KEYS[1], ARGV[1], now .. ' ' .. ARGV[2])
 return now`)
 
+// gateways knows the gateways of the installation.
+type gateways struct {
+	*core
+	keyUse  *keyUse
+	version string
+}
+
 // announceAll renews this gateway's entry until ctx ends, and then removes it.
-func (a *Authority) announceAll(ctx context.Context) {
+func (gs *gateways) announceAll(ctx context.Context) {
 	tick := time.NewTicker(announceEvery)
 	defer tick.Stop()
 	var ahead time.Duration
 	var tidied time.Time
 	for {
-		if seen, err := a.announce(ctx, ahead); err == nil {
+		if seen, err := gs.announce(ctx, ahead); err == nil {
 			ahead = seen
 			if time.Since(tidied) > goneAfter {
-				_, _ = a.Gateways(ctx) // it removes entries of gateways that are gone
+				_, _ = gs.Gateways(ctx) // it removes entries of gateways that are gone
 				tidied = time.Now()
 			}
 		}
 		select {
 		case <-ctx.Done():
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.db.Timeout())
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), gs.db.Timeout())
 			defer cancel()
-			_ = a.db.RemoveFields(ctx, redisdb.KeyGateways, a.feed.Node()) // else it is removed later
+			_ = gs.db.RemoveFields(ctx, redisdb.KeyGateways, gs.feed.Node()) // else it is removed later
 			return
 		case <-tick.C:
 		}
@@ -92,15 +99,15 @@ func (a *Authority) announceAll(ctx context.Context) {
 
 // announce renews this gateway's entry, and returns how far its clock is ahead of
 // that of Redis: by less than half of the time that the answer took, that is 0.
-func (a *Authority) announce(ctx context.Context, ahead time.Duration) (time.Duration, error) {
-	g := a.Self()
+func (gs *gateways) announce(ctx context.Context, ahead time.Duration) (time.Duration, error) {
+	g := gs.Self()
 	g.ClockAheadSeconds = ahead.Seconds()
 	document, err := json.Marshal(g)
 	if err != nil {
 		return 0, err
 	}
 	began := time.Now()
-	text, err := a.db.Eval(ctx, announceScript, redisdb.KeyGateways, a.feed.Node(), document).Text()
+	text, err := gs.db.Eval(ctx, announceScript, redisdb.KeyGateways, gs.feed.Node(), document).Text()
 	if err != nil {
 		return 0, unavailable("announcing this gateway", err)
 	}
@@ -117,26 +124,26 @@ func (a *Authority) announce(ctx context.Context, ahead time.Duration) (time.Dur
 }
 
 // Self describes this gateway, without asking Redis.
-func (a *Authority) Self() Gateway {
+func (gs *gateways) Self() Gateway {
 	g := Gateway{
-		ID: a.feed.Node(), Host: hostname(), Version: a.version, Started: a.feed.Started().UTC().Truncate(time.Millisecond),
-		Self: true, Uses: a.usedKeys(), Keys: slices.Clone(a.signing.IDs()), Fresh: a.feed.Fresh(),
+		ID: gs.feed.Node(), Host: hostname(), Version: gs.version, Started: gs.feed.Started().UTC().Truncate(time.Millisecond),
+		Self: true, Uses: gs.keyUse.used(), Keys: slices.Clone(gs.signing.IDs()), Fresh: gs.feed.Fresh(),
 	}
-	for _, k := range a.keys.Keys {
+	for _, k := range gs.keys.Keys {
 		if !slices.Contains(g.Keys, k.ID) {
 			g.Keys = append(g.Keys, k.ID)
 		}
 	}
-	if lag, ok := a.feed.Lag(); ok {
+	if lag, ok := gs.feed.Lag(); ok {
 		seconds := lag.Round(time.Millisecond).Seconds()
 		g.LagSeconds = &seconds
 	}
 	return g
 }
 
-// usedKeys are the ids of the keys that this gateway makes things with.
-func (a *Authority) usedKeys() []string {
-	return slices.Compact([]string{a.keys.First().ID, a.signing.KeyID()})
+// used are the ids of the keys that this gateway makes things with.
+func (k *keyUse) used() []string {
+	return slices.Compact([]string{k.keys.First().ID, k.signing.KeyID()})
 }
 
 func hostname() string {
@@ -150,16 +157,16 @@ func hostname() string {
 // Gateways returns the gateways of the installation that were heard of lately, the
 // one that was started first in front, and this one among them. The error is
 // ErrUnavailable.
-func (a *Authority) Gateways(ctx context.Context) ([]Gateway, error) {
-	entries, now, err := a.db.HashNow(ctx, redisdb.KeyGateways)
+func (gs *gateways) Gateways(ctx context.Context) ([]Gateway, error) {
+	entries, now, err := gs.db.HashNow(ctx, redisdb.KeyGateways)
 	if err != nil {
 		return nil, unavailable("listing the gateways", err)
 	}
-	list := []Gateway{a.Self()}
+	list := []Gateway{gs.Self()}
 	list[0].Heard = now.UTC().Truncate(time.Second)
 	var gone []string
 	for id, text := range entries {
-		if id == a.feed.Node() {
+		if id == gs.feed.Node() {
 			continue
 		}
 		heard, document, _ := strings.Cut(text, " ")
@@ -176,7 +183,7 @@ func (a *Authority) Gateways(ctx context.Context) ([]Gateway, error) {
 		}
 	}
 	if len(gone) > 0 {
-		_ = a.db.RemoveFields(ctx, redisdb.KeyGateways, gone...) // the next one who looks does it
+		_ = gs.db.RemoveFields(ctx, redisdb.KeyGateways, gone...) // the next one who looks does it
 	}
 	slices.SortFunc(list, func(x, y Gateway) int {
 		return cmp.Or(x.Started.Compare(y.Started), cmp.Compare(x.ID, y.ID))

@@ -37,35 +37,35 @@ func generationsOf(in *installation, app *Application, u *User) Generations {
 // Generations returns the generations of a grant, from memory while that is known to
 // be current. An application that is not registered yet has none of its own. Errors:
 // ErrUnavailable.
-func (a *Authority) Generations(ctx context.Context, app *Application, m Mail) (Generations, error) {
-	id, known := a.cache.mails.GetIfPresent(m)
-	if known && a.feed.Fresh() {
-		now := a.now()
-		in := a.cache.installation.Load()
-		u, _ := a.cache.users.GetIfPresent(id)
+func (c *circumstances) Generations(ctx context.Context, app *Application, m Mail) (Generations, error) {
+	id, known := c.cache.mails.GetIfPresent(m)
+	if known && c.feed.Fresh() {
+		now := c.now()
+		in := c.cache.installation.Load()
+		u, _ := c.cache.users.GetIfPresent(id)
 		if in != nil && u != nil && !outdated(in.read, now) && !outdated(u.read, now) {
 			return generationsOf(in, app, u), nil
 		}
 	}
 	var err error
 	if !known {
-		if id, err = a.findUserID(ctx, m); err != nil {
+		if id, err = c.users.findID(ctx, m); err != nil {
 			return Generations{}, err
 		}
 	}
 	var in *installation
 	var u *User
 	if id != "" {
-		in, u, err = a.readUserAndInstallation(ctx, id)
+		in, u, err = c.readUser(ctx, id)
 	}
 	if id == "" || errors.Is(err, ErrNotFound) {
-		in, err = a.loadInstallation(ctx)
+		in, err = c.installations.load(ctx)
 	}
 	if err != nil {
 		return Generations{}, err
 	}
 	if u != nil {
-		a.cache.mails.Set(m, id)
+		c.cache.mails.Set(m, id)
 	}
 	return generationsOf(in, app, u), nil
 }
@@ -112,21 +112,21 @@ return 1`)
 // NoteGranted notes what a Meet has just granted of the scopes that an application
 // was to have there, so that operators see what is missing. It does so in the
 // background, and only if that has changed.
-func (a *Authority) NoteGranted(app *Application, meet string, wanted, granted Scopes) {
+func (r *registry) NoteGranted(app *Application, meet string, wanted, granted Scopes) {
 	missing := slices.DeleteFunc(slices.Clone(wanted), granted.Has)
 	known := slices.IndexFunc(app.NotGranted, func(n NotGranted) bool { return n.Meet == meet })
 	if known < 0 && len(missing) == 0 || known >= 0 && slices.Equal(app.NotGranted[known].Scopes, missing) {
 		return
 	}
-	a.background.Go(func(ctx context.Context) {
-		done, err := a.db.Eval(ctx, notGrantedScript, redisdb.KeyApplication(app.ID),
-			prefixNotGranted+meet, a.now().UnixMilli(), missing.String()).Int64()
+	r.background.Go(func(ctx context.Context) {
+		done, err := r.db.Eval(ctx, notGrantedScript, redisdb.KeyApplication(app.ID),
+			prefixNotGranted+meet, r.now().UnixMilli(), missing.String()).Int64()
 		switch {
 		case err != nil: // the next exchange tries again
 		case done > 0:
-			_ = a.feed.Forget(ctx, redisdb.KeyApplication(app.ID)) // it is done later if it fails
+			_ = r.feed.Forget(ctx, redisdb.KeyApplication(app.ID)) // it is done later if it fails
 		default:
-			a.cache.forget(redisdb.KeyApplication(app.ID)) // another gateway has written it
+			r.cache.forget(redisdb.KeyApplication(app.ID)) // another gateway has written it
 		}
 	})
 }

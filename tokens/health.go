@@ -36,12 +36,12 @@ var StoreProblems = []string{"unreachable", "replica", "sentinels_disagree", "se
 
 // Health asks Redis whether it can be believed, as [Authority.Ready] does, and
 // counts what this gateway knows by itself.
-func (a *Authority) Health(ctx context.Context) Health {
+func (r *reporter) Health(ctx context.Context) Health {
 	h := Health{
-		Problem: problemWord(a.Ready(ctx)), Mode: a.db.Mode(), Fresh: a.feed.Fresh(),
-		Replacements: a.feed.Replacements(), Keys: len(a.signing.IDs()), Cache: a.cacheStatus(),
+		Problem: problemWord(r.Ready(ctx)), Mode: r.db.Mode(), Fresh: r.feed.Fresh(),
+		Replacements: r.feed.Replacements(), Keys: len(r.signing.IDs()), Cache: r.cacheStatus(),
 	}
-	h.Sentinels, h.SentinelsAnswering = a.db.Sentinels()
+	h.Sentinels, h.SentinelsAnswering = r.db.Sentinels()
 	return h
 }
 
@@ -61,9 +61,9 @@ func problemWord(err error) string {
 	return "unreachable"
 }
 
-func (a *Authority) cacheStatus() CacheStatus {
+func (r *reporter) cacheStatus() CacheStatus {
 	return CacheStatus{
-		Tokens: a.cache.tokens.EstimatedSize(), Applications: a.cache.applications.EstimatedSize(),
-		Users: a.cache.users.EstimatedSize(), Hits: a.stats.hits.Load(), Misses: a.stats.misses.Load(),
+		Tokens: r.cache.tokens.EstimatedSize(), Applications: r.cache.applications.EstimatedSize(),
+		Users: r.cache.users.EstimatedSize(), Hits: r.verifier.stats.hits.Load(), Misses: r.verifier.stats.misses.Load(),
 	}
 }

@@ -36,14 +36,14 @@ func (s ImportedSecret) GoString() string { return s.String() }
 //
 // Errors: those of [Authority.CreateApplication], and ErrInvalidApplication for a
 // hash that cannot be verified, which the error does not repeat.
-func (a *Authority) ImportApplication(ctx context.Context, app Application, secret ImportedSecret) (*Application, error) {
+func (r *registry) ImportApplication(ctx context.Context, app Application, secret ImportedSecret) (*Application, error) {
 	if err := checkImported(secret.Hash); err != nil {
 		return nil, err
 	}
-	return a.create(ctx, app, func(n *Application) {
-		n.verifiers = nil
+	return r.create(ctx, app, func(n *Application) {
+		n.storedSecrets = nil
 		if secret.Hash != "" {
-			n.verifiers = []verifier{importedVerifier(secret, n.Created.UnixMilli())}
+			n.storedSecrets = []storedSecret{importedVerifier(secret, n.Created.UnixMilli())}
 		}
 	})
 }
@@ -51,16 +51,16 @@ func (a *Authority) ImportApplication(ctx context.Context, app Application, secr
 // UpdateImported is [Authority.UpdateApplication] for an application that is
 // imported again. The hash replaces the secrets it has if none of them was used
 // since it was imported; a secret that was used or made here stays.
-func (a *Authority) UpdateImported(ctx context.Context, id string, version int64, secret ImportedSecret, change func(*Application) error) (*Application, error) {
+func (r *registry) UpdateImported(ctx context.Context, id string, version int64, secret ImportedSecret, change func(*Application) error) (*Application, error) {
 	if err := checkImported(secret.Hash); err != nil {
 		return nil, err
 	}
-	return a.UpdateApplication(ctx, id, version, func(n *Application) error {
+	return r.UpdateApplication(ctx, id, version, func(n *Application) error {
 		if secret.Hash != "" && n.TakesImported(secret.Hash) {
-			if len(n.verifiers) > 0 && n.LearnsBackend() == "" {
+			if len(n.storedSecrets) > 0 && n.LearnsBackend() == "" {
 				secret.ClientID = "" // somebody has said so, here or at the first import
 			}
-			n.verifiers = []verifier{importedVerifier(secret, a.now().UnixMilli())}
+			n.storedSecrets = []storedSecret{importedVerifier(secret, r.now().UnixMilli())}
 		}
 		return change(n)
 	})
@@ -102,8 +102,8 @@ func checkImported(hash string) error {
 	return nil
 }
 
-func importedVerifier(s ImportedSecret, created int64) verifier {
-	return verifier{ID: importedSecretID(s.Hash), Kind: SecretDjango, Hash: s.Hash, Created: created, Client: s.ClientID}
+func importedVerifier(s ImportedSecret, created int64) storedSecret {
+	return storedSecret{ID: importedSecretID(s.Hash), Kind: SecretDjango, Hash: s.Hash, Created: created, Client: s.ClientID}
 }
 
 // importedSecretID makes the id of a secret from its hash, so that importing the

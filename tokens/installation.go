@@ -102,24 +102,30 @@ func parseUint(s string) uint64 {
 	return n
 }
 
-// loadInstallation reads the installation from Redis.
-func (a *Authority) loadInstallation(ctx context.Context) (*installation, error) {
-	since := a.cache.now(redisdb.KeyInstallation)
-	m, err := a.db.Hash(ctx, redisdb.KeyInstallation)
+// installations reads the installation and keeps it.
+type installations struct {
+	*core
+	overruling overruling
+}
+
+// load reads the installation from Redis.
+func (i *installations) load(ctx context.Context) (*installation, error) {
+	since := i.cache.now(redisdb.KeyInstallation)
+	m, err := i.db.Hash(ctx, redisdb.KeyInstallation)
 	if err != nil {
 		return nil, unavailable("reading the installation", err)
 	}
-	return a.keepInstallation(m, since)
+	return i.keep(m, since)
 }
 
-// keepInstallation decodes an installation that was read since into the cache.
-func (a *Authority) keepInstallation(m map[string]string, since epoch) (*installation, error) {
+// keep decodes an installation that was read since into the cache.
+func (i *installations) keep(m map[string]string, since epoch) (*installation, error) {
 	in, err := parseInstallation(m)
 	if err != nil {
 		return nil, unavailable("reading the installation", err)
 	}
-	in.read = a.now()
-	a.overruling.keep(in)
-	a.cache.fillInstallation(in, since)
+	in.read = i.now()
+	i.overruling.keep(in)
+	i.cache.fillInstallation(in, since)
 	return in, nil
 }

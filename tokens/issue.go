@@ -49,26 +49,35 @@ func (t *Token) String() string { return "token " + t.ID }
 // GoString is String.
 func (t *Token) GoString() string { return t.String() }
 
+// issuer gives out access tokens.
+type issuer struct {
+	circumstances *circumstances
+	signer        *signer
+	records       *records
+	families      *families
+	users         *users
+}
+
 // Issue signs an access token and records it. The token is not valid before
 // Redis has acknowledged the record. Errors: ErrUnavailable.
-func (a *Authority) Issue(ctx context.Context, g Grant) (*Token, error) {
+func (i *issuer) Issue(ctx context.Context, g Grant) (*Token, error) {
 	// Read now, not remembered: a token born under a generation that somebody
 	// else has just counted up would be revoked at birth.
-	u, in, err := a.userFor(ctx, g.Mail, g.Application.ID)
+	u, in, err := i.circumstances.userFor(ctx, g.Mail, g.Application.ID)
 	if err != nil {
 		return nil, err
 	}
-	t, err := a.sign(g, u, in)
+	t, err := i.signer.sign(g, u, in)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.record(ctx, t, u); err != nil {
+	if err := i.records.add(ctx, t, u); err != nil {
 		return nil, err
 	}
-	a.noteSeen(u, g.Application.ID, g.BackendUserID)
+	i.users.noteSeen(u, g.Application.ID, g.BackendUserID)
 	token := &Token{Value: t.value, ID: t.id, UserID: u.ID, Scopes: t.scopes, Lifetime: t.lifetime}
 	if g.Application.Refresh {
-		if token.Refresh, err = a.newFamily(ctx, g, u, t); err != nil {
+		if token.Refresh, err = i.families.begin(ctx, g, u, t); err != nil {
 			return nil, err
 		}
 	}
@@ -85,23 +94,31 @@ type signed struct {
 	births   generations
 }
 
-func (a *Authority) sign(g Grant, u *User, in *installation) (*signed, error) {
+// signer signs access tokens, and checks their signatures.
+type signer struct {
+	*core
+	issuer   string
+	audience string
+	lifetime time.Duration
+}
+
+func (s *signer) sign(g Grant, u *User, in *installation) (*signed, error) {
 	app := g.Application
 	t := &signed{
-		id: vault.RandomID(vault.TokenID), scopes: g.Scopes.Intersect(app.Scopes), lifetime: a.lifetime,
+		id: vault.RandomID(vault.TokenID), scopes: g.Scopes.Intersect(app.Scopes), lifetime: s.lifetime,
 		births: generations{in.generation, app.generation, u.generation, u.grantCount},
 	}
 	if app.TokenLifetime != 0 {
 		t.lifetime = time.Duration(app.TokenLifetime)
 	}
 	t.lifetime = t.lifetime.Truncate(time.Second)
-	now := a.now()
+	now := s.now()
 	c := &Claims{
-		Issuer: a.issuer, Audience: a.audience, IssuedAt: now.Unix(), ExpiresAt: now.Add(t.lifetime).Unix(),
+		Issuer: s.issuer, Audience: s.audience, IssuedAt: now.Unix(), ExpiresAt: now.Add(t.lifetime).Unix(),
 		ID: t.id, Subject: u.ID, ClientID: app.ID, Scope: t.scopes.String(),
 		UserID: cmp.Or(g.BackendUserID, u.ID), Delegated: true,
 	}
-	value, err := a.signing.Sign(c)
+	value, err := s.signing.Sign(c)
 	if err != nil {
 		return nil, err
 	}
@@ -110,20 +127,27 @@ func (a *Authority) sign(g Grant, u *User, in *installation) (*signed, error) {
 	return t, nil
 }
 
-// record makes a signed token valid. Doing it again changes nothing: neither
+// records keeps the records of access tokens.
+type records struct {
+	*core
+	users  *users
+	keyUse *keyUse
+}
+
+// add makes a signed token valid. Doing it again changes nothing: neither
 // does it bring a revoked token back.
-func (a *Authority) record(ctx context.Context, t *signed, u *User) error {
-	if err := a.noteSigned(ctx, t.lifetime); err != nil {
+func (r *records) add(ctx context.Context, t *signed, u *User) error {
+	if err := r.keyUse.noteSigned(ctx, t.lifetime); err != nil {
 		return err
 	}
 	const doing = "recording a token"
 	key := redisdb.KeyToken(t.id)
-	if _, err := a.db.SetNew(ctx, key, t.record, t.lifetime); err != nil {
+	if _, err := r.db.SetNew(ctx, key, t.record, t.lifetime); err != nil {
 		return unavailable(doing, err)
 	}
-	a.rememberUser(u)
-	return a.feed.Keep(ctx, doing, journal.Entry{
-		Rank: journal.Records, Key: key, Script: recordAgainScript, Args: []any{string(t.record)}, Expires: a.now().Add(t.lifetime),
+	r.users.remember(u)
+	return r.feed.Keep(ctx, doing, journal.Entry{
+		Rank: journal.Records, Key: key, Script: recordAgainScript, Args: []any{string(t.record)}, Expires: r.now().Add(t.lifetime),
 	})
 }
 
@@ -144,9 +168,9 @@ const lastSignedStep = time.Minute
 // noteSigned keeps until when something signed by the current key lives, so that
 // it is known when the key may be removed. It is written ahead of need, at most
 // once a minute.
-func (a *Authority) noteSigned(ctx context.Context, lifetime time.Duration) error {
-	s := &a.lastSigned
-	until := a.now().Add(lifetime)
+func (k *keyUse) noteSigned(ctx context.Context, lifetime time.Duration) error {
+	s := &k.lastSigned
+	until := k.now().Add(lifetime)
 	s.mu.Lock()
 	known := !until.After(s.until)
 	s.mu.Unlock()
@@ -154,7 +178,7 @@ func (a *Authority) noteSigned(ctx context.Context, lifetime time.Duration) erro
 		return nil
 	}
 	until = until.Add(lastSignedStep)
-	err := a.db.Eval(ctx, laterScript, redisdb.KeyInstallation, prefixLastSigned+a.signing.KeyID(), until.Unix()).Err()
+	err := k.db.Eval(ctx, laterScript, redisdb.KeyInstallation, prefixLastSigned+k.signing.KeyID(), until.Unix()).Err()
 	if err != nil {
 		return unavailable("noting the use of a key", err)
 	}

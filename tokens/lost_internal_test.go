@@ -184,7 +184,7 @@ func TestLost_Overruling(t *testing.T) {
 	for name, revoke := range map[string]func(a *Authority, tok *Token) error{
 		"before": func(a *Authority, _ *Token) error { return a.RevokeBefore(t.Context(), a.now()) },
 		"key": func(a *Authority, _ *Token) error {
-			return a.overrule(t.Context(), prefixWithdrawn+a.signing.KeyID(), "1")
+			return a.revocations.overrule(t.Context(), prefixWithdrawn+a.signing.KeyID(), "1")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -199,7 +199,7 @@ func TestLost_Overruling(t *testing.T) {
 			require.ErrorIs(t, err, ErrTokenInvalid)
 
 			server.Del(redisdb.KeyInstallation)
-			_, err = a.loadInstallation(t.Context()) // as a token request does
+			_, err = a.installations.load(t.Context()) // as a token request does
 			require.NoError(t, err)
 			_, err = a.Verify(t.Context(), tok.Value)
 			require.ErrorIs(t, err, ErrTokenInvalid)
@@ -400,7 +400,7 @@ func TestLost_NumbersThatAreGivenAgain(t *testing.T) {
 	}
 	ctx := t.Context()
 	require.NoError(t, a.RevokeAll(ctx))
-	before, err := a.loadInstallation(ctx)
+	before, err := a.installations.load(ctx)
 	require.NoError(t, err)
 	app := testApp(t, a)
 	require.NoError(t, a.RevokeApplication(ctx, app.ID))
@@ -413,7 +413,7 @@ func TestLost_NumbersThatAreGivenAgain(t *testing.T) {
 	number := parseUint(textOf(t, server, redisdb.KeyFeed))
 	require.Less(t, number, known)
 	require.True(t, b.feed.Hooks().Restore(ctx, number, known))
-	in, err := b.loadInstallation(ctx)
+	in, err := b.installations.load(ctx)
 	require.NoError(t, err)
 	require.Equal(t, before.generation, in.generation)
 }
@@ -500,7 +500,7 @@ func TestLost_NothingAtTheStart(t *testing.T) {
 	a.feed.Journal().Add(revocationOfAll("7"))
 	require.NoError(t, a.feed.Check(t.Context()))
 	require.False(t, a.feed.Settling())
-	in, err := a.loadInstallation(t.Context())
+	in, err := a.installations.load(t.Context())
 	require.NoError(t, err)
 	require.EqualValues(t, 7, in.generation, "it is made sure of all the same")
 }

@@ -59,13 +59,23 @@ type keyNotes struct {
 	missing []string
 }
 
-// followKeys notes keys until ctx ends.
-func (a *Authority) followKeys(ctx context.Context) {
-	tick := time.NewTicker(a.feed.Interval())
+// keyUse notes which keys this gateway makes things with, and finds those that others
+// use and this one does not have.
+type keyUse struct {
+	*core
+	installations *installations
+	observer      Observer
+	lastSigned    lastSigned
+	reads         perSecond // of the installation, for keys that are unknown
+}
+
+// follow notes keys until ctx ends.
+func (k *keyUse) follow(ctx context.Context) {
+	tick := time.NewTicker(k.feed.Interval())
 	defer tick.Stop()
 	var notes keyNotes
 	for {
-		_ = a.noteKeys(ctx, &notes) // the next tick tries again
+		_ = k.note(ctx, &notes) // the next tick tries again
 		select {
 		case <-ctx.Done():
 			return
@@ -74,39 +84,39 @@ func (a *Authority) followKeys(ctx context.Context) {
 	}
 }
 
-// noteKeys says which keys this gateway uses and finds those that it lacks. It mostly
+// note says which keys this gateway uses and finds those that it lacks. It mostly
 // does nothing.
-func (a *Authority) noteKeys(ctx context.Context, n *keyNotes) error {
-	now := a.now()
+func (k *keyUse) note(ctx context.Context, n *keyNotes) error {
+	now := k.now()
 	if !n.looked.IsZero() && now.Sub(n.looked) < keyRound {
 		return nil
 	}
 	if n.said.Sub(now) < keyAhead/2 {
 		until := now.Add(keyAhead)
-		for _, id := range a.usedKeys() {
-			if err := a.db.Eval(ctx, laterScript, redisdb.KeyInstallation, prefixLastSigned+id, until.Unix()).Err(); err != nil {
+		for _, id := range k.used() {
+			if err := k.db.Eval(ctx, laterScript, redisdb.KeyInstallation, prefixLastSigned+id, until.Unix()).Err(); err != nil {
 				return unavailable("noting the use of a key", err)
 			}
 		}
 		n.said = until
 	}
-	in, err := a.loadInstallation(ctx)
+	in, err := k.installations.load(ctx)
 	if err != nil {
 		return err
 	}
 	n.looked = now
-	if missing := a.missingKeys(in); !slices.Equal(missing, n.missing) {
+	if missing := k.missing(in); !slices.Equal(missing, n.missing) {
 		n.missing = missing
-		a.observer.KeysMissing(missing)
+		k.observer.KeysMissing(missing)
 	}
 	return nil
 }
 
-// missingKeys returns the ids of the keys in use that this gateway does not have.
-func (a *Authority) missingKeys(in *installation) []string {
+// missing returns the ids of the keys in use that this gateway does not have.
+func (k *keyUse) missing(in *installation) []string {
 	var missing []string
 	for id := range in.lastSigned {
-		if _, have := a.signing.AlgorithmOf(id); !have && in.uses(id, a.now()) {
+		if _, have := k.signing.AlgorithmOf(id); !have && in.uses(id, k.now()) {
 			missing = append(missing, id)
 		}
 	}
@@ -119,15 +129,15 @@ func (in *installation) uses(keyID string, now time.Time) bool {
 	return now.Before(in.lastSigned[keyID]) && !in.withdrawn[keyID]
 }
 
-// missesKey returns ErrUnavailable if a key that this gateway does not have is
+// misses returns ErrUnavailable if a key that this gateway does not have is
 // in use, and nil if nobody uses it.
-func (a *Authority) missesKey(ctx context.Context, id, doing string) error {
-	now := a.now()
-	in := a.cache.installation.Load()
-	known := in != nil && a.feed.Fresh() && (in.uses(id, now) || now.Sub(in.read) < time.Second && !a.keyReads.allows(keyReads, now))
+func (k *keyUse) misses(ctx context.Context, id, doing string) error {
+	now := k.now()
+	in := k.cache.installation.Load()
+	known := in != nil && k.feed.Fresh() && (in.uses(id, now) || now.Sub(in.read) < time.Second && !k.reads.allows(keyReads, now))
 	if !known {
-		err := a.feed.Read(ctx, doing, func(ctx context.Context, _ feed.Reader) (found bool, err error) {
-			if in, err = a.loadInstallation(ctx); err != nil {
+		err := k.feed.Read(ctx, doing, func(ctx context.Context, _ feed.Reader) (found bool, err error) {
+			if in, err = k.installations.load(ctx); err != nil {
 				return false, err
 			}
 			return in.uses(id, now), nil
@@ -142,11 +152,11 @@ func (a *Authority) missesKey(ctx context.Context, id, doing string) error {
 	return nil
 }
 
-// orMissingKey returns ErrUnavailable instead of the refusal of a token for its
+// orMissing returns ErrUnavailable instead of the refusal of a token for its
 // key alone, if others use that key.
-func (a *Authority) orMissingKey(ctx context.Context, err error) error {
+func (k *keyUse) orMissing(ctx context.Context, err error) error {
 	if u, ok := errors.AsType[*signing.UnknownKey](err); ok {
-		if missing := a.missesKey(ctx, u.ID, "verifying a token"); missing != nil {
+		if missing := k.misses(ctx, u.ID, "verifying a token"); missing != nil {
 			return missing
 		}
 	}
@@ -158,25 +168,25 @@ func (a *Authority) orMissingKey(ctx context.Context, err error) error {
 // check. Where the applications do not tell, it is the gateway that was started
 // after one that uses a missing key. Of two gateways with different keys, exactly
 // one is not ready.
-func (a *Authority) ousted(ctx context.Context) error {
-	in, err := a.loadInstallation(ctx)
+func (r *reporter) ousted(ctx context.Context) error {
+	in, err := r.installations.load(ctx)
 	if err != nil {
 		return err
 	}
-	missing := a.missingKeys(in)
+	missing := r.keyUse.missing(in)
 	if len(missing) == 0 {
 		return nil
 	}
-	page, err := a.Applications(ctx, ListOptions{Limit: keySample})
+	page, err := r.applications.Applications(ctx, ListOptions{Limit: keySample})
 	if err != nil {
 		return err
 	}
 	ours, theirs := 0, 0
 	for _, app := range page.Applications {
-		for _, v := range app.verifiers {
+		for _, v := range app.storedSecrets {
 			switch {
-			case v.Kind != SecretHMAC || v.expired(a.now()):
-			case a.keys.ByID(v.Key) != nil:
+			case v.Kind != SecretHMAC || v.expired(r.now()):
+			case r.keys.ByID(v.Key) != nil:
 				ours++
 			case slices.Contains(missing, v.Key):
 				theirs++
@@ -189,7 +199,7 @@ func (a *Authority) ousted(ctx context.Context) error {
 		}
 		return nil
 	}
-	gateways, err := a.Gateways(ctx)
+	gateways, err := r.gateways.Gateways(ctx)
 	if err != nil {
 		return err
 	}

@@ -179,7 +179,7 @@ func TestNoMailInRedis(t *testing.T) {
 	require.NoError(t, a.RevokeGrant(ctx, app.ID, "ada@leak.example"))
 	require.NoError(t, a.RevokeUser(ctx, "ada@leak.example"))
 	require.NoError(t, a.RevokeToken(ctx, "ada@leak.example"))
-	require.NoError(t, func() error { _, err := a.announce(ctx, 0); return err }())
+	require.NoError(t, func() error { _, err := a.gateways.announce(ctx, 0); return err }())
 
 	// What is lost is written again.
 	a.drain(t)
@@ -263,7 +263,7 @@ func TestNoMailInRedis_FormerRecords(t *testing.T) {
 			return err
 		},
 		"rekey": func(ctx context.Context, a *Authority, id string) error {
-			return a.rekeyApplication(ctx, id, &rekeyReport{Key: a.keys.First().ID, Left: map[string]*leftover{}})
+			return a.rekeying.application(ctx, id, &rekeyReport{Key: a.keys.First().ID, Left: map[string]*leftover{}})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -333,7 +333,7 @@ func TestDeniedMails_Unreadable(t *testing.T) {
 	require.Equal(t, []Mail{"boss@leak.example"}, kept.DeniedMails)
 	require.Equal(t, "note", kept.Note)
 	report := &rekeyReport{Key: b.keys.First().ID, Left: map[string]*leftover{}}
-	require.NoError(t, b.rekeyApplication(ctx, app.ID, report))
+	require.NoError(t, b.rekeying.application(ctx, app.ID, report))
 	require.Equal(t, 1, report.of(a.keys.First().ID).Applications)
 
 	// They can be set again, to none as well.
@@ -363,7 +363,7 @@ func TestDeniedMails_Format(t *testing.T) {
 		require.True(t, strings.HasPrefix(server.HGet(redisdb.KeyApplication(app.ID), fieldDocument), format))
 	}
 	for _, format := range []string{"0", "3"} {
-		_, err := a.decodeApplication("x", map[string]string{fieldDocument: `{"f":` + format + `,"id":"x"}`})
+		_, err := a.applications.codec.decode("x", map[string]string{fieldDocument: `{"f":` + format + `,"id":"x"}`})
 		require.ErrorIs(t, err, ErrUnavailable)
 	}
 }

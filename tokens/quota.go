@@ -22,6 +22,12 @@ type Quota = quota.Quota
 // Admission tells whether a user may be brought in.
 type Admission = quota.Admission
 
+// admissions decides whether an application may bring in a user.
+type admissions struct {
+	users  *users
+	quotas *quota.Quotas
+}
+
 // Admit decides whether an application may bring in the user with this address, and
 // counts the address if it is new. It is asked before Meet is. An address that this
 // gateway has seen lately costs nothing, one that the installation knows costs one
@@ -29,26 +35,26 @@ type Admission = quota.Admission
 //
 // Errors: ErrQuotaExceeded, with the Admission that tells how much was used;
 // ErrUnavailable.
-func (a *Authority) Admit(ctx context.Context, app *Application, m Mail) (*Admission, error) {
+func (a *admissions) Admit(ctx context.Context, app *Application, m Mail) (*Admission, error) {
 	ad := a.quotas.Of(app.Rates())
 	if !ad.Limited() {
 		return &Admission{DryRun: ad.DryRun}, nil
 	}
-	if known, err := a.knowsMail(ctx, m); err != nil || known {
+	if known, err := a.users.knowsMail(ctx, m); err != nil || known {
 		return &Admission{DryRun: ad.DryRun}, err
 	}
 	return ad, ad.Count(ctx, app.ID, string(m), m.Domain())
 }
 
 // knowsMail reports whether a token was ever issued for the address.
-func (a *Authority) knowsMail(ctx context.Context, m Mail) (bool, error) {
-	if _, ok := a.cache.mails.GetIfPresent(m); ok {
+func (s *users) knowsMail(ctx context.Context, m Mail) (bool, error) {
+	if _, ok := s.cache.mails.GetIfPresent(m); ok {
 		return true, nil
 	}
-	id, err := a.findUserID(ctx, m)
+	id, err := s.findID(ctx, m)
 	if err != nil || id == "" {
 		return false, err
 	}
-	a.cache.mails.Set(m, id)
+	s.cache.mails.Set(m, id)
 	return true, nil
 }

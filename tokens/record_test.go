@@ -31,7 +31,7 @@ func testKeyring(t testing.TB, secrets ...string) *vault.Ring {
 
 func TestVerifier(t *testing.T) {
 	kr := testKeyring(t, oldSecret)
-	v := newVerifier(kr, "id", "application", "secret", time.Now())
+	v := newStoredSecret(kr, "id", "application", "secret", time.Now())
 	require.True(t, matches(kr, v, "application", "secret"))
 	require.False(t, matches(kr, v, "application", "Secret"))
 	require.False(t, matches(kr, v, "another", "secret"), "a record copied to another application")

@@ -134,41 +134,52 @@ func familyOf(raw string) (string, bool) {
 	return raw[len(RefreshPrefix) : len(RefreshPrefix)+familyIDLength], true
 }
 
-// refreshHashes returns the keyed hash of a token under every configured key,
+// families keeps the families of refresh tokens.
+type families struct {
+	*core
+	options       RefreshOptions
+	circumstances *circumstances
+	signer        *signer
+	records       *records
+	users         *users
+	keyUse        *keyUse
+}
+
+// hashes returns the keyed hash of a token under every configured key,
 // the first key's first.
-func (a *Authority) refreshHashes(raw string) []string {
-	hashes := make([]string, 0, len(a.keys.Keys))
-	for _, k := range a.keys.Keys {
+func (fs *families) hashes(raw string) []string {
+	hashes := make([]string, 0, len(fs.keys.Keys))
+	for _, k := range fs.keys.Keys {
 		sum := k.Sum(vault.ForRefresh, raw)
 		hashes = append(hashes, base64.RawURLEncoding.EncodeToString(sum[:]))
 	}
 	return hashes
 }
 
-// newFamily gives a first refresh token.
-func (a *Authority) newFamily(ctx context.Context, g Grant, u *User, t *signed) (string, error) {
+// begin gives a first refresh token.
+func (fs *families) begin(ctx context.Context, g Grant, u *User, t *signed) (string, error) {
 	id := vault.RandomID(familyIDLength)
 	raw := newRefreshToken(id)
-	now := a.now()
+	now := fs.now()
 	f := family{
 		Application: g.Application.ID, User: u.ID, BackendUserID: g.BackendUserID, Scopes: g.Scopes,
-		Created: now.UnixMilli(), End: now.Add(a.refresh.Absolute).UnixMilli(),
+		Created: now.UnixMilli(), End: now.Add(fs.options.Absolute).UnixMilli(),
 		BirthList: [4]uint64{t.births.installation, t.births.application, t.births.user, t.births.grant},
 	}
 	doc, err := json.Marshal(f)
 	if err != nil {
 		return "", fmt.Errorf("encoding a refresh token: %w", err)
 	}
-	till := a.familyTill(f, now)
+	till := fs.till(f, now)
 	fields := []any{
-		fieldFamily, doc, fieldCurrent, a.refreshHashes(raw)[0], fieldKey, a.keys.First().ID,
+		fieldFamily, doc, fieldCurrent, fs.hashes(raw)[0], fieldKey, fs.keys.First().ID,
 		fieldAccess, redisdb.KeyToken(t.id), fieldTill, till.UnixMilli(),
 	}
-	if err := a.db.SetHash(ctx, redisdb.KeyFamily(id), till.Add(time.Minute), fields...); err != nil {
+	if err := fs.db.SetHash(ctx, redisdb.KeyFamily(id), till.Add(time.Minute), fields...); err != nil {
 		return "", unavailable("recording a refresh token", err)
 	}
 	life := till.Sub(now) + time.Minute
-	return raw, a.feed.Keep(ctx, "recording a refresh token again", journal.Entry{
+	return raw, fs.feed.Keep(ctx, "recording a refresh token again", journal.Entry{
 		Rank: journal.Families, Key: redisdb.KeyFamily(id), Script: familyAgainScript, Args: fields, Expires: now.Add(life),
 	})
 }
@@ -181,8 +192,8 @@ redis.call('HSET', KEYS[1], unpack(ARGV, 2))
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return 1`)
 
-func (a *Authority) familyTill(f family, now time.Time) time.Time {
-	idle, end := now.Add(a.refresh.Idle), time.UnixMilli(f.End)
+func (fs *families) till(f family, now time.Time) time.Time {
+	idle, end := now.Add(fs.options.Idle), time.UnixMilli(f.End)
 	if idle.After(end) {
 		return end
 	}
@@ -199,16 +210,16 @@ type presented struct {
 	till    time.Time // until when the current token lives
 }
 
-// readFamily returns the family of a token and its place in it. A token that is
+// read returns the family of a token and its place in it. A token that is
 // neither the current one nor the one before may be an old one or a guess: only
 // a rotation may tell, since it decides atomically. The error is ErrInvalidGrant or ErrUnavailable.
-func (a *Authority) readFamily(ctx context.Context, raw string) (*presented, error) {
+func (fs *families) read(ctx context.Context, raw string) (*presented, error) {
 	id, ok := familyOf(raw)
 	if !ok || !ChecksumOK(raw) { // not one of ours: Redis need not be asked
 		return nil, deny(ErrInvalidGrant, "malformed")
 	}
 	var m []any
-	err := a.feed.Read(ctx, "reading a refresh token", func(ctx context.Context, r feed.Reader) (found bool, err error) {
+	err := fs.feed.Read(ctx, "reading a refresh token", func(ctx context.Context, r feed.Reader) (found bool, err error) {
 		m, err = r.HMGet(ctx, redisdb.KeyFamily(id), fieldFamily, fieldCurrent, fieldTill, fieldEnded, fieldKey, fieldPrevious).Result()
 		return err == nil && m[0] != nil, err //nolint:wrapcheck // wrapped by Read
 	})
@@ -226,16 +237,16 @@ func (a *Authority) readFamily(ctx context.Context, raw string) (*presented, err
 	if err := json.Unmarshal([]byte(doc), &p.family); err != nil {
 		return nil, unavailable("reading a refresh token", err)
 	}
-	if key, _ := m[4].(string); a.keys.ByID(key) == nil {
+	if key, _ := m[4].(string); fs.keys.ByID(key) == nil {
 		// Its hash cannot be compared, and a rotation would end the family.
-		if err := a.missesKey(ctx, key, "checking a refresh token"); err != nil {
+		if err := fs.keyUse.misses(ctx, key, "checking a refresh token"); err != nil {
 			return nil, err
 		}
 		return nil, deny(ErrInvalidGrant, "key_removed")
 	}
 	g := p.family.BirthList
 	p.family.Births = generations{g[0], g[1], g[2], g[3]}
-	for _, h := range a.refreshHashes(raw) {
+	for _, h := range fs.hashes(raw) {
 		p.current = p.current || equalHash(h, cur)
 		p.last = p.last || equalHash(h, prev)
 	}
@@ -304,15 +315,15 @@ if not lost then return {'there'} end
 //
 // Errors: ErrInvalidGrant, ErrScopeNotGranted, ErrInactiveApplication,
 // ErrDomainNotAllowed, ErrUnavailable.
-func (a *Authority) Refresh(ctx context.Context, app *Application, raw string, wanted ...string) (*Token, error) {
+func (fs *families) Refresh(ctx context.Context, app *Application, raw string, wanted ...string) (*Token, error) {
 	// A primary that was replaced may not know of the last rotation, and would take
 	// its token for a stolen one.
-	if err := a.feed.Check(ctx); err != nil {
+	if err := fs.feed.Check(ctx); err != nil {
 		return nil, err
 	}
 	var t *Token
-	err := a.feed.Refuse(ctx, "refreshing a token", func(ctx context.Context) (err error) {
-		t, err = a.refreshed(ctx, app, raw, wanted)
+	err := fs.feed.Refuse(ctx, "refreshing a token", func(ctx context.Context) (err error) {
+		t, err = fs.refreshed(ctx, app, raw, wanted)
 		return err
 	})
 	return t, err
@@ -320,14 +331,14 @@ func (a *Authority) Refresh(ctx context.Context, app *Application, raw string, w
 
 // refreshed is Refresh as the server decides that is asked, which may turn out to
 // have been replaced.
-func (a *Authority) refreshed(ctx context.Context, app *Application, raw string, wanted Scopes) (*Token, error) {
-	p, err := a.readFamily(ctx, raw)
+func (fs *families) refreshed(ctx context.Context, app *Application, raw string, wanted Scopes) (*Token, error) {
+	p, err := fs.read(ctx, raw)
 	if err != nil {
 		return nil, err
 	}
 	if !p.current && !p.last {
 		// Its rotation may be among what is still written again: not a reuse.
-		if err := a.feed.Settled(ctx, "rotating a refresh token"); err != nil {
+		if err := fs.feed.Settled(ctx, "rotating a refresh token"); err != nil {
 			return nil, err
 		}
 	}
@@ -335,11 +346,11 @@ func (a *Authority) refreshed(ctx context.Context, app *Application, raw string,
 	if f.Application != app.ID {
 		return nil, deny(ErrInvalidGrant, "other_application")
 	}
-	now := a.now()
+	now := fs.now()
 	if !now.Before(p.till) {
 		return nil, deny(ErrInvalidGrant, "expired")
 	}
-	in, app, u, err := a.judgeFamily(ctx, f, app)
+	in, app, u, err := fs.judge(ctx, f, app)
 	if err != nil {
 		return nil, err
 	}
@@ -353,7 +364,7 @@ func (a *Authority) refreshed(ctx context.Context, app *Application, raw string,
 		}
 	}
 	g := Grant{Application: app, Mail: u.Mail, BackendUserID: cmp.Or(u.BackendUserID, f.BackendUserID), Scopes: scopes}
-	t, err := a.sign(g, u, in)
+	t, err := fs.signer.sign(g, u, in)
 	if err != nil {
 		return nil, err
 	}
@@ -361,8 +372,8 @@ func (a *Authority) refreshed(ctx context.Context, app *Application, raw string,
 		Access: t.value, AccessID: t.id, Record: t.record, Scopes: t.scopes, Lifetime: t.lifetime,
 		Issued: now.UnixMilli(), Refresh: newRefreshToken(p.id),
 	}
-	seen := a.feed.Snapshot()
-	result, err := a.rotate(ctx, p.id, f, raw, next)
+	seen := fs.feed.Snapshot()
+	result, err := fs.rotate(ctx, p.id, f, raw, next)
 	if err != nil {
 		return nil, err
 	}
@@ -373,22 +384,22 @@ func (a *Authority) refreshed(ctx context.Context, app *Application, raw string,
 	if rest < time.Second {
 		return nil, deny(ErrInvalidGrant, "expired")
 	}
-	if err := a.record(ctx, &signed{id: result.AccessID, record: result.Record, lifetime: rest}, u); err != nil {
+	if err := fs.records.add(ctx, &signed{id: result.AccessID, record: result.Record, lifetime: rest}, u); err != nil {
 		return nil, err
 	}
-	if a.feed.Replaced(seen) {
+	if fs.feed.Replaced(seen) {
 		// It may have been rotated where nobody will know of it: the token is still good
 		// at the successor, and gets the same pair again where it is not.
 		return nil, feed.Unsteady("rotating a refresh token")
 	}
-	a.noteGiven(ctx, p.id, result)
-	a.noteSeen(u, app.ID, "")
+	fs.noteGiven(ctx, p.id, result)
+	fs.users.noteSeen(u, app.ID, "")
 	return &Token{Value: result.Access, ID: result.AccessID, UserID: u.ID, Scopes: result.Scopes, Lifetime: rest.Truncate(time.Second), Refresh: result.Refresh}, nil
 }
 
-// judgeFamily decides what can have changed since the grant.
-func (a *Authority) judgeFamily(ctx context.Context, f family, was *Application) (*installation, *Application, *User, error) {
-	in, app, u, err := a.readCircumstances(ctx, was.ID, f.User, f.Births)
+// judge decides what can have changed since the grant.
+func (fs *families) judge(ctx context.Context, f family, was *Application) (*installation, *Application, *User, error) {
+	in, app, u, err := fs.circumstances.read(ctx, was.ID, f.User, f.Births)
 	if err != nil {
 		return nil, nil, nil, invalidGrant(err)
 	}
@@ -405,25 +416,25 @@ func invalidGrant(err error) error {
 	return err
 }
 
-func (a *Authority) rotate(ctx context.Context, id string, f family, raw string, next pair) (*pair, error) {
+func (fs *families) rotate(ctx context.Context, id string, f family, raw string, next pair) (*pair, error) {
 	plain, err := json.Marshal(next)
 	if err != nil {
 		return nil, fmt.Errorf("encoding a refresh token: %w", err)
 	}
-	now := a.now()
-	till := a.familyTill(f, now)
+	now := fs.now()
+	till := fs.till(f, now)
 	key := redisdb.KeyFamily(id)
-	hashes := a.refreshHashes(raw)
+	hashes := fs.hashes(raw)
 	args := []any{
-		till.Sub(now).Milliseconds() + time.Minute.Milliseconds(), now.UnixMilli(), a.refresh.Window.Milliseconds(), a.refreshHashes(next.Refresh)[0], a.keys.Seal(plain, key),
+		till.Sub(now).Milliseconds() + time.Minute.Milliseconds(), now.UnixMilli(), fs.options.Window.Milliseconds(), fs.hashes(next.Refresh)[0], fs.keys.Seal(plain, key),
 		redisdb.KeyToken(next.AccessID), till.UnixMilli(), len(hashes),
 	}
 	for _, h := range hashes {
 		args = append(args, h)
 	}
-	args = append(args, a.keys.First().ID, (next.Lifetime - time.Second).Milliseconds())
-	seen := a.feed.Snapshot()
-	cmd, err := a.feed.Write(ctx, rotateScript, key, args...)
+	args = append(args, fs.keys.First().ID, (next.Lifetime - time.Second).Milliseconds())
+	seen := fs.feed.Snapshot()
+	cmd, err := fs.feed.Write(ctx, rotateScript, key, args...)
 	if err != nil {
 		return nil, unavailable("rotating a refresh token", err)
 	}
@@ -432,7 +443,7 @@ func (a *Authority) rotate(ctx context.Context, id string, f family, raw string,
 		return nil, unavailable("rotating a refresh token", err)
 	}
 	keep := func() error {
-		return a.feed.Keep(ctx, "recording a refresh token again", journal.Entry{
+		return fs.feed.Keep(ctx, "recording a refresh token again", journal.Entry{
 			Rank: journal.Families, Key: key, Script: rotateAgainScript, Args: args[1:], Expires: till.Add(time.Minute),
 		})
 	}
@@ -440,7 +451,7 @@ func (a *Authority) rotate(ctx context.Context, id string, f family, raw string,
 	case "rotated":
 		return &next, keep()
 	case "again":
-		plain, _, err := a.keys.Open([]byte(answer[1]), key)
+		plain, _, err := fs.keys.Open([]byte(answer[1]), key)
 		if err != nil {
 			return nil, unavailable("reading a refresh token's pair", err)
 		}
@@ -449,16 +460,16 @@ func (a *Authority) rotate(ctx context.Context, id string, f family, raw string,
 			return nil, unavailable("reading a refresh token's pair", err)
 		}
 		// Whoever gave it the first time may be gone.
-		args[3], args[4], args[5] = a.refreshHashes(earlier.Refresh)[0], answer[1], redisdb.KeyToken(earlier.AccessID)
+		args[3], args[4], args[5] = fs.hashes(earlier.Refresh)[0], answer[1], redisdb.KeyToken(earlier.AccessID)
 		return earlier, keep()
 	case "reused":
 		// What a server that was replaced takes for theft is none.
-		stands, err := a.feed.StillPrimary(ctx, seen)
+		stands, err := fs.feed.StillPrimary(ctx, seen)
 		if err != nil {
 			return nil, err
 		}
 		if stands {
-			err = a.familyEnded(ctx, id, now.UnixMilli(), answer[1])
+			err = fs.ended(ctx, id, now.UnixMilli(), answer[1])
 		}
 		if err != nil {
 			return nil, err
@@ -480,15 +491,15 @@ return 1`)
 
 // noteGiven notes that a pair is about to be given. Not done, its predecessor gets
 // it again until it is exchanged itself.
-func (a *Authority) noteGiven(ctx context.Context, familyID string, given *pair) {
-	now := a.now()
-	n := journal.Entry{Rank: journal.Families, Key: redisdb.KeyFamily(familyID), Script: givenScript, Args: []any{a.refreshHashes(given.Refresh)[0], now.UnixMilli()}}
-	_, _ = a.db.Run(ctx, n.Script, n.Key, n.Args...)
-	a.feed.Journal().Add(n) // when the rotation is made again, so is this
+func (fs *families) noteGiven(ctx context.Context, familyID string, given *pair) {
+	now := fs.now()
+	n := journal.Entry{Rank: journal.Families, Key: redisdb.KeyFamily(familyID), Script: givenScript, Args: []any{fs.hashes(given.Refresh)[0], now.UnixMilli()}}
+	_, _ = fs.db.Run(ctx, n.Script, n.Key, n.Args...)
+	fs.feed.Journal().Add(n) // when the rotation is made again, so is this
 }
 
-// inspectRefresh is Inspect for a refresh token.
-func (a *Authority) inspectRefresh(ctx context.Context, raw string) (*Identity, error) {
+// inspect is Inspect for a refresh token.
+func (fs *families) inspect(ctx context.Context, raw string) (*Identity, error) {
 	if _, ok := familyOf(raw); !ok {
 		return nil, deny(ErrTokenMalformed, "not_a_refresh_token")
 	}
@@ -496,16 +507,16 @@ func (a *Authority) inspectRefresh(ctx context.Context, raw string) (*Identity, 
 		return nil, deny(ErrTokenInvalid, "unknown_token")
 	}
 	var i *Identity
-	err := a.feed.Refuse(ctx, "inspecting a refresh token", func(ctx context.Context) (err error) {
-		i, err = a.judgeRefreshToken(ctx, raw)
+	err := fs.feed.Refuse(ctx, "inspecting a refresh token", func(ctx context.Context) (err error) {
+		i, err = fs.identify(ctx, raw)
 		return err
 	})
 	return i, err
 }
 
-// judgeRefreshToken is inspectRefresh as the server decides that is asked.
-func (a *Authority) judgeRefreshToken(ctx context.Context, raw string) (*Identity, error) {
-	p, err := a.readFamily(ctx, raw)
+// identify is inspect as the server decides that is asked.
+func (fs *families) identify(ctx context.Context, raw string) (*Identity, error) {
+	p, err := fs.read(ctx, raw)
 	switch {
 	case errors.Is(err, ErrInvalidGrant):
 		return nil, deny(ErrTokenInvalid, Reason(err))
@@ -515,11 +526,11 @@ func (a *Authority) judgeRefreshToken(ctx context.Context, raw string) (*Identit
 		return nil, of(p.family.Application, deny(ErrTokenInvalid, "revoked"))
 	case !p.current:
 		return nil, of(p.family.Application, deny(ErrTokenInvalid, "rotated"))
-	case !a.now().Before(p.till):
+	case !fs.now().Before(p.till):
 		return nil, of(p.family.Application, deny(ErrTokenExpired, "expired"))
 	}
 	f := p.family
-	in, app, u, err := a.readCircumstances(ctx, f.Application, f.User, f.Births)
+	in, app, u, err := fs.circumstances.read(ctx, f.Application, f.User, f.Births)
 	if err != nil {
 		return nil, err
 	}
@@ -548,24 +559,24 @@ for i = 2, #ARGV do
 end
 return false`)
 
-// revokeFamily ends the family of a refresh token and its access tokens. owner
+// revoke ends the family of a refresh token and its access tokens. owner
 // "" is any application.
-func (a *Authority) revokeFamily(ctx context.Context, raw, owner string) error {
+func (fs *families) revoke(ctx context.Context, raw, owner string) error {
 	const doing = "revoking a refresh token"
-	err := a.feed.Refuse(ctx, doing, func(ctx context.Context) error {
-		p, err := a.readFamily(ctx, raw)
+	err := fs.feed.Refuse(ctx, doing, func(ctx context.Context) error {
+		p, err := fs.read(ctx, raw)
 		if err != nil {
 			return err
 		}
 		if owner != "" && p.family.Application != owner {
 			return deny(ErrNotOwner, "other_application")
 		}
-		ended := a.now().UnixMilli()
+		ended := fs.now().UnixMilli()
 		args := []any{ended}
-		for _, h := range a.refreshHashes(raw) {
+		for _, h := range fs.hashes(raw) {
 			args = append(args, h)
 		}
-		cmd, err := a.feed.Write(ctx, endFamilyScript, redisdb.KeyFamily(p.id), args...)
+		cmd, err := fs.feed.Write(ctx, endFamilyScript, redisdb.KeyFamily(p.id), args...)
 		if err != nil {
 			return unavailable(doing, err)
 		}
@@ -576,7 +587,7 @@ func (a *Authority) revokeFamily(ctx context.Context, raw, owner string) error {
 		if err != nil {
 			return unavailable(doing, err)
 		}
-		return a.familyEnded(ctx, p.id, ended, records)
+		return fs.ended(ctx, p.id, ended, records)
 	})
 	if errors.Is(err, ErrInvalidGrant) || errors.Is(err, ErrNotFound) {
 		return nil // the token is not one of the family's, or not any more
@@ -584,23 +595,23 @@ func (a *Authority) revokeFamily(ctx context.Context, raw, owner string) error {
 	return err
 }
 
-// familyEnded makes everybody remember that a family is over, and revokes its
+// ended makes everybody remember that a family is over, and revokes its
 // access tokens, given the keys of their records.
-func (a *Authority) familyEnded(ctx context.Context, id string, at int64, records string) error {
-	if a.wasTold(redisdb.KeyFamily(id)) {
+func (fs *families) ended(ctx context.Context, id string, at int64, records string) error {
+	if fs.records.wasTold(redisdb.KeyFamily(id)) {
 		return nil
 	}
-	err := a.feed.Forget(ctx, redisdb.KeyFamily(id), journal.Entry{
+	err := fs.feed.Forget(ctx, redisdb.KeyFamily(id), journal.Entry{
 		Rank: journal.Revocations, Key: redisdb.KeyFamily(id), Script: endAgainScript,
-		Args: []any{strconv.FormatInt(at, 10)}, Expires: a.now().Add(maxLifetime),
+		Args: []any{strconv.FormatInt(at, 10)}, Expires: fs.now().Add(maxLifetime),
 	})
 	if err != nil {
 		return err
 	}
-	if err := a.revokeRecords(ctx, records); err != nil {
+	if err := fs.records.revokeAll(ctx, records); err != nil {
 		return err
 	}
-	a.noteTold(redisdb.KeyFamily(id))
+	fs.records.noteTold(redisdb.KeyFamily(id))
 	return nil
 }
 
@@ -613,11 +624,11 @@ if redis.call('HEXISTS', KEYS[1], 'cur') == 1 then return lost end
 if lost == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
 return 0`)
 
-// revokeRecords revokes the access tokens of a family, given the keys of their
+// revokeAll revokes the access tokens of a family, given the keys of their
 // records.
-func (a *Authority) revokeRecords(ctx context.Context, keys string) error {
+func (r *records) revokeAll(ctx context.Context, keys string) error {
 	for key := range strings.FieldsSeq(keys) {
-		if err := a.revokeRecord(ctx, key, [sha256.Size]byte{}, maxLifetime); err != nil {
+		if err := r.revoke(ctx, key, [sha256.Size]byte{}, maxLifetime); err != nil {
 			return err
 		}
 	}

@@ -22,13 +22,13 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
-// registry is an Authority over a Redis server of its own, for measuring.
-type registry struct {
+// benchRegistry is an Authority over a Redis server of its own, for measuring.
+type benchRegistry struct {
 	*Authority
 	ids []string // in the order of their names
 }
 
-func openRegistry(b *testing.B) *registry {
+func openRegistry(b *testing.B) *benchRegistry {
 	b.Helper()
 	store, err := OpenRedis(RedisOptions{URL: redistest.Standalone(b).URL()})
 	require.NoError(b, err)
@@ -40,7 +40,7 @@ func openRegistry(b *testing.B) *registry {
 		require.NoError(b, store.Close())
 	})
 	require.Eventually(b, a.Fresh, 30*time.Second, time.Millisecond)
-	return &registry{Authority: a}
+	return &benchRegistry{Authority: a}
 }
 
 func registeredName(i int) string  { return fmt.Sprintf("Platform %07d", i) }
@@ -48,7 +48,7 @@ func registeredAlias(i int) string { return fmt.Sprintf("client-%07d", i) }
 
 // fill registers applications until there are n, as CreateApplication writes
 // them, many in one message.
-func (r *registry) fill(b *testing.B, n int) {
+func (r *benchRegistry) fill(b *testing.B, n int) {
 	b.Helper()
 	const batch = 1000
 	ctx := context.Background()
@@ -63,8 +63,8 @@ func (r *registry) fill(b *testing.B, n int) {
 				Backend: &BackendCredentials{ClientID: registeredAlias(i), ClientSecret: "secret-at-meet"},
 				Created: created, Updated: created,
 			}
-			app.verifiers = []verifier{newVerifier(r.keys, vault.RandomID(8), app.ID, registeredAlias(i), created)}
-			doc, err := r.encodeApplication(app)
+			app.storedSecrets = []storedSecret{newStoredSecret(r.keys, vault.RandomID(8), app.ID, registeredAlias(i), created)}
+			doc, err := r.applications.codec.encode(app)
 			require.NoError(b, err)
 			pipe.HSet(ctx, redisdb.KeyApplication(app.ID), fieldVersion, 1, fieldDocument, doc)
 			pipe.ZAdd(ctx, redisdb.KeyIndex, redis.Z{Member: indexMember(app.Name, app.ID)})
@@ -81,7 +81,7 @@ func (r *registry) fill(b *testing.B, n int) {
 }
 
 // after is the Next of the page that ends with number i.
-func (r *registry) after(i int) string {
+func (r *benchRegistry) after(i int) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(indexMember(registeredName(i), r.ids[i])))
 }
 
@@ -101,7 +101,7 @@ func BenchmarkRegistry(b *testing.B) {
 	}
 }
 
-func (r *registry) measure(ctx context.Context, b *testing.B, n int) {
+func (r *benchRegistry) measure(ctx context.Context, b *testing.B, n int) {
 	each := func(name string, do func(i int) error) {
 		b.Run(name, func(b *testing.B) {
 			require.NoError(b, r.db.Client().Do(ctx, "CONFIG", "RESETSTAT").Err())
@@ -145,7 +145,7 @@ func (r *registry) measure(ctx context.Context, b *testing.B, n int) {
 
 // busy is for how many microseconds Redis was executing commands since its
 // statistics were reset.
-func (r *registry) busy(ctx context.Context, b *testing.B) (sum float64) {
+func (r *benchRegistry) busy(ctx context.Context, b *testing.B) (sum float64) {
 	b.Helper()
 	info, err := r.db.Client().Info(ctx, "commandstats").Result()
 	require.NoError(b, err)
@@ -167,13 +167,13 @@ func BenchmarkSecretCheck(b *testing.B) {
 	ctx := context.Background()
 	created, secret, err := a.CreateApplication(ctx, Application{Name: "Calendar", Active: true})
 	require.NoError(b, err)
-	app, err := a.readApplication(ctx, created.ID)
+	app, err := a.applications.read(ctx, created.ID)
 	require.NoError(b, err)
 	for name, given := range map[string]string{"right": secret, "wrong": vault.NewSecret(SecretPrefix)} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				v, err := a.matchSecret(ctx, app, given)
+				v, err := a.logins.match(ctx, app, given)
 				if err != nil || (v != nil) != (name == "right") {
 					b.Fatal(v, err)
 				}

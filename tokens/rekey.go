@@ -103,10 +103,21 @@ func (r *rekeyReport) of(key string) *leftover {
 	return r.Left[key]
 }
 
-// loadRekeyReport returns the report of the last pass; an empty one if there is none.
-func (a *Authority) loadRekeyReport(ctx context.Context) (*rekeyReport, error) {
+// rekeying moves everything that stays to the first secret.
+type rekeying struct {
+	*core
+	installations *installations
+	applications  *applications
+	registry      *registry
+	users         *users
+	circumstances *circumstances
+	keyUse        *keyUse
+}
+
+// report returns the report of the last pass; an empty one if there is none.
+func (p *rekeying) report(ctx context.Context) (*rekeyReport, error) {
 	r := new(rekeyReport)
-	text, err := a.db.Get(ctx, redisdb.KeyRekeyed)
+	text, err := p.db.Get(ctx, redisdb.KeyRekeyed)
 	if err != nil {
 		return nil, unavailable("reading what is left of a secret", err)
 	}
@@ -127,23 +138,23 @@ func (r *rekeyReport) covers(key string, in *installation) bool {
 // [Status] tells it, and which secrets are safe to remove. seen is told how many
 // records were looked at so far. Errors: ErrUnavailable, also if another gateway uses
 // a secret that this one does not have.
-func (a *Authority) Rekey(ctx context.Context, seen func(records int)) error {
+func (p *rekeying) Rekey(ctx context.Context, seen func(records int)) error {
 	const doing = "moving to another secret"
-	in, err := a.loadInstallation(ctx)
+	in, err := p.installations.load(ctx)
 	if err != nil {
 		return err
 	}
-	if len(a.missingKeys(in)) > 0 {
+	if len(p.keyUse.missing(in)) > 0 {
 		return unavailable(doing, errMissingKey)
 	}
-	r := &rekeyReport{Key: a.keys.First().ID, Began: a.now().UnixMilli(), Left: map[string]*leftover{}}
+	r := &rekeyReport{Key: p.keys.First().ID, Began: p.now().UnixMilli(), Left: map[string]*leftover{}}
 	var one sync.Mutex // primaries of a Cluster are looked at side by side
 	looked := 0
-	err = a.db.Scan(ctx, redisdb.KeyPrefix+"[aru]:*", func(ctx context.Context, keys []string) error {
+	err = p.db.Scan(ctx, redisdb.KeyPrefix+"[aru]:*", func(ctx context.Context, keys []string) error {
 		one.Lock()
 		defer one.Unlock()
 		for _, key := range keys {
-			if err := a.rekeyOne(ctx, key, r); err != nil {
+			if err := p.one(ctx, key, r); err != nil {
 				return err
 			}
 		}
@@ -163,34 +174,34 @@ func (a *Authority) Rekey(ctx context.Context, seen func(records int)) error {
 	if err != nil {
 		return fmt.Errorf("encoding what is left of a secret: %w", err)
 	}
-	if err := a.db.Set(ctx, redisdb.KeyRekeyed, text, 0); err != nil {
+	if err := p.db.Set(ctx, redisdb.KeyRekeyed, text, 0); err != nil {
 		return unavailable("writing what is left of a secret", err)
 	}
 	return nil
 }
 
-// rekeyOne moves what is kept at one key, and notes what cannot be moved.
-func (a *Authority) rekeyOne(ctx context.Context, key string, r *rekeyReport) error {
+// one moves what is kept at one key, and notes what cannot be moved.
+func (p *rekeying) one(ctx context.Context, key string, r *rekeyReport) error {
 	kind, id, _ := strings.Cut(strings.TrimPrefix(key, redisdb.KeyPrefix), ":")
 	switch kind + ":" {
 	case "a:":
-		return a.rekeyApplication(ctx, id, r)
+		return p.application(ctx, id, r)
 	case "u:":
-		return a.rekeyUser(ctx, id, r)
+		return p.user(ctx, id, r)
 	default:
-		return a.rekeyFamily(ctx, key, r)
+		return p.family(ctx, key, r)
 	}
 }
 
-// rekeyFamily notes a family of refresh tokens that is still made with a former
+// family notes a family of refresh tokens that is still made with a former
 // secret. One that has ended, was revoked or lost its application needs no key.
-func (a *Authority) rekeyFamily(ctx context.Context, key string, r *rekeyReport) error {
-	m, err := a.db.Fields(ctx, key, fieldKey, fieldFamily, fieldTill, fieldEnded)
+func (p *rekeying) family(ctx context.Context, key string, r *rekeyReport) error {
+	m, err := p.db.Fields(ctx, key, fieldKey, fieldFamily, fieldTill, fieldEnded)
 	if err != nil {
 		return unavailable("reading a refresh token", err)
 	}
 	made, document, till, ended := m[0], m[1], m[2], m[3]
-	if made == "" || made == r.Key || ended != "" || !a.now().Before(parseInstant(till)) {
+	if made == "" || made == r.Key || ended != "" || !p.now().Before(parseInstant(till)) {
 		return nil
 	}
 	var f family
@@ -200,7 +211,7 @@ func (a *Authority) rekeyFamily(ctx context.Context, key string, r *rekeyReport)
 	}
 	g := f.BirthList
 	births := generations{g[0], g[1], g[2], g[3]}
-	in, app, u, err := a.readCircumstances(ctx, f.Application, f.User, births)
+	in, app, u, err := p.circumstances.read(ctx, f.Application, f.User, births)
 	if err == nil {
 		err = overruled(in, app, u, births, time.UnixMilli(f.Created), "")
 	}
@@ -215,9 +226,9 @@ func (a *Authority) rekeyFamily(ctx context.Context, key string, r *rekeyReport)
 	return nil
 }
 
-func (a *Authority) rekeyUser(ctx context.Context, id string, r *rekeyReport) error {
+func (p *rekeying) user(ctx context.Context, id string, r *rekeyReport) error {
 	key := redisdb.KeyUser(id)
-	m, err := a.db.Fields(ctx, key, fieldMail)
+	m, err := p.db.Fields(ctx, key, fieldMail)
 	if err != nil {
 		return unavailable("reading a user", err)
 	}
@@ -226,24 +237,24 @@ func (a *Authority) rekeyUser(ctx context.Context, id string, r *rekeyReport) er
 	if made == "" || made == r.Key {
 		return nil
 	}
-	mail, _, err := a.keys.Open(sealed, key)
+	mail, _, err := p.keys.Open(sealed, key)
 	if err != nil {
 		r.of(made).Users++
 		return nil
 	}
 	// The index first: it is what a user is found by. It is found under any key,
 	// and then kept under the first.
-	if _, err := a.findUserID(ctx, Mail(mail)); err != nil {
+	if _, err := p.users.findID(ctx, Mail(mail)); err != nil {
 		return err
 	}
-	if err := a.db.Eval(ctx, touchScript, key, fieldMail, fieldMail, a.keys.Seal(mail, key)).Err(); err != nil {
+	if err := p.db.Eval(ctx, touchScript, key, fieldMail, fieldMail, p.keys.Seal(mail, key)).Err(); err != nil {
 		return unavailable("moving a user to another secret", err)
 	}
 	return nil
 }
 
-func (a *Authority) rekeyApplication(ctx context.Context, id string, r *rekeyReport) error {
-	m, err := a.db.Fields(ctx, redisdb.KeyApplication(id), fieldDocument)
+func (p *rekeying) application(ctx context.Context, id string, r *rekeyReport) error {
+	m, err := p.db.Fields(ctx, redisdb.KeyApplication(id), fieldDocument)
 	if err != nil {
 		return unavailable("reading an application", err)
 	}
@@ -253,9 +264,9 @@ func (a *Authority) rekeyApplication(ctx context.Context, id string, r *rekeyRep
 	}
 	former := map[string]bool{}
 	var record applicationRecord
-	app, err := a.decodeApplication(id, map[string]string{fieldDocument: document, fieldVersion: "1"})
+	app, err := p.applications.codec.decode(id, map[string]string{fieldDocument: document, fieldVersion: "1"})
 	if err != nil || json.Unmarshal([]byte(document), &record) != nil {
-		for _, k := range a.keys.Keys[1:] { // it is damaged, and may be mended
+		for _, k := range p.keys.Keys[1:] { // it is damaged, and may be mended
 			r.of(k.ID).leave(id)
 		}
 		return nil
@@ -274,12 +285,12 @@ func (a *Authority) rekeyApplication(ctx context.Context, id string, r *rekeyRep
 		}
 	}
 	if move {
-		if _, err := a.updateApplication(ctx, id, 0, func(*Application) error { return nil }); err != nil && !errors.Is(err, ErrNotFound) {
+		if _, err := p.registry.change(ctx, id, 0, func(*Application) error { return nil }); err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
 	}
-	for _, v := range app.verifiers {
-		if v.Kind == SecretHMAC && v.Key != r.Key && !v.expired(a.now()) {
+	for _, v := range app.storedSecrets {
+		if v.Kind == SecretHMAC && v.Key != r.Key && !v.expired(p.now()) {
 			former[v.Key] = true
 		}
 	}

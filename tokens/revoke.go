@@ -35,28 +35,40 @@ end
 redis.call('SETRANGE', KEYS[1], 0, ARGV[1])
 return value`)
 
+// revocations ends tokens.
+type revocations struct {
+	*core
+	installations *installations
+	applications  *applications
+	users         *users
+	signer        *signer
+	records       *records
+	families      *families
+	keyUse        *keyUse
+}
+
 // RevokeToken ends one access token, given whole or by its id ("jti"), or the
 // family of a refresh token. A token that is expired, unknown or not ours is not
 // valid anyway: that is no error (RFC 7009 §2.2). Errors: ErrUnavailable.
-func (a *Authority) RevokeToken(ctx context.Context, rawOrID string) error {
+func (r *revocations) RevokeToken(ctx context.Context, rawOrID string) error {
 	if vault.IsID(rawOrID, vault.TokenID) {
-		return a.revokeRecord(ctx, redisdb.KeyToken(rawOrID), [sha256.Size]byte{}, maxLifetime)
+		return r.records.revoke(ctx, redisdb.KeyToken(rawOrID), [sha256.Size]byte{}, maxLifetime)
 	}
-	return a.revokeRaw(ctx, rawOrID, "")
+	return r.revokeRaw(ctx, rawOrID, "")
 }
 
 // IsToken reports whether a text is what [Authority.RevokeToken] can end, or could
 // have ended: a token of this installation, whole, or by its form the id of one.
 // The error is ErrUnavailable.
-func (a *Authority) IsToken(ctx context.Context, rawOrID string) (bool, error) {
+func (r *revocations) IsToken(ctx context.Context, rawOrID string) (bool, error) {
 	if vault.IsID(rawOrID, vault.TokenID) {
 		return true, nil
 	}
 	if strings.HasPrefix(rawOrID, RefreshPrefix) {
 		return ChecksumOK(rawOrID), nil
 	}
-	_, err := a.parseSigned(rawOrID)
-	if err = a.orMissingKey(ctx, err); errors.Is(err, ErrUnavailable) {
+	_, err := r.signer.parseSigned(rawOrID)
+	if err = r.keyUse.orMissing(ctx, err); errors.Is(err, ErrUnavailable) {
 		return false, err
 	}
 	return err == nil, nil
@@ -64,19 +76,19 @@ func (a *Authority) IsToken(ctx context.Context, rawOrID string) (bool, error) {
 
 // RevokeOwnToken is RevokeToken for the holder: only a token that was issued to
 // the application is ended. Errors: ErrNotOwner, ErrUnavailable.
-func (a *Authority) RevokeOwnToken(ctx context.Context, app *Application, raw string) error {
-	return a.revokeRaw(ctx, raw, app.ID)
+func (r *revocations) RevokeOwnToken(ctx context.Context, app *Application, raw string) error {
+	return r.revokeRaw(ctx, raw, app.ID)
 }
 
-func (a *Authority) revokeRaw(ctx context.Context, raw, owner string) error {
+func (r *revocations) revokeRaw(ctx context.Context, raw, owner string) error {
 	if strings.HasPrefix(raw, RefreshPrefix) {
-		return a.revokeFamily(ctx, raw, owner)
+		return r.families.revoke(ctx, raw, owner)
 	}
 	sum := hashToken(raw)
 	// Not parse: a token that is not valid yet by this node's clock is revoked too.
-	t, err := a.parseSigned(raw)
+	t, err := r.signer.parseSigned(raw)
 	if err != nil {
-		if err = a.orMissingKey(ctx, err); errors.Is(err, ErrUnavailable) {
+		if err = r.keyUse.orMissing(ctx, err); errors.Is(err, ErrUnavailable) {
 			return err
 		}
 		return nil // what is not a token of ours needs no revoking
@@ -84,11 +96,11 @@ func (a *Authority) revokeRaw(ctx context.Context, raw, owner string) error {
 	if owner != "" && t.appID() != owner {
 		return deny(ErrNotOwner, "other_application")
 	}
-	rest := t.expiresAt().Sub(a.now())
+	rest := t.expiresAt().Sub(r.now())
 	if rest <= 0 {
 		return nil
 	}
-	return a.revokeRecord(ctx, redisdb.KeyToken(t.id), sum, min(rest, maxLifetime)+time.Second)
+	return r.records.revoke(ctx, redisdb.KeyToken(t.id), sum, min(rest, maxLifetime)+time.Second)
 }
 
 // revokeAgainScript marks a token's record as revoked. A record that is not there is
@@ -104,15 +116,15 @@ if state == ARGV[2] then return 0 end
 redis.call('SETRANGE', KEYS[1], 0, ARGV[2])
 return 1`)
 
-// revokeRecord marks a record. sum is the hash of the token where it is known; life is
+// revoke marks a record. sum is the hash of the token where it is known; life is
 // how long the token can be valid at most.
-func (a *Authority) revokeRecord(ctx context.Context, key string, sum [sha256.Size]byte, life time.Duration) error {
+func (r *records) revoke(ctx context.Context, key string, sum [sha256.Size]byte, life time.Duration) error {
 	state, mark := string([]byte{recordRevoked}), encodeRecord(sum, generations{})
 	mark[0] = recordRevoked
-	err := a.feed.Commit(ctx, feed.Commit{
+	err := r.feed.Commit(ctx, feed.Commit{
 		Doing: "revoking a token", Script: revokeRecordScript, Key: key, Args: []any{state, mark, life.Milliseconds()},
 		Redo: []journal.Entry{{
-			Rank: journal.Revocations, Key: key, Script: revokeAgainScript, Args: []any{state, string(mark)}, Expires: a.now().Add(life),
+			Rank: journal.Revocations, Key: key, Script: revokeAgainScript, Args: []any{state, string(mark)}, Expires: r.now().Add(life),
 		}},
 		Outcome: func(reply *redisdb.Reply) ([]journal.Entry, error) {
 			value, err := reply.Text()
@@ -122,7 +134,7 @@ func (a *Authority) revokeRecord(ctx context.Context, key string, sum [sha256.Si
 			if _, _, _, err = decodeRecord([]byte(value)); err != nil {
 				return nil, unavailable("revoking a token", err)
 			}
-			if value[0] == recordRevoked && a.wasTold(key) {
+			if value[0] == recordRevoked && r.wasTold(key) {
 				return nil, errTold
 			}
 			return nil, nil
@@ -132,7 +144,7 @@ func (a *Authority) revokeRecord(ctx context.Context, key string, sum [sha256.Si
 		return nil
 	}
 	if err == nil {
-		a.noteTold(key)
+		r.noteTold(key)
 	}
 	return err
 }
@@ -142,44 +154,44 @@ func (a *Authority) revokeRecord(ctx context.Context, key string, sum [sha256.Si
 var errTold = errors.New("every gateway was told already")
 
 // wasTold reports whether that is so of a record or family, on this server.
-func (a *Authority) wasTold(key string) bool {
-	told, ok := a.cache.told.GetIfPresent(key)
-	return ok && !a.feed.Replaced(told)
+func (r *records) wasTold(key string) bool {
+	told, ok := r.cache.told.GetIfPresent(key)
+	return ok && !r.feed.Replaced(told)
 }
 
-func (a *Authority) noteTold(key string) { a.cache.told.Set(key, a.feed.Snapshot()) }
+func (r *records) noteTold(key string) { r.cache.told.Set(key, r.feed.Snapshot()) }
 
 // RevokeApplication ends all tokens of an application issued so far. Its secrets
 // go on working. Errors: ErrNotFound, ErrUnavailable.
-func (a *Authority) RevokeApplication(ctx context.Context, id string) error {
-	return a.bump(ctx, redisdb.KeyApplication(id), bumpScript, []any{fieldVersion, fieldGeneration}, laterIfScript, fieldVersion, fieldGeneration)
+func (r *revocations) RevokeApplication(ctx context.Context, id string) error {
+	return r.bump(ctx, redisdb.KeyApplication(id), bumpScript, []any{fieldVersion, fieldGeneration}, laterIfScript, fieldVersion, fieldGeneration)
 }
 
 // RevokeUser ends all tokens for a user issued so far, whichever application
 // has them. Errors: ErrNotFound, ErrUnavailable.
-func (a *Authority) RevokeUser(ctx context.Context, idOrMail string) error {
-	u, err := a.User(ctx, idOrMail)
+func (r *revocations) RevokeUser(ctx context.Context, idOrMail string) error {
+	u, err := r.users.User(ctx, idOrMail)
 	if err != nil {
 		return err
 	}
 	return u.eachID(func(id string) error {
-		return a.bump(ctx, redisdb.KeyUser(id), bumpScript, []any{fieldMail, fieldGeneration}, laterIfScript, fieldMail, fieldGeneration)
+		return r.bump(ctx, redisdb.KeyUser(id), bumpScript, []any{fieldMail, fieldGeneration}, laterIfScript, fieldMail, fieldGeneration)
 	})
 }
 
 // RevokeGrant ends all tokens that one application has for one user. Errors:
 // ErrNotFound, ErrUnavailable.
-func (a *Authority) RevokeGrant(ctx context.Context, applicationID, idOrMail string) error {
-	u, err := a.User(ctx, idOrMail)
+func (r *revocations) RevokeGrant(ctx context.Context, applicationID, idOrMail string) error {
+	u, err := r.users.User(ctx, idOrMail)
 	if err != nil {
 		return err
 	}
-	app, err := a.Application(ctx, applicationID)
+	app, err := r.applications.Application(ctx, applicationID)
 	if err != nil {
 		return err
 	}
 	return u.eachID(func(id string) error {
-		return a.bump(ctx, redisdb.KeyUser(id), revokeGrantScript, []any{app.ID, maxGrants}, revokeGrantScript, app.ID, maxGrants)
+		return r.bump(ctx, redisdb.KeyUser(id), revokeGrantScript, []any{app.ID, maxGrants}, revokeGrantScript, app.ID, maxGrants)
 	})
 }
 
@@ -197,10 +209,10 @@ func (u *User) eachID(revoke func(id string) error) error {
 // bump runs a script that counts a generation up and answers it, or 0 if what it
 // belongs to is not there. again writes that generation where it was lost, given
 // againArgs and the generation.
-func (a *Authority) bump(ctx context.Context, key string, script *redisdb.Script, args []any, again *redisdb.Script, againArgs ...any) error {
+func (r *revocations) bump(ctx context.Context, key string, script *redisdb.Script, args []any, again *redisdb.Script, againArgs ...any) error {
 	const doing = "revoking"
-	return a.feed.Refuse(ctx, doing, func(ctx context.Context) error {
-		return a.feed.Commit(ctx, feed.Commit{
+	return r.feed.Refuse(ctx, doing, func(ctx context.Context) error {
+		return r.feed.Commit(ctx, feed.Commit{
 			Doing: doing, Script: script, Key: key, Args: args,
 			Outcome: func(reply *redisdb.Reply) ([]journal.Entry, error) {
 				generation, err := reply.Int64()
@@ -230,12 +242,12 @@ return 1`)
 // configured; tokens it signs from now on are not valid either, so configure
 // another one first. Errors: ErrNotFound for a key that is neither configured nor
 // in use by other gateways, ErrConflict for the one that signs, ErrUnavailable.
-func (a *Authority) RevokeKey(ctx context.Context, kid string) error {
-	if _, ok := a.signing.AlgorithmOf(kid); !ok {
+func (r *revocations) RevokeKey(ctx context.Context, kid string) error {
+	if _, ok := r.signing.AlgorithmOf(kid); !ok {
 		used := false
-		err := a.feed.Read(ctx, "looking for a key", func(ctx context.Context, _ feed.Reader) (bool, error) {
-			in, err := a.loadInstallation(ctx)
-			used = err == nil && in.uses(kid, a.now())
+		err := r.feed.Read(ctx, "looking for a key", func(ctx context.Context, _ feed.Reader) (bool, error) {
+			in, err := r.installations.load(ctx)
+			used = err == nil && in.uses(kid, r.now())
 			return used, err
 		})
 		if err != nil {
@@ -245,24 +257,24 @@ func (a *Authority) RevokeKey(ctx context.Context, kid string) error {
 			return fmt.Errorf("signing key: %w", ErrNotFound)
 		}
 	}
-	if kid == a.signing.KeyID() {
+	if kid == r.signing.KeyID() {
 		return fmt.Errorf("signing key %s is the one that signs; put another one first: %w", kid, ErrConflict)
 	}
-	return a.overrule(ctx, prefixWithdrawn+kid, "1")
+	return r.overrule(ctx, prefixWithdrawn+kid, "1")
 }
 
 // RevokeBefore ends all tokens issued before the instant, which must not be in
 // the future. Errors: ErrInvalidInstant, ErrUnavailable.
-func (a *Authority) RevokeBefore(ctx context.Context, t time.Time) error {
-	if t.After(a.now()) {
+func (r *revocations) RevokeBefore(ctx context.Context, t time.Time) error {
+	if t.After(r.now()) {
 		return fmt.Errorf("%w: it lies in the future", ErrInvalidInstant)
 	}
-	return a.overrule(ctx, fieldNotBefore, strconv.FormatInt(t.UnixMilli(), 10))
+	return r.overrule(ctx, fieldNotBefore, strconv.FormatInt(t.UnixMilli(), 10))
 }
 
 // RevokeAll ends all tokens issued so far. Errors: ErrUnavailable.
-func (a *Authority) RevokeAll(ctx context.Context) error {
-	return a.bump(ctx, redisdb.KeyInstallation, countScript, []any{fieldGeneration}, laterScript, fieldGeneration)
+func (r *revocations) RevokeAll(ctx context.Context) error {
+	return r.bump(ctx, redisdb.KeyInstallation, countScript, []any{fieldGeneration}, laterScript, fieldGeneration)
 }
 
 // countScript counts a field of a hash up.
@@ -270,8 +282,8 @@ var countScript = redisdb.NewScript(countUp + `
 return up(ARGV[1])`)
 
 // overrule raises a field of the installation.
-func (a *Authority) overrule(ctx context.Context, field, value string) error {
-	return a.feed.Commit(ctx, feed.Commit{
+func (r *revocations) overrule(ctx context.Context, field, value string) error {
+	return r.feed.Commit(ctx, feed.Commit{
 		Doing: "revoking", Script: laterScript, Key: redisdb.KeyInstallation, Args: []any{field, value},
 		Redo: []journal.Entry{{Rank: journal.Revocations, Key: redisdb.KeyInstallation, Script: laterScript, Args: []any{field, value}}},
 	})

@@ -27,14 +27,14 @@ const (
 )
 
 // seal writes into a record what is encrypted at rest.
-func (a *Authority) seal(app *Application, r *applicationRecord) error {
+func (c *applicationCodec) seal(app *Application, r *applicationRecord) error {
 	r.Backend, r.DeniedMails, r.Remark = app.sealed.backend, app.sealed.denied, app.sealed.note
 	put := func(into *string, what string, value any) error {
 		plain, err := json.Marshal(value)
 		if err != nil {
 			return fmt.Errorf("encoding an application: %w", err)
 		}
-		*into = base64.RawStdEncoding.EncodeToString(a.keys.Seal(plain, redisdb.KeyApplication(app.ID)+what))
+		*into = base64.RawStdEncoding.EncodeToString(c.keys.Seal(plain, redisdb.KeyApplication(app.ID)+what))
 		return nil
 	}
 	var problems [3]error
@@ -54,13 +54,13 @@ func (a *Authority) seal(app *Application, r *applicationRecord) error {
 func (r *applicationRecord) inClear() bool { return len(r.Denied) > 0 || r.Note != "" }
 
 // unseal decrypts what is encrypted at rest, as far as that is possible.
-func (a *Authority) unseal(app *Application) {
+func (c *applicationCodec) unseal(app *Application) {
 	open := func(text *string, what string, into any) bool {
 		box, err := base64.RawStdEncoding.DecodeString(*text)
 		if err != nil || *text == "" {
 			return false
 		}
-		plain, _, err := a.keys.Open(box, redisdb.KeyApplication(app.ID)+what)
+		plain, _, err := c.keys.Open(box, redisdb.KeyApplication(app.ID)+what)
 		if err != nil || json.Unmarshal(plain, into) != nil {
 			return false
 		}
@@ -101,9 +101,9 @@ func (app *Application) BackendUnreadable() bool {
 // two. It is for [Authority.UpdateApplication].
 func (app *Application) ForgetBackend() {
 	app.Backend, app.sealed.backend = nil, ""
-	app.verifiers = slices.Clone(app.verifiers) // copies of the application may share them
-	for i := range app.verifiers {
-		app.verifiers[i].Client = ""
+	app.storedSecrets = slices.Clone(app.storedSecrets) // copies of the application may share them
+	for i := range app.storedSecrets {
+		app.storedSecrets[i].Client = ""
 	}
 }
 
@@ -113,7 +113,7 @@ func (app *Application) LearnsBackend() string {
 	if app.Backend != nil || app.sealed.backend != "" {
 		return ""
 	}
-	for _, v := range app.verifiers {
+	for _, v := range app.storedSecrets {
 		if v.Client != "" {
 			return v.Client
 		}
@@ -126,8 +126,8 @@ func (app *Application) LearnsBackend() string {
 // it. Call it when [Application.LearnsBackend] names the client id and Meet was
 // asked. If somebody else has decided meanwhile, nothing is changed. Errors:
 // ErrNotFound, ErrConflict, ErrUnavailable.
-func (a *Authority) LearnBackend(ctx context.Context, applicationID string, c BackendCredentials, accepted bool) error {
-	_, err := a.updateApplication(ctx, applicationID, 0, func(n *Application) error {
+func (r *registry) LearnBackend(ctx context.Context, applicationID string, c BackendCredentials, accepted bool) error {
+	_, err := r.change(ctx, applicationID, 0, func(n *Application) error {
 		switch {
 		case n.LearnsBackend() != c.ClientID:
 			return errDecided

@@ -68,8 +68,8 @@ type SecretInfo struct {
 	MeetClientID string `json:"meet_client_id,omitempty"`
 }
 
-// verifier is a secret as it is stored: never the secret itself.
-type verifier struct {
+// storedSecret is a secret as it is stored: never the secret itself.
+type storedSecret struct {
 	ID      string     `json:"id"`
 	Kind    SecretKind `json:"k"`
 	Key     string     `json:"key,omitempty"` // id of the master key of an HMAC
@@ -80,20 +80,20 @@ type verifier struct {
 	Client string `json:"m,omitempty"`
 }
 
-// newVerifier makes what is stored of a secret.
-func newVerifier(kr *vault.Ring, id, applicationID, secret string, created time.Time) verifier {
+// newStoredSecret makes what is stored of a secret.
+func newStoredSecret(kr *vault.Ring, id, applicationID, secret string, created time.Time) storedSecret {
 	k := kr.First()
 	sum := k.Sum(vault.ForSecrets, applicationID, secret)
-	return verifier{
+	return storedSecret{
 		ID: id, Kind: SecretHMAC, Key: k.ID,
 		Hash: base64.RawURLEncoding.EncodeToString(sum[:]), Created: created.UnixMilli(),
 	}
 }
 
 // matches reports whether the secret is the one the HMAC was made from, in
-// constant time. A verifier made with a secret that is no longer configured
+// constant time. A storedSecret made with a secret that is no longer configured
 // matches nothing.
-func matches(kr *vault.Ring, v verifier, applicationID, secret string) bool {
+func matches(kr *vault.Ring, v storedSecret, applicationID, secret string) bool {
 	k, known := kr.ByID(v.Key), true
 	if k == nil {
 		k, known = kr.First(), false
@@ -103,11 +103,11 @@ func matches(kr *vault.Ring, v verifier, applicationID, secret string) bool {
 	return subtle.ConstantTimeCompare(sum[:], want) == 1 && err == nil && known
 }
 
-func (v verifier) expired(now time.Time) bool {
+func (v storedSecret) expired(now time.Time) bool {
 	return v.Expires != 0 && now.UnixMilli() >= v.Expires
 }
 
-func (v verifier) info(lastUsed time.Time) SecretInfo {
+func (v storedSecret) info(lastUsed time.Time) SecretInfo {
 	i := SecretInfo{ID: v.ID, Kind: v.Kind, Created: time.UnixMilli(v.Created).UTC(), LastUsed: lastUsed, MeetClientID: v.Client}
 	if v.Expires != 0 {
 		i.Expires = time.UnixMilli(v.Expires).UTC()

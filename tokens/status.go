@@ -84,58 +84,69 @@ type KeyStatus struct {
 	Needed string `json:"needed,omitempty"`
 }
 
+// reporter tells how things are.
+type reporter struct {
+	*core
+	installations *installations
+	applications  *applications
+	verifier      *verifier
+	rekeying      *rekeying
+	gateways      *gateways
+	keyUse        *keyUse
+}
+
 // Status asks Redis for a sign of life and tells how things are. It never fails:
 // what is not known is said.
-func (a *Authority) Status(ctx context.Context) Status {
-	s := Status{Store: StoreStatus{Mode: a.db.Mode()}}
+func (r *reporter) Status(ctx context.Context) Status {
+	s := Status{Store: StoreStatus{Mode: r.db.Mode()}}
 	in := new(installation)
-	err := a.storeReady(ctx)
+	err := r.storeReady(ctx)
 	if err == nil {
 		var read *installation
 		began := time.Now()
-		if read, err = a.loadInstallation(ctx); err == nil {
+		if read, err = r.installations.load(ctx); err == nil {
 			in = read
 			s.Store.Available, s.Store.Latency = true, Duration(time.Since(began).Round(time.Microsecond))
 		}
 	}
 	report := new(rekeyReport)
-	if err == nil && len(a.keys.Keys) > 1 {
+	if err == nil && len(r.keys.Keys) > 1 {
 		var read *rekeyReport
-		if read, err = a.loadRekeyReport(ctx); err == nil {
+		if read, err = r.rekeying.report(ctx); err == nil {
 			report = read
 		}
 	}
 	s.Store.Error = StoreProblem(err)
-	if settings, err := a.db.Settings(ctx); err == nil {
+	if settings, err := r.db.Settings(ctx); err == nil {
 		s.Store.Warnings = settings.Warnings()
 	}
-	s.Feed = FeedStatus{Fresh: a.feed.Fresh(), Staleness: Duration(a.feed.Staleness()), Error: a.FeedProblem(ctx)}
-	if age, ok := a.feed.Lag(); ok {
+	s.Feed = FeedStatus{Fresh: r.feed.Fresh(), Staleness: Duration(r.feed.Staleness()), Error: r.FeedProblem(ctx)}
+	if age, ok := r.feed.Lag(); ok {
 		s.Feed.Age = Duration(age.Round(time.Millisecond))
 	}
 	s.Store.LatencySeconds = time.Duration(s.Store.Latency).Seconds()
-	s.Feed.AgeSeconds, s.Feed.StalenessSeconds = time.Duration(s.Feed.Age).Seconds(), a.feed.Staleness().Seconds()
-	s.Feed.Changes = a.feed.Changes()
-	s.Cache = a.cacheStatus()
-	now := a.now()
-	for _, id := range a.signing.IDs() {
+	s.Feed.AgeSeconds, s.Feed.StalenessSeconds = time.Duration(s.Feed.Age).Seconds(), r.feed.Staleness().Seconds()
+	s.Feed.Changes = r.feed.Changes()
+	s.Cache = r.cacheStatus()
+	now := r.now()
+	for _, id := range r.signing.IDs() {
 		k := KeyStatus{
-			ID: id, Signs: id == a.signing.KeyID(),
+			ID: id, Signs: id == r.signing.KeyID(),
 			Withdrawn: in.withdrawn[id], LiveUntil: in.lastSigned[id],
 		}
-		k.Algorithm, _ = a.signing.AlgorithmOf(id)
-		if err == nil && id != a.keys.First().ID && !k.Signs && (k.Withdrawn || !now.Before(k.LiveUntil)) {
-			k.Needed = a.needed(id, in, report)
+		k.Algorithm, _ = r.signing.AlgorithmOf(id)
+		if err == nil && id != r.keys.First().ID && !k.Signs && (k.Withdrawn || !now.Before(k.LiveUntil)) {
+			k.Needed = r.needed(id, in, report)
 			k.SafeToRemove = k.Needed == ""
 		}
 		s.Keys = append(s.Keys, k)
 	}
-	s.MissingKeys = a.missingKeys(in)
+	s.MissingKeys = r.keyUse.missing(in)
 	if len(s.MissingKeys) > 0 {
-		s.KeysError = StoreProblem(a.ousted(ctx))
+		s.KeysError = StoreProblem(r.ousted(ctx))
 	}
 	if s.Store.Available {
-		s.Gateways, _ = a.Gateways(ctx) // Redis went away just now
+		s.Gateways, _ = r.gateways.Gateways(ctx) // Redis went away just now
 	}
 	return s
 }
@@ -145,20 +156,20 @@ func (a *Authority) Status(ctx context.Context) Status {
 const notUsedYet = "no gateway uses it yet"
 
 // needed tells what a key is needed for whose tokens have expired; "" if nothing.
-func (a *Authority) needed(id string, in *installation, last *rekeyReport) string {
-	if a.keys.ByID(id) == nil {
+func (r *reporter) needed(id string, in *installation, last *rekeyReport) string {
+	if r.keys.ByID(id) == nil {
 		return "" // it signs, and nothing else
 	}
 	if in.lastSigned[id].IsZero() {
 		return notUsedYet
 	}
-	if !last.covers(id, in) || last.Key != a.keys.First().ID {
-		if left := last.Left[id]; left != nil && last.Key == a.keys.First().ID && left.String() != "" {
+	if !last.covers(id, in) || last.Key != r.keys.First().ID {
+		if left := last.Left[id]; left != nil && last.Key == r.keys.First().ID && left.String() != "" {
 			return left.String()
 		}
 		return "what is kept may be made with it: run \"meet secret rekey\""
 	}
-	if until := in.lastSigned[id].Add(IdempotencyLifetime); a.now().Before(until) {
+	if until := in.lastSigned[id].Add(IdempotencyLifetime); r.now().Before(until) {
 		return "answers that are kept under an Idempotency-Key until " + until.UTC().Format(time.RFC3339)
 	}
 	return ""
@@ -168,27 +179,27 @@ func (a *Authority) needed(id string, in *installation, last *rekeyReport) strin
 // answers, is the primary, has taken heartbeats within the staleness bound, lets its
 // user do what a heartbeat does, and this node has the keys of the installation.
 // The error is ErrUnavailable.
-func (a *Authority) Ready(ctx context.Context) error {
-	if err := a.storeReady(ctx); err != nil {
+func (r *reporter) Ready(ctx context.Context) error {
+	if err := r.storeReady(ctx); err != nil {
 		return err
 	}
-	return a.ousted(ctx)
+	return r.ousted(ctx)
 }
 
 // storeReady is Ready as far as Redis is concerned.
-func (a *Authority) storeReady(ctx context.Context) error {
-	if err := a.db.Ping(ctx); err != nil {
+func (r *reporter) storeReady(ctx context.Context) error {
+	if err := r.db.Ping(ctx); err != nil {
 		return err
 	}
-	if err := a.feed.Check(ctx); err != nil {
+	if err := r.feed.Check(ctx); err != nil {
 		return err
 	}
-	if err := a.feed.Believable(ctx); err != nil {
+	if err := r.feed.Believable(ctx); err != nil {
 		return err
 	}
-	return a.forbidden(ctx)
+	return r.forbidden(ctx)
 }
 
 // Fresh reports whether decisions are made from memory, because the feed is
 // known to be complete within the staleness bound.
-func (a *Authority) Fresh() bool { return a.feed.Fresh() }
+func (r *reporter) Fresh() bool { return r.feed.Fresh() }

@@ -19,14 +19,16 @@ import (
 // application; what can be read is written again as it was.
 func FuzzStoredRecords(f *testing.F) {
 	const id = "abcdefghijklmnopqrstuvwxyz012345"
-	a := &Authority{keys: testKeyring(f, "0123456789abcdef0123456789abcdef"), now: time.Now, cache: newCache(10)}
+	keys := testKeyring(f, "0123456789abcdef0123456789abcdef")
+	codec := &applicationCodec{keys: keys, now: time.Now}
+	users := &users{core: &core{keys: keys, now: time.Now}}
 	whole := &Application{
 		ID: id, Name: "Calendar", Type: "classic", Active: true, Scopes: MeetScopes(), Domains: []string{"example.org"}, Note: "x",
 		DeniedMails: []Mail{"ada@example.org"}, Backend: &BackendCredentials{"c", "s"}, Limits: map[string]string{"token": "1/1m"},
 		Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, RoomDefaults: RoomDefaults{Configuration: json.RawMessage(`{"a":1}`)},
-		verifiers: []verifier{newVerifier(a.keys, "secret01", id, "x", time.Now())},
+		storedSecrets: []storedSecret{newStoredSecret(keys, "secret01", id, "x", time.Now())},
 	}
-	document, err := a.encodeApplication(whole)
+	document, err := codec.encode(whole)
 	require.NoError(f, err)
 	for _, seed := range []string{
 		document, `{"f":1,"id":"` + id + `","name":"x","limits":{"token":"nonsense"},"denied":["not a mail"],"nets":["192.0.2.1/24"]}`,
@@ -36,9 +38,9 @@ func FuzzStoredRecords(f *testing.F) {
 		f.Add(seed, "g:"+id, "18446744073709551615")
 		f.Add(seed, "s:", "-1")
 	}
-	sealedMail := string(a.keys.Seal([]byte("ada@example.org"), redisdb.KeyUser("abcdefgh")))
+	sealedMail := string(keys.Seal([]byte("ada@example.org"), redisdb.KeyUser("abcdefgh")))
 	f.Fuzz(func(t *testing.T, document, field, value string) {
-		app, err := a.decodeApplication(id, map[string]string{field: value, fieldDocument: document, fieldVersion: "1"})
+		app, err := codec.decode(id, map[string]string{field: value, fieldDocument: document, fieldVersion: "1"})
 		switch {
 		case err != nil:
 			if !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrNotFound) {
@@ -50,9 +52,9 @@ func FuzzStoredRecords(f *testing.F) {
 			_ = app.MayDelegate("ada@example.org")
 			_, _, _, _ = app.Warnings(), app.LearnsBackend(), app.AllowsSource(netip.MustParseAddr("192.0.2.1")), app.Rates()
 			app.NotGranted = nil // not a part of the document
-			again, err := a.encodeApplication(app)
+			again, err := codec.encode(app)
 			require.NoError(t, err)
-			reread, err := a.decodeApplication(id, map[string]string{fieldDocument: again, fieldVersion: "1"})
+			reread, err := codec.decode(id, map[string]string{fieldDocument: again, fieldVersion: "1"})
 			require.NoError(t, err)
 			reread.LastUsed = app.LastUsed
 			was, err := json.Marshal(app)
@@ -61,7 +63,7 @@ func FuzzStoredRecords(f *testing.F) {
 			require.NoError(t, err)
 			require.JSONEq(t, string(was), string(is))
 		}
-		if u, err := a.decodeUser("abcdefgh", map[string]string{field: value, fieldMail: sealedMail}); err == nil {
+		if u, err := users.decode("abcdefgh", map[string]string{field: value, fieldMail: sealedMail}); err == nil {
 			require.Equal(t, Mail("ada@example.org"), u.Mail)
 			require.GreaterOrEqual(t, u.revokedUpTo(id), u.grantFloor)
 			_ = generationsOf(&installation{}, &Application{ID: id}, u)

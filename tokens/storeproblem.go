@@ -28,20 +28,20 @@ func StoreProblem(err error) string {
 
 // forbidden returns why the last heartbeat failed, if the Redis user may not do
 // what it does. Then writes fail as well.
-func (a *Authority) forbidden(ctx context.Context) error {
-	failed, _ := a.feed.Failures()
+func (r *reporter) forbidden(ctx context.Context) error {
+	failed, _ := r.feed.Failures()
 	if failed == nil || !redisdb.IsForbidden(failed) {
 		return nil
 	}
-	return unavailable("sending a heartbeat", a.db.Explained(ctx, failed))
+	return unavailable("sending a heartbeat", r.db.Explained(ctx, failed))
 }
 
 // FeedProblem says why this node hears nothing from Redis, as [StoreProblem] does;
 // "" while it hears, and while nothing failed.
-func (a *Authority) FeedProblem(ctx context.Context) string {
-	if a.feed.Fresh() {
+func (r *reporter) FeedProblem(ctx context.Context) string {
+	if r.feed.Fresh() {
 		return ""
 	}
-	beat, listen := a.feed.Failures()
-	return StoreProblem(a.db.Explained(ctx, cmp.Or(beat, listen)))
+	beat, listen := r.feed.Failures()
+	return StoreProblem(r.db.Explained(ctx, cmp.Or(beat, listen)))
 }

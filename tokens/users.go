@@ -46,7 +46,7 @@ type User struct {
 	grantCount uint64
 	grantFloor uint64
 
-	// others are further ids of the address; see sameUser.
+	// others are further ids of the address; see same.
 	others []string
 
 	read time.Time // from Redis
@@ -140,19 +140,22 @@ end
 redis.call('HSET', KEYS[1], 'f', ARGV[2], 'fb', ARGV[3], 'g', ARGV[4], 'gc', ARGV[5])
 return 1`)
 
+// users keeps the users, and the index of their mail addresses.
+type users struct{ *core }
+
 // User returns a user by public id or mail address. Errors: ErrNotFound,
 // ErrUnavailable.
-func (a *Authority) User(ctx context.Context, idOrMail string) (*User, error) {
+func (s *users) User(ctx context.Context, idOrMail string) (*User, error) {
 	if vault.IsID(idOrMail, vault.UserID) {
-		return a.readUser(ctx, idOrMail)
+		return s.read(ctx, idOrMail)
 	}
 	m, err := ParseMail(idOrMail)
 	if err != nil {
 		return nil, fmt.Errorf("user: %w", ErrNotFound)
 	}
 	var id string
-	err = a.feed.Read(ctx, "looking up a user", func(ctx context.Context, _ feed.Reader) (found bool, err error) {
-		id, err = a.findUserID(ctx, m)
+	err = s.feed.Read(ctx, "looking up a user", func(ctx context.Context, _ feed.Reader) (found bool, err error) {
+		id, err = s.findID(ctx, m)
 		return id != "", err
 	})
 	if err != nil {
@@ -161,7 +164,7 @@ func (a *Authority) User(ctx context.Context, idOrMail string) (*User, error) {
 	if id == "" {
 		return nil, fmt.Errorf("user: %w", ErrNotFound)
 	}
-	return a.readUser(ctx, id)
+	return s.read(ctx, id)
 }
 
 // An address is indexed under every configured key. While a secret is rotated,
@@ -173,21 +176,21 @@ func (a *Authority) User(ctx context.Context, idOrMail string) (*User, error) {
 // behind it is what they found there. Entries before it that differ are set right.
 
 // mailKeys are the names of the entries of an address, in that order.
-func (a *Authority) mailKeys(m Mail) []string {
-	names := make([]string, 0, len(a.keys.Keys))
-	for _, k := range a.keys.Sorted() {
+func (s *users) mailKeys(m Mail) []string {
+	names := make([]string, 0, len(s.keys.Keys))
+	for _, k := range s.keys.Sorted() {
 		names = append(names, redisdb.KeyMail(k, string(m)))
 	}
 	return names
 }
 
-// findUserID looks the address up under every configured key, and keeps it under all
+// findID looks the address up under every configured key, and keeps it under all
 // of them. "" means that the address was never seen.
-func (a *Authority) findUserID(ctx context.Context, m Mail) (string, error) {
+func (s *users) findID(ctx context.Context, m Mail) (string, error) {
 	var last string
 	agreed := true
-	for i, name := range a.mailKeys(m) {
-		id, err := a.db.Get(ctx, name)
+	for i, name := range s.mailKeys(m) {
+		id, err := s.db.Get(ctx, name)
 		if err != nil {
 			return "", unavailable("looking up a user", err)
 		}
@@ -197,7 +200,7 @@ func (a *Authority) findUserID(ctx context.Context, m Mail) (string, error) {
 	if last == "" || agreed {
 		return last, nil
 	}
-	return a.agreeOnID(ctx, m, last)
+	return s.agreeOnID(ctx, m, last)
 }
 
 // claimScript sets an entry of the index unless it is there, and answers it.
@@ -212,12 +215,12 @@ redis.call('SET', KEYS[1], ARGV[2])
 return 1`)
 
 // agreeOnID returns the id of an address, which is id if it has none.
-func (a *Authority) agreeOnID(ctx context.Context, m Mail, id string) (string, error) {
-	names := a.mailKeys(m)
+func (s *users) agreeOnID(ctx context.Context, m Mail, id string) (string, error) {
+	names := s.mailKeys(m)
 	found := make([]string, len(names))
 	for i, name := range names {
 		var err error
-		if id, err = a.db.Eval(ctx, claimScript, name, id).Text(); err != nil {
+		if id, err = s.db.Eval(ctx, claimScript, name, id).Text(); err != nil {
 			return "", unavailable("indexing a user", err)
 		}
 		found[i] = id
@@ -226,22 +229,22 @@ func (a *Authority) agreeOnID(ctx context.Context, m Mail, id string) (string, e
 		if other == id {
 			continue
 		}
-		if err := a.sameUser(ctx, id, other); err != nil {
+		if err := s.same(ctx, id, other); err != nil {
 			return "", err
 		}
-		if err := a.db.Eval(ctx, replaceScript, names[i], other, id).Err(); err != nil {
+		if err := s.db.Eval(ctx, replaceScript, names[i], other, id).Err(); err != nil {
 			return "", unavailable("indexing a user", err)
 		}
 	}
 	return id, nil
 }
 
-// sameUser notes at each of two users that the other has the same address, so that a
+// same notes at each of two users that the other has the same address, so that a
 // revocation ends both. There can be two if Redis has lost what was
 // written, or where a version before this agreement ran.
-func (a *Authority) sameUser(ctx context.Context, ids ...string) error {
+func (s *users) same(ctx context.Context, ids ...string) error {
 	for i, id := range ids {
-		err := a.db.Eval(ctx, touchScript, redisdb.KeyUser(id), fieldMail, prefixOther+ids[1-i], 1).Err()
+		err := s.db.Eval(ctx, touchScript, redisdb.KeyUser(id), fieldMail, prefixOther+ids[1-i], 1).Err()
 		if err != nil {
 			return unavailable("noting another id of a user", err)
 		}
@@ -251,61 +254,61 @@ func (a *Authority) sameUser(ctx context.Context, ids ...string) error {
 
 // userFor returns the user with the address as Redis has it now, and the
 // installation with it. It makes the user if need be.
-func (a *Authority) userFor(ctx context.Context, m Mail, by string) (*User, *installation, error) {
-	id, remembered := a.cache.mails.GetIfPresent(m)
+func (c *circumstances) userFor(ctx context.Context, m Mail, by string) (*User, *installation, error) {
+	id, remembered := c.cache.mails.GetIfPresent(m)
 	for {
 		if !remembered {
 			var err error
-			if id, err = a.findUserID(ctx, m); err != nil {
+			if id, err = c.users.findID(ctx, m); err != nil {
 				return nil, nil, err
 			}
 			if id == "" {
-				if id, err = a.newUser(ctx, m, by); err != nil {
+				if id, err = c.users.create(ctx, m, by); err != nil {
 					return nil, nil, err
 				}
 			}
 		}
-		in, u, err := a.readUserAndInstallation(ctx, id)
+		in, u, err := c.readUser(ctx, id)
 		if errors.Is(err, ErrNotFound) {
 			if remembered {
-				a.cache.mails.Invalidate(m)
+				c.cache.mails.Invalidate(m)
 				remembered = false
 				continue
 			}
 			// The index outlived the record (an old snapshot): bring the record back.
-			if err := a.makeUser(ctx, id, m, by); err != nil && !errors.Is(err, ErrConflict) {
+			if err := c.users.write(ctx, id, m, by); err != nil && !errors.Is(err, ErrConflict) {
 				return nil, nil, err
 			}
-			in, u, err = a.readUserAndInstallation(ctx, id)
+			in, u, err = c.readUser(ctx, id)
 		}
 		if err != nil {
 			return nil, nil, err
 		}
 		if !remembered {
-			a.cache.mails.Set(m, id)
+			c.cache.mails.Set(m, id)
 		}
 		return u, in, nil
 	}
 }
 
-// newUser allocates an id for the address. Of several at once one wins, and all
+// create allocates an id for the address. Of several at once one wins, and all
 // get its id.
-func (a *Authority) newUser(ctx context.Context, m Mail, by string) (string, error) {
+func (s *users) create(ctx context.Context, m Mail, by string) (string, error) {
 	for {
 		id := vault.RandomID(vault.UserID)
-		err := a.makeUser(ctx, id, m, by)
+		err := s.write(ctx, id, m, by)
 		if errors.Is(err, ErrConflict) {
 			continue // 62^8 ids: it happens, rarely
 		}
 		if err != nil {
 			return "", err
 		}
-		winner, err := a.agreeOnID(ctx, m, id)
+		winner, err := s.agreeOnID(ctx, m, id)
 		if err != nil {
 			return "", err
 		}
 		if winner != id {
-			if _, err := a.db.Delete(ctx, redisdb.KeyUser(id)); err != nil {
+			if _, err := s.db.Delete(ctx, redisdb.KeyUser(id)); err != nil {
 				return "", unavailable("removing a user", err)
 			}
 		}
@@ -313,10 +316,10 @@ func (a *Authority) newUser(ctx context.Context, m Mail, by string) (string, err
 	}
 }
 
-func (a *Authority) makeUser(ctx context.Context, id string, m Mail, by string) error {
-	sealed := a.keys.Seal([]byte(m), redisdb.KeyUser(id))
-	now := a.now()
-	made, err := a.db.Eval(ctx, newUserScript, redisdb.KeyUser(id), sealed, now.UnixMilli(), by, now.Unix(), 0).Int64()
+func (s *users) write(ctx context.Context, id string, m Mail, by string) error {
+	sealed := s.keys.Seal([]byte(m), redisdb.KeyUser(id))
+	now := s.now()
+	made, err := s.db.Eval(ctx, newUserScript, redisdb.KeyUser(id), sealed, now.UnixMilli(), by, now.Unix(), 0).Int64()
 	if err != nil {
 		return unavailable("making a user", err)
 	}
@@ -326,22 +329,22 @@ func (a *Authority) makeUser(ctx context.Context, id string, m Mail, by string) 
 	return nil
 }
 
-// rememberUser has a user written again, as a token was just born for it, if Redis
+// remember has a user written again, as a token was just born for it, if Redis
 // loses it.
-func (a *Authority) rememberUser(u *User) {
+func (s *users) remember(u *User) {
 	key := redisdb.KeyUser(u.ID)
 	version := int64(u.generation + u.grantCount) // neither goes back
-	if e, known := a.feed.Journal().Get(journal.Users, key); known && e.Version >= version && e.Age() < userStep {
+	if e, known := s.feed.Journal().Get(journal.Users, key); known && e.Version >= version && e.Age() < userStep {
 		return
 	}
-	a.feed.Journal().Add(journal.Entry{
+	s.feed.Journal().Add(journal.Entry{
 		Rank: journal.Users, Name: key, Version: version, Key: key, Script: newUserScript,
-		Args: []any{a.keys.Seal([]byte(u.Mail), key), u.FirstSeen.UnixMilli(), u.FirstSeenBy, u.generation, u.grantCount},
+		Args: []any{s.keys.Seal([]byte(u.Mail), key), u.FirstSeen.UnixMilli(), u.FirstSeenBy, u.generation, u.grantCount},
 	})
 	// An address can have two ids after a loss: each claims its entries, and the one that
 	// finds another id there is noted as the same user.
-	for _, name := range a.mailKeys(u.Mail) {
-		a.feed.Journal().Add(journal.Entry{Rank: journal.Users, Name: name + " " + u.ID, Key: name, Script: claimAgainScript, Args: []any{u.ID}})
+	for _, name := range s.mailKeys(u.Mail) {
+		s.feed.Journal().Add(journal.Entry{Rank: journal.Users, Name: name + " " + u.ID, Key: name, Script: claimAgainScript, Args: []any{u.ID}})
 	}
 }
 
@@ -357,58 +360,58 @@ return redis.call('GET', KEYS[1]) == ARGV[1] and 0 or 1`)
 
 // contested notes two ids of one address at each other, if another id holds an entry
 // of the index.
-func (a *Authority) contested(ctx context.Context, name, id string) error {
-	other, err := a.db.Get(ctx, name)
+func (s *users) contested(ctx context.Context, name, id string) error {
+	other, err := s.db.Get(ctx, name)
 	if err != nil {
 		return unavailable("looking up a user", err)
 	}
 	if other == "" || other == id {
 		return nil
 	}
-	a.cache.mails.InvalidateAll()
-	return a.sameUser(ctx, id, other)
+	s.cache.mails.InvalidateAll()
+	return s.same(ctx, id, other)
 }
 
-// readUser reads the user from Redis into the cache.
-func (a *Authority) readUser(ctx context.Context, id string) (*User, error) {
+// read reads the user from Redis into the cache.
+func (s *users) read(ctx context.Context, id string) (*User, error) {
 	key := redisdb.KeyUser(id)
-	since := a.cache.now(key)
-	m, err := a.findHash(ctx, "reading a user", key)
+	since := s.cache.now(key)
+	m, err := s.findHash(ctx, "reading a user", key)
 	if err != nil {
 		return nil, err
 	}
-	return a.keepUser(id, m, since)
+	return s.keep(id, m, since)
 }
 
-// keepUser decodes a user that was read since into the cache.
-func (a *Authority) keepUser(id string, m map[string]string, since epoch) (*User, error) {
-	u, err := a.decodeUser(id, m)
+// keep decodes a user that was read since into the cache.
+func (s *users) keep(id string, m map[string]string, since epoch) (*User, error) {
+	u, err := s.decode(id, m)
 	if err != nil {
 		return nil, err
 	}
-	fill(a.cache, a.cache.users, id, u, redisdb.KeyUser(id), since)
+	fill(s.cache, s.cache.users, id, u, redisdb.KeyUser(id), since)
 	return u, nil
 }
 
-func (a *Authority) decodeUser(id string, m map[string]string) (*User, error) {
+func (s *users) decode(id string, m map[string]string) (*User, error) {
 	if m[fieldMail] == "" {
 		return nil, fmt.Errorf("user: %w", ErrNotFound)
 	}
-	mail, old, err := a.keys.Open([]byte(m[fieldMail]), redisdb.KeyUser(id))
+	mail, old, err := s.keys.Open([]byte(m[fieldMail]), redisdb.KeyUser(id))
 	if err != nil {
 		return nil, unavailable("reading user "+id, err)
 	}
 	if old {
-		resealed := a.keys.Seal(mail, redisdb.KeyUser(id))
-		a.background.Go(func(ctx context.Context) {
-			_ = a.db.Eval(ctx, touchScript, redisdb.KeyUser(id), fieldMail, fieldMail, resealed).Err()
+		resealed := s.keys.Seal(mail, redisdb.KeyUser(id))
+		s.background.Go(func(ctx context.Context) {
+			_ = s.db.Eval(ctx, touchScript, redisdb.KeyUser(id), fieldMail, fieldMail, resealed).Err()
 		})
 	}
 	u := &User{
 		ID: id, Mail: Mail(mail), BackendUserID: m[fieldBackendUser],
 		FirstSeen: parseInstant(m[fieldFirstSeen]), FirstSeenBy: m[fieldFirstBy],
 		LastSeen: parseInstant(m[fieldLastSeen]), LastSeenBy: m[fieldLastBy],
-		read:       a.now(),
+		read:       s.now(),
 		generation: parseUint(m[fieldGeneration]),
 		grantCount: parseUint(m[fieldGrantCount]), grantFloor: parseUint(m[fieldGrantFloor]),
 	}
@@ -428,8 +431,8 @@ func (a *Authority) decodeUser(id string, m map[string]string) (*User, error) {
 
 // noteSeen writes that an application acted for the user, at most once a
 // minute, and Meet's id of the user when it changed.
-func (a *Authority) noteSeen(u *User, by, backendUserID string) {
-	now := a.now()
+func (s *users) noteSeen(u *User, by, backendUserID string) {
+	now := s.now()
 	changed := backendUserID != "" && backendUserID != u.BackendUserID
 	if !changed && now.Sub(u.LastSeen) < time.Minute {
 		return
@@ -437,10 +440,10 @@ func (a *Authority) noteSeen(u *User, by, backendUserID string) {
 	if backendUserID == "" {
 		backendUserID = u.BackendUserID
 	}
-	a.background.Go(func(ctx context.Context) {
+	s.background.Go(func(ctx context.Context) {
 		// Nobody decides anything by these fields, so what caches hold stays: a user
 		// forgotten here would have to be read again, perhaps when Redis is unavailable.
-		_ = a.db.Eval(ctx, touchScript, redisdb.KeyUser(u.ID), fieldMail,
+		_ = s.db.Eval(ctx, touchScript, redisdb.KeyUser(u.ID), fieldMail,
 			fieldLastSeen, now.UnixMilli(), fieldLastBy, by, fieldBackendUser, backendUserID).Err()
 	})
 }

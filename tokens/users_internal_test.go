@@ -25,9 +25,9 @@ var (
 // idFor is the id of an address as userFor finds or gives it. The record may be made with
 // a secret that the gateway does not have.
 func idFor(ctx context.Context, a *Authority, m Mail) (string, error) {
-	id, err := a.findUserID(ctx, m)
+	id, err := a.users.findID(ctx, m)
 	if err == nil && id == "" {
-		id, err = a.newUser(ctx, m, "application")
+		id, err = a.users.create(ctx, m, "application")
 	}
 	return id, err
 }
@@ -75,7 +75,7 @@ func TestUserID_OneWhileSecretsAreRotated(t *testing.T) {
 				ids[id] = true
 			}
 			require.Len(t, ids, 1, at)
-			for _, name := range actors[0].a.mailKeys(m) {
+			for _, name := range actors[0].a.users.mailKeys(m) {
 				id, err := server.Get(name)
 				require.NoError(t, err, at)
 				require.Contains(t, ids, id, at)
@@ -129,7 +129,7 @@ func TestUserID_TwoAreRevokedTogether(t *testing.T) {
 				// As before the index was agreed upon: each gateway under its own first key.
 				server.Del(redisdb.KeyMail(b.keys.First(), string(mail)))
 				own := vault.RandomID(vault.UserID)
-				require.NoError(t, b.makeUser(ctx, own, mail, app.ID))
+				require.NoError(t, b.users.write(ctx, own, mail, app.ID))
 				require.NoError(t, server.Set(redisdb.KeyMail(b.keys.First(), string(mail)), own))
 				b.cache.mails.Set(mail, own)
 				second, err := b.Issue(ctx, Grant{Application: app, Mail: mail, Scopes: app.Scopes})
@@ -173,7 +173,7 @@ func TestUserID_LostAndGivenAgain(t *testing.T) {
 		_, err := b.Inspect(ctx, tok.Value)
 		require.NoError(t, err)
 	}
-	u, _, err := a.userFor(ctx, mail, app.ID)
+	u, _, err := a.circumstances.userFor(ctx, mail, app.ID)
 	require.NoError(t, err)
 	require.NotEqual(t, was.ID, u.ID, "one from now on")
 

@@ -56,32 +56,42 @@ type judged struct {
 	err          error
 }
 
+// verifier judges credentials.
+type verifier struct {
+	*core
+	signer        *signer
+	circumstances *circumstances
+	families      *families
+	keyUse        *keyUse
+	stats         stats
+}
+
 // Verify finds out whether an access token is valid, and whose it is. It is on
 // the path of every request: while the feed is fresh and the token known, it
 // answers from memory; when the feed is stale, it asks Redis.
 //
 // Errors: ErrTokenMalformed, ErrTokenForeign, ErrTokenExpired, ErrTokenInvalid,
 // ErrInactiveApplication, ErrUnavailable. [Reason] has details for logs.
-func (a *Authority) Verify(ctx context.Context, raw string) (*Identity, error) {
+func (v *verifier) Verify(ctx context.Context, raw string) (*Identity, error) {
 	sum := hashToken(raw)
-	now := a.now()
-	fresh := a.feed.Fresh()
+	now := v.now()
+	fresh := v.feed.Fresh()
 	if fresh {
-		if t, ok := a.cache.tokens.GetIfPresent(sum); ok && !outdated(t.readAt(), now) {
-			a.stats.hits.Add(1)
-			id, err := a.judge(ctx, t, now, false)
+		if t, ok := v.cache.tokens.GetIfPresent(sum); ok && !outdated(t.readAt(), now) {
+			v.stats.hits.Add(1)
+			id, err := v.judge(ctx, t, now, false)
 			if err != nil {
 				return nil, of(t.appID(), err)
 			}
 			return id, nil
 		}
 	}
-	a.stats.misses.Add(1)
-	t, err := a.readToken(ctx, raw, sum)
+	v.stats.misses.Add(1)
+	t, err := v.read(ctx, raw, sum)
 	if err != nil {
 		return nil, err
 	}
-	id, err := a.judge(ctx, t, now, !fresh)
+	id, err := v.judge(ctx, t, now, !fresh)
 	return id, of(t.appID(), err)
 }
 
@@ -93,29 +103,29 @@ func hashToken(raw string) [sha256.Size]byte {
 
 // Inspect decides as Verify does, but always on what Redis says now. It also
 // accepts refresh tokens: /identity and introspection do, nothing else may.
-func (a *Authority) Inspect(ctx context.Context, raw string) (*Identity, error) {
+func (v *verifier) Inspect(ctx context.Context, raw string) (*Identity, error) {
 	if strings.HasPrefix(raw, RefreshPrefix) {
-		return a.inspectRefresh(ctx, raw)
+		return v.families.inspect(ctx, raw)
 	}
-	t, err := a.readToken(ctx, raw, hashToken(raw))
+	t, err := v.read(ctx, raw, hashToken(raw))
 	if err != nil {
 		return nil, err
 	}
-	id, err := a.judge(ctx, t, a.now(), true)
+	id, err := v.judge(ctx, t, v.now(), true)
 	return id, of(t.appID(), err)
 }
 
-// readToken parses the token and compares it with its record.
-func (a *Authority) readToken(ctx context.Context, raw string, sum [sha256.Size]byte) (*accessToken, error) {
-	t, err := a.parse(raw)
+// read parses the token and compares it with its record.
+func (v *verifier) read(ctx context.Context, raw string, sum [sha256.Size]byte) (*accessToken, error) {
+	t, err := v.signer.parse(raw)
 	if err != nil {
-		return nil, a.orMissingKey(ctx, err)
+		return nil, v.keyUse.orMissing(ctx, err)
 	}
 	key := redisdb.KeyToken(t.id)
 	var since epoch
 	var value []byte
-	err = a.feed.Read(ctx, "reading a token's record", func(ctx context.Context, r feed.Reader) (found bool, err error) {
-		since = a.cache.now(key)
+	err = v.feed.Read(ctx, "reading a token's record", func(ctx context.Context, r feed.Reader) (found bool, err error) {
+		since = v.cache.now(key)
 		value, err = r.Get(ctx, key).Bytes()
 		return len(value) > 0, err //nolint:wrapcheck // wrapped by Read
 	})
@@ -135,26 +145,26 @@ func (a *Authority) readToken(ctx context.Context, raw string, sum [sha256.Size]
 	if state == recordRevoked {
 		return nil, of(t.appID(), deny(ErrTokenInvalid, "revoked"))
 	}
-	t.births, t.read = births, a.now().UnixNano()
-	a.cache.fillToken(sum, t, key, since)
+	t.births, t.read = births, v.now().UnixNano()
+	v.cache.fillToken(sum, t, key, since)
 	return t, nil
 }
 
 // judge decides on a token whose signature and record are good: what can have
 // changed since. live reads Redis instead of memory.
-func (a *Authority) judge(ctx context.Context, t *accessToken, now time.Time, live bool) (*Identity, error) {
+func (v *verifier) judge(ctx context.Context, t *accessToken, now time.Time, live bool) (*Identity, error) {
 	if t.expired(now) {
 		return nil, deny(ErrTokenExpired, "expired")
 	}
-	in, app, u, err := a.circumstances(ctx, t, now, live)
+	in, app, u, err := v.circumstances.of(ctx, t, now, live)
 	if err != nil {
 		return nil, err
 	}
 	j := t.judgedBy(in, app, u)
 	if mayBeUndone(j.err) {
 		// It may have been undone where this gateway does not hear of it.
-		err = a.feed.Refuse(ctx, "judging a token", func(ctx context.Context) (err error) {
-			if in, app, u, err = a.readCircumstances(ctx, t.appID(), t.userID(), t.births); err == nil {
+		err = v.feed.Refuse(ctx, "judging a token", func(ctx context.Context) (err error) {
+			if in, app, u, err = v.circumstances.read(ctx, t.appID(), t.userID(), t.births); err == nil {
 				j = t.judgedBy(in, app, u)
 				err = j.err
 			}
@@ -196,29 +206,38 @@ func mayBeUndone(err error) bool {
 	return false
 }
 
-// circumstances are what overrules a token: the installation, its application
+// circumstances finds what a token depends on: the installation, its application and
+// its user.
+type circumstances struct {
+	*core
+	installations *installations
+	applications  *applications
+	users         *users
+}
+
+// of are what overrules a token: the installation, its application
 // and its user. An application or user that is gone makes the token invalid.
 // Those remembered do if they are not older than the token.
-func (a *Authority) circumstances(ctx context.Context, t *accessToken, now time.Time, live bool) (in *installation, app *Application, u *User, err error) {
+func (c *circumstances) of(ctx context.Context, t *accessToken, now time.Time, live bool) (in *installation, app *Application, u *User, err error) {
 	if !live {
-		in = a.cache.installation.Load()
-		app, _ = a.cache.applications.GetIfPresent(t.appID())
-		u, _ = a.cache.users.GetIfPresent(t.userID())
+		in = c.cache.installation.Load()
+		app, _ = c.cache.applications.GetIfPresent(t.appID())
+		u, _ = c.cache.users.GetIfPresent(t.userID())
 		if in != nil && app != nil && u != nil && !outdated(in.read, now) && !outdated(app.read, now) && !outdated(u.read, now) &&
 			!t.births.after(generations{in.generation, app.generation, u.generation, u.grantCount}) {
 			return in, app, u, nil
 		}
 	}
-	return a.readCircumstances(ctx, t.appID(), t.userID(), t.births)
+	return c.read(ctx, t.appID(), t.userID(), t.births)
 }
 
-// readCircumstances reads all three in one go. A server that has not heard of the
+// read reads all three in one go. A server that has not heard of the
 // generations that the token was born under is not believed without proof.
-func (a *Authority) readCircumstances(ctx context.Context, appID, userID string, births generations) (in *installation, app *Application, u *User, err error) {
+func (c *circumstances) read(ctx context.Context, appID, userID string, births generations) (in *installation, app *Application, u *User, err error) {
 	var inSince, appSince, userSince epoch
 	var read []map[string]string
-	err = a.feed.Read(ctx, "reading what a token depends on", func(ctx context.Context, r feed.Reader) (found bool, err error) {
-		inSince, appSince, userSince = a.cache.now(redisdb.KeyInstallation), a.cache.now(redisdb.KeyApplication(appID)), a.cache.now(redisdb.KeyUser(userID))
+	err = c.feed.Read(ctx, "reading what a token depends on", func(ctx context.Context, r feed.Reader) (found bool, err error) {
+		inSince, appSince, userSince = c.cache.now(redisdb.KeyInstallation), c.cache.now(redisdb.KeyApplication(appID)), c.cache.now(redisdb.KeyUser(userID))
 		if read, err = redisdb.Hashes(ctx, r, redisdb.KeyInstallation, redisdb.KeyApplication(appID), redisdb.KeyUser(userID)); err != nil {
 			return false, err
 		}
@@ -232,25 +251,25 @@ func (a *Authority) readCircumstances(ctx context.Context, appID, userID string,
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if in, err = a.keepInstallation(read[0], inSince); err != nil {
+	if in, err = c.installations.keep(read[0], inSince); err != nil {
 		return nil, nil, nil, err
 	}
-	if app, err = a.keepApplication(appID, read[1], appSince); err != nil {
+	if app, err = c.applications.keep(appID, read[1], appSince); err != nil {
 		return nil, nil, nil, goneIsInvalid(err, "application_deleted")
 	}
-	if u, err = a.keepUser(userID, read[2], userSince); err != nil {
+	if u, err = c.users.keep(userID, read[2], userSince); err != nil {
 		return nil, nil, nil, goneIsInvalid(err, "user_deleted")
 	}
 	return in, app, u, nil
 }
 
-// readUserAndInstallation reads what a new token is born under.
-func (a *Authority) readUserAndInstallation(ctx context.Context, userID string) (*installation, *User, error) {
+// readUser reads what a new token is born under.
+func (c *circumstances) readUser(ctx context.Context, userID string) (*installation, *User, error) {
 	var inSince, userSince epoch
 	var read []map[string]string
 	// A user whose record some gateway is about to write again is not made anew.
-	err := a.feed.Read(ctx, "reading what a token is born under", func(ctx context.Context, r feed.Reader) (found bool, err error) {
-		inSince, userSince = a.cache.now(redisdb.KeyInstallation), a.cache.now(redisdb.KeyUser(userID))
+	err := c.feed.Read(ctx, "reading what a token is born under", func(ctx context.Context, r feed.Reader) (found bool, err error) {
+		inSince, userSince = c.cache.now(redisdb.KeyInstallation), c.cache.now(redisdb.KeyUser(userID))
 		if read, err = redisdb.Hashes(ctx, r, redisdb.KeyInstallation, redisdb.KeyUser(userID)); err != nil {
 			return false, err
 		}
@@ -259,11 +278,11 @@ func (a *Authority) readUserAndInstallation(ctx context.Context, userID string) 
 	if err != nil {
 		return nil, nil, err
 	}
-	in, err := a.keepInstallation(read[0], inSince)
+	in, err := c.installations.keep(read[0], inSince)
 	if err != nil {
 		return nil, nil, err
 	}
-	u, err := a.keepUser(userID, read[1], userSince)
+	u, err := c.users.keep(userID, read[1], userSince)
 	return in, u, err
 }
 
