@@ -49,8 +49,7 @@ var rooms = []room{
 		folder: "tokens",
 		mayImport: []string{
 			"github.com/maypok86/otter",
-			"golang.org/x/crypto",   // password hashes of imported applications
-			"golang.org/x/net/idna", // mail domains outside ASCII
+			"golang.org/x/crypto", // password hashes of imported applications
 			"golang.org/x/sync",
 		},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests")},
@@ -84,6 +83,16 @@ var rooms = []room{
 		folder:       "tokens/internal/background",
 		mayImport:    []string{"none"},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), goRedis, golangJWT},
+	},
+	{ // texts and their forms
+		folder:       "tokens/grammar",
+		mayImport:    []string{"golang.org/x/net/idna", ours("tokens/internal/failure")},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), goRedis, golangJWT},
+	},
+	{
+		folder:       "tokens/gateways",
+		mayImport:    []string{ours("tokens/internal")},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", golangJWT, ours("backendclient"), ours("caddymodule"), ours("tests")},
 	},
 	{
 		folder:       "tokens/idempotency",

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/meet-gateway/meet-gateway/tokens/grammar"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 	"github.com/meet-gateway/meet-gateway/tokens/meettokens"
@@ -83,7 +84,7 @@ type adoption struct {
 // Errors: ErrInvalidClient, ErrInactiveApplication, ErrBusy (others are being
 // tried: 503), ErrUnavailable, and those of ask.
 func (a *adoption) Adopt(ctx context.Context, clientID, secret string, ask func(context.Context) (Application, error)) (*Application, error) {
-	if !isClientID(clientID) || secret == "" || len(secret) > maxSecret {
+	if !grammar.IsClientID(clientID) || secret == "" || len(secret) > maxSecret {
 		return nil, deny(ErrInvalidClient, "unknown_client_or_wrong_secret")
 	}
 	for wait := newWait(); ; {

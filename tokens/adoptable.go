@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/meet-gateway/meet-gateway/tokens/grammar"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
@@ -86,7 +87,7 @@ func (m *meetClients) markRemoved(ctx context.Context, clientIDs ...string) erro
 // or from which it was taken away. The error is ErrNotFound if that was not so, or
 // ErrUnavailable.
 func (m *meetClients) AllowAdoption(ctx context.Context, clientID string) error {
-	if !isClientID(clientID) {
+	if !grammar.IsClientID(clientID) {
 		return ErrNotFound
 	}
 	const doing = "forgetting a removed client id"
@@ -105,7 +106,7 @@ func (m *meetClients) AllowAdoption(ctx context.Context, clientID string) error 
 // clientIDsAtMeet are the client ids that the application may have at Meet.
 func (app *Application) clientIDsAtMeet() []string {
 	ids := app.Aliases
-	if app.Backend != nil && isClientID(app.Backend.ClientID) {
+	if app.Backend != nil && grammar.IsClientID(app.Backend.ClientID) {
 		ids = append(slices.Clip(ids), app.Backend.ClientID)
 	}
 	return uniq(ids)

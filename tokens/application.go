@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/meet-gateway/meet-gateway/tokens/grammar"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
@@ -216,7 +217,7 @@ func (app *Application) normalise() error {
 		return invalid("aliases", "must be at most %d", maxAliases)
 	}
 	for _, a := range app.Aliases {
-		if !isClientID(a) {
+		if !grammar.IsClientID(a) {
 			return invalid("aliases", "%q is not a client id", a)
 		}
 	}
@@ -274,7 +275,7 @@ func (app *Application) normaliseDomains(invalid func(string, string, ...any) er
 		d = strings.TrimSpace(d)
 		if d != "*" {
 			name, below := strings.CutPrefix(d, ".")
-			folded, ok := foldDomain(name)
+			folded, ok := grammar.FoldDomain(name)
 			if !ok {
 				return invalid("domains", "%q is neither a domain name, nor .name for the names below it, nor *", d)
 			}
@@ -317,20 +318,6 @@ func (app *Application) clone() *Application {
 		c.Limits = maps.Clone(app.Limits)
 	}
 	return &c
-}
-
-// isClientID reports whether s can be a client id: visible ASCII, as long as Meet
-// allows.
-func isClientID(s string) bool {
-	if s == "" || len(s) > 100 {
-		return false
-	}
-	for i := range len(s) {
-		if c := s[i]; c <= ' ' || c > '~' {
-			return false
-		}
-	}
-	return true
 }
 
 func hasControl(s string) bool {

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/meet-gateway/meet-gateway/tokens/grammar"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
@@ -501,7 +502,7 @@ func listsAlias(hash map[string]string, alias string) bool {
 // Application returns the application with the id or alias, from memory while
 // that is known to be current. Errors: ErrNotFound, ErrUnavailable.
 func (a *applications) Application(ctx context.Context, idOrAlias string) (*Application, error) {
-	if !isClientID(idOrAlias) {
+	if !grammar.IsClientID(idOrAlias) {
 		return nil, fmt.Errorf("application: %w", ErrNotFound)
 	}
 	if a.feed.Fresh() {
@@ -724,7 +725,7 @@ func without(list, drop []string) []string {
 func (r *registry) DeleteApplication(ctx context.Context, id string, version int64) error {
 	app, err := r.applications.read(ctx, id)
 	if err != nil {
-		if errors.Is(err, ErrNotFound) && isClientID(id) {
+		if errors.Is(err, ErrNotFound) && grammar.IsClientID(id) {
 			// It may be gone by a try that ended in ErrUnavailable, and so come back.
 			_ = r.feed.Forget(ctx, redisdb.KeyApplication(id), deleteAgain(id)) // it is done later if it fails
 		}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/meet-gateway/meet-gateway/tokens/grammar"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
@@ -168,7 +169,7 @@ func (l *logins) decide(ctx context.Context, app *Application, secret string) (l
 // read reads the application, or nobody, with the same commands.
 // Whoever is turned away for it asks whether that stands.
 func (l *logins) read(ctx context.Context, clientID string) (*Application, error) {
-	known := isClientID(clientID)
+	known := grammar.IsClientID(clientID)
 	if !known {
 		clientID = "?"
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/django"
+	"github.com/meet-gateway/meet-gateway/tokens/gateways"
 	"github.com/meet-gateway/meet-gateway/tokens/idempotency"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/background"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
@@ -107,7 +108,6 @@ type Authority struct {
 	*families
 	*revocations
 	*rekeying
-	*gateways
 	*reporter
 	*idempotencyKeys
 	*meetTokens
@@ -115,6 +115,7 @@ type Authority struct {
 
 	installations *installations
 	keyUse        *keyUse
+	gateways      *gateways.List
 	closed        atomic.Bool
 }
 
@@ -219,7 +220,7 @@ func (a *Authority) join(c *core, o Options) {
 		core: c, installations: a.installations, applications: a.applications, registry: a.registry, users: a.users,
 		circumstances: a.circumstances, keyUse: a.keyUse,
 	}
-	a.gateways = &gateways{core: c, keyUse: a.keyUse, version: o.Version}
+	a.gateways = gateways.New(c.db, c.feed, o.Version, a.keyUse.used(), a.keyUse.had())
 	a.reporter = &reporter{
 		core: c, installations: a.installations, applications: a.applications, verifier: a.verifier,
 		rekeying: a.rekeying, gateways: a.gateways, keyUse: a.keyUse,
@@ -236,7 +237,7 @@ func (s *signer) Algorithm() string { return s.signing.Algorithm() }
 
 // Start follows the feed until Close. It does not wait for Redis.
 func (a *Authority) Start() {
-	a.feed.Start(a.gateways.announceAll, a.keyUse.follow)
+	a.feed.Start(a.gateways.Follow, a.keyUse.follow)
 }
 
 // feedDomain is what the feed sees of an Authority.

@@ -5,6 +5,8 @@ package tokens
 import (
 	"context"
 	"fmt"
+
+	"github.com/meet-gateway/meet-gateway/tokens/grammar"
 )
 
 // CurrentApplication returns the application with the id or alias as Redis has
@@ -12,7 +14,7 @@ import (
 // people who look; requests use [Authority.Application]. Errors: ErrNotFound,
 // ErrUnavailable.
 func (a *applications) CurrentApplication(ctx context.Context, idOrAlias string) (*Application, error) {
-	if !isClientID(idOrAlias) {
+	if !grammar.IsClientID(idOrAlias) {
 		return nil, fmt.Errorf("application: %w", ErrNotFound)
 	}
 	found, err := a.find(ctx, idOrAlias)

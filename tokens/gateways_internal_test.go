@@ -10,6 +10,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/stretchr/testify/require"
 
+	"github.com/meet-gateway/meet-gateway/tokens/gateways"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
@@ -91,12 +92,12 @@ func TestGateways(t *testing.T) {
 	entry := func(age time.Duration) {
 		server.HSet(redisdb.KeyGateways, "dead", fmt.Sprintf(`%d {"version":"v0"}`, time.Now().Add(-age).UnixMicro()))
 	}
-	entry(silentAfter + time.Second)
+	entry(gateways.SilentAfter + time.Second)
 	list, err := a.Gateways(ctx)
 	require.NoError(t, err)
 	require.Len(t, list, 3)
 	require.True(t, list[0].Silent)
-	entry(goneAfter + time.Second)
+	entry(gateways.GoneAfter + time.Second)
 	list, err = a.Gateways(ctx)
 	require.NoError(t, err)
 	require.Len(t, list, 2)

@@ -112,6 +112,22 @@ func (k *keyUse) note(ctx context.Context, n *keyNotes) error {
 	return nil
 }
 
+// used are the ids of the keys that this gateway makes things with.
+func (k *keyUse) used() []string {
+	return slices.Compact([]string{k.keys.First().ID, k.signing.KeyID()})
+}
+
+// had are the ids of all keys of this gateway.
+func (k *keyUse) had() []string {
+	ids := slices.Clone(k.signing.IDs())
+	for _, key := range k.keys.Keys {
+		if !slices.Contains(ids, key.ID) {
+			ids = append(ids, key.ID)
+		}
+	}
+	return ids
+}
+
 // missing returns the ids of the keys in use that this gateway does not have.
 func (k *keyUse) missing(in *installation) []string {
 	var missing []string
@@ -199,7 +215,7 @@ func (r *reporter) ousted(ctx context.Context) error {
 		}
 		return nil
 	}
-	gateways, err := r.gateways.Gateways(ctx)
+	gateways, err := r.gateways.All(ctx)
 	if err != nil {
 		return err
 	}

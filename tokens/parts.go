@@ -3,6 +3,9 @@
 package tokens
 
 import (
+	"context"
+
+	"github.com/meet-gateway/meet-gateway/tokens/gateways"
 	"github.com/meet-gateway/meet-gateway/tokens/idempotency"
 	"github.com/meet-gateway/meet-gateway/tokens/meettokens"
 	"github.com/meet-gateway/meet-gateway/tokens/roomindex"
@@ -14,6 +17,16 @@ type (
 	meetTokens      = meettokens.Store
 	rooms           = roomindex.Index
 )
+
+// Gateway is one gateway of the installation, as it describes itself.
+type Gateway = gateways.Gateway
+
+// Self describes this gateway, without asking Redis.
+func (a *Authority) Self() Gateway { return a.gateways.Self() }
+
+// Gateways returns the gateways of the installation that were heard of lately, this
+// one among them. The error is ErrUnavailable.
+func (a *Authority) Gateways(ctx context.Context) ([]Gateway, error) { return a.gateways.All(ctx) }
 
 // Replay is what [Authority.BeginIdempotent] found.
 type Replay = idempotency.Replay

@@ -6,6 +6,8 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+
+	"github.com/meet-gateway/meet-gateway/tokens/gateways"
 )
 
 type stats struct{ hits, misses atomic.Uint64 }
@@ -91,7 +93,7 @@ type reporter struct {
 	applications  *applications
 	verifier      *verifier
 	rekeying      *rekeying
-	gateways      *gateways
+	gateways      *gateways.List
 	keyUse        *keyUse
 }
 
@@ -146,7 +148,7 @@ func (r *reporter) Status(ctx context.Context) Status {
 		s.KeysError = StoreProblem(r.ousted(ctx))
 	}
 	if s.Store.Available {
-		s.Gateways, _ = r.gateways.Gateways(ctx) // Redis went away just now
+		s.Gateways, _ = r.gateways.All(ctx) // Redis went away just now
 	}
 	return s
 }

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: MIT
 
-package tokens
+// Package grammar reads what is written by others: mail addresses, scopes and client
+// ids. Each has one small grammar and one form, which is what is checked, stored and
+// sent.
+package grammar
 
 import (
 	"fmt"
 	"strings"
 
 	"golang.org/x/net/idna"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
 )
 
 // Mail is a mail address that passed [ParseMail]: folded once, and from then on
@@ -29,23 +34,23 @@ const MaxMail = 254
 // with the mapping of UTS #46 for lookups), in whichever form it comes: one address
 // has one form, and Meet gets that.
 //
-// The error is [ErrInvalidMail] and does not repeat the address.
+// The error is [failure.ErrInvalidMail] and does not repeat the address.
 func ParseMail(s string) (Mail, error) {
 	s = strings.Trim(s, " \t\r\n")
 	if s == "" || len(s) > maxMailText {
-		return "", fmt.Errorf("%w: it is empty or longer than %d bytes", ErrInvalidMail, MaxMail)
+		return "", fmt.Errorf("%w: it is empty or longer than %d bytes", failure.ErrInvalidMail, MaxMail)
 	}
 	local, domain, found := strings.Cut(s, "@")
 	if !found || len(local) > 64 || !isDotAtom(local) {
-		return "", fmt.Errorf("%w: the part before the @ is missing or has characters that are not accepted", ErrInvalidMail)
+		return "", fmt.Errorf("%w: the part before the @ is missing or has characters that are not accepted", failure.ErrInvalidMail)
 	}
-	domain, ok := foldDomain(domain)
+	domain, ok := FoldDomain(domain)
 	if !ok {
-		return "", fmt.Errorf("%w: the part after the @ is not a domain name", ErrInvalidMail)
+		return "", fmt.Errorf("%w: the part after the @ is not a domain name", failure.ErrInvalidMail)
 	}
-	folded := asciiLower(local) + "@" + domain
+	folded := lower(local) + "@" + domain
 	if len(folded) > MaxMail {
-		return "", fmt.Errorf("%w: it is empty or longer than %d bytes", ErrInvalidMail, MaxMail)
+		return "", fmt.Errorf("%w: it is empty or longer than %d bytes", failure.ErrInvalidMail, MaxMail)
 	}
 	return Mail(folded), nil
 }
@@ -54,10 +59,10 @@ func ParseMail(s string) (Mail, error) {
 // more bytes than its A-labels.
 const maxMailText = 4 * MaxMail
 
-// foldDomain returns the one form of a domain name, lower case and in A-labels, and
+// FoldDomain returns the one form of a domain name, lower case and in A-labels, and
 // whether it is one.
-func foldDomain(s string) (string, bool) {
-	s = asciiLower(s)
+func FoldDomain(s string) (string, bool) {
+	s = lower(s)
 	if !isASCII(s) || strings.HasPrefix(s, "xn--") || strings.Contains(s, ".xn--") {
 		// An A-label that stands for nothing, or for something with another form, is none.
 		mapped, err := idna.Lookup.ToASCII(s)
@@ -147,8 +152,8 @@ func isAlnum(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 }
 
-// asciiLower folds A to Z only: Unicode folding maps other characters onto ASCII.
-func asciiLower(s string) string {
+// lower folds A to Z only: Unicode folding maps other characters onto ASCII.
+func lower(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r >= 'A' && r <= 'Z' {
 			return r + 'a' - 'A'

@@ -1,42 +1,29 @@
 // SPDX-License-Identifier: MIT
 
-package tokens
+package grammar
 
 import (
 	"fmt"
 	"slices"
 	"strings"
-)
 
-// Scopes of Meet's external API. An application may hold others: they mean
-// nothing until a route asks for them.
-const (
-	ScopeRoomsList     = "rooms:list"
-	ScopeRoomsRetrieve = "rooms:retrieve"
-	ScopeRoomsCreate   = "rooms:create"
-	ScopeRoomsUpdate   = "rooms:update"
-	ScopeRoomsDelete   = "rooms:delete"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
 )
-
-// MeetScopes are all of them.
-func MeetScopes() Scopes {
-	return Scopes{ScopeRoomsList, ScopeRoomsRetrieve, ScopeRoomsCreate, ScopeRoomsUpdate, ScopeRoomsDelete}
-}
 
 // Scopes is a set of permissions in the order they were given, without repeats.
 type Scopes []string
 
 // ParseScopes reads a space-separated list of scopes (RFC 6749 §3.3). Scopes
-// are folded to lower case as Meet does. The error is [ErrInvalidScope].
+// are folded to lower case as Meet does. The error is [failure.ErrInvalidScope].
 func ParseScopes(s string) (Scopes, error) { return NewScopes(strings.Fields(s)...) }
 
-// NewScopes makes a set of the given scopes. The error is [ErrInvalidScope].
+// NewScopes makes a set of the given scopes. The error is [failure.ErrInvalidScope].
 func NewScopes(names ...string) (Scopes, error) {
 	var set Scopes
 	for _, n := range names {
-		n = asciiLower(n)
+		n = lower(n)
 		if !isScope(n) {
-			return nil, fmt.Errorf("%w: %q", ErrInvalidScope, n)
+			return nil, fmt.Errorf("%w: %q", failure.ErrInvalidScope, n)
 		}
 		if !set.Has(n) {
 			set = append(set, n)
@@ -79,3 +66,17 @@ func (s Scopes) Intersect(other Scopes) Scopes {
 
 // String returns the scopes separated by one space.
 func (s Scopes) String() string { return strings.Join(s, " ") }
+
+// IsClientID reports whether s can be a client id: visible ASCII, as long as Meet
+// allows.
+func IsClientID(s string) bool {
+	if s == "" || len(s) > 100 {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
+}

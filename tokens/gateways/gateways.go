@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MIT
 
-package tokens
+// Package gateways lists the gateways of an installation.
+//
+// Each says in Redis that it is there: which version it runs, which keys it has, and
+// how late it hears of changes. An entry that was not renewed for a while belongs to a
+// gateway that ended without notice.
+package gateways
 
 import (
 	"cmp"
@@ -10,21 +15,21 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// Every gateway says in Redis that it is there, so that each can list all: which
-// version it runs, which keys it has, and how late it hears of changes. An entry
-// that was not renewed for a while belongs to a gateway that ended without notice.
 const (
 	// announceEvery is how often a gateway renews its entry.
 	announceEvery = 10 * time.Second
-	// silentAfter is when an entry counts as silent.
-	silentAfter = 3 * announceEvery
-	// goneAfter is when an entry is removed, by any gateway.
-	goneAfter = 10 * time.Minute
+	// SilentAfter is when an entry counts as silent.
+	SilentAfter = 3 * announceEvery
+	// GoneAfter is when an entry is removed, by any gateway.
+	GoneAfter = 10 * time.Minute
 	// maxGateways bounds what is read and shown.
 	maxGateways = 1000
 )
@@ -65,85 +70,80 @@ local now = string.format('%.0f', t[1] * 1000000 + t[2])
 redis.call('HSET', KEYS[1], ARGV[1], now .. ' ' .. ARGV[2])
 return now`)
 
-// gateways knows the gateways of the installation.
-type gateways struct {
-	*core
-	keyUse  *keyUse
-	version string
+// List is the gateways of an installation, as one of them knows them.
+type List struct {
+	db         *redisdb.DB
+	feed       *feed.Feed
+	version    string
+	uses, keys []string
+	ahead      atomic.Int64 // of its clock, in nanoseconds, when it was last announced
 }
 
-// announceAll renews this gateway's entry until ctx ends, and then removes it.
-func (gs *gateways) announceAll(ctx context.Context) {
+// New makes the list of a gateway of a version, which makes things with some keys and
+// has others as well.
+func New(db *redisdb.DB, f *feed.Feed, version string, uses, keys []string) *List {
+	return &List{db: db, feed: f, version: version, uses: uses, keys: keys}
+}
+
+// Follow renews this gateway's entry until ctx ends, and then removes it.
+func (l *List) Follow(ctx context.Context) {
 	tick := time.NewTicker(announceEvery)
 	defer tick.Stop()
-	var ahead time.Duration
 	var tidied time.Time
 	for {
-		if seen, err := gs.announce(ctx, ahead); err == nil {
-			ahead = seen
-			if time.Since(tidied) > goneAfter {
-				_, _ = gs.Gateways(ctx) // it removes entries of gateways that are gone
-				tidied = time.Now()
-			}
+		if err := l.Announce(ctx); err == nil && time.Since(tidied) > GoneAfter {
+			_, _ = l.All(ctx) // it removes entries of gateways that are gone
+			tidied = time.Now()
 		}
 		select {
 		case <-ctx.Done():
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), gs.db.Timeout())
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.db.Timeout())
 			defer cancel()
-			_ = gs.db.RemoveFields(ctx, redisdb.KeyGateways, gs.feed.Node()) // else it is removed later
+			_ = l.db.RemoveFields(ctx, redisdb.KeyGateways, l.feed.Node()) // else it is removed later
 			return
 		case <-tick.C:
 		}
 	}
 }
 
-// announce renews this gateway's entry, and returns how far its clock is ahead of
-// that of Redis: by less than half of the time that the answer took, that is 0.
-func (gs *gateways) announce(ctx context.Context, ahead time.Duration) (time.Duration, error) {
-	g := gs.Self()
-	g.ClockAheadSeconds = ahead.Seconds()
+// Announce renews this gateway's entry. The error is ErrUnavailable.
+func (l *List) Announce(ctx context.Context) error {
+	const doing = "announcing this gateway"
+	g := l.Self()
+	g.ClockAheadSeconds = time.Duration(l.ahead.Load()).Seconds()
 	document, err := json.Marshal(g)
 	if err != nil {
-		return 0, err
+		return failure.Unavailable(doing, err)
 	}
 	began := time.Now()
-	text, err := gs.db.Eval(ctx, announceScript, redisdb.KeyGateways, gs.feed.Node(), document).Text()
+	text, err := l.db.Eval(ctx, announceScript, redisdb.KeyGateways, l.feed.Node(), document).Text()
 	if err != nil {
-		return 0, unavailable("announcing this gateway", err)
+		return failure.Unavailable(doing, err)
 	}
 	took := time.Since(began)
 	micros, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
-		return 0, unavailable("announcing this gateway", err)
+		return failure.Unavailable(doing, err)
 	}
 	off := began.Add(took / 2).Sub(time.UnixMicro(micros))
-	if off.Abs() <= took/2 {
+	if off.Abs() <= took/2 { // the answer took longer than the difference
 		off = 0
 	}
-	return off.Round(time.Millisecond), nil
+	l.ahead.Store(int64(off.Round(time.Millisecond)))
+	return nil
 }
 
 // Self describes this gateway, without asking Redis.
-func (gs *gateways) Self() Gateway {
+func (l *List) Self() Gateway {
 	g := Gateway{
-		ID: gs.feed.Node(), Host: hostname(), Version: gs.version, Started: gs.feed.Started().UTC().Truncate(time.Millisecond),
-		Self: true, Uses: gs.keyUse.used(), Keys: slices.Clone(gs.signing.IDs()), Fresh: gs.feed.Fresh(),
+		ID: l.feed.Node(), Host: hostname(), Version: l.version, Started: l.feed.Started().UTC().Truncate(time.Millisecond),
+		Self: true, Uses: l.uses, Keys: l.keys, Fresh: l.feed.Fresh(),
 	}
-	for _, k := range gs.keys.Keys {
-		if !slices.Contains(g.Keys, k.ID) {
-			g.Keys = append(g.Keys, k.ID)
-		}
-	}
-	if lag, ok := gs.feed.Lag(); ok {
+	if lag, ok := l.feed.Lag(); ok {
 		seconds := lag.Round(time.Millisecond).Seconds()
 		g.LagSeconds = &seconds
 	}
 	return g
-}
-
-// used are the ids of the keys that this gateway makes things with.
-func (k *keyUse) used() []string {
-	return slices.Compact([]string{k.keys.First().ID, k.signing.KeyID()})
 }
 
 func hostname() string {
@@ -154,36 +154,36 @@ func hostname() string {
 	return name
 }
 
-// Gateways returns the gateways of the installation that were heard of lately, the
+// All returns the gateways of the installation that were heard of lately, the
 // one that was started first in front, and this one among them. The error is
 // ErrUnavailable.
-func (gs *gateways) Gateways(ctx context.Context) ([]Gateway, error) {
-	entries, now, err := gs.db.HashNow(ctx, redisdb.KeyGateways)
+func (l *List) All(ctx context.Context) ([]Gateway, error) {
+	entries, now, err := l.db.HashNow(ctx, redisdb.KeyGateways)
 	if err != nil {
-		return nil, unavailable("listing the gateways", err)
+		return nil, failure.Unavailable("listing the gateways", err)
 	}
-	list := []Gateway{gs.Self()}
+	list := []Gateway{l.Self()}
 	list[0].Heard = now.UTC().Truncate(time.Second)
 	var gone []string
 	for id, text := range entries {
-		if id == gs.feed.Node() {
+		if id == l.feed.Node() {
 			continue
 		}
 		heard, document, _ := strings.Cut(text, " ")
 		micros, err := strconv.ParseInt(heard, 10, 64)
 		var g Gateway
-		if err != nil || json.Unmarshal([]byte(document), &g) != nil || now.Sub(time.UnixMicro(micros)) > goneAfter {
+		if err != nil || json.Unmarshal([]byte(document), &g) != nil || now.Sub(time.UnixMicro(micros)) > GoneAfter {
 			gone = append(gone, id)
 			continue
 		}
 		g.ID, g.Self, g.Heard = id, false, time.UnixMicro(micros).UTC().Truncate(time.Second)
-		g.Silent = now.Sub(time.UnixMicro(micros)) > silentAfter
+		g.Silent = now.Sub(time.UnixMicro(micros)) > SilentAfter
 		if len(list) < maxGateways {
 			list = append(list, g)
 		}
 	}
 	if len(gone) > 0 {
-		_ = gs.db.RemoveFields(ctx, redisdb.KeyGateways, gone...) // the next one who looks does it
+		_ = l.db.RemoveFields(ctx, redisdb.KeyGateways, gone...) // the next one who looks does it
 	}
 	slices.SortFunc(list, func(x, y Gateway) int {
 		return cmp.Or(x.Started.Compare(y.Started), cmp.Compare(x.ID, y.ID))
