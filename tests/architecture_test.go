@@ -84,6 +84,11 @@ var rooms = []room{
 		mayImport:    []string{"none"},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), goRedis, golangJWT},
 	},
+	{
+		folder:       "tokens/internal/secrets",
+		mayImport:    []string{ours("tokens/internal")},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), goRedis, golangJWT},
+	},
 	{ // texts and their forms
 		folder:       "tokens/grammar",
 		mayImport:    []string{"golang.org/x/net/idna", ours("tokens/internal/failure")},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/meet-gateway/meet-gateway/tokens/grammar"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/secrets"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 	"github.com/meet-gateway/meet-gateway/tokens/meettokens"
 )
@@ -84,7 +85,7 @@ type adoption struct {
 // Errors: ErrInvalidClient, ErrInactiveApplication, ErrBusy (others are being
 // tried: 503), ErrUnavailable, and those of ask.
 func (a *adoption) Adopt(ctx context.Context, clientID, secret string, ask func(context.Context) (Application, error)) (*Application, error) {
-	if !grammar.IsClientID(clientID) || secret == "" || len(secret) > maxSecret {
+	if !grammar.IsClientID(clientID) || secret == "" || len(secret) > secrets.MaxLength {
 		return nil, deny(ErrInvalidClient, "unknown_client_or_wrong_secret")
 	}
 	for wait := newWait(); ; {
@@ -211,7 +212,7 @@ func (a *adoption) register(ctx context.Context, app Application, clientID, secr
 		return nil, err // it was removed while Meet was asked
 	}
 	created, err := a.registry.create(ctx, app, func(n *Application) {
-		n.storedSecrets = []storedSecret{newStoredSecret(a.keys, vault.RandomID(8), n.ID, secret, n.Created)}
+		n.storedSecrets = []secrets.Stored{secrets.New(a.keys, vault.RandomID(8), n.ID, secret, n.Created)}
 	})
 	if errors.Is(err, ErrConflict) { // somebody has registered the client id meanwhile
 		found, _, err := a.logins.Authenticate(ctx, clientID, secret)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/grammar"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/secrets"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
@@ -76,7 +77,7 @@ type Application struct {
 
 	generation    uint64
 	edits         uint64 // as counted counts them
-	storedSecrets []storedSecret
+	storedSecrets []secrets.Stored
 	sealed        sealed
 	read          time.Time // from Redis
 	rates         *limit.Rates
@@ -260,8 +261,8 @@ func (app *Application) normalise() error {
 		}
 	}
 	if b := app.Backend; b != nil {
-		if b.ClientID == "" || b.ClientSecret == "" || len(b.ClientID) > 255 || len(b.ClientSecret) > maxSecret {
-			return invalid("backend", "client id and client secret belong together, at most 255 and %d bytes", maxSecret)
+		if b.ClientID == "" || b.ClientSecret == "" || len(b.ClientID) > 255 || len(b.ClientSecret) > secrets.MaxLength {
+			return invalid("backend", "client id and client secret belong together, at most 255 and %d bytes", secrets.MaxLength)
 		}
 	}
 	return nil

@@ -19,6 +19,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/secrets"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
@@ -44,7 +45,7 @@ type applicationRecord struct {
 	Backend     string            `json:"backend,omitempty"` // sealed JSON of client id and secret
 	Note        string            `json:"note,omitempty"`
 	Remark      string            `json:"remark,omitempty"` // sealed JSON of the note
-	Secrets     []storedSecret    `json:"secrets,omitempty"`
+	Secrets     []secrets.Stored  `json:"secrets,omitempty"`
 	Edits       uint64            `json:"e,omitempty"`
 	Created     int64             `json:"created"` // unix milliseconds, as Updated
 	Updated     int64             `json:"updated"`
@@ -129,8 +130,8 @@ func (c *applicationCodec) decodeSealed(id string, m map[string]string) (*Applic
 	}
 	now := c.now()
 	for _, v := range r.Secrets {
-		if !v.expired(now) {
-			app.Secrets = append(app.Secrets, v.info(parseInstant(m[prefixSecretUsed+v.ID])))
+		if !v.Expired(now) {
+			app.Secrets = append(app.Secrets, v.Info(parseInstant(m[prefixSecretUsed+v.ID])))
 		}
 	}
 	return app, nil
@@ -202,7 +203,7 @@ func (r *registry) CreateApplicationWithSecret(ctx context.Context, app Applicat
 		return nil, "", fmt.Errorf("%w: client_secret: it must be one that \"meet secret new\" made, without a typo", ErrInvalidApplication)
 	}
 	created, err := r.create(ctx, app, func(n *Application) {
-		n.storedSecrets = []storedSecret{newStoredSecret(r.keys, vault.RandomID(8), n.ID, secret, n.Created)}
+		n.storedSecrets = []secrets.Stored{secrets.New(r.keys, vault.RandomID(8), n.ID, secret, n.Created)}
 	})
 	if err != nil {
 		return nil, "", err
@@ -775,8 +776,8 @@ func (r *registry) RotateSecret(ctx context.Context, id string, version int64, g
 	secret := vault.NewSecret(SecretPrefix)
 	app, err := r.change(ctx, id, version, func(n *Application) error {
 		now := r.now()
-		live := slices.DeleteFunc(n.storedSecrets, func(v storedSecret) bool { return v.expired(now) })
-		n.storedSecrets = []storedSecret{newStoredSecret(r.keys, vault.RandomID(8), id, secret, now)}
+		live := slices.DeleteFunc(n.storedSecrets, func(v secrets.Stored) bool { return v.Expired(now) })
+		n.storedSecrets = []secrets.Stored{secrets.New(r.keys, vault.RandomID(8), id, secret, now)}
 		if grace <= 0 || len(live) == 0 {
 			return nil
 		}

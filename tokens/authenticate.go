@@ -6,12 +6,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/grammar"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/secrets"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
@@ -31,7 +31,7 @@ type logins struct {
 	applications *applications
 	registry     *registry
 	keyUse       *keyUse
-	hash         hashPool
+	secrets      *secrets.Checker
 }
 
 // Authenticate finds out whether an application presented its secret (RFC 6749
@@ -132,7 +132,7 @@ func (app *Application) sameRecord(b *Application) bool {
 // nobody.
 func (l *logins) decide(ctx context.Context, app *Application, secret string) (login, error) {
 	done := login{app: app}
-	v, err := l.match(ctx, app, secret)
+	v, err := l.secrets.Find(ctx, app.storedSecrets, app.ID, secret)
 	if err != nil {
 		return done, err
 	}
@@ -198,51 +198,11 @@ func (l *logins) read(ctx context.Context, clientID string) (*Application, error
 	return app, err
 }
 
-// match returns the live storedSecret that the secret belongs to, or nil.
-func (l *logins) match(ctx context.Context, app *Application, secret string) (*storedSecret, error) {
-	if len(secret) > maxSecret {
-		secret = "" // matches nothing, and costs the same
-	}
-	now := l.now()
-	var match *storedSecret
-	var imported []*storedSecret
-	for i := range max(len(app.storedSecrets), maxSecrets) {
-		if i >= len(app.storedSecrets) {
-			// As many HMACs for one secret, or none, as for two.
-			matches(l.keys, storedSecret{Key: l.keys.First().ID}, app.ID, secret)
-			continue
-		}
-		v := &app.storedSecrets[i]
-		if v.Kind != SecretHMAC {
-			imported = append(imported, v)
-			continue
-		}
-		if matches(l.keys, *v, app.ID, secret) && !v.expired(now) {
-			match = v
-		}
-	}
-	if match != nil {
-		// Who has this secret need not wait for the slow hash of another, which
-		// strangers can keep busy. Nobody else sees the difference.
-		return match, nil
-	}
-	for _, v := range imported {
-		ok, err := l.matchImported(ctx, v, secret)
-		if err != nil {
-			return nil, err
-		}
-		if ok && !v.expired(now) {
-			match = v
-		}
-	}
-	return match, nil
-}
-
 // unmatched returns ErrUnavailable if a secret that matches nothing may be one
 // whose hash was made with a key that this gateway lacks.
 func (l *logins) unmatched(ctx context.Context, app *Application) error {
 	for _, v := range app.storedSecrets {
-		if v.Kind == SecretHMAC && l.keys.ByID(v.Key) == nil && !v.expired(l.now()) {
+		if v.Kind == SecretHMAC && l.keys.ByID(v.Key) == nil && !v.Expired(l.now()) {
 			if err := l.keyUse.misses(ctx, v.Key, "checking a secret"); err != nil {
 				return err
 			}
@@ -258,7 +218,7 @@ func (l *logins) rehash(applicationID, secretID, secret string) {
 		_, err := l.registry.change(ctx, applicationID, 0, func(n *Application) error {
 			for i, v := range n.storedSecrets {
 				if v.ID == secretID {
-					r := newStoredSecret(l.keys, v.ID, applicationID, secret, time.UnixMilli(v.Created))
+					r := secrets.New(l.keys, v.ID, applicationID, secret, time.UnixMilli(v.Created))
 					r.Expires, r.Client = v.Expires, v.Client
 					n.storedSecrets[i] = r
 					return nil
@@ -285,12 +245,4 @@ func (l *logins) noteUse(app *Application, s *SecretInfo) {
 			fieldVersion, fieldLastUsed, ms, prefixSecretUsed+s.ID, ms).Err()
 		_ = err // a missing last-used instant is not worth an error
 	})
-}
-
-func (l *logins) matchImported(ctx context.Context, v *storedSecret, secret string) (bool, error) {
-	ok, err := l.hash.verify(ctx, v.Hash, secret)
-	if err != nil {
-		return false, fmt.Errorf("checking an imported secret: %w", err)
-	}
-	return ok, nil
 }

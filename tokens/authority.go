@@ -18,6 +18,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/secrets"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 	"github.com/meet-gateway/meet-gateway/tokens/meettokens"
 	"github.com/meet-gateway/meet-gateway/tokens/quota"
@@ -194,7 +195,7 @@ func (a *Authority) join(c *core, o Options) {
 		core: c, applications: a.applications, meetClients: a.meetClients,
 		clientIDs: &clientIDs{core: c, applications: a.applications},
 	}
-	a.logins = &logins{core: c, applications: a.applications, registry: a.registry, keyUse: a.keyUse, hash: newHashPool(django.Verify)}
+	a.logins = &logins{core: c, applications: a.applications, registry: a.registry, keyUse: a.keyUse, secrets: secrets.NewChecker(c.keys, clock, django.Verify)}
 	a.adoption = &adoption{
 		core: c, applications: a.applications, registry: a.registry, meetClients: a.meetClients, logins: a.logins,
 		locks: a.meetTokens, trials: newTrialPool(),

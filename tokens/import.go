@@ -4,12 +4,11 @@ package tokens
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"slices"
 
 	"github.com/meet-gateway/meet-gateway/tokens/django"
-	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/secrets"
 )
 
 // ImportedSecret is a secret of Meet's. It prints without the hash.
@@ -43,7 +42,7 @@ func (r *registry) ImportApplication(ctx context.Context, app Application, secre
 	return r.create(ctx, app, func(n *Application) {
 		n.storedSecrets = nil
 		if secret.Hash != "" {
-			n.storedSecrets = []storedSecret{importedVerifier(secret, n.Created.UnixMilli())}
+			n.storedSecrets = []secrets.Stored{secrets.NewImported(secret.Hash, secret.ClientID, n.Created)}
 		}
 	})
 }
@@ -60,7 +59,7 @@ func (r *registry) UpdateImported(ctx context.Context, id string, version int64,
 			if len(n.storedSecrets) > 0 && n.LearnsBackend() == "" {
 				secret.ClientID = "" // somebody has said so, here or at the first import
 			}
-			n.storedSecrets = []storedSecret{importedVerifier(secret, r.now().UnixMilli())}
+			n.storedSecrets = []secrets.Stored{secrets.NewImported(secret.Hash, secret.ClientID, r.now())}
 		}
 		return change(n)
 	})
@@ -78,7 +77,7 @@ func (app *Application) TakesImported(djangoHash string) bool {
 // HasImported reports whether one of the application's secrets is the one that
 // was imported with the hash, also when the hash has been replaced since.
 func (app *Application) HasImported(djangoHash string) bool {
-	id := importedSecretID(djangoHash)
+	id := secrets.IDOf(djangoHash)
 	return slices.ContainsFunc(app.Secrets, func(s SecretInfo) bool { return s.ID == id })
 }
 
@@ -100,17 +99,4 @@ func checkImported(hash string) error {
 		return fmt.Errorf("%w: secret: %w", ErrInvalidApplication, err)
 	}
 	return nil
-}
-
-func importedVerifier(s ImportedSecret, created int64) storedSecret {
-	return storedSecret{ID: importedSecretID(s.Hash), Kind: SecretDjango, Hash: s.Hash, Created: created, Client: s.ClientID}
-}
-
-// importedSecretID makes the id of a secret from its hash, so that importing the
-// same dump again finds the secret, whatever it is kept as by then. Forty bits of
-// a digest of a salted hash tell nobody anything.
-func importedSecretID(hash string) string {
-	sum := sha256.Sum256([]byte(hash))
-	const length = 8
-	return vault.Base62(sum[:5], length)
 }

@@ -201,7 +201,7 @@ func (r *reporter) ousted(ctx context.Context) error {
 	for _, app := range page.Applications {
 		for _, v := range app.storedSecrets {
 			switch {
-			case v.Kind != SecretHMAC || v.expired(r.now()):
+			case v.Kind != SecretHMAC || v.Expired(r.now()):
 			case r.keys.ByID(v.Key) != nil:
 				ours++
 			case slices.Contains(missing, v.Key):

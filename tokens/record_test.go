@@ -29,18 +29,6 @@ func testKeyring(t testing.TB, secrets ...string) *vault.Ring {
 	return kr
 }
 
-func TestVerifier(t *testing.T) {
-	kr := testKeyring(t, oldSecret)
-	v := newStoredSecret(kr, "id", "application", "secret", time.Now())
-	require.True(t, matches(kr, v, "application", "secret"))
-	require.False(t, matches(kr, v, "application", "Secret"))
-	require.False(t, matches(kr, v, "another", "secret"), "a record copied to another application")
-	require.False(t, matches(testKeyring(t, newerSecret), v, "application", "secret"))
-	require.True(t, matches(testKeyring(t, newerSecret, oldSecret), v, "application", "secret"))
-	v.Hash = ""
-	require.False(t, matches(kr, v, "application", "secret"))
-}
-
 func TestRecord(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var sum [32]byte

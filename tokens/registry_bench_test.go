@@ -19,6 +19,7 @@ import (
 
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/secrets"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
@@ -63,7 +64,7 @@ func (r *benchRegistry) fill(b *testing.B, n int) {
 				Backend: &BackendCredentials{ClientID: registeredAlias(i), ClientSecret: "secret-at-meet"},
 				Created: created, Updated: created,
 			}
-			app.storedSecrets = []storedSecret{newStoredSecret(r.keys, vault.RandomID(8), app.ID, registeredAlias(i), created)}
+			app.storedSecrets = []secrets.Stored{secrets.New(r.keys, vault.RandomID(8), app.ID, registeredAlias(i), created)}
 			doc, err := r.applications.codec.encode(app)
 			require.NoError(b, err)
 			pipe.HSet(ctx, redisdb.KeyApplication(app.ID), fieldVersion, 1, fieldDocument, doc)
@@ -173,7 +174,7 @@ func BenchmarkSecretCheck(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				v, err := a.logins.match(ctx, app, given)
+				v, err := a.logins.secrets.Find(ctx, app.storedSecrets, app.ID, given)
 				if err != nil || (v != nil) != (name == "right") {
 					b.Fatal(v, err)
 				}

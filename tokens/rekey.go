@@ -290,7 +290,7 @@ func (p *rekeying) application(ctx context.Context, id string, r *rekeyReport) e
 		}
 	}
 	for _, v := range app.storedSecrets {
-		if v.Kind == SecretHMAC && v.Key != r.Key && !v.expired(p.now()) {
+		if v.Kind == SecretHMAC && v.Key != r.Key && !v.Expired(p.now()) {
 			former[v.Key] = true
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/meet-gateway/meet-gateway/tokens/django/djangotest"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/secrets"
 )
 
 // A secret that Redis has taken is shown, whatever goes wrong afterwards: it is
@@ -116,7 +117,7 @@ func TestAuthenticate_NewSecretNeedsNoSlowHash(t *testing.T) {
 	require.NoError(t, err)
 	_, secret, err := a.RotateSecret(ctx, app.ID, 0, time.Hour)
 	require.NoError(t, err)
-	a.hash = newHashPool(func(string, string) (bool, error) { return false, deny(ErrBusy, "hash_pool_full") })
+	a.logins.secrets = secrets.NewChecker(a.keys, a.now, func(string, string) (bool, error) { return false, deny(ErrBusy, "hash_pool_full") })
 
 	_, _, err = a.Authenticate(ctx, app.ID, secret)
 	require.NoError(t, err)

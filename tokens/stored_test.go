@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/secrets"
 )
 
 // FuzzStoredRecords reads what Redis may hold under the keys of applications, users and
@@ -26,7 +27,7 @@ func FuzzStoredRecords(f *testing.F) {
 		ID: id, Name: "Calendar", Type: "classic", Active: true, Scopes: MeetScopes(), Domains: []string{"example.org"}, Note: "x",
 		DeniedMails: []Mail{"ada@example.org"}, Backend: &BackendCredentials{"c", "s"}, Limits: map[string]string{"token": "1/1m"},
 		Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, RoomDefaults: RoomDefaults{Configuration: json.RawMessage(`{"a":1}`)},
-		storedSecrets: []storedSecret{newStoredSecret(keys, "secret01", id, "x", time.Now())},
+		storedSecrets: []secrets.Stored{secrets.New(keys, "secret01", id, "x", time.Now())},
 	}
 	document, err := codec.encode(whole)
 	require.NoError(f, err)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-package tokens
+package secrets
 
 import (
 	"context"
@@ -9,16 +9,18 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
 )
 
-// hashPool checks imported password hashes. Django's cost a second of CPU each
+// pool checks imported password hashes. Django's cost a second of CPU each
 // on purpose, so one is checked at a time and few may wait: a stranger who
 // knows the client id of an imported application cannot take more than one core.
 //
 // An argon2 hash with several lanes is computed by as many goroutines. Who waits
 // for it gets it sooner for that, and the pool rests afterwards until no more
 // than one core was used on average.
-type hashPool struct {
+type pool struct {
 	running chan struct{}
 	waiting chan struct{}
 	check   func(encoded, secret string) (bool, error)
@@ -26,23 +28,23 @@ type hashPool struct {
 
 const maxWaitingHashes = 8
 
-func newHashPool(check func(encoded, secret string) (bool, error)) hashPool {
-	return hashPool{running: make(chan struct{}, 1), waiting: make(chan struct{}, maxWaitingHashes), check: check}
+func newPool(check func(encoded, secret string) (bool, error)) pool {
+	return pool{running: make(chan struct{}, 1), waiting: make(chan struct{}, maxWaitingHashes), check: check}
 }
 
 // verify reports whether the secret has the hash. The error is ErrBusy or the
 // context's, or says that the hash cannot be checked at all.
-func (p *hashPool) verify(ctx context.Context, encoded, secret string) (bool, error) {
+func (p *pool) verify(ctx context.Context, encoded, secret string) (bool, error) {
 	select {
 	case p.waiting <- struct{}{}:
 		defer func() { <-p.waiting }()
 	default:
-		return false, deny(ErrBusy, "hash_pool_full")
+		return false, failure.Deny(failure.ErrBusy, "hash_pool_full")
 	}
 	select {
 	case p.running <- struct{}{}:
 	case <-ctx.Done():
-		return false, errors.Join(deny(ErrBusy, "hash_pool_timeout"), ctx.Err())
+		return false, errors.Join(failure.Deny(failure.ErrBusy, "hash_pool_timeout"), ctx.Err())
 	}
 	began := time.Now()
 	defer func() {

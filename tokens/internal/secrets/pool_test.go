@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-package tokens
+package secrets
 
 import (
 	"context"
@@ -13,14 +13,16 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
 )
 
 // slowPool checks a hash in a second, and counts.
-func slowPool(t *testing.T) (p hashPool, most, done *atomic.Int32) {
+func slowPool(t *testing.T) (p pool, most, done *atomic.Int32) {
 	t.Helper()
 	var running atomic.Int32
 	most, done = new(atomic.Int32), new(atomic.Int32)
-	return newHashPool(func(_, secret string) (bool, error) {
+	return newPool(func(_, secret string) (bool, error) {
 		most.Store(max(most.Load(), running.Add(1)))
 		time.Sleep(time.Second)
 		running.Add(-1)
@@ -39,7 +41,7 @@ func TestHashPool_OneAtATimeAndFewWait(t *testing.T) {
 				ok, err := p.verify(t.Context(), "pbkdf2_sha256$1000000$salt$hash", "right")
 				if err != nil {
 					busy.Add(1)
-					assert.ErrorIs(t, err, ErrBusy)
+					assert.ErrorIs(t, err, failure.ErrBusy)
 				} else {
 					assert.True(t, ok)
 				}
@@ -55,7 +57,7 @@ func TestHashPool_OneAtATimeAndFewWait(t *testing.T) {
 		impatient, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
 		_, err := p.verify(impatient, "", "")
-		require.ErrorIs(t, err, ErrBusy)
+		require.ErrorIs(t, err, failure.ErrBusy)
 		time.Sleep(time.Second)
 		ok, err := p.verify(t.Context(), "", "wrong")
 		require.NoError(t, err)
