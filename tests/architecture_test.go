@@ -85,6 +85,16 @@ var rooms = []room{
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), goRedis, golangJWT},
 	},
 	{
+		folder:       "tokens/internal/memory",
+		mayImport:    []string{"github.com/maypok86/otter"},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), goRedis, golangJWT},
+	},
+	{
+		folder:       "tokens/internal/installation",
+		mayImport:    []string{ours("tokens/internal"), ours("tokens/signing")},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests")},
+	},
+	{
 		folder:       "tokens/internal/secrets",
 		mayImport:    []string{ours("tokens/internal")},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), goRedis, golangJWT},

@@ -18,6 +18,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/grammar"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/memory"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/secrets"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
@@ -123,7 +124,7 @@ func (c *applicationCodec) decodeSealed(id string, m map[string]string) (*Applic
 		Created: time.UnixMilli(r.Created).UTC(), Updated: time.UnixMilli(r.Updated).UTC(),
 		LastUsed: parseInstant(m[fieldLastUsed]), read: c.now(), rates: parseRates(r.Limits),
 		NotGranted: notGranted(m, r.Scopes),
-		generation: parseUint(m[fieldGeneration]), edits: r.Edits, storedSecrets: r.Secrets, sealed: sealed{r.Backend, r.DeniedMails, r.Remark},
+		generation: redisdb.ParseUint(m[fieldGeneration]), edits: r.Edits, storedSecrets: r.Secrets, sealed: sealed{r.Backend, r.DeniedMails, r.Remark},
 	}
 	if r.Rooms != nil {
 		app.RoomDefaults = *r.Rooms
@@ -138,7 +139,7 @@ func (c *applicationCodec) decodeSealed(id string, m map[string]string) (*Applic
 }
 
 func parseInstant(ms string) time.Time {
-	n := parseUint(ms)
+	n := redisdb.ParseUint(ms)
 	if n == 0 {
 		return time.Time{}
 	}
@@ -459,15 +460,15 @@ func (c *core) findHash(ctx context.Context, doing, key string) (m map[string]st
 type foundApplication struct {
 	id         string
 	hash       map[string]string
-	since      epoch
-	aliasSince epoch
+	since      memory.Epoch
+	aliasSince memory.Epoch
 }
 
 // find reads the application with the id or alias. Its hash is empty if
 // there is none.
 func (a *applications) find(ctx context.Context, idOrAlias string) (found foundApplication, err error) {
 	read := func(ctx context.Context, r feed.Reader, id string) (err error) {
-		found.id, found.since = id, a.cache.now(redisdb.KeyApplication(id))
+		found.id, found.since = id, a.cache.epochs.Now(redisdb.KeyApplication(id))
 		found.hash, err = r.HGetAll(ctx, redisdb.KeyApplication(id)).Result()
 		return err //nolint:wrapcheck // wrapped by Read
 	}
@@ -475,7 +476,7 @@ func (a *applications) find(ctx context.Context, idOrAlias string) (found foundA
 		if err := read(ctx, r, idOrAlias); err != nil || len(found.hash) > 0 {
 			return true, err
 		}
-		found.aliasSince = a.cache.now(redisdb.KeyAlias(idOrAlias))
+		found.aliasSince = a.cache.epochs.Now(redisdb.KeyAlias(idOrAlias))
 		entry, err := r.Get(ctx, redisdb.KeyAlias(idOrAlias)).Result()
 		if err != nil {
 			return false, err //nolint:wrapcheck // wrapped by Read
@@ -521,14 +522,14 @@ func (a *applications) Application(ctx context.Context, idOrAlias string) (*Appl
 	}
 	app, err := a.keep(found.id, found.hash, found.since)
 	if err == nil && found.id != idOrAlias {
-		fill(a.cache, a.cache.aliases, idOrAlias, found.id, redisdb.KeyAlias(idOrAlias), found.aliasSince)
+		a.cache.epochs.Fill(redisdb.KeyAlias(idOrAlias), found.aliasSince, func() { a.cache.aliases.Set(idOrAlias, found.id) })
 	}
 	return app, err
 }
 
 // keep decodes an application that was read since, for use, into the
 // cache.
-func (a *applications) keep(id string, m map[string]string, since epoch) (*Application, error) {
+func (a *applications) keep(id string, m map[string]string, since memory.Epoch) (*Application, error) {
 	app, err := a.codec.decode(id, m)
 	if err != nil {
 		return nil, err
@@ -536,7 +537,7 @@ func (a *applications) keep(id string, m map[string]string, since epoch) (*Appli
 	if app.unusable() {
 		return nil, unavailable("reading application "+id, vault.ErrUnsealable)
 	}
-	fill(a.cache, a.cache.applications, id, app, redisdb.KeyApplication(id), since)
+	a.cache.epochs.Fill(redisdb.KeyApplication(id), since, func() { a.cache.applications.Set(id, app) })
 	return app, nil
 }
 

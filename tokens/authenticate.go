@@ -10,6 +10,7 @@ import (
 
 	"github.com/meet-gateway/meet-gateway/tokens/grammar"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/secrets"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
@@ -30,7 +31,7 @@ type logins struct {
 	*core
 	applications *applications
 	registry     *registry
-	keyUse       *keyUse
+	keyUse       *installation.KeyUse
 	secrets      *secrets.Checker
 }
 
@@ -203,7 +204,7 @@ func (l *logins) read(ctx context.Context, clientID string) (*Application, error
 func (l *logins) unmatched(ctx context.Context, app *Application) error {
 	for _, v := range app.storedSecrets {
 		if v.Kind == SecretHMAC && l.keys.ByID(v.Key) == nil && !v.Expired(l.now()) {
-			if err := l.keyUse.misses(ctx, v.Key, "checking a secret"); err != nil {
+			if err := l.keyUse.Misses(ctx, v.Key, "checking a secret"); err != nil {
 				return err
 			}
 		}

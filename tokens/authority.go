@@ -16,6 +16,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/idempotency"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/background"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/secrets"
@@ -114,8 +115,8 @@ type Authority struct {
 	*meetTokens
 	*rooms
 
-	installations *installations
-	keyUse        *keyUse
+	installations *installation.Store
+	keyUse        *installation.KeyUse
 	gateways      *gateways.List
 	closed        atomic.Bool
 }
@@ -187,8 +188,8 @@ func (a *Authority) join(c *core, o Options) {
 	a.meetTokens = meettokens.New(c.db, c.keys)
 	a.rooms = roomindex.New(c.db, c.feed, c.keys, c.background, clock, o.CacheEntries)
 
-	a.installations = &installations{core: c}
-	a.keyUse = &keyUse{core: c, installations: a.installations, observer: o.Observer}
+	a.installations = installation.New(c.db, c.feed, c.cache.epochs, clock)
+	a.keyUse = installation.NewKeyUse(a.installations, c.keys, c.signing, o.Observer.KeysMissing)
 	a.applications = &applications{core: c, codec: &applicationCodec{keys: c.keys, now: clock}}
 	a.meetClients = &meetClients{core: c, applications: a.applications}
 	a.registry = &registry{
@@ -221,7 +222,7 @@ func (a *Authority) join(c *core, o Options) {
 		core: c, installations: a.installations, applications: a.applications, registry: a.registry, users: a.users,
 		circumstances: a.circumstances, keyUse: a.keyUse,
 	}
-	a.gateways = gateways.New(c.db, c.feed, o.Version, a.keyUse.used(), a.keyUse.had())
+	a.gateways = gateways.New(c.db, c.feed, o.Version, a.keyUse.Used(), a.keyUse.Had())
 	a.reporter = &reporter{
 		core: c, installations: a.installations, applications: a.applications, verifier: a.verifier,
 		rekeying: a.rekeying, gateways: a.gateways, keyUse: a.keyUse,
@@ -231,23 +232,31 @@ func (a *Authority) join(c *core, o Options) {
 // JWKS returns the public signing keys as a JWK Set (RFC 7517 §5), without those
 // that are known to be withdrawn: who verifies tokens with it hears of no
 // revocation.
-func (a *Authority) JWKS() signing.JWKS { return a.signing.JWKS(a.installations.overruling.withdraws) }
+func (a *Authority) JWKS() signing.JWKS { return a.signing.JWKS(a.installations.Withdrawn) }
 
 // Algorithm returns the JWS algorithm that access tokens are signed with.
 func (s *signer) Algorithm() string { return s.signing.Algorithm() }
 
 // Start follows the feed until Close. It does not wait for Redis.
 func (a *Authority) Start() {
-	a.feed.Start(a.gateways.Follow, a.keyUse.follow)
+	a.feed.Start(a.gateways.Follow, a.keyUse.Follow)
 }
 
 // feedDomain is what the feed sees of an Authority.
 type feedDomain struct{ *Authority }
 
 // Forget implements [feed.Domain], as the following do.
-func (d feedDomain) Forget(key string) { d.cache.forget(key) }
+func (d feedDomain) Forget(key string) {
+	d.cache.forget(key)
+	if key == redisdb.KeyInstallation {
+		d.installations.Forget()
+	}
+}
 
-func (d feedDomain) ForgetAll() { d.cache.dropAll() }
+func (d feedDomain) ForgetAll() {
+	d.cache.dropAll()
+	d.installations.Forget()
+}
 
 // Restored mends what an application is found by, and what belongs to an address that
 // has two ids.

@@ -262,13 +262,13 @@ func TestCache_FillLosesAgainstDrop(t *testing.T) {
 		"one": func() { c.forget(redisdb.KeyUser("u")) },
 		"all": func() { c.dropAll() },
 	} {
-		since := c.now(redisdb.KeyUser("u"))
+		since := c.epochs.Now(redisdb.KeyUser("u"))
 		drop()
-		fill(c, c.users, "u", new(User), redisdb.KeyUser("u"), since)
+		c.epochs.Fill(redisdb.KeyUser("u"), since, func() { c.users.Set("u", new(User)) })
 		_, there := c.users.GetIfPresent("u")
 		require.False(t, there, name)
 	}
-	fill(c, c.users, "u", new(User), redisdb.KeyUser("u"), c.now(redisdb.KeyUser("u")))
+	c.epochs.Fill(redisdb.KeyUser("u"), c.epochs.Now(redisdb.KeyUser("u")), func() { c.users.Set("u", new(User)) })
 	_, there := c.users.GetIfPresent("u")
 	require.True(t, there)
 }
@@ -279,9 +279,9 @@ func TestCache_FillRaces(t *testing.T) {
 	c := newCache(1000)
 	for i := range 2000 {
 		key := fmt.Sprint(i % 7)
-		since := c.now(redisdb.KeyUser(key)) // and now Redis answers with the old value
+		since := c.epochs.Now(redisdb.KeyUser(key)) // and now Redis answers with the old value
 		var wg sync.WaitGroup
-		wg.Go(func() { fill(c, c.users, key, new(User), redisdb.KeyUser(key), since) })
+		wg.Go(func() { c.epochs.Fill(redisdb.KeyUser(key), since, func() { c.users.Set(key, new(User)) }) })
 		wg.Go(func() {
 			if i%2 == 0 {
 				c.forget(redisdb.KeyUser(key))

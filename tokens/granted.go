@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
@@ -22,8 +23,8 @@ type Generations [6]uint64
 
 // generationsOf returns the generations of a grant. u is nil for a user who was never
 // seen: the result is then the same as for a user who was never revoked.
-func generationsOf(in *installation, app *Application, u *User) Generations {
-	g := Generations{in.generation, uint64(in.notBefore.UnixMilli()), app.generation, app.edits}
+func generationsOf(in *installation.State, app *Application, u *User) Generations {
+	g := Generations{in.Generation, uint64(in.NotBefore.UnixMilli()), app.generation, app.edits}
 	if u == nil {
 		return g
 	}
@@ -41,9 +42,9 @@ func (c *circumstances) Generations(ctx context.Context, app *Application, m Mai
 	id, known := c.cache.mails.GetIfPresent(m)
 	if known && c.feed.Fresh() {
 		now := c.now()
-		in := c.cache.installation.Load()
+		in := c.installations.Remembered()
 		u, _ := c.cache.users.GetIfPresent(id)
-		if in != nil && u != nil && !outdated(in.read, now) && !outdated(u.read, now) {
+		if in != nil && u != nil && !outdated(in.Read, now) && !outdated(u.read, now) {
 			return generationsOf(in, app, u), nil
 		}
 	}
@@ -53,13 +54,13 @@ func (c *circumstances) Generations(ctx context.Context, app *Application, m Mai
 			return Generations{}, err
 		}
 	}
-	var in *installation
+	var in *installation.State
 	var u *User
 	if id != "" {
 		in, u, err = c.readUser(ctx, id)
 	}
 	if id == "" || errors.Is(err, ErrNotFound) {
-		in, err = c.installations.load(ctx)
+		in, err = c.installations.Load(ctx)
 	}
 	if err != nil {
 		return Generations{}, err

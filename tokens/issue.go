@@ -6,9 +6,9 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"sync"
 	"time"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
@@ -102,11 +102,11 @@ type signer struct {
 	lifetime time.Duration
 }
 
-func (s *signer) sign(g Grant, u *User, in *installation) (*signed, error) {
+func (s *signer) sign(g Grant, u *User, in *installation.State) (*signed, error) {
 	app := g.Application
 	t := &signed{
 		id: vault.RandomID(vault.TokenID), scopes: g.Scopes.Intersect(app.Scopes), lifetime: s.lifetime,
-		births: generations{in.generation, app.generation, u.generation, u.grantCount},
+		births: generations{in.Generation, app.generation, u.generation, u.grantCount},
 	}
 	if app.TokenLifetime != 0 {
 		t.lifetime = time.Duration(app.TokenLifetime)
@@ -131,13 +131,13 @@ func (s *signer) sign(g Grant, u *User, in *installation) (*signed, error) {
 type records struct {
 	*core
 	users  *users
-	keyUse *keyUse
+	keyUse *installation.KeyUse
 }
 
 // add makes a signed token valid. Doing it again changes nothing: neither
 // does it bring a revoked token back.
 func (r *records) add(ctx context.Context, t *signed, u *User) error {
-	if err := r.keyUse.noteSigned(ctx, t.lifetime); err != nil {
+	if err := r.keyUse.NoteSigned(ctx, t.lifetime); err != nil {
 		return err
 	}
 	const doing = "recording a token"
@@ -155,45 +155,3 @@ func (r *records) add(ctx context.Context, t *signed, u *User) error {
 // in ms, record.
 var recordAgainScript = redisdb.NewScript(`
 return redis.call('SET', KEYS[1], ARGV[2], 'NX', 'PX', ARGV[1]) and 1 or 0`)
-
-// lastSigned is until when something lives that was signed here, as last written.
-type lastSigned struct {
-	mu    sync.Mutex
-	until time.Time
-}
-
-// lastSignedStep is how far behind the note of a key's last use may be.
-const lastSignedStep = time.Minute
-
-// noteSigned keeps until when something signed by the current key lives, so that
-// it is known when the key may be removed. It is written ahead of need, at most
-// once a minute.
-func (k *keyUse) noteSigned(ctx context.Context, lifetime time.Duration) error {
-	s := &k.lastSigned
-	until := k.now().Add(lifetime)
-	s.mu.Lock()
-	known := !until.After(s.until)
-	s.mu.Unlock()
-	if known {
-		return nil
-	}
-	until = until.Add(lastSignedStep)
-	err := k.db.Eval(ctx, laterScript, redisdb.KeyInstallation, prefixLastSigned+k.signing.KeyID(), until.Unix()).Err()
-	if err != nil {
-		return unavailable("noting the use of a key", err)
-	}
-	s.mu.Lock()
-	if until.After(s.until) {
-		s.until = until
-	}
-	s.mu.Unlock()
-	return nil
-}
-
-// laterScript sets a field of a hash to a number unless it has that or a larger
-// one, and answers whether it did.
-var laterScript = journal.NewScript(`
-local have = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0')
-if have >= tonumber(ARGV[2]) then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-return 1`)

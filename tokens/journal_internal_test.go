@@ -122,7 +122,7 @@ func TestCache_RecordIndexFollowsTheTokens(t *testing.T) {
 	c := newCache(10)
 	for range 1000 {
 		id := vault.RandomID(vault.TokenID)
-		c.fillToken(hashToken(id), &accessToken{id: id}, redisdb.KeyToken(id), c.now(redisdb.KeyToken(id)))
+		c.fillToken(hashToken(id), &accessToken{id: id}, redisdb.KeyToken(id), c.epochs.Now(redisdb.KeyToken(id)))
 	}
 	c.tokens.CleanUp()
 	require.Len(t, c.records.hashes, c.tokens.EstimatedSize())
@@ -139,7 +139,7 @@ func TestCache_RecordIndexFollowsTheTokens(t *testing.T) {
 // A value that is out of date is never visible, not even for a moment.
 func TestCache_StaleValueIsNeverSeen(t *testing.T) {
 	c := newCache(10)
-	since := c.now(redisdb.KeyUser("u"))
+	since := c.epochs.Now(redisdb.KeyUser("u"))
 	c.forget(redisdb.KeyUser("u"))
 	stop := make(chan struct{})
 	seen := make(chan bool, 1)
@@ -158,7 +158,7 @@ func TestCache_StaleValueIsNeverSeen(t *testing.T) {
 		}
 	}()
 	for range 20_000 {
-		fill(c, c.users, "u", new(User), redisdb.KeyUser("u"), since)
+		c.epochs.Fill(redisdb.KeyUser("u"), since, func() { c.users.Set("u", new(User)) })
 	}
 	close(stop)
 	require.False(t, <-seen)

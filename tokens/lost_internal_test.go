@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
@@ -35,7 +36,7 @@ func hasHeard(t *testing.T, a *Authority, server *miniredis.Miniredis) {
 	t.Helper()
 	text, err := server.Get(redisdb.KeyFeed)
 	require.NoError(t, err)
-	number := parseUint(text)
+	number := redisdb.ParseUint(text)
 	require.Eventually(t, func() bool { return a.feed.Hooks().HeardTo() >= number }, 20*time.Second, time.Millisecond)
 }
 
@@ -184,7 +185,7 @@ func TestLost_Overruling(t *testing.T) {
 	for name, revoke := range map[string]func(a *Authority, tok *Token) error{
 		"before": func(a *Authority, _ *Token) error { return a.RevokeBefore(t.Context(), a.now()) },
 		"key": func(a *Authority, _ *Token) error {
-			return a.revocations.overrule(t.Context(), prefixWithdrawn+a.signing.KeyID(), "1")
+			return a.installations.Withdraw(t.Context(), a.signing.KeyID())
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -199,7 +200,7 @@ func TestLost_Overruling(t *testing.T) {
 			require.ErrorIs(t, err, ErrTokenInvalid)
 
 			server.Del(redisdb.KeyInstallation)
-			_, err = a.installations.load(t.Context()) // as a token request does
+			_, err = a.installations.Load(t.Context()) // as a token request does
 			require.NoError(t, err)
 			_, err = a.Verify(t.Context(), tok.Value)
 			require.ErrorIs(t, err, ErrTokenInvalid)
@@ -400,7 +401,7 @@ func TestLost_NumbersThatAreGivenAgain(t *testing.T) {
 	}
 	ctx := t.Context()
 	require.NoError(t, a.RevokeAll(ctx))
-	before, err := a.installations.load(ctx)
+	before, err := a.installations.Load(ctx)
 	require.NoError(t, err)
 	app := testApp(t, a)
 	require.NoError(t, a.RevokeApplication(ctx, app.ID))
@@ -410,12 +411,12 @@ func TestLost_NumbersThatAreGivenAgain(t *testing.T) {
 	server.FlushAll()
 	testApp(t, a)
 	testApp(t, a)
-	number := parseUint(textOf(t, server, redisdb.KeyFeed))
+	number := redisdb.ParseUint(textOf(t, server, redisdb.KeyFeed))
 	require.Less(t, number, known)
 	require.True(t, b.feed.Hooks().Restore(ctx, number, known))
-	in, err := b.installations.load(ctx)
+	in, err := b.installations.Load(ctx)
 	require.NoError(t, err)
-	require.Equal(t, before.generation, in.generation)
+	require.Equal(t, before.Generation, in.Generation)
 }
 
 // What counted a generation up may be lost, and nobody remembers it. The next
@@ -476,7 +477,7 @@ func TestLost_UserOfSeveralTokens(t *testing.T) {
 
 // revocationOfAll is what is remembered of one.
 func revocationOfAll(generation string) journal.Entry {
-	return journal.Entry{Rank: journal.Revocations, Key: redisdb.KeyInstallation, Script: laterScript, Args: []any{fieldGeneration, generation}}
+	return journal.Entry{Rank: journal.Revocations, Key: redisdb.KeyInstallation, Script: installation.Raise, Args: []any{fieldGeneration, generation}}
 }
 
 func textOf(t *testing.T, server *miniredis.Miniredis, key string) string {
@@ -500,9 +501,9 @@ func TestLost_NothingAtTheStart(t *testing.T) {
 	a.feed.Journal().Add(revocationOfAll("7"))
 	require.NoError(t, a.feed.Check(t.Context()))
 	require.False(t, a.feed.Settling())
-	in, err := a.installations.load(t.Context())
+	in, err := a.installations.Load(t.Context())
 	require.NoError(t, err)
-	require.EqualValues(t, 7, in.generation, "it is made sure of all the same")
+	require.EqualValues(t, 7, in.Generation, "it is made sure of all the same")
 }
 
 // After a failover there may be no replica for long. What was lost is written

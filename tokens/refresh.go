@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
@@ -142,7 +143,7 @@ type families struct {
 	signer        *signer
 	records       *records
 	users         *users
-	keyUse        *keyUse
+	keyUse        *installation.KeyUse
 }
 
 // hashes returns the keyed hash of a token under every configured key,
@@ -239,7 +240,7 @@ func (fs *families) read(ctx context.Context, raw string) (*presented, error) {
 	}
 	if key, _ := m[4].(string); fs.keys.ByID(key) == nil {
 		// Its hash cannot be compared, and a rotation would end the family.
-		if err := fs.keyUse.misses(ctx, key, "checking a refresh token"); err != nil {
+		if err := fs.keyUse.Misses(ctx, key, "checking a refresh token"); err != nil {
 			return nil, err
 		}
 		return nil, deny(ErrInvalidGrant, "key_removed")
@@ -398,7 +399,7 @@ func (fs *families) refreshed(ctx context.Context, app *Application, raw string,
 }
 
 // judge decides what can have changed since the grant.
-func (fs *families) judge(ctx context.Context, f family, was *Application) (*installation, *Application, *User, error) {
+func (fs *families) judge(ctx context.Context, f family, was *Application) (*installation.State, *Application, *User, error) {
 	in, app, u, err := fs.circumstances.read(ctx, was.ID, f.User, f.Births)
 	if err != nil {
 		return nil, nil, nil, invalidGrant(err)

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
@@ -106,12 +107,12 @@ func (r *rekeyReport) of(key string) *leftover {
 // rekeying moves everything that stays to the first secret.
 type rekeying struct {
 	*core
-	installations *installations
+	installations *installation.Store
 	applications  *applications
 	registry      *registry
 	users         *users
 	circumstances *circumstances
-	keyUse        *keyUse
+	keyUse        *installation.KeyUse
 }
 
 // report returns the report of the last pass; an empty one if there is none.
@@ -129,9 +130,9 @@ func (p *rekeying) report(ctx context.Context) (*rekeyReport, error) {
 
 // covers reports whether the pass was made after the key was used last, and has
 // left nothing.
-func (r *rekeyReport) covers(key string, in *installation) bool {
+func (r *rekeyReport) covers(key string, in *installation.State) bool {
 	left := r.Left[key]
-	return time.UnixMilli(r.Began).After(in.lastSigned[key]) && (left == nil || left.String() == "")
+	return time.UnixMilli(r.Began).After(in.LastSigned[key]) && (left == nil || left.String() == "")
 }
 
 // Rekey moves everything that stays to the first secret, and notes what cannot be moved:
@@ -140,12 +141,12 @@ func (r *rekeyReport) covers(key string, in *installation) bool {
 // a secret that this one does not have.
 func (p *rekeying) Rekey(ctx context.Context, seen func(records int)) error {
 	const doing = "moving to another secret"
-	in, err := p.installations.load(ctx)
+	in, err := p.installations.Load(ctx)
 	if err != nil {
 		return err
 	}
-	if len(p.keyUse.missing(in)) > 0 {
-		return unavailable(doing, errMissingKey)
+	if len(p.keyUse.Missing(in)) > 0 {
+		return unavailable(doing, installation.ErrMissingKey)
 	}
 	r := &rekeyReport{Key: p.keys.First().ID, Began: p.now().UnixMilli(), Left: map[string]*leftover{}}
 	var one sync.Mutex // primaries of a Cluster are looked at side by side

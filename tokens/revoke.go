@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
@@ -38,13 +39,13 @@ return value`)
 // revocations ends tokens.
 type revocations struct {
 	*core
-	installations *installations
+	installations *installation.Store
 	applications  *applications
 	users         *users
 	signer        *signer
 	records       *records
 	families      *families
-	keyUse        *keyUse
+	keyUse        *installation.KeyUse
 }
 
 // RevokeToken ends one access token, given whole or by its id ("jti"), or the
@@ -68,7 +69,7 @@ func (r *revocations) IsToken(ctx context.Context, rawOrID string) (bool, error)
 		return ChecksumOK(rawOrID), nil
 	}
 	_, err := r.signer.parseSigned(rawOrID)
-	if err = r.keyUse.orMissing(ctx, err); errors.Is(err, ErrUnavailable) {
+	if err = r.keyUse.OrMissing(ctx, err); errors.Is(err, ErrUnavailable) {
 		return false, err
 	}
 	return err == nil, nil
@@ -88,7 +89,7 @@ func (r *revocations) revokeRaw(ctx context.Context, raw, owner string) error {
 	// Not parse: a token that is not valid yet by this node's clock is revoked too.
 	t, err := r.signer.parseSigned(raw)
 	if err != nil {
-		if err = r.keyUse.orMissing(ctx, err); errors.Is(err, ErrUnavailable) {
+		if err = r.keyUse.OrMissing(ctx, err); errors.Is(err, ErrUnavailable) {
 			return err
 		}
 		return nil // what is not a token of ours needs no revoking
@@ -230,7 +231,7 @@ func (r *revocations) bump(ctx context.Context, key string, script *redisdb.Scri
 	})
 }
 
-// laterIfScript is laterScript for a record that must (still) have a field.
+// laterIfScript is [installation.Raise] for a record that must (still) have a field.
 var laterIfScript = journal.NewScript(`
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
 local have = tonumber(redis.call('HGET', KEYS[1], ARGV[2]) or '0')
@@ -246,8 +247,8 @@ func (r *revocations) RevokeKey(ctx context.Context, kid string) error {
 	if _, ok := r.signing.AlgorithmOf(kid); !ok {
 		used := false
 		err := r.feed.Read(ctx, "looking for a key", func(ctx context.Context, _ feed.Reader) (bool, error) {
-			in, err := r.installations.load(ctx)
-			used = err == nil && in.uses(kid, r.now())
+			in, err := r.installations.Load(ctx)
+			used = err == nil && in.Uses(kid, r.now())
 			return used, err
 		})
 		if err != nil {
@@ -260,7 +261,7 @@ func (r *revocations) RevokeKey(ctx context.Context, kid string) error {
 	if kid == r.signing.KeyID() {
 		return fmt.Errorf("signing key %s is the one that signs; put another one first: %w", kid, ErrConflict)
 	}
-	return r.overrule(ctx, prefixWithdrawn+kid, "1")
+	return r.installations.Withdraw(ctx, kid)
 }
 
 // RevokeBefore ends all tokens issued before the instant, which must not be in
@@ -269,22 +270,14 @@ func (r *revocations) RevokeBefore(ctx context.Context, t time.Time) error {
 	if t.After(r.now()) {
 		return fmt.Errorf("%w: it lies in the future", ErrInvalidInstant)
 	}
-	return r.overrule(ctx, fieldNotBefore, strconv.FormatInt(t.UnixMilli(), 10))
+	return r.installations.RefuseBefore(ctx, t)
 }
 
 // RevokeAll ends all tokens issued so far. Errors: ErrUnavailable.
 func (r *revocations) RevokeAll(ctx context.Context) error {
-	return r.bump(ctx, redisdb.KeyInstallation, countScript, []any{fieldGeneration}, laterScript, fieldGeneration)
+	return r.bump(ctx, redisdb.KeyInstallation, countScript, []any{fieldGeneration}, installation.Raise, fieldGeneration)
 }
 
 // countScript counts a field of a hash up.
 var countScript = redisdb.NewScript(countUp + `
 return up(ARGV[1])`)
-
-// overrule raises a field of the installation.
-func (r *revocations) overrule(ctx context.Context, field, value string) error {
-	return r.feed.Commit(ctx, feed.Commit{
-		Doing: "revoking", Script: laterScript, Key: redisdb.KeyInstallation, Args: []any{field, value},
-		Redo: []journal.Entry{{Rank: journal.Revocations, Key: redisdb.KeyInstallation, Script: laterScript, Args: []any{field, value}}},
-	})
-}

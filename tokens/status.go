@@ -4,10 +4,12 @@ package tokens
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/gateways"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 )
 
 type stats struct{ hits, misses atomic.Uint64 }
@@ -89,24 +91,24 @@ type KeyStatus struct {
 // reporter tells how things are.
 type reporter struct {
 	*core
-	installations *installations
+	installations *installation.Store
 	applications  *applications
 	verifier      *verifier
 	rekeying      *rekeying
 	gateways      *gateways.List
-	keyUse        *keyUse
+	keyUse        *installation.KeyUse
 }
 
 // Status asks Redis for a sign of life and tells how things are. It never fails:
 // what is not known is said.
 func (r *reporter) Status(ctx context.Context) Status {
 	s := Status{Store: StoreStatus{Mode: r.db.Mode()}}
-	in := new(installation)
+	in := new(installation.State)
 	err := r.storeReady(ctx)
 	if err == nil {
-		var read *installation
+		var read *installation.State
 		began := time.Now()
-		if read, err = r.installations.load(ctx); err == nil {
+		if read, err = r.installations.Load(ctx); err == nil {
 			in = read
 			s.Store.Available, s.Store.Latency = true, Duration(time.Since(began).Round(time.Microsecond))
 		}
@@ -134,7 +136,7 @@ func (r *reporter) Status(ctx context.Context) Status {
 	for _, id := range r.signing.IDs() {
 		k := KeyStatus{
 			ID: id, Signs: id == r.signing.KeyID(),
-			Withdrawn: in.withdrawn[id], LiveUntil: in.lastSigned[id],
+			Withdrawn: in.Withdrawn[id], LiveUntil: in.LastSigned[id],
 		}
 		k.Algorithm, _ = r.signing.AlgorithmOf(id)
 		if err == nil && id != r.keys.First().ID && !k.Signs && (k.Withdrawn || !now.Before(k.LiveUntil)) {
@@ -143,7 +145,7 @@ func (r *reporter) Status(ctx context.Context) Status {
 		}
 		s.Keys = append(s.Keys, k)
 	}
-	s.MissingKeys = r.keyUse.missing(in)
+	s.MissingKeys = r.keyUse.Missing(in)
 	if len(s.MissingKeys) > 0 {
 		s.KeysError = StoreProblem(r.ousted(ctx))
 	}
@@ -158,11 +160,11 @@ func (r *reporter) Status(ctx context.Context) Status {
 const notUsedYet = "no gateway uses it yet"
 
 // needed tells what a key is needed for whose tokens have expired; "" if nothing.
-func (r *reporter) needed(id string, in *installation, last *rekeyReport) string {
+func (r *reporter) needed(id string, in *installation.State, last *rekeyReport) string {
 	if r.keys.ByID(id) == nil {
 		return "" // it signs, and nothing else
 	}
-	if in.lastSigned[id].IsZero() {
+	if in.LastSigned[id].IsZero() {
 		return notUsedYet
 	}
 	if !last.covers(id, in) || last.Key != r.keys.First().ID {
@@ -171,7 +173,7 @@ func (r *reporter) needed(id string, in *installation, last *rekeyReport) string
 		}
 		return "what is kept may be made with it: run \"meet secret rekey\""
 	}
-	if until := in.lastSigned[id].Add(IdempotencyLifetime); r.now().Before(until) {
+	if until := in.LastSigned[id].Add(IdempotencyLifetime); r.now().Before(until) {
 		return "answers that are kept under an Idempotency-Key until " + until.UTC().Format(time.RFC3339)
 	}
 	return ""
@@ -205,3 +207,57 @@ func (r *reporter) storeReady(ctx context.Context) error {
 // Fresh reports whether decisions are made from memory, because the feed is
 // known to be complete within the staleness bound.
 func (r *reporter) Fresh() bool { return r.feed.Fresh() }
+
+// keySample is how many applications tell which of two secrets is the installation's.
+const keySample = 50
+
+// ousted returns an error if this gateway is the one that was given other keys than
+// the installation: most applications have a secret that only a missing key can
+// check. Where the applications do not tell, it is the gateway that was started
+// after one that uses a missing key. Of two gateways with different keys, exactly
+// one is not ready.
+func (r *reporter) ousted(ctx context.Context) error {
+	in, err := r.installations.Load(ctx)
+	if err != nil {
+		return err
+	}
+	missing := r.keyUse.Missing(in)
+	if len(missing) == 0 {
+		return nil
+	}
+	page, err := r.applications.Applications(ctx, ListOptions{Limit: keySample})
+	if err != nil {
+		return err
+	}
+	ours, theirs := 0, 0
+	for _, app := range page.Applications {
+		for _, v := range app.storedSecrets {
+			switch {
+			case v.Kind != SecretHMAC || v.Expired(r.now()):
+			case r.keys.ByID(v.Key) != nil:
+				ours++
+			case slices.Contains(missing, v.Key):
+				theirs++
+			}
+		}
+	}
+	if ours != theirs {
+		if theirs > ours {
+			return unavailable("checking the keys of this gateway", installation.ErrMissingKey)
+		}
+		return nil
+	}
+	gateways, err := r.gateways.All(ctx)
+	if err != nil {
+		return err
+	}
+	for _, g := range gateways {
+		if g.Self {
+			return nil // those that were started before it use no key that is missing
+		}
+		if !g.Silent && slices.ContainsFunc(g.Uses, func(id string) bool { return slices.Contains(missing, id) }) {
+			return unavailable("checking the keys of this gateway", installation.ErrMissingKey)
+		}
+	}
+	return nil
+}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/secrets"
 )
@@ -67,9 +68,9 @@ func FuzzStoredRecords(f *testing.F) {
 		if u, err := users.decode("abcdefgh", map[string]string{field: value, fieldMail: sealedMail}); err == nil {
 			require.Equal(t, Mail("ada@example.org"), u.Mail)
 			require.GreaterOrEqual(t, u.revokedUpTo(id), u.grantFloor)
-			_ = generationsOf(&installation{}, &Application{ID: id}, u)
+			_ = generationsOf(&installation.State{}, &Application{ID: id}, u)
 		}
-		if in, err := parseInstallation(map[string]string{field: value}); err == nil {
+		if in, err := installation.Parse(map[string]string{field: value}); err == nil {
 			_ = overruled(in, whole, &User{Mail: "ada@example.org"}, generations{}, time.Now(), "key")
 		}
 	})

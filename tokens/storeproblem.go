@@ -8,6 +8,7 @@ import (
 	"errors"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
@@ -20,7 +21,7 @@ func StoreProblem(err error) string {
 		return ""
 	case errors.Is(err, feed.ErrUnproven):
 		return "redis answers, and has taken no writes for too long"
-	case errors.Is(err, errMissingKey):
+	case errors.Is(err, installation.ErrMissingKey):
 		return "other gateways use keys that this one was not given"
 	}
 	return redisdb.Problem(err)

@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/memory"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
@@ -254,7 +256,7 @@ func (s *users) same(ctx context.Context, ids ...string) error {
 
 // userFor returns the user with the address as Redis has it now, and the
 // installation with it. It makes the user if need be.
-func (c *circumstances) userFor(ctx context.Context, m Mail, by string) (*User, *installation, error) {
+func (c *circumstances) userFor(ctx context.Context, m Mail, by string) (*User, *installation.State, error) {
 	id, remembered := c.cache.mails.GetIfPresent(m)
 	for {
 		if !remembered {
@@ -375,7 +377,7 @@ func (s *users) contested(ctx context.Context, name, id string) error {
 // read reads the user from Redis into the cache.
 func (s *users) read(ctx context.Context, id string) (*User, error) {
 	key := redisdb.KeyUser(id)
-	since := s.cache.now(key)
+	since := s.cache.epochs.Now(key)
 	m, err := s.findHash(ctx, "reading a user", key)
 	if err != nil {
 		return nil, err
@@ -384,12 +386,12 @@ func (s *users) read(ctx context.Context, id string) (*User, error) {
 }
 
 // keep decodes a user that was read since into the cache.
-func (s *users) keep(id string, m map[string]string, since epoch) (*User, error) {
+func (s *users) keep(id string, m map[string]string, since memory.Epoch) (*User, error) {
 	u, err := s.decode(id, m)
 	if err != nil {
 		return nil, err
 	}
-	fill(s.cache, s.cache.users, id, u, redisdb.KeyUser(id), since)
+	s.cache.epochs.Fill(redisdb.KeyUser(id), since, func() { s.cache.users.Set(id, u) })
 	return u, nil
 }
 
@@ -412,8 +414,8 @@ func (s *users) decode(id string, m map[string]string) (*User, error) {
 		FirstSeen: parseInstant(m[fieldFirstSeen]), FirstSeenBy: m[fieldFirstBy],
 		LastSeen: parseInstant(m[fieldLastSeen]), LastSeenBy: m[fieldLastBy],
 		read:       s.now(),
-		generation: parseUint(m[fieldGeneration]),
-		grantCount: parseUint(m[fieldGrantCount]), grantFloor: parseUint(m[fieldGrantFloor]),
+		generation: redisdb.ParseUint(m[fieldGeneration]),
+		grantCount: redisdb.ParseUint(m[fieldGrantCount]), grantFloor: redisdb.ParseUint(m[fieldGrantFloor]),
 	}
 	for k, v := range m {
 		if other, ok := strings.CutPrefix(k, prefixOther); ok {
@@ -423,7 +425,7 @@ func (s *users) decode(id string, m map[string]string) (*User, error) {
 			if u.grants == nil {
 				u.grants = map[string]uint64{}
 			}
-			u.grants[app] = parseUint(v)
+			u.grants[app] = redisdb.ParseUint(v)
 		}
 	}
 	return u, nil

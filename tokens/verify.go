@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/memory"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
@@ -49,7 +51,7 @@ type Identity struct {
 type judgement struct{ p atomic.Pointer[judged] }
 
 type judged struct {
-	installation *installation
+	installation *installation.State
 	application  *Application
 	user         *User
 	identity     Identity
@@ -62,7 +64,7 @@ type verifier struct {
 	signer        *signer
 	circumstances *circumstances
 	families      *families
-	keyUse        *keyUse
+	keyUse        *installation.KeyUse
 	stats         stats
 }
 
@@ -119,13 +121,13 @@ func (v *verifier) Inspect(ctx context.Context, raw string) (*Identity, error) {
 func (v *verifier) read(ctx context.Context, raw string, sum [sha256.Size]byte) (*accessToken, error) {
 	t, err := v.signer.parse(raw)
 	if err != nil {
-		return nil, v.keyUse.orMissing(ctx, err)
+		return nil, v.keyUse.OrMissing(ctx, err)
 	}
 	key := redisdb.KeyToken(t.id)
-	var since epoch
+	var since memory.Epoch
 	var value []byte
 	err = v.feed.Read(ctx, "reading a token's record", func(ctx context.Context, r feed.Reader) (found bool, err error) {
-		since = v.cache.now(key)
+		since = v.cache.epochs.Now(key)
 		value, err = r.Get(ctx, key).Bytes()
 		return len(value) > 0, err //nolint:wrapcheck // wrapped by Read
 	})
@@ -181,7 +183,7 @@ func (v *verifier) judge(ctx context.Context, t *accessToken, now time.Time, liv
 }
 
 // judgedBy decides on the token under the circumstances, or finds it decided.
-func (t *accessToken) judgedBy(in *installation, app *Application, u *User) *judged {
+func (t *accessToken) judgedBy(in *installation.State, app *Application, u *User) *judged {
 	if j := t.lastJudge.p.Load(); j != nil && j.installation == in && j.application == app && j.user == u {
 		return j
 	}
@@ -210,7 +212,7 @@ func mayBeUndone(err error) bool {
 // its user.
 type circumstances struct {
 	*core
-	installations *installations
+	installations *installation.Store
 	applications  *applications
 	users         *users
 }
@@ -218,13 +220,13 @@ type circumstances struct {
 // of are what overrules a token: the installation, its application
 // and its user. An application or user that is gone makes the token invalid.
 // Those remembered do if they are not older than the token.
-func (c *circumstances) of(ctx context.Context, t *accessToken, now time.Time, live bool) (in *installation, app *Application, u *User, err error) {
+func (c *circumstances) of(ctx context.Context, t *accessToken, now time.Time, live bool) (in *installation.State, app *Application, u *User, err error) {
 	if !live {
-		in = c.cache.installation.Load()
+		in = c.installations.Remembered()
 		app, _ = c.cache.applications.GetIfPresent(t.appID())
 		u, _ = c.cache.users.GetIfPresent(t.userID())
-		if in != nil && app != nil && u != nil && !outdated(in.read, now) && !outdated(app.read, now) && !outdated(u.read, now) &&
-			!t.births.after(generations{in.generation, app.generation, u.generation, u.grantCount}) {
+		if in != nil && app != nil && u != nil && !outdated(in.Read, now) && !outdated(app.read, now) && !outdated(u.read, now) &&
+			!t.births.after(generations{in.Generation, app.generation, u.generation, u.grantCount}) {
 			return in, app, u, nil
 		}
 	}
@@ -233,25 +235,25 @@ func (c *circumstances) of(ctx context.Context, t *accessToken, now time.Time, l
 
 // read reads all three in one go. A server that has not heard of the
 // generations that the token was born under is not believed without proof.
-func (c *circumstances) read(ctx context.Context, appID, userID string, births generations) (in *installation, app *Application, u *User, err error) {
-	var inSince, appSince, userSince epoch
+func (c *circumstances) read(ctx context.Context, appID, userID string, births generations) (in *installation.State, app *Application, u *User, err error) {
+	var inSince, appSince, userSince memory.Epoch
 	var read []map[string]string
 	err = c.feed.Read(ctx, "reading what a token depends on", func(ctx context.Context, r feed.Reader) (found bool, err error) {
-		inSince, appSince, userSince = c.cache.now(redisdb.KeyInstallation), c.cache.now(redisdb.KeyApplication(appID)), c.cache.now(redisdb.KeyUser(userID))
+		inSince, appSince, userSince = c.cache.epochs.Now(redisdb.KeyInstallation), c.cache.epochs.Now(redisdb.KeyApplication(appID)), c.cache.epochs.Now(redisdb.KeyUser(userID))
 		if read, err = redisdb.Hashes(ctx, r, redisdb.KeyInstallation, redisdb.KeyApplication(appID), redisdb.KeyUser(userID)); err != nil {
 			return false, err
 		}
 		// A revocation that is older than the token may not be written again yet.
 		in, app, user := read[0], read[1], read[2]
 		return len(app) > 0 && len(user) > 0 && !births.after(generations{
-			parseUint(in[fieldGeneration]), parseUint(app[fieldGeneration]),
-			parseUint(user[fieldGeneration]), parseUint(user[fieldGrantCount]),
+			redisdb.ParseUint(in[fieldGeneration]), redisdb.ParseUint(app[fieldGeneration]),
+			redisdb.ParseUint(user[fieldGeneration]), redisdb.ParseUint(user[fieldGrantCount]),
 		}), nil
 	})
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if in, err = c.installations.keep(read[0], inSince); err != nil {
+	if in, err = c.installations.Keep(read[0], inSince); err != nil {
 		return nil, nil, nil, err
 	}
 	if app, err = c.applications.keep(appID, read[1], appSince); err != nil {
@@ -264,12 +266,12 @@ func (c *circumstances) read(ctx context.Context, appID, userID string, births g
 }
 
 // readUser reads what a new token is born under.
-func (c *circumstances) readUser(ctx context.Context, userID string) (*installation, *User, error) {
-	var inSince, userSince epoch
+func (c *circumstances) readUser(ctx context.Context, userID string) (*installation.State, *User, error) {
+	var inSince, userSince memory.Epoch
 	var read []map[string]string
 	// A user whose record some gateway is about to write again is not made anew.
 	err := c.feed.Read(ctx, "reading what a token is born under", func(ctx context.Context, r feed.Reader) (found bool, err error) {
-		inSince, userSince = c.cache.now(redisdb.KeyInstallation), c.cache.now(redisdb.KeyUser(userID))
+		inSince, userSince = c.cache.epochs.Now(redisdb.KeyInstallation), c.cache.epochs.Now(redisdb.KeyUser(userID))
 		if read, err = redisdb.Hashes(ctx, r, redisdb.KeyInstallation, redisdb.KeyUser(userID)); err != nil {
 			return false, err
 		}
@@ -278,7 +280,7 @@ func (c *circumstances) readUser(ctx context.Context, userID string) (*installat
 	if err != nil {
 		return nil, nil, err
 	}
-	in, err := c.installations.keep(read[0], inSince)
+	in, err := c.installations.Keep(read[0], inSince)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -296,13 +298,13 @@ func goneIsInvalid(err error, reason string) error {
 
 // overruled tells whether something revoked or forbids a token born under the
 // given generations. The same rules hold for refresh tokens.
-func overruled(in *installation, app *Application, u *User, born generations, issued time.Time, kid string) error {
+func overruled(in *installation.State, app *Application, u *User, born generations, issued time.Time, kid string) error {
 	switch {
-	case born.installation != in.generation:
+	case born.installation != in.Generation:
 		return deny(ErrTokenInvalid, "installation_revoked")
-	case issued.Before(in.notBefore):
+	case issued.Before(in.NotBefore):
 		return deny(ErrTokenInvalid, "issued_too_early")
-	case in.withdrawn[kid]:
+	case in.Withdrawn[kid]:
 		return deny(ErrTokenInvalid, "key_withdrawn")
 	case born.application != app.generation:
 		return deny(ErrTokenInvalid, "application_revoked")

@@ -5,6 +5,7 @@ package redisdb
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -168,3 +169,9 @@ func (s *DB) onPrimaries(ctx context.Context, f func(context.Context, redis.Cmda
 
 // IsNil reports whether a reply is that something is not there.
 func IsNil(err error) bool { return errors.Is(err, redis.Nil) }
+
+// ParseUint reads a number as this module stores it. One that is not there is 0.
+func ParseUint(s string) uint64 {
+	n, _ := strconv.ParseUint(s, 10, 64)
+	return n
+}
