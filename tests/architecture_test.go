@@ -94,6 +94,11 @@ var rooms = []room{
 		mayImport:    []string{ours("tokens/internal"), ours("tokens/signing")},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests")},
 	},
+	{ // knows neither the applications nor the users that it was given for
+		folder:       "tokens/internal/family",
+		mayImport:    []string{ours("tokens/internal"), ours("tokens/grammar")},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", golangJWT, ours("backendclient"), ours("caddymodule"), ours("tests")},
+	},
 	{
 		folder:       "tokens/internal/secrets",
 		mayImport:    []string{ours("tokens/internal")},

@@ -23,6 +23,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/family"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 	"github.com/meet-gateway/meet-gateway/tokens/signing"
@@ -168,7 +169,7 @@ func TestAttack_Tokens(t *testing.T) {
 		"line feed inside":           {good[:20] + "\n" + good[20:], ErrTokenMalformed},
 		"oversized":                  {good + strings.Repeat("A", MaxToken), ErrTokenMalformed},
 		"a secret":                   {vault.NewSecret(SecretPrefix), ErrTokenMalformed},
-		"a refresh token":            {newRefreshToken(vault.RandomID(familyIDLength)), ErrTokenMalformed},
+		"a refresh token":            {family.NewToken(vault.RandomID(family.IDLength)), ErrTokenMalformed},
 	} {
 		for _, node := range []*Authority{a, withRSA} {
 			for range 2 { // the second time from whatever was remembered

@@ -15,6 +15,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/gateways"
 	"github.com/meet-gateway/meet-gateway/tokens/idempotency"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/background"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/family"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
@@ -107,7 +108,7 @@ type Authority struct {
 	*signer
 	*issuer
 	*verifier
-	*families
+	*refreshes
 	*revocations
 	*rekeying
 	*reporter
@@ -145,7 +146,7 @@ func (o Options) Check() error {
 	case o.Quota.Users < 0 || o.Quota.UsersDomain < 0:
 		return errors.New("quotas of new users must not be negative")
 	}
-	return o.Refresh.withDefaults().check()
+	return o.Refresh.WithDefaults().Check()
 }
 
 // New makes an Authority. It does no I/O: call [Authority.Start] to follow the
@@ -208,19 +209,19 @@ func (a *Authority) join(c *core, o Options) {
 		core: c, issuer: cmp.Or(o.Issuer, "meet-gateway"), audience: cmp.Or(o.Audience, "meet-clients"), lifetime: o.Lifetime,
 	}
 	records := &records{core: c, users: a.users, keyUse: a.keyUse}
-	a.families = &families{
-		core: c, options: o.Refresh.withDefaults(), circumstances: a.circumstances, signer: a.signer,
-		records: records, users: a.users, keyUse: a.keyUse,
+	families := family.New(c.db, c.feed, c.keys, clock, o.Refresh.WithDefaults(), a.keyUse.Misses)
+	a.refreshes = &refreshes{
+		core: c, families: families, circumstances: a.circumstances, signer: a.signer, records: records, users: a.users,
 	}
-	a.issuer = &issuer{circumstances: a.circumstances, signer: a.signer, records: records, families: a.families, users: a.users}
-	a.verifier = &verifier{core: c, signer: a.signer, circumstances: a.circumstances, families: a.families, keyUse: a.keyUse}
+	a.issuer = &issuer{circumstances: a.circumstances, signer: a.signer, records: records, families: families, users: a.users}
+	a.verifier = &verifier{core: c, signer: a.signer, circumstances: a.circumstances, refreshes: a.refreshes, keyUse: a.keyUse}
 	a.revocations = &revocations{
 		core: c, installations: a.installations, applications: a.applications, users: a.users, signer: a.signer,
-		records: records, families: a.families, keyUse: a.keyUse,
+		records: records, refreshes: a.refreshes, keyUse: a.keyUse,
 	}
 	a.rekeying = &rekeying{
 		core: c, installations: a.installations, applications: a.applications, registry: a.registry, users: a.users,
-		circumstances: a.circumstances, keyUse: a.keyUse,
+		circumstances: a.circumstances, keyUse: a.keyUse, families: families,
 	}
 	a.gateways = gateways.New(c.db, c.feed, o.Version, a.keyUse.Used(), a.keyUse.Had())
 	a.reporter = &reporter{

@@ -94,6 +94,13 @@ func (s *signer) parseSigned(raw string) (*accessToken, error) {
 // up since means that it was revoked.
 type generations struct{ installation, application, user, grant uint64 }
 
+// list is how they are stored with a family of refresh tokens.
+func (g generations) list() [4]uint64 {
+	return [4]uint64{g.installation, g.application, g.user, g.grant}
+}
+
+func birthsOf(l [4]uint64) generations { return generations{l[0], l[1], l[2], l[3]} }
+
 // after reports whether any of them is later than in o: who knows only o has not
 // heard of everything.
 func (g generations) after(o generations) bool {

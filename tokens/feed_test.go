@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/family"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
@@ -179,7 +180,7 @@ func TestFeed_LostAnswers(t *testing.T) {
 		}},
 		"token":    {revokeRecordScript, func(a *Authority, _ *Application, tok *Token) error { return a.RevokeToken(t.Context(), tok.Value) }},
 		"token id": {revokeRecordScript, func(a *Authority, _ *Application, tok *Token) error { return a.RevokeToken(t.Context(), tok.ID) }},
-		"family": {endFamilyScript, func(a *Authority, app *Application, tok *Token) error {
+		"family": {family.EndScript, func(a *Authority, app *Application, tok *Token) error {
 			return a.RevokeOwnToken(t.Context(), app, tok.Refresh)
 		}},
 		"family's token": {revokeRecordScript, func(a *Authority, app *Application, tok *Token) error {

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"time"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/family"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
@@ -54,7 +55,7 @@ type issuer struct {
 	circumstances *circumstances
 	signer        *signer
 	records       *records
-	families      *families
+	families      *family.Store
 	users         *users
 }
 
@@ -77,7 +78,9 @@ func (i *issuer) Issue(ctx context.Context, g Grant) (*Token, error) {
 	i.users.noteSeen(u, g.Application.ID, g.BackendUserID)
 	token := &Token{Value: t.value, ID: t.id, UserID: u.ID, Scopes: t.scopes, Lifetime: t.lifetime}
 	if g.Application.Refresh {
-		if token.Refresh, err = i.families.begin(ctx, g, u, t); err != nil {
+		if token.Refresh, err = i.families.Begin(ctx, family.Family{
+			Application: g.Application.ID, User: u.ID, BackendUserID: g.BackendUserID, Scopes: g.Scopes, Births: t.births.list(),
+		}, t.id); err != nil {
 			return nil, err
 		}
 	}

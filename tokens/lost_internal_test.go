@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/family"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
@@ -144,8 +145,8 @@ func TestLost_EndOfAFamily(t *testing.T) {
 		},
 		"reused": func(t *testing.T, a *Authority, app *Application, raw string) {
 			t.Helper()
-			family, _ := familyOf(raw)
-			_, err := a.Refresh(t.Context(), app, newRefreshToken(family))
+			familyID, _ := family.IDOf(raw)
+			_, err := a.Refresh(t.Context(), app, family.NewToken(familyID))
 			require.ErrorIs(t, err, ErrInvalidGrant)
 		},
 	} {
@@ -153,7 +154,7 @@ func TestLost_EndOfAFamily(t *testing.T) {
 			server, a, b := pairOfNodes(t)
 			app := testApp(t, a)
 			raw := testToken(t, a, app).Refresh
-			id, ok := familyOf(raw)
+			id, ok := family.IDOf(raw)
 			require.True(t, ok)
 			before := hashOf(t, server, redisdb.KeyFamily(id))
 			end(t, a, app, raw)
@@ -295,7 +296,7 @@ func TestLost_RefreshTokens(t *testing.T) {
 	ctx := t.Context()
 	app := testApp(t, a)
 	first := testToken(t, a, app)
-	id, _ := familyOf(first.Refresh)
+	id, _ := family.IDOf(first.Refresh)
 	before := hashOf(t, server, redisdb.KeyFamily(id))
 
 	server.Del(redisdb.KeyFamily(id))
@@ -315,10 +316,10 @@ func TestLost_RefreshTokens(t *testing.T) {
 	restoreHash(server, redisdb.KeyFamily(id), before)
 	writeAgainAll(t, b)
 	after := hashOf(t, server, redisdb.KeyFamily(id))
-	delete(last, fieldRotated) // the window begins anew
-	delete(after, fieldRotated)
+	delete(last, family.FieldRotated) // the window begins anew
+	delete(after, family.FieldRotated)
 	require.Equal(t, last, after)
-	require.NotContains(t, after, fieldOpen, "it was given")
+	require.NotContains(t, after, family.FieldOpen, "it was given")
 	writeAgainAll(t, a) // and nothing is undone
 	writeAgainAll(t, b)
 	fourth, err := a.Refresh(ctx, app, third.Refresh)
@@ -338,7 +339,7 @@ func TestLost_RefreshTokensOfTwoGateways(t *testing.T) {
 	server, a, b := pairOfNodes(t)
 	app := testApp(t, a)
 	first := testToken(t, a, app)
-	id, _ := familyOf(first.Refresh)
+	id, _ := family.IDOf(first.Refresh)
 	before := hashOf(t, server, redisdb.KeyFamily(id))
 	second, err := a.Refresh(t.Context(), app, first.Refresh)
 	require.NoError(t, err)
@@ -369,8 +370,8 @@ func TestLost_AnswerIsGivenAgain(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, second.Refresh, again.Refresh)
 	b.feed.Hooks().Replace(true)
-	family, _ := familyOf(first.Refresh)
-	_, err = b.Refresh(t.Context(), app, newRefreshToken(family))
+	familyID, _ := family.IDOf(first.Refresh)
+	_, err = b.Refresh(t.Context(), app, family.NewToken(familyID))
 	require.ErrorIs(t, err, ErrUnavailable)
 }
 
@@ -381,7 +382,7 @@ func TestLost_RefreshTokensOfBeforeAnOutage(t *testing.T) {
 	server, a, b := pairOfNodes(t, func(o *Options) { o.Now = moved.Now })
 	app := testApp(t, a)
 	first := testToken(t, a, app)
-	id, _ := familyOf(first.Refresh)
+	id, _ := family.IDOf(first.Refresh)
 	before := hashOf(t, server, redisdb.KeyFamily(id))
 	second, err := a.Refresh(t.Context(), app, first.Refresh)
 	require.NoError(t, err)

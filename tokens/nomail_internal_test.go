@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/tokens/idempotency"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/family"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
@@ -208,7 +209,7 @@ func TestNoMailInRedis(t *testing.T) {
 	for name, script := range map[string]*redis.Script{
 		"save": saveScript, "confirm": confirmScript, "publish": feed.PublishScript, "admit": quota.AdmitScript, "withdraw": quota.WithdrawScript,
 		"new user": newUserScript, "grant": revokeGrantScript, "bump": bumpScript, "begin": idempotency.BeginScript, "settle": idempotency.SettleScript,
-		"rotate": rotateScript, "edit again": editAgainScript, "family again": familyAgainScript,
+		"rotate": family.RotateScript, "edit again": editAgainScript, "family again": family.AgainScript,
 	} {
 		require.True(t, seen.called[script.Hash()], "%s was not run", name)
 	}

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/family"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
@@ -112,6 +113,7 @@ type rekeying struct {
 	registry      *registry
 	users         *users
 	circumstances *circumstances
+	families      *family.Store
 	keyUse        *installation.KeyUse
 }
 
@@ -197,25 +199,15 @@ func (p *rekeying) one(ctx context.Context, key string, r *rekeyReport) error {
 // family notes a family of refresh tokens that is still made with a former
 // secret. One that has ended, was revoked or lost its application needs no key.
 func (p *rekeying) family(ctx context.Context, key string, r *rekeyReport) error {
-	m, err := p.db.Fields(ctx, key, fieldKey, fieldFamily, fieldTill, fieldEnded)
-	if err != nil {
-		return unavailable("reading a refresh token", err)
-	}
-	made, document, till, ended := m[0], m[1], m[2], m[3]
-	if made == "" || made == r.Key || ended != "" || !p.now().Before(parseInstant(till)) {
-		return nil
-	}
-	var f family
-	if json.Unmarshal([]byte(document), &f) != nil {
+	f, made, err := p.families.MadeWith(ctx, key)
+	switch {
+	case err != nil || made == "" || made == r.Key:
+		return err
+	case f == nil:
 		r.of(made).leaveRefresh("unreadable")
 		return nil
 	}
-	g := f.BirthList
-	births := generations{g[0], g[1], g[2], g[3]}
-	in, app, u, err := p.circumstances.read(ctx, f.Application, f.User, births)
-	if err == nil {
-		err = overruled(in, app, u, births, time.UnixMilli(f.Created), "")
-	}
+	_, app, u, err := p.circumstances.ofFamily(ctx, f)
 	switch {
 	case errors.Is(err, ErrUnavailable):
 		return err

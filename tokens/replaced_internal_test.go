@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/family"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
@@ -80,7 +81,7 @@ func TestReplaced_InTheMiddleOfRefreshing(t *testing.T) {
 	tok := testToken(t, a, app)
 
 	var done atomic.Bool
-	rotates := runs(rotateScript)
+	rotates := runs(family.RotateScript)
 	f.set(nil, func(cmd redis.Cmder) error {
 		if rotates(cmd) != nil && done.CompareAndSwap(false, true) {
 			a.feed.Hooks().Replace(true)

@@ -44,7 +44,7 @@ type revocations struct {
 	users         *users
 	signer        *signer
 	records       *records
-	families      *families
+	refreshes     *refreshes
 	keyUse        *installation.KeyUse
 }
 
@@ -83,7 +83,7 @@ func (r *revocations) RevokeOwnToken(ctx context.Context, app *Application, raw 
 
 func (r *revocations) revokeRaw(ctx context.Context, raw, owner string) error {
 	if strings.HasPrefix(raw, RefreshPrefix) {
-		return r.families.revoke(ctx, raw, owner)
+		return r.refreshes.revoke(ctx, raw, owner)
 	}
 	sum := hashToken(raw)
 	// Not parse: a token that is not valid yet by this node's clock is revoked too.

@@ -9,11 +9,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
-// Prefixes of secrets and of refresh tokens, by which scanners find leaked ones.
-const (
-	SecretPrefix  = "mgs_"
-	RefreshPrefix = "mgr_"
-)
+// SecretPrefix begins secrets, so that scanners find leaked ones.
+const SecretPrefix = "mgs_"
 
 // NewClientSecret makes a secret for [Authority.CreateApplicationWithSecret].
 func NewClientSecret() string { return vault.NewSecret(SecretPrefix) }

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/family"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
@@ -44,7 +45,7 @@ func TestRevoke_OnceATokenOnTheFeed(t *testing.T) {
 func TestInspect_GuessesAreCheap(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server)
-	id := vault.RandomID(familyIDLength)
+	id := vault.RandomID(family.IDLength)
 	var asked atomic.Int32
 	f.set(func(cmd redis.Cmder) error {
 		if cmd.Name() == "hmget" && cmd.Args()[1] == redisdb.KeyFamily(id) {
@@ -52,7 +53,7 @@ func TestInspect_GuessesAreCheap(t *testing.T) {
 		}
 		return nil
 	}, nil)
-	guess := newRefreshToken(id)
+	guess := family.NewToken(id)
 	wrong := guess[:len(guess)-1] + string('a'+(guess[len(guess)-1]+1)%26)
 	if ChecksumOK(wrong) {
 		wrong = guess[:len(guess)-1] + "_"
@@ -82,7 +83,7 @@ func TestRefresh_AnOpenPairIsMadeAnew(t *testing.T) {
 	require.NoError(t, err)
 	var rotated atomic.Bool // commands in the background come by as well
 	f.set(nil, func(cmd redis.Cmder) error {
-		if runs(rotateScript)(cmd) != nil {
+		if runs(family.RotateScript)(cmd) != nil {
 			rotated.Store(true)
 		}
 		if rotated.Load() {

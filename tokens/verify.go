@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/family"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/memory"
@@ -63,7 +64,7 @@ type verifier struct {
 	*core
 	signer        *signer
 	circumstances *circumstances
-	families      *families
+	refreshes     *refreshes
 	keyUse        *installation.KeyUse
 	stats         stats
 }
@@ -107,7 +108,7 @@ func hashToken(raw string) [sha256.Size]byte {
 // accepts refresh tokens: /identity and introspection do, nothing else may.
 func (v *verifier) Inspect(ctx context.Context, raw string) (*Identity, error) {
 	if strings.HasPrefix(raw, RefreshPrefix) {
-		return v.families.inspect(ctx, raw)
+		return v.refreshes.inspect(ctx, raw)
 	}
 	t, err := v.read(ctx, raw, hashToken(raw))
 	if err != nil {
@@ -263,6 +264,16 @@ func (c *circumstances) read(ctx context.Context, appID, userID string, births g
 		return nil, nil, nil, goneIsInvalid(err, "user_deleted")
 	}
 	return in, app, u, nil
+}
+
+// ofFamily are the circumstances of a refresh token, which must not overrule it.
+func (c *circumstances) ofFamily(ctx context.Context, f *family.Family) (*installation.State, *Application, *User, error) {
+	births := birthsOf(f.Births)
+	in, app, u, err := c.read(ctx, f.Application, f.User, births)
+	if err == nil {
+		err = overruled(in, app, u, births, f.Since(), "")
+	}
+	return in, app, u, err
 }
 
 // readUser reads what a new token is born under.

@@ -81,19 +81,6 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-func FuzzFamilyOf(f *testing.F) {
-	f.Add(newRefreshToken(strings.Repeat("a", familyIDLength)))
-	for _, s := range []string{"", RefreshPrefix, RefreshPrefix + strings.Repeat("0", 71), SecretPrefix + strings.Repeat("0", 71), RefreshPrefix + strings.Repeat(" ", 71)} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		id, ok := familyOf(s)
-		if ok != vault.IsID(id, familyIDLength) || ok && !strings.HasPrefix(s, RefreshPrefix+id) {
-			t.Fatalf("%q: %q, %v", s, id, ok)
-		}
-	})
-}
-
 // A domain list, too, may be written in either spelling.
 func TestMayDelegate_InternationalisedDomain(t *testing.T) {
 	for _, domain := range []string{"münchen.example", "xn--mnchen-3ya.example", "MÜNCHEN.Example"} {

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT
+
+package family
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/tokens/grammar"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
+)
+
+// Pair is what a rotation gives.
+type Pair struct {
+	Access   string         `json:"a"`
+	AccessID string         `json:"i"`
+	Record   []byte         `json:"r"`
+	Scopes   grammar.Scopes `json:"s"`
+	Lifetime time.Duration  `json:"l"`
+	Issued   int64          `json:"t"` // unix milliseconds
+	Refresh  string         `json:"n"`
+}
+
+// RotateScript exchanges a token. The window is counted from when Redis carries the
+// exchange out: a server that was at a halt does so long after it was asked, and
+// a holder who has asked again and again meanwhile is no thief. KEYS: family. ARGV: life,
+// now, window (all ms), new hash, new pair, new access record key, new till, number of
+// hashes of the presented token, these hashes, id of the key of the new hash, for how
+// long a pair can be given (ms).
+// It answers {"rotated"}, {"again", pair}, {"reused", access keys} or {"unknown"}.
+var RotateScript = redisdb.NewScript(rotateSource)
+
+var rotateSource = `
+local have = redis.call('HMGET', KEYS[1], 'cur', 'prev', 'at', 'pair', 'acc', 'end', 'open')
+if not have[1] then return {'unknown'} end
+if have[6] then return {'reused', have[5] or ''} end
+local time = redis.call('TIME')
+local now = math.max(tonumber(ARGV[2]), tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+local n = tonumber(ARGV[8])
+local cur, prev = false, false
+-- Nobody can use a pair any more that was not given while its access token lived.
+local dead = have[7] and have[3] and now - tonumber(have[3]) >= tonumber(ARGV[10 + n])
+for i = 9, 8 + n do
+  if ARGV[i] == have[1] then cur = true end
+  if have[2] and ARGV[i] == have[2] then prev = true end
+end
+if cur or (prev and dead) then
+  local before = cur and have[1] or have[2]
+  local acc = ARGV[6]
+  local count = 1
+  for key in string.gmatch(have[5] or '', '%S+') do
+    if count < ` + strconv.Itoa(maxAccess) + ` then acc = acc .. ' ' .. key; count = count + 1 end
+  end
+  redis.call('HSET', KEYS[1], 'cur', ARGV[4], 'prev', before, 'at', string.format('%.0f', now), 'pair', ARGV[5], 'acc', acc, 'till', ARGV[7], 'key', ARGV[9 + n], 'open', 1)
+  redis.call('PEXPIRE', KEYS[1], ARGV[1])
+  return {'rotated'}
+end
+if prev and (have[7] or now - tonumber(have[3]) <= tonumber(ARGV[3])) then return {'again', have[4]} end
+redis.call('HSET', KEYS[1], 'end', ARGV[2])
+return {'reused', have[5] or ''}`
+
+// rotateAgainScript is rotateScript if the token that was exchanged is (again) the
+// current one.
+var rotateAgainScript = redisdb.NewScript(`
+local current = redis.call('HGET', KEYS[1], 'cur')
+local lost = false
+for i = 9, 8 + tonumber(ARGV[8]) do lost = lost or ARGV[i] == current end
+if not lost then return {'there'} end
+` + rotateSource)
+
+// Rotation is what an exchange came to: a pair, or reuse.
+type Rotation struct {
+	Pair *Pair
+	// Reused is set if the token was exchanged before; Records then are the keys of the
+	// records of the family's access tokens.
+	Reused  bool
+	Records []string
+}
+
+// Rotate exchanges a token for the next pair, or for the one that it was exchanged for
+// before. Errors: ErrInvalidGrant, ErrUnavailable.
+func (s *Store) Rotate(ctx context.Context, p *Presented, raw string, next Pair) (*Rotation, error) {
+	const doing = "rotating a refresh token"
+	plain, err := json.Marshal(next)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a refresh token: %w", err)
+	}
+	now := s.now()
+	till := s.till(&p.Family, now)
+	key := redisdb.KeyFamily(p.ID)
+	args := s.rotateArgs(raw, next, now, till, s.keys.Seal(plain, key))
+	reply, err := s.feed.Write(ctx, RotateScript, key, args...)
+	if err != nil {
+		return nil, failure.Unavailable(doing, err)
+	}
+	answer, err := reply.StringSlice()
+	if err != nil || len(answer) == 0 {
+		return nil, failure.Unavailable(doing, err)
+	}
+	given := &next
+	switch answer[0] {
+	case "rotated":
+	case "again":
+		if given, err = s.open(answer[1], key); err != nil {
+			return nil, err
+		}
+		// The gateway that gave it the first time may be gone.
+		args[argHash], args[argPair], args[argRecord] = s.hashes(given.Refresh)[0], answer[1], redisdb.KeyToken(given.AccessID)
+	case "reused":
+		return &Rotation{Reused: true, Records: strings.Fields(answer[1])}, nil
+	default:
+		return nil, failure.Deny(failure.ErrInvalidGrant, "unknown_token")
+	}
+	return &Rotation{Pair: given}, s.feed.Keep(ctx, "recording a refresh token again", journal.Entry{
+		Rank: journal.Families, Key: key, Script: rotateAgainScript, Args: args[1:], Expires: till.Add(time.Minute),
+	})
+}
+
+// Places of arguments of RotateScript.
+const (
+	argHash   = 3
+	argPair   = 4
+	argRecord = 5
+)
+
+func (s *Store) rotateArgs(raw string, next Pair, now, till time.Time, sealed []byte) []any {
+	hashes := s.hashes(raw)
+	args := []any{
+		(till.Sub(now) + time.Minute).Milliseconds(), now.UnixMilli(), s.options.Window.Milliseconds(), s.hashes(next.Refresh)[0], sealed,
+		redisdb.KeyToken(next.AccessID), till.UnixMilli(), len(hashes),
+	}
+	for _, h := range hashes {
+		args = append(args, h)
+	}
+	return append(args, s.keys.First().ID, (next.Lifetime - time.Second).Milliseconds())
+}
+
+// open decrypts a pair.
+func (s *Store) open(sealed, key string) (*Pair, error) {
+	const doing = "reading a refresh token's pair"
+	plain, _, err := s.keys.Open([]byte(sealed), key)
+	if err != nil {
+		return nil, failure.Unavailable(doing, err)
+	}
+	p := new(Pair)
+	if err := json.Unmarshal(plain, p); err != nil {
+		return nil, failure.Unavailable(doing, err)
+	}
+	return p, nil
+}
+
+// givenScript begins the window in which a pair is given again, if it is (still)
+// the last one. ARGV: hash of its refresh token, now (unix ms).
+var givenScript = redisdb.NewScript(`
+if redis.call('HGET', KEYS[1], 'cur') ~= ARGV[1] or redis.call('HDEL', KEYS[1], 'open') == 0 then return 0 end
+local time = redis.call('TIME')
+local now = math.max(tonumber(ARGV[2]), tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+redis.call('HSET', KEYS[1], 'at', string.format('%.0f', now))
+return 1`)
+
+// NoteGiven notes that a pair is about to be given. Not done, its predecessor gets
+// it again until it is exchanged itself.
+func (s *Store) NoteGiven(ctx context.Context, id string, given *Pair) {
+	n := journal.Entry{
+		Rank: journal.Families, Key: redisdb.KeyFamily(id), Script: givenScript,
+		Args: []any{s.hashes(given.Refresh)[0], s.now().UnixMilli()},
+	}
+	_, _ = s.db.Run(ctx, n.Script, n.Key, n.Args...)
+	s.feed.Journal().Add(n) // when the rotation is made again, so is this
+}
