@@ -100,6 +100,16 @@ var rooms = []room{
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", golangJWT, ours("backendclient"), ours("caddymodule"), ours("tests")},
 	},
 	{
+		folder:       "tokens/internal/rekey",
+		mayImport:    []string{ours("tokens/internal")},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", golangJWT, ours("backendclient"), ours("caddymodule"), ours("tests")},
+	},
+	{
+		folder:       "tokens/internal/trial",
+		mayImport:    []string{ours("tokens/internal"), ours("tokens/meettokens")},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", golangJWT, ours("backendclient"), ours("caddymodule"), ours("tests")},
+	},
+	{
 		folder:       "tokens/internal/secrets",
 		mayImport:    []string{ours("tokens/internal")},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), goRedis, golangJWT},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/meet-gateway/meet-gateway/tokens/django/djangotest"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/trial"
 )
 
 // However long credentials wait for a gateway's one trial, the lock that keeps other
@@ -23,9 +24,9 @@ func TestAdopt_LockOutlastsTheQueue(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, _ := testNode(t, server)
 	b, _ := testNode(t, server)
-	lock := redisdb.KeyMeetLock(a.keys.First(), a.adoption.keyTrial("client", "secret"))
+	lock := redisdb.KeyMeetLock(a.keys.First(), a.trials.LockName("client", "secret"))
 
-	a.trials.running <- struct{}{} // somebody else's trial
+	a.trials.Running <- struct{}{} // somebody else's trial
 	asked, answer := make(chan time.Time), make(chan struct{})
 	result := make(chan error)
 	go func() {
@@ -37,16 +38,16 @@ func TestAdopt_LockOutlastsTheQueue(t *testing.T) {
 		})
 		result <- err
 	}()
-	eventually(t, func() bool { return len(a.trials.waiting) == 1 })
-	server.FastForward(maxWaitingTrials * trialTime)
+	eventually(t, func() bool { return len(a.trials.Waiting) == 1 })
+	server.FastForward(trial.MaxWaiting * trial.Duration)
 	require.False(t, server.Exists(lock))
-	<-a.trials.running
+	<-a.trials.Running
 
 	until := <-asked
 	require.False(t, until.IsZero(), "asking is bounded")
 	require.Greater(t, server.TTL(lock), time.Until(until), "by less than the lock lasts")
 	server.FastForward(time.Until(until))
-	impatient, cancel := context.WithTimeout(ctx, 4*adoptPoll)
+	impatient, cancel := context.WithTimeout(ctx, 4*trial.Poll)
 	defer cancel()
 	_, err := b.Adopt(impatient, "client", "secret", func(context.Context) (Application, error) {
 		t.Error("another gateway tries them at the same time")
@@ -105,13 +106,13 @@ func TestAdopt_OneTrialAtATime(t *testing.T) {
 	hangUp()
 
 	// Places to wait are bounded, and so is the time.
-	for range maxWaitingTrials {
-		a.trials.waiting <- struct{}{}
+	for range trial.MaxWaiting {
+		a.trials.Waiting <- struct{}{}
 	}
 	_, err := a.Adopt(ctx, "client", "second", slow)
 	require.ErrorIs(t, err, ErrBusy)
-	for range maxWaitingTrials {
-		<-a.trials.waiting
+	for range trial.MaxWaiting {
+		<-a.trials.Waiting
 	}
 	impatient, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 	defer cancel()
@@ -121,7 +122,7 @@ func TestAdopt_OneTrialAtATime(t *testing.T) {
 
 	close(answer)
 	require.ErrorIs(t, <-results, ErrInvalidClient)
-	refused, err := a.WasRefused(ctx, "client", "first")
+	refused, err := a.trials.Refused(ctx, "client", "first")
 	require.NoError(t, err)
 	require.True(t, refused, "remembered, though the caller has hung up")
 }
@@ -129,11 +130,11 @@ func TestAdopt_OneTrialAtATime(t *testing.T) {
 func TestAdopt_NothingInClearAndNotForLong(t *testing.T) {
 	ctx := t.Context()
 	a, server := overMiniredis(t)
-	require.NoError(t, a.RememberRefusal(ctx, "the-client", "the-secret"))
+	require.NoError(t, a.trials.NoteRefusal(ctx, "the-client", "the-secret"))
 	require.NotContains(t, server.Dump(), "the-")
 	requireExpiring(t, server)
-	server.FastForward(refusalLifetime + time.Second)
-	refused, err := a.WasRefused(ctx, "the-client", "the-secret")
+	server.FastForward(trial.RefusalLifetime + time.Second)
+	refused, err := a.trials.Refused(ctx, "the-client", "the-secret")
 	require.NoError(t, err)
 	require.False(t, refused)
 
@@ -145,9 +146,9 @@ func TestAdopt_NothingInClearAndNotForLong(t *testing.T) {
 	server.Close()
 	_, err = a.Adopt(ctx, "other", "secret", nil)
 	require.ErrorIs(t, err, ErrUnavailable)
-	_, err = a.WasRefused(ctx, "other", "secret")
+	_, err = a.trials.Refused(ctx, "other", "secret")
 	require.ErrorIs(t, err, ErrUnavailable)
-	require.ErrorIs(t, a.RememberRefusal(ctx, "other", "secret"), ErrUnavailable)
+	require.ErrorIs(t, a.trials.NoteRefusal(ctx, "other", "secret"), ErrUnavailable)
 	_, err = a.AdoptApplication(ctx, Application{}, "other", "secret")
 	require.ErrorIs(t, err, ErrUnavailable)
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/secrets"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/trial"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 	"github.com/meet-gateway/meet-gateway/tokens/meettokens"
 	"github.com/meet-gateway/meet-gateway/tokens/quota"
@@ -200,7 +201,7 @@ func (a *Authority) join(c *core, o Options) {
 	a.logins = &logins{core: c, applications: a.applications, registry: a.registry, keyUse: a.keyUse, secrets: secrets.NewChecker(c.keys, clock, django.Verify)}
 	a.adoption = &adoption{
 		core: c, applications: a.applications, registry: a.registry, meetClients: a.meetClients, logins: a.logins,
-		locks: a.meetTokens, trials: newTrialPool(),
+		trials: trial.New(c.db, c.keys, a.meetTokens),
 	}
 	a.users = &users{core: c}
 	a.admissions = &admissions{users: a.users, quotas: quota.New(o.Quota, c.db, c.keys, clock)}
@@ -226,7 +227,7 @@ func (a *Authority) join(c *core, o Options) {
 	a.gateways = gateways.New(c.db, c.feed, o.Version, a.keyUse.Used(), a.keyUse.Had())
 	a.reporter = &reporter{
 		core: c, installations: a.installations, applications: a.applications, verifier: a.verifier,
-		rekeying: a.rekeying, gateways: a.gateways, keyUse: a.keyUse,
+		gateways: a.gateways, keyUse: a.keyUse,
 	}
 }
 

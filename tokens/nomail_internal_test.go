@@ -22,6 +22,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/family"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/rekey"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 	"github.com/meet-gateway/meet-gateway/tokens/quota"
 )
@@ -264,7 +265,7 @@ func TestNoMailInRedis_FormerRecords(t *testing.T) {
 			return err
 		},
 		"rekey": func(ctx context.Context, a *Authority, id string) error {
-			return a.rekeying.application(ctx, id, &rekeyReport{Key: a.keys.First().ID, Left: map[string]*leftover{}})
+			return a.rekeying.application(ctx, id, rekey.New(a.keys.First().ID, time.Now()))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -333,9 +334,9 @@ func TestDeniedMails_Unreadable(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []Mail{"boss@leak.example"}, kept.DeniedMails)
 	require.Equal(t, "note", kept.Note)
-	report := &rekeyReport{Key: b.keys.First().ID, Left: map[string]*leftover{}}
+	report := rekey.New(b.keys.First().ID, time.Now())
 	require.NoError(t, b.rekeying.application(ctx, app.ID, report))
-	require.Equal(t, 1, report.of(a.keys.First().ID).Applications)
+	require.Equal(t, 1, report.Of(a.keys.First().ID).Applications)
 
 	// They can be set again, to none as well.
 	for _, again := range [][]Mail{{"head@leak.example"}, nil} {

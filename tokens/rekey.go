@@ -7,9 +7,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -17,6 +14,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/family"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/rekey"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
@@ -32,78 +30,12 @@ import (
 // Everything else that is made with a secret lives for a while and may be lost
 // then, but for the answers kept under an Idempotency-Key: for them a secret
 // stays [IdempotencyLifetime] longer.
-const (
-	// rekeyPause follows each hundred keys or so: at most 5000 a second.
-	rekeyPause = 20 * time.Millisecond
-	// rekeyShown is how many applications are named.
-	rekeyShown = 20
-)
 
-// rekeyReport is what the last pass has left behind, as stored.
-type rekeyReport struct {
-	Key   string               `json:"key"`   // the first key of who made the pass
-	Began int64                `json:"began"` // unix milliseconds
-	Left  map[string]*leftover `json:"left"`  // by key id
-}
-
-// leftover is what is still made with a key.
-type leftover struct {
-	Users         int      `json:"users,omitempty"` // that could not be moved
-	Applications  int      `json:"applications,omitempty"`
-	Named         []string `json:"named,omitempty"` // the first of them
-	RefreshTokens int      `json:"refresh_tokens,omitempty"`
-	// RefreshOf counts them by application, for the first applications.
-	RefreshOf map[string]int `json:"refresh_of,omitempty"`
-}
-
-func (l *leftover) String() string {
-	var parts []string
-	if l.Applications > 0 {
-		parts = append(parts, fmt.Sprintf("%d applications have not used their secret since (%s)", l.Applications, strings.Join(l.Named, ", ")))
-	}
-	if l.RefreshTokens > 0 {
-		whose := make([]string, 0, len(l.RefreshOf))
-		for _, name := range slices.Sorted(maps.Keys(l.RefreshOf)) {
-			whose = append(whose, fmt.Sprintf("%s: %d", name, l.RefreshOf[name]))
-		}
-		parts = append(parts, fmt.Sprintf("%d refresh tokens have not been used since (%s)", l.RefreshTokens, strings.Join(whose, ", ")))
-	}
-	if l.Users > 0 {
-		parts = append(parts, fmt.Sprintf("%d users are not moved", l.Users))
-	}
-	return strings.Join(parts, "; ")
-}
-
-// leave notes that an application is left.
-func (l *leftover) leave(application string) {
-	l.Applications++
-	if len(l.Named) < rekeyShown {
-		l.Named = append(l.Named, application)
-		slices.Sort(l.Named)
-	}
-}
-
-// leaveRefresh notes that a refresh token of an application is left.
-func (l *leftover) leaveRefresh(application string) {
-	l.RefreshTokens++
-	if l.RefreshOf == nil {
-		l.RefreshOf = map[string]int{}
-	}
-	if _, named := l.RefreshOf[application]; named || len(l.RefreshOf) < rekeyShown {
-		l.RefreshOf[application]++
-	}
-}
+// rekeyPause follows each hundred keys or so: at most 5000 a second.
+const rekeyPause = 20 * time.Millisecond
 
 // named is an application as operators know it: its name, and its id.
 func named(app *Application) string { return app.Name + " " + app.ID }
-
-// of returns what is left of a key.
-func (r *rekeyReport) of(key string) *leftover {
-	if r.Left[key] == nil {
-		r.Left[key] = new(leftover)
-	}
-	return r.Left[key]
-}
 
 // rekeying moves everything that stays to the first secret.
 type rekeying struct {
@@ -115,26 +47,6 @@ type rekeying struct {
 	circumstances *circumstances
 	families      *family.Store
 	keyUse        *installation.KeyUse
-}
-
-// report returns the report of the last pass; an empty one if there is none.
-func (p *rekeying) report(ctx context.Context) (*rekeyReport, error) {
-	r := new(rekeyReport)
-	text, err := p.db.Get(ctx, redisdb.KeyRekeyed)
-	if err != nil {
-		return nil, unavailable("reading what is left of a secret", err)
-	}
-	if text != "" && json.Unmarshal([]byte(text), r) != nil {
-		return new(rekeyReport), nil // of another version: it proves nothing here
-	}
-	return r, nil
-}
-
-// covers reports whether the pass was made after the key was used last, and has
-// left nothing.
-func (r *rekeyReport) covers(key string, in *installation.State) bool {
-	left := r.Left[key]
-	return time.UnixMilli(r.Began).After(in.LastSigned[key]) && (left == nil || left.String() == "")
 }
 
 // Rekey moves everything that stays to the first secret, and notes what cannot be moved:
@@ -150,7 +62,7 @@ func (p *rekeying) Rekey(ctx context.Context, seen func(records int)) error {
 	if len(p.keyUse.Missing(in)) > 0 {
 		return unavailable(doing, installation.ErrMissingKey)
 	}
-	r := &rekeyReport{Key: p.keys.First().ID, Began: p.now().UnixMilli(), Left: map[string]*leftover{}}
+	r := rekey.New(p.keys.First().ID, p.now())
 	var one sync.Mutex // primaries of a Cluster are looked at side by side
 	looked := 0
 	err = p.db.Scan(ctx, redisdb.KeyPrefix+"[aru]:*", func(ctx context.Context, keys []string) error {
@@ -173,18 +85,11 @@ func (p *rekeying) Rekey(ctx context.Context, seen func(records int)) error {
 	if err != nil {
 		return unavailable(doing, err)
 	}
-	text, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("encoding what is left of a secret: %w", err)
-	}
-	if err := p.db.Set(ctx, redisdb.KeyRekeyed, text, 0); err != nil {
-		return unavailable("writing what is left of a secret", err)
-	}
-	return nil
+	return r.Save(ctx, p.db)
 }
 
 // one moves what is kept at one key, and notes what cannot be moved.
-func (p *rekeying) one(ctx context.Context, key string, r *rekeyReport) error {
+func (p *rekeying) one(ctx context.Context, key string, r *rekey.Report) error {
 	kind, id, _ := strings.Cut(strings.TrimPrefix(key, redisdb.KeyPrefix), ":")
 	switch kind + ":" {
 	case "a:":
@@ -198,13 +103,13 @@ func (p *rekeying) one(ctx context.Context, key string, r *rekeyReport) error {
 
 // family notes a family of refresh tokens that is still made with a former
 // secret. One that has ended, was revoked or lost its application needs no key.
-func (p *rekeying) family(ctx context.Context, key string, r *rekeyReport) error {
+func (p *rekeying) family(ctx context.Context, key string, r *rekey.Report) error {
 	f, made, err := p.families.MadeWith(ctx, key)
 	switch {
 	case err != nil || made == "" || made == r.Key:
 		return err
 	case f == nil:
-		r.of(made).leaveRefresh("unreadable")
+		r.Of(made).LeaveRefreshToken("unreadable")
 		return nil
 	}
 	_, app, u, err := p.circumstances.ofFamily(ctx, f)
@@ -215,11 +120,11 @@ func (p *rekeying) family(ctx context.Context, key string, r *rekeyReport) error
 		return nil
 	}
 	// It lives, or would again once the application is enabled or allowed the domain.
-	r.of(made).leaveRefresh(named(app))
+	r.Of(made).LeaveRefreshToken(named(app))
 	return nil
 }
 
-func (p *rekeying) user(ctx context.Context, id string, r *rekeyReport) error {
+func (p *rekeying) user(ctx context.Context, id string, r *rekey.Report) error {
 	key := redisdb.KeyUser(id)
 	m, err := p.db.Fields(ctx, key, fieldMail)
 	if err != nil {
@@ -232,7 +137,7 @@ func (p *rekeying) user(ctx context.Context, id string, r *rekeyReport) error {
 	}
 	mail, _, err := p.keys.Open(sealed, key)
 	if err != nil {
-		r.of(made).Users++
+		r.Of(made).Users++
 		return nil
 	}
 	// The index first: it is what a user is found by. It is found under any key,
@@ -246,7 +151,7 @@ func (p *rekeying) user(ctx context.Context, id string, r *rekeyReport) error {
 	return nil
 }
 
-func (p *rekeying) application(ctx context.Context, id string, r *rekeyReport) error {
+func (p *rekeying) application(ctx context.Context, id string, r *rekey.Report) error {
 	m, err := p.db.Fields(ctx, redisdb.KeyApplication(id), fieldDocument)
 	if err != nil {
 		return unavailable("reading an application", err)
@@ -260,7 +165,7 @@ func (p *rekeying) application(ctx context.Context, id string, r *rekeyReport) e
 	app, err := p.applications.codec.decode(id, map[string]string{fieldDocument: document, fieldVersion: "1"})
 	if err != nil || json.Unmarshal([]byte(document), &record) != nil {
 		for _, k := range p.keys.Keys[1:] { // it is damaged, and may be mended
-			r.of(k.ID).leave(id)
+			r.Of(k.ID).LeaveApplication(id)
 		}
 		return nil
 	}
@@ -288,7 +193,7 @@ func (p *rekeying) application(ctx context.Context, id string, r *rekeyReport) e
 		}
 	}
 	for made := range former {
-		r.of(made).leave(named(app))
+		r.Of(made).LeaveApplication(named(app))
 	}
 	return nil
 }

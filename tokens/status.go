@@ -10,6 +10,7 @@ import (
 
 	"github.com/meet-gateway/meet-gateway/tokens/gateways"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/rekey"
 )
 
 type stats struct{ hits, misses atomic.Uint64 }
@@ -94,7 +95,6 @@ type reporter struct {
 	installations *installation.Store
 	applications  *applications
 	verifier      *verifier
-	rekeying      *rekeying
 	gateways      *gateways.List
 	keyUse        *installation.KeyUse
 }
@@ -113,10 +113,10 @@ func (r *reporter) Status(ctx context.Context) Status {
 			s.Store.Available, s.Store.Latency = true, Duration(time.Since(began).Round(time.Microsecond))
 		}
 	}
-	report := new(rekeyReport)
+	report := new(rekey.Report)
 	if err == nil && len(r.keys.Keys) > 1 {
-		var read *rekeyReport
-		if read, err = r.rekeying.report(ctx); err == nil {
+		var read *rekey.Report
+		if read, err = rekey.Load(ctx, r.db); err == nil {
 			report = read
 		}
 	}
@@ -160,14 +160,14 @@ func (r *reporter) Status(ctx context.Context) Status {
 const notUsedYet = "no gateway uses it yet"
 
 // needed tells what a key is needed for whose tokens have expired; "" if nothing.
-func (r *reporter) needed(id string, in *installation.State, last *rekeyReport) string {
+func (r *reporter) needed(id string, in *installation.State, last *rekey.Report) string {
 	if r.keys.ByID(id) == nil {
 		return "" // it signs, and nothing else
 	}
 	if in.LastSigned[id].IsZero() {
 		return notUsedYet
 	}
-	if !last.covers(id, in) || last.Key != r.keys.First().ID {
+	if !last.Covers(id, in.LastSigned[id]) || last.Key != r.keys.First().ID {
 		if left := last.Left[id]; left != nil && last.Key == r.keys.First().ID && left.String() != "" {
 			return left.String()
 		}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT
+
+// Package rekey keeps what a pass that moves everything to another secret has left
+// behind: an operator is told of it, and which secrets are safe to remove.
+package rekey
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
+)
+
+// shown is how many applications are named.
+const shown = 20
+
+// New begins the report of a pass to a key.
+func New(key string, began time.Time) *Report {
+	return &Report{Key: key, Began: began.UnixMilli(), Left: map[string]*Leftover{}}
+}
+
+// Report is what the last pass has left behind, as stored.
+type Report struct {
+	Key   string               `json:"key"`   // the first key of who made the pass
+	Began int64                `json:"began"` // unix milliseconds
+	Left  map[string]*Leftover `json:"left"`  // by key id
+}
+
+// Leftover is what is still made with a key.
+type Leftover struct {
+	Users         int      `json:"users,omitempty"` // that could not be moved
+	Applications  int      `json:"applications,omitempty"`
+	Named         []string `json:"named,omitempty"` // the first of them
+	RefreshTokens int      `json:"refresh_tokens,omitempty"`
+	// RefreshOf counts them by application, for the first applications.
+	RefreshOf map[string]int `json:"refresh_of,omitempty"`
+}
+
+// String says it to the operator; "" if nothing is left.
+func (l *Leftover) String() string {
+	var parts []string
+	if l.Applications > 0 {
+		parts = append(parts, fmt.Sprintf("%d applications have not used their secret since (%s)", l.Applications, strings.Join(l.Named, ", ")))
+	}
+	if l.RefreshTokens > 0 {
+		whose := make([]string, 0, len(l.RefreshOf))
+		for _, name := range slices.Sorted(maps.Keys(l.RefreshOf)) {
+			whose = append(whose, fmt.Sprintf("%s: %d", name, l.RefreshOf[name]))
+		}
+		parts = append(parts, fmt.Sprintf("%d refresh tokens have not been used since (%s)", l.RefreshTokens, strings.Join(whose, ", ")))
+	}
+	if l.Users > 0 {
+		parts = append(parts, fmt.Sprintf("%d users are not moved", l.Users))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// LeaveApplication notes that an application is left.
+func (l *Leftover) LeaveApplication(application string) {
+	l.Applications++
+	if len(l.Named) < shown {
+		l.Named = append(l.Named, application)
+		slices.Sort(l.Named)
+	}
+}
+
+// LeaveRefreshToken notes that a refresh token of an application is left.
+func (l *Leftover) LeaveRefreshToken(application string) {
+	l.RefreshTokens++
+	if l.RefreshOf == nil {
+		l.RefreshOf = map[string]int{}
+	}
+	if _, named := l.RefreshOf[application]; named || len(l.RefreshOf) < shown {
+		l.RefreshOf[application]++
+	}
+}
+
+// Of returns what is left of a key.
+func (r *Report) Of(key string) *Leftover {
+	if r.Left[key] == nil {
+		r.Left[key] = new(Leftover)
+	}
+	return r.Left[key]
+}
+
+// Load returns the report of the last pass; an empty one if there is none.
+func Load(ctx context.Context, db *redisdb.DB) (*Report, error) {
+	r := new(Report)
+	text, err := db.Get(ctx, redisdb.KeyRekeyed)
+	if err != nil {
+		return nil, failure.Unavailable("reading what is left of a secret", err)
+	}
+	if text != "" && json.Unmarshal([]byte(text), r) != nil {
+		return new(Report), nil // of another version: it proves nothing here
+	}
+	return r, nil
+}
+
+// Save keeps the report.
+func (r *Report) Save(ctx context.Context, db *redisdb.DB) error {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("encoding what is left of a secret: %w", err)
+	}
+	if err := db.Set(ctx, redisdb.KeyRekeyed, text, 0); err != nil {
+		return failure.Unavailable("writing what is left of a secret", err)
+	}
+	return nil
+}
+
+// Covers reports whether the pass was made after the key was used last, and has
+// left nothing.
+func (r *Report) Covers(key string, used time.Time) bool {
+	left := r.Left[key]
+	return time.UnixMilli(r.Began).After(used) && (left == nil || left.String() == "")
+}
