@@ -100,6 +100,11 @@ var rooms = []room{
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", golangJWT, ours("backendclient"), ours("caddymodule"), ours("tests")},
 	},
 	{
+		folder:       "tokens/internal/mailindex",
+		mayImport:    []string{ours("tokens/internal"), ours("tokens/grammar")},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", golangJWT, ours("backendclient"), ours("caddymodule"), ours("tests")},
+	},
+	{
 		folder:       "tokens/internal/rekey",
 		mayImport:    []string{ours("tokens/internal")},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", golangJWT, ours("backendclient"), ours("caddymodule"), ours("tests")},

@@ -258,9 +258,3 @@ func (c *clientIDs) entry(ctx context.Context, alias string) (string, error) {
 	}
 	return entry, nil
 }
-
-// hasClientID reports whether the application has a client id: its own id, or one
-// that it lists.
-func (app *Application) hasClientID(clientID string) bool {
-	return app.ID == clientID || slices.Contains(app.Aliases, clientID)
-}

@@ -4,16 +4,13 @@ package tokens
 
 import (
 	"encoding/json"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/meet-gateway/meet-gateway/tokens/grammar"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/secrets"
-	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
 
@@ -155,6 +152,48 @@ func (app *Application) AllowsSource(ip netip.Addr) bool {
 	return slices.ContainsFunc(app.Networks, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
+// hasClientID reports whether the application has a client id: its own id, or one
+// that it lists.
+func (app *Application) hasClientID(clientID string) bool {
+	return app.ID == clientID || slices.Contains(app.Aliases, clientID)
+}
+
+// DeniedUnreadable reports whether the application has denied mail addresses that were
+// encrypted with a secret which is not configured here. It cannot be used until they
+// are set again.
+func (app *Application) DeniedUnreadable() bool { return app.sealed.denied != "" }
+
+// DenyMails sets the addresses that the application may not act for, in the place of
+// all there are, also of those that cannot be read. Setting DeniedMails to none keeps
+// the latter. It is for [Authority.UpdateApplication].
+func (app *Application) DenyMails(mails []Mail) { app.DeniedMails, app.sealed.denied = mails, "" }
+
+// BackendUnreadable reports whether the application has backend credentials that
+// were encrypted with a secret which is not configured here. It cannot be used
+// until they are set again or forgotten.
+func (app *Application) BackendUnreadable() bool {
+	return app.Backend == nil && app.sealed.backend != ""
+}
+
+// ForgetBackend removes the backend credentials, also those that cannot be read
+// and those that might be learned. Setting Backend to nil alone keeps the latter
+// two. It is for [Authority.UpdateApplication].
+func (app *Application) ForgetBackend() {
+	app.Backend, app.sealed.backend = nil, ""
+	app.storedSecrets = slices.Clone(app.storedSecrets) // copies of the application may share them
+	for i := range app.storedSecrets {
+		app.storedSecrets[i].Client = ""
+	}
+}
+
+// unusable reports whether the application must not be used: it would act under other
+// credentials at Meet, or for somebody for whom it may not.
+func (app *Application) unusable() bool { return app.sealed.backend != "" || app.sealed.denied != "" }
+
+// Rates returns the application's own limits; nil if it has none. They are the
+// installation's where the application does not set them.
+func (app *Application) Rates() *limit.Rates { return app.rates }
+
 // Warnings tells what an operator should know about the application's settings.
 func (app *Application) Warnings() []string {
 	var w []string
@@ -182,125 +221,6 @@ func (app *Application) Warnings() []string {
 	return w
 }
 
-// Bounds of what an application may hold. They keep one application's record
-// small enough to be read on a request.
-const (
-	maxName    = 255
-	maxNote    = 4000
-	maxAliases = 8
-	maxScopes  = 64
-	maxDomains = 1000
-	maxDenied  = 1000
-	maxNets    = 100
-	maxConfig  = 16 << 10
-)
-
-// normalise checks the fields a caller may set and folds them to one form. The
-// error is ErrInvalidApplication and names the field.
-func (app *Application) normalise() error {
-	invalid := func(field, format string, args ...any) error {
-		return fmt.Errorf("%w: %s: %s", ErrInvalidApplication, field, fmt.Sprintf(format, args...))
-	}
-	app.Name = strings.TrimSpace(app.Name)
-	if app.Name == "" || len(app.Name) > maxName || hasControl(app.Name) {
-		return invalid("name", "must be 1 to %d bytes without control characters", maxName)
-	}
-	if app.Type == "" {
-		app.Type = "classic"
-	}
-	if len(app.Type) > 32 || !vault.IsSlug(app.Type) {
-		return invalid("type", "must be letters, digits and inner hyphens, at most 32")
-	}
-	if len(app.Note) > maxNote {
-		return invalid("note", "must be at most %d bytes", maxNote)
-	}
-	if len(app.Aliases) > maxAliases {
-		return invalid("aliases", "must be at most %d", maxAliases)
-	}
-	for _, a := range app.Aliases {
-		if !grammar.IsClientID(a) {
-			return invalid("aliases", "%q is not a client id", a)
-		}
-	}
-	app.Aliases = uniq(app.Aliases)
-	scopes, err := NewScopes(app.Scopes...)
-	if err != nil {
-		return invalid("scopes", "%v", err)
-	}
-	if len(scopes) > maxScopes {
-		return invalid("scopes", "must be at most %d", maxScopes)
-	}
-	app.Scopes = scopes
-	if err := app.normaliseDomains(invalid); err != nil {
-		return err
-	}
-	if d := time.Duration(app.TokenLifetime); d != 0 && (d < minLifetime || d > maxLifetime) {
-		return invalid("token_lifetime", "must be from %v to %v", minLifetime, maxLifetime)
-	}
-	if len(app.Networks) > maxNets {
-		return invalid("networks", "must be at most %d", maxNets)
-	}
-	for i, p := range app.Networks {
-		if !p.IsValid() {
-			return invalid("networks", "number %d is not an address range", i+1)
-		}
-		app.Networks[i] = p.Masked()
-	}
-	if _, err := limit.ParseOverrides(app.Limits); err != nil {
-		return invalid("limits", "%v", err)
-	}
-	switch app.RoomDefaults.AccessLevel {
-	case "", "trusted", "restricted", "public":
-	default:
-		return invalid("room_defaults.access_level", "must be trusted, restricted or public")
-	}
-	if c := app.RoomDefaults.Configuration; len(c) > 0 {
-		var object map[string]json.RawMessage
-		if len(c) > maxConfig || json.Unmarshal(c, &object) != nil || object == nil {
-			return invalid("room_defaults.configuration", "must be a JSON object of at most %d bytes", maxConfig)
-		}
-	}
-	if b := app.Backend; b != nil {
-		if b.ClientID == "" || b.ClientSecret == "" || len(b.ClientID) > 255 || len(b.ClientSecret) > secrets.MaxLength {
-			return invalid("backend", "client id and client secret belong together, at most 255 and %d bytes", secrets.MaxLength)
-		}
-	}
-	return nil
-}
-
-func (app *Application) normaliseDomains(invalid func(string, string, ...any) error) error {
-	if len(app.Domains) > maxDomains {
-		return invalid("domains", "must be at most %d", maxDomains)
-	}
-	for i, d := range app.Domains {
-		d = strings.TrimSpace(d)
-		if d != "*" {
-			name, below := strings.CutPrefix(d, ".")
-			folded, ok := grammar.FoldDomain(name)
-			if !ok {
-				return invalid("domains", "%q is neither a domain name, nor .name for the names below it, nor *", d)
-			}
-			if d = folded; below {
-				d = "." + folded
-			}
-		}
-		app.Domains[i] = d
-	}
-	app.Domains = uniq(app.Domains)
-	if len(app.DeniedMails) > maxDenied {
-		return invalid("denied_mails", "must be at most %d", maxDenied)
-	}
-	for i, m := range app.DeniedMails {
-		folded, err := ParseMail(string(m))
-		if err != nil {
-			return invalid("denied_mails", "number %d is not a mail address", i+1)
-		}
-		app.DeniedMails[i] = folded
-	}
-	app.DeniedMails = uniq(app.DeniedMails)
-	return nil
-}
-
 // clone returns a copy whose fields may be changed.
 func (app *Application) clone() *Application {
 	c := *app
@@ -319,18 +239,4 @@ func (app *Application) clone() *Application {
 		c.Limits = maps.Clone(app.Limits)
 	}
 	return &c
-}
-
-func hasControl(s string) bool {
-	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
-}
-
-func uniq[T comparable](in []T) []T {
-	var out []T
-	for _, v := range in {
-		if !slices.Contains(out, v) {
-			out = append(out, v)
-		}
-	}
-	return out
 }

@@ -4,10 +4,8 @@ package tokens
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -18,7 +16,6 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/family"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
-	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/secrets"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/trial"
@@ -203,7 +200,7 @@ func (a *Authority) join(c *core, o Options) {
 		core: c, applications: a.applications, registry: a.registry, meetClients: a.meetClients, logins: a.logins,
 		trials: trial.New(c.db, c.keys, a.meetTokens),
 	}
-	a.users = &users{core: c}
+	a.users = newUsers(c)
 	a.admissions = &admissions{users: a.users, quotas: quota.New(o.Quota, c.db, c.keys, clock)}
 	a.circumstances = &circumstances{core: c, installations: a.installations, applications: a.applications, users: a.users}
 	a.signer = &signer{
@@ -236,62 +233,9 @@ func (a *Authority) join(c *core, o Options) {
 // revocation.
 func (a *Authority) JWKS() signing.JWKS { return a.signing.JWKS(a.installations.Withdrawn) }
 
-// Algorithm returns the JWS algorithm that access tokens are signed with.
-func (s *signer) Algorithm() string { return s.signing.Algorithm() }
-
 // Start follows the feed until Close. It does not wait for Redis.
 func (a *Authority) Start() {
 	a.feed.Start(a.gateways.Follow, a.keyUse.Follow)
-}
-
-// feedDomain is what the feed sees of an Authority.
-type feedDomain struct{ *Authority }
-
-// Forget implements [feed.Domain], as the following do.
-func (d feedDomain) Forget(key string) {
-	d.cache.forget(key)
-	if key == redisdb.KeyInstallation {
-		d.installations.Forget()
-	}
-}
-
-func (d feedDomain) ForgetAll() {
-	d.cache.dropAll()
-	d.installations.Forget()
-}
-
-// Restored mends what an application is found by, and what belongs to an address that
-// has two ids.
-func (d feedDomain) Restored(ctx context.Context, e journal.Entry) error {
-	switch e.Script {
-	case claimAgainScript:
-		return d.users.contested(ctx, e.Key, fmt.Sprint(e.Args[0]))
-	case editAgainScript:
-		return d.registry.restored(ctx, e.Key)
-	}
-	return nil
-}
-
-func (r *registry) restored(ctx context.Context, key string) error {
-	m, err := r.findHash(ctx, "reading an application", key)
-	if err != nil {
-		return err
-	}
-	app, err := r.applications.codec.decode(strings.TrimPrefix(key, redisdb.KeyApplication("")), m)
-	if err != nil {
-		return nil //nolint:nilerr // it cannot be read, and so not be used either
-	}
-	if err := r.meetClients.note(ctx, app); err != nil {
-		return err
-	}
-	if err := r.db.AddSorted(ctx, redisdb.KeyIndex, indexMember(app.Name, app.ID)); err != nil {
-		return unavailable("writing the index of applications", err)
-	}
-	// What another application has taken meanwhile stays with it.
-	if err := r.clientIDs.repair(ctx, app); err != nil && !errors.Is(err, ErrConflict) {
-		return err
-	}
-	return nil
 }
 
 // Close stops following the feed and waits for what runs in the background. It

@@ -3,10 +3,12 @@
 package tokens
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
@@ -66,4 +68,29 @@ func (r *reporter) cacheStatus() CacheStatus {
 		Tokens: r.cache.tokens.EstimatedSize(), Applications: r.cache.applications.EstimatedSize(),
 		Users: r.cache.users.EstimatedSize(), Hits: r.verifier.stats.hits.Load(), Misses: r.verifier.stats.misses.Load(),
 	}
+}
+
+// StoreProblem says what is wrong with Redis, given an error of this package, in a
+// sentence without an address: "" means nothing is. What Redis refuses is quoted,
+// so that the operator sees which command or key its user lacks.
+func StoreProblem(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, feed.ErrUnproven):
+		return "redis answers, and has taken no writes for too long"
+	case errors.Is(err, installation.ErrMissingKey):
+		return "other gateways use keys that this one was not given"
+	}
+	return redisdb.Problem(err)
+}
+
+// FeedProblem says why this node hears nothing from Redis, as [StoreProblem] does;
+// "" while it hears, and while nothing failed.
+func (r *reporter) FeedProblem(ctx context.Context) string {
+	if r.feed.Fresh() {
+		return ""
+	}
+	beat, listen := r.feed.Failures()
+	return StoreProblem(r.db.Explained(ctx, cmp.Or(beat, listen)))
 }

@@ -81,16 +81,6 @@ func (app *Application) HasImported(djangoHash string) bool {
 	return slices.ContainsFunc(app.Secrets, func(s SecretInfo) bool { return s.ID == id })
 }
 
-// Checked returns the application as it would be registered: folded, sorted out,
-// with defaults. The error is ErrInvalidApplication and names the field.
-func (app *Application) Checked() (*Application, error) {
-	c := app.clone()
-	if err := c.normalise(); err != nil {
-		return nil, err
-	}
-	return c, nil
-}
-
 func checkImported(hash string) error {
 	if hash == "" {
 		return nil

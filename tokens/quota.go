@@ -51,7 +51,7 @@ func (s *users) knowsMail(ctx context.Context, m Mail) (bool, error) {
 	if _, ok := s.cache.mails.GetIfPresent(m); ok {
 		return true, nil
 	}
-	id, err := s.findID(ctx, m)
+	id, err := s.index.Find(ctx, m)
 	if err != nil || id == "" {
 		return false, err
 	}

@@ -22,10 +22,6 @@ func (a *Authority) Debit(ctx context.Context, k limit.Key, r limit.Rate, n int)
 	return free, nil
 }
 
-// Rates returns the application's own limits; nil if it has none. They are the
-// installation's where the application does not set them.
-func (app *Application) Rates() *limit.Rates { return app.rates }
-
 // parseRates reads stored limits. What a later version may have written and this
 // one does not know must not close the application: the installation's apply.
 func parseRates(m map[string]string) *limit.Rates {

@@ -142,7 +142,7 @@ func (p *rekeying) user(ctx context.Context, id string, r *rekey.Report) error {
 	}
 	// The index first: it is what a user is found by. It is found under any key,
 	// and then kept under the first.
-	if _, err := p.users.findID(ctx, Mail(mail)); err != nil {
+	if _, err := p.users.index.Find(ctx, Mail(mail)); err != nil {
 		return err
 	}
 	if err := p.db.Eval(ctx, touchScript, key, fieldMail, fieldMail, p.keys.Seal(mail, key)).Err(); err != nil {

@@ -23,19 +23,6 @@ import (
 // for have) and the other gateways were told; ErrUnavailable means that it may or
 // may not have happened and that doing it again is safe.
 
-// revokeRecordScript marks a record as revoked and answers it. The mark stays
-// until the token would have expired, so that nothing can record it again; where
-// no record is (it was lost, and may be written again), a mark is put. ARGV:
-// state, mark, its life in ms.
-var revokeRecordScript = redisdb.NewScript(`
-local value = redis.call('GET', KEYS[1])
-if not value then
-  redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-  return ARGV[2]
-end
-redis.call('SETRANGE', KEYS[1], 0, ARGV[1])
-return value`)
-
 // revocations ends tokens.
 type revocations struct {
 	*core
@@ -104,64 +91,6 @@ func (r *revocations) revokeRaw(ctx context.Context, raw, owner string) error {
 	return r.records.revoke(ctx, redisdb.KeyToken(t.id), sum, min(rest, maxLifetime)+time.Second)
 }
 
-// revokeAgainScript marks a token's record as revoked. A record that is not there is
-// made: some other gateway may remember the token and record it again. ARGV: life of
-// the mark in ms, state, mark.
-var revokeAgainScript = journal.NewScript(`
-local state = redis.call('GETRANGE', KEYS[1], 0, 0)
-if state == '' then
-  redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[1])
-  return 1
-end
-if state == ARGV[2] then return 0 end
-redis.call('SETRANGE', KEYS[1], 0, ARGV[2])
-return 1`)
-
-// revoke marks a record. sum is the hash of the token where it is known; life is
-// how long the token can be valid at most.
-func (r *records) revoke(ctx context.Context, key string, sum [sha256.Size]byte, life time.Duration) error {
-	state, mark := string([]byte{recordRevoked}), encodeRecord(sum, generations{})
-	mark[0] = recordRevoked
-	err := r.feed.Commit(ctx, feed.Commit{
-		Doing: "revoking a token", Script: revokeRecordScript, Key: key, Args: []any{state, mark, life.Milliseconds()},
-		Redo: []journal.Entry{{
-			Rank: journal.Revocations, Key: key, Script: revokeAgainScript, Args: []any{state, string(mark)}, Expires: r.now().Add(life),
-		}},
-		Outcome: func(reply *redisdb.Reply) ([]journal.Entry, error) {
-			value, err := reply.Text()
-			if err != nil {
-				return nil, unavailable("revoking a token", err)
-			}
-			if _, _, _, err = decodeRecord([]byte(value)); err != nil {
-				return nil, unavailable("revoking a token", err)
-			}
-			if value[0] == recordRevoked && r.wasTold(key) {
-				return nil, errTold
-			}
-			return nil, nil
-		},
-	})
-	if errors.Is(err, errTold) {
-		return nil
-	}
-	if err == nil {
-		r.noteTold(key)
-	}
-	return err
-}
-
-// errTold means that every gateway was told of a revocation already: one that is asked
-// for again and again is one change of the feed, and does not push out others.
-var errTold = errors.New("every gateway was told already")
-
-// wasTold reports whether that is so of a record or family, on this server.
-func (r *records) wasTold(key string) bool {
-	told, ok := r.cache.told.GetIfPresent(key)
-	return ok && !r.feed.Replaced(told)
-}
-
-func (r *records) noteTold(key string) { r.cache.told.Set(key, r.feed.Snapshot()) }
-
 // RevokeApplication ends all tokens of an application issued so far. Its secrets
 // go on working. Errors: ErrNotFound, ErrUnavailable.
 func (r *revocations) RevokeApplication(ctx context.Context, id string) error {
@@ -196,17 +125,6 @@ func (r *revocations) RevokeGrant(ctx context.Context, applicationID, idOrMail s
 	})
 }
 
-// eachID revokes all ids of a user's address. One that was never given to anybody may
-// not be there.
-func (u *User) eachID(revoke func(id string) error) error {
-	for _, id := range u.others {
-		if err := revoke(id); err != nil && !errors.Is(err, ErrNotFound) {
-			return err
-		}
-	}
-	return revoke(u.ID)
-}
-
 // bump runs a script that counts a generation up and answers it, or 0 if what it
 // belongs to is not there. again writes that generation where it was lost, given
 // againArgs and the generation.
@@ -230,14 +148,6 @@ func (r *revocations) bump(ctx context.Context, key string, script *redisdb.Scri
 		})
 	})
 }
-
-// laterIfScript is [installation.Raise] for a record that must (still) have a field.
-var laterIfScript = journal.NewScript(`
-if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
-local have = tonumber(redis.call('HGET', KEYS[1], ARGV[2]) or '0')
-if have >= tonumber(ARGV[3]) then return 0 end
-redis.call('HSET', KEYS[1], ARGV[2], ARGV[3])
-return 1`)
 
 // RevokeKey ends all access tokens signed with the key. The key stays
 // configured; tokens it signs from now on are not valid either, so configure
@@ -278,6 +188,49 @@ func (r *revocations) RevokeAll(ctx context.Context) error {
 	return r.bump(ctx, redisdb.KeyInstallation, countScript, []any{fieldGeneration}, installation.Raise, fieldGeneration)
 }
 
-// countScript counts a field of a hash up.
-var countScript = redisdb.NewScript(countUp + `
-return up(ARGV[1])`)
+// revokeGrantScript revokes a user's grant to an application and answers the
+// value it has got, or 0 if there is no such user. With a value given it makes
+// sure of that one, and answers 0 if there is nothing to do. ARGV: application,
+// number of grants to keep, value.
+var revokeGrantScript = journal.NewScript(countUp + `
+if redis.call('HEXISTS', KEYS[1], 'm') == 0 then return 0 end
+local function number(field) return tonumber(redis.call('HGET', KEYS[1], field) or '0') end
+local value = tonumber(ARGV[3] or '')
+if value then
+  if number('g:' .. ARGV[1]) >= value or number('gf') >= value then return 0 end
+  if number('gc') < value then redis.call('HSET', KEYS[1], 'gc', ARGV[3]) end
+else
+  value = up('gc')
+end
+redis.call('HSET', KEYS[1], 'g:' .. ARGV[1], string.format('%.0f', value))
+local keep = tonumber(ARGV[2])
+if redis.call('HLEN', KEYS[1]) > keep then
+  local all = redis.call('HGETALL', KEYS[1])
+  local count, oldest, least = 0, nil, nil
+  for i = 1, #all, 2 do
+    if string.sub(all[i], 1, 2) == 'g:' then
+      count = count + 1
+      local v = tonumber(all[i + 1])
+      if not least or v < least then oldest, least = all[i], v end
+    end
+  end
+  if count > keep then
+    redis.call('HDEL', KEYS[1], oldest)
+    if number('gf') < least then redis.call('HSET', KEYS[1], 'gf', least) end
+  end
+end
+return value`)
+
+// maxGrants is how many revoked grants of a user are kept one by one.
+const maxGrants = 64
+
+// eachID revokes all ids of a user's address. One that was never given to anybody may
+// not be there.
+func (u *User) eachID(revoke func(id string) error) error {
+	for _, id := range u.others {
+		if err := revoke(id); err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
+	return revoke(u.ID)
+}

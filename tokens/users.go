@@ -3,7 +3,6 @@
 package tokens
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,8 +10,8 @@ import (
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
-	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/mailindex"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/memory"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
@@ -60,9 +59,6 @@ func (u *User) revokedUpTo(applicationID string) uint64 {
 	return max(u.grants[applicationID], u.grantFloor)
 }
 
-// maxGrants is how many revoked grants of a user are kept one by one.
-const maxGrants = 64
-
 // Fields of a user's hash.
 const (
 	fieldMail        = "m" // sealed
@@ -82,55 +78,6 @@ if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
 for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 return 1`)
 
-// countUp defines up, which counts a generation up: at least to the second that it
-// is. A generation that was set back, since what had counted it up is lost and
-// remembered by nobody, then does not become again one that tokens were born under.
-const countUp = `
-local function up(field)
-  local value = math.max(tonumber(redis.call('HGET', KEYS[1], field) or '0') + 1, tonumber(redis.call('TIME')[1]))
-  redis.call('HSET', KEYS[1], field, string.format('%.0f', value))
-  return value
-end`
-
-// bumpScript counts a generation up if the hash (still) has the first given
-// field, and answers the new value, or 0.
-var bumpScript = redisdb.NewScript(countUp + `
-if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
-return up(ARGV[2])`)
-
-// revokeGrantScript revokes a user's grant to an application and answers the
-// value it has got, or 0 if there is no such user. With a value given it makes
-// sure of that one, and answers 0 if there is nothing to do. ARGV: application,
-// number of grants to keep, value.
-var revokeGrantScript = journal.NewScript(countUp + `
-if redis.call('HEXISTS', KEYS[1], 'm') == 0 then return 0 end
-local function number(field) return tonumber(redis.call('HGET', KEYS[1], field) or '0') end
-local value = tonumber(ARGV[3] or '')
-if value then
-  if number('g:' .. ARGV[1]) >= value or number('gf') >= value then return 0 end
-  if number('gc') < value then redis.call('HSET', KEYS[1], 'gc', ARGV[3]) end
-else
-  value = up('gc')
-end
-redis.call('HSET', KEYS[1], 'g:' .. ARGV[1], string.format('%.0f', value))
-local keep = tonumber(ARGV[2])
-if redis.call('HLEN', KEYS[1]) > keep then
-  local all = redis.call('HGETALL', KEYS[1])
-  local count, oldest, least = 0, nil, nil
-  for i = 1, #all, 2 do
-    if string.sub(all[i], 1, 2) == 'g:' then
-      count = count + 1
-      local v = tonumber(all[i + 1])
-      if not least or v < least then oldest, least = all[i], v end
-    end
-  end
-  if count > keep then
-    redis.call('HDEL', KEYS[1], oldest)
-    if number('gf') < least then redis.call('HSET', KEYS[1], 'gf', least) end
-  end
-end
-return value`)
-
 // newUserScript makes a user's record unless the id is taken. ARGV: sealed
 // mail, first seen, by, generation, grant count. Finding its own write there
 // is success: the answer to it may have been lost on the way.
@@ -142,8 +89,17 @@ end
 redis.call('HSET', KEYS[1], 'f', ARGV[2], 'fb', ARGV[3], 'g', ARGV[4], 'gc', ARGV[5])
 return 1`)
 
-// users keeps the users, and the index of their mail addresses.
-type users struct{ *core }
+// users keeps the users.
+type users struct {
+	*core
+	index *mailindex.Index
+}
+
+func newUsers(c *core) *users {
+	s := &users{core: c}
+	s.index = mailindex.New(c.db, c.keys, s.same)
+	return s
+}
 
 // User returns a user by public id or mail address. Errors: ErrNotFound,
 // ErrUnavailable.
@@ -157,7 +113,7 @@ func (s *users) User(ctx context.Context, idOrMail string) (*User, error) {
 	}
 	var id string
 	err = s.feed.Read(ctx, "looking up a user", func(ctx context.Context, _ feed.Reader) (found bool, err error) {
-		id, err = s.findID(ctx, m)
+		id, err = s.index.Find(ctx, m)
 		return id != "", err
 	})
 	if err != nil {
@@ -167,78 +123,6 @@ func (s *users) User(ctx context.Context, idOrMail string) (*User, error) {
 		return nil, fmt.Errorf("user: %w", ErrNotFound)
 	}
 	return s.read(ctx, id)
-}
-
-// An address is indexed under every configured key. While a secret is rotated,
-// gateways have the keys in different orders, or lack one, and all must give the
-// address the same id. So each goes through the entries in the order of the ids of the
-// keys, carrying an id: it puts that where no entry is, and goes on with the one that
-// is there. The id that it carries at the end is the one of the address. If there is a
-// key that all have, all pass its entry, which was set once, and what they put
-// behind it is what they found there. Entries before it that differ are set right.
-
-// mailKeys are the names of the entries of an address, in that order.
-func (s *users) mailKeys(m Mail) []string {
-	names := make([]string, 0, len(s.keys.Keys))
-	for _, k := range s.keys.Sorted() {
-		names = append(names, redisdb.KeyMail(k, string(m)))
-	}
-	return names
-}
-
-// findID looks the address up under every configured key, and keeps it under all
-// of them. "" means that the address was never seen.
-func (s *users) findID(ctx context.Context, m Mail) (string, error) {
-	var last string
-	agreed := true
-	for i, name := range s.mailKeys(m) {
-		id, err := s.db.Get(ctx, name)
-		if err != nil {
-			return "", unavailable("looking up a user", err)
-		}
-		agreed = agreed && (i == 0 || id == last)
-		last = cmp.Or(id, last)
-	}
-	if last == "" || agreed {
-		return last, nil
-	}
-	return s.agreeOnID(ctx, m, last)
-}
-
-// claimScript sets an entry of the index unless it is there, and answers it.
-var claimScript = redisdb.NewScript(`
-redis.call('SETNX', KEYS[1], ARGV[1])
-return redis.call('GET', KEYS[1])`)
-
-// replaceScript sets a key that still has a value. ARGV: that, what it becomes.
-var replaceScript = redisdb.NewScript(`
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2])
-return 1`)
-
-// agreeOnID returns the id of an address, which is id if it has none.
-func (s *users) agreeOnID(ctx context.Context, m Mail, id string) (string, error) {
-	names := s.mailKeys(m)
-	found := make([]string, len(names))
-	for i, name := range names {
-		var err error
-		if id, err = s.db.Eval(ctx, claimScript, name, id).Text(); err != nil {
-			return "", unavailable("indexing a user", err)
-		}
-		found[i] = id
-	}
-	for i, other := range found {
-		if other == id {
-			continue
-		}
-		if err := s.same(ctx, id, other); err != nil {
-			return "", err
-		}
-		if err := s.db.Eval(ctx, replaceScript, names[i], other, id).Err(); err != nil {
-			return "", unavailable("indexing a user", err)
-		}
-	}
-	return id, nil
 }
 
 // same notes at each of two users that the other has the same address, so that a
@@ -254,45 +138,6 @@ func (s *users) same(ctx context.Context, ids ...string) error {
 	return nil
 }
 
-// userFor returns the user with the address as Redis has it now, and the
-// installation with it. It makes the user if need be.
-func (c *circumstances) userFor(ctx context.Context, m Mail, by string) (*User, *installation.State, error) {
-	id, remembered := c.cache.mails.GetIfPresent(m)
-	for {
-		if !remembered {
-			var err error
-			if id, err = c.users.findID(ctx, m); err != nil {
-				return nil, nil, err
-			}
-			if id == "" {
-				if id, err = c.users.create(ctx, m, by); err != nil {
-					return nil, nil, err
-				}
-			}
-		}
-		in, u, err := c.readUser(ctx, id)
-		if errors.Is(err, ErrNotFound) {
-			if remembered {
-				c.cache.mails.Invalidate(m)
-				remembered = false
-				continue
-			}
-			// The index outlived the record (an old snapshot): bring the record back.
-			if err := c.users.write(ctx, id, m, by); err != nil && !errors.Is(err, ErrConflict) {
-				return nil, nil, err
-			}
-			in, u, err = c.readUser(ctx, id)
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		if !remembered {
-			c.cache.mails.Set(m, id)
-		}
-		return u, in, nil
-	}
-}
-
 // create allocates an id for the address. Of several at once one wins, and all
 // get its id.
 func (s *users) create(ctx context.Context, m Mail, by string) (string, error) {
@@ -305,7 +150,7 @@ func (s *users) create(ctx context.Context, m Mail, by string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		winner, err := s.agreeOnID(ctx, m, id)
+		winner, err := s.index.Agree(ctx, m, id)
 		if err != nil {
 			return "", err
 		}
@@ -345,20 +190,14 @@ func (s *users) remember(u *User) {
 	})
 	// An address can have two ids after a loss: each claims its entries, and the one that
 	// finds another id there is noted as the same user.
-	for _, name := range s.mailKeys(u.Mail) {
-		s.feed.Journal().Add(journal.Entry{Rank: journal.Users, Name: name + " " + u.ID, Key: name, Script: claimAgainScript, Args: []any{u.ID}})
+	for _, name := range s.index.Names(u.Mail) {
+		s.feed.Journal().Add(journal.Entry{Rank: journal.Users, Name: name + " " + u.ID, Key: name, Script: mailindex.ClaimAgainScript, Args: []any{u.ID}})
 	}
 }
 
 // userStep is how much longer than what was issued for it a user is remembered, at
 // most, so that it need not be noted with every token.
 const userStep = journal.Memory / 6
-
-// claimAgainScript is claimScript that answers whether another gateway has given the
-// address another id meanwhile.
-var claimAgainScript = redisdb.NewScript(`
-redis.call('SETNX', KEYS[1], ARGV[1])
-return redis.call('GET', KEYS[1]) == ARGV[1] and 0 or 1`)
 
 // contested notes two ids of one address at each other, if another id holds an entry
 // of the index.

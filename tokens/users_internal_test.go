@@ -25,7 +25,7 @@ var (
 // idFor is the id of an address as userFor finds or gives it. The record may be made with
 // a secret that the gateway does not have.
 func idFor(ctx context.Context, a *Authority, m Mail) (string, error) {
-	id, err := a.users.findID(ctx, m)
+	id, err := a.users.index.Find(ctx, m)
 	if err == nil && id == "" {
 		id, err = a.users.create(ctx, m, "application")
 	}
@@ -75,7 +75,7 @@ func TestUserID_OneWhileSecretsAreRotated(t *testing.T) {
 				ids[id] = true
 			}
 			require.Len(t, ids, 1, at)
-			for _, name := range actors[0].a.users.mailKeys(m) {
+			for _, name := range actors[0].a.users.index.Names(m) {
 				id, err := server.Get(name)
 				require.NoError(t, err, at)
 				require.Contains(t, ids, id, at)

@@ -3,14 +3,14 @@
 package tokens
 
 import (
+	"cmp"
 	"crypto/sha256"
-	"encoding/binary"
-	"errors"
-	"fmt"
 	"strings"
 	"time"
 	"unique"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 	"github.com/meet-gateway/meet-gateway/tokens/signing"
 )
 
@@ -25,6 +25,58 @@ const (
 	// one refuses what the other issued ("iat" in the future).
 	clockSkew = 5 * time.Second
 )
+
+// signer signs access tokens, and checks their signatures.
+type signer struct {
+	*core
+	issuer   string
+	audience string
+	lifetime time.Duration
+}
+
+// Issuer returns the "iss" claim of access tokens (RFC 7519 §4.1.1).
+func (s *signer) Issuer() string { return s.issuer }
+
+// Audience returns the "aud" claim of access tokens (RFC 7519 §4.1.3).
+func (s *signer) Audience() string { return s.audience }
+
+// Algorithm returns the JWS algorithm that access tokens are signed with.
+func (s *signer) Algorithm() string { return s.signing.Algorithm() }
+
+// signed is a token that was signed and not yet recorded.
+type signed struct {
+	value    string
+	id       string
+	scopes   Scopes
+	lifetime time.Duration
+	record   []byte
+	births   generations
+}
+
+func (s *signer) sign(g Grant, u *User, in *installation.State) (*signed, error) {
+	app := g.Application
+	t := &signed{
+		id: vault.RandomID(vault.TokenID), scopes: g.Scopes.Intersect(app.Scopes), lifetime: s.lifetime,
+		births: generations{in.Generation, app.generation, u.generation, u.grantCount},
+	}
+	if app.TokenLifetime != 0 {
+		t.lifetime = time.Duration(app.TokenLifetime)
+	}
+	t.lifetime = t.lifetime.Truncate(time.Second)
+	now := s.now()
+	c := &Claims{
+		Issuer: s.issuer, Audience: s.audience, IssuedAt: now.Unix(), ExpiresAt: now.Add(t.lifetime).Unix(),
+		ID: t.id, Subject: u.ID, ClientID: app.ID, Scope: t.scopes.String(),
+		UserID: cmp.Or(g.BackendUserID, u.ID), Delegated: true,
+	}
+	value, err := s.signing.Sign(c)
+	if err != nil {
+		return nil, err
+	}
+	t.value = value
+	t.record = encodeRecord(sha256.Sum256([]byte(value)), t.births)
+	return t, nil
+}
 
 // accessToken is a token whose signature was good and whose record was read. A
 // gateway remembers many: what they have in common is there once.
@@ -88,59 +140,4 @@ func (s *signer) parseSigned(raw string) (*accessToken, error) {
 		app: unique.Make(c.ClientID), user: unique.Make(c.Subject), scope: unique.Make(c.Scope),
 		issued: c.IssuedAt, expires: c.ExpiresAt,
 	}, nil
-}
-
-// generations are what a token was born under. Any of them having been counted
-// up since means that it was revoked.
-type generations struct{ installation, application, user, grant uint64 }
-
-// list is how they are stored with a family of refresh tokens.
-func (g generations) list() [4]uint64 {
-	return [4]uint64{g.installation, g.application, g.user, g.grant}
-}
-
-func birthsOf(l [4]uint64) generations { return generations{l[0], l[1], l[2], l[3]} }
-
-// after reports whether any of them is later than in o: who knows only o has not
-// heard of everything.
-func (g generations) after(o generations) bool {
-	return g.installation > o.installation || g.application > o.application || g.user > o.user || g.grant > o.grant
-}
-
-// A record is what Redis holds of a token: state, hash of the whole token, four
-// generations as varints. Its key is made from the token's id, so the hash says
-// that a reply is the answer to the question asked (CVE-2025-29923).
-const (
-	recordRevoked = 0
-	recordLive    = 1
-	recordHeader  = 1 + sha256.Size
-)
-
-func encodeRecord(sum [sha256.Size]byte, g generations) []byte {
-	b := make([]byte, 0, recordHeader+8)
-	b = append(append(b, recordLive), sum[:]...)
-	for _, n := range []uint64{g.installation, g.application, g.user, g.grant} {
-		b = binary.AppendUvarint(b, n)
-	}
-	return b
-}
-
-func decodeRecord(b []byte) (state byte, sum [sha256.Size]byte, g generations, err error) {
-	if len(b) < recordHeader {
-		return 0, sum, g, errors.New("token record is too short")
-	}
-	state = b[0]
-	copy(sum[:], b[1:recordHeader])
-	rest := b[recordHeader:]
-	for _, n := range []*uint64{&g.installation, &g.application, &g.user, &g.grant} {
-		v, size := binary.Uvarint(rest)
-		if size <= 0 {
-			return 0, sum, g, errors.New("token record is cut")
-		}
-		*n, rest = v, rest[size:]
-	}
-	if len(rest) != 0 || state > recordLive {
-		return 0, sum, g, fmt.Errorf("token record of an unknown form (state %d)", state)
-	}
-	return state, sum, g, nil
 }

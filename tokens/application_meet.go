@@ -6,87 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
-
-// Generations tell whether what is kept for a grant may still be used: it may while
-// they are what they were. They change with each revocation that concerns the grant,
-// and with each edit of the application.
-type Generations [6]uint64
-
-// generationsOf returns the generations of a grant. u is nil for a user who was never
-// seen: the result is then the same as for a user who was never revoked.
-func generationsOf(in *installation.State, app *Application, u *User) Generations {
-	g := Generations{in.Generation, uint64(in.NotBefore.UnixMilli()), app.generation, app.edits}
-	if u == nil {
-		return g
-	}
-	if u.generation != uint64(u.FirstSeen.Unix()) {
-		g[4] = u.generation
-	}
-	g[5] = u.revokedUpTo(app.ID)
-	return g
-}
-
-// Generations returns the generations of a grant, from memory while that is known to
-// be current. An application that is not registered yet has none of its own. Errors:
-// ErrUnavailable.
-func (c *circumstances) Generations(ctx context.Context, app *Application, m Mail) (Generations, error) {
-	id, known := c.cache.mails.GetIfPresent(m)
-	if known && c.feed.Fresh() {
-		now := c.now()
-		in := c.installations.Remembered()
-		u, _ := c.cache.users.GetIfPresent(id)
-		if in != nil && u != nil && !outdated(in.Read, now) && !outdated(u.read, now) {
-			return generationsOf(in, app, u), nil
-		}
-	}
-	var err error
-	if !known {
-		if id, err = c.users.findID(ctx, m); err != nil {
-			return Generations{}, err
-		}
-	}
-	var in *installation.State
-	var u *User
-	if id != "" {
-		in, u, err = c.readUser(ctx, id)
-	}
-	if id == "" || errors.Is(err, ErrNotFound) {
-		in, err = c.installations.Load(ctx)
-	}
-	if err != nil {
-		return Generations{}, err
-	}
-	if u != nil {
-		c.cache.mails.Set(m, id)
-	}
-	return generationsOf(in, app, u), nil
-}
-
-// counted makes a change of an application one that its generations tell of. A
-// change of limits alone is not: it is how Meet is relieved, and must not have
-// everything that is kept fetched from Meet again.
-func counted(change func(*Application) error) func(*Application) error {
-	return func(n *Application) error {
-		before := n.clone()
-		if err := change(n); err != nil {
-			return err
-		}
-		before.Limits = n.Limits
-		if !reflect.DeepEqual(before, n) {
-			n.edits++
-		}
-		return nil
-	}
-}
 
 // NotGranted are scopes of an application that a Meet did not grant it when it was
 // last asked for a token: the tokens of the application lack them.
@@ -160,3 +86,42 @@ func (n NotGranted) warning() string {
 	return fmt.Sprintf("Meet at %s has not granted %s since %s: tokens lack it; tick it in Meet's admin for the application that is presented there, then edit this application or revoke its tokens",
 		n.Meet, n.Scopes, n.Since.Format(time.RFC3339))
 }
+
+// LearnsBackend returns the client id at Meet of which the application's imported
+// secret may become its backend credentials, once it is known; "" if none may.
+func (app *Application) LearnsBackend() string {
+	if app.Backend != nil || app.sealed.backend != "" {
+		return ""
+	}
+	for _, v := range app.storedSecrets {
+		if v.Client != "" {
+			return v.Client
+		}
+	}
+	return ""
+}
+
+// LearnBackend makes an imported secret that was just presented the application's
+// backend credentials, or with accepted false gives that up: Meet does not take
+// it. Call it when [Application.LearnsBackend] names the client id and Meet was
+// asked. If somebody else has decided meanwhile, nothing is changed. Errors:
+// ErrNotFound, ErrConflict, ErrUnavailable.
+func (r *registry) LearnBackend(ctx context.Context, applicationID string, c BackendCredentials, accepted bool) error {
+	_, err := r.change(ctx, applicationID, 0, func(n *Application) error {
+		switch {
+		case n.LearnsBackend() != c.ClientID:
+			return errDecided
+		case accepted:
+			n.Backend = &c
+		default:
+			n.ForgetBackend()
+		}
+		return nil
+	})
+	if errors.Is(err, errDecided) {
+		return nil
+	}
+	return err
+}
+
+var errDecided = errors.New("decided by somebody else")

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+
+package tokens
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
+)
+
+// A record is what Redis holds of a token: state, hash of the whole token, four
+// generations as varints. Its key is made from the token's id, so the hash says
+// that a reply is the answer to the question asked (CVE-2025-29923).
+const (
+	recordRevoked = 0
+	recordLive    = 1
+	recordHeader  = 1 + sha256.Size
+)
+
+func encodeRecord(sum [sha256.Size]byte, g generations) []byte {
+	b := make([]byte, 0, recordHeader+8)
+	b = append(append(b, recordLive), sum[:]...)
+	for _, n := range []uint64{g.installation, g.application, g.user, g.grant} {
+		b = binary.AppendUvarint(b, n)
+	}
+	return b
+}
+
+func decodeRecord(b []byte) (state byte, sum [sha256.Size]byte, g generations, err error) {
+	if len(b) < recordHeader {
+		return 0, sum, g, errors.New("token record is too short")
+	}
+	state = b[0]
+	copy(sum[:], b[1:recordHeader])
+	rest := b[recordHeader:]
+	for _, n := range []*uint64{&g.installation, &g.application, &g.user, &g.grant} {
+		v, size := binary.Uvarint(rest)
+		if size <= 0 {
+			return 0, sum, g, errors.New("token record is cut")
+		}
+		*n, rest = v, rest[size:]
+	}
+	if len(rest) != 0 || state > recordLive {
+		return 0, sum, g, fmt.Errorf("token record of an unknown form (state %d)", state)
+	}
+	return state, sum, g, nil
+}
+
+// records keeps the records of access tokens.
+type records struct {
+	*core
+	users  *users
+	keyUse *installation.KeyUse
+}
+
+// add makes a signed token valid. Doing it again changes nothing: neither
+// does it bring a revoked token back.
+func (r *records) add(ctx context.Context, t *signed, u *User) error {
+	if err := r.keyUse.NoteSigned(ctx, t.lifetime); err != nil {
+		return err
+	}
+	const doing = "recording a token"
+	key := redisdb.KeyToken(t.id)
+	if _, err := r.db.SetNew(ctx, key, t.record, t.lifetime); err != nil {
+		return unavailable(doing, err)
+	}
+	r.users.remember(u)
+	return r.feed.Keep(ctx, doing, journal.Entry{
+		Rank: journal.Records, Key: key, Script: recordAgainScript, Args: []any{string(t.record)}, Expires: r.now().Add(t.lifetime),
+	})
+}
+
+// recordAgainScript records a token unless it is on record, revoked or not. ARGV: life
+// in ms, record.
+var recordAgainScript = redisdb.NewScript(`
+return redis.call('SET', KEYS[1], ARGV[2], 'NX', 'PX', ARGV[1]) and 1 or 0`)
+
+// revokeRecordScript marks a record as revoked and answers it. The mark stays
+// until the token would have expired, so that nothing can record it again; where
+// no record is (it was lost, and may be written again), a mark is put. ARGV:
+// state, mark, its life in ms.
+var revokeRecordScript = redisdb.NewScript(`
+local value = redis.call('GET', KEYS[1])
+if not value then
+  redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+  return ARGV[2]
+end
+redis.call('SETRANGE', KEYS[1], 0, ARGV[1])
+return value`)
+
+// revokeAgainScript marks a token's record as revoked. A record that is not there is
+// made: some other gateway may remember the token and record it again. ARGV: life of
+// the mark in ms, state, mark.
+var revokeAgainScript = journal.NewScript(`
+local state = redis.call('GETRANGE', KEYS[1], 0, 0)
+if state == '' then
+  redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[1])
+  return 1
+end
+if state == ARGV[2] then return 0 end
+redis.call('SETRANGE', KEYS[1], 0, ARGV[2])
+return 1`)
+
+// revoke marks a record. sum is the hash of the token where it is known; life is
+// how long the token can be valid at most.
+func (r *records) revoke(ctx context.Context, key string, sum [sha256.Size]byte, life time.Duration) error {
+	state, mark := string([]byte{recordRevoked}), encodeRecord(sum, generations{})
+	mark[0] = recordRevoked
+	err := r.feed.Commit(ctx, feed.Commit{
+		Doing: "revoking a token", Script: revokeRecordScript, Key: key, Args: []any{state, mark, life.Milliseconds()},
+		Redo: []journal.Entry{{
+			Rank: journal.Revocations, Key: key, Script: revokeAgainScript, Args: []any{state, string(mark)}, Expires: r.now().Add(life),
+		}},
+		Outcome: func(reply *redisdb.Reply) ([]journal.Entry, error) {
+			value, err := reply.Text()
+			if err != nil {
+				return nil, unavailable("revoking a token", err)
+			}
+			if _, _, _, err = decodeRecord([]byte(value)); err != nil {
+				return nil, unavailable("revoking a token", err)
+			}
+			if value[0] == recordRevoked && r.wasTold(key) {
+				return nil, errTold
+			}
+			return nil, nil
+		},
+	})
+	if errors.Is(err, errTold) {
+		return nil
+	}
+	if err == nil {
+		r.noteTold(key)
+	}
+	return err
+}
+
+// errTold means that every gateway was told of a revocation already: one that is asked
+// for again and again is one change of the feed, and does not push out others.
+var errTold = errors.New("every gateway was told already")
+
+// wasTold reports whether that is so of a record or family, on this server.
+func (r *records) wasTold(key string) bool {
+	told, ok := r.cache.told.GetIfPresent(key)
+	return ok && !r.feed.Replaced(told)
+}
+
+func (r *records) noteTold(key string) { r.cache.told.Set(key, r.feed.Snapshot()) }
