@@ -14,10 +14,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
-// Adopting is how a live installation moves behind the gateway: credentials that
-// the gateway does not know are tried once at Meet, and what Meet accepts is
-// registered. From then on the gateway checks them, at a ten-thousandth of what
-// Meet's check costs.
+// Adopting moves a live installation behind the gateway. The gateway tries credentials
+// that it does not know once at Meet, and registers those that Meet accepts. From then
+// on it checks them itself, at a ten-thousandth of the cost.
 
 // adoption registers applications that Meet knows and the gateway does not.
 type adoption struct {
@@ -66,13 +65,13 @@ func (a *adoption) Adopt(ctx context.Context, clientID, secret string, ask func(
 
 // try is Adopt for the one who asks Meet.
 func (a *adoption) try(ctx context.Context, clientID, secret string, ask func(context.Context) (Application, error)) (*Application, error) {
-	// Another may have come to an end since we looked.
+	// Another trial may have ended meanwhile.
 	if app, settled, err := a.settled(ctx, clientID, secret); settled {
 		return app, err
 	}
 	found, err := ask(ctx)
 	if errors.Is(err, ErrInvalidClient) {
-		_ = a.trials.NoteRefusal(ctx, clientID, secret) // refused they are, remembered or not
+		_ = a.trials.NoteRefusal(ctx, clientID, secret) // they are refused, even if that is not remembered
 		return nil, err
 	}
 	if err != nil {
@@ -105,10 +104,10 @@ func (a *adoption) settled(ctx context.Context, clientID, secret string) (*Appli
 }
 
 // AdoptApplication registers an application under the client id it has at Meet,
-// with the secret that Meet has accepted. It goes on presenting both to Meet, and
-// unless app says otherwise it may act for whomever Meet lets it ("*").
+// with the secret that Meet has accepted. Both are its backend credentials, and unless
+// app has domains, Meet alone decides for whom it may act ("*").
 //
-// Of several at once one registers it and all get the same application. Errors:
+// If several do so at once, all get the same application. Errors:
 // those of [Authority.CreateApplication]; ErrInvalidClient if it is registered
 // with another secret; ErrBusy.
 func (a *adoption) AdoptApplication(ctx context.Context, app Application, clientID, secret string) (*Application, error) {

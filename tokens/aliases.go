@@ -14,13 +14,12 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
-// An application's record decides which client ids are its own: those that it
-// lists. mg1:c:<client id> is an index of that, to find the record by. An entry
-// names an application, and counts only if the record of that application lists the
-// client id.
+// An application's record lists its client ids, and that list decides. The index
+// mg1:c:<client id> finds the record: an entry names an application, and counts only if
+// the record of that application lists the client id.
 //
-// A client id is taken in three steps, each of which touches one key, so that they
-// work on a Cluster, and after each of which a gateway may die:
+// A client id is taken in three steps. Each touches one key, so they work on a Cluster,
+// and a gateway may die after any of them:
 //
 //  1. the record wants the client id, for wantTime;
 //  2. the entry is set to the application, by compare-and-set. Only an entry may be
@@ -28,24 +27,22 @@ import (
 //  3. the record lists the client id, if it still wants it and is of the version
 //     that was read.
 //
-// So nobody can take an entry between 1 and the end of the listing. Every entry that
-// is set has a different value, so that one that was taken again meanwhile is not
-// mistaken for the one that was looked at.
+// So no other application can take the entry after step 1. Every entry has a value of
+// its own, so that one that was taken again is not mistaken for the one that was read.
 //
 // A client id is given up by writing the record without it. The entry is removed
-// afterwards, by compare-and-delete. One that stays because that failed is taken by
-// the next who wants it.
+// afterwards, by compare-and-delete. If that fails, the entry does not count, and the
+// next application that wants the client id takes it.
 
-// wantTime is how long a record wants a client id that it does not list yet: more
-// than taking the entries takes. It is measured by the clock of Redis.
+// wantTime is how long a record wants a client id before it lists it. Taking the entries
+// takes less. The clock of Redis measures it.
 const wantTime = 30 * time.Second
 
 // The field of a record that wants a client id is "w:" and that id. Its value is
-// until when (unix milliseconds), and whose try that is.
+// until when (unix milliseconds), and the id of the try.
 
-// wantScript notes in a record of the expected version which client ids it wants. A
-// record that is not there yet goes with them. ARGV: version, life in ms, whose try,
-// client ids.
+// wantScript notes wanted client ids in a record of the expected version. A record that
+// was only made for that expires with them. ARGV: version, life in ms, try, client ids.
 var wantScript = redisdb.NewScript(redisNow + `
 local version = tonumber(redis.call('HGET', KEYS[1], 'v') or '0')
 if version ~= tonumber(ARGV[1]) then return -1 end
@@ -112,8 +109,8 @@ func (c *clientIDs) newWant(id string, version int64, aliases []string) *want {
 	return &want{ids: c, id: id, version: version, try: vault.RandomID(vault.TokenID), aliases: aliases}
 }
 
-// take takes the client ids, or none of them. Once the record lists them they are
-// the application's; until then they are so for wantTime. Errors: ErrConflict,
+// take takes all the client ids, or none. They are the application's for wantTime, and
+// for good once the record lists them. Errors: ErrConflict,
 // ErrUnavailable.
 func (w *want) take(ctx context.Context) error {
 	if len(w.aliases) == 0 {
@@ -139,8 +136,8 @@ func (w *want) take(ctx context.Context) error {
 	return nil
 }
 
-// drop gives up what take took and the record does not list. Where that fails, the
-// entries are there for the next who wants them.
+// drop gives up client ids that were taken and are not listed. If that fails, the next
+// application that wants them takes them.
 func (w *want) drop(ctx context.Context) {
 	if len(w.aliases) == 0 {
 		return
@@ -222,10 +219,9 @@ func (c *clientIDs) holds(ctx context.Context, id, alias string) error {
 	})
 }
 
-// release removes the entries of client ids that the application's record
-// neither lists nor wants any more. The entry is read before the record: one that is
-// taken again in between is another one. A failure does no harm: such an entry does
-// not count.
+// release removes the entries of client ids that the application's record neither lists
+// nor wants any more. It reads the entry before the record: if it is taken again in
+// between, its value is another one. An entry that stays does no harm: it does not count.
 func (c *clientIDs) release(ctx context.Context, id string, aliases []string) {
 	for _, alias := range aliases {
 		have, err := c.entry(ctx, alias)

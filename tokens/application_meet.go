@@ -102,9 +102,9 @@ func (app *Application) LearnsBackend() string {
 }
 
 // LearnBackend makes an imported secret that was just presented the application's
-// backend credentials, or with accepted false gives that up: Meet does not take
-// it. Call it when [Application.LearnsBackend] names the client id and Meet was
-// asked. If somebody else has decided meanwhile, nothing is changed. Errors:
+// backend credentials, or with accepted false gives that up: Meet refuses it. Call it
+// when [Application.LearnsBackend] names the client id and Meet was asked. If another
+// gateway decided first, nothing changes. Errors:
 // ErrNotFound, ErrConflict, ErrUnavailable.
 func (r *registry) LearnBackend(ctx context.Context, applicationID string, c BackendCredentials, accepted bool) error {
 	_, err := r.change(ctx, applicationID, 0, func(n *Application) error {

@@ -33,5 +33,21 @@
 // # Keys in Redis
 //
 // Every key starts with "mg1:". Every key but applications and users expires.
-// docs/redis.md has the full table; keys.go is where they are built.
+// docs/redis.md has the full table; redisdb/names.go is where they are built.
+//
+// # Where a change goes
+//
+// An [Authority] is made of parts, one a file, each of which is given the parts that it
+// needs (authority.go). They are, from the bottom to the top:
+//
+//   - applications finds applications, clientIDs keeps their aliases, and registry
+//     changes them; meetClients knows their client ids at Meet.
+//   - logins checks secrets; adoption registers applications that Meet knows.
+//   - users keeps users; circumstances finds what a token depends on.
+//   - signer signs tokens, records puts them on record, and issuer gives them out.
+//   - refreshes exchanges refresh tokens, verifier judges credentials, and revocations
+//     ends them.
+//   - rekeying moves all to another secret; reporter tells how things are.
+//
+// What needs none of them has a package of its own, below this one.
 package tokens

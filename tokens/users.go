@@ -17,8 +17,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
-// User is a mail address that some application acted for. What identifies it is
-// the address: Meet's own id of the user may change (merged duplicates).
+// User is a mail address that some application acted for. The address identifies the
+// user: Meet's own id may change when it merges duplicates.
 //
 // A value that came from an [Authority] is shared and must not be changed.
 type User struct {
@@ -36,13 +36,13 @@ type User struct {
 	LastSeen   time.Time `json:"last_seen,omitzero"`
 	LastSeenBy string    `json:"last_seen_by,omitempty"`
 
-	// generation is the instant (unix seconds) at which the record was made, plus
-	// the number of revocations since: a record that was lost and made again
-	// does not bring old tokens back.
+	// generation begins at the time (unix seconds) at which the record was made, and
+	// each revocation raises it. So a record that was lost and made again does not
+	// bring old tokens back.
 	generation uint64
-	// A revoked grant is kept as the value that grantCount had got by it. Tokens
-	// carry the grantCount of their birth. Only the latest are kept one by one;
-	// grantFloor stands for all the others.
+	// Revoking a grant raises grantCount, and grants keeps the new value. Tokens carry
+	// the grantCount of their birth. Only the latest revoked grants are kept one by
+	// one; grantFloor stands for the others.
 	grants     map[string]uint64 // by application id
 	grantCount uint64
 	grantFloor uint64
@@ -72,15 +72,15 @@ const (
 	prefixOther      = "o:" // + another id of the address
 )
 
-// touchScript sets fields of a hash if it (still) has the first given field.
+// touchScript sets fields of a hash that has the first given field.
 var touchScript = redisdb.NewScript(`
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
 for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 return 1`)
 
 // newUserScript makes a user's record unless the id is taken. ARGV: sealed
-// mail, first seen, by, generation, grant count. Finding its own write there
-// is success: the answer to it may have been lost on the way.
+// mail, first seen, by, generation, grant count. Its own write is success
+// too: the answer to it may have been lost.
 var newUserScript = redisdb.NewScript(`
 if redis.call('HSETNX', KEYS[1], 'm', ARGV[1]) == 0 then
   if redis.call('HGET', KEYS[1], 'm') == ARGV[1] then return 1 end
@@ -126,8 +126,8 @@ func (s *users) User(ctx context.Context, idOrMail string) (*User, error) {
 }
 
 // same notes at each of two users that the other has the same address, so that a
-// revocation ends both. There can be two if Redis has lost what was
-// written, or where a version before this agreement ran.
+// revocation ends both. One address can have two users after Redis lost a write, or
+// if an early version of the gateway ran.
 func (s *users) same(ctx context.Context, ids ...string) error {
 	for i, id := range ids {
 		err := s.db.Eval(ctx, touchScript, redisdb.KeyUser(id), fieldMail, prefixOther+ids[1-i], 1).Err()
@@ -138,8 +138,8 @@ func (s *users) same(ctx context.Context, ids ...string) error {
 	return nil
 }
 
-// create allocates an id for the address. Of several at once one wins, and all
-// get its id.
+// create allocates an id for the address. If several gateways do so at once, all get
+// the id of one of them.
 func (s *users) create(ctx context.Context, m Mail, by string) (string, error) {
 	for {
 		id := vault.RandomID(vault.UserID)
@@ -176,8 +176,8 @@ func (s *users) write(ctx context.Context, id string, m Mail, by string) error {
 	return nil
 }
 
-// remember has a user written again, as a token was just born for it, if Redis
-// loses it.
+// remember has the journal write a user again if Redis loses it: a token was just
+// issued for it.
 func (s *users) remember(u *User) {
 	key := redisdb.KeyUser(u.ID)
 	version := int64(u.generation + u.grantCount) // neither goes back
@@ -188,19 +188,19 @@ func (s *users) remember(u *User) {
 		Rank: journal.Users, Name: key, Version: version, Key: key, Script: newUserScript,
 		Args: []any{s.keys.Seal([]byte(u.Mail), key), u.FirstSeen.UnixMilli(), u.FirstSeenBy, u.generation, u.grantCount},
 	})
-	// An address can have two ids after a loss: each claims its entries, and the one that
-	// finds another id there is noted as the same user.
+	// After a loss an address can have two ids. Each claims the entries of the index; an
+	// entry that has another id shows that both are the same user.
 	for _, name := range s.index.Names(u.Mail) {
 		s.feed.Journal().Add(journal.Entry{Rank: journal.Users, Name: name + " " + u.ID, Key: name, Script: mailindex.ClaimAgainScript, Args: []any{u.ID}})
 	}
 }
 
-// userStep is how much longer than what was issued for it a user is remembered, at
-// most, so that it need not be noted with every token.
+// userStep is how old a user's entry in the journal gets before a token renews it. A
+// user need not be noted with every token.
 const userStep = journal.Memory / 6
 
-// contested notes two ids of one address at each other, if another id holds an entry
-// of the index.
+// contested notes two ids of one address at each other if an entry of the index has
+// another id.
 func (s *users) contested(ctx context.Context, name, id string) error {
 	other, err := s.db.Get(ctx, name)
 	if err != nil {
@@ -282,8 +282,8 @@ func (s *users) noteSeen(u *User, by, backendUserID string) {
 		backendUserID = u.BackendUserID
 	}
 	s.background.Go(func(ctx context.Context) {
-		// Nobody decides anything by these fields, so what caches hold stays: a user
-		// forgotten here would have to be read again, perhaps when Redis is unavailable.
+		// No decision depends on these fields, so caches keep the user: to read it again
+		// would need Redis, which may be unavailable.
 		_ = s.db.Eval(ctx, touchScript, redisdb.KeyUser(u.ID), fieldMail,
 			fieldLastSeen, now.UnixMilli(), fieldLastBy, by, fieldBackendUser, backendUserID).Err()
 	})
