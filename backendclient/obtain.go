@@ -149,14 +149,19 @@ func (c *Client) obtainAlone(ctx context.Context, caller Caller, id identity, ke
 		c.counters.fromStore.Add(1)
 		return t, nil
 	}
-	if unlock != nil {
-		defer unlock()
+	if unlock == nil {
+		unlock = func() {}
 	}
 	t, e := c.exchangeAndKeep(ctx, caller, id)
 	if e != nil {
+		unlock()
 		return nil, e
 	}
-	c.save(ctx, key, t)
+	// Who waits here has the token; the other processes have to wait for the store.
+	go func() {
+		defer unlock()
+		c.saveKept(context.WithoutCancel(ctx), id, key, t)
+	}()
 	return t, nil
 }
 
@@ -169,20 +174,21 @@ func (c *Client) loadOrLock(ctx context.Context, id identity, key string) (t *To
 	defer deadline.Stop()
 
 	for pause := pollFirst; ; pause = min(2*pause, pollLongest) {
-		t, err := c.load(ctx, id, key)
-		if t != nil || err != nil {
+		value, unlock, err := c.store.LoadOrLockMeetToken(ctx, key, 2*c.exchangeTimeout)
+		if t := c.usable(id, value); t != nil {
 			return t, nil
 		}
-		unlock, acquired, err := c.store.LockMeetToken(ctx, key, 2*c.exchangeTimeout)
-		if err != nil {
-			return nil, nil
-		}
-		if acquired {
-			// The last holder may have saved and unlocked since the look above.
-			if t, _ := c.load(ctx, id, key); t != nil {
-				unlock()
-				return t, nil
+		if value != nil && err == nil {
+			// What is there is of no use: Meet has refused it, or it is about to expire.
+			if unlock, _, err = c.store.LockMeetToken(ctx, key, 2*c.exchangeTimeout); unlock != nil {
+				// The last holder may have saved and unlocked since the look above.
+				if t := c.load(ctx, id, key); t != nil {
+					unlock()
+					return t, nil
+				}
 			}
+		}
+		if err != nil || unlock != nil {
 			return nil, unlock
 		}
 		wait := time.NewTimer(pause)
@@ -198,18 +204,42 @@ func (c *Client) loadOrLock(ctx context.Context, id identity, key string) (t *To
 	}
 }
 
-// load takes a token from the store into this process, if there is a usable one
-// that Meet has not refused before.
-func (c *Client) load(ctx context.Context, id identity, key string) (*Token, error) {
-	value, err := c.store.LoadMeetToken(ctx, key)
-	if err != nil || value == nil {
-		return nil, err
+// load is usable for what is stored now.
+func (c *Client) load(ctx context.Context, id identity, key string) *Token {
+	value, _ := c.store.LoadMeetToken(ctx, key) // a store that is unavailable has none
+	return c.usable(id, value)
+}
+
+// usable takes a token that was stored into this process, if it is one that Meet has
+// not refused before and that does not expire yet.
+func (c *Client) usable(id identity, value []byte) *Token {
+	if value == nil {
+		return nil
 	}
 	t := decodeToken(value)
 	if t == nil || !c.keep(id, t) {
-		return nil, nil
+		return nil
 	}
-	return t, nil
+	return t
+}
+
+// saveKept saves a token while it is kept here: one that was dropped before it was
+// saved does not come back.
+func (c *Client) saveKept(ctx context.Context, id identity, key string, t *Token) {
+	kept := func() bool {
+		k, ok := c.tokens.get(id, c.now())
+		return ok && k == t
+	}
+	if !kept() {
+		return
+	}
+	c.save(ctx, key, t)
+	if kept() {
+		return
+	}
+	if value, err := encodeToken(t); err == nil {
+		_ = c.store.DropMeetToken(ctx, key, value)
+	}
 }
 
 func (c *Client) save(ctx context.Context, key string, t *Token) {

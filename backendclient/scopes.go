@@ -58,7 +58,7 @@ func (c *Client) fetchAnew(ctx context.Context, caller Caller, id identity, t *T
 		defer cancel()
 		defer func() { c.lacking.put(id, struct{}{}, c.now().Add(keepLacking)) }()
 		if c.store != nil { // another process may have done it
-			if newer, _ := c.load(ctx, id, key); newer != nil && !c.looksAgain(caller, newer) {
+			if newer := c.load(ctx, id, key); newer != nil && !c.looksAgain(caller, newer) {
 				return newer, nil
 			}
 		}

@@ -22,6 +22,11 @@ type TokenStore interface {
 	// LoadMeetToken gives the value for key, or nil and no error if there is none.
 	LoadMeetToken(ctx context.Context, key string) (value []byte, err error)
 
+	// LoadOrLockMeetToken gives the value for key. If there is none it tries, without
+	// waiting, to be the only one to exchange for key, as LockMeetToken does: unlock is
+	// nil if there is a value, or if another process has the lock.
+	LoadOrLockMeetToken(ctx context.Context, key string, ttl time.Duration) (value []byte, unlock func(), err error)
+
 	// SaveMeetToken replaces the value for key; it is gone after ttl.
 	SaveMeetToken(ctx context.Context, key string, value []byte, ttl time.Duration) error
 

@@ -72,6 +72,41 @@ func (s *Store) DropMeetToken(ctx context.Context, key string, value []byte) err
 	return nil
 }
 
+// loadOrLockScript answers a value, or takes the lock if there is none, and answers
+// whether it has it. Finding its own lock there is success: the answer to it may have
+// been lost on the way. KEYS: value, lock. ARGV: whose, life in ms.
+var loadOrLockScript = redisdb.NewScript(`
+local value = redis.call('GET', KEYS[1])
+if value then return value end
+if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
+return redis.call('GET', KEYS[2]) == ARGV[1] and 1 or 0`)
+
+// LoadOrLockMeetToken returns what was saved under key, or takes the lock as
+// LockMeetToken does, in one trip. unlock is nil if there is a value, or another
+// gateway has the lock. The error is ErrUnavailable.
+func (s *Store) LoadOrLockMeetToken(ctx context.Context, key string, ttl time.Duration) (value []byte, unlock func(), err error) {
+	const doing = "reading or locking a backend token"
+	name, lock := redisdb.KeyMeetToken(s.ring.First(), key), redisdb.KeyMeetLock(s.ring.First(), key)
+	mine := vault.RandomID(vault.TokenID)
+	found, err := s.db.EvalBeside(ctx, loadOrLockScript, name, lock, mine, ttl.Milliseconds()).Result()
+	if err != nil {
+		return nil, nil, failure.Unavailable(doing, err)
+	}
+	switch found := found.(type) {
+	case string:
+		if value, _, err = s.ring.Open([]byte(found), name); err != nil {
+			unlock, _, err = s.LockMeetToken(ctx, key, ttl) // made with another secret: as good as none
+			return nil, unlock, err
+		}
+		return value, nil, nil
+	case int64:
+		if found == 1 {
+			return nil, s.unlock(ctx, lock, mine), nil
+		}
+	}
+	return nil, nil, nil
+}
+
 // LockMeetToken takes the lock for fetching the token under key, unless another
 // gateway has it. It ends by itself after ttl; unlock ends it before. The error
 // is ErrUnavailable.
@@ -90,10 +125,15 @@ func (s *Store) LockMeetToken(ctx context.Context, key string, ttl time.Duration
 	if !acquired {
 		return nil, false, nil
 	}
+	return s.unlock(ctx, name, mine), true, nil
+}
+
+// unlock makes what gives a lock back that is still mine.
+func (s *Store) unlock(ctx context.Context, name, mine string) func() {
 	return func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.db.Timeout())
 		defer cancel()
 		// Not unlocked means locked until ttl: others wait, nobody fails.
 		_ = s.db.DeleteEqual(ctx, name, mine)
-	}, true, nil
+	}
 }

@@ -613,6 +613,24 @@ func testMeetTokens(t *testing.T, open Opener) {
 	require.NoError(t, err)
 	require.True(t, ok)
 	unlock()
+
+	v, unlock, err = a.LoadOrLockMeetToken(ctx, key, time.Minute)
+	require.NoError(t, err)
+	require.Nil(t, v)
+	require.NotNil(t, unlock, "there is no token, and nobody makes one")
+	v, other, err := b.LoadOrLockMeetToken(ctx, key, time.Minute)
+	require.NoError(t, err)
+	require.Nil(t, v)
+	require.Nil(t, other, "a makes one")
+	require.NoError(t, a.SaveMeetToken(ctx, key, []byte("token at Meet"), time.Minute))
+	v, other, err = b.LoadOrLockMeetToken(ctx, key, time.Minute)
+	require.NoError(t, err)
+	require.Equal(t, "token at Meet", string(v))
+	require.Nil(t, other)
+	unlock()
+	_, ok, err = b.LockMeetToken(ctx, key, time.Minute)
+	require.NoError(t, err)
+	require.True(t, ok, "who loads takes no lock")
 }
 
 func testSecretRotated(t *testing.T, open Opener) {

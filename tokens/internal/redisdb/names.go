@@ -13,7 +13,8 @@ import (
 
 // KeyPrefix begins the name of everything in Redis. The names are in this one
 // place; docs/redis.md tells what each holds and how long it stays. One operation
-// touches one key, so that any of them works on a Cluster without hash tags.
+// touches one key, so that any of them works on a Cluster without hash tags; a lock of
+// an exchange alone is kept beside what it is for.
 const KeyPrefix = "mg1:"
 
 // Keys of the installation, and channels.
@@ -64,10 +65,11 @@ func KeyMeetToken(k *vault.Key, key string) string {
 	return KeyPrefix + "k:" + hex.EncodeToString(sum[:16])
 }
 
-// KeyMeetLock names the lock of an exchange.
+// KeyMeetLock names the lock of an exchange. What is in braces is the name of the token
+// that is exchanged for: a Cluster keeps both at one server, so that one script can look
+// for the token and take the lock.
 func KeyMeetLock(k *vault.Key, key string) string {
-	sum := k.Sum(vault.ForMeet, key)
-	return KeyPrefix + "l:" + hex.EncodeToString(sum[:16])
+	return KeyPrefix + "l:{" + KeyMeetToken(k, key) + "}"
 }
 
 // KeyReplay names what became of a request with an Idempotency-Key.

@@ -20,6 +20,11 @@ func (s *DB) Eval(ctx context.Context, script *Script, key string, args ...any) 
 	return script.Run(ctx, s.rdb, []string{key}, args...)
 }
 
+// EvalBeside runs a script that touches a key and one that is kept beside it.
+func (s *DB) EvalBeside(ctx context.Context, script *Script, key, beside string, args ...any) *Reply {
+	return script.Run(ctx, s.rdb, []string{key, beside}, args...)
+}
+
 // Get returns a value, "" if there is none.
 func (s *DB) Get(ctx context.Context, key string) (string, error) {
 	value, err := s.rdb.Get(ctx, key).Result()
