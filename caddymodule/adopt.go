@@ -89,7 +89,7 @@ func provesCredentials(err error) bool {
 // tryAtMeet presents the credentials to Meet.
 func (c *call) tryAtMeet(ctx context.Context, req tokenRequest, mail tokens.Mail) (*backendclient.Token, error) {
 	// Under which its token is asked for once it is registered.
-	generations, err := c.h.app.Authority().Generations(ctx, &tokens.Application{}, mail)
+	generations, _, err := c.h.app.Authority().Generations(ctx, &tokens.Application{}, mail)
 	if err != nil {
 		return nil, err
 	}

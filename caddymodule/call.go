@@ -41,6 +41,7 @@ type call struct {
 	// application and identity are known once the credential was verified.
 	application *tokens.Application
 	identity    *tokens.Identity
+	client      *tokens.Client // of an application that presented its secret
 	// clientID is the application's id where it is known although its credential was
 	// refused; for logs only.
 	clientID string

@@ -3,6 +3,7 @@
 package caddymodule
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -157,11 +158,28 @@ func (c *call) readHeldTokenRequest() (token string, err error) {
 // authenticate finds out which application is calling, and that it may from
 // where it does.
 func (c *call) authenticate(clientID, secret string) error {
-	info, err := c.login(clientID, secret)
-	if err == nil {
-		c.meetClientID = info.MeetClientID
+	info, err := c.login(clientID, secret, c.h.app.Authority().CheckSecret)
+	if err != nil {
+		return err
 	}
-	return err
+	c.meetClientID = info.MeetClientID
+	return c.unlessCurrent(secret, c.checkSource)
+}
+
+// unlessCurrent runs a check that may turn the application away. What that is for may
+// be remembered, and changed since where this gateway has not heard of it yet: then
+// Redis is asked, and the check decides again.
+func (c *call) unlessCurrent(secret string, check func() error) error {
+	err := check()
+	if err == nil || c.client == nil || !c.client.Remembered() {
+		return err
+	}
+	app, _, problem := c.h.app.Authority().CheckSecretNow(c.ctx, c.client, secret)
+	if problem != nil {
+		return problem
+	}
+	c.application = app
+	return check()
 }
 
 // authenticateOrAdopt finds out which application is calling. One that is not
@@ -174,16 +192,18 @@ func (c *call) authenticateOrAdopt(req tokenRequest) error {
 	return c.adopt(req)
 }
 
+// checkSecret is [tokens.Authority.CheckSecret] or CheckSecretNow.
+type checkSecret func(ctx context.Context, client *tokens.Client, secret string) (*tokens.Application, *tokens.SecretInfo, error)
+
 // login authenticates an application by its credentials: it finds the client, takes a
 // place in the limit of failures, and checks the secret. Failures slow the application
 // down where they come from, and nowhere else.
-func (c *call) login(clientID, secret string) (*tokens.SecretInfo, error) {
+func (c *call) login(clientID, secret string, check checkSecret) (*tokens.SecretInfo, error) {
 	source, err := c.source()
 	if err != nil {
 		return nil, err
 	}
-	authority := c.h.app.Authority()
-	client, err := authority.FindClient(c.ctx, clientID)
+	client, err := c.h.app.Authority().FindClient(c.ctx, clientID)
 	if err != nil {
 		return nil, err
 	}
@@ -197,13 +217,13 @@ func (c *call) login(clientID, secret string) (*tokens.SecretInfo, error) {
 	if !decision.Allowed {
 		return nil, c.applyDecision(decision)
 	}
-	app, info, err := authority.CheckSecret(c.ctx, client, secret)
+	app, info, err := check(c.ctx, client, secret)
 	if attempt != nil && errors.Is(err, tokens.ErrInvalidClient) {
 		attempt.Fail()
 	}
 	if err != nil {
 		return nil, err
 	}
-	c.application = app
-	return info, c.checkSource()
+	c.application, c.client = app, client
+	return info, nil
 }

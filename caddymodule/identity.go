@@ -114,8 +114,11 @@ func (c *call) inspect() (expires time.Time, err error) {
 		}
 		return id.Expires, c.checkSource()
 	case parse.SchemeBasic:
-		secret, err := c.login(auth.ID, auth.Secret)
+		secret, err := c.login(auth.ID, auth.Secret, c.h.app.Authority().CheckSecretNow)
 		if err != nil {
+			return time.Time{}, err
+		}
+		if err := c.checkSource(); err != nil {
 			return time.Time{}, err
 		}
 		c.identity = &tokens.Identity{Credential: tokens.Basic, Application: c.application, Scopes: c.application.Scopes, Expires: secret.Expires}

@@ -59,7 +59,7 @@ func (c *call) judgeRefresh(req tokenRequest, wish refreshScope) error {
 	if slices.ContainsFunc(wish.mails, func(mail tokens.Mail) bool { return mail != id.User.Mail }) {
 		return errOtherUser
 	}
-	if c.generations, err = c.h.app.Authority().Generations(ctx, c.application, id.User.Mail); err != nil {
+	if c.generations, _, err = c.h.app.Authority().Generations(ctx, c.application, id.User.Mail); err != nil {
 		return err
 	}
 	_, err = c.meetToken(c.caller(id.User.Mail))

@@ -54,7 +54,7 @@ func (h *Handler) mayRenew(ctx context.Context, caller backendclient.Caller) boo
 	if err != nil || !app.Active || app.MayDelegate(mail) != nil || h.credentialsOf(app) != caller.Credentials {
 		return false
 	}
-	generations, err := authority.Generations(ctx, app, mail)
+	generations, _, err := authority.Generations(ctx, app, mail)
 	return err == nil && generations == caller.Generations
 }
 

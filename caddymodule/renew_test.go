@@ -61,7 +61,7 @@ func TestMayRenew(t *testing.T) {
 			h, app := newGate(t, meetGuest)
 			_, err := h.app.Authority().Issue(t.Context(), tokens.Grant{Application: app, Mail: mail, Scopes: app.Scopes})
 			require.NoError(t, err)
-			generations, err := h.app.Authority().Generations(t.Context(), app, mail)
+			generations, _, err := h.app.Authority().Generations(t.Context(), app, mail)
 			require.NoError(t, err)
 			caller := backendclient.Caller{Credentials: h.fallback, Mail: mail, Application: app.ID, Generations: generations}
 			require.True(t, h.mayRenew(t.Context(), caller))

@@ -49,14 +49,15 @@ func (c *call) serveToken() error {
 		return err
 	}
 	c.mail = mail
-	if err := c.application.MayDelegate(mail); err != nil {
+	if err := c.unlessCurrent(req.clientSecret, func() error { return c.application.MayDelegate(mail) }); err != nil {
 		return err
 	}
 	c.rule = "domain " + c.application.DomainFor(mail)
 	if err := c.checkRateLimit(string(mail)); err != nil {
 		return err
 	}
-	if c.generations, err = c.h.app.Authority().Generations(c.ctx, c.application, mail); err != nil {
+	var seen bool
+	if c.generations, seen, err = c.h.app.Authority().Generations(c.ctx, c.application, mail); err != nil {
 		return err
 	}
 	admission, err := c.admit(mail)
@@ -73,7 +74,7 @@ func (c *call) serveToken() error {
 		c.h.app.Authority().NoteGranted(c.application, c.h.host, c.application.Scopes.Intersect(c.h.scopes), granted)
 	}
 	token, err := c.h.app.Authority().Issue(c.ctx, tokens.Grant{
-		Application: c.application, Mail: mail, BackendUserID: meet.UserID, Scopes: granted,
+		Application: c.application, Mail: mail, BackendUserID: meet.UserID, Scopes: granted, Unseen: !seen,
 	})
 	if err != nil {
 		return err

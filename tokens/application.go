@@ -76,7 +76,8 @@ type Application struct {
 	edits         uint64 // as counted counts them
 	storedSecrets []secrets.Stored
 	sealed        sealed
-	read          time.Time // from Redis
+	read          time.Time         // from Redis
+	fields        map[string]string // what it was read from, if it is remembered
 	rates         *limit.Rates
 }
 

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -30,14 +31,8 @@ func (a *applications) Application(ctx context.Context, idOrAlias string) (*Appl
 	if !grammar.IsClientID(idOrAlias) {
 		return nil, fmt.Errorf("application: %w", ErrNotFound)
 	}
-	if a.feed.Fresh() {
-		id := idOrAlias
-		if target, ok := a.cache.aliases.GetIfPresent(idOrAlias); ok {
-			id = target
-		}
-		if app, ok := a.cache.applications.GetIfPresent(id); ok && !outdated(app.read, a.now()) && app.hasClientID(idOrAlias) {
-			return app, nil
-		}
+	if app := a.remembered(idOrAlias); app != nil {
+		return app, nil
 	}
 	found, err := a.find(ctx, idOrAlias)
 	if err != nil {
@@ -74,9 +69,39 @@ func (a *applications) read(ctx context.Context, id string) (*Application, error
 	return a.codec.decode(id, m)
 }
 
+// remembered returns the application with the id or alias if it is remembered and that
+// is known to be current; else nil.
+func (a *applications) remembered(idOrAlias string) *Application {
+	if !a.feed.Fresh() {
+		return nil
+	}
+	id := idOrAlias
+	if target, ok := a.cache.aliases.GetIfPresent(idOrAlias); ok {
+		id = target
+	}
+	app, ok := a.cache.applications.GetIfPresent(id)
+	if !ok || outdated(app.read, a.now()) || !app.hasClientID(idOrAlias) {
+		return nil
+	}
+	return app
+}
+
 // keep decodes an application that was read since, for use, into the
 // cache.
 func (a *applications) keep(id string, m map[string]string, since memory.Epoch) (*Application, error) {
+	remember := func(app *Application) {
+		a.cache.epochs.Fill(redisdb.KeyApplication(id), since, func() { a.cache.applications.Set(id, app) })
+	}
+	// What is read as it was read before need not be decoded again.
+	if old, ok := a.cache.applications.GetIfPresent(id); ok && len(m) > 0 && maps.Equal(old.fields, m) {
+		if a.now().Sub(old.read) < maxAge/2 {
+			return old, nil
+		}
+		again := *old
+		again.read = a.now()
+		remember(&again)
+		return &again, nil
+	}
 	app, err := a.codec.decode(id, m)
 	if err != nil {
 		return nil, err
@@ -84,7 +109,8 @@ func (a *applications) keep(id string, m map[string]string, since memory.Epoch) 
 	if app.unusable() {
 		return nil, unavailable("reading application "+id, vault.ErrUnsealable)
 	}
-	a.cache.epochs.Fill(redisdb.KeyApplication(id), since, func() { a.cache.applications.Set(id, app) })
+	app.fields = m
+	remember(app)
 	return app, nil
 }
 

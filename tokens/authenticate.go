@@ -6,11 +6,13 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/grammar"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/memory"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/secrets"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
@@ -38,9 +40,8 @@ type logins struct {
 // Authenticate finds out whether an application presented its secret (RFC 6749
 // §2.3.1). clientID is its id or an alias.
 //
-// It reads Redis every time and does the same work whether the id is unknown,
-// the secret wrong or the application disabled; only who has the right secret
-// is told that the application is inactive.
+// It does the same work whether the id is unknown, the secret wrong or the application
+// disabled; only who has the right secret is told that the application is inactive.
 //
 // Errors: ErrInvalidClient, ErrInactiveApplication, ErrBusy, ErrUnavailable.
 func (l *logins) Authenticate(ctx context.Context, clientID, secret string) (*Application, *SecretInfo, error) {
@@ -57,6 +58,12 @@ type Client struct {
 	presented string
 	seen      feed.Snapshot // before it was read
 	app       *Application
+	// since and aliasSince are from before the application and the entry of its client id
+	// were read.
+	since, aliasSince memory.Epoch
+	// remembered is true if the application is as this gateway remembers it, and false if
+	// it was read for this client.
+	remembered bool
 }
 
 // ID is the id of the application, whichever of its client ids was presented, or the
@@ -70,42 +77,92 @@ func (c *Client) Known() string { return c.app.ID }
 // Rates are the limits of the application's own, or nil.
 func (c *Client) Rates() *limit.Rates { return c.app.Rates() }
 
-// FindClient finds out who a client id belongs to. It does the same work if nobody
-// has it. Errors: ErrUnavailable.
+// Remembered reports whether what is known of the application is remembered. Nobody is
+// turned away for that: [Authority.CheckSecretNow] asks Redis.
+func (c *Client) Remembered() bool { return c.remembered }
+
+// FindClient finds out who a client id belongs to, from memory while that is known to
+// be current. It does the same work if nobody has it. Errors: ErrUnavailable.
 func (l *logins) FindClient(ctx context.Context, clientID string) (*Client, error) {
-	seen := l.feed.Snapshot()
-	app, err := l.read(ctx, clientID)
-	if err != nil {
-		return nil, err
+	if app := l.applications.remembered(clientID); app != nil && !app.hasImported() {
+		return &Client{presented: clientID, app: app, remembered: true}, nil
 	}
-	return &Client{presented: clientID, seen: seen, app: app}, nil
+	return l.findNow(ctx, clientID)
 }
 
-// CheckSecret finds out whether a secret is one of the client's. Errors are those of
-// [Authority.Authenticate].
+// findNow is FindClient that asks Redis.
+func (l *logins) findNow(ctx context.Context, clientID string) (*Client, error) {
+	c := &Client{presented: clientID, seen: l.feed.Snapshot()}
+	return c, l.read(ctx, c)
+}
+
+// CheckSecret finds out whether a secret is one of the client's. A secret that is right
+// by what is remembered is right; before anybody is turned away Redis is asked. Errors
+// are those of [Authority.Authenticate].
 func (l *logins) CheckSecret(ctx context.Context, client *Client, secret string) (*Application, *SecretInfo, error) {
+	if !client.remembered {
+		// One more time, as for an application that is remembered and another secret.
+		if _, err := l.secrets.Find(ctx, nil, "", secret); err != nil {
+			return nil, nil, err
+		}
+		return l.checkRead(ctx, client, secret)
+	}
+	if v, err := l.secrets.Find(ctx, client.app.storedSecrets, client.app.ID, secret); err == nil && v != nil {
+		if done, err := l.accept(client.app, v, secret); err == nil && done.denied == nil {
+			return done.app, done.secret, nil
+		}
+	}
+	return l.CheckSecretNow(ctx, client, secret)
+}
+
+// CheckSecretNow is CheckSecret on what Redis says now.
+func (l *logins) CheckSecretNow(ctx context.Context, client *Client, secret string) (*Application, *SecretInfo, error) {
+	if client.remembered {
+		now, err := l.findNow(ctx, client.presented)
+		if err != nil {
+			return nil, nil, err
+		}
+		*client = *now
+	}
+	return l.checkRead(ctx, client, secret)
+}
+
+// checkRead is CheckSecret for an application that was read.
+func (l *logins) checkRead(ctx context.Context, client *Client, secret string) (*Application, *SecretInfo, error) {
 	var last login
 	err := l.feed.RefuseSince(ctx, client.seen, "checking a secret", func(ctx context.Context) (err error) {
 		if last.app != nil { // it is decided again
-			if client, err = l.FindClient(ctx, client.presented); err != nil {
+			now, err := l.findNow(ctx, client.presented)
+			if err != nil {
 				return err
 			}
-			if client.app.sameRecord(last.app) {
+			if *client = *now; client.app.sameRecord(last.app) {
 				return last.denied
 			}
 		}
 		if last, err = l.decide(ctx, client.app, secret); err != nil {
+			last = login{} // nothing was decided
 			return err
 		}
 		return last.denied
 	})
 	switch {
 	case err == nil:
+		l.remember(client)
 		return last.app, last.secret, nil
 	case errors.Is(err, ErrInactiveApplication): // said to who has the right secret
 		return last.app, nil, ofKnown(last.app, err)
 	default:
 		return nil, nil, ofKnown(last.app, err)
+	}
+}
+
+// remember keeps an application that was read, and the client id that it was found by.
+func (l *logins) remember(c *Client) {
+	id := c.app.ID
+	l.cache.epochs.Fill(redisdb.KeyApplication(id), c.since, func() { l.cache.applications.Set(id, c.app) })
+	if c.presented != id {
+		l.cache.epochs.Fill(redisdb.KeyAlias(c.presented), c.aliasSince, func() { l.cache.aliases.Set(c.presented, id) })
 	}
 }
 
@@ -137,7 +194,7 @@ func (l *logins) decide(ctx context.Context, app *Application, secret string) (l
 	if err != nil {
 		return done, err
 	}
-	if v == nil {
+	if v == nil && app.ID != "" {
 		if err := l.unmatched(ctx, app); err != nil {
 			return done, err
 		}
@@ -146,6 +203,12 @@ func (l *logins) decide(ctx context.Context, app *Application, secret string) (l
 		done.denied = deny(ErrInvalidClient, "unknown_client_or_wrong_secret")
 		return done, nil
 	}
+	return l.accept(app, v, secret)
+}
+
+// accept decides on who presented a secret of the application's.
+func (l *logins) accept(app *Application, v *secrets.Stored, secret string) (login, error) {
+	done := login{app: app}
 	if l.applications.codec.unseal(app); app.unusable() {
 		return done, unavailable("reading application "+app.ID, vault.ErrUnsealable)
 	}
@@ -167,36 +230,39 @@ func (l *logins) decide(ctx context.Context, app *Application, secret string) (l
 	return done, nil
 }
 
-// read reads the application, or nobody, with the same commands.
+// read reads the application of a client, or nobody, with the same commands.
 // Whoever is turned away for it asks whether that stands.
-func (l *logins) read(ctx context.Context, clientID string) (*Application, error) {
-	known := grammar.IsClientID(clientID)
+func (l *logins) read(ctx context.Context, c *Client) (err error) {
+	clientID, known := c.presented, grammar.IsClientID(c.presented)
 	if !known {
 		clientID = "?"
 	}
 	var id string
 	var m map[string]string
-	err := l.feed.Read(ctx, "reading an application", func(ctx context.Context, r feed.Reader) (bool, error) {
+	err = l.feed.Read(ctx, "reading an application", func(ctx context.Context, r feed.Reader) (bool, error) {
+		c.aliasSince = l.cache.epochs.Now(redisdb.KeyAlias(clientID))
 		entry, err := r.Get(ctx, redisdb.KeyAlias(clientID)).Result()
 		if err = redisdb.IgnoreNil(err); err != nil {
 			return false, err
 		}
 		id = cmp.Or(entryOwner(entry), clientID)
+		c.since = l.cache.epochs.Now(redisdb.KeyApplication(id))
 		m, err = r.HGetAll(ctx, redisdb.KeyApplication(id)).Result()
 		return true, err //nolint:wrapcheck // wrapped by Read
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	nobody := map[string]string{fieldDocument: nobodyDocument, fieldVersion: "1"}
 	if !known || m[fieldDocument] == "" {
-		return l.applications.codec.decodeSealed("", nobody)
+		c.app, err = l.applications.codec.decodeSealed("", nobody)
+		return err
 	}
-	app, err := l.applications.codec.decodeSealed(id, m)
-	if err == nil && !app.hasClientID(clientID) {
-		return l.applications.codec.decodeSealed("", nobody) // the entry of the index is left over
+	c.app, err = l.applications.codec.decodeSealed(id, m)
+	if err == nil && !c.app.hasClientID(clientID) {
+		c.app, err = l.applications.codec.decodeSealed("", nobody) // the entry of the index is left over
 	}
-	return app, err
+	return err
 }
 
 // unmatched returns ErrUnavailable if a secret that matches nothing may be one
@@ -210,6 +276,12 @@ func (l *logins) unmatched(ctx context.Context, app *Application) error {
 		}
 	}
 	return nil
+}
+
+// hasImported reports whether an imported secret was not used yet: it costs a slow hash
+// to compare.
+func (app *Application) hasImported() bool {
+	return slices.ContainsFunc(app.storedSecrets, func(v secrets.Stored) bool { return v.Kind != SecretHMAC })
 }
 
 // rehash replaces how a secret is stored by an HMAC under the first key, in the
@@ -236,7 +308,7 @@ func (l *logins) rehash(applicationID, secretID, secret string) {
 // once a minute.
 func (l *logins) noteUse(app *Application, s *SecretInfo) {
 	now := l.now()
-	if now.Sub(s.LastUsed) < time.Minute {
+	if now.Sub(s.LastUsed) < time.Minute || !l.cache.mayNote(notedKey{app.ID, s.ID}, "", now) {
 		return
 	}
 	l.background.Go(func(ctx context.Context) {

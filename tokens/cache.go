@@ -30,6 +30,9 @@ type cache struct {
 	// told are the revocations, by record or family, that every gateway was told of, and
 	// at which server.
 	told *otter.Cache[string, feed.Snapshot]
+	// noted is when the use of a secret, or of a user, was last written. It is not read
+	// from Redis, and so not forgotten with what is.
+	noted *otter.Cache[notedKey, notedUse]
 
 	epochs *memory.Epochs
 }
@@ -47,6 +50,7 @@ func newCache(entries int) *cache {
 		users:        memory.NewBounded[string, *User](entries),
 		mails:        memory.NewBounded[Mail, string](entries),
 		told:         memory.NewBounded[string, feed.Snapshot](entries),
+		noted:        memory.NewBounded[notedKey, notedUse](max(entries/10, 1000)),
 		epochs:       memory.NewEpochs(),
 	}
 	c.tokens = otter.Must(&otter.Options[[sha256.Size]byte, *accessToken]{
@@ -89,6 +93,26 @@ func (r *recordIndex) deleted(e otter.DeletionEvent[[sha256.Size]byte, *accessTo
 	if e.Cause != otter.CauseReplacement {
 		r.remove(redisdb.KeyToken(e.Value.id))
 	}
+}
+
+// notedKey is a secret of an application, or a user.
+type notedKey struct{ application, id string }
+
+type notedUse struct {
+	at time.Time
+	// backendUserID is Meet's id of the user.
+	backendUserID string
+}
+
+// mayNote reports whether a use was not noted within the last minute, or with another
+// id of the user at Meet, and takes it for noted from now on.
+func (c *cache) mayNote(k notedKey, backendUserID string, now time.Time) bool {
+	last, ok := c.noted.GetIfPresent(k)
+	if ok && now.Sub(last.at) < time.Minute && last.backendUserID == backendUserID {
+		return false
+	}
+	c.noted.Set(k, notedUse{now, backendUserID})
+	return true
 }
 
 // fillToken puts a token that was read after since was taken, under the key of its

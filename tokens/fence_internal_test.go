@@ -25,7 +25,7 @@ func TestFence_KnownMailCostsNothing(t *testing.T) {
 	requireExpiring(t, server)
 	require.NotContains(t, server.Dump(), "example.org")
 
-	_, err = a.users.create(ctx, "known@example.org", "app")
+	_, _, err = a.users.create(ctx, "known@example.org", "app")
 	require.NoError(t, err)
 	before = server.CommandCount()
 	for range 5 {

@@ -49,39 +49,32 @@ func generationsOf(in *installation.State, app *Application, u *User) Generation
 }
 
 // Generations returns the generations of a grant, from memory while that is known to
-// be current. An application that is not registered yet has none of its own. Errors:
-// ErrUnavailable.
-func (c *circumstances) Generations(ctx context.Context, app *Application, m Mail) (Generations, error) {
-	id, known := c.cache.mails.GetIfPresent(m)
-	if known && c.feed.Fresh() {
-		now := c.now()
-		in := c.installations.Remembered()
-		u, _ := c.cache.users.GetIfPresent(id)
-		if in != nil && u != nil && !outdated(in.Read, now) && !outdated(u.read, now) {
-			return generationsOf(in, app, u), nil
-		}
+// be current, and whether the address is that of a user. An application that is not
+// registered yet has none of its own. Errors: ErrUnavailable.
+func (c *circumstances) Generations(ctx context.Context, app *Application, m Mail) (g Generations, seen bool, err error) {
+	in, u := c.remembered(m)
+	if u != nil {
+		return generationsOf(in, app, u), true, nil
 	}
-	var err error
+	id, known := c.cache.mails.GetIfPresent(m)
 	if !known {
 		if id, err = c.users.index.Find(ctx, m); err != nil {
-			return Generations{}, err
+			return Generations{}, false, err
 		}
 	}
-	var in *installation.State
-	var u *User
 	if id != "" {
 		in, u, err = c.readUser(ctx, id)
 	}
 	if id == "" || errors.Is(err, ErrNotFound) {
-		in, err = c.installations.Load(ctx)
+		in, err = c.installation(ctx)
 	}
 	if err != nil {
-		return Generations{}, err
+		return Generations{}, false, err
 	}
 	if u != nil {
 		c.cache.mails.Set(m, id)
 	}
-	return generationsOf(in, app, u), nil
+	return generationsOf(in, app, u), id != "", nil
 }
 
 // counted makes a change of an application one that its generations tell of. A

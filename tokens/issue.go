@@ -20,6 +20,9 @@ type Grant struct {
 	BackendUserID string
 	// Scopes are what Meet granted. The token gets those the application has too.
 	Scopes Scopes
+	// Unseen is true if [Authority.Generations] did not find the address a moment ago, so
+	// that it is not looked up once more before a user is made for it.
+	Unseen bool
 }
 
 // Token is an access token just issued.
@@ -56,9 +59,9 @@ type issuer struct {
 // Issue signs an access token and records it. The token is not valid before
 // Redis has acknowledged the record. Errors: ErrUnavailable.
 func (i *issuer) Issue(ctx context.Context, g Grant) (*Token, error) {
-	// Read now, not remembered: a token born under a generation that somebody
-	// else has just counted up would be revoked at birth.
-	u, in, err := i.circumstances.userFor(ctx, g.Mail, g.Application.ID)
+	// A token that is born under a generation which somebody else has just counted up,
+	// and this gateway has not heard of yet, is revoked at birth: that is the safe side.
+	u, in, err := i.circumstances.userFor(ctx, g)
 	if err != nil {
 		return nil, err
 	}

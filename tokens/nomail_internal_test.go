@@ -300,6 +300,7 @@ func TestNoMailInRedis_FormerRecords(t *testing.T) {
 				return nil
 			})
 			require.NoError(t, err)
+			hasHeard(t, b, server)
 			read, _, err := b.Authenticate(ctx, app.ID, secret)
 			require.NoError(t, err)
 			require.Empty(t, read.DeniedMails)

@@ -695,7 +695,8 @@ func TestVerify_CrossedReplies(t *testing.T) {
 	require.NoError(t, client.HSet(ctx, "mg1:a:"+s.app.ID, "d", doc).Err())
 	_, err = s.b.Inspect(ctx, s.known.Value)
 	requireStorm(t, err)
-	_, _, err = s.b.Authenticate(ctx, s.app.ID, s.secret)
+	other := node(t, opener(tokens.RedisOptions{URL: server.URL()})) // which remembers nothing
+	_, _, err = other.Authenticate(ctx, s.app.ID, s.secret)
 	requireStorm(t, err)
 	require.NoError(t, client.HSet(ctx, "mg1:a:"+s.app.ID, "d", own).Err())
 	u, err := s.b.User(ctx, "known@example.org")

@@ -298,7 +298,8 @@ func (r *registry) written(n *Application, version int64, doc string) (*Applicat
 // secrets it had go on working for grace (0: not at all). At most two live at
 // a time: the older of two is dropped. Version as in UpdateApplication, and so are
 // the errors; with ErrUnavailable the secret may be there all the same, known to
-// nobody, as if this had been called once.
+// nobody, as if this had been called once. With a grace, that the other gateways are
+// told later is no error.
 func (r *registry) RotateSecret(ctx context.Context, id string, version int64, grace time.Duration) (*Application, string, error) {
 	secret := vault.NewSecret(SecretPrefix)
 	app, err := r.change(ctx, id, version, func(n *Application) error {
@@ -319,7 +320,10 @@ func (r *registry) RotateSecret(ctx context.Context, id string, version int64, g
 	if app == nil {
 		return nil, "", err
 	}
-	// Redis has the secret. Whoever checks it asks Redis, so nobody has to be told.
+	if grace <= 0 && err != nil {
+		return nil, "", err // other gateways may go on accepting what was withdrawn
+	}
+	// Redis has the secret, and who does not know it there asks Redis.
 	return app, secret, nil
 }
 

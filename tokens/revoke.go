@@ -55,7 +55,7 @@ func (r *revocations) IsToken(ctx context.Context, rawOrID string) (bool, error)
 	if strings.HasPrefix(rawOrID, RefreshPrefix) {
 		return ChecksumOK(rawOrID), nil
 	}
-	_, err := r.signer.parseSigned(rawOrID)
+	_, err := r.signer.parse(rawOrID)
 	if err = r.keyUse.OrMissing(ctx, err); errors.Is(err, ErrUnavailable) {
 		return false, err
 	}
@@ -74,7 +74,7 @@ func (r *revocations) revokeRaw(ctx context.Context, raw, owner string) error {
 	}
 	sum := hashToken(raw)
 	// Not parse: a token that is not valid yet by this node's clock is revoked too.
-	t, err := r.signer.parseSigned(raw)
+	t, err := r.signer.parse(raw)
 	if err != nil {
 		if err = r.keyUse.OrMissing(ctx, err); errors.Is(err, ErrUnavailable) {
 			return err

@@ -126,3 +126,20 @@ func TestAuthenticate_NewSecretNeedsNoSlowHash(t *testing.T) {
 	_, _, err = a.Authenticate(ctx, app.ID, "wrong")
 	require.ErrorIs(t, err, ErrBusy, "not told from the imported one")
 }
+
+// What could not be decided because the hash pool is busy is not decided, also if the
+// server has to be looked at again meanwhile.
+func TestAuthenticate_BusyAndLookedAtAgain(t *testing.T) {
+	ctx := t.Context()
+	a, _ := testNode(t, miniredis.RunT(t))
+	app, err := a.ImportApplication(ctx, Application{Name: "Calendar", Active: true}, ImportedSecret{Hash: djangotest.Hash("at-meet", "salt", 1)})
+	require.NoError(t, err)
+	a.logins.secrets = secrets.NewChecker(a.keys, a.now, func(string, string) (bool, error) {
+		a.feed.Hooks().Replace(true)
+		return false, deny(ErrBusy, "hash_pool_full")
+	})
+	found, info, err := a.Authenticate(ctx, app.ID, "wrong")
+	require.Error(t, err)
+	require.Nil(t, found)
+	require.Nil(t, info)
+}

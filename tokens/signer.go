@@ -105,26 +105,26 @@ func (t *accessToken) scopes() Scopes {
 	return s
 }
 
-// parse checks form, signature and claims of an access token, and nothing that
-// can change. Errors: ErrTokenMalformed, ErrTokenForeign, ErrTokenInvalid,
-// ErrTokenExpired.
-func (s *signer) parse(raw string) (*accessToken, error) {
-	t, err := s.parseSigned(raw)
-	if err != nil {
-		return nil, err
-	}
-	now := s.now()
-	switch {
-	case t.expired(now):
-		return nil, of(t.appID(), deny(ErrTokenExpired, "expired"))
-	case t.issuedAt().After(now.Add(clockSkew)):
-		return nil, deny(ErrTokenInvalid, "issued_in_the_future")
-	}
-	return t, nil
+// unread is the token as it was parsed, without what was read of it.
+func (t *accessToken) unread() *accessToken {
+	return &accessToken{id: t.id, kid: t.kid, app: t.app, user: t.user, scope: t.scope, issued: t.issued, expires: t.expires}
 }
 
-// parseSigned is parse without the judgement of time.
-func (s *signer) parseSigned(raw string) (*accessToken, error) {
+// inTime judges the instants that a token names. Errors: ErrTokenInvalid,
+// ErrTokenExpired.
+func (t *accessToken) inTime(now time.Time) error {
+	switch {
+	case t.expired(now):
+		return of(t.appID(), deny(ErrTokenExpired, "expired"))
+	case t.issuedAt().After(now.Add(clockSkew)):
+		return deny(ErrTokenInvalid, "issued_in_the_future")
+	}
+	return nil
+}
+
+// parse checks form, signature and claims of an access token, and nothing that
+// can change. Errors: ErrTokenMalformed, ErrTokenForeign, ErrTokenInvalid.
+func (s *signer) parse(raw string) (*accessToken, error) {
 	c, kid, err := s.signing.Parse(raw, s.issuer, s.audience)
 	if err != nil {
 		return nil, err

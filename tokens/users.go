@@ -3,9 +3,11 @@
 package tokens
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -138,42 +140,60 @@ func (s *users) same(ctx context.Context, ids ...string) error {
 	return nil
 }
 
+// findOrCreate returns the id of the user that a token is for, and the user if it was
+// made for that.
+func (s *users) findOrCreate(ctx context.Context, g Grant) (made *User, id string, err error) {
+	if !g.Unseen {
+		if id, err = s.index.Find(ctx, g.Mail); id != "" || err != nil {
+			return nil, id, err
+		}
+	}
+	return s.create(ctx, g.Mail, g.Application.ID)
+}
+
 // create allocates an id for the address. If several gateways do so at once, all get
-// the id of one of them.
-func (s *users) create(ctx context.Context, m Mail, by string) (string, error) {
+// the id of one of them. The user is nil if it was not made here.
+func (s *users) create(ctx context.Context, m Mail, by string) (made *User, id string, err error) {
 	for {
-		id := vault.RandomID(vault.UserID)
-		err := s.write(ctx, id, m, by)
+		id = vault.RandomID(vault.UserID)
+		made, err = s.write(ctx, id, m, by)
 		if errors.Is(err, ErrConflict) {
 			continue // 62^8 ids: it happens, rarely
 		}
 		if err != nil {
-			return "", err
+			return nil, "", err
 		}
 		winner, err := s.index.Agree(ctx, m, id)
 		if err != nil {
-			return "", err
+			return nil, "", err
 		}
-		if winner != id {
-			if _, err := s.db.Delete(ctx, redisdb.KeyUser(id)); err != nil {
-				return "", unavailable("removing a user", err)
-			}
+		if winner == id {
+			return made, id, nil
 		}
-		return winner, nil
+		if _, err := s.db.Delete(ctx, redisdb.KeyUser(id)); err != nil {
+			return nil, "", unavailable("removing a user", err)
+		}
+		return nil, winner, nil
 	}
 }
 
-func (s *users) write(ctx context.Context, id string, m Mail, by string) error {
-	sealed := s.keys.Seal([]byte(m), redisdb.KeyUser(id))
+// write makes the record of a user.
+func (s *users) write(ctx context.Context, id string, m Mail, by string) (*User, error) {
+	key := redisdb.KeyUser(id)
+	sealed := s.keys.Seal([]byte(m), key)
 	now := s.now()
-	made, err := s.db.Eval(ctx, newUserScript, redisdb.KeyUser(id), sealed, now.UnixMilli(), by, now.Unix(), 0).Int64()
+	since := s.cache.epochs.Now(key)
+	made, err := s.db.Eval(ctx, newUserScript, key, sealed, now.UnixMilli(), by, now.Unix(), 0).Int64()
 	if err != nil {
-		return unavailable("making a user", err)
+		return nil, unavailable("making a user", err)
 	}
 	if made == 0 {
-		return fmt.Errorf("user %s: %w", id, ErrConflict)
+		return nil, fmt.Errorf("user %s: %w", id, ErrConflict)
 	}
-	return nil
+	return s.keep(id, map[string]string{
+		fieldMail: string(sealed), fieldFirstSeen: strconv.FormatInt(now.UnixMilli(), 10), fieldFirstBy: by,
+		fieldGeneration: strconv.FormatInt(now.Unix(), 10),
+	}, since)
 }
 
 // remember has the journal write a user again if Redis loses it: a token was just
@@ -278,8 +298,9 @@ func (s *users) noteSeen(u *User, by, backendUserID string) {
 	if !changed && now.Sub(u.LastSeen) < time.Minute {
 		return
 	}
-	if backendUserID == "" {
-		backendUserID = u.BackendUserID
+	backendUserID = cmp.Or(backendUserID, u.BackendUserID)
+	if !s.cache.mayNote(notedKey{id: u.ID}, backendUserID, now) {
+		return
 	}
 	s.background.Go(func(ctx context.Context) {
 		// No decision depends on these fields, so caches keep the user: to read it again

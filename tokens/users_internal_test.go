@@ -27,7 +27,7 @@ var (
 func idFor(ctx context.Context, a *Authority, m Mail) (string, error) {
 	id, err := a.users.index.Find(ctx, m)
 	if err == nil && id == "" {
-		id, err = a.users.create(ctx, m, "application")
+		_, id, err = a.users.create(ctx, m, "application")
 	}
 	return id, err
 }
@@ -129,7 +129,8 @@ func TestUserID_TwoAreRevokedTogether(t *testing.T) {
 				// As before the index was agreed upon: each gateway under its own first key.
 				server.Del(redisdb.KeyMail(b.keys.First(), string(mail)))
 				own := vault.RandomID(vault.UserID)
-				require.NoError(t, b.users.write(ctx, own, mail, app.ID))
+				_, err = b.users.write(ctx, own, mail, app.ID)
+				require.NoError(t, err)
 				require.NoError(t, server.Set(redisdb.KeyMail(b.keys.First(), string(mail)), own))
 				b.cache.mails.Set(mail, own)
 				second, err := b.Issue(ctx, Grant{Application: app, Mail: mail, Scopes: app.Scopes})
@@ -173,7 +174,7 @@ func TestUserID_LostAndGivenAgain(t *testing.T) {
 		_, err := b.Inspect(ctx, tok.Value)
 		require.NoError(t, err)
 	}
-	u, _, err := a.circumstances.userFor(ctx, mail, app.ID)
+	u, _, err := a.circumstances.userFor(ctx, Grant{Application: app, Mail: mail})
 	require.NoError(t, err)
 	require.NotEqual(t, was.ID, u.ID, "one from now on")
 

@@ -80,7 +80,7 @@ func (v *verifier) Verify(ctx context.Context, raw string) (*Identity, error) {
 	if fresh {
 		if t, ok := v.cache.tokens.GetIfPresent(sum); ok && !outdated(t.readAt(), now) {
 			v.stats.hits.Add(1)
-			id, err := v.judge(ctx, t, now, false)
+			id, err := v.judge(ctx, t, now)
 			if err != nil {
 				return nil, of(t.appID(), err)
 			}
@@ -88,11 +88,17 @@ func (v *verifier) Verify(ctx context.Context, raw string) (*Identity, error) {
 		}
 	}
 	v.stats.misses.Add(1)
-	t, err := v.read(ctx, raw, sum)
+	t, err := v.parse(ctx, raw, sum)
 	if err != nil {
 		return nil, err
 	}
-	id, err := v.judge(ctx, t, now, !fresh)
+	if !fresh || !v.circumstances.known(t, now) {
+		return v.readAndJudge(ctx, t, sum)
+	}
+	if err := v.read(ctx, t, sum); err != nil {
+		return nil, of(t.appID(), err)
+	}
+	id, err := v.judge(ctx, t, now)
 	return id, of(t.appID(), err)
 }
 
@@ -108,63 +114,121 @@ func (v *verifier) Inspect(ctx context.Context, raw string) (*Identity, error) {
 	if strings.HasPrefix(raw, RefreshPrefix) {
 		return v.refreshes.inspect(ctx, raw)
 	}
-	t, err := v.read(ctx, raw, hashToken(raw))
+	sum := hashToken(raw)
+	t, err := v.parse(ctx, raw, sum)
 	if err != nil {
 		return nil, err
 	}
-	id, err := v.judge(ctx, t, v.now(), true)
-	return id, of(t.appID(), err)
+	return v.readAndJudge(ctx, t, sum)
 }
 
-// read parses the token and compares it with its record.
-func (v *verifier) read(ctx context.Context, raw string, sum [sha256.Size]byte) (*accessToken, error) {
-	t, err := v.signer.parse(raw)
-	if err != nil {
-		return nil, v.keyUse.OrMissing(ctx, err)
+// parse checks what a token says and its signature. That a token which is remembered
+// was signed need not be found out again.
+func (v *verifier) parse(ctx context.Context, raw string, sum [sha256.Size]byte) (*accessToken, error) {
+	var t *accessToken
+	if known, ok := v.cache.tokens.GetIfPresent(sum); ok {
+		t = known.unread()
+	} else {
+		var err error
+		if t, err = v.signer.parse(raw); err != nil {
+			return nil, v.keyUse.OrMissing(ctx, err)
+		}
 	}
+	return t, t.inTime(v.now())
+}
+
+// read compares the token with its record.
+func (v *verifier) read(ctx context.Context, t *accessToken, sum [sha256.Size]byte) error {
 	key := redisdb.KeyToken(t.id)
 	var since memory.Epoch
 	var value []byte
-	err = v.feed.Read(ctx, "reading a token's record", func(ctx context.Context, r feed.Reader) (found bool, err error) {
+	err := v.feed.Read(ctx, readingRecord, func(ctx context.Context, r feed.Reader) (found bool, err error) {
 		since = v.cache.epochs.Now(key)
 		value, err = r.Get(ctx, key).Bytes()
 		return len(value) > 0, err //nolint:wrapcheck // wrapped by Read
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
+	return v.keep(t, sum, value, key, since)
+}
+
+const readingRecord = "reading a token's record"
+
+// keep compares the token with the record that was read since, and remembers it.
+func (v *verifier) keep(t *accessToken, sum [sha256.Size]byte, value []byte, key string, since memory.Epoch) error {
 	if len(value) == 0 {
-		return nil, of(t.appID(), deny(ErrTokenInvalid, "unknown_token"))
+		return deny(ErrTokenInvalid, "unknown_token")
 	}
 	state, recorded, births, err := decodeRecord(value)
 	if err != nil {
-		return nil, unavailable("reading a token's record", err)
+		return unavailable(readingRecord, err)
 	}
 	if subtle.ConstantTimeCompare(recorded[:], sum[:]) != 1 {
-		return nil, of(t.appID(), deny(ErrTokenInvalid, "record_mismatch"))
+		return deny(ErrTokenInvalid, "record_mismatch")
 	}
 	if state == recordRevoked {
-		return nil, of(t.appID(), deny(ErrTokenInvalid, "revoked"))
+		return deny(ErrTokenInvalid, "revoked")
 	}
 	t.births, t.read = births, v.now().UnixNano()
 	v.cache.fillToken(sum, t, key, since)
-	return t, nil
+	return nil
 }
 
-// judge decides on a token whose signature and record are good: what can have
-// changed since. live reads Redis instead of memory.
-func (v *verifier) judge(ctx context.Context, t *accessToken, now time.Time, live bool) (*Identity, error) {
-	if t.expired(now) {
-		return nil, deny(ErrTokenExpired, "expired")
-	}
-	in, app, u, err := v.circumstances.of(ctx, t, now, live)
+// readAndJudge is read and judge on what Redis says now, in one trip.
+func (v *verifier) readAndJudge(ctx context.Context, t *accessToken, sum [sha256.Size]byte) (*Identity, error) {
+	key := redisdb.KeyToken(t.id)
+	var since memory.Epoch
+	var value []byte
+	var on dependencies
+	err := v.feed.Read(ctx, readingRecord, func(ctx context.Context, r feed.Reader) (found bool, err error) {
+		since = v.cache.epochs.Now(key)
+		on = v.circumstances.before(t.appID(), t.userID())
+		if value, on.hashes, err = redisdb.ValueAndHashes(ctx, r, key, on.keys[:]...); err != nil || len(value) == 0 {
+			return false, err
+		}
+		state, _, births, err := decodeRecord(value)
+		return err != nil || state == recordRevoked || on.complete(births), nil
+	})
 	if err != nil {
 		return nil, err
 	}
+	id, err := func() (*Identity, error) {
+		if err := v.keep(t, sum, value, key, since); err != nil {
+			return nil, err
+		}
+		now := v.now()
+		if t.expired(now) {
+			return nil, deny(ErrTokenExpired, "expired")
+		}
+		in, app, u, err := v.circumstances.keep(&on)
+		if err != nil {
+			return nil, err
+		}
+		return v.judgeUnder(ctx, t, in, app, u)
+	}()
+	return id, of(t.appID(), err)
+}
+
+// judge decides on a token whose signature and record are good: what can have
+// changed since.
+func (v *verifier) judge(ctx context.Context, t *accessToken, now time.Time) (*Identity, error) {
+	if t.expired(now) {
+		return nil, deny(ErrTokenExpired, "expired")
+	}
+	in, app, u, err := v.circumstances.of(ctx, t, now)
+	if err != nil {
+		return nil, err
+	}
+	return v.judgeUnder(ctx, t, in, app, u)
+}
+
+// judgeUnder decides on a token under the circumstances.
+func (v *verifier) judgeUnder(ctx context.Context, t *accessToken, in *installation.State, app *Application, u *User) (*Identity, error) {
 	j := t.judgedBy(in, app, u)
 	if mayBeUndone(j.err) {
 		// It may have been undone where this gateway does not hear of it.
-		err = v.feed.Refuse(ctx, "judging a token", func(ctx context.Context) (err error) {
+		err := v.feed.Refuse(ctx, "judging a token", func(ctx context.Context) (err error) {
 			if in, app, u, err = v.circumstances.read(ctx, t.appID(), t.userID(), t.births); err == nil {
 				j = t.judgedBy(in, app, u)
 				err = j.err

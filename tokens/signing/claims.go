@@ -102,10 +102,11 @@ func (s *Set) Parse(raw, issuer, audience string) (c *Claims, kid string, err er
 	case c.ExpiresAt <= 0 || c.IssuedAt <= 0:
 		return nil, "", failure.Deny(failure.ErrTokenInvalid, "no_exp")
 	}
-	if err := exact(raw, c); err != nil {
+	key := s.verify[kid]
+	if err := exact(raw, c, key.header); err != nil {
 		return nil, "", err
 	}
-	return c, s.verify[kid].id, nil
+	return c, key.id, nil
 }
 
 // keyOf returns the key that a token says it was signed with. ours says that it

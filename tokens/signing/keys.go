@@ -15,6 +15,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/golang-jwt/jwt/v5"
@@ -88,6 +89,18 @@ type verificationKey struct {
 	id  string
 	alg string
 	key any
+	// header is that of the tokens signed with it here, encoded.
+	header string
+}
+
+func newVerificationKey(id string, method jwt.SigningMethod, key any) verificationKey {
+	k := verificationKey{id: id, alg: method.Alg(), key: key}
+	t := jwt.New(method)
+	t.Header["kid"] = id
+	if unsigned, err := t.SigningString(); err == nil {
+		k.header, _, _ = strings.Cut(unsigned, ".")
+	}
+	return k
 }
 
 // Set signs with one key and verifies with all.
@@ -112,7 +125,7 @@ func NewSet(kr *vault.Ring, keys []*Key, secretSigns bool) (*Set, error) {
 		if i == 0 && !secretSigns {
 			s.method, s.kid, s.key = k.method, k.ID(), k.private
 		}
-		s.verify[k.ID()] = verificationKey{k.ID(), k.method.Alg(), k.private.Public()}
+		s.verify[k.ID()] = newVerificationKey(k.ID(), k.method, k.private.Public())
 		s.order = append(s.order, k.ID())
 		s.jwks = append(s.jwks, k.jwk)
 	}
@@ -121,7 +134,7 @@ func NewSet(kr *vault.Ring, keys []*Key, secretSigns bool) (*Set, error) {
 		if i == 0 && secretSigns {
 			s.method, s.kid, s.key = jwt.SigningMethodHS256, k.ID, k.Raw(vault.ForTokens)
 		}
-		s.verify[k.ID] = verificationKey{k.ID, jwt.SigningMethodHS256.Alg(), k.Raw(vault.ForTokens)}
+		s.verify[k.ID] = newVerificationKey(k.ID, jwt.SigningMethodHS256, k.Raw(vault.ForTokens))
 		s.order = append(s.order, k.ID)
 	}
 	return s, nil

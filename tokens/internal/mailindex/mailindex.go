@@ -46,13 +46,13 @@ func (x *Index) Names(m grammar.Mail) []string {
 // Find looks the address up under every configured key, and keeps it under all
 // of them. "" means that the address was never seen.
 func (x *Index) Find(ctx context.Context, m grammar.Mail) (string, error) {
+	ids, err := x.db.GetAll(ctx, x.Names(m)...)
+	if err != nil {
+		return "", failure.Unavailable("looking up a user", err)
+	}
 	var last string
 	agreed := true
-	for i, name := range x.Names(m) {
-		id, err := x.db.Get(ctx, name)
-		if err != nil {
-			return "", failure.Unavailable("looking up a user", err)
-		}
+	for i, id := range ids {
 		agreed = agreed && (i == 0 || id == last)
 		last = cmp.Or(id, last)
 	}

@@ -312,6 +312,27 @@ func Hashes(ctx context.Context, r redis.Cmdable, keys ...string) ([]map[string]
 	return hashes, nil
 }
 
+// ValueAndHashes is Hashes with a value read before them, empty if it is not there.
+func ValueAndHashes(ctx context.Context, r redis.Cmdable, name string, keys ...string) (value []byte, hashes []map[string]string, err error) {
+	pipe := r.Pipeline()
+	first := pipe.Get(ctx, name)
+	reads := make([]*redis.MapStringStringCmd, len(keys))
+	for i, key := range keys {
+		reads[i] = pipe.HGetAll(ctx, key)
+	}
+	_, _ = pipe.Exec(ctx) // says no more than the commands do
+	if value, err = first.Bytes(); IgnoreNil(err) != nil {
+		return nil, nil, err
+	}
+	hashes = make([]map[string]string, len(keys))
+	for i, read := range reads {
+		if hashes[i], err = read.Result(); err != nil {
+			return nil, nil, err
+		}
+	}
+	return value, hashes, nil
+}
+
 // Mode is "standalone", "sentinel", "cluster", or Options.Mode.
 func (s *DB) Mode() string { return s.mode }
 

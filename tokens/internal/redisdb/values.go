@@ -31,6 +31,28 @@ func (s *DB) Get(ctx context.Context, key string) (string, error) {
 	return value, IgnoreNil(err)
 }
 
+// GetAll returns values in one trip, "" for one that is not there.
+func (s *DB) GetAll(ctx context.Context, keys ...string) ([]string, error) {
+	if len(keys) == 1 {
+		value, err := s.Get(ctx, keys[0])
+		return []string{value}, err
+	}
+	pipe := s.rdb.Pipeline()
+	reads := make([]*redis.StringCmd, len(keys))
+	for i, key := range keys {
+		reads[i] = pipe.Get(ctx, key)
+	}
+	_, _ = pipe.Exec(ctx) // says no more than the commands do
+	values := make([]string, len(keys))
+	for i, read := range reads {
+		if err := IgnoreNil(read.Err()); err != nil {
+			return nil, err
+		}
+		values[i] = read.Val()
+	}
+	return values, nil
+}
+
 // Set sets a value, which ends after ttl unless that is 0.
 func (s *DB) Set(ctx context.Context, key string, value any, ttl time.Duration) error {
 	return s.rdb.Set(ctx, key, value, ttl).Err()
