@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+
+package tests
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tests/child"
+	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
+)
+
+// While two gateways behind the HAProxy of deploy/compose are restarted one after the
+// other, each request is answered, and as if nothing were restarted.
+// MEET_GATEWAY_RESTARTS is how many restarts; each has at least a thousand requests.
+func TestRelease_RollingRestartFailsNoRequest(t *testing.T) {
+	restarts := 2
+	if n := os.Getenv("MEET_GATEWAY_RESTARTS"); n != "" {
+		var err error
+		restarts, err = strconv.Atoi(n)
+		require.NoError(t, err)
+	}
+	const perRestart, workers = 1000, 10
+	path, err := binary()
+	require.NoError(t, err)
+	shipped := release{binary: path, caddyfile: "../Caddyfile"}
+
+	mails := make([]string, workers)
+	for w := range mails {
+		mails[w] = fmt.Sprintf("user-%d@example.com", w)
+	}
+	in := newInstallation(t, mails...)
+	gateways := []*member{in.add(2 * time.Second), in.add(2 * time.Second)}
+	for _, g := range gateways {
+		g.start(shipped)
+	}
+	id, secret := gateways[0].application("Calendar")
+	proxy := in.haproxy(gateways)
+
+	l := &load{base: proxy + "/external-api/v1.0", id: id, secret: secret, enough: make(chan struct{})}
+	var all sync.WaitGroup
+	for _, mail := range mails {
+		all.Go(func() { l.run(mail) })
+	}
+	for i := range restarts {
+		g := gateways[i%len(gateways)]
+		g.stop()
+		g.start(shipped)
+		// The other one may stop when this one gets requests again.
+		require.Eventually(t, func() bool { return in.up(proxy) == len(gateways) && l.answered.Load() >= int64((i+1)*perRestart) }, time.Minute, 20*time.Millisecond)
+	}
+	close(l.enough)
+	all.Wait()
+	require.Empty(t, l.failed, "of %d", l.answered.Load())
+	t.Logf("%d restarts, %d requests, none failed", restarts, l.answered.Load())
+}
+
+// haproxy starts the one of deploy/compose in front of gateways. Its addresses are other
+// ones, and it asks for readiness five times as often, so that a drain may be shorter.
+func (i *installation) haproxy(gateways []*member) (url string) {
+	i.t.Helper()
+	path, err := exec.LookPath("haproxy")
+	require.NoError(i.t, err, ".ci/install brings it")
+	config, err := os.ReadFile(atTop("deploy/compose/haproxy.cfg"))
+	require.NoError(i.t, err)
+	claim := claimPort(i.t)
+	text := regexp.MustCompile(`(?s)resolvers docker\n.*?\n\n`).ReplaceAllString(string(config), "")
+	replace := func(old, with string) {
+		require.Contains(i.t, text, old)
+		text = strings.Replace(text, old, with, 1)
+	}
+	replace("bind :8080\n", "bind "+claim.Addr()+"\n\thttp-request return status 200 content-type text/plain lf-string %[nbsrv(gateways)] if { path /up }\n")
+	replace("check port 8081 inter 1s", "check inter 200ms")
+	replace(" resolvers docker init-addr libc,none", "")
+	for n, g := range gateways {
+		name := fmt.Sprintf("gateway-%d", n+1)
+		replace(" "+name+":8080", fmt.Sprintf(" %s port %d", g.site.Addr(), g.health.Port))
+	}
+	file := filepath.Join(i.t.TempDir(), "haproxy.cfg")
+	require.NoError(i.t, os.WriteFile(file, []byte(text), 0o600))
+	out := new(output)
+	cmd := exec.Command(path, "-f", file)
+	cmd.Stdout, cmd.Stderr = out, out
+	process, err := child.Start(cmd)
+	require.NoError(i.t, err)
+	i.t.Cleanup(process.Terminate)
+	url = "http://" + claim.Addr()
+	require.Eventually(i.t, func() bool { return i.up(url) == len(gateways) || !process.Running() }, 30*time.Second, 20*time.Millisecond, out.String())
+	require.True(i.t, process.Running(), out.String())
+	return url
+}
+
+// up is how many gateways HAProxy sends requests to.
+func (i *installation) up(proxy string) int {
+	_, _, text := call(http.DefaultClient, http.MethodGet, proxy+"/up", "", "")
+	n, err := strconv.Atoi(strings.TrimSpace(text))
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// load is what clients do, and what they were answered.
+type load struct {
+	base, id, secret string
+	enough           chan struct{}
+	answered         atomic.Int64
+	mu               sync.Mutex
+	failed           []string
+}
+
+// run is one client: it keeps its connection, fetches tokens, makes rooms and reads them,
+// a request each twenty milliseconds.
+func (l *load) run(mail string) {
+	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 2}}
+	defer client.CloseIdleConnections()
+	pace := time.NewTicker(20 * time.Millisecond)
+	defer pace.Stop()
+	ask := func(want int, method, path, token, body string) map[string]any {
+		<-pace.C
+		status, answer, text := call(client, method, l.base+path, token, body)
+		l.answered.Add(1)
+		if status != want {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.failed = append(l.failed, fmt.Sprintf("%s %s: %d %s", method, path, status, text))
+		}
+		return answer
+	}
+	for {
+		select {
+		case <-l.enough:
+			return
+		default:
+		}
+		token, _ := ask(http.StatusOK, http.MethodPost, "/application/token/", "", gatewaytest.TokenBody(l.id, l.secret, mail))["access_token"].(string)
+		for range 3 {
+			room, _ := ask(http.StatusCreated, http.MethodPost, "/rooms/", token, "{}")["id"].(string)
+			ask(http.StatusOK, http.MethodGet, "/rooms/"+room+"/", token, "")
+			ask(http.StatusOK, http.MethodGet, "/rooms/", token, "")
+		}
+	}
+}
