@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: MIT
+
+package tests
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
+)
+
+// stalenessBound is how long a gateway may trust what it remembers, by default. What is
+// revoked is refused everywhere then.
+const stalenessBound = 5 * time.Second
+
+// The release before this one and this one share a Redis while an installation is
+// upgraded, and again while it goes back. Neither gives a wrong answer about what the
+// other one made, changed or revoked. MEET_GATEWAY_PREVIOUS is a folder with the
+// previous one's binary and Caddyfile, which .ci/previous makes.
+func TestRelease_PreviousOneBesideThisOne(t *testing.T) {
+	previous := os.Getenv("MEET_GATEWAY_PREVIOUS")
+	if previous == "" {
+		t.Skip("make deploy-check builds the previous release and runs this")
+	}
+	path, err := binary()
+	require.NoError(t, err)
+	older := release{binary: filepath.Join(previous, "meet-gateway"), caddyfile: filepath.Join(previous, "Caddyfile")}
+	newer := release{binary: path, caddyfile: "../Caddyfile"}
+
+	const workers = 4
+	mails := make([]string, workers)
+	for w := range mails {
+		mails[w] = fmt.Sprintf("user-%d@example.com", w)
+	}
+	in := newInstallation(t, mails...)
+	one, two := in.add(0), in.add(0)
+	one.start(older)
+	two.start(older)
+	m := &mixed{t: t, gateways: []*member{one, two}}
+	t.Cleanup(m.close)
+	for _, phase := range []struct {
+		name    string
+		changed *member
+		to      release
+	}{
+		{name: "previous alone"},
+		{"one upgraded", one, newer},
+		{"both upgraded", two, newer},
+		{"one gone back", two, older},
+		{"both gone back", one, older},
+	} {
+		if phase.changed != nil {
+			phase.changed.stop()
+			phase.changed.start(phase.to)
+		}
+		m.phase(phase.name, mails)
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// mixed is what was done at one gateway and must be so at the other.
+type mixed struct {
+	t        *testing.T
+	gateways []*member
+
+	mu      sync.Mutex
+	live    []string // tokens
+	revoked []string
+	asked   int
+}
+
+// client is not shared between phases: a gateway that was replaced ended its connections.
+func (m *mixed) client() *http.Client {
+	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Second}}
+}
+
+func (m *mixed) close() { m.t.Logf("%d requests, %d tokens revoked", m.asked, len(m.revoked)) }
+
+// ask wants one status. It reports whether it got it.
+func (m *mixed) ask(client *http.Client, want int, what, method, url, token, body string) (map[string]any, bool) {
+	status, answer, text := call(client, method, url, token, body)
+	m.mu.Lock()
+	m.asked++
+	m.mu.Unlock()
+	if status != want {
+		m.t.Errorf("%s: %s %s: %d and not %d: %s", what, method, url, status, want, text)
+	}
+	return answer, status == want
+}
+
+// phase lives through one mixture of releases under load, in both directions: what one
+// gateway made is used, changed and revoked at the other.
+func (m *mixed) phase(name string, mails []string) {
+	var all sync.WaitGroup
+	for w, mail := range mails {
+		all.Go(func() {
+			client := m.client()
+			defer client.CloseIdleConnections()
+			for round := range 40 {
+				here, there := m.gateways[(round+w)%2], m.gateways[(round+w+1)%2]
+				if !m.round(client, fmt.Sprintf("%s, round %d", name, round), here, there, mail, round%8 == 0) {
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+
+	// What was made or revoked in any phase before is so in this one, on both.
+	client := m.client()
+	defer client.CloseIdleConnections()
+	for _, g := range m.gateways {
+		for _, token := range m.live {
+			m.ask(client, http.StatusOK, name+": a live token", http.MethodGet, g.url()+roomsPath, token, "")
+		}
+		for _, token := range m.revoked {
+			m.refused(client, name+": a revoked token", g, token)
+		}
+	}
+}
+
+// round has an application of its own now and then, since each is edited by both.
+func (m *mixed) round(client *http.Client, what string, here, there *member, mail string, edit bool) bool {
+	id, secret := here.application("Calendar")
+	mint := func(g *member) (string, bool) {
+		answer, ok := m.ask(client, http.StatusOK, what, http.MethodPost, g.url()+tokenPath, "", gatewaytest.TokenBody(id, secret, mail))
+		token, _ := answer["access_token"].(string)
+		return token, ok
+	}
+	kept, ok := mint(here)
+	if !ok {
+		return false
+	}
+	dropped, ok := mint(there)
+	if !ok {
+		return false
+	}
+
+	room, ok := m.ask(client, http.StatusCreated, what, http.MethodPost, here.url()+roomsPath, dropped, "{}")
+	if !ok {
+		return false
+	}
+	found, ok := m.ask(client, http.StatusOK, what, http.MethodGet, fmt.Sprintf("%s%s/%s", there.url(), roomsPath, room["id"]), kept, "")
+	if !ok || found["id"] != room["id"] {
+		m.t.Errorf("%s: asked for room %v, got %v", what, room["id"], found["id"])
+		return false
+	}
+	for _, g := range []*member{here, there} {
+		if _, ok := m.ask(client, http.StatusOK, what, http.MethodGet, g.url()+identityPath, kept, ""); !ok {
+			return false
+		}
+	}
+
+	if _, ok := m.ask(client, http.StatusOK, what, http.MethodPost, here.url()+base+"/application/revoke", "", fmt.Sprintf(`{"client_id":%q,"client_secret":%q,"token":%q}`, id, secret, dropped)); !ok {
+		return false
+	}
+	for _, g := range []*member{here, there} {
+		m.refused(client, what, g, dropped)
+	}
+	if edit {
+		m.edit(client, what, here, there, id, kept)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.live, m.revoked = append(m.live, kept), append(m.revoked, dropped)
+	return !m.t.Failed()
+}
+
+// edit takes a scope from an application at one gateway, and gives it back at the other.
+func (m *mixed) edit(client *http.Client, what string, here, there *member, id, token string) {
+	change := func(at *member, scopes string, want int) {
+		_, ok := m.ask(client, http.StatusOK, what, http.MethodPatch, "http://"+at.admin.Addr()+"/meet-gateway/applications/"+id, "", `{"scopes":[`+scopes+`]}`)
+		if !ok {
+			return
+		}
+		for _, g := range m.gateways {
+			m.becomes(client, fmt.Sprintf("%s: scopes %s", what, scopes), g, token, want)
+		}
+	}
+	change(here, `"rooms:create"`, http.StatusForbidden)
+	change(there, `"rooms:list","rooms:retrieve","rooms:create"`, http.StatusOK)
+}
+
+func (m *mixed) refused(client *http.Client, what string, g *member, token string) {
+	m.becomes(client, what, g, token, http.StatusUnauthorized)
+}
+
+// becomes waits for an answer that a change must lead to within the staleness bound.
+func (m *mixed) becomes(client *http.Client, what string, g *member, token string, want int) {
+	changed := time.Now()
+	for {
+		began := time.Now()
+		status, _, text := call(client, http.MethodGet, g.url()+roomsPath, token, "")
+		m.mu.Lock()
+		m.asked++
+		m.mu.Unlock()
+		if status == want {
+			return
+		}
+		if began.Sub(changed) > stalenessBound {
+			m.t.Errorf("%s: %d and not %d after the staleness bound: %s", what, status, want, text)
+			return
+		}
+	}
+}
