@@ -54,7 +54,9 @@ func run(version string, created time.Time, caddyfile, binaries, output string) 
 			return err
 		}
 	}
-	return write(index, created, filepath.Join(output, fmt.Sprintf("meet-gateway_%s_linux.oci.tar", version)))
+	// Programs that read an archive expect one entry at its top: here, the index of both.
+	top := mutate.AppendManifests(mutate.IndexMediaType(empty.Index, types.OCIImageIndex), mutate.IndexAddendum{Add: index})
+	return write(top, created, filepath.Join(output, fmt.Sprintf("meet-gateway_%s_linux.oci.tar", version)))
 }
 
 // build makes the image of one architecture: two layers, so that what seldom changes is
