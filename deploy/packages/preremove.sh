@@ -2,8 +2,11 @@
 # Stops the service, unless a newer version follows.
 set -e
 case "${1-}" in
-upgrade | 1 | 2) exit 0 ;; # deb says upgrade, rpm how many versions are left
+upgrade | failed-upgrade | 1 | 2) exit 0 ;; # so says deb; rpm says how many versions are left
 esac
 if [ -d /run/systemd/system ]; then
 	systemctl --no-reload disable --now meet-gateway.service || true
+elif command -v rc-service >/dev/null; then
+	rc-service --ifstarted meet-gateway stop || true
+	rc-update --quiet delete meet-gateway || true
 fi
