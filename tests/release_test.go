@@ -4,9 +4,13 @@ package tests
 
 import (
 	"os"
+	"os/exec"
+	"path"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/mod/module"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule"
 )
@@ -22,4 +26,24 @@ func TestRelease_OneVersion(t *testing.T) {
 		require.NoError(t, err)
 		require.Contains(t, string(content), line, file)
 	}
+}
+
+// Go refuses a module that has a file which some system cannot have, such as nul: then
+// nobody can build with it.
+func TestRelease_IsAModuleThatGoTakes(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "git", "ls-files")
+	cmd.Dir = atTop()
+	listed, err := cmd.Output()
+	require.NoError(t, err)
+	folded := map[string]string{}
+	for name := range strings.Lines(string(listed)) {
+		name = strings.TrimSuffix(name, "\n")
+		require.NoError(t, module.CheckFilePath(name))
+		for part := name; part != "."; part = path.Dir(part) {
+			same := strings.ToLower(part)
+			require.Contains(t, []string{"", part}, folded[same], "they differ in case only")
+			folded[same] = part
+		}
+	}
+	require.NotEmpty(t, folded)
 }
