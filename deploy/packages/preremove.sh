@@ -5,7 +5,7 @@ case "${1-}" in
 upgrade | failed-upgrade | 1 | 2) exit 0 ;; # so says deb; rpm says how many versions are left
 esac
 if [ -d /run/systemd/system ]; then
-	systemctl --no-reload disable --now meet-gateway.service || true
+	systemctl --no-reload disable --now meet-gateway.socket meet-gateway.service || true
 elif command -v rc-service >/dev/null; then
 	rc-service --ifstarted meet-gateway stop || true
 	rc-update --quiet delete meet-gateway || true

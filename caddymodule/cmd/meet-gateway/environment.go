@@ -18,7 +18,7 @@ import (
 // set what they do not know to nothing.
 func prepareEnvironment() {
 	for _, name := range []string{
-		variableAddress, "MEET_STORE", "MEET_BACKEND", "MEET_GATEWAY_HEALTH", "MEET_GATEWAY_DRAIN",
+		variableAddress, "MEET_GATEWAY_BIND", "MEET_STORE", "MEET_BACKEND", "MEET_GATEWAY_HEALTH", "MEET_GATEWAY_DRAIN",
 		"MEET_GATEWAY_SECRET_AT", "MEET_CLIENT_SECRET_AT", variableOtherNames,
 	} {
 		if value, set := os.LookupEnv(name); set && value == "" {
