@@ -93,6 +93,17 @@ func (a *activity) rank(now time.Time, most int) {
 	}
 }
 
+// restrict forgets the series that a configuration with most of them has no place for.
+func (a *activity) restrict(most int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if most == 0 {
+		a.series, a.recent = nil, nil
+		return
+	}
+	a.rank(a.now(), most)
+}
+
 // Describe implements prometheus.Collector.
 func (*activity) Describe(ch chan<- *prometheus.Desc) { ch <- applicationDesc }
 

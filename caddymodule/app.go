@@ -314,6 +314,7 @@ func (a *App) signingKeys(o *tokens.Options) ([]string, error) {
 // reason not to start: until it is there, requests are answered with 503.
 func (a *App) Start() error {
 	a.store.Tokens().OnCommand(observeCommand)
+	activeApplications.restrict(a.MetricsPerApplication)
 	if a.Audit != nil {
 		a.Audit.trail.Use(a.Audit.key, a.Audit.Gateway)
 	}

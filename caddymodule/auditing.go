@@ -197,11 +197,9 @@ func (s *sharedTrail) release() error {
 // reportTrail tells the operator of a trail that cannot be written.
 func reportTrail(err error) {
 	if err != nil {
-		auditFailing.Set(1)
 		logger().Error("the audit trail cannot be written; lines are kept in memory as long as there is room", zap.Error(err))
 		return
 	}
-	auditFailing.Set(0)
 	logger().Info("the audit trail is written again")
 }
 

@@ -184,7 +184,7 @@ var failures = []failureRow{
 	{err: backendclient.ErrDomainRefused, answer: refusal{status: 403, detail: textDomain, reason: "domain_refused"}},
 	{err: backendclient.ErrDuplicateUser, answer: refusal{status: 409, detail: "Several users share this email address.", reason: "duplicate_user", outage: true}},
 	{err: backendclient.ErrProvisioningConflict, answer: refusal{status: 409, detail: textProvisioning, reason: "provisioning_conflict"}},
-	{err: errSharedInactive, answer: refusal{status: 502, detail: textBadGateway, code: codeBadGateway, reason: "backend_application_inactive", outage: true}},
+	{err: errSharedInactive, answer: refusal{status: 502, detail: textBadGateway, code: codeBadGateway, reason: "backend_shared_application_inactive", outage: true}},
 	{
 		err:    backendclient.ErrApplicationInactive,
 		answer: refusal{status: 401, detail: "Application is disabled.", reason: "backend_application_inactive", outage: true, challenge: challengeInvalidToken},

@@ -39,7 +39,6 @@ var (
 	feedLagSeconds = newHistogramVec("feed_lag_seconds",
 		"Time from publishing to hearing of this gateway's own heartbeats: how late a revocation is seen.",
 		[]float64{.0005, .001, .002, .005, .01, .02, .05, .1, .5, 1, 5})
-	feedFresh = prometheus.NewGauge(gaugeOpts("feed_fresh", "1 while this gateway trusts its caches, 0 while it asks Redis per request."))
 
 	limitRefusalsTotal = newCounterVec("limit_refusals_total", "Requests that a limit refused, by limit.", "limit")
 	quotaWarningsTotal = newCounterVec("quota_warnings_total",
@@ -52,10 +51,6 @@ var (
 		"Times that Redis lost changes this gateway had seen (emptied, restored, or failed over to a replica that lagged)."))
 	// storeWentBackTotal is the former name of storeRollbacksTotal, for one release.
 	storeWentBackTotal = prometheus.NewCounter(counterOpts("store_went_back_total", "Former name of store_rollbacks_total."))
-
-	keysMissing = prometheus.NewGauge(gaugeOpts("keys_missing", "Keys that other gateways use and this one was not given."))
-
-	auditFailing = prometheus.NewGauge(gaugeOpts("audit_failing", "1 while the audit trail cannot be written."))
 
 	buildInfo = prometheus.NewGaugeVec(gaugeOpts("build_info", "1; its labels tell what this binary was built from."),
 		[]string{"version", "commit", "date", "caddy", "goversion"})
@@ -89,9 +84,9 @@ func newHistogramVec(name, help string, buckets []float64, labels ...string) *pr
 
 // collectors are all there are.
 var collectors = []prometheus.Collector{
-	requestsTotal, requestSeconds, ownSeconds, meetSeconds, exchangeSeconds, redisSeconds, redisErrorsTotal, feedLagSeconds, feedFresh,
-	limitRefusalsTotal, quotaWarningsTotal, quotaExceededTotal, revocationsTotal, storeRollbacksTotal, storeWentBackTotal, keysMissing,
-	auditFailing, buildInfo, activeApplications,
+	requestsTotal, requestSeconds, ownSeconds, meetSeconds, exchangeSeconds, redisSeconds, redisErrorsTotal, feedLagSeconds,
+	limitRefusalsTotal, quotaWarningsTotal, quotaExceededTotal, revocationsTotal, storeRollbacksTotal, storeWentBackTotal,
+	buildInfo, activeApplications,
 	gauges{},
 }
 
@@ -179,7 +174,8 @@ func observeCommand(ctx context.Context, cmd tokens.Command) {
 }
 
 // gauges are the numbers that are worked out when they are read, of the
-// configuration that is running.
+// configuration that is running. A gauge that is set instead would keep what the
+// configuration before had set last.
 type gauges struct{}
 
 var (
@@ -187,15 +183,19 @@ var (
 	storeProblemDesc = newDesc("store_problem", "1 for the reason why Redis cannot be believed, 0 for the others.", "problem")
 	storeInfoDesc    = newDesc("store_info", "1, with how Redis is reached.", "mode")
 	replacedDesc     = newDesc("store_replacements_total", "Times that Redis was found to be another server than before: restarted, or after a failover.")
+	feedFreshDesc    = newDesc("feed_fresh", "1 while this gateway trusts its caches, 0 while it asks Redis per request.")
+	feedRefusedDesc  = newDesc("feed_refused", "1 while Redis does not let its user subscribe to what changes.")
 	sentinelsDesc    = newDesc("sentinels", "Sentinels that are configured.")
 	answeringDesc    = newDesc("sentinels_answering", "Sentinels that answered when they were last asked.")
 	keysDesc         = newDesc("keys", "Keys that verify here.")
+	keysMissingDesc  = newDesc("keys_missing", "Keys that other gateways use and this one was not given.")
 	cacheEntriesDesc = newDesc("cache_entries", "Entries in memory, by what they are.", "cache")
 	cacheLookupsDesc = newDesc("cache_lookups_total", "Tokens looked up in memory, by result.", "result")
 	queuedDesc       = newDesc("exchanges_queued", "Exchanges at Meet that wait for their turn.")
 	runningDesc      = newDesc("exchanges_running", "Exchanges at Meet under way.")
 	savedDesc        = newDesc("exchanges_saved_total", "Times that one of Meet's tokens was needed and no exchange was: by where it came from.", "source")
 	renewalsDesc     = newDesc("renewals_total", "Tokens of Meet that were due to be renewed ahead of time, by outcome.", "outcome")
+	auditFailingDesc = newDesc("audit_failing", "1 while the audit trail cannot be written.")
 	auditLostDesc    = newDesc("audit_events_lost_total", "Events that could not be written into the audit trail.")
 )
 
@@ -206,8 +206,9 @@ func newDesc(name, help string, labels ...string) *prometheus.Desc {
 // Describe implements prometheus.Collector.
 func (gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		readyDesc, storeProblemDesc, storeInfoDesc, replacedDesc, sentinelsDesc, answeringDesc, keysDesc, cacheEntriesDesc, cacheLookupsDesc,
-		queuedDesc, runningDesc, savedDesc, renewalsDesc, auditLostDesc,
+		readyDesc, storeProblemDesc, storeInfoDesc, replacedDesc, feedFreshDesc, feedRefusedDesc, sentinelsDesc, answeringDesc,
+		keysDesc, keysMissingDesc, cacheEntriesDesc, cacheLookupsDesc, queuedDesc, runningDesc, savedDesc, renewalsDesc,
+		auditFailingDesc, auditLostDesc,
 	} {
 		ch <- d
 	}
@@ -227,7 +228,9 @@ func (gauges) Collect(ch chan<- prometheus.Metric) {
 	defer cancel()
 	collectHealth(ch, app.Authority().Health(ctx))
 	collectExchanges(ch, app.gates)
-	if state, ok := app.AuditState(); ok {
+	state, audited := app.AuditState()
+	ch <- prometheus.MustNewConstMetric(auditFailingDesc, prometheus.GaugeValue, oneIf(state.Failing))
+	if audited {
 		ch <- prometheus.MustNewConstMetric(auditLostDesc, prometheus.CounterValue, float64(state.Lost))
 	}
 }
@@ -245,11 +248,14 @@ func collectHealth(ch chan<- prometheus.Metric, h tokens.Health) {
 	}
 	gauge(storeInfoDesc, 1, h.Mode)
 	counter(replacedDesc, h.Replacements)
+	gauge(feedFreshDesc, oneIf(h.Fresh))
+	gauge(feedRefusedDesc, oneIf(h.FeedRefused))
 	if h.Sentinels > 0 {
 		gauge(sentinelsDesc, float64(h.Sentinels))
 		gauge(answeringDesc, float64(h.SentinelsAnswering))
 	}
 	gauge(keysDesc, float64(h.Keys))
+	gauge(keysMissingDesc, float64(h.KeysMissing))
 	gauge(cacheEntriesDesc, float64(h.Cache.Tokens), "tokens")
 	gauge(cacheEntriesDesc, float64(h.Cache.Applications), "applications")
 	gauge(cacheEntriesDesc, float64(h.Cache.Users), "users")

@@ -39,13 +39,11 @@ func (o *authorityObserver) FeedState(fresh bool) {
 		return
 	}
 	if !fresh {
-		feedFresh.Set(0)
 		if !o.stale.Swap(true) {
 			go o.logSilence()
 		}
 		return
 	}
-	feedFresh.Set(1)
 	if o.stale.Swap(false) {
 		logger().Info("the feed from redis is back")
 	}
@@ -65,7 +63,6 @@ func (o *authorityObserver) KeysMissing(ids []string) {
 	if !o.speaks() {
 		return
 	}
-	keysMissing.Set(float64(len(ids)))
 	if len(ids) == 0 {
 		logger().Info("every key that other gateways use is configured here")
 		return

@@ -54,7 +54,7 @@ var faults = []fault{
 	{row: "Redis is a replica (READONLY)", series: map[string]string{"ready": falls, problem("replica"): rises}, every: true, alerts: []string{"RedisReplica"}},
 	{row: "Redis is a replica for", series: map[string]string{"ready": falls, problem("replica"): rises, "feed_fresh": falls}, every: true, alerts: []string{"RedisReplicaPastBound", "RedisReplica"}},
 	{row: "Redis refuses the", series: map[string]string{"ready": falls, problem("unreachable"): rises, `redis_errors_total{kind="noauth"}`: growing}, every: true, alerts: []string{"RedisRefusesUser", "RedisUnavailable"}},
-	{row: "it may do everything but", series: map[string]string{"feed_fresh": falls}, every: true, alerts: []string{"FeedSilent"}},
+	{row: "it may do everything but", series: map[string]string{"feed_fresh": falls, "feed_refused": rises}, every: true, alerts: []string{"FeedRefused"}},
 	{row: "Redis full", series: map[string]string{`redis_errors_total{kind="oom"}`: growing, "feed_fresh": falls}, every: true, alerts: []string{"RedisRefusesWrites"}},
 	{row: "a slot of a Cluster", series: map[string]string{`redis_errors_total{kind="moved"}`: growing}, every: true, alerts: []string{"ClusterMoved"}},
 	{
@@ -74,7 +74,7 @@ var faults = []fault{
 	{row: "Meet answers 500", series: outcome("backend_bad_answer"), alerts: []string{"MeetBadAnswers"}},
 	{row: "Meet does not answer", series: outcome("backend_timeout"), alerts: []string{"MeetTimeout"}},
 	{row: "Meet refuses", series: outcome("backend_credentials"), alerts: []string{"MeetCredentials"}},
-	{row: "Meet has switched off the", series: outcome("backend_application_inactive"), alerts: []string{"MeetApplicationInactive"}},
+	{row: "Meet has switched off the", series: outcome("backend_shared_application_inactive"), alerts: []string{"MeetSharedApplicationInactive"}},
 	{row: "Meet has switched off an", series: outcome("backend_application_inactive"), alerts: []string{"MeetApplicationInactive"}},
 	{row: "Meet has disabled", series: outcome("user_disabled"), alerts: []string{"MeetUsersDisabled"}},
 
@@ -91,7 +91,7 @@ var faults = []fault{
 // healthy is what a gateway says of which nothing is wrong.
 func healthy() map[string]string {
 	series := map[string]string{
-		"ready": "1+0x80", "feed_fresh": "1+0x80", "keys_missing": "0+0x80", "audit_failing": "0+0x80", "exchanges_queued": "0+0x80",
+		"ready": "1+0x80", "feed_fresh": "1+0x80", "feed_refused": "0+0x80", "keys_missing": "0+0x80", "audit_failing": "0+0x80", "exchanges_queued": "0+0x80",
 		`store_info{mode="standalone"}`: "1+0x80", "store_replacements_total": "0+0x80", "store_rollbacks_total": "0+0x80",
 		`requests_total{endpoint="rooms_list",outcome="ok"}`:                 "0+100x80",
 		`request_duration_seconds_count{endpoint="rooms_list",status="2xx"}`: "0+100x80",

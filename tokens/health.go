@@ -21,14 +21,17 @@ type Health struct {
 	Mode string
 	// Fresh tells whether decisions are made from memory.
 	Fresh bool
+	// FeedRefused tells that Redis does not let its user subscribe to what changes.
+	FeedRefused bool
 	// Replacements counts how often Redis was found to be another server than before:
 	// restarted, or after a failover.
 	Replacements uint64
 	// Sentinels is how many are configured, SentinelsAnswering how many of them
 	// answered when they were last asked. Both are 0 without Sentinels.
 	Sentinels, SentinelsAnswering int
-	// Keys is how many keys verify here.
-	Keys int
+	// Keys is how many keys verify here, KeysMissing how many others use that are
+	// missing here.
+	Keys, KeysMissing int
 	// Cache is what is remembered.
 	Cache CacheStatus
 }
@@ -41,9 +44,11 @@ var StoreProblems = []string{"unreachable", "replica", "sentinels_disagree", "se
 func (r *reporter) Health(ctx context.Context) Health {
 	h := Health{
 		Problem: problemWord(r.Ready(ctx)), Mode: r.db.Mode(), Fresh: r.feed.Fresh(),
-		Replacements: r.feed.Replacements(), Keys: len(r.signing.IDs()), Cache: r.cacheStatus(),
+		Replacements: r.feed.Replacements(), Keys: len(r.signing.IDs()), KeysMissing: r.keyUse.Lacking(), Cache: r.cacheStatus(),
 	}
 	h.Sentinels, h.SentinelsAnswering = r.db.Sentinels()
+	_, listen := r.feed.Failures()
+	h.FeedRefused = !h.Fresh && redisdb.IsForbidden(listen)
 	return h
 }
 

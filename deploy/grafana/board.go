@@ -64,6 +64,7 @@ var rows = []row{
 	}},
 	{"Memory, limits and the trail", []panel{
 		{"Feed", "1 while the gateway decides from memory.", "short", metric("feed_fresh"), "{{instance}}"},
+		{"Subscription refused", "1 while Redis does not let the gateway's user subscribe.", "short", metric("feed_refused"), "{{instance}}"},
 		{"Lag of the feed, p99", "How late a revocation is seen.", "s", p99("instance", "feed_lag_seconds"), "{{instance}}"},
 		{"Tokens looked up in memory", "", "ops", rate("result", "cache_lookups_total"), "{{result}}"},
 		{"Entries in memory", "", "short", "sum by (cache) (" + metric("cache_entries") + ")", "{{cache}}"},

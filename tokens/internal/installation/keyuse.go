@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
@@ -72,6 +73,7 @@ type KeyUse struct {
 	store     *Store
 	onMissing func(ids []string)
 	reads     perSecond // of the installation, for keys that are unknown
+	lacking   atomic.Int64
 
 	mu     sync.Mutex
 	signed time.Time // until when something lives that was signed here, as last written
@@ -120,6 +122,7 @@ func (k *KeyUse) note(ctx context.Context, n *keyNotes) error {
 	n.looked = now
 	if missing := k.Missing(in); !slices.Equal(missing, n.missing) {
 		n.missing = missing
+		k.lacking.Store(int64(len(missing)))
 		k.onMissing(missing)
 	}
 	return nil
@@ -140,6 +143,9 @@ func (k *KeyUse) Had() []string {
 	}
 	return ids
 }
+
+// Lacking is how many keys were missing when that was last looked.
+func (k *KeyUse) Lacking() int { return int(k.lacking.Load()) }
 
 // Missing returns the ids of the keys in use that this gateway does not have.
 func (k *KeyUse) Missing(in *State) []string {
