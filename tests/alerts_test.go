@@ -99,7 +99,7 @@ func healthy() map[string]string {
 		`redis_command_duration_seconds_bucket{command="get",le="0.5"}`:      "0+10x80",
 		`redis_command_duration_seconds_bucket{command="get",le="+Inf"}`:     "0+10x80",
 	}
-	for _, p := range []string{"unreachable", "replica", "sentinels_disagree", "sentinels_silent", "unproven"} {
+	for _, p := range []string{"unreachable", "replica", "sentinels_disagree", "sentinels_silent", "unproven", "keys_missing"} {
 		series[problem(p)] = "0+0x80"
 	}
 	for _, kind := range []string{"oom", "misconf", "moved", "noperm", "noauth", "timeout"} {
@@ -121,8 +121,6 @@ func promtool(t *testing.T, args ...string) {
 
 // Each fault fires the alert that is named beside its row, and only related ones.
 func TestAlerts_FireByFault(t *testing.T) {
-	rules, err := filepath.Abs(rulesFile)
-	require.NoError(t, err)
 	var tests []any
 	for _, f := range faults {
 		var input []map[string]string
@@ -149,6 +147,14 @@ func TestAlerts_FireByFault(t *testing.T) {
 			}},
 		})
 	}
+	testRules(t, tests)
+}
+
+// testRules has promtool run tests of the rules.
+func testRules(t *testing.T, tests []any) {
+	t.Helper()
+	rules, err := filepath.Abs(rulesFile)
+	require.NoError(t, err)
 	file, err := yaml.Marshal(map[string]any{"rule_files": []string{rules}, "evaluation_interval": "1m", "tests": tests})
 	require.NoError(t, err)
 	path := filepath.Join(t.TempDir(), "rules_test.yaml")

@@ -37,7 +37,7 @@ type Health struct {
 }
 
 // StoreProblems are the words of [Health.Problem].
-var StoreProblems = []string{"unreachable", "replica", "sentinels_disagree", "sentinels_silent", "unproven"}
+var StoreProblems = []string{"unreachable", "replica", "sentinels_disagree", "sentinels_silent", "unproven", "keys_missing"}
 
 // Health asks Redis whether it can be believed, as [Authority.Ready] does, and
 // counts what this gateway knows by itself.
@@ -64,6 +64,8 @@ func problemWord(err error) string {
 		return "sentinels_silent"
 	case errors.Is(err, feed.ErrUnproven):
 		return "unproven"
+	case errors.Is(err, installation.ErrMissingKey):
+		return "keys_missing"
 	}
 	return "unreachable"
 }

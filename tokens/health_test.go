@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
@@ -18,7 +19,7 @@ func TestProblemWord(t *testing.T) {
 	t.Parallel()
 	for err, want := range map[error]string{
 		nil: "", redisdb.ErrNotPrimary: "replica", redisdb.ErrUndecided: "sentinels_disagree", redisdb.ErrUnfollowed: "sentinels_silent",
-		feed.ErrUnproven: "unproven", io.EOF: "unreachable",
+		feed.ErrUnproven: "unproven", installation.ErrMissingKey: "keys_missing", io.EOF: "unreachable",
 	} {
 		got := problemWord(err)
 		require.Equal(t, want, got)
