@@ -4,7 +4,9 @@ package caddymodule
 
 import (
 	"context"
+	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -143,18 +145,32 @@ func (t *observedTransport) start(req *http.Request, operation string) trace.Spa
 	}
 	var span trace.Span
 	if parent.IsRecording() {
+		address, port := addressOf(t.host)
 		ctx, span = parent.TracerProvider().Tracer(tracerName).Start(ctx, req.Method,
 			trace.WithSpanKind(trace.SpanKindClient),
 			trace.WithAttributes(
 				attribute.String("http.request.method", req.Method),
-				attribute.String("server.address", t.host),
-				attribute.String("url.scheme", "https"),
-				attribute.String("url.path", req.URL.Path),
+				attribute.String("server.address", address),
+				attribute.Int("server.port", port),
+				attribute.String("url.full", "https://"+t.host+req.URL.EscapedPath()), // no query: it may name somebody
 				attribute.String("meet_gateway.operation", operation),
 			))
 	}
 	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(req.Header))
 	return span
+}
+
+// addressOf parts a host, as Meet is asked for, into its name and its port.
+func addressOf(host string) (name string, port int) {
+	name, text, err := net.SplitHostPort(host)
+	if err != nil {
+		return host, 443
+	}
+	port, err = strconv.Atoi(text)
+	if err != nil {
+		return name, 443
+	}
+	return name, port
 }
 
 func endRequest(span trace.Span, res *http.Response, err error) {
@@ -166,6 +182,7 @@ func endRequest(span trace.Span, res *http.Response, err error) {
 		span.SetAttributes(attribute.Int("http.response.status_code", res.StatusCode))
 		if res.StatusCode >= http.StatusBadRequest {
 			span.SetStatus(codes.Error, "")
+			span.SetAttributes(attribute.String("error.type", strconv.Itoa(res.StatusCode)))
 		}
 	}
 	span.End()
