@@ -3,15 +3,22 @@
 package tests
 
 import (
+	"fmt"
 	"net/http"
 	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
+	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
 // A reload that mends what a gauge complained of shows at once: no gauge keeps what
@@ -48,4 +55,120 @@ func TestMetrics_AfterAReload(t *testing.T) {
 	redis.Stop(t)
 	g.Reload(gatewaytest.Config{Global: store + others + ours})
 	require.Equal(t, "0", metric(t, g, "caddy_meet_gateway_feed_fresh"))
+}
+
+// seriesIn returns the series of a scrape, all of them.
+func seriesIn(metrics string) map[string]bool {
+	found := map[string]bool{}
+	for line := range strings.Lines(metrics) {
+		if i := strings.LastIndexByte(line, ' '); i > 0 && !strings.HasPrefix(line, "#") {
+			found[line[:i]] = true
+		}
+	}
+	return found
+}
+
+// Whatever callers and Meet come up with, it makes no series: labels are from closed
+// sets. Nothing of who calls, for whom and with what is in any metric.
+func TestMetrics_LabelsAreClosed(t *testing.T) {
+	var status atomic.Int64
+	meet := gatewaytest.StartMeet(t, sandbox.Quickstart(), func(meet http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if s := status.Load(); s != 0 && strings.HasSuffix(r.URL.Path, "/rooms/") {
+				w.Header().Set("Content-Type", "application/json")
+				w.WriteHeader(int(s))
+				_, _ = w.Write([]byte(`{"detail":"canary-detail"}`))
+				return
+			}
+			meet.ServeHTTP(w, r)
+		})
+	})
+	g := gatewaytest.Start(t, gatewaytest.Config{
+		Global: "store redis " + redistest.Standalone(t).URL() + "\nsecret metrics-test-0123456789-0123456789\nlimit failed off\nlimit failed_source off",
+		Gate:   meet.Backend() + "\nroute PATCH /rooms/{id} rooms:update",
+	})
+	app := g.AddApplication(nil)
+	const mail = "canary.user@canary-domain.example"
+	token := g.Token(app, mail)
+	other := g.Token(app, "other."+mail)
+	address := strings.TrimPrefix(g.URL, "http://")
+
+	// hostile is a round of requests, each with the number in whatever a caller chooses.
+	hostile := func(n int) {
+		name := fmt.Sprintf("canary%d", n)
+		for _, authorization := range []string{"Bearer " + token, "Bearer " + name, "Basic " + name, name, ""} {
+			for _, method := range []string{"GET", "POST", "PATCH", "DELETE", "CANARY" + strconv.Itoa(n), "PROPFIND"} {
+				for _, path := range []string{
+					"/external-api/v1.0/rooms", "/external-api/v1.0/rooms/" + name, "/external-api/v1.0/" + name, "/" + name,
+					"/external-api/v1.0/rooms/" + roomID(n), "/external-api/v1.0/rooms?slug=" + name + "&page=" + strconv.Itoa(n), "/%63anary/" + name + "%0a",
+				} {
+					raw := method + " " + path + " HTTP/1.1\r\nHost: " + address + "\r\nUser-Agent: " + name + "\r\nX-Request-Id: " + name + "\r\nConnection: close\r\n"
+					if authorization != "" {
+						raw += "Authorization: " + authorization + "\r\n"
+					}
+					require.Contains(t, g.Raw(raw+"\r\n"), "HTTP/1.1 ")
+				}
+			}
+		}
+		for _, body := range []string{
+			gatewaytest.TokenBody(name, "canary-secret", mail), gatewaytest.TokenBody(app.ID, name, mail), gatewaytest.TokenBody(app.ID, app.Secret, name),
+			`{"grant_type":"` + name + `"}`, `{"grant_type":"refresh_token","refresh_token":"` + name + `","client_id":"` + app.ID + `","client_secret":"` + app.Secret + `"}`,
+		} {
+			g.Do(http.MethodPost, "/external-api/v1.0/application/token", body, "Content-Type", "application/json")
+		}
+		g.Do(http.MethodGet, "/external-api/v1.0/rooms", "", "Host", name+".example.org", "Authorization", gatewaytest.Bearer(token))
+	}
+	// statuses are answers of Meet's, two of each class.
+	statuses := func(all ...int) {
+		for _, s := range all {
+			status.Store(int64(s))
+			unjudged(t, g, http.MethodGet, "/external-api/v1.0/rooms", "", "Authorization", gatewaytest.Bearer(other))
+		}
+		status.Store(0)
+	}
+	hostile(1)
+	statuses(201, 302, 404, 410, 500)
+	before := g.Metrics()
+	hostile(2)
+	hostile(3)
+	statuses(299, 399, 418, 451, 599)
+	after := g.Metrics()
+
+	known := seriesIn(before)
+	for series := range seriesIn(after) {
+		if strings.HasPrefix(series, "caddy_meet_gateway_") {
+			require.True(t, known[series], "%s is new", series)
+		}
+	}
+	for _, canary := range []string{"canary", "CANARY", "PROPFIND", token, app.Secret, app.ID, gatewaytest.MeetClientSecret, "%0a", roomID(1)} {
+		require.NotContains(t, after, canary)
+	}
+}
+
+// So many applications have series of their own, and the others are one.
+func TestMetrics_PerApplication(t *testing.T) {
+	const most = 3
+	g := gatewaytest.Start(t, gatewaytest.Config{Global: fmt.Sprintf("store embedded\nmetrics_per_application %d\nlimit failed off\nlimit failed_source off", most)})
+	requests := 0
+	for range 2 * most {
+		token := g.Token(g.AddApplication(nil), "ada@example.org")
+		for range 2 {
+			require.Equal(t, http.StatusOK, g.Do(http.MethodGet, "/external-api/v1.0/rooms", "", "Authorization", gatewaytest.Bearer(token)).Status)
+		}
+		requests += 3
+	}
+	for n := range 20 { // nobody's applications are none
+		g.TokenRequest(&gatewaytest.Client{Application: &tokens.Application{ID: fmt.Sprint("canary", n)}, Secret: "wrong"}, "ada@example.org")
+	}
+	applications, counted := map[string]bool{}, 0
+	for _, m := range regexp.MustCompile(`application_requests_total\{application="([^"]+)",status="2xx"\} (\d+)`).FindAllStringSubmatch(g.Metrics(), -1) {
+		applications[m[1]] = true
+		n, err := strconv.Atoi(m[2])
+		require.NoError(t, err)
+		counted += n
+	}
+	require.Len(t, applications, most+1)
+	require.True(t, applications["other"])
+	require.Equal(t, requests, counted)
+	require.NotContains(t, g.Metrics(), "canary")
 }
