@@ -33,25 +33,23 @@ import (
 // watched is a gateway as a process, whose metrics are read.
 type watched struct {
 	t          *testing.T
+	dir        string
 	url, admin string
 	client     *http.Client
+	process    *child.Process
 }
 
 // startWatched runs a gateway with what its global option and its directive hold.
 func startWatched(t *testing.T, global, gate string) *watched {
 	t.Helper()
-	program, err := binary()
-	require.NoError(t, err)
-	g := &watched{t: t, client: &http.Client{Timeout: 20 * time.Second}}
+	g := &watched{t: t, dir: t.TempDir(), client: &http.Client{Timeout: 20 * time.Second}}
 	for _, address := range []*string{&g.url, &g.admin} {
 		claim, err := child.ClaimPort()
 		require.NoError(t, err)
 		t.Cleanup(claim.Release)
 		*address = "http://" + claim.Addr()
 	}
-	dir := t.TempDir()
-	file := filepath.Join(dir, "Caddyfile")
-	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, `{
+	require.NoError(t, os.WriteFile(filepath.Join(g.dir, "Caddyfile"), fmt.Appendf(nil, `{
 	admin %s
 	persist_config off
 	auto_https off
@@ -65,28 +63,38 @@ func startWatched(t *testing.T, global, gate string) *watched {
 	}
 }
 `, strings.TrimPrefix(g.admin, "http://"), global, g.url, gate), 0o600))
-	output, err := os.Create(filepath.Join(dir, "output"))
-	require.NoError(t, err)
-	defer output.Close()
-	cmd := exec.Command(program, "run", "--config", file, "--adapter", "caddyfile")
-	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
-	cmd.Stdout, cmd.Stderr = output, output
-	process, err := child.Start(cmd)
-	require.NoError(t, err)
 	t.Cleanup(func() {
 		g.client.CloseIdleConnections()
-		process.Kill()
+		g.process.Kill()
 		if t.Failed() {
-			text, _ := os.ReadFile(output.Name())
+			text, _ := os.ReadFile(filepath.Join(g.dir, "output"))
 			t.Logf("%s:\n%s", g.url, text)
 		}
 	})
-	require.Eventually(t, func() bool {
-		require.True(t, process.Running(), "the gateway ended")
+	g.start()
+	return g
+}
+
+// start runs the process, again if it has ended, and returns when it serves.
+func (g *watched) start() {
+	g.t.Helper()
+	program, err := binary()
+	require.NoError(g.t, err)
+	output, err := os.OpenFile(filepath.Join(g.dir, "output"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	require.NoError(g.t, err)
+	defer output.Close()
+	cmd := exec.Command(program, "run", "--config", filepath.Join(g.dir, "Caddyfile"), "--adapter", "caddyfile")
+	cmd.Env = append(os.Environ(), "HOME="+g.dir, "XDG_DATA_HOME="+g.dir, "XDG_CONFIG_HOME="+g.dir)
+	cmd.Stdout, cmd.Stderr = output, output
+	g.process, err = child.Start(cmd)
+	require.NoError(g.t, err)
+	require.Eventually(g.t, func() bool {
+		if !g.process.Running() {
+			return false
+		}
 		res, err := g.client.Get(g.admin + "/meet-gateway/health/live")
 		return err == nil && res.Body.Close() == nil && res.StatusCode == http.StatusOK
 	}, time.Minute, 20*time.Millisecond)
-	return g
 }
 
 // do makes a request and returns its status and its body. headers come in pairs.
