@@ -111,6 +111,19 @@ func TestLinters_ReportNothing(t *testing.T) {
 	})
 }
 
+// The admin API's description is held to the same.
+func TestLinters_ReportNothingOfTheAdminAPI(t *testing.T) {
+	tool(t, "node") // nothing is started where nothing can be done
+	g := gatewaytest.Start(t, gatewaytest.Config{})
+	answer := g.Do("GET", "http://"+g.Admin+"/meet-gateway/openapi.yaml", "")
+	require.Equal(t, 200, answer.Status)
+	dir := t.TempDir()
+	copyFiles(t, dir, "redocly-admin.yaml", "spectral.yaml")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "openapi.yaml"), []byte(answer.Body), 0o600))
+	run(t, dir, "redocly", "lint", "--config", "redocly-admin.yaml", "--max-problems", "1000", "openapi.yaml")
+	run(t, dir, "spectral", "lint", "--ruleset", "spectral.yaml", "--fail-severity", "hint", "openapi.yaml")
+}
+
 // flow is what the clients in testdata report.
 const flow = `{"expires_in": 3600, "room": true, "listed": true, "type": "user"}`
 
