@@ -181,7 +181,7 @@ func on(l *load, servers ...*server) *target { return &target{servers: servers, 
 
 func (b *bench) cases(ctx context.Context) error {
 	for _, run := range []func(context.Context) error{
-		b.hot, b.withOptions, b.many, b.everyTokenNew, b.someBad, b.lists, b.create, b.tokenEndpoint, b.identity, b.garbage, b.accessLog, b.overTLS, b.overHTTP2, b.eddsa, b.threeNodes, b.farRedis,
+		b.hot, b.withOptions, b.many, b.everyTokenNew, b.someBad, b.lists, b.create, b.tokenEndpoint, b.identity, b.garbage, b.accessLog, b.overTLS, b.overHTTP2, b.eddsa, b.threeNodes, b.farRedis, b.seen,
 	} {
 		if err := run(ctx); err != nil {
 			return err

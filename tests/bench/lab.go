@@ -114,6 +114,7 @@ type caddySite struct {
 	site   string // inside the site
 	log    bool   // a JSON access log to a file
 	tls    bool   // a certificate that nobody has signed
+	env    []string
 }
 
 // startCaddy runs the binary with a Caddyfile.
@@ -149,7 +150,7 @@ func (l *lab) startCaddy(ctx context.Context, name string, c caddySite) (*server
 	}
 	home := filepath.Join(l.dir, name+".home")
 	env := []string{"MEET_GATEWAY_SECRET=" + l.secret, "XDG_DATA_HOME=" + home, "XDG_CONFIG_HOME=" + home}
-	p, err := l.start(name, env, l.binary, "run", "--config", file, "--adapter", "caddyfile")
+	p, err := l.start(name, append(env, c.env...), l.binary, "run", "--config", file, "--adapter", "caddyfile")
 	if err != nil {
 		return nil, err
 	}
@@ -171,6 +172,8 @@ type gateOptions struct {
 	tls          bool
 	redis        string // another address than the lab's Redis
 	backend      string // options of reverse_proxy in the backend block
+	audit        string // a file for an audit trail; metrics by application too
+	collector    string // the URL of one, for traces
 }
 
 // startGate runs a gateway on the lab's Redis and upstream.
@@ -186,12 +189,19 @@ func (l *lab) startGate(ctx context.Context, name string, o gateOptions) (*serve
 	if o.signingKey != "" {
 		global = append(global, "signing_key {file."+o.signingKey+"}")
 	}
-	return l.startCaddy(ctx, name, caddySite{
+	if o.audit != "" {
+		global = append(global, "audit {\noutput file "+o.audit+" {\nroll_size 1GiB\n}\n}", "metrics_per_application 20")
+	}
+	site := caddySite{
 		global: "meet_gateway {\n" + strings.Join(global, "\n") + "\n}",
 		site: "meet_gateway {\nbase_path /external-api/v1.0 /\nbackend " + l.upstream.address +
 			" {\nhost meet.example.org\ncredentials gateway-at-meet gateway-secret-at-meet\n" + o.backend + "\n}\n}",
 		log: o.log, tls: o.tls,
-	})
+	}
+	if o.collector != "" {
+		site = site.traced(o.collector)
+	}
+	return l.startCaddy(ctx, name, site)
 }
 
 func randomHex(n int) string {
