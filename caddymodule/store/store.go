@@ -47,8 +47,14 @@ type pooledStore struct {
 }
 
 // Destruct implements caddy.Destructor. An Authority that still drains uses its
-// store, so the store waits longer.
-func (s *pooledStore) Destruct() error { return pool.AfterDrain(pool.Drain+10*time.Second, s.Close) }
+// store, so the store waits longer. When the process ends, Caddy cleans modules up in any
+// order: the store stays open, for a gateway that takes itself off the list of gateways.
+func (s *pooledStore) Destruct() error {
+	if caddy.Exiting() {
+		return nil
+	}
+	return pool.AfterDrain(pool.Drain+10*time.Second, s.Close)
+}
 
 // Interface guards
 var _ caddy.Destructor = (*pooledStore)(nil)
