@@ -60,8 +60,9 @@ func TestSteady_RequestsCostNoRedisCommands(t *testing.T) {
 	require.LessOrEqual(t, made["set"], created)
 	delete(made, "set")
 	for command, times := range made {
-		// A heartbeat publishes once.
-		require.LessOrEqual(t, times, made["publish"], "%s is not of the heartbeats: %v", command, made)
+		// Heartbeats and the list of gateways take a few commands a minute, however
+		// long a busy machine needs. A command of a request would be called once for each.
+		require.Less(t, times, created, "%s comes with requests: %v", command, made)
 	}
 }
 
