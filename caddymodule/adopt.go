@@ -19,7 +19,7 @@ import (
 // gateway without its integrators noticing. Strangers cannot make Meet work:
 // trials are limited by source, and what Meet has refused is not tried again for
 // a while.
-func (c *call) adopt(req tokenRequest) error {
+func (c tokenCall) adopt(req tokenRequest) error {
 	if req.clientID == c.h.fallback.ClientID { // the gateway's own application is nobody's to adopt
 		return tokens.ErrInvalidClient
 	}
@@ -28,7 +28,7 @@ func (c *call) adopt(req tokenRequest) error {
 		mail = noMail
 	}
 	var refused error // what Meet says to right credentials
-	source, err := c.source()
+	source, err := sourceOf(c.r)
 	if err != nil {
 		return err
 	}
@@ -50,11 +50,11 @@ func (c *call) adopt(req tokenRequest) error {
 	})
 	if err != nil {
 		r := refusalOf(err, c.endpoint)
-		c.recordMore(audit.AdoptRefused, audit.Refused, r.reason, nil)
+		c.entry.recordMore(c.call, audit.AdoptRefused, audit.Refused, r.reason, nil)
 		return err
 	}
 	c.application = app
-	c.recordMore(audit.Adopted, audit.Allowed, "accepted_by_meet", func(e *audit.Event) {
+	c.entry.recordMore(c.call, audit.Adopted, audit.Allowed, "accepted_by_meet", func(e *audit.Event) {
 		e.Target = &audit.Party{Type: "application", ID: app.ID}
 	})
 	c.h.logger.Info("application adopted, or found adopted", zap.String("client_id", app.ID), zap.String("request_id", c.requestID))
@@ -87,7 +87,7 @@ func provesCredentials(err error) bool {
 }
 
 // tryAtMeet presents the credentials to Meet.
-func (c *call) tryAtMeet(ctx context.Context, req tokenRequest, mail tokens.Mail) (*backendclient.Token, error) {
+func (c tokenCall) tryAtMeet(ctx context.Context, req tokenRequest, mail tokens.Mail) (*backendclient.Token, error) {
 	// Under which its token is asked for once it is registered.
 	generations, _, err := c.h.app.Authority().Generations(ctx, &tokens.Application{}, mail)
 	if err != nil {

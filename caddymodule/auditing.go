@@ -17,7 +17,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/logging"
 	"go.uber.org/zap"
 
-	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/caddymodule/audit"
 	"github.com/meet-gateway/meet-gateway/caddymodule/option"
 	"github.com/meet-gateway/meet-gateway/caddymodule/pool"
@@ -243,125 +242,6 @@ func (a *App) AuditState() (audit.State, bool) {
 		return audit.State{}, false
 	}
 	return a.Audit.trail.State(), true
-}
-
-// audits reports whether the call is of a kind that is in the trail.
-func (c *call) audits() bool {
-	if c.h.app.Audit == nil {
-		return false
-	}
-	switch c.endpoint {
-	case endpointToken, endpointRevoke, endpointRoomsCreate, endpointOperator:
-		return true
-	default:
-		return false
-	}
-}
-
-// record writes what became of the call into the trail, once. r is nil if it was
-// allowed. An error means that the answer must not be given.
-func (c *call) record(r *refusal) error {
-	if !c.audits() || c.recorded {
-		return nil
-	}
-	e := c.event()
-	if r != nil {
-		e.Decision, e.Rule, e.Status = audit.Refused, r.reason, r.status
-		if r.outage || r.status >= 500 {
-			e.Decision = audit.Failed
-		}
-	}
-	e.Type = c.eventType(r == nil)
-	if err := c.h.app.Audit.write(e); err != nil {
-		return err
-	}
-	c.recorded = true
-	return nil
-}
-
-// eventType names what the call is about.
-func (c *call) eventType(done bool) string {
-	switch {
-	case c.endpoint == endpointToken && !done:
-		return audit.TokenRefused
-	case c.endpoint == endpointToken && c.grantType == grantRefreshToken:
-		return audit.TokenRefreshed
-	case c.endpoint == endpointToken:
-		return audit.TokenIssued
-	case c.endpoint == endpointRevoke:
-		return audit.TokenRevoked
-	case c.endpoint == endpointRoomsCreate && done:
-		return audit.RoomCreated
-	case c.endpoint == endpointRoomsCreate:
-		return audit.RoomRefused
-	case done:
-		return audit.RouteUsed
-	}
-	return audit.RouteRefused
-}
-
-// event is what is known of the call.
-func (c *call) event() audit.Event {
-	e := audit.Event{Decision: audit.Allowed, Rule: c.rule, RequestID: c.requestID, TraceID: c.traceID(), Repeated: c.repeated}
-	if ip, err := c.source(); err == nil && ip.IsValid() {
-		e.SourceIP = ip.String()
-	}
-	if app := c.application; app != nil {
-		e.Actor = &audit.Party{Type: "application", ID: app.ID}
-		e.Application = &audit.Application{ID: app.ID, Name: app.Name}
-	}
-	e.User = c.userID
-	mail := string(c.mail)
-	if c.identity != nil && c.identity.User != nil {
-		e.User, mail = c.identity.User.ID, string(c.identity.User.Mail)
-	}
-	c.h.app.Audit.mail(&e, mail)
-	switch c.endpoint {
-	case endpointToken:
-		if e.User != "" {
-			e.Target = &audit.Party{Type: "user", ID: e.User}
-		}
-	case endpointRevoke:
-		e.Target = &audit.Party{Type: "token"}
-	case endpointOperator:
-		e.Target = &audit.Party{Type: "route", ID: c.r.Method + " " + c.match.pattern.template}
-		if id := c.match.belowRoom(); id != "" {
-			e.Room = &audit.Room{ID: id}
-		}
-	default:
-	}
-	if c.room != (audit.Room{}) {
-		e.Room = &c.room
-		e.Target = &audit.Party{Type: "room", ID: c.room.ID}
-	}
-	if c.tokenID != "" {
-		e.Details = map[string]any{"token_id": c.tokenID, "scopes": c.granted}
-	}
-	return e
-}
-
-// noteRoom takes the id and the slug of a room from Meet's answer.
-func (c *call) noteRoom(body []byte) {
-	id, slug := backendclient.RoomNames(body)
-	if id, ok := canonicalUUID(id); ok {
-		c.room.ID = id
-	}
-	if isSlug(slug) {
-		c.room.Slug = slug
-	}
-}
-
-// recordMore writes an event beside the one about the call itself.
-func (c *call) recordMore(kind, decision, rule string, change func(*audit.Event)) {
-	if c.h.app.Audit == nil {
-		return
-	}
-	e := c.event()
-	e.Type, e.Decision, e.Rule, e.Details = kind, decision, rule, nil
-	if change != nil {
-		change(&e)
-	}
-	_ = c.h.app.Audit.write(e) // the call's own event finds out
 }
 
 // unmarshalCaddyfile reads the block `audit`. Syntax:

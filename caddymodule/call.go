@@ -8,11 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
-	"github.com/meet-gateway/meet-gateway/caddymodule/audit"
 	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
@@ -21,7 +19,7 @@ import (
 type call struct {
 	h *Handler
 	w http.ResponseWriter
-	r *http.Request
+	address
 	// ctx is what the request's work runs on: the context of r, until detach.
 	ctx       context.Context
 	cancel    context.CancelFunc
@@ -30,8 +28,6 @@ type call struct {
 	atMeet    time.Duration // what was spent waiting for Meet
 	values    headerValues
 
-	target   parse.RequestTarget
-	base     string // the base path under which it came
 	match    match
 	endpoint endpoint
 	action   *action
@@ -54,51 +50,50 @@ type call struct {
 	// belongs to, if it was imported.
 	meetClientID string
 
-	// What is told of the call in the audit trail, as far as it is known.
-	mail      tokens.Mail
-	userID    string
-	grantType string
-	tokenID   string
-	granted   string // scopes
-	rule      string // what allowed it
-	room      audit.Room
-	repeated  bool
-	recorded  bool
+	entry auditEntry
 }
+
+// The endpoints. Each has what it needs beside the call as methods of its own.
+type (
+	tokenCall    struct{ *call }
+	roomsCall    struct{ *call }
+	identityCall struct{ *call }
+	documentCall struct{ *call }
+)
 
 // serve finds the endpoint and calls it. An error is answered by refuse.
 func (c *call) serve() error {
 	if err := c.find(); err != nil {
 		return err
 	}
-	if c.audits() {
+	if c.isAudited() {
 		if err := c.h.app.Audit.ready(); err != nil {
 			return err
 		}
 	}
 	switch c.endpoint {
 	case endpointToken:
-		return c.serveToken()
+		return tokenCall{c}.serve()
 	case endpointRevoke:
 		return c.serveRevoke()
 	case endpointIntrospect:
 		return c.serveIntrospect()
 	case endpointIdentity:
-		return c.serveIdentity()
+		return identityCall{c}.serveIdentity()
 	case endpointIdentitySource:
-		return c.serveIdentitySource()
+		return identityCall{c}.serveSource()
 	case endpointJWKS:
-		return c.serveJWKS()
+		return documentCall{c}.serveJWKS()
 	case endpointServerMetadata:
-		return c.serveServerMetadata()
+		return documentCall{c}.serveServerMetadata()
 	case endpointResourceMetadata:
-		return c.serveResourceMetadata()
+		return documentCall{c}.serveResourceMetadata()
 	case endpointOpenAPI:
-		return c.serveOpenAPI()
+		return documentCall{c}.serveOpenAPI()
 	case endpointDocs:
-		return c.serveDocs()
+		return documentCall{c}.serveDocs()
 	default:
-		return c.serveRooms()
+		return roomsCall{c}.serve()
 	}
 }
 
@@ -108,9 +103,9 @@ func (c *call) find() error {
 	if c.target, err = parse.Target(c.r.RequestURI); err != nil {
 		return err
 	}
-	rest, ok := c.cutWellKnown()
+	rest, ok := c.cutWellKnown(c.h.basePath)
 	if !ok {
-		rest, ok = c.cutBasePath()
+		rest, ok = c.cutBasePath(c.h.basePath)
 	}
 	if !ok {
 		return errUnknownPath
@@ -124,18 +119,7 @@ func (c *call) find() error {
 		return methodNotAllowed(c.r.Method, c.match.pattern.allow)
 	}
 	c.endpoint, c.scope = c.action.endpoint, c.action.scope
-	return c.mayBeEarly()
-}
-
-// cutBasePath finds the longest base path that the target is under.
-func (c *call) cutBasePath() (rest string, ok bool) {
-	for _, base := range c.h.basePath {
-		if rest, ok := strings.CutPrefix(c.target.Path, base); ok && strings.HasPrefix(rest, "/") {
-			c.base = base
-			return rest, true
-		}
-	}
-	return "", false
+	return mayBeEarly(c.r)
 }
 
 // refuse answers an error, in the form of the endpoint.
@@ -149,7 +133,7 @@ func (c *call) refuse(err error) error {
 	}
 	r = c.orCanceled(r)
 	c.clientID = cmp.Or(c.clientID, tokens.ApplicationOf(err))
-	if err := c.record(&r); err != nil && r.reason != reasonAudit {
+	if err := c.entry.record(c, &r); err != nil && r.reason != reasonAudit {
 		r = refusalOf(err, c.endpoint)
 	}
 	c.logRefusal(&r)
@@ -176,7 +160,7 @@ func (c *call) checkSource() error {
 	if len(c.application.Networks) == 0 {
 		return nil
 	}
-	ip, err := c.source()
+	ip, err := sourceOf(c.r)
 	if err != nil {
 		return err
 	}
@@ -196,7 +180,7 @@ func (c *call) sharesCredentials() bool {
 func (c *call) caller(mail tokens.Mail) backendclient.Caller {
 	caller := backendclient.Caller{
 		Credentials: c.h.credentialsOf(c.application), Mail: string(mail), Application: c.application.ID, RequestID: c.requestID,
-		Generations: c.generations, Source: c.sourceText(),
+		Generations: c.generations, Source: sourceText(c.r),
 	}
 	if c.identity != nil {
 		caller.Session = c.identity.TokenID

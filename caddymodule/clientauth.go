@@ -184,7 +184,7 @@ func (c *call) unlessCurrent(secret string, check func() error) error {
 
 // authenticateOrAdopt finds out which application is calling. One that is not
 // registered may be tried at Meet, if the operator wants that.
-func (c *call) authenticateOrAdopt(req tokenRequest) error {
+func (c tokenCall) authenticateOrAdopt(req tokenRequest) error {
 	err := c.authenticate(req.clientID, req.clientSecret)
 	if c.h.UnknownApplications != unknownAdopt || req.grantType == grantRefreshToken || !errors.Is(err, tokens.ErrInvalidClient) {
 		return err
@@ -199,7 +199,7 @@ type checkSecret func(ctx context.Context, client *tokens.Client, secret string)
 // place in the limit of failures, and checks the secret. Failures slow the application
 // down where they come from, and nowhere else.
 func (c *call) login(clientID, secret string, check checkSecret) (*tokens.SecretInfo, error) {
-	source, err := c.source()
+	source, err := sourceOf(c.r)
 	if err != nil {
 		return nil, err
 	}

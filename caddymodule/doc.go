@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// Package caddymodule is the Caddy side of the gateway: the only room that
+// Package caddymodule is the Caddy side of the gateway: the only layer that
 // knows Caddy. It joins tokens (who may do what) and backendclient (how Meet
 // is spoken to) and turns their errors into HTTP answers in one place.
 //
@@ -16,14 +16,22 @@
 // backend of the gate is a guest in the namespace http.handlers, usually
 // reverse_proxy.
 //
-// Packages below: store (the stores), admin (the admin API) and command (the command
-// line, a client of that), of which the gate needs none; and what they share: option,
-// pool and strictjson. The app and the gate are here.
+// # Where a change goes
 //
-// One concept a file. A request goes through them in this order: path.go and
-// routes.go (which endpoint), authorization.go (which credential),
-// token.go / identity.go / rooms.go (the endpoint), transport.go (to Meet) and
-// errors.go (the answer when it is not a success).
+// One concept a file. A request passes through them in this order:
+//
+//   - handler.go takes the request, call.go finds its endpoint (routes.go, publicurl.go);
+//   - the endpoint has a type of its own: tokenCall (token.go, refreshgrant.go, adopt.go),
+//     roomsCall (rooms.go, slugs.go, operatorroute.go, foreign.go, idempotency.go),
+//     identityCall (identity.go), documentCall (wellknown.go, openapi.go, docspage.go);
+//     revoke.go and introspect.go are short enough without;
+//   - clientauth.go finds out which application is calling, limits.go and quota.go count;
+//   - errors.go says what every error is answered with;
+//   - auditentry.go, logging.go, metrics.go, outcome.go and tracing.go tell of it.
+//
+// What a client sends is parsed by package parse. Requests reach Meet through package
+// upstream. Packages store, admin, command, audit, docs, doctor and health have one
+// idea each, named in their comments; option and pool serve several of them.
 package caddymodule
 
 import (

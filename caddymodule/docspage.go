@@ -22,7 +22,7 @@ const (
 )
 
 // serveDocs answers with the page for integrators, in the language of the reader.
-func (c *call) serveDocs() error {
+func (c documentCall) serveDocs() error {
 	h := c.w.Header()
 	h["Content-Security-Policy"] = []string{docs.ContentSecurityPolicy}
 	h["Referrer-Policy"] = []string{"no-referrer"}
@@ -46,7 +46,7 @@ func (c *call) serveDocs() error {
 	return c.writeDocs("text/html; charset=utf-8", page)
 }
 
-func (c *call) writeDocs(mediaType string, body []byte) error {
+func (c documentCall) writeDocs(mediaType string, body []byte) error {
 	c.w.Header()["Content-Type"] = []string{mediaType}
 	c.w.WriteHeader(http.StatusOK)
 	_, _ = c.w.Write(body)

@@ -18,7 +18,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// Errors that arise in this room. Each has its row in the table below.
+// Errors that arise in this package. Each has its row in the table below.
 var (
 	errUnknownPath      = errors.New("no such path")
 	errMethodNotAllowed = errors.New("method not allowed")

@@ -172,7 +172,7 @@ func TestWithBothKeys(t *testing.T) {
 }
 
 func TestCompleteRoom(t *testing.T) {
-	c := &call{h: &Handler{RoomURLBase: "https://visio.example.org"}}
+	h := &Handler{RoomURLBase: "https://visio.example.org"}
 	for in, want := range map[string]string{
 		`{"id":"1","slug":"a-b"}`:                   `{"id":"1","slug":"a-b","url":"https://visio.example.org/a-b"}`,
 		"{\"slug\":\"a-b\"}\n":                      `{"slug":"a-b","url":"https://visio.example.org/a-b"}`,
@@ -184,10 +184,10 @@ func TestCompleteRoom(t *testing.T) {
 		`[]`:                                        `[]`,
 		`{"slug":"a-b","name":"\"url\":"}`:          `{"slug":"a-b","name":"\"url\":","url":"https://visio.example.org/a-b"}`,
 	} {
-		require.Equal(t, want, string(c.completeRoom(json.RawMessage(in))), in)
+		require.Equal(t, want, string(h.completeRoom(json.RawMessage(in))), in)
 	}
-	c.h.RoomURLBase = ""
-	require.Equal(t, `{"slug":"a-b"}`, string(c.completeRoom(json.RawMessage(`{"slug":"a-b"}`))))
+	h.RoomURLBase = ""
+	require.Equal(t, `{"slug":"a-b"}`, string(h.completeRoom(json.RawMessage(`{"slug":"a-b"}`))))
 }
 
 func TestThrottle(t *testing.T) {

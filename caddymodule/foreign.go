@@ -26,7 +26,7 @@ const maxForeignToken = 8000
 // isForeign tells whether a refused token is to be judged by Meet: the operator
 // wants it, and the token was not issued here. Credentials of the gateway's own
 // kinds never leave it.
-func (c *call) isForeign(token string, err error) bool {
+func (c roomsCall) isForeign(token string, err error) bool {
 	if c.h.ForeignTokens != foreignPassthrough || !errors.Is(err, tokens.ErrTokenForeign) && !errors.Is(err, tokens.ErrTokenMalformed) {
 		return false
 	}
@@ -41,12 +41,12 @@ func (c *call) isForeign(token string, err error) bool {
 // looksLikeOurs reports whether a text holds a credential of the gateway, whole
 // or nearly: signed with a key that this gateway does not (or no longer) have,
 // cut, padded, or with another credential around it.
-func (c *call) looksLikeOurs(token string) bool {
+func (c roomsCall) looksLikeOurs(token string) bool {
 	issuer := c.h.app.Authority().Issuer()
 	// The whole may be encoded once more, as in a value for Basic.
 	for _, text := range []string{token, decodedText(token)} {
 		folded := strings.ToLower(text)
-		if strings.Contains(folded, tokens.RefreshPrefix) || strings.Contains(folded, tokens.SecretPrefix) || c.holdsOurToken(text, issuer) {
+		if strings.Contains(folded, tokens.RefreshPrefix) || strings.Contains(folded, tokens.SecretPrefix) || holdsOurToken(text, issuer) {
 			return true
 		}
 	}
@@ -65,7 +65,7 @@ func decodedText(text string) string {
 }
 
 // holdsOurToken looks for claims that the gateway would sign.
-func (*call) holdsOurToken(text, issuer string) bool {
+func holdsOurToken(text, issuer string) bool {
 	for part := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune("./~+=", r) }) {
 		if strings.Contains(decodedText(part), `"iss":"`+issuer+`"`) {
 			return true // whole, or cut
@@ -90,13 +90,13 @@ func (*call) holdsOurToken(text, issuer string) bool {
 // passThrough asks Meet with the caller's own token, for Meet's resource-server
 // mode and its add-ons. Path, query, headers and body are rebuilt as for every
 // other request; who the caller is and what it may do is for Meet to say.
-func (c *call) passThrough(token string) error {
+func (c roomsCall) passThrough(token string) error {
 	if c.match.invalid {
 		return errInvalidRoom
 	}
 	// Whoever this is, Meet may have to ask its identity provider. All strangers of
 	// one network are counted together, by the limits of a user.
-	source, err := c.source()
+	source, err := sourceOf(c.r)
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (c *call) passThrough(token string) error {
 		return err
 	}
 	if c.endpoint == endpointRoomsList && answer.Status < http.StatusMultipleChoices {
-		list, err := relinked(answer.Body, c.publicURL(), c.completeRoom)
+		list, err := relinked(answer.Body, c.publicURL(), c.h.completeRoom)
 		if err != nil {
 			return err
 		}
@@ -126,7 +126,7 @@ func (c *call) passThrough(token string) error {
 }
 
 // foreignRequest rebuilds the request for Meet.
-func (c *call) foreignRequest() (backendclient.Request, error) {
+func (c roomsCall) foreignRequest() (backendclient.Request, error) {
 	r := backendclient.Request{Method: c.r.Method, Path: c.match.path + "/", Query: url.Values{}, Room: c.match.room()}
 	if r.Method == http.MethodHead {
 		r.Method = http.MethodGet // net/http drops the body

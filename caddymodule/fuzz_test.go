@@ -86,7 +86,7 @@ func FuzzHoldsOurToken(f *testing.F) {
 	}
 	payload := base64.RawURLEncoding.EncodeToString([]byte(`{"iss":"meet-gateway","aud":"meet-clients","sub":"abcdefgh"}`))
 	f.Fuzz(func(t *testing.T, before, after string) {
-		if !(*call)(nil).holdsOurToken(before+"."+payload+"."+after, "meet-gateway") {
+		if !holdsOurToken(before+"."+payload+"."+after, "meet-gateway") {
 			t.Fatalf("not found between %q and %q", before, after)
 		}
 	})
@@ -100,14 +100,14 @@ func FuzzEditedAnswers(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
-	c := &call{h: &Handler{RoomURLBase: "https://meet.example.org"}}
+	h := &Handler{RoomURLBase: "https://meet.example.org"}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		if !json.Valid(body) {
 			return // refused before
 		}
 		var was, is map[string]json.RawMessage
 		_ = json.Unmarshal(body, &was)
-		for what, edited := range map[string][]byte{"withBothKeys": withBothKeys(slices.Clone(body)), "completeRoom": c.completeRoom(slices.Clone(body))} {
+		for what, edited := range map[string][]byte{"withBothKeys": withBothKeys(slices.Clone(body)), "completeRoom": h.completeRoom(slices.Clone(body))} {
 			if !json.Valid(edited) {
 				t.Fatalf("%s made %q of %q", what, edited, body)
 			}
@@ -136,13 +136,13 @@ func FuzzRelinked(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
-	c := &call{h: &Handler{RoomURLBase: "https://meet.example.org"}}
+	h := &Handler{RoomURLBase: "https://meet.example.org"}
 	links := publicURL{list: "https://gateway.example.org/rooms"}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		if !json.Valid(body) {
 			return // refused before
 		}
-		edited, err := relinked(slices.Clone(body), links, c.completeRoom)
+		edited, err := relinked(slices.Clone(body), links, h.completeRoom)
 		if err != nil {
 			return
 		}

@@ -19,7 +19,7 @@ const headerIdempotencyKey = "Idempotency-Key"
 // Idempotency-Key the first answer is given again and nothing is sent twice;
 // without one the request is just sent. body is the request as the client made
 // it: what the operator's policy makes of it may differ the next time.
-func (c *call) withIdempotency(body []byte, send func() (*backendclient.Response, error)) (*backendclient.Response, error) {
+func (c roomsCall) withIdempotency(body []byte, send func() (*backendclient.Response, error)) (*backendclient.Response, error) {
 	values := c.r.Header[headerIdempotencyKey]
 	if len(values) == 0 {
 		return send()
@@ -38,7 +38,7 @@ func (c *call) withIdempotency(body []byte, send func() (*backendclient.Response
 		return nil, err
 	}
 	if a := attempt.Answer; a != nil {
-		c.repeated = true
+		c.entry.repeated = true
 		return answerOf(a), nil
 	}
 	answer, err := send()
@@ -51,7 +51,7 @@ func (c *call) withIdempotency(body []byte, send func() (*backendclient.Response
 
 // settle keeps what became of the attempt. A refusal had no effect, so the key
 // is free for a request that was corrected.
-func (c *call) settle(attempt *tokens.Replay, answer *backendclient.Response, err error) error {
+func (c roomsCall) settle(attempt *tokens.Replay, answer *backendclient.Response, err error) error {
 	ctx := c.ctx
 	be, ok := errors.AsType[*backendclient.Error](err)
 	switch {

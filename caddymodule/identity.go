@@ -53,7 +53,7 @@ type identityError struct {
 
 // serveIdentity tells what a credential is and how long it is still valid, from
 // live state and without calling Meet.
-func (c *call) serveIdentity() error {
+func (c identityCall) serveIdentity() error {
 	expires, err := c.inspect()
 	if err != nil {
 		return err
@@ -71,8 +71,8 @@ func (c *call) serveIdentity() error {
 	return c.writeEnvelope(http.StatusOK, identityEnvelope{Status: "success", Payload: payload, Code: http.StatusOK})
 }
 
-// serveIdentitySource tells which application is behind a credential.
-func (c *call) serveIdentitySource() error {
+// serveSource tells which application is behind a credential.
+func (c identityCall) serveSource() error {
 	if _, err := c.inspect(); err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func remaining(expires time.Time) *int64 {
 
 // inspect judges the credential in the Authorization header. These endpoints,
 // and no others, accept refresh tokens there.
-func (c *call) inspect() (expires time.Time, err error) {
+func (c identityCall) inspect() (expires time.Time, err error) {
 	auth, err := parse.Authorization(c.r.Header)
 	if err != nil {
 		return time.Time{}, identityRefusal(codeHeaderValue, "The Authorization header is malformed.")
@@ -130,11 +130,11 @@ func (c *call) inspect() (expires time.Time, err error) {
 
 // inspectBearer judges a token. One that looks like a refresh token costs Redis a
 // look, so those that are none count as failed authentications of their source.
-func (c *call) inspectBearer(token string) (*tokens.Identity, error) {
+func (c identityCall) inspectBearer(token string) (*tokens.Identity, error) {
 	if !strings.HasPrefix(token, tokens.RefreshPrefix) {
 		return c.h.app.Authority().Inspect(c.ctx, token)
 	}
-	source, err := c.source()
+	source, err := sourceOf(c.r)
 	if err != nil {
 		return nil, err
 	}

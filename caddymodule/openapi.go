@@ -70,7 +70,7 @@ var headerTypeYAML = []string{"application/yaml"} // RFC 9512
 
 // serveOpenAPI answers with the description, for the base path under which it
 // was asked.
-func (c *call) serveOpenAPI() error {
+func (c documentCall) serveOpenAPI() error {
 	base, description := c.publicBase(), c.h.description()
 	delete(c.w.Header(), "Vary")
 	if strings.HasSuffix(c.match.pattern.template, pathOpenAPIJSON) {

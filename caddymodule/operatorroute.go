@@ -10,10 +10,7 @@ import (
 	"net/url"
 	"strings"
 
-	"go.uber.org/zap"
-
 	"github.com/meet-gateway/meet-gateway/backendclient"
-	"github.com/meet-gateway/meet-gateway/caddymodule/detach"
 	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
@@ -21,7 +18,7 @@ import (
 // sendOperatorRoute forwards a request to a path that the operator opened, by the
 // policy of its route line. Path and query are rebuilt: the path has no segment that
 // could hold a mail address, and no query is sent.
-func (c *call) sendOperatorRoute(caller backendclient.Caller) (*backendclient.Response, error) {
+func (c roomsCall) sendOperatorRoute(caller backendclient.Caller) (*backendclient.Response, error) {
 	judge := routeJudge{route: c.action.route, rooms: c.h.policy(), mayAct: c.application.MayDelegate}
 	r, err := c.operatorRequest(&judge)
 	if err != nil {
@@ -47,7 +44,7 @@ func (c *call) sendOperatorRoute(caller backendclient.Caller) (*backendclient.Re
 }
 
 // operatorRequest reads and judges the request.
-func (c *call) operatorRequest(judge *routeJudge) (backendclient.Request, error) {
+func (c roomsCall) operatorRequest(judge *routeJudge) (backendclient.Request, error) {
 	r := backendclient.Request{
 		Method: c.r.Method, Path: c.match.path + "/", Query: url.Values{}, Room: c.match.room(), Sensitive: c.action.route.Sensitive,
 	}
@@ -84,13 +81,13 @@ func requireOneReading(h http.Header) error {
 }
 
 // admitAll asks the quota of new users about the users that a request names.
-func (c *call) admitAll(mails []tokens.Mail) ([]*tokens.Admission, error) {
+func (c roomsCall) admitAll(mails []tokens.Mail) ([]*tokens.Admission, error) {
 	var admitted []*tokens.Admission
 	for _, mail := range mails {
 		ad, err := c.admit(mail)
 		if err != nil {
 			for _, earlier := range admitted {
-				c.withdraw(earlier)
+				c.refundQuota(earlier)
 			}
 			return nil, err
 		}
@@ -100,34 +97,23 @@ func (c *call) admitAll(mails []tokens.Mail) ([]*tokens.Admission, error) {
 }
 
 // takeBack undoes what the quota counted for a user whom Meet has certainly not made.
-func (c *call) takeBack(ad *tokens.Admission, answer *backendclient.Response, err error) {
+func (c roomsCall) takeBack(ad *tokens.Admission, answer *backendclient.Response, err error) {
 	be, ok := errors.AsType[*backendclient.Error](err)
 	if ok && !be.Effect || err == nil && answer.Status >= http.StatusBadRequest {
-		c.withdraw(ad)
-	}
-}
-
-func (c *call) withdraw(ad *tokens.Admission) {
-	if ad == nil || !ad.New {
-		return
-	}
-	ctx, cancel := detach.Context(c.ctx, storeTime)
-	defer cancel()
-	if err := ad.Withdraw(ctx); err != nil {
-		c.h.logger.Info("quota of new users could not be given back", zap.String("client_id", c.application.ID), zap.Error(err))
+		c.refundQuota(ad)
 	}
 }
 
 // relayOperator relays what Meet says on a path that the operator opened: its own
 // words, in both keys.
-func (c *call) relayOperator(a *backendclient.Response) error {
+func (c roomsCall) relayOperator(a *backendclient.Response) error {
 	r := &refusal{status: a.Status, reason: "refused_by_meet", whole: withBothKeys(a.Body)}
 	text := textOfError(a.Body)
 	switch a.Status {
 	case http.StatusForbidden:
 		r.reason = reasonOf403(text)
 		if r.reason == reasonNotAMember {
-			return c.notAMember(a)
+			return c.h.notAMember(a)
 		}
 	case http.StatusNotFound:
 		r.reason = "not_found"

@@ -31,7 +31,7 @@ func (c *call) admit(mail tokens.Mail) (*tokens.Admission, error) {
 			if ad.DryRun {
 				decision = audit.Allowed
 			}
-			c.recordMore(audit.QuotaExceeded, decision, "quota_exceeded", func(e *audit.Event) { e.DryRun = ad.DryRun })
+			c.entry.recordMore(c, audit.QuotaExceeded, decision, "quota_exceeded", func(e *audit.Event) { e.DryRun = ad.DryRun })
 		}
 		if ad.Exceeded && ad.DryRun {
 			c.h.logger.Info("quota of new users is used up; no user is refused, this is a dry run",
@@ -42,8 +42,8 @@ func (c *call) admit(mail tokens.Mail) (*tokens.Admission, error) {
 }
 
 // refundQuota returns the quota charged for a user that Meet did not create.
-func (c *call) refundQuota(ad *tokens.Admission, err error) {
-	if ad == nil || !ad.New || !isDefiniteRefusal(err) {
+func (c *call) refundQuota(ad *tokens.Admission) {
+	if ad == nil || !ad.New {
 		return
 	}
 	ctx, cancel := detach.Context(c.ctx, storeTime)
@@ -71,7 +71,7 @@ func (h *Handler) reportQuota(c *call, name string, q tokens.Quota, dryRun bool)
 		return
 	}
 	quotaWarningsTotal.WithLabelValues(name).Inc()
-	c.recordMore(audit.QuotaWarning, audit.Allowed, name, func(e *audit.Event) {
+	c.entry.recordMore(c, audit.QuotaWarning, audit.Allowed, name, func(e *audit.Event) {
 		e.DryRun, e.Details = dryRun, map[string]any{"used": q.Used, "limit": q.Limit}
 	})
 	h.logger.Warn("an application has used 80 % of its quota of new users today", zap.String("client_id", c.application.ID),

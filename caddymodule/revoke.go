@@ -16,9 +16,9 @@ func (c *call) serveRevoke() error {
 	if err := c.h.app.Authority().RevokeOwnToken(c.ctx, c.application, token); err != nil {
 		return err
 	}
-	c.rule = "own token"
+	c.entry.rule = "own token"
 	revocationsTotal.WithLabelValues("own_token").Inc()
-	if err := c.record(nil); err != nil {
+	if err := c.entry.record(c, nil); err != nil {
 		return err
 	}
 	c.w.Header()["Pragma"] = headerNoCache

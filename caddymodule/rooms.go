@@ -18,9 +18,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// serveRooms verifies the token, checks the scope and asks Meet on behalf of the
+// serve verifies the token, checks the scope and asks Meet on behalf of the
 // user.
-func (c *call) serveRooms() error {
+func (c roomsCall) serve() error {
 	auth, err := parse.Authorization(c.r.Header)
 	if err != nil {
 		return err
@@ -58,7 +58,7 @@ func (c *call) serveRooms() error {
 }
 
 // verify judges a token.
-func (c *call) verify(token string) (*tokens.Identity, error) {
+func (c roomsCall) verify(token string) (*tokens.Identity, error) {
 	ctx, span := startSpan(c.ctx, "meet_gateway.verify")
 	id, err := c.h.app.Authority().Verify(ctx, token)
 	if span != nil {
@@ -67,7 +67,7 @@ func (c *call) verify(token string) (*tokens.Identity, error) {
 	return id, err
 }
 
-func (c *call) askMeet() (*backendclient.Response, error) {
+func (c roomsCall) askMeet() (*backendclient.Response, error) {
 	caller := c.caller(c.identity.User.Mail)
 	switch c.endpoint {
 	case endpointRoomsList:
@@ -82,7 +82,7 @@ func (c *call) askMeet() (*backendclient.Response, error) {
 }
 
 // listRooms answers GET /rooms with any page size the published API allows.
-func (c *call) listRooms(caller backendclient.Caller) (*backendclient.Response, error) {
+func (c roomsCall) listRooms(caller backendclient.Caller) (*backendclient.Response, error) {
 	q, err := parse.RoomsQuery(c.target.Query)
 	if err != nil {
 		return nil, err
@@ -90,7 +90,7 @@ func (c *call) listRooms(caller backendclient.Caller) (*backendclient.Response, 
 	var seen []json.RawMessage
 	o := backendclient.ListOptions{Room: func(room json.RawMessage) json.RawMessage {
 		seen = append(seen, room)
-		return c.completeRoom(room)
+		return c.h.completeRoom(room)
 	}}
 	if o.Page, err = parsePage(q); err != nil {
 		return nil, err
@@ -143,7 +143,7 @@ func parsePageSize(q parse.RoomsParameters) (int, error) {
 }
 
 // createRoom answers POST /rooms by the operator's policy.
-func (c *call) createRoom(caller backendclient.Caller) (*backendclient.Response, error) {
+func (c roomsCall) createRoom(caller backendclient.Caller) (*backendclient.Response, error) {
 	sent, err := readBody(c.w, c.r, c.h.MaxRoomBody)
 	if err != nil {
 		return nil, err
@@ -174,7 +174,7 @@ func requireJSON(h http.Header, body []byte) error {
 }
 
 // relay writes Meet's answer in the published form.
-func (c *call) relay(a *backendclient.Response) error {
+func (c roomsCall) relay(a *backendclient.Response) error {
 	switch {
 	case a.Status < 300:
 		return c.relaySuccess(a)
@@ -185,7 +185,7 @@ func (c *call) relay(a *backendclient.Response) error {
 	case a.Status == http.StatusNotFound:
 		return errInvalidRoom
 	case a.Status == http.StatusForbidden:
-		return c.forbidden(a)
+		return c.h.forbidden(a)
 	}
 	// Meet's own words about the request: a field that is wrong, a method or path
 	// that this Meet does not have.
@@ -198,36 +198,36 @@ func (c *call) relay(a *backendclient.Response) error {
 
 // forbidden answers for what Meet forbids: another user's room, or something that
 // the application may not do at Meet.
-func (c *call) forbidden(a *backendclient.Response) error {
+func (h *Handler) forbidden(a *backendclient.Response) error {
 	text := textOfError(a.Body)
 	if reason := reasonOf403(text); text != "" && reason != reasonNotAMember {
 		return &refusal{status: http.StatusForbidden, detail: text, reason: reason}
 	}
-	return c.notAMember(a)
+	return h.notAMember(a)
 }
 
 // notAMember answers for another user's room.
-func (c *call) notAMember(a *backendclient.Response) error {
-	if c.h.NotAMemberStatus == http.StatusNotFound {
+func (h *Handler) notAMember(a *backendclient.Response) error {
+	if h.NotAMemberStatus == http.StatusNotFound {
 		return &refusal{status: http.StatusNotFound, detail: textNotFound, reason: reasonNotAMember}
 	}
 	return &refusal{status: http.StatusForbidden, detail: cmp.Or(textOfError(a.Body), textNoPermission), reason: reasonNotAMember}
 }
 
-func (c *call) relaySuccess(a *backendclient.Response) error {
+func (c roomsCall) relaySuccess(a *backendclient.Response) error {
 	body := a.Body
-	if c.audits() {
-		c.rule = "scope " + c.scope
+	if c.isAudited() {
+		c.entry.rule = "scope " + c.scope
 		if c.action.route == nil || !c.action.route.Sensitive {
-			c.noteRoom(body)
+			c.entry.noteRoom(body)
 		}
 	}
-	if err := c.record(nil); err != nil {
+	if err := c.entry.record(c.call, nil); err != nil {
 		// It was done at Meet: an error would make the caller do it twice.
-		c.h.logger.Error("what was done at Meet is not in the audit trail yet", errorFields(c, err)...)
+		c.h.logger.Error("what was done at Meet is not in the audit trail yet", errorFields(c.call, err)...)
 	}
 	if c.endpoint == endpointRoomsRetrieve || c.endpoint == endpointRoomsCreate {
-		body = c.completeRoom(body)
+		body = c.h.completeRoom(body)
 	}
 	if location := a.Location; c.endpoint == endpointRoomsCreate && isWebURL(location) {
 		c.w.Header()["Location"] = []string{location} // the room's web page, as at Meet
@@ -242,14 +242,14 @@ func isWebURL(s string) bool {
 
 // completeRoom brings a room into the published form. Most are in it already, and
 // stay as they are, byte for byte.
-func (c *call) completeRoom(room json.RawMessage) json.RawMessage {
-	return c.withURL(withoutNulls(room))
+func (h *Handler) completeRoom(room json.RawMessage) json.RawMessage {
+	return h.withURL(withoutNulls(room))
 }
 
 // withURL fills `url` where Meet leaves it out and the operator has said where rooms
 // are.
-func (c *call) withURL(room json.RawMessage) json.RawMessage {
-	if c.h.RoomURLBase == "" || bytes.Contains(room, []byte(`"url":`)) {
+func (h *Handler) withURL(room json.RawMessage) json.RawMessage {
+	if h.RoomURLBase == "" || bytes.Contains(room, []byte(`"url":`)) {
 		return room
 	}
 	var known struct {
@@ -261,7 +261,7 @@ func (c *call) withURL(room json.RawMessage) json.RawMessage {
 	}
 	room = bytes.TrimRight(room, " \t\r\n")
 	end := len(room) - 1 // the closing brace
-	return fmt.Appendf(room[:end:end], `,"url":"%s/%s"}`, c.h.RoomURLBase, known.Slug)
+	return fmt.Appendf(room[:end:end], `,"url":"%s/%s"}`, h.RoomURLBase, known.Slug)
 }
 
 // checkRoomURLBase checks where rooms are said to be.

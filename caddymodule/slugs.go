@@ -18,7 +18,7 @@ const emptyList = `{"count":0,"next":null,"previous":null,"results":[]}`
 // findRoom answers GET /rooms?slug=: a list of the one room of the user with this
 // slug, or of none. A slug that was seen before costs Meet one request; another
 // one is looked for.
-func (c *call) findRoom(caller backendclient.Caller, slug string, page int) (*backendclient.Response, error) {
+func (c roomsCall) findRoom(caller backendclient.Caller, slug string, page int) (*backendclient.Response, error) {
 	if page > 1 {
 		return nil, errInvalidPage
 	}
@@ -35,7 +35,7 @@ func (c *call) findRoom(caller backendclient.Caller, slug string, page int) (*ba
 		return nil, err
 	case answer.Status == http.StatusOK:
 		c.rememberRooms(answer.Body)
-		list = fmt.Appendf(nil, `{"count":1,"next":null,"previous":null,"results":[%s]}`, c.completeRoom(answer.Body))
+		list = fmt.Appendf(nil, `{"count":1,"next":null,"previous":null,"results":[%s]}`, c.h.completeRoom(answer.Body))
 	case answer.Status != http.StatusNotFound:
 		return answer, nil
 	}
@@ -44,7 +44,7 @@ func (c *call) findRoom(caller backendclient.Caller, slug string, page int) (*ba
 
 // findKnownRoom retrieves the room that the index names, as the user: the index
 // is no permission. It returns nil if the room has to be looked for.
-func (c *call) findKnownRoom(caller backendclient.Caller, slug string) (*backendclient.Response, error) {
+func (c roomsCall) findKnownRoom(caller backendclient.Caller, slug string) (*backendclient.Response, error) {
 	authority := c.h.app.Authority()
 	id, err := authority.FindSlug(c.ctx, c.h.host, slug)
 	if err != nil {
@@ -72,7 +72,7 @@ func (c *call) findKnownRoom(caller backendclient.Caller, slug string) (*backend
 
 // rememberRooms notes rooms that Meet has shown. It costs nothing if they were
 // noted lately, and is written in the background.
-func (c *call) rememberRooms(rooms ...json.RawMessage) {
+func (c roomsCall) rememberRooms(rooms ...json.RawMessage) {
 	bySlug := make(map[string]string, len(rooms))
 	for _, room := range rooms {
 		id, slug := backendclient.RoomNames(room)

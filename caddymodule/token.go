@@ -24,10 +24,10 @@ type tokenResponse struct {
 	RefreshToken string `json:"refresh_token,omitempty"`
 }
 
-// serveToken exchanges an application's credentials and a user's mail for an
+// serve exchanges an application's credentials and a user's mail for an
 // access token. What the gateway can refuse by itself is refused before the
 // exchange, which costs Meet a second of CPU and may make a user.
-func (c *call) serveToken() error {
+func (c tokenCall) serve() error {
 	body, err := readBody(c.w, c.r, c.h.MaxTokenBody)
 	if err != nil {
 		return err
@@ -37,7 +37,7 @@ func (c *call) serveToken() error {
 	if err != nil {
 		return err
 	}
-	c.grantType = req.grantType
+	c.entry.grantType = req.grantType
 	if err := c.authenticateOrAdopt(req); err != nil {
 		return err
 	}
@@ -48,11 +48,11 @@ func (c *call) serveToken() error {
 	if err != nil {
 		return err
 	}
-	c.mail = mail
+	c.entry.mail = mail
 	if err := c.unlessCurrent(req.clientSecret, func() error { return c.application.MayDelegate(mail) }); err != nil {
 		return err
 	}
-	c.rule = "domain " + c.application.DomainFor(mail)
+	c.entry.rule = "domain " + c.application.DomainFor(mail)
 	if err := c.checkRateLimit(string(mail)); err != nil {
 		return err
 	}
@@ -66,7 +66,9 @@ func (c *call) serveToken() error {
 	}
 	meet, err := c.exchange(req, mail)
 	if err != nil {
-		c.refundQuota(admission, err)
+		if isDefiniteRefusal(err) {
+			c.refundQuota(admission)
+		}
 		return err
 	}
 	granted := knownScopes(meet.Scopes)
@@ -86,7 +88,7 @@ func (c *call) serveToken() error {
 // what it has just presented here, from its first request on: Meet then sees the
 // client that it knows. If Meet does not, the gateway's own credentials do, as for
 // any application that has none. What Meet has switched off stays off.
-func (c *call) exchange(req tokenRequest, mail tokens.Mail) (*backendclient.Token, error) {
+func (c tokenCall) exchange(req tokenRequest, mail tokens.Mail) (*backendclient.Token, error) {
 	if c.meetClientID == "" || c.meetClientID != c.application.LearnsBackend() {
 		return c.meetToken(c.caller(mail))
 	}
@@ -138,9 +140,9 @@ func knownScopes(names []string) tokens.Scopes {
 	return granted
 }
 
-func (c *call) writeToken(t *tokens.Token) error {
-	c.userID, c.tokenID, c.granted = t.UserID, t.ID, t.Scopes.String()
-	if err := c.record(nil); err != nil {
+func (c tokenCall) writeToken(t *tokens.Token) error {
+	c.entry.userID, c.entry.tokenID, c.entry.scopes = t.UserID, t.ID, t.Scopes.String()
+	if err := c.entry.record(c.call, nil); err != nil {
 		return err
 	}
 	body, err := json.Marshal(tokenResponse{

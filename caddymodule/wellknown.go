@@ -5,7 +5,6 @@ package caddymodule
 import (
 	"encoding/json"
 	"net/http"
-	"slices"
 	"strings"
 )
 
@@ -47,12 +46,12 @@ type resourceMetadata struct {
 
 // serveJWKS publishes the public signing keys (RFC 7517 §5). There are
 // none while tokens are signed with HS256.
-func (c *call) serveJWKS() error {
+func (c documentCall) serveJWKS() error {
 	return c.writePublic(c.h.app.Authority().JWKS(), headerMaxAge)
 }
 
 // serveServerMetadata answers for the base path under which it was asked.
-func (c *call) serveServerMetadata() error {
+func (c documentCall) serveServerMetadata() error {
 	base := c.publicBase()
 	methods := []string{"client_secret_basic", "client_secret_post"}
 	return c.writePublic(serverMetadata{
@@ -70,7 +69,7 @@ func (c *call) serveServerMetadata() error {
 }
 
 // serveResourceMetadata answers for the base path under which it was asked.
-func (c *call) serveResourceMetadata() error {
+func (c documentCall) serveResourceMetadata() error {
 	base := c.publicBase()
 	return c.writePublic(resourceMetadata{
 		Resource:             base,
@@ -82,7 +81,7 @@ func (c *call) serveResourceMetadata() error {
 }
 
 // writePublic answers with something that is the same for every caller.
-func (c *call) writePublic(v any, cacheControl []string) error {
+func (c documentCall) writePublic(v any, cacheControl []string) error {
 	body, err := json.Marshal(v)
 	if err != nil {
 		return err
@@ -91,10 +90,6 @@ func (c *call) writePublic(v any, cacheControl []string) error {
 	c.w.Header()["Cache-Control"] = cacheControl
 	return writeJSON(c.w, http.StatusOK, body)
 }
-
-// publicBase is the base path as the caller reached it: scheme, host, port and
-// path, without a slash at the end.
-func (c *call) publicBase() string { return c.publicRoot() + c.base }
 
 // addResourceMetadata lets a Bearer challenge say where the resource describes itself
 // (RFC 9728 §5.1), at the address that the caller is known to reach.
@@ -105,18 +100,4 @@ func (c *call) addResourceMetadata(r *refusal) {
 	if url := c.publicBase() + pathResourceMetadata; !strings.ContainsAny(url, `"\`) { // a Host can hold much
 		r.challenge += `, resource_metadata="` + url + `"`
 	}
-}
-
-// cutWellKnown finds the base path behind a well-known name, where RFC 8414
-// §3.1 and RFC 9728 §3.1 put it: the metadata of
-// https://host/base is also at https://host/.well-known/name/base.
-func (c *call) cutWellKnown() (rest string, ok bool) {
-	for _, name := range []string{pathServerMetadata, pathResourceMetadata} {
-		base, found := strings.CutPrefix(c.target.Path, name)
-		if found && slices.Contains(c.h.basePath, base) {
-			c.base = base
-			return name, true
-		}
-	}
-	return "", false
 }
