@@ -144,23 +144,28 @@ const (
 	maxRemembered = 4096 // refusals and the like: short-lived, so few
 )
 
-// New makes a client. It makes no request.
-func New(o Options) (*Client, error) {
+// check refuses options that no client can work with.
+func (o Options) check() error {
 	if o.Transport == nil {
-		return nil, errors.New("a transport is required")
+		return errors.New("a transport is required")
 	}
 	if o.Host == "" || strings.ContainsAny(o.Host, " \t\r\n/@?#\\") {
-		return nil, fmt.Errorf("host %q: must be meet's public host name", o.Host)
+		return fmt.Errorf("host %q: must be meet's public host name", o.Host)
 	}
-	if o.BasePath == "" {
-		o.BasePath = defaultBasePath
-	}
-	o.BasePath = strings.TrimRight(o.BasePath, "/")
 	if o.BasePath != "" && !canonical(o.BasePath+"/") {
-		return nil, fmt.Errorf("base path %q: must be an absolute path without empty or dot segments", o.BasePath)
+		return fmt.Errorf("base path %q: must be an absolute path without empty or dot segments", o.BasePath)
 	}
 	if o.MaxExchanges < 0 || o.MaxTokens < 0 || o.PageWorkers < 0 || o.MaxBody < 0 || o.ExchangeTimeout < 0 || o.RequestTimeout < 0 || o.RenewFor < 0 {
-		return nil, errors.New("limits and timeouts must not be negative")
+		return errors.New("limits and timeouts must not be negative")
+	}
+	return nil
+}
+
+// New makes a client. It makes no request.
+func New(o Options) (*Client, error) {
+	o.BasePath = strings.TrimRight(cmp.Or(o.BasePath, defaultBasePath), "/")
+	if err := o.check(); err != nil {
+		return nil, err
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -87,10 +87,10 @@ func (c *call) applyApplications() error {
 	return c.answer(http.StatusOK, answer)
 }
 
-// confirmed is how long after its last edit an application is made sure of that a
-// file leaves as it is: the edit may be that of a try to apply the file that ended
-// in an error. Telling all gateways of every application of a large file, again and
-// again, would push from their memory what else may have to be written again.
+// confirmed is how long after its last edit an unchanged application is confirmed: an
+// earlier attempt to apply the file may have made that edit and then failed. Older ones
+// are left alone. Publishing every application of a large file again and again would
+// push more important entries out of the journals.
 const confirmed = 24 * time.Hour
 
 // inEntry says in which entry of the file it is.
@@ -128,23 +128,13 @@ func (p *plan) add(i int, raw json.RawMessage) error {
 	if err != nil {
 		return err
 	}
-	var secret string
-	if raw, ok := given["client_secret"]; ok && decodeStrict(raw, &secret) != nil {
-		return badField("client_secret", "It must be a text.")
-	}
-	if secret != "" && !tokens.ChecksumOK(secret) { // before anything is done
-		return &wire.Problem{Status: http.StatusUnprocessableEntity, Field: "client_secret", Detail: "It must be one that \"meet secret new\" made, without a typo."}
+	secret, err := readClientSecret(given)
+	if err != nil {
+		return err
 	}
 	delete(given, "id")
 	delete(given, "client_secret")
-	// What is left out is the default, with two exceptions that stay: credentials at
-	// Meet, which no export has, and whether it is active, so that applying a
-	// file does not enable what was disabled in an emergency.
-	for _, f := range applicationFields {
-		if _, ok := given[f.name]; !ok && f.name != "backend" && f.name != "active" {
-			given[f.name] = json.RawMessage("null")
-		}
-	}
+	fillDefaults(given)
 	wanted := tokens.Application{Active: true}
 	if existing != nil {
 		if at, twice := p.matched[existing.ID]; twice {
@@ -160,11 +150,8 @@ func (p *plan) add(i int, raw json.RawMessage) error {
 	if err != nil {
 		return err
 	}
-	for _, alias := range checked.Aliases {
-		if at, twice := p.aliased[alias]; twice {
-			return &wire.Problem{Status: http.StatusUnprocessableEntity, Field: "aliases", Detail: fmt.Sprintf("%q is an alias of applications[%d] as well.", alias, at)}
-		}
-		p.aliased[alias] = i
+	if err := p.noteAliases(i, checked.Aliases); err != nil {
+		return err
 	}
 	change := &wire.Change{Action: wire.ActionChange, Name: checked.Name, Warnings: p.c.warnings(checked)}
 	before := existing
@@ -185,6 +172,40 @@ func (p *plan) add(i int, raw json.RawMessage) error {
 		return nil
 	}
 	p.steps = append(p.steps, &step{Change: change, entry: i, existing: existing, given: given, secret: secret})
+	return nil
+}
+
+// readClientSecret reads the secret that an entry brings, "" for none.
+func readClientSecret(given map[string]json.RawMessage) (string, error) {
+	var secret string
+	if raw, ok := given["client_secret"]; ok && decodeStrict(raw, &secret) != nil {
+		return "", badField("client_secret", "It must be a text.")
+	}
+	if secret != "" && !tokens.ChecksumOK(secret) {
+		return "", &wire.Problem{Status: http.StatusUnprocessableEntity, Field: "client_secret", Detail: "It must be one that \"meet secret new\" made, without a typo."}
+	}
+	return secret, nil
+}
+
+// fillDefaults sets the fields that an entry leaves out to their defaults. Two stay as
+// they are: credentials at Meet, which no export has, and whether the application is
+// active, so that applying a file does not enable what was disabled in an emergency.
+func fillDefaults(given map[string]json.RawMessage) {
+	for _, f := range applicationFields {
+		if _, ok := given[f.name]; !ok && f.name != "backend" && f.name != "active" {
+			given[f.name] = json.RawMessage("null")
+		}
+	}
+}
+
+// noteAliases refuses an alias that an earlier entry has.
+func (p *plan) noteAliases(i int, aliases []string) error {
+	for _, alias := range aliases {
+		if at, twice := p.aliased[alias]; twice {
+			return &wire.Problem{Status: http.StatusUnprocessableEntity, Field: "aliases", Detail: fmt.Sprintf("%q is an alias of applications[%d] as well.", alias, at)}
+		}
+		p.aliased[alias] = i
+	}
 	return nil
 }
 

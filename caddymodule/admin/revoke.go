@@ -53,71 +53,94 @@ func (c *call) revokeWhat(in revocation) error {
 		}
 	}
 	slices.Sort(given)
-	ctx := c.ctx
 	switch strings.Join(given, "+") {
 	case "token":
-		c.change("revoke.token")
-		// Not as leniently as with its holder (RFC 7009): who mistypes the token that
-		// leaked must not think that it has ended.
-		known, err := c.authority.IsToken(ctx, in.Token)
-		if err != nil {
-			return err
-		}
-		if !known {
-			return badField("token", "It is neither the id of a token (its jti) nor a token of this installation, whole. Nothing was revoked.")
-		}
-		return c.authority.RevokeToken(ctx, in.Token)
+		return c.revokeToken(in.Token)
 	case "application":
-		c.change("revoke.application")
-		id, err := c.applicationID(in.Application)
-		if err != nil {
-			return err
-		}
-		return c.authority.RevokeApplication(ctx, id)
+		return c.revokeApplication(in.Application)
 	case "user":
-		c.change("revoke.user")
-		id, err := c.userID(in.User)
-		if err != nil {
-			return err
-		}
-		return c.authority.RevokeUser(ctx, id)
+		return c.revokeUser(in.User)
 	case "application+user":
-		c.change("revoke.grant")
-		app, err := c.applicationID(in.Application)
-		if err != nil {
-			return err
-		}
-		user, err := c.userID(in.User)
-		if err != nil {
-			return err
-		}
-		return c.authority.RevokeGrant(ctx, app, user)
+		return c.revokeGrant(in.Application, in.User)
 	case "key":
-		c.change("revoke.key")
-		if err := c.authority.RevokeKey(ctx, in.Key); err != nil {
-			if errors.Is(err, tokens.ErrConflict) {
-				return &wire.Problem{Status: http.StatusConflict, Detail: detailKeySigns}
-			}
-			return notFoundAs(err, "key", "There is no key with this id; meet status lists them.")
-		}
-		c.audit.details = []zap.Field{zap.String("key", in.Key)} // known to be one
-		return nil
+		return c.revokeKey(in.Key)
 	case "before":
-		c.change("revoke.before")
-		before, err := time.Parse(time.RFC3339, in.Before)
-		if err != nil {
-			return badField("before", "It must be a time such as 2006-01-02T15:04:05Z (RFC 3339).")
-		}
-		c.audit.details = []zap.Field{zap.Time("before", before)}
-		return c.authority.RevokeBefore(ctx, before)
+		return c.revokeBefore(in.Before)
 	case "all":
 		c.change("revoke.all")
-		return c.authority.RevokeAll(ctx)
+		return c.authority.RevokeAll(c.ctx)
 	}
 	return &wire.Problem{
 		Status: http.StatusBadRequest,
 		Detail: "Say one of token, application, user, key, before and all, or application and user together.",
 	}
+}
+
+// revokeToken is stricter than revocation by the holder (RFC 7009): a mistyped token
+// must not look like one that has ended.
+func (c *call) revokeToken(token string) error {
+	c.change("revoke.token")
+	known, err := c.authority.IsToken(c.ctx, token)
+	if err != nil {
+		return err
+	}
+	if !known {
+		return badField("token", "It is neither the id of a token (its jti) nor a token of this installation, whole. Nothing was revoked.")
+	}
+	return c.authority.RevokeToken(c.ctx, token)
+}
+
+func (c *call) revokeApplication(idOrAlias string) error {
+	c.change("revoke.application")
+	id, err := c.applicationID(idOrAlias)
+	if err != nil {
+		return err
+	}
+	return c.authority.RevokeApplication(c.ctx, id)
+}
+
+func (c *call) revokeUser(idOrMail string) error {
+	c.change("revoke.user")
+	id, err := c.userID(idOrMail)
+	if err != nil {
+		return err
+	}
+	return c.authority.RevokeUser(c.ctx, id)
+}
+
+func (c *call) revokeGrant(application, idOrMail string) error {
+	c.change("revoke.grant")
+	app, err := c.applicationID(application)
+	if err != nil {
+		return err
+	}
+	user, err := c.userID(idOrMail)
+	if err != nil {
+		return err
+	}
+	return c.authority.RevokeGrant(c.ctx, app, user)
+}
+
+func (c *call) revokeKey(id string) error {
+	c.change("revoke.key")
+	if err := c.authority.RevokeKey(c.ctx, id); err != nil {
+		if errors.Is(err, tokens.ErrConflict) {
+			return &wire.Problem{Status: http.StatusConflict, Detail: detailKeySigns}
+		}
+		return notFoundAs(err, "key", "There is no key with this id; meet status lists them.")
+	}
+	c.audit.details = []zap.Field{zap.String("key", id)} // known to be one
+	return nil
+}
+
+func (c *call) revokeBefore(text string) error {
+	c.change("revoke.before")
+	before, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return badField("before", "It must be a time such as 2006-01-02T15:04:05Z (RFC 3339).")
+	}
+	c.audit.details = []zap.Field{zap.Time("before", before)}
+	return c.authority.RevokeBefore(c.ctx, before)
 }
 
 // applicationID finds an application by id or alias, and notes it for the audit log.

@@ -23,85 +23,99 @@ func revokeCommand() *cobra.Command {
 		Long: `Ends tokens before their time, on every gateway. It says so only after Redis has
 acknowledged; if it fails, doing it again is safe.`,
 	}
-	cmd.AddCommand(withYes(
-		&cobra.Command{
-			Use:   "token [<id>]",
-			Short: "Ends one token: by its id (the jti claim), or whole, from standard input",
-			Long: `Ends one token: by its id (the jti claim), or whole, from standard input, so that
+	cmd.AddCommand(withYes(revokeTokenCommand(), revokeApplicationCommand(), revokeUserCommand(), revokeGrantCommand(), revokeKeyCommand())...)
+	cmd.AddCommand(revokeBeforeCommand(), revokeAllCommand())
+	return cmd
+}
+
+func revokeTokenCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "token [<id>]",
+		Short: "Ends one token: by its id (the jti claim), or whole, from standard input",
+		Long: `Ends one token: by its id (the jti claim), or whole, from standard input, so that
 it stays out of the shell's history and the list of processes. A refresh token
 ends with its whole family. A token that has ended already is no error; what is
 no token of this installation is one.`,
-			Args: cobra.MaximumNArgs(1),
-			RunE: online(func(c *console, args []string) error {
-				var token string
-				if len(args) == 1 && args[0] != "-" {
-					token = args[0]
-				} else {
-					var err error
-					if token, err = c.readSecret("Token"); err != nil {
-						return err
-					}
-				}
-				return c.revokeAfterAsking("End this token?", map[string]any{"token": token}, "Token revoked.")
-			}),
-		},
-		&cobra.Command{
-			Use:               "app <application>",
-			Short:             "Ends all tokens an application has so far; its secrets go on working",
-			Args:              oneApplication,
-			ValidArgsFunction: completeApplications,
-			RunE: online(func(c *console, args []string) error {
-				app, _, err := c.find(args[0])
-				if err != nil {
+		Args: cobra.MaximumNArgs(1),
+		RunE: online(func(c *console, args []string) error {
+			var token string
+			if len(args) == 1 && args[0] != "-" {
+				token = args[0]
+			} else {
+				var err error
+				if token, err = c.readSecret("Token"); err != nil {
 					return err
 				}
-				return c.revokeAfterAsking(fmt.Sprintf("End all tokens of %q (%s)?", app.Name, app.ID), map[string]any{"application": app.ID}, fmt.Sprintf("All tokens of %s (%s) revoked.", app.Name, app.ID))
-			}),
+			}
+			return c.revokeAfterAsking("End this token?", map[string]any{"token": token}, "Token revoked.")
+		}),
+	}
+}
+
+func revokeApplicationCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:               "app <application>",
+		Short:             "Ends all tokens an application has so far; its secrets go on working",
+		Args:              oneApplication,
+		ValidArgsFunction: completeApplications,
+		RunE: online(func(c *console, args []string) error {
+			app, _, err := c.find(args[0])
+			if err != nil {
+				return err
+			}
+			return c.revokeAfterAsking(fmt.Sprintf("End all tokens of %q (%s)?", app.Name, app.ID), map[string]any{"application": app.ID}, fmt.Sprintf("All tokens of %s (%s) revoked.", app.Name, app.ID))
+		}),
+	}
+}
+
+func revokeUserCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "user <mail or id>",
+		Short: "Ends all tokens for a user, whichever application has them",
+		Args:  oneUser,
+		RunE: online(func(c *console, args []string) error {
+			return c.revokeAfterAsking("End all tokens for "+args[0]+", whichever application has them?", map[string]any{"user": args[0]}, "All tokens for the user revoked.")
+		}),
+	}
+}
+
+func revokeGrantCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "grant <application> <mail or id>",
+		Short: "Ends all tokens that one application has for one user",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 2 {
+				return fmt.Errorf("%s takes an application and a user", cmd.CommandPath())
+			}
+			return nil
 		},
-		&cobra.Command{
-			Use:   "user <mail or id>",
-			Short: "Ends all tokens for a user, whichever application has them",
-			Args:  oneUser,
-			RunE: online(func(c *console, args []string) error {
-				return c.revokeAfterAsking("End all tokens for "+args[0]+", whichever application has them?", map[string]any{"user": args[0]}, "All tokens for the user revoked.")
-			}),
+		ValidArgsFunction: completeApplications,
+		RunE: online(func(c *console, args []string) error {
+			app, _, err := c.find(args[0])
+			if err != nil {
+				return err
+			}
+			return c.revokeAfterAsking(fmt.Sprintf("End all tokens that %q (%s) has for %s?", app.Name, app.ID, args[1]), map[string]any{"application": app.ID, "user": args[1]},
+				fmt.Sprintf("All tokens that %s (%s) has for the user revoked.", app.Name, app.ID))
+		}),
+	}
+}
+
+func revokeKeyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:               "key <key id>",
+		Short:             "Ends all tokens signed with a key that does not sign any more",
+		ValidArgsFunction: completeKeys,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("%s takes the id of a key, as meet status shows it", cmd.CommandPath())
+			}
+			return nil
 		},
-		&cobra.Command{
-			Use:   "grant <application> <mail or id>",
-			Short: "Ends all tokens that one application has for one user",
-			Args: func(cmd *cobra.Command, args []string) error {
-				if len(args) != 2 {
-					return fmt.Errorf("%s takes an application and a user", cmd.CommandPath())
-				}
-				return nil
-			},
-			ValidArgsFunction: completeApplications,
-			RunE: online(func(c *console, args []string) error {
-				app, _, err := c.find(args[0])
-				if err != nil {
-					return err
-				}
-				return c.revokeAfterAsking(fmt.Sprintf("End all tokens that %q (%s) has for %s?", app.Name, app.ID, args[1]), map[string]any{"application": app.ID, "user": args[1]},
-					fmt.Sprintf("All tokens that %s (%s) has for the user revoked.", app.Name, app.ID))
-			}),
-		},
-		&cobra.Command{
-			Use:               "key <key id>",
-			Short:             "Ends all tokens signed with a key that does not sign any more",
-			ValidArgsFunction: completeKeys,
-			Args: func(cmd *cobra.Command, args []string) error {
-				if len(args) != 1 {
-					return fmt.Errorf("%s takes the id of a key, as meet status shows it", cmd.CommandPath())
-				}
-				return nil
-			},
-			RunE: online(func(c *console, args []string) error {
-				return c.revokeAfterAsking("End all tokens signed with the key "+args[0]+"?", map[string]any{"key": args[0]}, "All tokens signed with the key revoked.")
-			}),
-		},
-	)...)
-	cmd.AddCommand(revokeBeforeCommand(), revokeAllCommand())
-	return cmd
+		RunE: online(func(c *console, args []string) error {
+			return c.revokeAfterAsking("End all tokens signed with the key "+args[0]+"?", map[string]any{"key": args[0]}, "All tokens signed with the key revoked.")
+		}),
+	}
 }
 
 // withYes lets commands be run without a question.

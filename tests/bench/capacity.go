@@ -249,6 +249,25 @@ func (b *bench) feeds(ctx context.Context) error {
 	return nil
 }
 
+// feedIdle measures what gateways ask of Redis while nothing changes.
+func (b *bench) feedIdle(ctx context.Context, s *feedStep) error {
+	const idle = 3 * time.Second
+	before, err := b.state(ctx, nil)
+	if err != nil {
+		return err
+	}
+	time.Sleep(idle)
+	rested, err := b.state(ctx, nil)
+	if err != nil {
+		return err
+	}
+	asked := rested.redis.since(before.redis)
+	perNode := float64(s.Nodes) * idle.Seconds()
+	s.Idle = float64(asked.total()) / perNode
+	s.IdleBytes = float64(asked.in+asked.out) / perNode
+	return nil
+}
+
 func (b *bench) feed(ctx context.Context, n, changes int) (feedStep, error) {
 	s := feedStep{Nodes: n}
 	issued, err := b.platform.issue(ctx, changes, b.clients, changes)
@@ -261,21 +280,9 @@ func (b *bench) feed(ctx context.Context, n, changes int) (feedStep, error) {
 	}
 	defer closeAll()
 
-	const idle = 3 * time.Second
-	before, err := b.state(ctx, nil)
-	if err != nil {
+	if err := b.feedIdle(ctx, &s); err != nil {
 		return s, err
 	}
-	time.Sleep(idle)
-	rested, err := b.state(ctx, nil)
-	if err != nil {
-		return s, err
-	}
-	asked := rested.redis.since(before.redis)
-	perNode := float64(n) * idle.Seconds()
-	s.Idle = float64(asked.total()) / perNode
-	s.IdleBytes = float64(asked.in+asked.out) / perNode
-
 	// Everybody knows the token that is revoked last.
 	last := issued[len(issued)-1]
 	for _, p := range nodes {
@@ -283,7 +290,7 @@ func (b *bench) feed(ctx context.Context, n, changes int) (feedStep, error) {
 			return s, err
 		}
 	}
-	before, err = b.state(ctx, nil)
+	before, err := b.state(ctx, nil)
 	if err != nil {
 		return s, err
 	}
@@ -311,7 +318,7 @@ func (b *bench) feed(ctx context.Context, n, changes int) (feedStep, error) {
 	if err != nil {
 		return s, err
 	}
-	asked = after.redis.since(before.redis)
+	asked := after.redis.since(before.redis)
 	took := time.Since(began).Seconds()
 	s.Bytes = (float64(asked.out) - s.IdleBytes*float64(n)*took) / float64(n*changes)
 	s.CPU = float64((after.redisCPU - before.redisCPU).Nanoseconds()) / 1000 / float64(n*changes)

@@ -41,29 +41,8 @@ func (b *bench) against(ctx context.Context, p peer, l *load, s *server) error {
 	return err
 }
 
-// haproxy verifies the signature and the claims and swaps the token by a map.
-func (b *bench) haproxy(ctx context.Context) error {
-	if _, err := exec.LookPath("haproxy"); err != nil {
-		b.report.Missing = append(b.report.Missing, "haproxy is not installed")
-		return nil
-	}
-	const key = "0123456789abcdef0123456789abcdef"
-	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
-		"iss": "meet-gateway", "aud": "meet-clients", "iat": 1760000000, "exp": 4100000000, "jti": "0123456789012345678901",
-		"sub": "abcdefgh", "client_id": "abcdefghabcdefghabcdefghabcdefgh", "scope": allScopes.String(), "user_id": roomID, "delegated": true,
-	}).SignedString([]byte(key))
-	if err != nil {
-		return err
-	}
-	users := filepath.Join(b.dir, "users.map")
-	if err := os.WriteFile(users, []byte("abcdefgh "+meetToken+"\n"), 0o600); err != nil {
-		return err
-	}
-	s := &server{name: "haproxy"}
-	if s.address, err = freeAddress(); err != nil {
-		return err
-	}
-	config := fmt.Sprintf(`
+// haproxyConfig takes the address, the key, the map of users, and the address of Meet.
+const haproxyConfig = `
 global
 	maxconn 4096
 	nbthread 2
@@ -97,7 +76,31 @@ frontend api
 	default_backend meet
 backend meet
 	server meet %s
-`, s.address, key, users, b.upstream.address)
+`
+
+// haproxy verifies the signature and the claims and swaps the token by a map.
+func (b *bench) haproxy(ctx context.Context) error {
+	if _, err := exec.LookPath("haproxy"); err != nil {
+		b.report.Missing = append(b.report.Missing, "haproxy is not installed")
+		return nil
+	}
+	const key = "0123456789abcdef0123456789abcdef"
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
+		"iss": "meet-gateway", "aud": "meet-clients", "iat": 1760000000, "exp": 4100000000, "jti": "0123456789012345678901",
+		"sub": "abcdefgh", "client_id": "abcdefghabcdefghabcdefghabcdefgh", "scope": allScopes.String(), "user_id": roomID, "delegated": true,
+	}).SignedString([]byte(key))
+	if err != nil {
+		return err
+	}
+	users := filepath.Join(b.dir, "users.map")
+	if err := os.WriteFile(users, []byte("abcdefgh "+meetToken+"\n"), 0o600); err != nil {
+		return err
+	}
+	s := &server{name: "haproxy"}
+	if s.address, err = freeAddress(); err != nil {
+		return err
+	}
+	config := fmt.Sprintf(haproxyConfig, s.address, key, users, b.upstream.address)
 	file := filepath.Join(b.dir, "haproxy.cfg")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return err

@@ -77,46 +77,57 @@ func testFence(t *testing.T, open Opener) {
 	_, err = b.Admit(ctx, app, newMail("three.example"))
 	require.ErrorIs(t, err, tokens.ErrQuotaExceeded)
 
-	// Who was counted gets through, and who is known is not counted.
 	_, err = b.Admit(ctx, app, one)
-	require.NoError(t, err)
-	other, _ := App(t, a, func(n *tokens.Application) { n.Domains = []string{"*"} })
-	known := newMail("known.example")
-	Issue(t, a, other, known)
-	for _, node := range []*tokens.Authority{a, b} {
-		ad, err = node.Admit(ctx, app, known)
-		require.NoError(t, err)
-		require.Equal(t, tokens.Admission{}, *ad)
-	}
-	_, err = a.Admit(ctx, other, newMail("three.example"))
-	require.NoError(t, err, "another application has its own quota")
-
-	// The application's own.
-	generous, err := a.UpdateApplication(ctx, app.ID, 0, func(n *tokens.Application) error {
-		n.Limits = map[string]string{"users": "100/1d", "users_domain": "off"}
-		return nil
-	})
-	require.NoError(t, err)
-	ad, err = a.Admit(ctx, generous, newMail("one.example"))
-	require.NoError(t, err)
-	require.Equal(t, 100, ad.Application.Limit)
-	require.Zero(t, ad.Domain.Limit)
+	require.NoError(t, err, "an address that was counted gets through")
+	testQuotaScope(t, a, b, app)
 
 	c.pass(24 * time.Hour)
 	ad, err = a.Admit(ctx, app, newMail("one.example"))
 	require.NoError(t, err)
 	require.Equal(t, 1, ad.Application.Used, "a new day")
+	testQuotaModes(t, open)
+}
 
+// testQuotaScope holds that users who are known are not counted, and that an
+// application has a quota of its own.
+func testQuotaScope(t *testing.T, a, b *tokens.Authority, app *tokens.Application) {
+	t.Helper()
+	ctx := t.Context()
+	other, _ := App(t, a, func(n *tokens.Application) { n.Domains = []string{"*"} })
+	known := newMail("known.example")
+	Issue(t, a, other, known)
+	for _, node := range []*tokens.Authority{a, b} {
+		ad, err := node.Admit(ctx, app, known)
+		require.NoError(t, err)
+		require.Equal(t, tokens.Admission{}, *ad)
+	}
+	_, err := a.Admit(ctx, other, newMail("three.example"))
+	require.NoError(t, err, "another application has its own quota")
+
+	generous, err := a.UpdateApplication(ctx, app.ID, 0, func(n *tokens.Application) error {
+		n.Limits = map[string]string{"users": "100/1d", "users_domain": "off"}
+		return nil
+	})
+	require.NoError(t, err)
+	ad, err := a.Admit(ctx, generous, newMail("one.example"))
+	require.NoError(t, err)
+	require.Equal(t, 100, ad.Application.Limit)
+	require.Zero(t, ad.Domain.Limit)
+}
+
+func testQuotaModes(t *testing.T, open Opener) {
+	t.Helper()
+	ctx := t.Context()
 	dry := Node(t, open, fenced(tokens.QuotaOptions{Users: 1, DryRun: true}))
-	app, _ = App(t, dry)
+	app, _ := App(t, dry)
 	for i := range 3 {
-		ad, err = dry.Admit(ctx, app, newMail("example.org"))
+		ad, err := dry.Admit(ctx, app, newMail("example.org"))
 		require.NoError(t, err)
 		require.Equal(t, i+1, ad.Application.Used)
 		require.Equal(t, i > 0, ad.Exceeded)
 	}
 	none := Node(t, open)
-	ad, err = none.Admit(ctx, app, newMail("example.org"))
+	ad, err := none.Admit(ctx, app, newMail("example.org"))
 	require.NoError(t, err)
 	require.Equal(t, tokens.Admission{}, *ad)
 }
