@@ -23,7 +23,7 @@ SEEDS := 22 21 401 501 402 502 7771 20261128
 
 CADDYFILES := $(sort $(shell find . -name 'Caddyfile*' -not -path './.git/*' -o -name '*.caddyfile' -not -path './.git/*'))
 
-.PHONY: help run build test deps format-check vet staticcheck caddyfiles race day lint fmt bench bench-micro fuzz soak vuln licenses release deploy-check
+.PHONY: help run build test deps format-check vet staticcheck caddyfiles race day lint fmt bench bench-micro fuzz soak vuln licenses release deploy-check site
 
 help: ## List the commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -115,3 +115,7 @@ release: ## Build packages, images, SBOMs and checksums of the last commit into 
 
 deploy-check: ## Check the chart, the unit, the packages, and that releases are reproducible
 	@.ci/deploy-check
+
+site: ## Write the documentation as web pages to site/
+	@.ci/install site
+	@.ci/site
