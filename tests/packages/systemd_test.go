@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+
+package packages
+
+import (
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tests/child"
+)
+
+const ready = "curl -s --retry 50 --retry-all-errors --retry-delay 1 --max-time 10 http://127.0.0.1:8081/readyz"
+
+// A systemd that was booted does with the units what their comments and docs/install.md
+// say. The other tests read the unit themselves.
+func TestDeb_UnderSystemd(t *testing.T) {
+	deb := artefact(t, "_{arch}.deb")
+	m := newMachine(t)
+	m.copyIn(deb, "/root/one.deb")
+	sh := m.boot()
+
+	sh("dpkg -i /root/one.deb")
+	sh("systemctl enable --now meet-gateway")
+	require.JSONEq(t, `{"ready":true}`, sh(ready))
+	require.Contains(t, sh("ls /run/credentials/meet-gateway.service"), "meet-gateway_secret")
+	require.Regexp(t, `(?m)^ready +yes$`, sh("CADDY_ADMIN=unix//run/meet-gateway/admin.sock meet-gateway meet status"))
+	process := sh("systemctl show --property=MainPID meet-gateway")
+	sh("systemctl reload meet-gateway")
+	require.Equal(t, process, sh("systemctl show --property=MainPID meet-gateway"))
+
+	// The socket is switched on as its unit says, while the service runs.
+	unit := m.read("/usr/lib/systemd/system/meet-gateway.socket")
+	commands := regexp.MustCompile(`(?m)^#   (.*)$`).FindAllStringSubmatch(unit, -1)
+	require.NotEmpty(t, commands)
+	for _, c := range commands {
+		sh(c[1])
+	}
+	require.JSONEq(t, `{"ready":true}`, sh(ready))
+	require.Equal(t, "200", sh("(sleep 0.1; systemctl restart meet-gateway) & for i in $(seq 100); do curl -s -o /dev/null -w '%{http_code}\n' http://127.0.0.1:8080/external-api/v1.0/openapi.json; sleep 0.01; done | sort -u; wait"),
+		"nobody is refused while it restarts")
+
+	sh("dpkg -i /root/one.deb") // an upgrade starts it again
+	require.NotEqual(t, process, sh("systemctl show --property=MainPID meet-gateway"))
+	require.JSONEq(t, `{"ready":true}`, sh(ready))
+	sh("dpkg -P meet-gateway")
+	require.NotContains(t, sh("ps -e -o comm"), "meet-gateway")
+	require.Empty(t, sh("systemctl list-unit-files --no-legend 'meet-gateway*' || true")) // fails where none is listed
+}
+
+// boot starts systemd, with a network of its own, and returns what runs a command of the
+// shell beside it.
+func (m *machine) boot() func(command string) string {
+	t := m.t
+	t.Helper()
+	path, err := exec.LookPath("systemd-nspawn")
+	if err != nil {
+		t.Skip("there is no systemd-nspawn here; .ci/install deploy brings it")
+	}
+	for _, own := range []string{"/dev", "/proc", "/run", "/tmp"} { // it brings its own
+		require.NoError(t, syscall.Unmount(m.path(own), syscall.MNT_DETACH))
+	}
+	cmd := exec.Command(path, "--quiet", "--register=no", "--keep-unit", "--private-network", "--directory="+m.root, "--boot", "systemd.unit=basic.target")
+	out, err := os.Create(t.TempDir() + "/out")
+	require.NoError(t, err)
+	cmd.Stdout, cmd.Stderr = out, out
+	nspawn, err := child.Start(cmd)
+	require.NoError(t, err)
+	t.Cleanup(nspawn.Terminate)
+
+	number := strconv.Itoa(cmd.Process.Pid)
+	run := func(command string) (string, error) {
+		init, err := os.ReadFile("/proc/" + number + "/task/" + number + "/children")
+		if err != nil {
+			return "", err
+		}
+		enter := exec.Command("timeout", "120", "nsenter", "--target="+strings.TrimSpace(string(init)), "--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd",
+			"/usr/bin/env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "sh", "-c", command)
+		said, err := enter.CombinedOutput()
+		return strings.TrimSpace(string(said)), err
+	}
+	require.Eventually(t, func() bool {
+		_, err := run("systemctl is-active basic.target")
+		return err == nil || !nspawn.Running()
+	}, time.Minute, 100*time.Millisecond)
+	return func(command string) string {
+		t.Helper()
+		said, err := run(command)
+		if err != nil {
+			log, _ := run("journalctl --unit=meet-gateway --lines=20 --output=cat")
+			boot, _ := os.ReadFile(out.Name())
+			require.NoError(t, err, "%s: %s\n%s\n%s", command, said, log, boot)
+		}
+		return said
+	}
+}
