@@ -88,7 +88,7 @@ lint: ## Run golangci-lint, which compiles for a minute the first time
 # The database is a Go module as well, so it comes from wherever modules do.
 vuln: ## Look for known vulnerabilities, without the network but for Go modules
 	@.ci/vulndb .cache/vulndb
-	@go run $(GOVULNCHECK) -db file://$(CURDIR)/.cache/vulndb ./caddymodule/cmd/meet-gateway
+	@GOTOOLCHAIN=$$(sed -n 's/^toolchain //p' go.mod) go run $(GOVULNCHECK) -db file://$(CURDIR)/.cache/vulndb ./caddymodule/cmd/meet-gateway | grep -vE '^ {6}#[0-9]+: '
 
 licenses: ## Write docs/dependencies.md: what go.mod names, with versions and licences
 	@.ci/licenses
