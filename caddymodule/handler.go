@@ -453,6 +453,7 @@ func (h *Handler) credentialsOf(app *tokens.Application) backendclient.Credentia
 
 // ServeHTTP answers the request. It never calls next.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	settleClientIP(r)
 	c := &call{h: h, w: w, address: address{r: r}, ctx: r.Context(), requestID: parse.RequestID(r.Header), began: time.Now(), endpoint: endpointNone}
 	defer c.release()
 	c.setAnswerHeaders()

@@ -9,6 +9,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -200,4 +203,98 @@ func TestPrefix_LinksCarryIt(t *testing.T) {
 	g.Reload(untrusted)
 	token = gatewaytest.Bearer(g.Token(g.AddApplication(nil), "alice@example.com"))
 	check("", "", "X-Forwarded-Prefix", "/evil")
+}
+
+// What stands to the left of something that is no address was written by the caller, or by
+// nobody that is trusted. The address is then the proxy's own, for all that looks at it.
+func TestTrustedProxies_NoAddressOnTheWay(t *testing.T) {
+	const proxy = "127.0.0.1"
+	meet := strictMeet(t, nil)
+	trail := filepath.Join(t.TempDir(), "audit.log")
+	g := gatewaytest.Start(t, gatewaytest.Config{
+		Global: "store embedded\nsecret " + auditSecret + "\naudit {\noutput file " + trail + "\n}\nlimit failed 1/1h\nlimit failed_source off\nlimit create_user off\ngateways 1", Gate: meet.Backend(),
+		Servers: "trusted_proxies static 127.0.0.0/8 10.0.0.0/8 2001:db8:ffff::/48",
+	})
+	token := gatewaytest.Bearer(g.Token(g.AddApplication(nil), "alice@example.com"))
+	for _, tc := range []struct {
+		name  string
+		lines []string
+		want  string
+	}{
+		{"none", nil, proxy},
+		{"one", []string{"203.0.113.7"}, "203.0.113.7"},
+		{"written by the caller", []string{"192.0.2.1, 203.0.113.7"}, "203.0.113.7"},
+		{"a chain of trusted ones", []string{"192.0.2.1, 203.0.113.7, 10.0.0.1, 10.0.0.2"}, "203.0.113.7"},
+		{"in lines", []string{"192.0.2.1", "203.0.113.7", "10.0.0.1"}, "203.0.113.7"},
+		{"trusted alone", []string{"10.0.0.1, 10.0.0.2"}, proxy},
+		{"unknown", []string{"192.0.2.1, unknown"}, proxy},
+		{"unknown before a trusted one", []string{"192.0.2.1, unknown, 10.0.0.1"}, proxy},
+		{"unknown in a line", []string{"192.0.2.1", "unknown"}, proxy},
+		{"unknown to the left", []string{"unknown, 203.0.113.7"}, "203.0.113.7"},
+		{"a name", []string{"192.0.2.1, client.example"}, proxy},
+		{"hidden", []string{"192.0.2.1, _hidden"}, proxy},
+		{"of a Unix socket", []string{"192.0.2.1, unix:"}, proxy},
+		{"empty", []string{"192.0.2.1,"}, proxy},
+		{"blank", []string{"192.0.2.1, , 10.0.0.1"}, proxy},
+		{"an empty line", []string{"192.0.2.1", ""}, proxy},
+		{"empty to the left", []string{"192.0.2.1,, 203.0.113.7"}, "203.0.113.7"},
+		{"port", []string{"192.0.2.1, 203.0.113.7:4711"}, "203.0.113.7"},
+		{"port of a trusted one", []string{"203.0.113.7, 10.0.0.1:80"}, "203.0.113.7"},
+		{"port alone", []string{"192.0.2.1, :4711"}, proxy},
+		{"port twice", []string{"192.0.2.1, 203.0.113.7:1:2"}, proxy},
+		{"IPv6", []string{"192.0.2.1, 2001:db8::7"}, "2001:db8::7"},
+		{"IPv6 and port", []string{"192.0.2.1", "[2001:db8::7]:4711"}, "2001:db8::7"},
+		{"IPv6 and port that Caddy does not read", []string{"192.0.2.1, [2001:db8::7]:4711"}, proxy},
+		{"IPv6 in brackets", []string{"192.0.2.1, [2001:db8::7]"}, proxy},
+		{"IPv6 with zone", []string{"192.0.2.1, fe80::7%eth0"}, "fe80::7"},
+		{"IPv6 with zone and port", []string{"192.0.2.1", "[fe80::7%eth0]:4711"}, "fe80::7"},
+		{"IPv6 of a trusted one", []string{"203.0.113.7, 2001:db8:ffff::1"}, "203.0.113.7"},
+		{"quoted", []string{`192.0.2.1, "203.0.113.7"`}, proxy},
+		{"leading zeros", []string{"192.0.2.1, 203.0.113.07"}, proxy},
+		{"a prefix", []string{"192.0.2.1, 203.0.113.0/24"}, proxy},
+		{"semicolon", []string{"192.0.2.1, 203.0.113.7;10.0.0.1"}, proxy},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			headers := func(more ...string) []string {
+				for _, line := range tc.lines {
+					more = append(more, "X-Forwarded-For", line)
+				}
+				return append(more, "Content-Type", jsonType)
+			}
+
+			id := strings.ReplaceAll(tc.name, " ", "-")
+			meet.ForgetRequests()
+			require.Equal(t, 201, g.Do("POST", roomsPath, "{}", headers("Authorization", token, "X-Request-Id", id)...).Status)
+			told := tc.want + ", " + proxy
+			if tc.want == proxy {
+				told = proxy
+			}
+			require.NotEmpty(t, meet.Requests())
+			for _, r := range meet.Requests() {
+				require.Equal(t, told, r.Header.Get("X-Forwarded-For"), "Meet")
+			}
+			content, err := os.ReadFile(trail)
+			require.NoError(t, err)
+			require.Regexp(t, `"source_ip":"`+regexp.QuoteMeta(tc.want)+`".*"request_id":"`+id+`"`, string(content), "the audit trail")
+			require.Regexp(t, `"client_ip":"`+regexp.QuoteMeta(tc.want)+`".*"request_id":"`+id+`"`, g.Logs(), "the access log")
+
+			for address, want := range map[string]int{tc.want: 200, "192.0.2.1": 403} {
+				network, err := netip.MustParseAddr(address).Prefix(32)
+				require.NoError(t, err)
+				fenced := g.AddApplication(func(a *tokens.Application) { a.Networks = []netip.Prefix{network} })
+				require.Equal(t, want, g.Do("POST", tokenPath, gatewaytest.TokenBody(fenced.ID, fenced.Secret, "alice@example.com"), headers()...).Status, address)
+			}
+
+			// The limit of failures: another address to the left is no other caller.
+			app := g.AddApplication(nil)
+			guess := func(left string) int {
+				h := headers()
+				for i, value := range h {
+					h[i] = strings.ReplaceAll(value, "192.0.2.1", left)
+				}
+				return g.Do("POST", tokenPath, gatewaytest.TokenBody(app.ID, "wrong", "alice@example.com"), h...).Status
+			}
+			require.Equal(t, []int{401, 429}, []int{guess("198.51.100.1"), guess("198.51.101.1")})
+		})
+	}
 }
