@@ -3,12 +3,17 @@
 package caddymodule
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
+	"strings"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 )
@@ -29,6 +34,16 @@ var headerClose = []string{"close"}
 // with the answer, which is what such an answer says until the body was read.
 func hasUnreadBody(r *http.Request) bool { return r.ProtoMajor == 1 && r.ContentLength != 0 }
 
+// waitsForLeave reports whether the client sends its body only after it was told to
+// (RFC 9110 §10.1.1). What the headers decide is decided before that.
+func waitsForLeave(r *http.Request) bool {
+	return hasUnreadBody(r) && r.ProtoAtLeast(1, 1) && httpguts.HeaderValuesContainsToken(r.Header["Expect"], "100-continue")
+}
+
+// announcesContent reports whether the headers say that the body is not empty: by its
+// length, or by waiting for leave, which is for content alone.
+func announcesContent(r *http.Request) bool { return r.ContentLength > 0 || waitsForLeave(r) }
+
 // leaveBody does not wait for what is left of the body after the answer.
 func leaveBody(w http.ResponseWriter) {
 	if _, unread := w.Header()["Connection"]; unread {
@@ -37,10 +52,11 @@ func leaveBody(w http.ResponseWriter) {
 }
 
 // readBody reads a whole body of at most limit bytes. Beyond it the error is a
-// parse.RequestError 413, and errBodyLate if it does not arrive in time.
+// parse.RequestError 413, errBodyLate if it does not arrive in time, and
+// context.Canceled if the client goes away before its end.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	if r.ContentLength > limit {
-		return nil, errBodyTooLarge(limit)
+	if err := checkLength(r, limit); err != nil {
+		return nil, err
 	}
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil, nil
@@ -55,11 +71,34 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return nil, errBodyTooLarge(limit)
 		}
+		if hungUp(r, err) {
+			return nil, context.Canceled
+		}
 		return nil, &parse.RequestError{Status: http.StatusBadRequest, Text: "The request body could not be read."}
 	}
 	_ = conn.SetReadDeadline(time.Time{})
 	delete(w.Header(), "Connection")
 	return body, nil
+}
+
+// checkLength refuses a body that says itself that it is too large.
+func checkLength(r *http.Request, limit int64) error {
+	if r.ContentLength > limit {
+		return errBodyTooLarge(limit)
+	}
+	return nil
+}
+
+// hungUp reports whether a body ended because its client went away. What else can be
+// wrong with one is its framing.
+func hungUp(r *http.Request, err error) bool {
+	if r.ProtoMajor > 1 {
+		// Its client has reset the stream, or closed the connection: only a length that is
+		// not kept leaves somebody to answer. net/http has no type for that error.
+		return !strings.HasPrefix(err.Error(), "request declared a Content-Length")
+	}
+	_, lost := errors.AsType[net.Error](err)
+	return lost || errors.Is(err, io.ErrUnexpectedEOF) || r.Context().Err() != nil
 }
 
 func errBodyTooLarge(limit int64) error {

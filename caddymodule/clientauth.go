@@ -28,32 +28,26 @@ type clientFields struct {
 // parse.FieldErrors, *parse.RequestError or errTwoCredentials.
 func parseClientFields(h http.Header, body []byte, known ...string) (*clientFields, error) {
 	f := &clientFields{wrong: parse.FieldErrors{}}
-	var err error
-	switch mt, typeErr := parse.MediaType(h); {
-	case typeErr != nil:
-		return nil, typeErr
-	case mt == "application/json":
+	mt, err := clientMediaType(h, len(body) > 0)
+	if err != nil {
+		return nil, err
+	}
+	switch mt {
+	case mediaTypeJSON:
 		f.values, err = parse.JSONFields(body)
-	case mt == "application/x-www-form-urlencoded":
+	case mediaTypeForm:
 		f.values, err = parse.FormFields(string(body), append(known, "client_id", "client_secret"))
-	case mt == "" && len(body) == 0:
-	default:
-		return nil, parse.UnsupportedMediaType(h.Get("Content-Type"))
 	}
 	if err != nil {
 		return nil, err
 	}
-
-	// Any other scheme is ignored here, as at Meet: some clients send their last
-	// Bearer token with everything.
-	auth, err := parse.Authorization(h)
-	if err != nil && (auth.Scheme == parse.SchemeBasic || errors.Is(err, parse.ErrAuthorizationRepeated)) {
-		return nil, &parse.RequestError{Status: http.StatusBadRequest, Text: "Malformed Authorization header."}
+	auth, err := basicOfClient(h)
+	if err != nil {
+		return nil, err
 	}
 	if auth.Scheme != parse.SchemeBasic {
 		return f, nil
 	}
-	auth.ID, auth.Secret = parse.FormDecoded(auth.ID), parse.FormDecoded(auth.Secret)
 	// JSON keeps what is empty, to be told about it in Meet's words. Beside Basic it
 	// counts as left out, as in a form.
 	if secret, sent := f.values["client_secret"]; sent && !isEmptyText(secret) {
@@ -64,6 +58,36 @@ func parseClientFields(h http.Header, body []byte, known ...string) (*clientFiel
 	}
 	f.basic = auth
 	return f, nil
+}
+
+const (
+	mediaTypeJSON = "application/json"
+	mediaTypeForm = "application/x-www-form-urlencoded"
+)
+
+// clientMediaType is the media type of such a request, "" for one without a body. The
+// error is a *parse.RequestError.
+func clientMediaType(h http.Header, hasContent bool) (string, error) {
+	mt, err := parse.MediaType(h)
+	if err != nil {
+		return "", err
+	}
+	if mt == mediaTypeJSON || mt == mediaTypeForm || mt == "" && !hasContent {
+		return mt, nil
+	}
+	return "", parse.UnsupportedMediaType(h.Get("Content-Type"))
+}
+
+// basicOfClient is the credential of HTTP Basic client authentication, if the scheme of
+// what it returns is that. Any other scheme is ignored here, as at Meet: some clients
+// send their last Bearer token with everything. The error is a *parse.RequestError.
+func basicOfClient(h http.Header) (parse.Credential, error) {
+	auth, err := parse.Authorization(h)
+	if err != nil && (auth.Scheme == parse.SchemeBasic || errors.Is(err, parse.ErrAuthorizationRepeated)) {
+		return parse.Credential{}, &parse.RequestError{Status: http.StatusBadRequest, Text: "Malformed Authorization header."}
+	}
+	auth.ID, auth.Secret = parse.FormDecoded(auth.ID), parse.FormDecoded(auth.Secret)
+	return auth, nil
 }
 
 // isEmptyText reports whether a field was sent as "".
@@ -140,11 +164,10 @@ func parseHeldTokenRequest(h http.Header, body []byte) (heldTokenRequest, error)
 
 // readHeldTokenRequest reads such a request and finds out who makes it.
 func (c *call) readHeldTokenRequest() (token string, err error) {
-	body, err := readBody(c.w, c.r, c.h.MaxTokenBody)
+	body, err := c.readClientBody()
 	if err != nil {
 		return "", err
 	}
-	c.detach()
 	req, err := parseHeldTokenRequest(c.r.Header, body)
 	if err != nil {
 		return "", err
@@ -153,6 +176,36 @@ func (c *call) readHeldTokenRequest() (token string, err error) {
 		return "", err
 	}
 	return req.token, c.checkRateLimit("")
+}
+
+// readClientBody reads the body of a request that an application makes for itself. What
+// its headers decide is answered without it.
+func (c *call) readClientBody() ([]byte, error) {
+	if err := checkLength(c.r, c.h.MaxTokenBody); err != nil {
+		return nil, err
+	}
+	if _, err := clientMediaType(c.r.Header, announcesContent(c.r)); err != nil {
+		return nil, err
+	}
+	auth, err := basicOfClient(c.r.Header)
+	if err != nil {
+		return nil, err
+	}
+	// A client that waits for leave is told of a wrong secret now. It authenticates again
+	// with the body, which may come much later. An application that may have to be
+	// adopted is known by its body.
+	if auth.Scheme == parse.SchemeBasic && waitsForLeave(c.r) && c.h.UnknownApplications != unknownAdopt {
+		c.detach()
+		if err := c.authenticate(auth.ID, auth.Secret); err != nil {
+			return nil, err
+		}
+	}
+	body, err := readBody(c.w, c.r, c.h.MaxTokenBody)
+	if err != nil {
+		return nil, err
+	}
+	c.detach()
+	return body, nil
 }
 
 // authenticate finds out which application is calling, and that it may from

@@ -131,15 +131,13 @@ func (c roomsCall) foreignRequest() (backendclient.Request, error) {
 	if r.Method == http.MethodHead {
 		r.Method = http.MethodGet // net/http drops the body
 	}
-	body, err := readBody(c.w, c.r, c.h.MaxRoomBody)
-	if err != nil {
-		return r, err
-	}
-	if err := requireJSON(c.r.Header, body); err != nil {
-		return r, err
-	}
+	var err error
 	switch c.endpoint {
 	case endpointRoomsCreate:
+		var body []byte
+		if body, err = c.readJSON(); err != nil {
+			return r, err
+		}
 		r.Body, err = c.h.policy().body(body, tokens.RoomDefaults{})
 	case endpointRoomsList:
 		var q parse.RoomsParameters
@@ -148,12 +146,7 @@ func (c roomsCall) foreignRequest() (backendclient.Request, error) {
 		}
 	case endpointOperator:
 		// Whose mails such a caller may name is for Meet to say.
-		if err := requireOneReading(c.r.Header); err != nil {
-			return r, err
-		}
-		judge := routeJudge{route: c.action.route, rooms: c.h.policy()}
-		r.Body, err = judge.judge(body)
-		r.Sensitive = c.action.route.Sensitive
+		return c.operatorRequest(&routeJudge{route: c.action.route, rooms: c.h.policy()})
 	default:
 	}
 	return r, err

@@ -15,21 +15,26 @@ import (
 
 const headerIdempotencyKey = "Idempotency-Key"
 
-// withIdempotency sends a request that may be repeated by an impatient client. With an
-// Idempotency-Key the first answer is given again and nothing is sent twice;
-// without one the request is just sent. body is the request as the client made
-// it: what the operator's policy makes of it may differ the next time.
-func (c roomsCall) withIdempotency(body []byte, send func() (*backendclient.Response, error)) (*backendclient.Response, error) {
-	values := c.r.Header[headerIdempotencyKey]
-	if len(values) == 0 {
+// idempotencyKey is the key that a request carries, "" for none. The error is
+// tokens.ErrInvalidIdempotencyKey.
+func (c roomsCall) idempotencyKey() (string, error) {
+	switch values := c.r.Header[headerIdempotencyKey]; len(values) {
+	case 0:
+		return "", nil
+	case 1:
+		return tokens.ParseIdempotencyKey(values[0])
+	default:
+		return "", tokens.ErrInvalidIdempotencyKey
+	}
+}
+
+// withIdempotency sends a request that may be repeated by an impatient client. With a
+// key the first answer is given again and nothing is sent twice; without one the
+// request is just sent. body is the request as the client made it: what the operator's
+// policy makes of it may differ the next time.
+func (c roomsCall) withIdempotency(key string, body []byte, send func() (*backendclient.Response, error)) (*backendclient.Response, error) {
+	if key == "" {
 		return send()
-	}
-	if len(values) > 1 {
-		return nil, tokens.ErrInvalidIdempotencyKey
-	}
-	key, err := tokens.ParseIdempotencyKey(values[0])
-	if err != nil {
-		return nil, err
 	}
 	// Sites with different Meets share users and applications, and no rooms.
 	owner := c.identity.User.ID + "@" + c.h.meetName()

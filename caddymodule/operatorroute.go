@@ -20,6 +20,13 @@ import (
 // could hold a mail address, and no query is sent.
 func (c roomsCall) sendOperatorRoute(caller backendclient.Caller) (*backendclient.Response, error) {
 	judge := routeJudge{route: c.action.route, rooms: c.h.policy(), mayAct: c.application.MayDelegate}
+	var key string
+	if c.action.route.Idempotent {
+		var err error
+		if key, err = c.idempotencyKey(); err != nil {
+			return nil, err
+		}
+	}
 	r, err := c.operatorRequest(&judge)
 	if err != nil {
 		return nil, err
@@ -36,11 +43,8 @@ func (c roomsCall) sendOperatorRoute(caller backendclient.Caller) (*backendclien
 		}
 		return answer, err
 	}
-	if !c.action.route.Idempotent {
-		return send()
-	}
 	// What the key stands for is the request as it was made, method and path included.
-	return c.withIdempotency([]byte(r.Method+" "+r.Path+"\n"+string(r.Body)), send)
+	return c.withIdempotency(key, []byte(r.Method+" "+r.Path+"\n"+string(r.Body)), send)
 }
 
 // operatorRequest reads and judges the request.
@@ -51,14 +55,11 @@ func (c roomsCall) operatorRequest(judge *routeJudge) (backendclient.Request, er
 	if r.Method == http.MethodHead {
 		r.Method = http.MethodGet // net/http drops the body
 	}
-	body, err := readBody(c.w, c.r, c.h.MaxRoomBody)
-	if err != nil {
-		return r, err
-	}
-	if err := requireJSON(c.r.Header, body); err != nil {
-		return r, err
-	}
 	if err := requireOneReading(c.r.Header); err != nil {
+		return r, err
+	}
+	body, err := c.readJSON()
+	if err != nil {
 		return r, err
 	}
 	r.Body, err = judge.judge(body)

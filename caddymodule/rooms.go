@@ -144,11 +144,12 @@ func parsePageSize(q parse.RoomsParameters) (int, error) {
 
 // createRoom answers POST /rooms by the operator's policy.
 func (c roomsCall) createRoom(caller backendclient.Caller) (*backendclient.Response, error) {
-	sent, err := readBody(c.w, c.r, c.h.MaxRoomBody)
+	key, err := c.idempotencyKey()
 	if err != nil {
 		return nil, err
 	}
-	if err := requireJSON(c.r.Header, sent); err != nil {
+	sent, err := c.readJSON()
+	if err != nil {
 		return nil, err
 	}
 	body, err := c.h.policy().body(sent, c.application.RoomDefaults)
@@ -156,18 +157,34 @@ func (c roomsCall) createRoom(caller backendclient.Caller) (*backendclient.Respo
 		return nil, err
 	}
 	c.detachChange()
-	return c.withIdempotency(sent, func() (*backendclient.Response, error) {
+	return c.withIdempotency(key, sent, func() (*backendclient.Response, error) {
 		return c.h.client.CreateRoom(c.ctx, caller, body)
 	})
 }
 
-// requireJSON refuses bodies that are not JSON, as Meet's rooms do.
-func requireJSON(h http.Header, body []byte) error {
+// readJSON reads a body that is JSON, or empty, as Meet's rooms take them. What the
+// headers decide is answered without it.
+func (c roomsCall) readJSON() ([]byte, error) {
+	if err := checkLength(c.r, c.h.MaxRoomBody); err != nil {
+		return nil, err
+	}
+	if err := requireJSON(c.r.Header, announcesContent(c.r)); err != nil {
+		return nil, err
+	}
+	body, err := readBody(c.w, c.r, c.h.MaxRoomBody)
+	if err != nil {
+		return nil, err
+	}
+	return body, requireJSON(c.r.Header, len(body) > 0)
+}
+
+// requireJSON refuses content that is not JSON.
+func requireJSON(h http.Header, hasContent bool) error {
 	mt, err := parse.MediaType(h)
 	if err != nil {
 		return err
 	}
-	if len(body) > 0 && mt != "application/json" {
+	if hasContent && mt != mediaTypeJSON {
 		return parse.UnsupportedMediaType(h.Get("Content-Type"))
 	}
 	return nil

@@ -28,11 +28,10 @@ type tokenResponse struct {
 // access token. What the gateway can refuse by itself is refused before the
 // exchange, which costs Meet a second of CPU and may make a user.
 func (c tokenCall) serve() error {
-	body, err := readBody(c.w, c.r, c.h.MaxTokenBody)
+	body, err := c.readClientBody()
 	if err != nil {
 		return err
 	}
-	c.detach()
 	req, err := parseTokenRequest(c.r.Header, body)
 	if err != nil {
 		return err

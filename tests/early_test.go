@@ -37,7 +37,7 @@ import (
 // none that the address decides about (RFC 8470).
 func TestEarlyData(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{})
-	c := newEarlyClient(t, g)
+	c := newEarlyClient(t, g, gatewaytest.Config{})
 	app := g.AddApplication(nil)
 	local := g.AddApplication(func(a *tokens.Application) { a.Networks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
 	token, localToken := c.token(app), c.token(local)
@@ -92,25 +92,25 @@ type earlyClient struct {
 
 // newEarlyClient serves the gateway by TLS, with a certificate of the test's, and gets
 // a session ticket.
-func newEarlyClient(t *testing.T, g *gatewaytest.Gateway) *earlyClient {
+func newEarlyClient(t *testing.T, g *gatewaytest.Gateway, c gatewaytest.Config) *earlyClient {
 	t.Helper()
 	_, port, _ := strings.Cut(strings.TrimPrefix(g.URL, "http://"), ":")
 	certificate, key, roots := selfSigned(t)
-	config := g.Caddyfile(gatewaytest.Config{})
+	config := g.Caddyfile(c)
 	secure := strings.Replace(config, "http://:"+port+" {", "https://localhost:"+port+" {\n\ttls "+certificate+" "+key, 1)
 	require.NotEqual(t, config, secure)
 	require.NoError(t, g.Load(secure))
-	c := &earlyClient{
+	client := &earlyClient{
 		t: t, g: g, url: "https://localhost:" + port,
 		tls: &tls.Config{RootCAs: roots, ServerName: "localhost", NextProtos: []string{http3.NextProtoH3}, ClientSessionCache: tls.NewLRUClientSessionCache(8)},
 	}
 	var err error
-	c.address, err = net.ResolveUDPAddr("udp", "127.0.0.1:"+port)
+	client.address, err = net.ResolveUDPAddr("udp", "127.0.0.1:"+port)
 	require.NoError(t, err)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
 	t.Cleanup(transport.CloseIdleConnections)
-	c.plain = &http.Client{Transport: transport, Timeout: 20 * time.Second}
-	return c
+	client.plain = &http.Client{Transport: transport, Timeout: 20 * time.Second}
+	return client
 }
 
 // do makes a request after a handshake, over TCP.

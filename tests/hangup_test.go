@@ -4,16 +4,19 @@ package tests
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/quic-go/quic-go/http3"
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
@@ -96,7 +99,7 @@ const hangUps = 40
 // A caller who goes away is no outage: neither in the log, nor in the metrics, nor in
 // the access log.
 func TestHangUp_IsNoOutage(t *testing.T) {
-	g := slowRedis(t, "limit failed off\nlimit failed_source off", "backend sandbox")
+	g := slowRedis(t, "limit failed off\nlimit failed_source off\nlimit create_user off", "backend sandbox\nroute PATCH /rooms/{id} rooms:update")
 	app := g.AddApplication(nil)
 	token := g.Token(app, "ada@example.org")
 	random := rand.New(rand.NewPCG(1, 2))
@@ -107,6 +110,8 @@ func TestHangUp_IsNoOutage(t *testing.T) {
 		{"GET", base + "/identity", "", jsonType, basicOf(app.ID, app.Secret)},
 		{"GET", base + "/identity", "", jsonType, gatewaytest.Bearer(token)},
 		{"GET", base + "/rooms", "", jsonType, gatewaytest.Bearer(token)},
+		{"POST", base + "/application/revoke", "token=unknown", formType, basicOf(app.ID, app.Secret)},
+		{"PATCH", base + "/rooms/" + roomID(1), "{}", jsonType, gatewaytest.Bearer(token)},
 	} {
 		before := len(handled(t, g, tc.path, 0))
 		for range hangUps {
@@ -200,5 +205,90 @@ func TestHangUp_AdministrationIsDoneWhole(t *testing.T) {
 		require.Equal(t, http.StatusOK, g.TokenRequest(&gatewaytest.Client{Application: &tokens.Application{ID: "stays"}, Secret: app.Secret}, "ada@example.org").Status)
 		require.Equal(t, http.StatusUnauthorized, g.TokenRequest(&gatewaytest.Client{Application: &tokens.Application{ID: "goes"}, Secret: app.Secret}, "ada@example.org").Status)
 		require.NoError(t, g.Authority().DeleteApplication(t.Context(), app.ID, 0))
+	}
+}
+
+// A body that ends because its caller goes away is a request that was given up, by
+// whichever protocol it came: nothing was wrong with it.
+func TestHangUp_InTheBody(t *testing.T) {
+	meet := strictMeet(t, nil)
+	config := gatewaytest.Config{
+		Global: "store embedded\nlimit failed off\nlimit failed_source off", Gate: meet.Backend() + "\nroute PATCH /rooms/{id} rooms:update",
+	}
+	g := gatewaytest.Start(t, config)
+	app := g.AddApplication(nil)
+	token := gatewaytest.Bearer(g.Token(app, "alice@example.com"))
+	const half = `{"access_level":`
+	requests := []struct{ method, path, kind, auth string }{
+		{"POST", base + "/application/token", jsonType, ""},
+		{"POST", base + "/application/revoke", formType, basicOf(app.ID, app.Secret)},
+		{"POST", base + "/application/introspect", formType, basicOf(app.ID, app.Secret)},
+		{"POST", base + "/rooms", jsonType, token},
+		{"PATCH", base + "/rooms/" + roomID(1), jsonType, token},
+	}
+	// canceled waits for the n-th line of a path, and judges it.
+	canceled := func(t *testing.T, path string, n int) {
+		t.Helper()
+		lines := handled(t, g, path+`"`, n)
+		require.Contains(t, lines[n-1], `"status":499`)
+		require.Contains(t, lines[n-1], `"outcome":"canceled"`)
+	}
+
+	for _, framing := range []string{"Content-Length: 100\r\n\r\n" + half, "Transfer-Encoding: chunked\r\n\r\n10\r\n" + half + "\r\n", "Transfer-Encoding: chunked\r\n\r\n40\r\n" + half} {
+		for _, r := range requests {
+			n := len(handled(t, g, r.path+`"`, 0)) + 1
+			conn := dial(t, g)
+			_, err := io.WriteString(conn, fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nAuthorization: %s\r\n%s", r.method, r.path, r.kind, r.auth, framing))
+			require.NoError(t, err)
+			require.NoError(t, conn.Close())
+			canceled(t, r.path, n)
+		}
+	}
+	// One that is framed wrongly has a caller to be told so.
+	answer := g.Raw("POST " + base + "/rooms HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: " + token + "\r\nTransfer-Encoding: chunked\r\n\r\nno length\r\n")
+	require.True(t, strings.HasPrefix(answer, "HTTP/1.1 400 "), answer)
+
+	inFlight := regexp.MustCompile(`(?m)^caddy_http_requests_in_flight\{.*\} [1-9]`)
+	secure := newEarlyClient(t, g, config)
+	over2 := secure.plain.Transport.(*http.Transport).Clone()
+	over2.ForceAttemptHTTP2 = true
+	t.Cleanup(over2.CloseIdleConnections)
+	over3 := &http3.Transport{TLSClientConfig: secure.tls}
+	t.Cleanup(func() { _ = over3.Close() })
+	for _, protocol := range []struct {
+		name string
+		by   http.RoundTripper
+	}{{"HTTP/2.0", over2}, {"HTTP/3.0", over3}} {
+		for _, r := range requests {
+			n := len(handled(t, g, r.path+`"`, 0)) + 1
+			ctx, cancel := context.WithCancel(t.Context())
+			body, rest := io.Pipe()
+			request, err := http.NewRequestWithContext(ctx, r.method, secure.url+r.path, body)
+			require.NoError(t, err)
+			request.Header.Set("Content-Type", r.kind)
+			if r.auth != "" {
+				request.Header.Set("Authorization", r.auth)
+			}
+			ended := make(chan error, 1)
+			go func() {
+				res, err := protocol.by.RoundTrip(request)
+				if err == nil {
+					_ = res.Body.Close()
+				}
+				ended <- err
+			}()
+			_, err = io.WriteString(rest, half)
+			require.NoError(t, err)
+			// Ended before, HTTP/3 would not even send the head.
+			require.Eventually(t, func() bool { return inFlight.MatchString(g.Metrics()) }, 20*time.Second, 5*time.Millisecond)
+			cancel()
+			require.Error(t, <-ended, protocol.name)
+			canceled(t, r.path, n)
+			require.Contains(t, handled(t, g, r.path+`"`, n)[n-1], `"proto":"`+protocol.name+`"`)
+		}
+	}
+	for line := range strings.Lines(g.Logs()) {
+		require.NotContains(t, line, `"level":"error"`)
+		require.NotContains(t, line, `"level":"info","logger":"http.handlers.meet_gateway","msg":"request refused","reason":"canceled"`)
 	}
 }
