@@ -24,6 +24,17 @@ import (
 // returns the first answer. After any but 100 nothing may be waited for.
 func expecting(t *testing.T, address, method, path, framing string, headers ...string) *http.Response {
 	t.Helper()
+	res, rest := firstAnswer(t, address, method, path, framing, headers...)
+	if res.StatusCode != http.StatusContinue {
+		_, err := rest.ReadByte()
+		require.True(t, errors.Is(err, io.EOF), "the connection is closed, got %v", err)
+	}
+	return res
+}
+
+// firstAnswer is expecting for an answer that only has to come.
+func firstAnswer(t *testing.T, address, method, path, framing string, headers ...string) (*http.Response, *bufio.Reader) {
+	t.Helper()
 	conn, err := net.Dial("tcp", address)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
@@ -37,15 +48,12 @@ func expecting(t *testing.T, address, method, path, framing string, headers ...s
 	r := bufio.NewReader(conn)
 	res, err := http.ReadResponse(r, &http.Request{Method: method})
 	require.NoError(t, err, "no answer within the deadline")
-	if res.StatusCode == http.StatusContinue {
-		return res
+	if res.StatusCode != http.StatusContinue {
+		_, err = io.Copy(io.Discard, res.Body)
+		require.NoError(t, err)
+		require.True(t, res.Close, "the next request would begin where the body is")
 	}
-	_, err = io.Copy(io.Discard, res.Body)
-	require.NoError(t, err)
-	require.True(t, res.Close, "the next request would begin where the body is")
-	_, err = r.ReadByte()
-	require.True(t, errors.Is(err, io.EOF), "the connection is closed, got %v", err)
-	return res
+	return res, r
 }
 
 // Whatever is refused without the body is refused before it is sent.
