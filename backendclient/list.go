@@ -442,7 +442,7 @@ func (c *Client) page(ctx context.Context, caller Caller, q pageQuery) (*page, *
 		return nil, a, nil
 	}
 	p := &page{count: -1}
-	for key, value := range members(a.Body) {
+	for key, value := range Members(a.Body) {
 		switch key {
 		case "count":
 			if n, err := strconv.Atoi(string(value)); err == nil {

@@ -6,15 +6,17 @@ import (
 	"bytes"
 	"encoding/json"
 	"iter"
+	"strings"
 )
 
 // Lists are cut up without being decoded: rooms pass through byte for byte, and
 // encoding/json would read each three times. All of this is for JSON that
 // json.Valid has seen; a reply's body is.
 
-// members goes through the members of an object: the key as it is written
-// between its quotes, and the value. Of anything but an object it finds none.
-func members(object []byte) iter.Seq2[string, json.RawMessage] {
+// Members goes through the members of a JSON object that is valid, as the body of a
+// [Response] is: the name, and the value as it is written. Of anything but an object it
+// finds none. A name may come twice; of two values the last counts, as for most readers.
+func Members(object []byte) iter.Seq2[string, json.RawMessage] {
 	return func(yield func(string, json.RawMessage) bool) {
 		i := skipSpace(object, 0)
 		if i == len(object) || object[i] != '{' {
@@ -22,10 +24,13 @@ func members(object []byte) iter.Seq2[string, json.RawMessage] {
 		}
 		for i = skipSpace(object, i+1); object[i] != '}'; {
 			end := skipValue(object, i)
-			key := string(object[i+1 : end-1])
+			name := string(object[i+1 : end-1])
+			if strings.IndexByte(name, '\\') >= 0 {
+				name = unescaped(object[i:end])
+			}
 			i = skipSpace(object, skipSpace(object, end)+1) // the colon
 			end = skipValue(object, i)
-			if !yield(key, object[i:end:end]) {
+			if !yield(name, object[i:end:end]) {
 				return
 			}
 			if i = skipSpace(object, end); object[i] == ',' {
@@ -33,6 +38,13 @@ func members(object []byte) iter.Seq2[string, json.RawMessage] {
 			}
 		}
 	}
+}
+
+// unescaped is the text of a JSON string. It stands apart because what it decodes into
+// is allocated.
+func unescaped(quoted []byte) (text string) {
+	_ = json.Unmarshal(quoted, &text) // it is valid
+	return text
 }
 
 // elements cuts an array; nil if it is none, else not nil.
@@ -53,19 +65,19 @@ func elements(array []byte) []json.RawMessage {
 }
 
 // member is the value of one member, nil if there is none.
-func member(object []byte, name string) json.RawMessage {
-	for key, value := range members(object) {
+func member(object []byte, name string) (last json.RawMessage) {
+	for key, value := range Members(object) {
 		if key == name {
-			return value
+			last = value
 		}
 	}
-	return nil
+	return last
 }
 
 // RoomNames reads id and slug of a room as Meet writes them, out of the body of an
 // [Response]. What is not plain text is "".
 func RoomNames(room json.RawMessage) (id, slug string) {
-	for key, value := range members(room) {
+	for key, value := range Members(room) {
 		switch key {
 		case "id":
 			id = plainText(value)

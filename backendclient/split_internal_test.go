@@ -13,13 +13,13 @@ func TestMembers(t *testing.T) {
 	t.Parallel()
 	object := []byte(` { "a" : 1 ,"b":[1,{"x":"]"}], "c\"d" : "}\\" , "e":null,"f":{} } `)
 	got := map[string]string{}
-	for key, value := range members(object) {
+	for key, value := range Members(object) {
 		got[key] = string(value)
 	}
-	require.Equal(t, map[string]string{"a": "1", "b": `[1,{"x":"]"}]`, `c\"d`: `"}\\"`, "e": "null", "f": "{}"}, got)
+	require.Equal(t, map[string]string{"a": "1", "b": `[1,{"x":"]"}]`, `c"d`: `"}\\"`, "e": "null", "f": "{}"}, got)
 
 	for _, other := range []string{`[]`, `1`, `"{"`, `{}`, ` { } `} {
-		for key := range members([]byte(other)) {
+		for key := range Members([]byte(other)) {
 			t.Errorf("%s has member %s", other, key)
 		}
 	}
@@ -48,14 +48,19 @@ func FuzzSplit(f *testing.F) {
 			require.Nil(t, elements(data))
 		}
 
-		n := 0
-		for key, value := range members(data) {
+		n, last := 0, map[string]json.RawMessage{}
+		for key, value := range Members(data) {
 			n++
-			require.True(t, json.Valid([]byte(`"`+key+`"`)))
+			last[key] = value
 			require.True(t, json.Valid(value))
 		}
 		var object map[string]json.RawMessage
 		if json.Unmarshal(data, &object) == nil {
+			require.Equal(t, len(object), len(last))
+			for key, value := range object {
+				require.Equal(t, string(value), string(last[key]))
+				require.Equal(t, string(value), string(member(data, key)))
+			}
 			// Keys may be there twice.
 			require.GreaterOrEqual(t, n, len(object))
 		} else {
@@ -71,9 +76,11 @@ func TestRoomNames(t *testing.T) {
 		` { "slug" : "s" , "nested": {"id":"no"}, "id":"1" }`: {"1", "s"},
 		`{"id":7,"slug":null}`:                                {},
 		`{"id":"a\u0062","slug":"s"}`:                         {"", "s"},
-		`{}`:                                                  {},
-		`[]`:                                                  {},
-		``:                                                    {},
+		`{"\u0069d":"a","SLUG":"s"}`:                          {"a", ""},
+		`{"id":"a","id":"b","slug":"s","slug":null}`:          {"b", ""},
+		`{}`: {},
+		`[]`: {},
+		``:   {},
 	} {
 		id, slug := RoomNames([]byte(room))
 		require.Equal(t, want, [2]string{id, slug}, room)

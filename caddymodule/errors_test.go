@@ -182,6 +182,14 @@ func TestCompleteRoom(t *testing.T) {
 		`{"slug":"../x"}`:                           `{"slug":"../x"}`,
 		`{"id":"1"}`:                                `{"id":"1"}`,
 		`[]`:                                        `[]`,
+		`{"slug":"a-b","telephony":{"url":"x"}}`:    `{"slug":"a-b","telephony":{"url":"x"},"url":"https://visio.example.org/a-b"}`,
+		`{"configuration":{"slug":"x"},"id":"1"}`:   `{"configuration":{"slug":"x"},"id":"1"}`,
+		`{"slug":"a-b","\u0075rl":"https://meet"}`:  `{"slug":"a-b","\u0075rl":"https://meet"}`,
+		`{"slug":"a-b","URL":"https://meet"}`:       `{"slug":"a-b","URL":"https://meet","url":"https://visio.example.org/a-b"}`,
+		`{"SLUG":"a-b"}`:                            `{"SLUG":"a-b"}`,
+		`{"slug":"a-b","slug":"c-d"}`:               `{"slug":"a-b","slug":"c-d","url":"https://visio.example.org/c-d"}`,
+		`{"slug":"a-b","url":"x","url":"y"}`:        `{"slug":"a-b","url":"x","url":"y"}`,
+		`{"slug":"a-b","url":"x","url":null}`:       `{"slug":"a-b","url":"https://visio.example.org/a-b"}`,
 		`{"slug":"a-b","name":"\"url\":"}`:          `{"slug":"a-b","name":"\"url\":","url":"https://visio.example.org/a-b"}`,
 	} {
 		require.Equal(t, want, string(h.completeRoom(json.RawMessage(in))), in)

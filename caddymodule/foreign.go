@@ -30,7 +30,7 @@ func (c roomsCall) isForeign(token string, err error) bool {
 	if c.h.ForeignTokens != foreignPassthrough || !errors.Is(err, tokens.ErrTokenForeign) && !errors.Is(err, tokens.ErrTokenMalformed) {
 		return false
 	}
-	if len(token) > maxForeignToken || c.looksLikeOurs(token) {
+	if len(token) > maxForeignToken || looksLikeOurs(token, c.h.app.Authority().Issuer()) {
 		return false
 	}
 	return !strings.ContainsFunc(token, func(r rune) bool {
@@ -41,8 +41,7 @@ func (c roomsCall) isForeign(token string, err error) bool {
 // looksLikeOurs reports whether a text holds a credential of the gateway, whole
 // or nearly: signed with a key that this gateway does not (or no longer) have,
 // cut, padded, or with another credential around it.
-func (c roomsCall) looksLikeOurs(token string) bool {
-	issuer := c.h.app.Authority().Issuer()
+func looksLikeOurs(token, issuer string) bool {
 	// The whole may be encoded once more, as in a value for Basic.
 	for _, text := range []string{token, decodedText(token)} {
 		folded := strings.ToLower(text)
@@ -64,23 +63,37 @@ func decodedText(text string) string {
 	return string(decoded)
 }
 
-// holdsOurToken looks for claims that the gateway would sign.
+// holdsOurToken looks for claims that the gateway would sign. One reader may take another
+// of two claims with one name, or a name in another letter case: any of them counts.
 func holdsOurToken(text, issuer string) bool {
 	for part := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune("./~+=", r) }) {
 		if strings.Contains(decodedText(part), `"iss":"`+issuer+`"`) {
 			return true // whole, or cut
 		}
 		claims, err := base64.RawURLEncoding.DecodeString(part)
-		var said struct {
-			Issuer   string `json:"iss"`
-			ClientID string `json:"client_id"`
-			Subject  string `json:"sub"`
-			ID       string `json:"jti"`
-		}
-		if err != nil || json.Unmarshal(claims, &said) != nil {
+		if err != nil || !json.Valid(claims) {
 			continue
 		}
-		if said.Issuer == issuer || said.ClientID != "" && said.Subject != "" && said.ID != "" && len(said.Subject) == 8 {
+		var client, user, id bool
+		for name, value := range backendclient.Members(claims) {
+			var text string
+			if json.Unmarshal(value, &text) != nil || text == "" {
+				continue
+			}
+			switch strings.ToLower(name) {
+			case "iss":
+				if text == issuer {
+					return true
+				}
+			case "client_id":
+				client = true
+			case "sub":
+				user = user || len(text) == 8
+			case "jti":
+				id = true
+			}
+		}
+		if client && user && id {
 			return true
 		}
 	}
@@ -163,15 +176,21 @@ func relinked(body []byte, links publicURL, complete func(json.RawMessage) json.
 		Previous *string           `json:"previous"`
 		Results  []json.RawMessage `json:"results"`
 	}
-	if json.Unmarshal(body, &list) != nil || list.Results == nil {
+	var said map[string]json.RawMessage // a struct would take names in any letter case
+	if json.Unmarshal(body, &said) != nil || json.Unmarshal(said["results"], &list.Results) != nil || list.Results == nil {
 		return nil, errNoList
 	}
-	for _, link := range []**string{&list.Next, &list.Previous} {
-		if *link == nil {
+	list.Count = said["count"]
+	for name, link := range map[string]**string{"next": &list.Next, "previous": &list.Previous} {
+		if said[name] == nil {
 			continue
 		}
-		here := links.page(pageOf(**link), 0, false)
-		*link = &here
+		if json.Unmarshal(said[name], link) != nil {
+			return nil, errNoList
+		}
+		if *link != nil {
+			**link = links.page(pageOf(**link), 0, false)
+		}
 	}
 	for i, room := range list.Results {
 		list.Results[i] = complete(room)

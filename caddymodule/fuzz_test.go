@@ -92,6 +92,39 @@ func FuzzHoldsOurToken(f *testing.F) {
 	})
 }
 
+// A credential of the gateway's own stays here, whole, cut, encoded once more, or with
+// claims as another reader would take them.
+func FuzzLooksLikeOurs(f *testing.F) {
+	claims := []string{
+		`{"iss":"meet-gateway","aud":"meet-clients","sub":"abcdefgh","client_id":"a","jti":"b"}`,
+		`{"iss" : "meet-gateway","iss":"elsewhere"}`, `{"ISS":"meet-gateway"}`, `{"\u0069ss":"meet-gateway"}`,
+		`{"client_id":"a","sub":"abcdefgh","sub":null,"jti":"b"}`,
+	}
+	var ours []string
+	for _, c := range claims {
+		ours = append(ours, "eyJhbGciOiJIUzI1NiJ9."+base64.RawURLEncoding.EncodeToString([]byte(c))+".c2lnbmF0dXJl")
+	}
+	ours = append(ours, tokens.RefreshPrefix+strings.Repeat("a", 40), tokens.SecretPrefix+strings.Repeat("b", 40))
+	for i := range ours {
+		f.Add("", "", i, 0)
+		f.Add("x.", ".y", i, 1)
+	}
+	f.Fuzz(func(t *testing.T, before, after string, which, how int) {
+		token := before + "." + ours[uint(which)%uint(len(ours))] + "." + after
+		switch uint(how) % 4 {
+		case 1:
+			token = base64.StdEncoding.EncodeToString([]byte(token))
+		case 2:
+			token = base64.RawURLEncoding.EncodeToString([]byte(token))
+		case 3:
+			token = strings.ToUpper(before) + "." + ours[uint(which)%uint(len(ours))]
+		}
+		if !looksLikeOurs(token, "meet-gateway") {
+			t.Fatalf("%q is taken for another's", token)
+		}
+	})
+}
+
 // What is added to an answer of Meet's leaves it JSON, and what it says in place.
 func FuzzEditedAnswers(f *testing.F) {
 	for _, seed := range []string{

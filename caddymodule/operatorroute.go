@@ -146,12 +146,12 @@ func reasonOf403(text string) string {
 
 // textOfError is Meet's sentence in an error.
 func textOfError(body []byte) string {
-	var said struct{ Detail, Error any }
+	var said map[string]any // a struct would take names in any letter case
 	if json.Unmarshal(body, &said) != nil {
 		return ""
 	}
-	for _, text := range []any{said.Detail, said.Error} {
-		if text, ok := text.(string); ok && text != "" {
+	for _, name := range []string{"detail", "error"} {
+		if text, ok := said[name].(string); ok && text != "" {
 			return text
 		}
 	}

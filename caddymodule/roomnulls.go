@@ -5,6 +5,8 @@ package caddymodule
 import (
 	"bytes"
 	"encoding/json"
+
+	"github.com/meet-gateway/meet-gateway/backendclient"
 )
 
 // withoutNulls leaves out of a room what Meet has no value for: the PIN of a room
@@ -36,37 +38,30 @@ func notNull(value json.RawMessage) json.RawMessage {
 }
 
 // withoutMembers edits the members of a JSON object in their order; one for which
-// edit returns nil is left out. Anything but an object stays as it is.
+// edit returns nil is left out. Of a name that comes twice the last value counts.
+// Anything but an object stays as it is.
 func withoutMembers(object json.RawMessage, edit func(name string, value json.RawMessage) json.RawMessage) json.RawMessage {
-	dec := json.NewDecoder(bytes.NewReader(object))
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+	if !json.Valid(object) || bytes.TrimSpace(object)[0] != '{' {
 		return object
 	}
+	var names []string
+	values := map[string]json.RawMessage{}
+	for name, value := range backendclient.Members(object) {
+		if _, twice := values[name]; !twice {
+			names = append(names, name)
+		}
+		values[name] = value
+	}
 	edited := []byte{'{'}
-	for dec.More() {
-		key, err := dec.Token()
-		if err != nil {
-			return object
-		}
-		var value json.RawMessage
-		if err := dec.Decode(&value); err != nil {
-			return object
-		}
-		name, _ := key.(string)
-		if value = edit(name, value); value == nil {
+	for _, name := range names {
+		value := edit(name, values[name])
+		if value == nil {
 			continue
-		}
-		quoted, err := json.Marshal(name)
-		if err != nil {
-			return object
 		}
 		if len(edited) > 1 {
 			edited = append(edited, ',')
 		}
-		edited = append(append(append(edited, quoted...), ':'), value...)
-	}
-	if t, err := dec.Token(); err != nil || t != json.Delim('}') {
-		return object
+		edited = append(append(append(edited, quoted(name)...), ':'), value...)
 	}
 	return append(edited, '}')
 }

@@ -18,7 +18,9 @@ func TestWithoutNulls(t *testing.T) {
 		`{"later":null,"slug":"null"}`:                                                 `{"later":null,"slug":"null"}`,
 		`{"Telephony":{"pin_code":null}}`:                                              `{"Telephony":{"pin_code":null}}`,
 		`{"name":"\u0022null","telephony":{"a":[null]}}`:                               `{"name":"\u0022null","telephony":{"a":[null]}}`,
-		`[null]`: `[null]`, `null`: `null`, `{"a":null`: `{"a":null`,
+		`{"url":"x","url":null,"slug":null,"slug":"s"}`:                                `{"slug":"s"}`,
+		`{"\u0075rl":null,"URL":null}`:                                                 `{"URL":null}`,
+		`[null]`:                                                                       `[null]`, `null`: `null`, `{"a":null`: `{"a":null`,
 	} {
 		require.Equal(t, want, string(withoutNulls(json.RawMessage(room))))
 	}

@@ -266,19 +266,21 @@ func (h *Handler) completeRoom(room json.RawMessage) json.RawMessage {
 // withURL fills `url` where Meet leaves it out and the operator has said where rooms
 // are.
 func (h *Handler) withURL(room json.RawMessage) json.RawMessage {
-	if h.RoomURLBase == "" || bytes.Contains(room, []byte(`"url":`)) {
+	if h.RoomURLBase == "" {
 		return room
 	}
-	var known struct {
-		Slug string  `json:"slug"`
-		URL  *string `json:"url"`
+	for name := range backendclient.Members(room) {
+		if name == "url" {
+			return room
+		}
 	}
-	if json.Unmarshal(room, &known) != nil || known.URL != nil || !isSlug(known.Slug) {
+	_, slug := backendclient.RoomNames(room)
+	if !isSlug(slug) {
 		return room
 	}
 	room = bytes.TrimRight(room, " \t\r\n")
 	end := len(room) - 1 // the closing brace
-	return fmt.Appendf(room[:end:end], `,"url":"%s/%s"}`, h.RoomURLBase, known.Slug)
+	return fmt.Appendf(room[:end:end], `,"url":"%s/%s"}`, h.RoomURLBase, slug)
 }
 
 // checkRoomURLBase checks where rooms are said to be.
