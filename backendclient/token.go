@@ -118,7 +118,7 @@ func readToken(body []byte, now time.Time) (*Token, error) {
 	t := newToken(a.AccessToken)
 	t.UserID, t.Received, t.Expires = userID(a.AccessToken), received, received
 	if a.Scope != nil {
-		t.Scopes = strings.Fields(*a.Scope)
+		t.Scopes = strings.Fields(strings.ToLower(*a.Scope)) // as Meet reads them
 	}
 	if a.ExpiresIn != nil && *a.ExpiresIn > 0 {
 		// Years of lifetime would overflow a Duration.

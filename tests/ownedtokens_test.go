@@ -233,6 +233,8 @@ func TestRefreshGrant_ScopeIsTheSameOrNarrower(t *testing.T) {
 		"rooms:list eve@example.org":    "The refresh token belongs to another user.",
 		"ada@example.org eve@x@y.z":     "The refresh token belongs to another user.",
 		"ada@example.org rooms:nothing": "The refresh token was not granted this scope.",
+		"ROOMS:LIST":                    "The refresh token was not granted this scope.",
+		"rooms:list Rooms:Create":       "The refresh token was not granted this scope.",
 	} {
 		a := refresh(scope)
 		require.Equal(t, 400, a.Status, scope)
@@ -242,7 +244,7 @@ func TestRefreshGrant_ScopeIsTheSameOrNarrower(t *testing.T) {
 	// None of these has spent it.
 	for _, tc := range []struct{ scope, want string }{
 		{granted, granted},
-		{"Rooms:List", "rooms:list"},
+		{"rooms:list", "rooms:list"},
 		{"", granted},
 		{"rooms:retrieve Ada@Example.org", "rooms:retrieve"},
 		{granted + " ada@example.org", granted},

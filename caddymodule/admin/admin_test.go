@@ -312,6 +312,7 @@ func TestRefusesWhatIsWrong(t *testing.T) {
 		"domains of the wrong type":  {400, "domains", http.MethodPatch, path, `{"domains":"example.org"}`},
 		"a domain that is none":      {422, "domains", http.MethodPatch, path, `{"domains":["a b"]}`},
 		"a scope that is none":       {422, "scopes", http.MethodPatch, path, `{"scopes":["rooms list"]}`},
+		"a scope in capital letters": {422, "scopes", http.MethodPatch, path, `{"scopes":["ROOMS:LIST"]}`},
 		"a network that is none":     {400, "networks", http.MethodPatch, path, `{"networks":["10.0.0.0/33"]}`},
 		"a lifetime that is none":    {400, "token_lifetime", http.MethodPatch, path, `{"token_lifetime":"soon"}`},
 		"a lifetime too long":        {422, "token_lifetime", http.MethodPatch, path, `{"token_lifetime":"1000h"}`},

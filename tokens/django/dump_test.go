@@ -182,6 +182,7 @@ func TestReadDumpFields(t *testing.T) {
 		problem string
 	}{
 		`scopes=["rooms:list", "rooms:list", "a"]`: {scopes("rooms:list", "a"), ""},
+		`scopes=["Rooms:List", "rooms:list", "a"]`: {scopes("rooms:list", "a"), ""},
 		`scopes="[\"rooms:list\", \"a\"]"`:         {scopes("rooms:list", "a"), ""},
 		`scopes=" [\"a\"] "`:                       {scopes("a"), ""},
 		`scopes="{rooms:list,a}"`:                  {scopes("rooms:list", "a"), ""},

@@ -110,6 +110,7 @@ func (f fields) scopes(report func(field, reason string)) []string {
 	}
 	var scopes []string
 	for _, n := range names {
+		n = strings.ToLower(n) // as Meet reads them
 		switch {
 		case !isScope(n):
 			report("scopes", "holds something that is not a scope; left out")

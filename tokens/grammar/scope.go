@@ -13,17 +13,20 @@ import (
 // Scopes is a set of permissions in the order they were given, without repeats.
 type Scopes []string
 
-// ParseScopes reads a space-separated list of scopes (RFC 6749 §3.3). Scopes
-// are folded to lower case as Meet does. The error is [failure.ErrInvalidScope].
+// ParseScopes reads a space-separated list of scopes (RFC 6749 §3.3). The error is
+// [failure.ErrInvalidScope].
 func ParseScopes(s string) (Scopes, error) { return NewScopes(strings.Fields(s)...) }
 
 // NewScopes makes a set of the given scopes. The error is [failure.ErrInvalidScope].
 func NewScopes(names ...string) (Scopes, error) {
 	var set Scopes
 	for _, n := range names {
-		n = lower(n)
 		if !isScope(n) {
-			return nil, fmt.Errorf("%w: %q", failure.ErrInvalidScope, n)
+			why := ""
+			if isScope(lower(n)) {
+				why = " has capital letters"
+			}
+			return nil, fmt.Errorf("%w: %q%s", failure.ErrInvalidScope, n, why)
 		}
 		if !set.Has(n) {
 			set = append(set, n)
@@ -32,14 +35,15 @@ func NewScopes(names ...string) (Scopes, error) {
 	return set, nil
 }
 
-// isScope reports whether s is a scope-token: %x21 / %x23-5B / %x5D-7E, and
-// short enough to be meant.
+// isScope reports whether s is a scope-token: %x21 / %x23-5B / %x5D-7E, short enough to
+// be meant, and without a capital letter: scopes are compared by letter case (RFC 6749
+// §3.3), and Meet has them in lower case only.
 func isScope(s string) bool {
 	if s == "" || len(s) > 64 {
 		return false
 	}
 	for i := range len(s) {
-		if c := s[i]; c <= ' ' || c > '~' || c == '"' || c == '\\' {
+		if c := s[i]; c <= ' ' || c > '~' || c == '"' || c == '\\' || 'A' <= c && c <= 'Z' {
 			return false
 		}
 	}
