@@ -378,9 +378,10 @@ func (c *Client) renewOnSuspicion(ctx context.Context, caller Caller, old *Token
 }
 
 // suspect distrusts a token after a server error, unless that happened to this
-// caller a moment ago.
+// caller a moment ago, or no exchange is made for them now: then there would be no token
+// at all, and requests would fail here although Meet is well again.
 func (c *Client) suspect(id identity, t *Token) {
-	if _, ok := c.suspected.get(id, c.now()); ok {
+	if _, ok := c.suspected.get(id, c.now()); ok || c.refused(id) != nil {
 		return
 	}
 	// In this order, a reader that sees the suspicion does not see the token any more.

@@ -261,6 +261,54 @@ func TestBrokenBackendIsNotAskedForTokens(t *testing.T) {
 	require.Equal(t, 200, a.Status)
 }
 
+// TestOneFailureCostsOneRequest: after Meet has refused a token or failed, and is well
+// again, the next request is answered, unless it refused the token that it had just given
+// as well: then requests go on with that one.
+func TestOneFailureCostsOneRequest(t *testing.T) {
+	t.Parallel()
+	refused := detail(401, "Invalid token.")
+	for name, tc := range map[string]struct {
+		failing  backendclient.Request
+		rooms    []http.Handler // what the rooms answer, one after the other, before all is well
+		exchange http.Handler   // of the second exchange, before all is well; nil: a token
+		sent     int            // how many requests meet that
+	}{
+		"refused, then an exchange fails":           {failing: getRooms, rooms: []http.Handler{refused}, exchange: html500, sent: 1},
+		"creation refused, then an exchange fails":  {failing: newRoom, rooms: []http.Handler{refused}, exchange: html500, sent: 1},
+		"refused, then an exchange is unavailable":  {failing: getRooms, rooms: []http.Handler{refused}, exchange: respond(503, "text/html", htmlPage), sent: 1},
+		"a server error, then an exchange fails":    {failing: getRooms, rooms: []http.Handler{html500}, exchange: html500, sent: 1},
+		"two server errors":                         {failing: getRooms, rooms: []http.Handler{html500, html500}, sent: 1},
+		"creation, a server error":                  {failing: newRoom, rooms: []http.Handler{html500}, sent: 1},
+		"refused, then a server error":              {failing: getRooms, rooms: []http.Handler{refused, html500}, sent: 1},
+		"refused twice":                             {failing: getRooms, rooms: []http.Handler{refused, refused}, sent: 1},
+		"refused twice, then two server errors":     {failing: getRooms, rooms: []http.Handler{refused, refused, html500, html500}, sent: 2},
+		"creation refused twice, then server error": {failing: newRoom, rooms: []http.Handler{refused, refused, html500}, sent: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := play(append(tc.rooms, created)...) // which is an answer to a list too
+			c := newClient(t, s, at(newClock()))
+			_, err := c.Token(context.Background(), alice)
+			require.NoError(t, err)
+			s.mu.Lock()
+			s.exchange = tc.exchange
+			s.mu.Unlock()
+			for range tc.sent {
+				_, err := c.Send(context.Background(), alice, tc.failing)
+				require.Error(t, err)
+			}
+			s.mu.Lock()
+			s.exchange = nil
+			s.mu.Unlock()
+			for _, r := range []backendclient.Request{getRooms, newRoom} {
+				a, err := c.Send(context.Background(), alice, r)
+				require.NoError(t, err, "all is well")
+				require.Equal(t, 201, a.Status)
+			}
+		})
+	}
+}
+
 // TestServerErrorsDoNotCostEveryToken: an outage of Meet's rooms makes one
 // exchange per caller and minute, and one of all of Meet leaves the token alone.
 func TestServerErrorsDoNotCostEveryToken(t *testing.T) {
