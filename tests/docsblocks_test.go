@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -136,39 +135,5 @@ func TestDocs_EveryYAMLIsRight(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, answer.Body.Close())
 		require.Equal(t, http.StatusOK, answer.StatusCode, "%s: %s", b.file, said)
-	}
-}
-
-// TestDocs_EveryReasonIsExplained looks for the reasons in the code that refuses.
-func TestDocs_EveryReasonIsExplained(t *testing.T) {
-	doc, err := os.ReadFile("../docs/refusals.md")
-	require.NoError(t, err)
-	word := regexp.MustCompile(`(?:\breason: +|\bdeny\([A-Za-z]+, |return )"([a-z]+(?:_[a-z]+)*)"`)
-	var reasons []string
-	for _, pattern := range []string{"../caddymodule/*.go", "../tokens/*.go"} {
-		files, err := filepath.Glob(pattern)
-		require.NoError(t, err)
-		for _, file := range files {
-			if strings.HasSuffix(file, "_test.go") {
-				continue
-			}
-			code, err := os.ReadFile(file)
-			require.NoError(t, err)
-			for _, m := range word.FindAllSubmatch(code, -1) {
-				if strings.HasPrefix(string(m[0]), "return") && filepath.Base(file) != "errors.go" {
-					continue // only reasonOfStatus returns reasons
-				}
-				reasons = append(reasons, string(m[1]))
-			}
-		}
-	}
-	slices.Sort(reasons)
-	reasons = slices.Compact(reasons)
-	require.Greater(t, len(reasons), 60, "the reasons are not seen any more")
-	for _, reason := range reasons {
-		if reason == "invalid_request" || reason == "unsupported_grant_type" { // codes of RFC 6749
-			continue
-		}
-		require.Contains(t, string(doc), "`"+reason+"`", "docs/refusals.md")
 	}
 }
