@@ -3,21 +3,20 @@
 // Package family keeps the refresh tokens that came from one grant.
 //
 // A refresh token is the prefix "mgr_", the id of its family, 256 random bits
-// and a checksum. All tokens that came from one grant by rotation are a family
-// and share one hash in Redis, so that rotating is one atomic step:
+// and a checksum. A grant's first token and all that replace it form a family, which
+// is one hash in Redis, so that a rotation is one atomic step:
 //
 //   - the current token is exchanged for a new pair;
-//   - the one before it, within a short window after the pair was given, gets the
-//     same pair again: its holder lost the answer. A pair that was never given while
-//     its access token lived is made anew. Until the pair was given there is no
-//     window: while Redis, or the replicas asked for, do not acknowledge, its holder
-//     is answered 503 and tries again, for however long that takes;
-//   - anything older, or the one before it later, means that two parties hold
-//     the token: the family and the access tokens it gave are revoked
-//     (RFC 9700 §4.14.2).
+//   - the previous token gets the same pair again for a short window after the pair was
+//     handed out, since its holder may have lost the answer. The window does not begin
+//     while Redis or a replica fails to acknowledge: the holder gets 503 and tries
+//     again. If the access token of a pair expires before the pair was handed out, a new
+//     pair is made;
+//   - an older token, or the previous one after the window, means that two parties hold
+//     the token. The family and its access tokens are revoked (RFC 9700 §4.14.2).
 //
-// A family that has ended stays marked as such until it would have expired, so
-// that ending it can be tried again until all its access tokens are revoked.
+// An ended family stays marked until it would have expired, so that ending it can be
+// repeated until all its access tokens are revoked.
 //
 // Redis holds keyed hashes of the tokens, and the last pair encrypted.
 package family
@@ -52,16 +51,16 @@ const (
 
 // Options are the lifetimes of refresh tokens.
 type Options struct {
-	// Idle ends a family that is not used for so long. Default: 720h (30 days).
+	// Idle ends a family that was not used for this long. Default: 720h (30 days).
 	Idle time.Duration
-	// Absolute ends a family so long after its grant. Default: 2160h (90 days).
+	// Absolute ends a family this long after its grant. Default: 2160h (90 days).
 	Absolute time.Duration
 	// Window is how long the token before the current one gets the same pair
 	// again. Default: 10s; at most 1m.
 	Window time.Duration
 }
 
-// WithDefaults fills what is not set.
+// WithDefaults fills in options that are not set.
 func (o Options) WithDefaults() Options {
 	return Options{
 		Idle:     cmp.Or(o.Idle, DefaultIdle),
@@ -70,7 +69,7 @@ func (o Options) WithDefaults() Options {
 	}
 }
 
-// Check tells what is wrong with them.
+// Check returns an error for lifetimes out of bounds.
 func (o Options) Check() error {
 	if o.Idle < time.Minute || o.Absolute < o.Idle {
 		return fmt.Errorf("refresh lifetimes: idle %v must be at least 1m and at most absolute %v", o.Idle, o.Absolute)
@@ -87,14 +86,14 @@ const (
 	fieldPrevious = "prev" // hash of the one before
 	fieldFamily   = "fam"  // JSON of Family
 	fieldAccess   = "acc"  // keys of the access tokens' records, newest first
-	fieldTill     = "till" // until when the current token lives, unix milliseconds
+	fieldTill     = "till" // when the current token expires, unix milliseconds
 	fieldEnded    = "end"  // set when the family is over
 	fieldKey      = "key"  // id of the master key of the current token's hash
 
-	// FieldRotated is when the current token was given, in unix milliseconds; the pair
+	// FieldRotated is when the current pair was handed out, in unix milliseconds; the pair
 	// is in "pair", encrypted.
 	FieldRotated = "at"
-	// FieldOpen is set while the pair may have been given to nobody yet.
+	// FieldOpen is set until the pair was handed out.
 	FieldOpen = "open"
 )
 
@@ -105,7 +104,7 @@ const (
 	maxAccess = 16
 )
 
-// Family is what does not change while tokens rotate.
+// Family is the part of a family that rotations do not change.
 type Family struct {
 	Application   string         `json:"a"`
 	User          string         `json:"u"`
@@ -140,8 +139,8 @@ func New(db *redisdb.DB, f *feed.Feed, keys *vault.Ring, now func() time.Time, o
 // NewToken returns a token of the family.
 func NewToken(id string) string { return vault.NewSecret(Prefix + id) }
 
-// IDOf returns the family id of a refresh token, and whether it has the form of one. A
-// wrong checksum is a token like any other that is not valid.
+// IDOf returns the family id of a text that has the form of a refresh token. It does not
+// look at the checksum.
 func IDOf(raw string) (string, bool) {
 	const length = len(Prefix) + IDLength + vault.SecretDigits + vault.ChecksumDigits
 	if len(raw) != length || !strings.HasPrefix(raw, Prefix) || !vault.IsID(raw[len(Prefix):], length-len(Prefix)) {
@@ -150,8 +149,7 @@ func IDOf(raw string) (string, bool) {
 	return raw[len(Prefix) : len(Prefix)+IDLength], true
 }
 
-// hashes returns the keyed hash of a token under every configured key, the first key's
-// first.
+// hashes returns the keyed hash of a token under every configured key, in their order.
 func (s *Store) hashes(raw string) []string {
 	hashes := make([]string, 0, len(s.keys.Keys))
 	for _, k := range s.keys.Keys {
@@ -161,7 +159,7 @@ func (s *Store) hashes(raw string) []string {
 	return hashes
 }
 
-// till is until when a token of the family lives that is given now.
+// till is when a token expires that is handed out now.
 func (s *Store) till(f *Family, now time.Time) time.Time {
 	idle, end := now.Add(s.options.Idle), time.UnixMilli(f.End)
 	if idle.After(end) {
@@ -170,7 +168,8 @@ func (s *Store) till(f *Family, now time.Time) time.Time {
 	return idle
 }
 
-// Begin gives the first refresh token of a family, beside the access token with an id.
+// Begin starts a family and returns its first refresh token. accessID is the id of the
+// access token issued with it.
 func (s *Store) Begin(ctx context.Context, f Family, accessID string) (string, error) {
 	id := vault.RandomID(IDLength)
 	raw := NewToken(id)
@@ -194,7 +193,7 @@ func (s *Store) Begin(ctx context.Context, f Family, accessID string) (string, e
 	})
 }
 
-// AgainScript records a first refresh token unless something of its family is there.
+// AgainScript records a first refresh token unless its family exists.
 // ARGV: life in ms, fields and values.
 var AgainScript = redisdb.NewScript(`
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
@@ -202,22 +201,22 @@ redis.call('HSET', KEYS[1], unpack(ARGV, 2))
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return 1`)
 
-// Presented is a refresh token and what Redis knows of its family.
+// Presented is a refresh token that a client has sent, and its family.
 type Presented struct {
 	ID      string
 	Family  Family
-	Current bool      // whether it is the current token of the family
-	Last    bool      // whether it is the one before that
-	Ended   bool      // whether the family is over
-	Till    time.Time // until when the current token lives
+	Current bool      // it is the current token of the family
+	Last    bool      // it is the previous one
+	Ended   bool      // the family has ended
+	Till    time.Time // when the current token expires
 }
 
-// Read returns the family of a token and its place in it. A token that is neither the
-// current one nor the one before may be an old one or a guess: only a rotation may
-// tell, since it decides atomically. The error is ErrInvalidGrant or ErrUnavailable.
+// Read returns the family of a token and the token's place in it. A token that is
+// neither current nor previous is either old or a guess. Read does not decide which:
+// Rotate does, atomically. The error is ErrInvalidGrant or ErrUnavailable.
 func (s *Store) Read(ctx context.Context, raw string) (*Presented, error) {
 	id, ok := IDOf(raw)
-	if !ok || !vault.ChecksumOK(raw) { // not one of ours: Redis need not be asked
+	if !ok || !vault.ChecksumOK(raw) { // made up: do not ask Redis
 		return nil, failure.Deny(failure.ErrInvalidGrant, "malformed")
 	}
 	var m []any
@@ -237,7 +236,8 @@ func (s *Store) Read(ctx context.Context, raw string) (*Presented, error) {
 		return nil, failure.Unavailable("reading a refresh token", err)
 	}
 	if s.keys.ByID(text(4)) == nil {
-		// Its hash cannot be compared, and a rotation would end the family.
+		// Without the key the hashes cannot be compared, and a rotation would take the token
+		// for a reused one.
 		if err := s.misses(ctx, text(4), "checking a refresh token"); err != nil {
 			return nil, err
 		}
@@ -252,8 +252,9 @@ func (s *Store) Read(ctx context.Context, raw string) (*Presented, error) {
 
 func equal(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 
-// MadeWith reads the family at a key of Redis, and the id of the key that its current
-// token was hashed with: "" if it is over. A family that cannot be read is nil.
+// MadeWith reads the family stored at a key of Redis, and the id of the vault key that
+// hashed its current token, "" if the family has ended. It returns nil for a family that
+// it cannot decode.
 func (s *Store) MadeWith(ctx context.Context, key string) (f *Family, keyID string, err error) {
 	m, err := s.db.Fields(ctx, key, fieldKey, fieldFamily, fieldTill, fieldEnded)
 	if err != nil {
@@ -269,7 +270,7 @@ func (s *Store) MadeWith(ctx context.Context, key string) (f *Family, keyID stri
 	return f, m[0], nil
 }
 
-// EndScript ends a family if the token is its current one or the one before, and
+// EndScript ends a family if the token is its current or previous one, and
 // answers the keys of its access tokens' records. ARGV: now (unix ms), hashes of the
 // token.
 var EndScript = redisdb.NewScript(`
@@ -282,9 +283,9 @@ for i = 2, #ARGV do
 end
 return false`)
 
-// End ends the family of a token, if it is the current one or the one before. It
-// returns the keys of the records of its access tokens, which are to be revoked, after
-// [Store.Tell]. Errors: ErrNotFound, ErrUnavailable.
+// End ends the family of its current or previous token. It returns the keys of the
+// records of its access tokens. The caller calls [Store.Tell] and then revokes them.
+// Errors: ErrNotFound, ErrUnavailable.
 func (s *Store) End(ctx context.Context, id, raw string, at time.Time) ([]string, error) {
 	const doing = "revoking a refresh token"
 	args := []any{at.UnixMilli()}
@@ -305,7 +306,7 @@ func (s *Store) End(ctx context.Context, id, raw string, at time.Time) ([]string
 	return strings.Fields(records), nil
 }
 
-// Tell makes all gateways remember, until an instant, that a family is over.
+// Tell makes all gateways remember that a family has ended, until the given time.
 func (s *Store) Tell(ctx context.Context, id string, at, until time.Time) error {
 	return s.feed.Forget(ctx, redisdb.KeyFamily(id), journal.Entry{
 		Rank: journal.Revocations, Key: redisdb.KeyFamily(id), Script: endAgainScript,
@@ -313,9 +314,9 @@ func (s *Store) Tell(ctx context.Context, id string, at, until time.Time) error 
 	})
 }
 
-// endAgainScript ends a family that has not ended. For one that is not there a mark
-// is put: the gateway that gave its first token may have to record it again. ARGV:
-// life of the mark in ms; when it ended.
+// endAgainScript ends a family that has not ended. For a family that does not exist it
+// leaves a mark, because the gateway that started the family may still record it again.
+// ARGV: life of the mark in ms; when the family ended.
 var endAgainScript = journal.NewScript(`
 local lost = redis.call('HSETNX', KEYS[1], 'end', ARGV[2])
 if redis.call('HEXISTS', KEYS[1], 'cur') == 1 then return lost end

@@ -16,7 +16,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// Pair is what a rotation gives.
+// Pair is an access token and a refresh token, which a rotation hands out together.
 type Pair struct {
 	Access   string         `json:"a"`
 	AccessID string         `json:"i"`
@@ -27,12 +27,11 @@ type Pair struct {
 	Refresh  string         `json:"n"`
 }
 
-// RotateScript exchanges a token. The window is counted from when Redis carries the
-// exchange out: a server that was at a halt does so long after it was asked, and
-// a holder who has asked again and again meanwhile is no thief. KEYS: family. ARGV: life,
-// now, window (all ms), new hash, new pair, new access record key, new till, number of
-// hashes of the presented token, these hashes, id of the key of the new hash, for how
-// long a pair can be given (ms).
+// RotateScript exchanges a token. The window is measured by the clock of Redis, because a
+// server that hangs may run the script long after it was sent, while the holder retries.
+// KEYS: family. ARGV: life, now, window (all ms), new hash, new pair, new access record
+// key, new till, number of hashes of the presented token, these hashes, id of the key of
+// the new hash, life of the access token (ms).
 // It answers {"rotated"}, {"again", pair}, {"reused", access keys} or {"unknown"}.
 var RotateScript = redisdb.NewScript(rotateSource)
 
@@ -44,7 +43,7 @@ local time = redis.call('TIME')
 local now = math.max(tonumber(ARGV[2]), tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
 local n = tonumber(ARGV[8])
 local cur, prev = false, false
--- Nobody can use a pair any more that was not given while its access token lived.
+-- A pair that was not handed out before its access token expired is useless.
 local dead = have[7] and have[3] and now - tonumber(have[3]) >= tonumber(ARGV[10 + n])
 for i = 9, 8 + n do
   if ARGV[i] == have[1] then cur = true end
@@ -65,8 +64,8 @@ if prev and (have[7] or now - tonumber(have[3]) <= tonumber(ARGV[3])) then retur
 redis.call('HSET', KEYS[1], 'end', ARGV[2])
 return {'reused', have[5] or ''}`
 
-// rotateAgainScript is rotateScript if the token that was exchanged is (again) the
-// current one.
+// rotateAgainScript repeats a rotation that Redis has lost: the token that was exchanged
+// is the current one again.
 var rotateAgainScript = redisdb.NewScript(`
 local current = redis.call('HGET', KEYS[1], 'cur')
 local lost = false
@@ -74,17 +73,17 @@ for i = 9, 8 + tonumber(ARGV[8]) do lost = lost or ARGV[i] == current end
 if not lost then return {'there'} end
 ` + rotateSource)
 
-// Rotation is what an exchange came to: a pair, or reuse.
+// Rotation is the outcome of an exchange: a pair, or reuse.
 type Rotation struct {
 	Pair *Pair
-	// Reused is set if the token was exchanged before; Records then are the keys of the
-	// records of the family's access tokens.
+	// Reused is set if the token had been exchanged before. Records are then the keys of
+	// the records of the family's access tokens.
 	Reused  bool
 	Records []string
 }
 
-// Rotate exchanges a token for the next pair, or for the one that it was exchanged for
-// before. Errors: ErrInvalidGrant, ErrUnavailable.
+// Rotate exchanges a token for the next pair. A previous token within its window gets
+// the same pair as before. Errors: ErrInvalidGrant, ErrUnavailable.
 func (s *Store) Rotate(ctx context.Context, p *Presented, raw string, next Pair) (*Rotation, error) {
 	const doing = "rotating a refresh token"
 	plain, err := json.Marshal(next)
@@ -110,7 +109,7 @@ func (s *Store) Rotate(ctx context.Context, p *Presented, raw string, next Pair)
 		if given, err = s.open(answer[1], key); err != nil {
 			return nil, err
 		}
-		// The gateway that gave it the first time may be gone.
+		// The gateway that made the pair may be gone, so this one remembers it too.
 		args[argHash], args[argPair], args[argRecord] = s.hashes(given.Refresh)[0], answer[1], redisdb.KeyToken(given.AccessID)
 	case "reused":
 		return &Rotation{Reused: true, Records: strings.Fields(answer[1])}, nil
@@ -155,8 +154,8 @@ func (s *Store) open(sealed, key string) (*Pair, error) {
 	return p, nil
 }
 
-// givenScript begins the window in which a pair is given again, if it is (still)
-// the last one. ARGV: hash of its refresh token, now (unix ms).
+// givenScript begins the window in which the current pair is handed out again.
+// ARGV: hash of the pair's refresh token, now (unix ms).
 var givenScript = redisdb.NewScript(`
 if redis.call('HGET', KEYS[1], 'cur') ~= ARGV[1] or redis.call('HDEL', KEYS[1], 'open') == 0 then return 0 end
 local time = redis.call('TIME')
@@ -164,8 +163,8 @@ local now = math.max(tonumber(ARGV[2]), tonumber(time[1]) * 1000 + math.floor(to
 redis.call('HSET', KEYS[1], 'at', string.format('%.0f', now))
 return 1`)
 
-// NoteGiven notes that a pair is about to be given. Not done, its predecessor gets
-// it again until it is exchanged itself.
+// NoteGiven notes that a pair is about to be handed out. If this fails, the previous
+// token keeps getting the pair until the new one is used.
 func (s *Store) NoteGiven(ctx context.Context, id string, given *Pair) {
 	n := journal.Entry{
 		Rank: journal.Families, Key: redisdb.KeyFamily(id), Script: givenScript,

@@ -14,36 +14,35 @@ import (
 )
 
 // ErrUnproven means that Redis was not proven to be the primary for too long.
-var ErrUnproven = errors.New("it has not been found to be the primary, and to have lost nothing, for too long")
+var ErrUnproven = errors.New("it was not proven to be the primary, and to have lost nothing, for too long")
 
 var (
-	errLacking  = errors.New("it has lost changes, which gateways that heard of them may still write again")
-	errUnsteady = errors.New("it may be another server than a moment ago")
-	errSettling = errors.New("it is not there, and what Redis may have lost is not written again yet")
+	errLacking  = errors.New("it has lost changes that other gateways may still restore")
+	errUnsteady = errors.New("it may have been replaced by another server a moment ago")
+	errSettling = errors.New("it is missing, and what Redis may have lost is not restored yet")
 )
 
 // unverified is the number of no connection.
 const unverified = math.MaxUint64
 
-// maxLooks is how often something is read again because the server may be another
-// one.
+// maxLooks bounds how often a read is repeated because the server may have been replaced.
 const maxLooks = 10
 
-// Snapshot is which server something was read from.
+// Snapshot identifies the server that a read was sent to.
 type Snapshot struct {
 	dialed   uint64
 	replaced int64
 }
 
-// Snapshot returns which server is asked from now on.
+// Snapshot identifies the server in use now.
 func (f *Feed) Snapshot() Snapshot { return Snapshot{f.db.Dialed(), f.replaced.Load()} }
 
 // Replaced reports whether another server was found since the snapshot.
 func (f *Feed) Replaced(since Snapshot) bool { return f.replaced.Load() != since.replaced }
 
-// Believable returns an error unless what Redis says now may be believed: within the
-// staleness bound it was the primary and had lost nothing, and no connection was
-// opened since that may lead to another server.
+// Believable returns an error unless Redis may be believed now: within the staleness
+// bound it was the primary and had lost nothing, and no connection has been opened since,
+// which could lead to another server.
 func (f *Feed) Believable(ctx context.Context) error {
 	if isRestoring(ctx) {
 		return nil
@@ -60,8 +59,8 @@ func (f *Feed) Believable(ctx context.Context) error {
 	return f.Check(ctx)
 }
 
-// StillPrimary reports whether a negative answer that was read since the snapshot can
-// be trusted. If not, it has to be read again.
+// StillPrimary reports whether a negative answer read since the snapshot can be trusted.
+// If not, the caller reads again.
 func (f *Feed) StillPrimary(ctx context.Context, since Snapshot) (bool, error) {
 	if f.Snapshot() != since {
 		return false, nil
@@ -84,15 +83,14 @@ func (f *Feed) StillPrimary(ctx context.Context, since Snapshot) (bool, error) {
 	return f.Snapshot() == since, nil
 }
 
-// Settling reports whether Redis was found to be another one, or to have lost
-// something, so lately that other gateways may not have written again yet what they
-// remember.
+// Settling reports whether other gateways may still be restoring what Redis has lost: it
+// was replaced or set back within the staleness bound.
 func (f *Feed) Settling() bool {
 	r := f.replaced.Load()
 	return r != 0 && f.since(r) < f.staleness
 }
 
-// Settled returns ErrUnavailable while something that is not there may come back.
+// Settled returns ErrUnavailable while something missing may still be restored.
 func (f *Feed) Settled(ctx context.Context, doing string) error {
 	if f.Settling() && !isRestoring(ctx) {
 		return failure.Unavailable(doing, errSettling)
@@ -100,8 +98,8 @@ func (f *Feed) Settled(ctx context.Context, doing string) error {
 	return nil
 }
 
-// replacedLately reports whether Redis was found to be another one so lately that a
-// write may have begun before and ended after.
+// replacedLately reports whether a write that has just ended may have begun before Redis
+// was replaced.
 func (f *Feed) replacedLately() bool {
 	r := f.replaced.Load()
 	return r != 0 && f.since(r) < f.staleness+publishPatience
@@ -110,10 +108,10 @@ func (f *Feed) replacedLately() bool {
 // Reader sends commands that change nothing.
 type Reader = redis.Cmdable
 
-// Read runs a read whose answer is to be believed. read reports whether what it looked
-// for is there (redis.Nil says that it is not). That it is not is believed only from a
-// server that was still the primary after the read, and not while it may come back;
-// inside Refuse, the decision is verified as a whole. The error is ErrUnavailable.
+// Read runs a read and repeats it until its answer can be believed. read reports whether
+// it found what it looked for (redis.Nil counts as not found). An absence is believed only
+// if the server was still the primary after the read and Redis has settled. Inside Refuse
+// the decision is verified as a whole instead. The error is ErrUnavailable.
 func (f *Feed) Read(ctx context.Context, doing string, read func(context.Context, Reader) (found bool, err error)) error {
 	part := decisionOf(ctx)
 	for range maxLooks {
@@ -157,31 +155,29 @@ func decisionOf(ctx context.Context) *decision {
 	return d
 }
 
-// Absent says inside Refuse that something was found not to be there by other means
-// than Read.
+// Absent tells the surrounding Refuse that something was found missing without Read.
 func Absent(ctx context.Context) {
 	if d := decisionOf(ctx); d != nil {
 		d.absent = true
 	}
 }
 
-// Present says inside Refuse that it is for something that is there that somebody is
-// turned away, so that it need not be waited for what may still be written again.
+// Present tells the surrounding Refuse that the refusal follows from something that
+// exists, so it need not wait until Redis has settled.
 func Present(ctx context.Context) {
 	if d := decisionOf(ctx); d != nil {
 		d.present = true
 	}
 }
 
-// Refuse runs a decision that may end in turning somebody away, again until that
-// stands: the server is still the primary, no other has taken over meanwhile, and
-// nothing may still be written again. ErrUnavailable turns nobody away. A decision
-// inside another one is verified with it.
+// Refuse runs a decision that may end in a refusal, and repeats it until the refusal can
+// be trusted: the server was the primary throughout, and Redis has settled.
+// ErrUnavailable is not a refusal. A decision inside another one is verified with it.
 func (f *Feed) Refuse(ctx context.Context, doing string, decide func(context.Context) error) error {
 	return f.RefuseSince(ctx, f.Snapshot(), doing, decide)
 }
 
-// RefuseSince is Refuse for a decision whose first reading began at a snapshot.
+// RefuseSince is Refuse for a decision that began to read at the snapshot.
 func (f *Feed) RefuseSince(ctx context.Context, seen Snapshot, doing string, decide func(context.Context) error) error {
 	if decisionOf(ctx) != nil {
 		return decide(ctx)
@@ -207,5 +203,5 @@ func (f *Feed) RefuseSince(ctx context.Context, seen Snapshot, doing string, dec
 	return failure.Unavailable(doing, errUnsteady)
 }
 
-// Unsteady is the error for what was done while another server took over.
+// Unsteady is the error for an operation during which the server was replaced.
 func Unsteady(doing string) error { return failure.Unavailable(doing, errUnsteady) }

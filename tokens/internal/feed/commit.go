@@ -16,35 +16,35 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// ErrUntold means that a change was written and not yet published.
-var ErrUntold = errors.New("the other gateways are not told yet")
+// ErrUntold means that a change was written but not yet published.
+var ErrUntold = errors.New("the other gateways have not been told yet")
 
 // repeatPatience bounds one attempt at writing everything again.
 const repeatPatience = 30 * time.Second
 
-// Commit is one change of what other gateways may remember.
+// Commit is one change of something that other gateways may have in memory.
 type Commit struct {
-	// Doing says in errors what is done.
+	// Doing names the operation in errors.
 	Doing string
 	// Script changes what is at Key.
 	Script *redisdb.Script
 	Key    string
 	Args   []any
-	// Redo writes the change again where it was lost. It is set for a change that is
-	// known before it is made, and so can be made again elsewhere.
+	// Redo repeats the change on a server that lost it. It is set for a change that is
+	// known before it is made.
 	Redo []journal.Entry
-	// Outcome reads the script's reply and returns what more writes the change again. It
-	// is set for a change that is known only afterwards, such as one that counts up. An
-	// error means that nothing was changed, and is returned.
+	// Outcome reads the script's reply and returns further entries for Redo. It is set for
+	// a change that is known only afterwards, such as one that counts up. An error means
+	// that nothing was changed; Commit returns it.
 	Outcome func(*redisdb.Reply) ([]journal.Entry, error)
 }
 
-// Commit writes a change, and waits for the replicas asked for; makes sure that the
-// server was not replaced meanwhile; forgets here what the change concerns; and
-// publishes it.
+// Commit writes a change and waits for the configured replicas, makes sure that the
+// server was not replaced meanwhile, drops the changed key from memory, and publishes
+// the change.
 //
-// ErrUnavailable means that it may or may not have been made; in case it was, all
-// gateways forget what it concerns. With ErrUntold in addition it was made, and is
+// ErrUnavailable means that the change may or may not have been made; all gateways drop
+// the key in case it was. ErrUnavailable with ErrUntold means that it was made and is
 // published later.
 func (f *Feed) Commit(ctx context.Context, c Commit) error {
 	seen := f.Snapshot()
@@ -60,9 +60,9 @@ func (f *Feed) Commit(ctx context.Context, c Commit) error {
 		}
 		m.Redo = append(slices.Clip(m.Redo), more...)
 	}
-	// A change made on a deposed primary is lost. Unless it can be made again there, it
-	// is reported as failed: the caller tries again, and what was counted up elsewhere
-	// does not go over that.
+	// A change made on a deposed primary is lost. If it cannot be repeated, it is reported
+	// as failed: the caller retries on the new primary, and this gateway never replays
+	// the lost value over the retry.
 	if c.Redo == nil && !isRestoring(ctx) {
 		confirming, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishPatience)
 		err := f.confirm(confirming)
@@ -77,29 +77,29 @@ func (f *Feed) Commit(ctx context.Context, c Commit) error {
 	return f.publish(ctx, m)
 }
 
-// Write runs a script that changes one key, and waits for the replicas asked for, but
-// not for what is written again. Nobody is told: a change that other gateways may
-// remember is a Commit.
+// Write runs a script that changes one key and waits for the configured replicas, except
+// during a replay. It publishes nothing: use Commit for a change of something that other
+// gateways may have in memory.
 func (f *Feed) Write(ctx context.Context, script *redisdb.Script, key string, args ...any) (*redisdb.Reply, error) {
 	if isRestoring(ctx) {
 		return f.db.Run(ctx, script, key, args...)
 	}
 	reply, err := f.db.Write(ctx, script, key, args...)
 	if redisdb.IsReadOnly(err) {
-		f.verified.Store(unverified) // a replica: what it says is checked from now on
+		f.verified.Store(unverified) // a replica: the next read checks it
 	}
 	return reply, err
 }
 
-// Forget makes every gateway drop what it remembers of a key, and with entries
-// remember those: for a change that may have been made and not published. If that
-// fails now, it is done later.
+// Forget makes every gateway drop a key from memory and remember the entries given. It is
+// for a change that was written without Commit. If publishing fails, it is retried
+// later.
 func (f *Feed) Forget(ctx context.Context, key string, redo ...journal.Entry) error {
 	return f.publish(ctx, message{Forget: []string{key}, Redo: redo})
 }
 
-// Keep remembers what only this gateway has to write again, and was just written. If
-// the server may have been replaced meanwhile, it is written once more.
+// Keep adds entries to the journal that were just written and that only this gateway
+// remembers. If the server may have been replaced meanwhile, it writes them once more.
 func (f *Feed) Keep(ctx context.Context, doing string, entries ...journal.Entry) error {
 	f.journal.Add(entries...)
 	if err := f.confirm(ctx); err != nil {
@@ -116,18 +116,18 @@ func (f *Feed) Keep(ctx context.Context, doing string, entries ...journal.Entry)
 	return nil
 }
 
-// Journal is what this gateway remembers.
+// Journal is the journal of this gateway.
 func (f *Feed) Journal() *journal.Journal { return f.journal }
 
-// message is what the feed carries behind the number of a change.
+// message follows the number of a change in the feed.
 type message struct {
 	// Forget are the keys that changed.
 	Forget []string `json:"f,omitempty"`
-	// Redo writes the change again.
+	// Redo repeats the change.
 	Redo []journal.Entry `json:"r,omitempty"`
-	// All says that more changed than can be named.
+	// All means that more changed than can be named.
 	All bool `json:"all,omitempty"`
-	// Lost says that Redis has lost changes, and that gateways write again.
+	// Lost means that Redis has lost changes, and that gateways must replay their journals.
 	Lost bool `json:"lost,omitempty"`
 }
 
@@ -140,19 +140,19 @@ func parseMessage(text string) (message, error) {
 	return m, nil
 }
 
-// publishScript counts the change and tells everybody.
+// publishScript numbers the change and publishes it.
 var publishScript = redisdb.NewScript(`
 local seq = redis.call('INCR', KEYS[1])
 redis.call('PUBLISH', ARGV[1], string.format('%.0f', seq) .. ' ' .. ARGV[2])
 return seq`)
 
-// publish applies an acknowledged change here and tells the other gateways. If they
-// cannot be told now, that is ErrUntold, and they will be as soon as possible.
+// publish applies an acknowledged change here and publishes it. If it cannot be published
+// now, the error is ErrUntold, and it is published as soon as possible.
 func (f *Feed) publish(ctx context.Context, m message) error {
 	m.nameEntries()
 	f.journal.Add(m.Redo...)
 	f.apply(m)
-	// What was changed has to be told even if the caller has gone away.
+	// The change was made, so it is published even if the caller has gone away.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishPatience)
 	defer cancel()
 	if err := f.tell(ctx, m); err != nil {
@@ -165,8 +165,8 @@ func (f *Feed) publish(ctx context.Context, m message) error {
 	if isRestoring(ctx) || !f.replacedLately() {
 		return nil
 	}
-	// The write may have gone to the server that is no more, and what was written again
-	// to its successor did not have this change yet.
+	// The write may have gone to the deposed primary, after the journal was replayed to its
+	// successor.
 	for _, e := range m.Redo {
 		lost, err := e.Write(ctx, f.db, f.now())
 		if err == nil && lost {
@@ -179,7 +179,7 @@ func (f *Feed) publish(ctx context.Context, m message) error {
 	return nil
 }
 
-// restored tells of an entry that was lost and is there again.
+// restored handles an entry that Redis had lost and has again.
 func (f *Feed) restored(ctx context.Context, e journal.Entry) error {
 	if e.Rank == journal.Edits || e.Rank == journal.Users {
 		if err := f.domain.Restored(ctx, e); err != nil {
@@ -198,9 +198,8 @@ func (f *Feed) restored(ctx context.Context, e journal.Entry) error {
 	return nil
 }
 
-// uncertain handles a change of which is not known whether Redis has made it. The
-// caller is told that it failed; should it have been made all the same, everybody
-// learns it.
+// uncertain handles a change that Redis may or may not have made. The caller gets an
+// error, and all gateways drop the key in case the change was made.
 func (f *Feed) uncertain(m message, doing string, err error) error {
 	m.nameEntries()
 	f.apply(m)
@@ -208,8 +207,8 @@ func (f *Feed) uncertain(m message, doing string, err error) error {
 	return failure.Unavailable(doing, err)
 }
 
-// nameEntries gives a name to entries without one, so that each is remembered once
-// however often it is heard of.
+// nameEntries names entries without a name, so that an entry heard twice is remembered
+// once.
 func (m *message) nameEntries() {
 	m.Redo = slices.Clone(m.Redo)
 	for i := range m.Redo {
@@ -219,7 +218,7 @@ func (m *message) nameEntries() {
 	}
 }
 
-// apply forgets what a message names.
+// apply drops the keys of a message from memory.
 func (f *Feed) apply(m message) {
 	if m.All {
 		f.domain.ForgetAll()
@@ -230,7 +229,7 @@ func (f *Feed) apply(m message) {
 	}
 }
 
-// tell publishes a message, and remembers it under its number.
+// tell publishes a message and records its number.
 func (f *Feed) tell(ctx context.Context, m message) error {
 	text, err := json.Marshal(m)
 	if err != nil {
@@ -248,7 +247,7 @@ func (f *Feed) tell(ctx context.Context, m message) error {
 	return nil
 }
 
-// queue holds a message that could not be published until it can.
+// queue keeps a message to publish it later.
 func (f *Feed) queue(m message) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -263,7 +262,7 @@ func (f *Feed) queue(m message) {
 
 func (m message) same(o message) bool { return reflect.DeepEqual(m, o) }
 
-// publishPending publishes the messages that are held.
+// publishPending publishes the queued messages.
 func (f *Feed) publishPending(ctx context.Context) error {
 	for {
 		f.mu.Lock()
@@ -282,12 +281,12 @@ func (f *Feed) publishPending(ctx context.Context) error {
 	}
 }
 
-// replay writes again what is remembered. emptied says that the server is the one that
-// there was. The context is a restoring one.
+// replay writes the journal to Redis. emptied means that the server is the same as before
+// but has lost data. The context must be a restoring one.
 func (f *Feed) replay(ctx context.Context, emptied bool, of ...journal.Rank) error {
 	entries := f.journal.All(of...)
 	for len(entries) > 0 {
-		// By rank, since what is restored of one is mended before the next.
+		// Rank by rank: entries of one rank are repaired before the next rank is written.
 		n := slices.IndexFunc(entries, func(e journal.Entry) bool { return e.Rank != entries[0].Rank })
 		if n < 0 {
 			n = len(entries)
@@ -306,8 +305,8 @@ func (f *Feed) replay(ctx context.Context, emptied bool, of ...journal.Rank) err
 	return nil
 }
 
-// restore writes again what a server has lost that knows no number above number. It
-// reports whether that was acknowledged.
+// restore replays the journal to a server whose counter fell back to number. It reports
+// whether the server has everything again.
 func (f *Feed) restore(ctx context.Context, number, known uint64) bool {
 	complete := f.journal.Complete(number, known)
 	f.domain.ForgetAll()
@@ -329,23 +328,23 @@ func (f *Feed) restore(ctx context.Context, number, known uint64) bool {
 	if err := raiseScript.Run(ctx, f.db.Client(), []string{redisdb.KeyFeed}, known).Err(); err != nil {
 		return false
 	}
-	// The other gateways find the number as they know it and would go on with what they
-	// remember.
+	// Other gateways see a counter that looks right. Without this message they would go on
+	// answering from memory.
 	if err := f.tell(ctx, message{All: true, Lost: true}); err != nil {
 		return false
 	}
 	f.mu.Lock()
 	f.heardTo = max(f.heardTo, known)
 	f.mu.Unlock()
-	f.domain.ForgetAll() // what was said meanwhile had numbers that were used before
+	f.domain.ForgetAll() // changes published meanwhile reused old numbers
 	f.observer.StoreRolledBack(int64(known-number), complete)
 	return true
 }
 
-// othersMayRestore reports whether to wait for gateways that heard of the changes that
-// this one missed: a subscription made after a failover misses what was published before
-// it. A gateway that has written everything again raises the counter. This one waits for
-// the staleness bound, and until its next heartbeat comes back it does not believe Redis.
+// othersMayRestore reports whether to wait for other gateways, which may have heard
+// changes that this one missed: a subscription made after a failover misses earlier
+// messages. A gateway that has restored everything raises the counter. This one waits for
+// the staleness bound and does not believe Redis until its next heartbeat comes back.
 func (f *Feed) othersMayRestore() bool {
 	f.lacking.CompareAndSwap(0, max(f.elapsed(), 1))
 	return f.since(f.lacking.Load()) < f.staleness

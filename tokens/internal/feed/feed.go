@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: MIT
 
-// Package feed keeps the gateways of an installation together: it tells each what
-// changed, so that it can answer from memory, and decides what of Redis may be
-// believed. docs/consistency.md explains the whole.
+// Package feed keeps the gateways of an installation consistent: it tells each of them
+// what changed, so that they can answer from memory, and decides when Redis may be
+// believed. Other packages use three verbs: [Feed.Read], [Feed.Refuse] and
+// [Feed.Commit]. docs/consistency.md explains the contract.
 //
-// Three verbs are what other packages use: [Feed.Read], [Feed.Refuse] and
-// [Feed.Commit].
+// A change is written, then published with a number that Redis counts up. A gateway
+// proves that it hears everything by heartbeats: it publishes one through the connections
+// that changes are written with, and waits to hear it. When the heartbeat sent at T
+// arrives, every change published before T has arrived. It carries the current number,
+// which also reveals a message that was lost.
 //
-// A change is written first and then published, with a number counted up in Redis.
-// To know that it hears everything, a gateway publishes heartbeats of its own
-// through the connections that changes are written with, and waits to hear them:
-// when the one sent at T arrives, every change published before T has. It carries
-// the current number, so a change that got lost on the way shows as well.
-//
-// A heartbeat is a write, though it changes nothing: a server that only answers
-// reads may be behind for any length of time, and must not prove anything.
+// A heartbeat is a write, although it changes nothing: a server that only answers reads
+// may be arbitrarily far behind and must not prove anything.
 package feed
 
 import (
@@ -36,31 +34,31 @@ type Domain interface {
 	Forget(key string)
 	// ForgetAll drops everything.
 	ForgetAll()
-	// Restored is told of an entry of applications or users that was lost and is written
-	// again, so that what depends on it can be mended.
+	// Restored is called for an entry of an application or a user that was lost and is
+	// written again, so that records that depend on it can be repaired.
 	Restored(ctx context.Context, e journal.Entry) error
-	// RevokeAll ends everything issued so far: revocations were lost.
+	// RevokeAll ends everything issued so far, because revocations were lost.
 	RevokeAll(ctx context.Context) error
 }
 
-// Observer is told how the feed is doing. It must not block.
+// Observer watches the state of the feed. Its methods must not block.
 type Observer interface {
-	// FeedLag is told how long a heartbeat was on its way.
+	// FeedLag reports how long a heartbeat took to come back.
 	FeedLag(time.Duration)
-	// FeedState is told when the feed becomes fresh or stale.
+	// FeedState reports that the feed became fresh or stale.
 	FeedState(fresh bool)
-	// StoreRolledBack is told that Redis lost changes, and whether all were written again.
+	// StoreRolledBack reports that Redis lost changes, and whether all were restored.
 	StoreRolledBack(lost int64, reapplied bool)
 }
 
-// publishPatience bounds telling the other gateways.
+// publishPatience bounds publishing a change.
 const publishPatience = 5 * time.Second
 
-// maxPending is how many messages wait to be published one by one. When there are
-// more, one message says that everything changed.
+// maxPending bounds the queue of messages. When there are more, one message saying that
+// everything changed replaces them.
 const maxPending = 256
 
-// Feed is what one gateway hears and tells.
+// Feed is the view that one gateway has of the feed.
 type Feed struct {
 	db        *redisdb.DB
 	domain    Domain
@@ -71,10 +69,10 @@ type Feed struct {
 	staleness time.Duration
 	started   time.Time
 
-	// proven is when the making of the newest heartbeat that came back began, in
-	// nanoseconds since the start; 0 if none came back on this subscription.
+	// proven is when the newest heartbeat that came back was begun, in nanoseconds since
+	// the start; 0 if none came back on this subscription.
 	proven atomic.Int64
-	// provenWall is the same by the wall clock, in unix nanoseconds: the other one
+	// provenWall is the same by the wall clock, in unix nanoseconds: the monotonic clock
 	// stands still while the machine is suspended.
 	provenWall atomic.Int64
 	// checked is when Redis was last found to be the primary and to have all that this
@@ -91,19 +89,18 @@ type Feed struct {
 	beating sync.Mutex // one heartbeat at a time
 	servers []string   // identities of the primaries when they were last checked
 
-	// checking lets one goroutine at a time make sure that Redis has what it
-	// acknowledged. verified is how many connections had been opened when that was last
-	// known: one that was opened later may lead to another server.
+	// checking admits one check at a time. verified is the number of connections opened
+	// before the last check that succeeded: a later connection may lead to another server.
 	checking chan struct{}
 	verified atomic.Uint64
-	// lacking is since when, as elapsed, Redis has lacked changes that this gateway did
-	// not hear of one by one; 0 if it does not.
+	// lacking is since when Redis has lacked changes that this gateway cannot restore, as
+	// returned by elapsed; 0 if it lacks none.
 	lacking atomic.Int64
-	began   time.Duration // since the start: when the last check began that succeeded; guarded by checking
-	// replaced is when Redis was last found to be another one than before, or to have
-	// lost something, in nanoseconds since the start; 0 if never.
+	began   time.Duration // when the last successful check began, since the start; guarded by checking
+	// replaced is when Redis was last found replaced or set back, in nanoseconds since the
+	// start; 0 if never.
 	replaced atomic.Int64
-	// replacements counts the servers that were found in the place of others.
+	// replacements counts how often another server was found.
 	replacements atomic.Uint64
 
 	// beatFailed and listenFailed hold why the last heartbeat, and the last
@@ -115,8 +112,7 @@ type Feed struct {
 	done   sync.WaitGroup
 }
 
-// New makes a feed that has not started. Without one that has, nothing is fresh and
-// every decision asks Redis.
+// New makes a feed. Until it is started nothing is fresh, and every decision asks Redis.
 func New(db *redisdb.DB, d Domain, o Observer, staleness time.Duration, now func() time.Time) *Feed {
 	return &Feed{
 		db: db, domain: d, observer: o, journal: new(journal.Journal), now: now,
@@ -124,7 +120,7 @@ func New(db *redisdb.DB, d Domain, o Observer, staleness time.Duration, now func
 	}
 }
 
-// Start follows the feed, and runs the loops given beside it until Stop.
+// Start follows the feed and runs the given loops until Stop.
 func (f *Feed) Start(loops ...func(context.Context)) {
 	f.once.Do(func() {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -135,8 +131,7 @@ func (f *Feed) Start(loops ...func(context.Context)) {
 	})
 }
 
-// Stop ends it. Changes that were not published yet get a last try. A feed that was
-// stopped does not start again.
+// Stop stops the feed for good. It tries once more to publish queued changes.
 func (f *Feed) Stop() {
 	f.once.Do(func() {})
 	if f.cancel != nil {
@@ -146,7 +141,7 @@ func (f *Feed) Stop() {
 	f.proven.Store(0) // nobody listens any more
 	ctx, cancel := context.WithTimeout(context.Background(), publishPatience)
 	defer cancel()
-	_ = f.publishPending(ctx) // nobody was promised more than a try
+	_ = f.publishPending(ctx) // best effort
 }
 
 // Node is the random id of this gateway.
@@ -155,7 +150,7 @@ func (f *Feed) Node() string { return f.node }
 // Started is when this gateway began.
 func (f *Feed) Started() time.Time { return f.started }
 
-// Staleness is the bound.
+// Staleness is the staleness bound.
 func (f *Feed) Staleness() time.Duration { return f.staleness }
 
 // Interval is the time between heartbeats.
@@ -173,14 +168,14 @@ func (f *Feed) Lag() (time.Duration, bool) {
 	return f.since(p), p != 0
 }
 
-// Changes is the number of the last change heard of.
+// Changes is the number of the last change known.
 func (f *Feed) Changes() uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.highest
 }
 
-// Replacements counts the servers that were found in the place of others.
+// Replacements counts how often another server was found.
 func (f *Feed) Replacements() uint64 { return f.replacements.Load() }
 
 // Failures returns why the last heartbeat and the last subscription failed; nil for
@@ -197,18 +192,17 @@ func (f *Feed) Failures() (beat, listen error) {
 
 func (f *Feed) elapsed() int64 { return int64(time.Since(f.started)) }
 
-// since is how long ago an instant is that elapsed has returned.
+// since is the time since an instant returned by elapsed.
 func (f *Feed) since(then int64) time.Duration { return time.Since(f.started) - time.Duration(then) }
 
-// restoring marks the context of what writes again what Redis has lost. A check waits
-// for that, so it must not wait for a check; nor for replicas, of which there may be
-// none after a failover.
+// restoring marks the context of a replay. Replays run inside a check, so they must not
+// wait for one; nor for replicas, since there may be none after a failover.
 type restoring struct{}
 
 func isRestoring(ctx context.Context) bool { return ctx.Value(restoring{}) != nil }
 
-// Check makes sure that the server asked is the primary, now or later, and that it has
-// what it acknowledged.
+// Check makes sure that the server in use is the primary and has everything it
+// acknowledged. Concurrent callers share one check.
 func (f *Feed) Check(ctx context.Context) error {
 	if isRestoring(ctx) {
 		return nil
@@ -223,7 +217,7 @@ func (f *Feed) Check(ctx context.Context) error {
 		return failure.Unavailable("waiting until Redis has what it lost", ctx.Err())
 	}
 	if f.began > called {
-		return nil // one that began while this one waited
+		return nil // another check began and ended meanwhile
 	}
 	began := time.Since(f.started)
 	dialed := f.db.Dialed()
@@ -236,7 +230,7 @@ func (f *Feed) Check(ctx context.Context) error {
 	return nil
 }
 
-// confirm is Check after a write, where Sentinels may have replaced the primary.
+// confirm is Check after a write. Only Sentinels replace a primary unnoticed.
 func (f *Feed) confirm(ctx context.Context) error {
 	if !f.db.Watched() {
 		return nil
@@ -244,8 +238,8 @@ func (f *Feed) confirm(ctx context.Context) error {
 	return f.Check(ctx)
 }
 
-// checkServers writes again what servers may have lost that were no primaries when
-// this was last asked: they may have been before, and not since.
+// checkServers replays the journal if a primary is not among those of the last check. It
+// may have been the primary earlier and have missed everything since.
 func (f *Feed) checkServers(ctx context.Context) error {
 	ids, err := f.db.Servers(ctx)
 	if err != nil {
@@ -255,12 +249,11 @@ func (f *Feed) checkServers(ctx context.Context) error {
 	if len(ids) == 0 || !slices.ContainsFunc(ids, func(id string) bool { return !known(id) }) {
 		return nil
 	}
-	// A gateway that has just started may have heard of a few changes already, which
-	// are made sure of. That is no sign that anything is lost.
+	// The first check of a gateway finds new servers but no sign of a loss.
 	if first := len(f.servers) == 0 && f.journal.Idle(); !first {
-		// Before the journal is read, so that whoever adds to it later sees to that entry;
-		// and after, since the other gateways begin no later than at their next heartbeat
-		// and need about as long.
+		// Noted before the journal is read, so that later entries are written by those who
+		// add them; and again afterwards, because other gateways may begin as late as their
+		// next heartbeat and need about as long.
 		f.noteReplaced()
 		defer f.noteReplaced()
 	}

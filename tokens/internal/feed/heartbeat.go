@@ -16,10 +16,10 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// heartbeatMark begins the text of a heartbeat, behind the number.
+// heartbeatMark follows the number in a heartbeat.
 const heartbeatMark = "h "
 
-// heartbeatScript tells the sender alone, and counts nothing.
+// heartbeatScript publishes the current number to the sender alone.
 var heartbeatScript = redisdb.NewScript(`
 local seq = redis.call('INCRBY', KEYS[1], 0)
 redis.call('PUBLISH', ARGV[1], string.format('%.0f', seq) .. ' ` + heartbeatMark + `' .. ARGV[2])
@@ -40,24 +40,24 @@ func (f *Feed) beat(ctx context.Context) {
 	}
 }
 
-// sendHeartbeat sends when it began and was sent, and the highest number that Redis
-// must know by then. Before, it makes sure that it is the primary that proves
-// something and that it has what it acknowledged, and publishes what is pending.
+// sendHeartbeat checks that Redis is the primary and has what it acknowledged, publishes
+// queued changes, and sends a heartbeat. It carries when it was begun and sent, and the
+// number that the counter of Redis must have reached.
 func (f *Feed) sendHeartbeat(ctx context.Context) {
 	f.beating.Lock()
 	defer f.beating.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, max(f.staleness, f.db.Timeout()))
 	defer cancel()
 	began, wall := f.elapsed(), time.Now()
-	// A failure needs no handling: nothing is proven, and the next heartbeat tries again.
+	// After a failure nothing is proven, and the next heartbeat tries again.
 	err := f.Check(ctx)
 	if err != nil {
 		f.beatFailed.Store(&err)
 		return
 	}
 	if f.Settling() {
-		// A token that was exchanged here may have been given by another gateway, and be
-		// lost until that has recorded it again.
+		// A rotation made here may build on a token from another gateway, so it can only be
+		// replayed once that gateway has restored the token.
 		err = f.replay(context.WithValue(ctx, restoring{}, true), false, journal.Families, journal.IdempotencyKeys)
 	}
 	if err == nil {
@@ -77,8 +77,8 @@ func (f *Feed) sendHeartbeat(ctx context.Context) {
 	f.beatFailed.Store(nil)
 }
 
-// isFull reports whether a primary refuses writes because it has no room for them, or
-// could not save. What it answers to reads is still true.
+// isFull reports whether a primary refuses writes because it is full or could not save.
+// Its answers to reads are still true.
 func isFull(err error) bool {
 	return redis.IsOOMError(err) || redis.HasErrorPrefix(err, "MISCONF")
 }
@@ -89,7 +89,7 @@ func (f *Feed) report() {
 	}
 }
 
-// listen subscribes, again and again, until ctx ends.
+// listen keeps a subscription until ctx ends.
 func (f *Feed) listen(ctx context.Context) {
 	for ctx.Err() == nil {
 		f.session(ctx)
@@ -100,8 +100,8 @@ func (f *Feed) listen(ctx context.Context) {
 	}
 }
 
-// session listens on one subscription until it fails or stays silent for longer than
-// the staleness bound.
+// session listens on one subscription until it fails or is silent for the staleness
+// bound.
 func (f *Feed) session(ctx context.Context) {
 	ps := f.db.Subscribe(ctx, redisdb.ChannelFeed, redisdb.ChannelNode+f.node)
 	// Receiving does not watch the context.
@@ -110,8 +110,8 @@ func (f *Feed) session(ctx context.Context) {
 	defer func() {
 		unhook()
 		_ = ps.Close()
-		// What was proven stays so until the bound: what changes from now on is not heard
-		// of, and forgotten with everything else on the next subscription.
+		// Memory stays believable until the bound. The next subscription drops it all, since
+		// changes in between are not heard.
 		f.report()
 		asked.Wait()
 	}()
@@ -119,19 +119,19 @@ func (f *Feed) session(ctx context.Context) {
 		m, err := ps.ReceiveTimeout(ctx, f.staleness)
 		if err != nil {
 			f.listenFailed.Store(&err)
-			return // broken, or not a word in all this time: start over
+			return // broken or silent: start over
 		}
 		switch m := m.(type) {
 		case *redis.Subscription:
-			// Also after go-redis has reconnected by itself: what was said in between is not
-			// known.
+			// go-redis also subscribes again after it has reconnected by itself. Messages in
+			// between were lost.
 			f.proven.Store(0)
 			f.mu.Lock()
 			f.synced, f.heardTo = false, 0
 			f.mu.Unlock()
 			f.domain.ForgetAll()
 			if m.Channel != redisdb.ChannelFeed { // the second of the two
-				// Ask for the proof now instead of at the next tick.
+				// Prove it now rather than at the next tick.
 				asked.Go(func() { f.sendHeartbeat(ctx) })
 			}
 		case *redis.Message:
@@ -144,7 +144,7 @@ func (f *Feed) receive(ctx context.Context, payload string) {
 	digits, text, _ := strings.Cut(payload, " ")
 	number, err := strconv.ParseUint(digits, 10, 64)
 	if err != nil {
-		f.domain.ForgetAll() // of another version: trust nothing remembered
+		f.domain.ForgetAll() // from another version: believe nothing in memory
 		return
 	}
 	if mark, ok := strings.CutPrefix(text, heartbeatMark); ok {
@@ -153,10 +153,10 @@ func (f *Feed) receive(ctx context.Context, payload string) {
 	}
 	m, err := parseMessage(text)
 	if err != nil {
-		m = message{All: true} // of another version: those who made it know how to make it again
+		m = message{All: true} // from another version, whose gateways can replay it
 	}
 	if m.Lost {
-		f.noteReplaced() // other gateways still write again what Redis has lost
+		f.noteReplaced() // other gateways are still replaying
 	}
 	f.journal.Heard(number)
 	f.journal.Add(m.Redo...)
@@ -171,7 +171,7 @@ func (f *Feed) receive(ctx context.Context, payload string) {
 	f.apply(m)
 }
 
-// heard handles a heartbeat of our own that came back. number is what it found in
+// heard handles a heartbeat of this gateway that came back with the number it found in
 // Redis.
 func (f *Feed) heard(ctx context.Context, number uint64, mark string) {
 	var began, sent, wall int64
@@ -179,8 +179,8 @@ func (f *Feed) heard(ctx context.Context, number uint64, mark string) {
 	if n, err := fmt.Sscanf(mark, "%d/%d/%d/%d", &began, &sent, &must, &wall); n != 4 || err != nil || began <= 0 {
 		return
 	}
-	// What Redis has to know is what was known when the heartbeat was sent, not what is
-	// known now: they cross on the way.
+	// The counter must have reached the number known when the heartbeat was sent. Changes
+	// since then may not have been counted yet.
 	if number < must && !f.restore(ctx, number, must) {
 		return // not proven: the next heartbeat tries again
 	}

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-// Package installation keeps what concerns all tokens of an installation: its
-// generation, the instant before which none is valid, the keys that were withdrawn, and
-// which keys its gateways use.
+// Package installation keeps the state that can invalidate any token of the installation:
+// its generation, a not-before time, and the withdrawn signing keys. It also keeps track
+// of the keys that gateways use.
 package installation
 
 import (
@@ -22,7 +22,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// State is what overrules tokens whoever they belong to.
+// State can invalidate any token.
 type State struct {
 	// Generation is counted up to revoke everything issued so far.
 	Generation uint64
@@ -30,8 +30,8 @@ type State struct {
 	NotBefore time.Time
 	// Withdrawn are the ids of signing keys whose tokens are refused.
 	Withdrawn map[string]bool
-	// LastSigned is, by key id, until when something signed by the key lives, or for
-	// how long a gateway has said that it uses the key (see [KeyUse]).
+	// LastSigned is, by key id, when the last token signed by the key expires, or until when
+	// a gateway has announced that it uses the key (see [KeyUse]).
 	LastSigned map[string]time.Time
 
 	// Read is when it was read from Redis.
@@ -45,11 +45,10 @@ const FieldGeneration = "g"
 const (
 	fieldNotBefore   = "nb" // unix milliseconds
 	prefixWithdrawn  = "w:" // + key id
-	prefixLastSigned = "s:" // + key id: unix seconds until when it is in use
+	prefixLastSigned = "s:" // + key id: until when it is in use, unix seconds
 )
 
-// Parse fails on a field that an installation does not have: what
-// was read is then something else.
+// Parse refuses unknown fields: the hash is then not an installation's.
 func Parse(m map[string]string) (*State, error) {
 	in := &State{
 		Generation: redisdb.ParseUint(m[FieldGeneration]),
@@ -73,7 +72,7 @@ func Parse(m map[string]string) (*State, error) {
 	return in, nil
 }
 
-// Store reads the installation, and changes what overrules tokens.
+// Store reads and changes the state of the installation.
 type Store struct {
 	db     *redisdb.DB
 	feed   *feed.Feed
@@ -81,9 +80,8 @@ type Store struct {
 	now    func() time.Time
 	memory atomic.Pointer[State]
 
-	// What was ever read of instants and keys that overrule tokens is never taken back.
-	// A Redis that does not have it has lost it, and until it is written again this
-	// gateway does not forget.
+	// The not-before time and the withdrawn keys never shrink. A Redis without them has
+	// lost them, so this gateway keeps applying the ones it has seen.
 	mu        sync.Mutex
 	notBefore time.Time
 	withdrawn map[string]bool
@@ -94,10 +92,10 @@ func New(db *redisdb.DB, f *feed.Feed, epochs *memory.Epochs, now func() time.Ti
 	return &Store{db: db, feed: f, epochs: epochs, now: now}
 }
 
-// Remembered is the installation as it was read last, nil if it has changed since.
+// Remembered is the state in memory, nil if it has changed since it was read.
 func (s *Store) Remembered() *State { return s.memory.Load() }
 
-// Forget drops what is remembered and can change.
+// Forget drops the state from memory.
 func (s *Store) Forget() { s.memory.Store(nil) }
 
 // Load reads the installation from Redis.
@@ -110,7 +108,7 @@ func (s *Store) Load(ctx context.Context) (*State, error) {
 	return s.Keep(m, since)
 }
 
-// Keep decodes an installation that was read since, and remembers it.
+// Keep decodes a hash that was read after since, and keeps it in memory.
 func (s *Store) Keep(m map[string]string, since memory.Epoch) (*State, error) {
 	in, err := Parse(m)
 	if err != nil {
@@ -122,7 +120,7 @@ func (s *Store) Keep(m map[string]string, since memory.Epoch) (*State, error) {
 	return in, nil
 }
 
-// overrule adds to an installation what was known before, and notes what is new.
+// overrule merges in the not-before time and the withdrawn keys seen before.
 func (s *Store) overrule(in *State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -148,12 +146,12 @@ func (s *Store) Withdraw(ctx context.Context, kid string) error {
 	return s.raise(ctx, prefixWithdrawn+kid, "1")
 }
 
-// RefuseBefore ends all tokens issued before an instant.
+// RefuseBefore ends all tokens issued before a time.
 func (s *Store) RefuseBefore(ctx context.Context, t time.Time) error {
 	return s.raise(ctx, fieldNotBefore, strconv.FormatInt(t.UnixMilli(), 10))
 }
 
-// raise sets a field to a number, unless it has a larger one.
+// raise sets a field to a number unless it is larger already.
 func (s *Store) raise(ctx context.Context, field, value string) error {
 	return s.feed.Commit(ctx, feed.Commit{
 		Doing: "revoking", Script: Raise, Key: redisdb.KeyInstallation, Args: []any{field, value},
@@ -161,8 +159,8 @@ func (s *Store) raise(ctx context.Context, field, value string) error {
 	})
 }
 
-// Raise is a script that sets a field of a hash to a number unless it has that or a
-// larger one, and answers whether it did. ARGV: field, number.
+// Raise is a script that sets a field of a hash to a number unless the field is at least
+// as large, and answers whether it did. ARGV: field, number.
 var Raise = journal.NewScript(`
 local have = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0')
 if have >= tonumber(ARGV[2]) then return 0 end

@@ -17,25 +17,23 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/signing"
 )
 
-// A gateway that was given another secret than its neighbours, or not yet the new
-// one, cannot judge what they made: it is not a credential that is wrong then,
-// but this gateway. So every gateway says in Redis which keys it makes things
-// with, a little ahead of time, and looks which others do that it does not have.
-// It reports them, and answers what was made with them with ErrUnavailable.
+// A gateway without a key that others use cannot judge what they made with it: the
+// gateway is misconfigured, the credential is not wrong. So every gateway announces in
+// Redis which keys it uses, a little ahead of time, and looks for announced keys that it
+// lacks. It reports those, and answers ErrUnavailable for credentials made with them.
 const (
-	// keyAhead is for how long a gateway says that it uses a key.
+	// keyAhead is how long an announcement lasts.
 	keyAhead = 10 * time.Minute
-	// keyRound is how often it looks what others say.
+	// keyRound is how often a gateway reads the announcements of others.
 	keyRound = time.Minute
-	// keyReads is how often in a second Redis is asked about an unknown key. Tokens
-	// with such can be made by anybody: those that come faster are answered by what
-	// was read within that second.
+	// keyReads bounds how often in a second Redis is asked about unknown keys, since
+	// anybody can make a token that names one. Beyond it the last answer is used.
 	keyReads = 100
-	// keyBehind is how far behind the note of a key's last use may be.
+	// keyBehind is how far the note of a key's last use may lag behind.
 	keyBehind = time.Minute
 )
 
-// perSecond lets something be done so many times in each second.
+// perSecond allows a number of events in each second.
 type perSecond struct {
 	mu    sync.Mutex
 	since time.Time
@@ -55,15 +53,14 @@ func (p *perSecond) allows(most int, now time.Time) bool {
 // ErrMissingKey means that something was made with a key that this gateway lacks.
 var ErrMissingKey = errors.New("it was made with a key that other gateways use and this one was not given")
 
-// keyNotes is what a gateway has said and found last.
+// keyNotes is what a gateway has announced and found last.
 type keyNotes struct {
 	looked  time.Time // zero if never
-	said    time.Time // until when
+	said    time.Time // when the announcement ends
 	missing []string
 }
 
-// KeyUse notes which keys this gateway makes things with, and finds those that others
-// use and this one does not have.
+// KeyUse announces which keys this gateway uses, and finds keys in use that it lacks.
 type KeyUse struct {
 	db        *redisdb.DB
 	feed      *feed.Feed
@@ -76,15 +73,15 @@ type KeyUse struct {
 	lacking   atomic.Int64
 
 	mu     sync.Mutex
-	signed time.Time // until when something lives that was signed here, as last written
+	signed time.Time // when the last token signed here expires, as last written
 }
 
-// NewKeyUse notes the use of keys. onMissing is told which are missing, when that changes.
+// NewKeyUse makes a KeyUse. It calls onMissing when the set of missing keys changes.
 func NewKeyUse(s *Store, keys *vault.Ring, set *signing.Set, onMissing func(ids []string)) *KeyUse {
 	return &KeyUse{db: s.db, feed: s.feed, keys: keys, signing: set, now: s.now, store: s, onMissing: onMissing}
 }
 
-// Follow notes keys until ctx ends.
+// Follow announces keys and looks for missing ones until ctx ends.
 func (k *KeyUse) Follow(ctx context.Context) {
 	tick := time.NewTicker(k.feed.Interval())
 	defer tick.Stop()
@@ -99,8 +96,7 @@ func (k *KeyUse) Follow(ctx context.Context) {
 	}
 }
 
-// note says which keys this gateway uses and finds those that it lacks. It mostly
-// does nothing.
+// note is one round of Follow. Most rounds do nothing.
 func (k *KeyUse) note(ctx context.Context, n *keyNotes) error {
 	now := k.now()
 	if !n.looked.IsZero() && now.Sub(n.looked) < keyRound {
@@ -128,7 +124,7 @@ func (k *KeyUse) note(ctx context.Context, n *keyNotes) error {
 	return nil
 }
 
-// Used are the ids of the keys that this gateway makes things with.
+// Used are the ids of the keys that this gateway signs and hashes with.
 func (k *KeyUse) Used() []string {
 	return slices.Compact([]string{k.keys.First().ID, k.signing.KeyID()})
 }
@@ -144,7 +140,7 @@ func (k *KeyUse) Had() []string {
 	return ids
 }
 
-// Lacking is how many keys were missing when that was last looked.
+// Lacking is how many keys were missing in the last round.
 func (k *KeyUse) Lacking() int { return int(k.lacking.Load()) }
 
 // Missing returns the ids of the keys in use that this gateway does not have.
@@ -159,13 +155,13 @@ func (k *KeyUse) Missing(in *State) []string {
 	return missing
 }
 
-// Uses reports whether things made with a key may live, as far as known.
+// Uses reports whether something made with a key may still be valid.
 func (in *State) Uses(keyID string, now time.Time) bool {
 	return now.Before(in.LastSigned[keyID]) && !in.Withdrawn[keyID]
 }
 
-// Misses returns ErrUnavailable if a key that this gateway does not have is
-// in use, and nil if nobody uses it.
+// Misses returns ErrUnavailable if a key that this gateway lacks is in use, and nil if no
+// gateway uses it.
 func (k *KeyUse) Misses(ctx context.Context, id, doing string) error {
 	now := k.now()
 	in := k.store.Remembered()
@@ -187,8 +183,8 @@ func (k *KeyUse) Misses(ctx context.Context, id, doing string) error {
 	return nil
 }
 
-// OrMissing returns ErrUnavailable instead of the refusal of a token for its
-// key alone, if others use that key.
+// OrMissing turns the refusal of a token for its unknown key into ErrUnavailable if other
+// gateways use that key.
 func (k *KeyUse) OrMissing(ctx context.Context, err error) error {
 	if u, ok := errors.AsType[*signing.UnknownKey](err); ok {
 		if missing := k.Misses(ctx, u.ID, "verifying a token"); missing != nil {
@@ -198,8 +194,8 @@ func (k *KeyUse) OrMissing(ctx context.Context, err error) error {
 	return err
 }
 
-// NoteSigned keeps until when something signed by the current key lives, so that it is
-// known when the key may be removed. It is written ahead of need, at most once a minute.
+// NoteSigned records when the last token signed by the current key expires, which tells
+// when the key may be removed. It writes ahead of need, at most once a minute.
 func (k *KeyUse) NoteSigned(ctx context.Context, lifetime time.Duration) error {
 	until := k.now().Add(lifetime)
 	k.mu.Lock()

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 
-// Package journal remembers what was just written to Redis, so that it can be
-// written again to a server that has lost it.
+// Package journal remembers recent writes, to repeat them on a Redis that lost them.
 //
-// An entry is a script with its arguments that changes nothing where nothing was
-// lost. Entries are written again by rank, and in order of time within one.
+// An entry is a script with its arguments. The script is idempotent: it changes nothing
+// where nothing was lost. A replay goes by rank, and by time within a rank.
 package journal
 
 import (
@@ -15,15 +14,15 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// Rank is the order in which entries are written again, so that each finds what it
-// needs and nothing that was revoked is valid for a moment.
+// Rank orders a replay, so that each entry finds what it needs and no revoked token is
+// valid for a moment.
 type Rank uint8
 
 // The ranks, first to last.
 const (
 	Users           Rank = iota // that tokens were issued for
 	Edits                       // of applications, and new applications
-	Fallbacks                   // for edits that are remembered no more
+	Fallbacks                   // for edits that were dropped
 	Revocations                 // of everything but a single edit
 	Families                    // of refresh tokens
 	IdempotencyKeys             // and the answers under them
@@ -31,15 +30,14 @@ const (
 	ranks
 )
 
-// bound is how much of a rank is remembered. The oldest goes first.
+// bound limits how much of a rank is remembered. The oldest entries go first.
 type bound struct {
 	entries, bytes int
-	// own is true for what only the gateway remembers that wrote it, and for no longer
-	// than Memory.
+	// own is true for entries that only their writer remembers, for Memory.
 	own bool
 }
 
-// Told reports whether other gateways remember such entries as well.
+// Told reports whether all gateways remember entries of the rank.
 func (r Rank) Told() bool { return !bounds[r].own }
 
 var bounds = [ranks]bound{
@@ -53,35 +51,34 @@ var bounds = [ranks]bound{
 }
 
 const (
-	// Memory is how far Redis is expected to be behind what it acknowledged. It counts
-	// back from when Redis was last found to be the primary, so an outage of any length
-	// does not use it up.
+	// Memory bounds how much acknowledged data a failover may lose. It counts back from
+	// when Redis was last proven to be the primary, so an outage does not use it up.
 	Memory = time.Minute
-	// History is how many changes of all gateways are remembered.
+	// History is how many changes of all gateways each gateway remembers.
 	History = 4096
 )
 
 // Entry is one write.
 type Entry struct {
 	Rank Rank
-	// Name is what the entry is about. A later one of the same name replaces it, unless
-	// its version is lower; entries without a name stay side by side.
+	// Name identifies the subject of the entry. A later entry with the same name replaces
+	// it unless its version is lower. Entries without a name are all kept.
 	Name    string
 	Version int64
 	Key     string
 	Script  *redisdb.Script
 	Args    []any
-	// Expires is when the written value ends, if it does. What remains of that time, in
-	// milliseconds, is then put before Args; an entry whose time is over is left out.
+	// Expires is when the written value expires, if it does. The script then gets the
+	// remaining milliseconds before Args. An expired entry is not replayed.
 	Expires time.Time
-	// Stays keeps the entry when that time is over: the script is told 0.
+	// Stays keeps an expired entry: its script gets 0.
 	Stays bool
 
 	at time.Time
 }
 
-// args are Args as the script gets them at an instant, and false if the entry's time is over.
-// An empty Redis is told that the time of what stays is over.
+// args are the arguments of the script at the given time, and false for an expired entry.
+// A server that was emptied gets 0 for entries that stay.
 func (e Entry) args(now time.Time, emptied bool) ([]any, bool) {
 	if e.Expires.IsZero() {
 		return e.Args, true
@@ -96,20 +93,19 @@ func (e Entry) args(now time.Time, emptied bool) ([]any, bool) {
 	return append([]any{left}, e.Args...), true
 }
 
-// Journal is what a gateway remembers. The zero value is empty.
+// Journal holds the entries of one gateway. The zero value is empty.
 type Journal struct {
 	mu      sync.Mutex
 	shelves [ranks]shelf
 	heard   map[uint64]bool
-	numbers []uint64 // the last that were heard, oldest first
+	numbers []uint64 // of the last changes heard, oldest first
 }
 
-// shelf holds the entries of one rank, oldest first. One that was replaced leaves an
-// empty place.
+// shelf holds the entries of one rank, oldest first. A replaced entry leaves a gap.
 type shelf struct {
 	entries []Entry
-	gone    int            // how many were taken from the front, ever
-	named   map[string]int // place of an entry, counting those that are gone
+	gone    int            // how many entries were ever removed from the front
+	named   map[string]int // index of an entry plus gone
 	bytes   int
 	empty   int
 }
@@ -141,8 +137,7 @@ func (j *Journal) Heard(number uint64) {
 	}
 }
 
-// Complete reports whether all changes with numbers above from, up to and with to,
-// were heard and are remembered.
+// Complete reports whether the journal has all changes with numbers in (from, to].
 func (j *Journal) Complete(from, to uint64) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -179,7 +174,7 @@ func (j *Journal) Drop(rank Rank, name string) {
 	j.shelves[rank].drop(name)
 }
 
-// Forget drops what this gateway alone remembers and wrote before an instant.
+// Forget drops this gateway's own entries from before the given time.
 func (j *Journal) Forget(before time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -191,7 +186,7 @@ func (j *Journal) Forget(before time.Time) {
 	}
 }
 
-// Age is for tests: it makes it so much longer since everything was added.
+// Age makes all entries older, for tests.
 func (j *Journal) Age(d time.Duration) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -203,7 +198,7 @@ func (j *Journal) Age(d time.Duration) {
 	}
 }
 
-// Idle reports whether this gateway has written nothing that it still remembers.
+// Idle reports whether there are no entries of this gateway's own.
 func (j *Journal) Idle() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -215,7 +210,7 @@ func (j *Journal) Idle() bool {
 	return true
 }
 
-// All returns what is remembered of the ranks, by rank; of none given, of all.
+// All returns the entries of the given ranks, or of all ranks, in the order of a replay.
 func (j *Journal) All(of ...Rank) []Entry {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -279,7 +274,7 @@ func (s *shelf) dropOldest() {
 	s.gone++
 }
 
-// compact closes the places that are empty.
+// compact removes the gaps.
 func (s *shelf) compact() {
 	s.entries = slices.DeleteFunc(slices.Clone(s.entries), func(e Entry) bool { return e.Script == nil })
 	s.gone, s.empty = 0, 0
@@ -290,7 +285,7 @@ func (s *shelf) compact() {
 	}
 }
 
-// size is about what an entry takes.
+// size is roughly the memory that an entry takes.
 func (e Entry) size() int {
 	size := 160 + len(e.Name) + len(e.Key)
 	for _, arg := range e.Args {

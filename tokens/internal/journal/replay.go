@@ -14,13 +14,12 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// perTrip is how many entries are written again with one round trip.
+// perTrip is how many entries are replayed in one round trip.
 const perTrip = 512
 
-// Replay writes entries again, in the order given, and returns those that turned out
-// to be lost: their scripts have answered 1. emptied says that the server is the one
-// that there was and was emptied or set back on purpose: nothing is made there that
-// is not there any more.
+// Replay runs entries in the order given and returns those that had been lost, whose
+// scripts answer 1. emptied means that the same server was emptied or set back, perhaps
+// on purpose: nothing is created there that no longer exists.
 func Replay(ctx context.Context, db *redisdb.DB, entries []Entry, now time.Time, emptied bool) (lost []Entry, err error) {
 	for len(entries) > 0 {
 		trip := entries[:min(len(entries), perTrip)]
@@ -29,7 +28,7 @@ func Replay(ctx context.Context, db *redisdb.DB, entries []Entry, now time.Time,
 		cmds := make([]*redis.Cmd, len(trip))
 		for i, e := range trip {
 			if args, due := e.args(now, emptied); due {
-				// Whole, since a pipeline cannot send a script when its hash is unknown.
+				// The source, since a pipeline cannot fall back when a hash is unknown.
 				cmds[i] = e.Script.Eval(ctx, pipe, []string{e.Key}, args...)
 			}
 		}
@@ -52,7 +51,7 @@ func Replay(ctx context.Context, db *redisdb.DB, entries []Entry, now time.Time,
 	return lost, nil
 }
 
-// Write writes one entry again, and waits for replicas if those are asked for.
+// Write replays one entry and waits for the configured replicas.
 func (e Entry) Write(ctx context.Context, db *redisdb.DB, now time.Time) (lost bool, err error) {
 	args, due := e.args(now, false)
 	if !due {
@@ -66,18 +65,18 @@ func (e Entry) Write(ctx context.Context, db *redisdb.DB, now time.Time) (lost b
 	return n == 1, nil
 }
 
-// scripts are those that other gateways may name, by hash.
+// scripts are those that feed messages may name, by hash.
 var scripts = map[string]*redisdb.Script{}
 
-// NewScript makes a script for entries that other gateways are told. It is called
-// where package variables are set.
+// NewScript makes a script for entries that feed messages carry. Call it only to
+// initialize package variables.
 func NewScript(source string) *redisdb.Script {
 	s := redisdb.NewScript(source)
 	scripts[s.Hash()] = s
 	return s
 }
 
-// wire is an entry as other gateways are told.
+// wire is an entry in a feed message.
 type wire struct {
 	Rank    Rank     `json:"r"`
 	Name    string   `json:"n,omitempty"`

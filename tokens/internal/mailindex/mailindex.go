@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT
 
-// Package mailindex finds the id of a mail address, which every gateway must find the
-// same.
+// Package mailindex maps a mail address to a user id, so that all gateways agree on the
+// id without a lock.
 //
-// An address is indexed under every configured key. While a secret is rotated,
-// gateways have the keys in different orders, or lack one, and all must give the
-// address the same id. So each goes through the entries in the order of the ids of the
-// keys, carrying an id: it puts that where no entry is, and goes on with the one that
-// is there. The id that it carries at the end is the one of the address. If there is a
-// key that all have, all pass its entry, which was set once, and what they put
-// behind it is what they found there. Entries before it that differ are set right.
+// An address has one entry for every configured key, because gateways that are in the
+// middle of a rotation have different keys. A gateway visits the entries in the order of
+// their key ids with an id in hand: it fills an empty entry with that id, and takes the
+// id of an entry that is set. The last id wins, and entries that differ are corrected.
+// All gateways agree as long as they share one key: its entry is set once, every gateway
+// passes it, and from there on all carry the same id.
 package mailindex
 
 import (
@@ -29,12 +28,12 @@ type Index struct {
 	same func(ctx context.Context, ids ...string) error
 }
 
-// New makes an index. same is told of two ids of one address.
+// New makes an index. It calls same when one address turns out to have two ids.
 func New(db *redisdb.DB, keys *vault.Ring, same func(ctx context.Context, ids ...string) error) *Index {
 	return &Index{db: db, keys: keys, same: same}
 }
 
-// Names are the names of the entries of an address, in that order.
+// Names are the names of an address's entries, in the order of their key ids.
 func (x *Index) Names(m grammar.Mail) []string {
 	names := make([]string, 0, len(x.keys.Keys))
 	for _, k := range x.keys.Sorted() {
@@ -43,8 +42,8 @@ func (x *Index) Names(m grammar.Mail) []string {
 	return names
 }
 
-// Find looks the address up under every configured key, and keeps it under all
-// of them. "" means that the address was never seen.
+// Find returns the id of an address, "" for one that was never seen. It fills entries
+// that are missing.
 func (x *Index) Find(ctx context.Context, m grammar.Mail) (string, error) {
 	ids, err := x.db.GetAll(ctx, x.Names(m)...)
 	if err != nil {
@@ -62,18 +61,18 @@ func (x *Index) Find(ctx context.Context, m grammar.Mail) (string, error) {
 	return x.Agree(ctx, m, last)
 }
 
-// claimScript sets an entry of the index unless it is there, and answers it.
+// claimScript sets an entry unless it is set, and answers its value.
 var claimScript = redisdb.NewScript(`
 redis.call('SETNX', KEYS[1], ARGV[1])
 return redis.call('GET', KEYS[1])`)
 
-// replaceScript sets a key that still has a value. ARGV: that, what it becomes.
+// replaceScript replaces one value by another. ARGV: the old value, the new one.
 var replaceScript = redisdb.NewScript(`
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
 return 1`)
 
-// Agree returns the id of an address, which is id if it has none.
+// Agree returns the id of an address. An address without one gets id.
 func (x *Index) Agree(ctx context.Context, m grammar.Mail, id string) (string, error) {
 	names := x.Names(m)
 	found := make([]string, len(names))
@@ -98,8 +97,8 @@ func (x *Index) Agree(ctx context.Context, m grammar.Mail, id string) (string, e
 	return id, nil
 }
 
-// ClaimAgainScript is claimScript that answers whether another gateway has given the
-// address another id meanwhile.
+// ClaimAgainScript is claimScript for the journal. It answers 1 if the entry has another
+// id.
 var ClaimAgainScript = redisdb.NewScript(`
 redis.call('SETNX', KEYS[1], ARGV[1])
 return redis.call('GET', KEYS[1]) == ARGV[1] and 0 or 1`)
