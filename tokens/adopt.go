@@ -14,9 +14,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
-// Adopting moves a live installation behind the gateway. The gateway tries credentials
-// that it does not know once at Meet, and registers those that Meet accepts. From then
-// on it checks them itself, at a ten-thousandth of the cost.
+// Adopting moves a live installation behind the gateway: the gateway presents unknown
+// credentials to Meet once and registers those that Meet accepts. From then on it checks
+// them itself, at a ten-thousandth of the cost.
 
 // adoption registers applications that Meet knows and the gateway does not.
 type adoption struct {
@@ -28,19 +28,18 @@ type adoption struct {
 	trials       *trial.Trials
 }
 
-// Adopt authenticates an application that may not be registered yet. If it is
-// not, ask presents the credentials to Meet and returns what to register: name
-// and scopes as Meet says; or ErrInvalidClient if Meet refuses them, which is
-// remembered; or any other error, which is not. ask is called once for many who
-// present the same credentials at the same time.
+// Adopt authenticates an application that may not be registered yet. Call it when
+// [Authority.Authenticate] has returned ErrInvalidClient.
 //
-// Call it when [Authority.Authenticate] has said ErrInvalidClient.
+// ask presents the credentials to Meet and returns the application to register, with the
+// name and scopes that Meet tells. If ask returns ErrInvalidClient, the refusal is
+// remembered; other errors are not. Concurrent calls with the same credentials ask once.
 //
-// A client id whose application was deleted here, or which another application
-// presents at Meet, is not tried: ErrInvalidClient (see [Authority.AllowAdoption]).
+// A client id whose application was deleted here, or that another application presents
+// at Meet, is refused without asking (see [Authority.AllowAdoption]).
 //
-// Errors: ErrInvalidClient, ErrInactiveApplication, ErrBusy (others are being
-// tried: 503), ErrUnavailable, and those of ask.
+// Errors: ErrInvalidClient, ErrInactiveApplication, ErrBusy while other credentials are
+// being tried, ErrUnavailable, and those of ask.
 func (a *adoption) Adopt(ctx context.Context, clientID, secret string, ask func(context.Context) (Application, error)) (*Application, error) {
 	if !grammar.IsClientID(clientID) || secret == "" || len(secret) > secrets.MaxLength {
 		return nil, deny(ErrInvalidClient, "unknown_client_or_wrong_secret")
@@ -63,7 +62,7 @@ func (a *adoption) Adopt(ctx context.Context, clientID, secret string, ask func(
 	}
 }
 
-// try is Adopt for the one who asks Meet.
+// try is the one call of Adopt that asks Meet.
 func (a *adoption) try(ctx context.Context, clientID, secret string, ask func(context.Context) (Application, error)) (*Application, error) {
 	// Another trial may have ended meanwhile.
 	if app, settled, err := a.settled(ctx, clientID, secret); settled {
@@ -71,7 +70,7 @@ func (a *adoption) try(ctx context.Context, clientID, secret string, ask func(co
 	}
 	found, err := ask(ctx)
 	if errors.Is(err, ErrInvalidClient) {
-		_ = a.trials.NoteRefusal(ctx, clientID, secret) // they are refused, even if that is not remembered
+		_ = a.trials.NoteRefusal(ctx, clientID, secret) // best effort
 		return nil, err
 	}
 	if err != nil {
@@ -97,19 +96,19 @@ func (a *adoption) settled(ctx context.Context, clientID, secret string) (*Appli
 	if err != nil {
 		return nil, true, err
 	}
-	if refused { // Meet has said so, and Redis only remembers it
+	if refused {
 		return nil, true, deny(ErrInvalidClient, "refused_recently")
 	}
 	return nil, false, nil
 }
 
-// AdoptApplication registers an application under the client id it has at Meet,
-// with the secret that Meet has accepted. Both are its backend credentials, and unless
-// app has domains, Meet alone decides for whom it may act ("*").
+// AdoptApplication registers an application with the client id and the secret that Meet
+// has accepted, which also become its backend credentials. Without domains of its own it
+// gets "*": Meet alone decides for whom it may act.
 //
-// If several do so at once, all get the same application. Errors:
-// those of [Authority.CreateApplication]; ErrInvalidClient if it is registered
-// with another secret; ErrBusy.
+// Concurrent calls return the same application. Errors: those of
+// [Authority.CreateApplication]; ErrInvalidClient if it is registered with another
+// secret; ErrBusy.
 func (a *adoption) AdoptApplication(ctx context.Context, app Application, clientID, secret string) (*Application, error) {
 	app.Active = true
 	if app.Name == "" {
@@ -132,7 +131,7 @@ func (a *adoption) AdoptApplication(ctx context.Context, app Application, client
 	return a.register(ctx, app, clientID, secret)
 }
 
-// register is AdoptApplication for the one who registers, or finds it done.
+// register is AdoptApplication under the lock of the client id.
 func (a *adoption) register(ctx context.Context, app Application, clientID, secret string) (*Application, error) {
 	switch _, err := a.applications.CurrentApplication(ctx, clientID); {
 	case err == nil:

@@ -27,22 +27,22 @@ import (
 //  3. the record lists the client id, if it still wants it and is of the version
 //     that was read.
 //
-// So no other application can take the entry after step 1. Every entry has a value of
-// its own, so that one that was taken again is not mistaken for the one that was read.
+// So no other application can take the entry after step 1. Every entry has a unique
+// value, so compare-and-set notices an entry that was taken again.
 //
-// A client id is given up by writing the record without it. The entry is removed
-// afterwards, by compare-and-delete. If that fails, the entry does not count, and the
-// next application that wants the client id takes it.
+// A client id is given up by writing the record without it. Then the entry is removed by
+// compare-and-delete. An entry that stays does not count, and the next application that
+// wants the client id takes it over.
 
-// wantTime is how long a record wants a client id before it lists it. Taking the entries
-// takes less. The clock of Redis measures it.
+// wantTime is how long a record wants a client id, by the clock of Redis. It is longer
+// than taking the entries needs.
 const wantTime = 30 * time.Second
 
-// The field of a record that wants a client id is "w:" and that id. Its value is
-// until when (unix milliseconds), and the id of the try.
+// A wanted client id is the field "w:" + client id. Its value is the end of the wish (unix
+// milliseconds) and the id of the attempt.
 
-// wantScript notes wanted client ids in a record of the expected version. A record that
-// was only made for that expires with them. ARGV: version, life in ms, try, client ids.
+// wantScript adds wanted client ids to a record of the expected version. A record that
+// holds nothing else expires with them. ARGV: version, life in ms, attempt, client ids.
 var wantScript = redisdb.NewScript(redisNow + `
 local version = tonumber(redis.call('HGET', KEYS[1], 'v') or '0')
 if version ~= tonumber(ARGV[1]) then return -1 end
@@ -50,7 +50,7 @@ for i = 4, #ARGV do redis.call('HSET', KEYS[1], 'w:' .. ARGV[i], string.format('
 if version == 0 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return 1`)
 
-// unwantScript undoes wantScript for one try. ARGV: whose, client ids.
+// unwantScript undoes wantScript. ARGV: attempt, client ids.
 var unwantScript = redisdb.NewScript(`
 for i = 2, #ARGV do
   local want = redis.call('HGET', KEYS[1], 'w:' .. ARGV[i])
@@ -72,7 +72,7 @@ if have ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
 return 1`)
 
-// giveBackScript removes an entry that is still as it was found.
+// giveBackScript removes an entry that has not changed. ARGV: its value.
 var giveBackScript = redisdb.NewScript(`
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])`)
@@ -90,11 +90,11 @@ func entryOwner(entry string) string {
 	return owner
 }
 
-// want is one try to take client ids for an application.
+// want is one attempt to take client ids for an application.
 type want struct {
 	ids     *clientIDs
 	id      string // of the application
-	version int64  // that is to be replaced; 0: it is to be created
+	version int64  // of the record to replace; 0 for a new one
 	try     string
 	aliases []string
 }
@@ -109,9 +109,8 @@ func (c *clientIDs) newWant(id string, version int64, aliases []string) *want {
 	return &want{ids: c, id: id, version: version, try: vault.RandomID(vault.TokenID), aliases: aliases}
 }
 
-// take takes all the client ids, or none. They are the application's for wantTime, and
-// for good once the record lists them. Errors: ErrConflict,
-// ErrUnavailable.
+// take takes all the client ids, or none. They are reserved for wantTime, and permanent
+// once the record lists them. Errors: ErrConflict, ErrUnavailable.
 func (w *want) take(ctx context.Context) error {
 	if len(w.aliases) == 0 {
 		return nil
@@ -136,8 +135,8 @@ func (w *want) take(ctx context.Context) error {
 	return nil
 }
 
-// drop gives up client ids that were taken and are not listed. If that fails, the next
-// application that wants them takes them.
+// drop gives up client ids that were taken but not listed. If it fails, the next
+// application that wants them takes them over.
 func (w *want) drop(ctx context.Context) {
 	if len(w.aliases) == 0 {
 		return
@@ -151,8 +150,8 @@ func (w *want) drop(ctx context.Context) {
 	}
 }
 
-// take sets the entry of a client id that the application's record wants or
-// lists. Errors: ErrConflict, ErrUnavailable.
+// take points the entry of a client id at an application whose record wants or lists it.
+// Errors: ErrConflict, ErrUnavailable.
 func (c *clientIDs) take(ctx context.Context, id, alias string) error {
 	if vault.IsID(alias, vault.ApplicationID) && alias != id {
 		// It could shadow another application's id.
@@ -220,8 +219,8 @@ func (c *clientIDs) holds(ctx context.Context, id, alias string) error {
 }
 
 // release removes the entries of client ids that the application's record neither lists
-// nor wants any more. It reads the entry before the record: if it is taken again in
-// between, its value is another one. An entry that stays does no harm: it does not count.
+// nor wants. It reads the entry before the record, so an entry that is taken again in
+// between has another value and stays. A left-over entry does not count.
 func (c *clientIDs) release(ctx context.Context, id string, aliases []string) {
 	for _, alias := range aliases {
 		have, err := c.entry(ctx, alias)
@@ -234,8 +233,8 @@ func (c *clientIDs) release(ctx context.Context, id string, aliases []string) {
 	}
 }
 
-// repair makes sure that the entries of client ids that the record lists are
-// there. Errors: ErrConflict if another application has one of them, ErrUnavailable.
+// repair restores the entries of the client ids that the record lists. Errors: ErrConflict
+// if another application has taken one, ErrUnavailable.
 func (c *clientIDs) repair(ctx context.Context, app *Application) error {
 	for _, alias := range app.Aliases {
 		if err := c.take(ctx, app.ID, alias); err != nil {

@@ -69,7 +69,7 @@ type Options struct {
 	Quota QuotaOptions
 	// Version is that of the program, for [Authority.Gateways]. Default: unknown.
 	Version string
-	// Observer is told what happens inside. Default: nobody.
+	// Observer is told what happens inside. Default: none.
 	Observer Observer
 	// Now is the clock, read from several goroutines. Default: time.Now.
 	Now func() time.Time
@@ -78,21 +78,22 @@ type Options struct {
 // Observer is told what happens inside an [Authority], for metrics and logs.
 // Its methods are called from several goroutines and must not block.
 type Observer interface {
-	// FeedLag is told how long a change took from being published to being
-	// applied here, as far as one clock can tell: for this node's own heartbeats.
+	// FeedLag reports how long one of this node's heartbeats took from being published to
+	// being heard.
 	FeedLag(time.Duration)
-	// FeedState is told when the feed becomes fresh or stale.
+	// FeedState reports that the feed became fresh or stale.
 	FeedState(fresh bool)
 	// KeysMissing is told the ids of keys that other gateways use and this one does
 	// not have, sorted, whenever they change.
 	KeysMissing(ids []string)
-	// StoreRolledBack is told that Redis lost changes this node had seen (restored
-	// from a snapshot, failed over to a replica that lagged), and what was done.
+	// StoreRolledBack reports that Redis lost changes this node had seen (it was restored
+	// from a snapshot, or failed over to a replica that lagged), and whether all of them
+	// were written again.
 	StoreRolledBack(lost int64, reapplied bool)
 }
 
 // Authority issues credentials and judges them. It is safe for concurrent use. Its
-// methods are those of its parts, each of which keeps one concept.
+// methods are those of its parts; each part keeps one concept.
 type Authority struct {
 	*core
 	*applications // finds them
@@ -120,7 +121,7 @@ type Authority struct {
 	closed        atomic.Bool
 }
 
-// core is what all parts use: Redis, what of it may be believed, and what is remembered.
+// core is shared by all parts: Redis, the feed, the caches and the keys.
 type core struct {
 	db         *redisdb.DB
 	feed       *feed.Feed
@@ -131,8 +132,7 @@ type core struct {
 	now        func() time.Time
 }
 
-// Check tells what is wrong with numbers and times, none of which has to be set: for
-// whoever wants to know before there is a store.
+// Check validates the options that need no store. Zero values are valid.
 func (o Options) Check() error {
 	switch {
 	case o.Lifetime != 0 && (o.Lifetime < minLifetime || o.Lifetime > maxLifetime):
@@ -228,9 +228,8 @@ func (a *Authority) join(c *core, o Options) {
 	}
 }
 
-// JWKS returns the public signing keys as a JWK Set (RFC 7517 §5), without those
-// that are known to be withdrawn: who verifies tokens with it hears of no
-// revocation.
+// JWKS returns the public signing keys as a JWK Set (RFC 7517 §5). It leaves out withdrawn
+// keys, because verifiers that use it hear of no revocation.
 func (a *Authority) JWKS() signing.JWKS { return a.signing.JWKS(a.installations.Withdrawn) }
 
 // Start follows the feed until Close. It does not wait for Redis.

@@ -12,8 +12,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// generations are what a token was born under. Any of them having been counted
-// up since means that it was revoked.
+// generations are those that a token was issued under. If one of them was counted up
+// since, the token is revoked.
 type generations struct{ installation, application, user, grant uint64 }
 
 // list is how they are stored with a family of refresh tokens.
@@ -23,15 +23,14 @@ func (g generations) list() [4]uint64 {
 
 func birthsOf(l [4]uint64) generations { return generations{l[0], l[1], l[2], l[3]} }
 
-// after reports whether any of them is later than in o: who knows only o has not
-// heard of everything.
+// after reports whether any of them is later than in o, which is then out of date.
 func (g generations) after(o generations) bool {
 	return g.installation > o.installation || g.application > o.application || g.user > o.user || g.grant > o.grant
 }
 
-// Generations tell whether what is kept for a grant may still be used: it may while
-// they are what they were. They change with each revocation that concerns the grant,
-// and with each edit of the application.
+// Generations identify the state of a grant. Whatever is kept for the grant may be used
+// until they change, which each revocation of the grant and each edit of the application
+// does.
 type Generations [6]uint64
 
 // generationsOf returns the generations of a grant. u is nil for a user who was never
@@ -77,9 +76,9 @@ func (c *circumstances) Generations(ctx context.Context, app *Application, m Mai
 	return generationsOf(in, app, u), id != "", nil
 }
 
-// counted makes a change of an application one that its generations tell of. A
-// change of limits alone is not: it is how Meet is relieved, and must not have
-// everything that is kept fetched from Meet again.
+// counted makes a change of an application count for its [Generations]. A change of
+// limits alone does not count: it relieves an overloaded Meet, and must not make the
+// gateways fetch every token from Meet again.
 func counted(change func(*Application) error) func(*Application) error {
 	return func(n *Application) error {
 		before := n.clone()
@@ -94,9 +93,9 @@ func counted(change func(*Application) error) func(*Application) error {
 	}
 }
 
-// countUp defines up, which counts a generation up: at least to the second that it
-// is. A generation that was set back, since what had counted it up is lost and
-// remembered by nobody, then does not become again one that tokens were born under.
+// countUp defines up, which counts a generation up, at least to the current second. Even a
+// generation that Redis has lost then never returns to a value that tokens were issued
+// under.
 const countUp = `
 local function up(field)
   local value = math.max(tonumber(redis.call('HGET', KEYS[1], field) or '0') + 1, tonumber(redis.call('TIME')[1]))

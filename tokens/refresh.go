@@ -28,7 +28,7 @@ const (
 // RefreshOptions are the lifetimes of refresh tokens.
 type RefreshOptions = family.Options
 
-// refreshes exchanges refresh tokens, and judges them.
+// refreshes exchanges, inspects and revokes refresh tokens.
 type refreshes struct {
 	*core
 	families      *family.Store
@@ -38,22 +38,22 @@ type refreshes struct {
 	users         *users
 }
 
-// Refresh exchanges a refresh token for a new pair (RFC 6749 §6). The
-// application must be the one it was given to. Whether the user's domain is
-// still allowed and nothing was revoked is checked again; the caller checks with Meet,
-// between Inspect and Refresh, that it still knows the user.
+// Refresh exchanges a refresh token for a new pair (RFC 6749 §6). The application must
+// be the one that the token was issued to. Refresh checks again that the user's domain is
+// allowed and that nothing was revoked. The caller asks Meet, between Inspect and
+// Refresh, whether it still knows the user.
 //
-// A token that was exchanged already ends its family, unless that was within
-// the window: then the same pair is returned.
+// A token that was exchanged before ends its family, except within the window, where it
+// gets the same pair again.
 //
-// wanted are the scopes that the access token is to have: those that were granted,
-// or some of them. None stands for all. The next refresh token has all of them again.
+// wanted are the scopes of the new access token, a subset of those granted; none means
+// all. The new refresh token keeps all of them.
 //
 // Errors: ErrInvalidGrant, ErrScopeNotGranted, ErrInactiveApplication,
 // ErrDomainNotAllowed, ErrUnavailable.
 func (r *refreshes) Refresh(ctx context.Context, app *Application, raw string, wanted ...string) (*Token, error) {
-	// A primary that was replaced may not know of the last rotation, and would take
-	// its token for a stolen one.
+	// A deposed primary may have missed the last rotation, and would take the token for a
+	// stolen one.
 	if err := r.feed.Check(ctx); err != nil {
 		return nil, err
 	}
@@ -65,15 +65,14 @@ func (r *refreshes) Refresh(ctx context.Context, app *Application, raw string, w
 	return t, err
 }
 
-// refresh is Refresh as the server decides that is asked. That server may turn out to
-// have been replaced.
+// refresh is one attempt of Refresh, on a server that may turn out to be deposed.
 func (r *refreshes) refresh(ctx context.Context, app *Application, raw string, wanted Scopes) (*Token, error) {
 	p, err := r.families.Read(ctx, raw)
 	if err != nil {
 		return nil, err
 	}
 	if !p.Current && !p.Last {
-		// Its rotation may be among what is still written again: not a reuse.
+		// Its rotation may not have been restored yet, so this may be no reuse.
 		if err := r.feed.Settled(ctx, "rotating a refresh token"); err != nil {
 			return nil, err
 		}
@@ -100,7 +99,7 @@ func (r *refreshes) refresh(ctx context.Context, app *Application, raw string, w
 	return r.handOut(ctx, e, rotation.Pair)
 }
 
-// exchange is an exchange of a refresh token that is allowed.
+// exchange is the exchange of a refresh token that judge has allowed.
 type exchange struct {
 	family       string // its id
 	grant        Grant
@@ -140,8 +139,8 @@ func (r *refreshes) judge(ctx context.Context, p *family.Presented, app *Applica
 	return &exchange{family: p.ID, grant: g, user: u, installation: in, at: now}, nil
 }
 
-// handOut gives a pair. It records the access token first: of several gateways that
-// give the same pair at once, none may be faster than the record.
+// handOut returns a pair. It records the access token first, so that no gateway hands out
+// a token that is not on record.
 func (r *refreshes) handOut(ctx context.Context, e *exchange, pair *family.Pair) (*Token, error) {
 	age := e.at.Sub(time.UnixMilli(pair.Issued))
 	rest := pair.Lifetime - max(age, 0)
@@ -152,8 +151,8 @@ func (r *refreshes) handOut(ctx context.Context, e *exchange, pair *family.Pair)
 		return nil, err
 	}
 	if r.feed.Replaced(e.seen) {
-		// It may have been rotated where nobody will know of it: the token is still good
-		// at the successor, and gets the same pair again where it is not.
+		// The rotation may be lost. Either the token is still current on the new primary, or it
+		// gets the same pair again.
 		return nil, feed.Unsteady("rotating a refresh token")
 	}
 	r.families.NoteGiven(ctx, e.family, pair)
@@ -164,8 +163,8 @@ func (r *refreshes) handOut(ctx context.Context, e *exchange, pair *family.Pair)
 	}, nil
 }
 
-// reused ends a family of which a token was used twice. A server that was replaced may
-// take for reuse what is none.
+// reused ends a family after one of its tokens was reused. A deposed primary can report
+// reuse by mistake.
 func (r *refreshes) reused(ctx context.Context, e *exchange, records []string) error {
 	stands, err := r.feed.StillPrimary(ctx, e.seen)
 	if err != nil {
@@ -226,8 +225,8 @@ func (r *refreshes) identify(ctx context.Context, raw string) (*Identity, error)
 	}, nil
 }
 
-// revoke ends the family of a refresh token and its access tokens. owner "" is any
-// application.
+// revoke ends the family of a refresh token and its access tokens. With an owner it ends
+// only that application's families.
 func (r *refreshes) revoke(ctx context.Context, raw, owner string) error {
 	err := r.feed.Refuse(ctx, "revoking a refresh token", func(ctx context.Context) error {
 		p, err := r.families.Read(ctx, raw)
@@ -250,8 +249,8 @@ func (r *refreshes) revoke(ctx context.Context, raw, owner string) error {
 	return err
 }
 
-// ended makes every gateway remember that a family is over, and revokes its access
-// tokens, given the keys of their records.
+// ended makes every gateway remember that a family has ended, and revokes its access
+// tokens, whose records are at the given keys.
 func (r *refreshes) ended(ctx context.Context, familyID string, at time.Time, records []string) error {
 	key := redisdb.KeyFamily(familyID)
 	if r.records.wasTold(key) {

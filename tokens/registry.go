@@ -20,7 +20,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
-// registry makes, changes and removes applications.
+// registry creates, changes and deletes applications.
 type registry struct {
 	*core
 	applications *applications
@@ -76,11 +76,11 @@ func (r *registry) create(ctx context.Context, app Application, addSecrets func(
 		wanted.drop(ctx)
 		return nil, unavailable("writing the index of applications", err)
 	}
-	// That others are told later does no harm: nobody knows the application yet.
+	// A delay in publishing does no harm: nobody knows the application yet.
 	created, err := r.save(ctx, n, wanted.aliases)
 	if errors.Is(err, errNotSaved) {
 		wanted.drop(ctx)
-		_ = r.meetClients.forget(ctx, n) // a note too many does no harm, as an entry without a record
+		_ = r.meetClients.forget(ctx, n) // best effort: a left-over note does no harm
 		_ = r.db.RemoveSorted(ctx, redisdb.KeyIndex, indexMember(n.Name, n.ID))
 	}
 	if err != nil && !errors.Is(err, feed.ErrUntold) {
@@ -89,10 +89,10 @@ func (r *registry) create(ctx context.Context, app Application, addSecrets func(
 	return created, nil
 }
 
-// UpdateApplication changes an application as one step: if somebody else
-// changed it since version, nothing is written and the error is ErrConflict.
-// Version 0 takes whatever is there, again until nobody is in between. change
-// may be called several times and may return an error to leave all as it is.
+// UpdateApplication changes an application atomically. If it was changed since version,
+// nothing is written and the error is ErrConflict. Version 0 accepts any version and
+// retries after a conflict. change may be called several times; if it returns an error,
+// nothing is written.
 //
 // Errors: ErrNotFound, ErrConflict, ErrInvalidApplication, ErrUnavailable, and
 // that of change.
@@ -104,8 +104,8 @@ func (r *registry) UpdateApplication(ctx context.Context, id string, version int
 	return app, nil
 }
 
-// change is UpdateApplication that also returns the application if it
-// was written and what follows from that failed.
+// change is UpdateApplication, except that it also returns the application if it was
+// written and a later step failed.
 func (r *registry) change(ctx context.Context, id string, version int64, change func(*Application) error) (*Application, error) {
 	const tries = 10
 	for try := 1; ; try++ {
@@ -114,8 +114,8 @@ func (r *registry) change(ctx context.Context, id string, version int64, change 
 			return nil, err
 		}
 		if version != 0 && old.Version != version {
-			// What the caller believes may come from a change that was not published.
-			_ = r.feed.Forget(ctx, redisdb.KeyApplication(id)) // it is done later if it fails
+			// The caller's version may come from a change that was not published.
+			_ = r.feed.Forget(ctx, redisdb.KeyApplication(id)) // retried later if it fails
 			return nil, fmt.Errorf("application %s has version %d: %w", id, old.Version, ErrConflict)
 		}
 		app, err := r.edit(ctx, old, change)
@@ -130,7 +130,7 @@ func (r *registry) edit(ctx context.Context, old *Application, change func(*Appl
 	if err := change(n); err != nil {
 		return nil, err
 	}
-	// What the Authority keeps is not the caller's to change.
+	// The caller cannot change these.
 	n.ID, n.Version, n.Created, n.generation = old.ID, old.Version, old.Created, old.generation
 	n.LastUsed, n.Secrets, n.NotGranted = old.LastUsed, old.Secrets, old.NotGranted
 	if err := n.normalise(); err != nil {
@@ -157,8 +157,8 @@ func (r *registry) edit(ctx context.Context, old *Application, change func(*Appl
 	return written, errors.Join(err, r.reindex(ctx, n.ID, indexMember(old.Name, n.ID), indexMember(n.Name, n.ID)))
 }
 
-// noteBeforeSave notes what must be known before a record is written; too much of it
-// does no harm.
+// noteBeforeSave makes the notes that must exist before a record is written. Left-over
+// notes do no harm.
 func (r *registry) noteBeforeSave(ctx context.Context, old, n *Application, removed []string) error {
 	if err := r.meetClients.note(ctx, n); err != nil {
 		return err
@@ -175,9 +175,8 @@ func (r *registry) noteBeforeSave(ctx context.Context, old, n *Application, remo
 	return nil
 }
 
-// reindex replaces an application's entry in the index after it was renamed. If
-// somebody else renames it back at the same time, one of the two sees what the
-// other has written last.
+// reindex replaces an application's index entry after it was renamed. It reads the record
+// again, so that of two concurrent renamings the later one prevails.
 func (r *registry) reindex(ctx context.Context, id, before, now string) error {
 	if before == now {
 		return nil
@@ -190,7 +189,7 @@ func (r *registry) reindex(ctx context.Context, id, before, now string) error {
 	}
 	app, err := r.applications.read(ctx, id)
 	if err != nil || indexMember(app.Name, id) != before {
-		return nil //nolint:nilerr // gone, or not to be had: there is nothing to put right
+		return nil //nolint:nilerr // gone or unavailable: nothing to correct
 	}
 	if err := r.db.AddSorted(ctx, redisdb.KeyIndex, before); err != nil {
 		return unavailable("writing the index of applications", err)
@@ -202,10 +201,10 @@ func without(list, drop []string) []string {
 	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return slices.Contains(drop, s) })
 }
 
-// saveScript writes a record if its version is the expected one, and if it still
-// wants the client ids that it is to list from now on. Finding its own
-// write there is success: the answer to it may have been lost on the way. Of
-// the last uses of secrets those named in ARGV[3] stay; client ids follow from ARGV[4].
+// saveScript writes a record if it has the expected version and still wants the client
+// ids that it is to list. Finding its own earlier write is a success, since the reply may
+// have been lost. It keeps the last uses of the secrets named in ARGV[3]; client ids
+// follow from ARGV[4].
 var saveScript = redisdb.NewScript(redisNow + `
 local have = redis.call('HMGET', KEYS[1], 'v', 'd')
 local version = tonumber(have[1] or '0')
@@ -230,9 +229,9 @@ var errNotSaved = errors.New("the record was not written")
 // errWantOver means that taking client ids took longer than wantTime.
 var errWantOver = errors.New("taking client ids took too long")
 
-// save writes n over the version it came from and tells everybody. wanted are the
-// client ids that it lists and did not list before. It returns the application as it
-// is now; also with feed.ErrUntold, and with no other error.
+// save replaces the version that n was made from, and publishes the change. wanted are the
+// client ids that n newly lists. It returns the stored application, also with
+// feed.ErrUntold but with no other error.
 func (r *registry) save(ctx context.Context, n *Application, wanted []string) (*Application, error) {
 	const doing = "writing an application"
 	doc, err := r.applications.codec.encode(n)
@@ -270,9 +269,8 @@ func (r *registry) save(ctx context.Context, n *Application, wanted []string) (*
 	return written, err
 }
 
-// written is the application that Redis has after n was stored as doc. It is not
-// read back: a secret that was just made must not be lost to an outage that comes
-// in between.
+// written is the application as stored. It is decoded from doc rather than read back, so
+// that an outage cannot lose a secret that was just made.
 func (r *registry) written(n *Application, version int64, doc string) (*Application, error) {
 	m := map[string]string{
 		fieldDocument: doc, fieldVersion: strconv.FormatInt(version, 10),
@@ -294,12 +292,10 @@ func (r *registry) written(n *Application, version int64, doc string) (*Applicat
 	return r.applications.codec.decode(n.ID, m)
 }
 
-// RotateSecret gives the application a new secret and returns it, once. The
-// secrets it had go on working for grace (0: not at all). At most two live at
-// a time: the older of two is dropped. Version as in UpdateApplication, and so are
-// the errors; with ErrUnavailable the secret may be there all the same, known to
-// nobody, as if this had been called once. With a grace, that the other gateways are
-// told later is no error.
+// RotateSecret gives the application a new secret and returns it, once. The previous
+// secret keeps working for grace (0: it stops at once); an older one is dropped. Version
+// and errors are those of UpdateApplication. After ErrUnavailable the application may
+// have a new secret that nobody knows. With a grace, a delay in publishing is no error.
 func (r *registry) RotateSecret(ctx context.Context, id string, version int64, grace time.Duration) (*Application, string, error) {
 	secret := vault.NewSecret(SecretPrefix)
 	app, err := r.change(ctx, id, version, func(n *Application) error {
@@ -321,15 +317,15 @@ func (r *registry) RotateSecret(ctx context.Context, id string, version int64, g
 		return nil, "", err
 	}
 	if grace <= 0 && err != nil {
-		return nil, "", err // other gateways may go on accepting what was withdrawn
+		return nil, "", err // other gateways may still accept the old secret
 	}
-	// Redis has the secret, and who does not know it there asks Redis.
+	// Redis has the new secret, and gateways ask Redis about a secret they do not know.
 	return app, secret, nil
 }
 
-// deleteScript deletes a record if its version is the expected one, or any if that is 0.
-// For as long as a gateway that has not heard of it could make a new application
-// again (see editAgain), a mark stays. ARGV: version, life of the mark in ms.
+// deleteScript deletes a record of the expected version, 0 for any. It leaves a mark for
+// as long as a gateway that has not heard of the deletion could recreate the application
+// (see editAgain). ARGV: version, life of the mark in ms.
 var deleteScript = redisdb.NewScript(`
 local version = tonumber(redis.call('HGET', KEYS[1], 'v') or '0')
 if version == 0 then return 0 end
@@ -346,12 +342,13 @@ func (r *registry) DeleteApplication(ctx context.Context, id string, version int
 	app, err := r.applications.read(ctx, id)
 	if err != nil {
 		if errors.Is(err, ErrNotFound) && grammar.IsClientID(id) {
-			// It may be gone by a try that ended in ErrUnavailable, and so come back.
-			_ = r.feed.Forget(ctx, redisdb.KeyApplication(id), deleteAgain(id)) // it is done later if it fails
+			// An earlier attempt that ended in ErrUnavailable may have deleted it. Without this
+			// a replay could bring it back.
+			_ = r.feed.Forget(ctx, redisdb.KeyApplication(id), deleteAgain(id)) // retried later if it fails
 		}
 		return err
 	}
-	// First, so that a deletion that is cut short is not undone by adoption either.
+	// First, so that adoption cannot undo a deletion that is cut short.
 	if err := r.meetClients.markRemoved(ctx, app.clientIDsAtMeet()...); err != nil {
 		return err
 	}
@@ -366,7 +363,7 @@ func (r *registry) DeleteApplication(ctx context.Context, id string, version int
 			if done < 0 {
 				return nil, fmt.Errorf("application %s: %w", id, ErrConflict)
 			}
-			// Done or not there any more: it was, so this or somebody else's try deleted it.
+			// Deleted, now or by a concurrent attempt.
 			return []journal.Entry{deleteAgain(id)}, nil
 		},
 	})
@@ -386,18 +383,17 @@ func (r *registry) DeleteApplication(ctx context.Context, id string, version int
 	return nil
 }
 
-// confirmScript writes the version of a record that is (still) as expected once
-// more, so that replicas which have that have what was written before.
+// confirmScript writes the version of an unchanged record once more. Replicas that
+// acknowledge this write have everything written before it.
 var confirmScript = redisdb.NewScript(`
 local have = redis.call('HMGET', KEYS[1], 'v', 'd')
 if have[1] ~= ARGV[1] or have[2] ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], 'v', have[1])
 return 1`)
 
-// ConfirmApplication makes sure of an application as it is, for whoever finds
-// nothing to change: what is there may come from a try that ended in
-// ErrUnavailable, that no replica has and that no gateway remembers. Errors:
-// ErrNotFound, ErrConflict if it changes all the time, ErrUnavailable.
+// ConfirmApplication makes an application durable that needs no change. Its record may
+// come from an attempt that ended in ErrUnavailable, which no replica has and no gateway
+// remembers. Errors: ErrNotFound, ErrConflict if it keeps changing, ErrUnavailable.
 func (r *registry) ConfirmApplication(ctx context.Context, id string) (*Application, error) {
 	const doing, tries = "confirming an application", 10
 	for range tries {
@@ -424,7 +420,7 @@ func (r *registry) ConfirmApplication(ctx context.Context, id string) (*Applicat
 			},
 		})
 		if errors.Is(err, ErrConflict) {
-			continue // somebody has changed it meanwhile
+			continue // changed meanwhile
 		}
 		if err != nil {
 			return nil, err

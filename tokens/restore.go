@@ -14,9 +14,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// editAgain writes an edit again where it was lost, and an application that is lost
-// as a whole within a minute of its creation: whoever was just given its secret must
-// not be refused. Where the edit is remembered no more, its fallback stays.
+// editAgain returns the entries that repeat an edit. They recreate an application that was
+// lost within a minute of its creation, so that a client that was just given its secret is
+// not refused. The fallback outlives the edit in the journal.
 func editAgain(n *Application, version int64, doc string) []journal.Entry {
 	key := redisdb.KeyApplication(n.ID)
 	return []journal.Entry{
@@ -28,10 +28,10 @@ func editAgain(n *Application, version int64, doc string) []journal.Entry {
 	}
 }
 
-// editAgainScript writes an application's record if an older one is there, or none and
-// none was deleted lately. One that is as it should be, and new, is answered as well:
-// what it is found by may be lost. ARGV: for how long from now it may be made, in ms;
-// version, document.
+// editAgainScript replaces an older record of an application, or creates the record if
+// the application is new and was not deleted lately. It also answers 1 for a new record
+// that is as it should be, because the index entries may be lost. ARGV: for how long it
+// may be created, in ms; version, document.
 var editAgainScript = journal.NewScript(`
 local have, want = tonumber(redis.call('HGET', KEYS[1], 'v') or '0'), tonumber(ARGV[2])
 local new = ARGV[1] ~= '0'
@@ -52,9 +52,9 @@ local function close(off)
   end
 end`
 
-// closeAgainScript is for an edit that is lost and remembered no more: it ends the
-// tokens that the edit could have ended, and disables the application if the edit did.
-// ARGV: version, "1" if it was disabled.
+// closeAgainScript is the fallback for a lost edit that the journal has dropped: it ends
+// the tokens that the edit may have ended, and disables the application if the edit did.
+// ARGV: version, "1" if the edit disabled it.
 var closeAgainScript = journal.NewScript(closeApplication + `
 local have = tonumber(redis.call('HGET', KEYS[1], 'v') or '0')
 if have == 0 or have >= tonumber(ARGV[1]) then return 0 end
@@ -70,7 +70,7 @@ close(true)
 redis.call('HINCRBY', KEYS[1], 'v', 1)
 return 1`)
 
-// deleteAgain takes the place of the edits of an application.
+// deleteAgain replaces the entries of an application's edits.
 func deleteAgain(id string) journal.Entry {
 	key := redisdb.KeyApplication(id)
 	return journal.Entry{Rank: journal.Edits, Name: key, Version: math.MaxInt64, Key: key, Script: deleteAgainScript}
@@ -92,8 +92,8 @@ func (d feedDomain) ForgetAll() {
 	d.installations.Forget()
 }
 
-// Restored mends what an application is found by, and what belongs to an address that
-// has two ids.
+// Restored repairs the index entries of an application, and links two users of one
+// address.
 func (d feedDomain) Restored(ctx context.Context, e journal.Entry) error {
 	switch e.Script {
 	case mailindex.ClaimAgainScript:
@@ -111,7 +111,7 @@ func (r *registry) restored(ctx context.Context, key string) error {
 	}
 	app, err := r.applications.codec.decode(strings.TrimPrefix(key, redisdb.KeyApplication("")), m)
 	if err != nil {
-		return nil //nolint:nilerr // it cannot be read, and so not be used either
+		return nil //nolint:nilerr // unreadable, so nobody can use it
 	}
 	if err := r.meetClients.note(ctx, app); err != nil {
 		return err
@@ -119,7 +119,7 @@ func (r *registry) restored(ctx context.Context, key string) error {
 	if err := r.db.AddSorted(ctx, redisdb.KeyIndex, indexMember(app.Name, app.ID)); err != nil {
 		return unavailable("writing the index of applications", err)
 	}
-	// What another application has taken meanwhile stays with it.
+	// A client id that another application has taken meanwhile stays with it.
 	if err := r.clientIDs.repair(ctx, app); err != nil && !errors.Is(err, ErrConflict) {
 		return err
 	}

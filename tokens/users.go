@@ -38,18 +38,17 @@ type User struct {
 	LastSeen   time.Time `json:"last_seen,omitzero"`
 	LastSeenBy string    `json:"last_seen_by,omitempty"`
 
-	// generation begins at the time (unix seconds) at which the record was made, and
-	// each revocation raises it. So a record that was lost and made again does not
-	// bring old tokens back.
+	// generation starts at the time the record was made, in unix seconds, and each
+	// revocation raises it. So old tokens stay invalid when a lost record is made again.
 	generation uint64
-	// Revoking a grant raises grantCount, and grants keeps the new value. Tokens carry
-	// the grantCount of their birth. Only the latest revoked grants are kept one by
-	// one; grantFloor stands for the others.
+	// Revoking a grant raises grantCount and stores the new value in grants. A token carries
+	// the grantCount it was issued under. Only the latest revoked grants are kept one by
+	// one; grantFloor covers the others.
 	grants     map[string]uint64 // by application id
 	grantCount uint64
 	grantFloor uint64
 
-	// others are further ids of the address; see same.
+	// others are further ids of the same address; see same.
 	others []string
 
 	read time.Time // from Redis
@@ -74,15 +73,15 @@ const (
 	prefixOther      = "o:" // + another id of the address
 )
 
-// touchScript sets fields of a hash that has the first given field.
+// touchScript sets fields of a hash if it has the first given field.
 var touchScript = redisdb.NewScript(`
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
 for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 return 1`)
 
 // newUserScript makes a user's record unless the id is taken. ARGV: sealed
-// mail, first seen, by, generation, grant count. Its own write is success
-// too: the answer to it may have been lost.
+// mail, first seen, by, generation, grant count. Finding its own earlier write is a
+// success, since the reply may have been lost.
 var newUserScript = redisdb.NewScript(`
 if redis.call('HSETNX', KEYS[1], 'm', ARGV[1]) == 0 then
   if redis.call('HGET', KEYS[1], 'm') == ARGV[1] then return 1 end
@@ -127,9 +126,8 @@ func (s *users) User(ctx context.Context, idOrMail string) (*User, error) {
 	return s.read(ctx, id)
 }
 
-// same notes at each of two users that the other has the same address, so that a
-// revocation ends both. One address can have two users after Redis lost a write, or
-// if an early version of the gateway ran.
+// same records in each of two users that the other has the same address, so that a
+// revocation ends both. An address can have two users after Redis lost a write.
 func (s *users) same(ctx context.Context, ids ...string) error {
 	for i, id := range ids {
 		err := s.db.Eval(ctx, touchScript, redisdb.KeyUser(id), fieldMail, prefixOther+ids[1-i], 1).Err()
@@ -140,8 +138,7 @@ func (s *users) same(ctx context.Context, ids ...string) error {
 	return nil
 }
 
-// findOrCreate returns the id of the user that a token is for, and the user if it was
-// made for that.
+// findOrCreate returns the id of the user of a grant, and the user if this call made it.
 func (s *users) findOrCreate(ctx context.Context, g Grant) (made *User, id string, err error) {
 	if !g.Unseen {
 		if id, err = s.index.Find(ctx, g.Mail); id != "" || err != nil {
@@ -151,14 +148,14 @@ func (s *users) findOrCreate(ctx context.Context, g Grant) (made *User, id strin
 	return s.create(ctx, g.Mail, g.Application.ID)
 }
 
-// create allocates an id for the address. If several gateways do so at once, all get
-// the id of one of them. The user is nil if it was not made here.
+// create allocates an id for the address. Concurrent calls on several gateways all return
+// the same id. The user is nil if another gateway made it.
 func (s *users) create(ctx context.Context, m Mail, by string) (made *User, id string, err error) {
 	for {
 		id = vault.RandomID(vault.UserID)
 		made, err = s.write(ctx, id, m, by)
 		if errors.Is(err, ErrConflict) {
-			continue // 62^8 ids: it happens, rarely
+			continue // one of 62^8 ids taken already: rare
 		}
 		if err != nil {
 			return nil, "", err
@@ -196,11 +193,10 @@ func (s *users) write(ctx context.Context, id string, m Mail, by string) (*User,
 	}, since)
 }
 
-// remember has the journal write a user again if Redis loses it: a token was just
-// issued for it.
+// remember adds a user that a token was just issued for to the journal.
 func (s *users) remember(u *User) {
 	key := redisdb.KeyUser(u.ID)
-	version := int64(u.generation + u.grantCount) // neither goes back
+	version := int64(u.generation + u.grantCount) // both only grow
 	if e, known := s.feed.Journal().Get(journal.Users, key); known && e.Version >= version && e.Age() < userStep {
 		return
 	}
@@ -208,19 +204,19 @@ func (s *users) remember(u *User) {
 		Rank: journal.Users, Name: key, Version: version, Key: key, Script: newUserScript,
 		Args: []any{s.keys.Seal([]byte(u.Mail), key), u.FirstSeen.UnixMilli(), u.FirstSeenBy, u.generation, u.grantCount},
 	})
-	// After a loss an address can have two ids. Each claims the entries of the index; an
-	// entry that has another id shows that both are the same user.
+	// After a loss an address can have two ids. Replaying these claims finds entries with
+	// another id, which shows that both are the same user.
 	for _, name := range s.index.Names(u.Mail) {
 		s.feed.Journal().Add(journal.Entry{Rank: journal.Users, Name: name + " " + u.ID, Key: name, Script: mailindex.ClaimAgainScript, Args: []any{u.ID}})
 	}
 }
 
-// userStep is how old a user's entry in the journal gets before a token renews it. A
-// user need not be noted with every token.
+// userStep is how old a user's journal entry gets before the next token renews it, so that
+// not every token writes one.
 const userStep = journal.Memory / 6
 
-// contested notes two ids of one address at each other if an entry of the index has
-// another id.
+// contested handles an index entry that another user of the same address may have
+// claimed.
 func (s *users) contested(ctx context.Context, name, id string) error {
 	other, err := s.db.Get(ctx, name)
 	if err != nil {
@@ -244,7 +240,7 @@ func (s *users) read(ctx context.Context, id string) (*User, error) {
 	return s.keep(id, m, since)
 }
 
-// keep decodes a user that was read since into the cache.
+// keep decodes a user that was read after since, and puts it into the cache.
 func (s *users) keep(id string, m map[string]string, since memory.Epoch) (*User, error) {
 	u, err := s.decode(id, m)
 	if err != nil {
@@ -290,8 +286,8 @@ func (s *users) decode(id string, m map[string]string) (*User, error) {
 	return u, nil
 }
 
-// noteSeen writes that an application acted for the user, at most once a
-// minute, and Meet's id of the user when it changed.
+// noteSeen records that an application acted for the user, at most once a minute, and
+// Meet's id of the user if it changed.
 func (s *users) noteSeen(u *User, by, backendUserID string) {
 	now := s.now()
 	changed := backendUserID != "" && backendUserID != u.BackendUserID
@@ -303,8 +299,7 @@ func (s *users) noteSeen(u *User, by, backendUserID string) {
 		return
 	}
 	s.background.Go(func(ctx context.Context) {
-		// No decision depends on these fields, so caches keep the user: to read it again
-		// would need Redis, which may be unavailable.
+		// No decision depends on these fields, so the cached user stays valid.
 		_ = s.db.Eval(ctx, touchScript, redisdb.KeyUser(u.ID), fieldMail,
 			fieldLastSeen, now.UnixMilli(), fieldLastBy, by, fieldBackendUser, backendUserID).Err()
 	})
