@@ -12,26 +12,24 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// Not every client id that no application has may be adopted: one that an
-// operator has taken away must not come back by itself, and credentials that an
-// application presents at Meet are no second application.
+// Two kinds of unknown client ids must not be adopted: those that an operator has removed,
+// and those that an application already presents at Meet.
 
-// Why a client id is not adopted, for logs. Who presents it is told no more than
-// that it is not valid.
+// Why a client id is not adopted, for logs. The caller only gets ErrInvalidClient.
 var (
 	errRemovedHere = deny(ErrInvalidClient, "removed_here")
 	errBackendOf   = deny(ErrInvalidClient, "backend_of_another_application")
 )
 
-// meetClients knows which client ids applications present at Meet, and which must not
-// be adopted.
+// meetClients keeps track of the client ids that applications present at Meet, and of
+// those that must not be adopted.
 type meetClients struct {
 	*core
 	applications *applications
 }
 
-// adoptable reports why a client id that no application has must not be adopted,
-// or nil. Errors: ErrInvalidClient, ErrUnavailable.
+// adoptable returns nil if an unknown client id may be adopted. Errors: ErrInvalidClient,
+// ErrUnavailable.
 func (m *meetClients) adoptable(ctx context.Context, clientID string) error {
 	return m.feed.Refuse(ctx, "looking whether a client id may be adopted", func(ctx context.Context) error {
 		return m.adoptableHere(ctx, clientID)
@@ -73,7 +71,7 @@ func (m *meetClients) adoptableHere(ctx context.Context, clientID string) error 
 	return nil
 }
 
-// markRemoved notes that an operator has taken client ids away.
+// markRemoved records that an operator has removed client ids.
 func (m *meetClients) markRemoved(ctx context.Context, clientIDs ...string) error {
 	for _, id := range clientIDs {
 		if err := m.db.Set(ctx, redisdb.KeyRemoved(id), "1", 0); err != nil {
@@ -83,9 +81,8 @@ func (m *meetClients) markRemoved(ctx context.Context, clientIDs ...string) erro
 	return nil
 }
 
-// AllowAdoption lets a client id be adopted again whose application was deleted,
-// or from which it was taken away. The error is ErrNotFound if that was not so, or
-// ErrUnavailable.
+// AllowAdoption lets a client id be adopted again that an operator had removed. The error
+// is ErrNotFound if none had, or ErrUnavailable.
 func (m *meetClients) AllowAdoption(ctx context.Context, clientID string) error {
 	if !grammar.IsClientID(clientID) {
 		return ErrNotFound
@@ -112,8 +109,8 @@ func (app *Application) clientIDsAtMeet() []string {
 	return uniq(ids)
 }
 
-// note notes which application presents a client id at Meet. It comes
-// before the application is written: a note too many does no harm.
+// note records which application presents a client id at Meet. It is called before the
+// application is written; a left-over note does no harm.
 func (m *meetClients) note(ctx context.Context, app *Application) error {
 	if app.Backend == nil {
 		return nil

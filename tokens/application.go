@@ -53,7 +53,7 @@ type Application struct {
 	// Limits override the installation's limits by name, such as "token": "60/1m"
 	// or "read_user": "off"; see [limit.ParseOverrides].
 	Limits map[string]string `json:"limits,omitempty"`
-	// Backend is what it is at Meet. None means the gateway's own credentials.
+	// Backend are its credentials at Meet. None means the gateway's own.
 	Backend *BackendCredentials `json:"backend,omitempty"`
 	// Note is free text for operators. It is encrypted at rest.
 	Note string `json:"note,omitempty"`
@@ -159,26 +159,25 @@ func (app *Application) hasClientID(clientID string) bool {
 	return app.ID == clientID || slices.Contains(app.Aliases, clientID)
 }
 
-// DeniedUnreadable reports whether the application has denied mail addresses that were
-// encrypted with a secret which is not configured here. It cannot be used until they
-// are set again.
+// DeniedUnreadable reports whether the application's denied mail addresses were encrypted
+// with a secret that is not configured here. It cannot be used until they are set again.
 func (app *Application) DeniedUnreadable() bool { return app.sealed.denied != "" }
 
-// DenyMails sets the addresses that the application may not act for, in the place of
-// all there are, also of those that cannot be read. Setting DeniedMails to none keeps
-// the latter. It is for [Authority.UpdateApplication].
+// DenyMails replaces the addresses that the application may not act for, including those
+// that cannot be read. Setting DeniedMails to none keeps unreadable ones. It is for
+// [Authority.UpdateApplication].
 func (app *Application) DenyMails(mails []Mail) { app.DeniedMails, app.sealed.denied = mails, "" }
 
-// BackendUnreadable reports whether the application has backend credentials that
-// were encrypted with a secret which is not configured here. It cannot be used
-// until they are set again or forgotten.
+// BackendUnreadable reports whether the application's backend credentials were encrypted
+// with a secret that is not configured here. It cannot be used until they are set again or
+// forgotten.
 func (app *Application) BackendUnreadable() bool {
 	return app.Backend == nil && app.sealed.backend != ""
 }
 
-// ForgetBackend removes the backend credentials, also those that cannot be read
-// and those that might be learned. Setting Backend to nil alone keeps the latter
-// two. It is for [Authority.UpdateApplication].
+// ForgetBackend removes the backend credentials, including unreadable ones and those that
+// could be learned. Setting Backend to nil keeps these two. It is for
+// [Authority.UpdateApplication].
 func (app *Application) ForgetBackend() {
 	app.Backend, app.sealed.backend = nil, ""
 	app.storedSecrets = slices.Clone(app.storedSecrets) // copies of the application may share them
@@ -187,8 +186,8 @@ func (app *Application) ForgetBackend() {
 	}
 }
 
-// unusable reports whether the application must not be used: it would act under other
-// credentials at Meet, or for somebody for whom it may not.
+// unusable reports whether the application must not be used, because it would act under
+// the wrong credentials at Meet or for a denied address.
 func (app *Application) unusable() bool { return app.sealed.backend != "" || app.sealed.denied != "" }
 
 // Rates returns the application's own limits; nil if it has none. They are the

@@ -14,8 +14,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// NotGranted are scopes of an application that a Meet did not grant it when it was
-// last asked for a token: the tokens of the application lack them.
+// NotGranted are scopes that Meet did not grant an application in its last token. The
+// application's tokens lack them.
 type NotGranted struct {
 	// Meet is the host of that Meet.
 	Meet   string    `json:"meet"`
@@ -27,7 +27,7 @@ type NotGranted struct {
 // notGrantedScript writes them.
 const prefixNotGranted = "m:"
 
-// notGrantedScript keeps what was not granted, and since when. ARGV: field, now, scopes.
+// notGrantedScript records what was not granted, and since when. ARGV: field, now, scopes.
 var notGrantedScript = redisdb.NewScript(`
 if redis.call('HEXISTS', KEYS[1], 'd') == 0 then return 0 end
 if ARGV[3] == '' then return redis.call('HDEL', KEYS[1], ARGV[1]) end
@@ -36,9 +36,8 @@ if have and string.match(have, '^%d+ (.*)$') == ARGV[3] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. ARGV[3])
 return 1`)
 
-// NoteGranted notes what a Meet has just granted of the scopes that an application
-// was to have there, so that operators see what is missing. It does so in the
-// background, and only if that has changed.
+// NoteGranted records which of the wanted scopes Meet has just granted, so that operators
+// see what is missing. It writes in the background, and only changes.
 func (r *registry) NoteGranted(app *Application, meet string, wanted, granted Scopes) {
 	missing := slices.DeleteFunc(slices.Clone(wanted), granted.Has)
 	known := slices.IndexFunc(app.NotGranted, func(n NotGranted) bool { return n.Meet == meet })
@@ -51,14 +50,14 @@ func (r *registry) NoteGranted(app *Application, meet string, wanted, granted Sc
 		switch {
 		case err != nil: // the next exchange tries again
 		case done > 0:
-			_ = r.feed.Forget(ctx, redisdb.KeyApplication(app.ID)) // it is done later if it fails
+			_ = r.feed.Forget(ctx, redisdb.KeyApplication(app.ID)) // retried later if it fails
 		default:
 			r.cache.forget(redisdb.KeyApplication(app.ID)) // another gateway has written it
 		}
 	})
 }
 
-// notGranted reads what NoteGranted wrote, of the scopes that the application has.
+// notGranted reads what NoteGranted wrote, for scopes that the application still has.
 func notGranted(m map[string]string, has Scopes) []NotGranted {
 	var list []NotGranted
 	for field, value := range m {
@@ -87,8 +86,8 @@ func (n NotGranted) warning() string {
 		n.Meet, n.Scopes, n.Since.Format(time.RFC3339))
 }
 
-// LearnsBackend returns the client id at Meet of which the application's imported
-// secret may become its backend credentials, once it is known; "" if none may.
+// LearnsBackend returns the client id at Meet whose imported secret may become the
+// application's backend credentials when it is first presented; "" if there is none.
 func (app *Application) LearnsBackend() string {
 	if app.Backend != nil || app.sealed.backend != "" {
 		return ""
@@ -101,11 +100,10 @@ func (app *Application) LearnsBackend() string {
 	return ""
 }
 
-// LearnBackend makes an imported secret that was just presented the application's
-// backend credentials, or with accepted false gives that up: Meet refuses it. Call it
-// when [Application.LearnsBackend] names the client id and Meet was asked. If another
-// gateway decided first, nothing changes. Errors:
-// ErrNotFound, ErrConflict, ErrUnavailable.
+// LearnBackend makes an imported secret that was just presented the application's backend
+// credentials if Meet accepted it, and otherwise stops trying. Call it for the client id
+// that [Application.LearnsBackend] returned. If another gateway was first, nothing
+// changes. Errors: ErrNotFound, ErrConflict, ErrUnavailable.
 func (r *registry) LearnBackend(ctx context.Context, applicationID string, c BackendCredentials, accepted bool) error {
 	_, err := r.change(ctx, applicationID, 0, func(n *Application) error {
 		switch {

@@ -37,8 +37,8 @@ type applicationRecord struct {
 	Active  bool     `json:"active"`
 	Scopes  Scopes   `json:"scopes,omitempty"`
 	Domains []string `json:"domains,omitempty"`
-	// Denied and Note are read only: they are in clear in records that were written
-	// before DeniedMails and Remark, which hold them sealed.
+	// Denied and Note are never written any more: old records have them in clear, new ones
+	// have DeniedMails and Remark, which are sealed.
 	Denied      []Mail            `json:"denied,omitempty"`
 	DeniedMails string            `json:"denied_mails,omitempty"` // sealed JSON of a list
 	Lifetime    int64             `json:"ttl,omitempty"`          // seconds
@@ -53,22 +53,22 @@ type applicationRecord struct {
 	Edits       uint64            `json:"e,omitempty"`
 	Created     int64             `json:"created"` // unix milliseconds, as Updated
 	Updated     int64             `json:"updated"`
-	// Write is different for every write, so that a write that is repeated
-	// because its answer was lost can be told from another one that says the same.
+	// Write is unique to every write, so that a write repeated after a lost reply can be
+	// told from another write of the same content.
 	Write string `json:"w"`
 }
 
-// Formats of a record. Who knows the first alone would not see that addresses are
-// denied, and must not take the second for it.
+// Formats of a record. A gateway that knows only the first would not see denied addresses,
+// so it must not read the second.
 const (
 	applicationFormat       = 1
 	applicationFormatDenied = 2 // with DeniedMails
 )
 
-// inClear reports whether the record has in clear what is encrypted since.
+// inClear reports whether the record still has in clear what new records encrypt.
 func (r *applicationRecord) inClear() bool { return len(r.Denied) > 0 || r.Note != "" }
 
-// applicationCodec turns applications into what is stored of them, and back.
+// applicationCodec encodes applications for Redis, and decodes them.
 type applicationCodec struct {
 	keys *vault.Ring
 	now  func() time.Time
@@ -110,9 +110,9 @@ func (c *applicationCodec) decode(id string, m map[string]string) (*Application,
 	return app, nil
 }
 
-// decodeSealed is decode that leaves encrypted what is: not every
-// application has any of it, and who does not know the secret must not learn from the
-// time it takes.
+// decodeSealed is decode without decryption. Only some applications have anything
+// encrypted, and the time that decryption takes must not show which to a caller that does
+// not know the secret.
 func (c *applicationCodec) decodeSealed(id string, m map[string]string) (*Application, error) {
 	if m[fieldDocument] == "" {
 		return nil, fmt.Errorf("application: %w", ErrNotFound)
@@ -152,20 +152,19 @@ func parseInstant(ms string) time.Time {
 	return time.UnixMilli(int64(n)).UTC()
 }
 
-// sealed is what of an application is encrypted at rest, as stored, as far as it is
-// not opened yet or cannot be: it was made with a secret that is not configured here.
-// What cannot be opened stays as it is until it is set again.
+// sealed holds the encrypted fields of an application that are not decrypted yet, or cannot
+// be because their secret is not configured here. Those stay until they are set again.
 type sealed struct{ backend, denied, note string }
 
-// Sealed values are bound to the application and to what they are, so that none opens
-// in the place of another.
+// Sealed values are bound to the application and the field, so that none can be opened in
+// the place of another.
 const (
 	sealedBackend = ""
 	sealedDenied  = " denied"
 	sealedNote    = " note"
 )
 
-// seal writes into a record what is encrypted at rest.
+// seal sets the encrypted fields of a record.
 func (c *applicationCodec) seal(app *Application, r *applicationRecord) error {
 	r.Backend, r.DeniedMails, r.Remark = app.sealed.backend, app.sealed.denied, app.sealed.note
 	put := func(into *string, what string, value any) error {
@@ -189,7 +188,7 @@ func (c *applicationCodec) seal(app *Application, r *applicationRecord) error {
 	return errors.Join(problems[:]...)
 }
 
-// unseal decrypts what is encrypted at rest, as far as that is possible.
+// unseal decrypts the encrypted fields that it can.
 func (c *applicationCodec) unseal(app *Application) {
 	open := func(text *string, what string, into any) bool {
 		box, err := base64.RawStdEncoding.DecodeString(*text)

@@ -45,10 +45,9 @@ func (a *applications) Application(ctx context.Context, idOrAlias string) (*Appl
 	return app, err
 }
 
-// CurrentApplication returns the application with the id or alias as Redis has
-// it now, with the instants of last use, which caches do not follow. It is for
-// people who look; requests use [Authority.Application]. Errors: ErrNotFound,
-// ErrUnavailable.
+// CurrentApplication reads the application with the id or alias from Redis, with the
+// times of last use, which memory does not follow. It is for operators; requests use
+// [Authority.Application]. Errors: ErrNotFound, ErrUnavailable.
 func (a *applications) CurrentApplication(ctx context.Context, idOrAlias string) (*Application, error) {
 	if !grammar.IsClientID(idOrAlias) {
 		return nil, fmt.Errorf("application: %w", ErrNotFound)
@@ -69,8 +68,8 @@ func (a *applications) read(ctx context.Context, id string) (*Application, error
 	return a.codec.decode(id, m)
 }
 
-// remembered returns the application with the id or alias if it is remembered and that
-// is known to be current; else nil.
+// remembered returns the application with the id or alias from memory, nil if it is not
+// there or may be out of date.
 func (a *applications) remembered(idOrAlias string) *Application {
 	if !a.feed.Fresh() {
 		return nil
@@ -86,13 +85,12 @@ func (a *applications) remembered(idOrAlias string) *Application {
 	return app
 }
 
-// keep decodes an application that was read since, for use, into the
-// cache.
+// keep decodes an application that was read after since, and puts it into the cache.
 func (a *applications) keep(id string, m map[string]string, since memory.Epoch) (*Application, error) {
 	remember := func(app *Application) {
 		a.cache.epochs.Fill(redisdb.KeyApplication(id), since, func() { a.cache.applications.Set(id, app) })
 	}
-	// What is read as it was read before need not be decoded again.
+	// An unchanged record need not be decoded again.
 	if old, ok := a.cache.applications.GetIfPresent(id); ok && len(m) > 0 && maps.Equal(old.fields, m) {
 		if a.now().Sub(old.read) < maxAge/2 {
 			return old, nil
@@ -114,7 +112,7 @@ func (a *applications) keep(id string, m map[string]string, since memory.Epoch) 
 	return app, nil
 }
 
-// foundApplication is an application as stored, and since when it was read.
+// foundApplication is an application as stored, and the epoch before it was read.
 type foundApplication struct {
 	id         string
 	hash       map[string]string
@@ -150,7 +148,8 @@ func (a *applications) find(ctx context.Context, idOrAlias string) (found foundA
 	return found, err
 }
 
-// listsAlias reports whether a record lists a client id. One that cannot be read may.
+// listsAlias reports whether a record lists a client id. An unreadable record counts as
+// listing it.
 func listsAlias(hash map[string]string, alias string) bool {
 	var record struct {
 		Aliases []string `json:"aliases"`
@@ -172,7 +171,7 @@ type ListOptions struct {
 // ApplicationPage is a page of applications.
 type ApplicationPage struct {
 	Applications []*Application `json:"applications"`
-	// Next is what to give as After for the page behind this one; "" at the end.
+	// Next is After of the next page; "" at the end.
 	Next string `json:"next,omitempty"`
 }
 
@@ -218,7 +217,7 @@ func (a *applications) Applications(ctx context.Context, o ListOptions) (*Applic
 		if err != nil {
 			return nil, err
 		}
-		// A renaming that was cut short leaves two entries: show the true one.
+		// A renaming that was cut short leaves two entries: show the right one.
 		if indexMember(app.Name, app.ID) == members[i] {
 			page.Applications = append(page.Applications, app)
 		}

@@ -19,16 +19,16 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
 
-// nobody stands for the application that does not exist, so that an unknown id
-// costs what a wrong secret costs: two reads, a record of the usual size decoded,
-// two HMACs.
+// nobodyDocument stands in for an application that does not exist, so that an unknown id
+// costs as much as a wrong secret: two reads, a record of the usual size decoded, two
+// HMACs.
 const nobodyDocument = `{"f":1,"id":"","aliases":["00000000-0000-0000-0000-000000000000"],"name":"nobody","type":"classic","active":false,` +
 	`"scopes":["rooms:list","rooms:retrieve","rooms:create"],"domains":["example.org","example.com"],` +
 	`"backend":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",` +
 	`"secrets":[{"id":"00000000","k":"hmac","key":"","h":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","c":1000000000000}],` +
 	`"created":1000000000000,"updated":1000000000000,"w":"0000000000000000000000"}`
 
-// logins finds out who presents a secret.
+// logins authenticates applications by their secrets.
 type logins struct {
 	*core
 	applications *applications
@@ -41,7 +41,7 @@ type logins struct {
 // §2.3.1). clientID is its id or an alias.
 //
 // It does the same work whether the id is unknown, the secret wrong or the application
-// disabled; only who has the right secret is told that the application is inactive.
+// disabled. Only a caller with the right secret learns that the application is inactive.
 //
 // Errors: ErrInvalidClient, ErrInactiveApplication, ErrBusy, ErrUnavailable.
 func (l *logins) Authenticate(ctx context.Context, clientID, secret string) (*Application, *SecretInfo, error) {
@@ -52,37 +52,36 @@ func (l *logins) Authenticate(ctx context.Context, clientID, secret string) (*Ap
 	return l.CheckSecret(ctx, client, secret)
 }
 
-// Client is who a client id belongs to, before the secret was looked at. It may be
-// nobody: that is found out, and told, by [Authority.CheckSecret] alone.
+// Client is the application that a client id belongs to, before its secret is checked. If
+// no application has the id, only [Authority.CheckSecret] tells.
 type Client struct {
 	presented string
 	seen      feed.Snapshot // before it was read
 	app       *Application
-	// since and aliasSince are from before the application and the entry of its client id
-	// were read.
+	// since and aliasSince were taken before the application and the index entry of its
+	// client id were read.
 	since, aliasSince memory.Epoch
-	// remembered is true if the application is as this gateway remembers it, and false if
-	// it was read for this client.
+	// remembered is true if the application came from memory, not from Redis.
 	remembered bool
 }
 
-// ID is the id of the application, whichever of its client ids was presented, or the
-// client id as it was presented if no application has it. Attempts are counted by it.
+// ID is the id of the application, or the presented client id if no application has it.
+// Attempts are counted by it.
 func (c *Client) ID() string { return cmp.Or(c.app.ID, c.presented) }
 
-// Known is the id of the application, or "" for nobody. It is for the log: what was only
-// presented may be anything.
+// Known is the id of the application, or "" if there is none. It is safe to log, unlike
+// the presented client id.
 func (c *Client) Known() string { return c.app.ID }
 
 // Rates are the limits of the application's own, or nil.
 func (c *Client) Rates() *limit.Rates { return c.app.Rates() }
 
-// Remembered reports whether what is known of the application is remembered. Nobody is
-// turned away for that: [Authority.CheckSecretNow] asks Redis.
+// Remembered reports whether the application came from memory. Do not refuse a request for
+// that: ask Redis with [Authority.CheckSecretNow] first.
 func (c *Client) Remembered() bool { return c.remembered }
 
-// FindClient finds out who a client id belongs to, from memory while that is known to
-// be current. It does the same work if nobody has it. Errors: ErrUnavailable.
+// FindClient returns the client with a client id, from memory while that is current. It
+// does the same work for an unknown id. Errors: ErrUnavailable.
 func (l *logins) FindClient(ctx context.Context, clientID string) (*Client, error) {
 	if app := l.applications.remembered(clientID); app != nil && !app.hasImported() {
 		return &Client{presented: clientID, app: app, remembered: true}, nil
@@ -96,12 +95,11 @@ func (l *logins) findNow(ctx context.Context, clientID string) (*Client, error) 
 	return c, l.read(ctx, c)
 }
 
-// CheckSecret finds out whether a secret is one of the client's. A secret that is right
-// by what is remembered is right; before anybody is turned away Redis is asked. Errors
-// are those of [Authority.Authenticate].
+// CheckSecret checks a client's secret. It accepts from memory, but asks Redis before it
+// refuses. Errors are those of [Authority.Authenticate].
 func (l *logins) CheckSecret(ctx context.Context, client *Client, secret string) (*Application, *SecretInfo, error) {
 	if !client.remembered {
-		// One more time, as for an application that is remembered and another secret.
+		// As much work as for a known application and a wrong secret.
 		if _, err := l.secrets.Find(ctx, nil, "", secret); err != nil {
 			return nil, nil, err
 		}
@@ -115,7 +113,7 @@ func (l *logins) CheckSecret(ctx context.Context, client *Client, secret string)
 	return l.CheckSecretNow(ctx, client, secret)
 }
 
-// CheckSecretNow is CheckSecret on what Redis says now.
+// CheckSecretNow is CheckSecret without memory.
 func (l *logins) CheckSecretNow(ctx context.Context, client *Client, secret string) (*Application, *SecretInfo, error) {
 	if client.remembered {
 		now, err := l.findNow(ctx, client.presented)
@@ -127,7 +125,7 @@ func (l *logins) CheckSecretNow(ctx context.Context, client *Client, secret stri
 	return l.checkRead(ctx, client, secret)
 }
 
-// checkRead is CheckSecret for an application that was read.
+// checkRead is CheckSecret for an application that was read from Redis.
 func (l *logins) checkRead(ctx context.Context, client *Client, secret string) (*Application, *SecretInfo, error) {
 	var last login
 	err := l.feed.RefuseSince(ctx, client.seen, "checking a secret", func(ctx context.Context) (err error) {
@@ -150,14 +148,14 @@ func (l *logins) checkRead(ctx context.Context, client *Client, secret string) (
 	case err == nil:
 		l.remember(client)
 		return last.app, last.secret, nil
-	case errors.Is(err, ErrInactiveApplication): // said to who has the right secret
+	case errors.Is(err, ErrInactiveApplication): // the secret was right
 		return last.app, nil, ofKnown(last.app, err)
 	default:
 		return nil, nil, ofKnown(last.app, err)
 	}
 }
 
-// remember keeps an application that was read, and the client id that it was found by.
+// remember puts an application and its client id into memory.
 func (l *logins) remember(c *Client) {
 	id := c.app.ID
 	l.cache.epochs.Fill(redisdb.KeyApplication(id), c.since, func() { l.cache.applications.Set(id, c.app) })
@@ -166,7 +164,7 @@ func (l *logins) remember(c *Client) {
 	}
 }
 
-// ofKnown is [of] for an application that may be nobody.
+// ofKnown is [of] for an application that may not exist.
 func ofKnown(app *Application, err error) error {
 	if app == nil || app.ID == "" {
 		return err
@@ -174,7 +172,7 @@ func ofKnown(app *Application, err error) error {
 	return of(app.ID, err)
 }
 
-// login is what became of an attempt to log in.
+// login is the outcome of one check of a secret.
 type login struct {
 	app    *Application
 	secret *SecretInfo
@@ -186,8 +184,7 @@ func (app *Application) sameRecord(b *Application) bool {
 	return app.ID == b.ID && app.Version == b.Version && app.Updated.Equal(b.Updated)
 }
 
-// decide decides whether the secret is one of the application's, which may be
-// nobody.
+// decide checks the secret of an application, which may not exist.
 func (l *logins) decide(ctx context.Context, app *Application, secret string) (login, error) {
 	done := login{app: app}
 	v, err := l.secrets.Find(ctx, app.storedSecrets, app.ID, secret)
@@ -206,7 +203,7 @@ func (l *logins) decide(ctx context.Context, app *Application, secret string) (l
 	return l.accept(app, v, secret)
 }
 
-// accept decides on who presented a secret of the application's.
+// accept decides after the secret was found to be right.
 func (l *logins) accept(app *Application, v *secrets.Stored, secret string) (login, error) {
 	done := login{app: app}
 	if l.applications.codec.unseal(app); app.unusable() {
@@ -230,8 +227,8 @@ func (l *logins) accept(app *Application, v *secrets.Stored, secret string) (log
 	return done, nil
 }
 
-// read reads the application of a client, or nobody, with the same commands.
-// Whoever is turned away for it asks whether that stands.
+// read reads the application of a client. It sends the same commands if there is none. The
+// caller verifies a refusal that follows.
 func (l *logins) read(ctx context.Context, c *Client) (err error) {
 	clientID, known := c.presented, grammar.IsClientID(c.presented)
 	if !known {
@@ -260,13 +257,13 @@ func (l *logins) read(ctx context.Context, c *Client) (err error) {
 	}
 	c.app, err = l.applications.codec.decodeSealed(id, m)
 	if err == nil && !c.app.hasClientID(clientID) {
-		c.app, err = l.applications.codec.decodeSealed("", nobody) // the entry of the index is left over
+		c.app, err = l.applications.codec.decodeSealed("", nobody) // a left-over index entry
 	}
 	return err
 }
 
-// unmatched returns ErrUnavailable if a secret that matches nothing may be one
-// whose hash was made with a key that this gateway lacks.
+// unmatched returns ErrUnavailable if a secret may not match only because this gateway
+// lacks the key of its hash.
 func (l *logins) unmatched(ctx context.Context, app *Application) error {
 	for _, v := range app.storedSecrets {
 		if v.Kind == SecretHMAC && l.keys.ByID(v.Key) == nil && !v.Expired(l.now()) {
@@ -278,14 +275,14 @@ func (l *logins) unmatched(ctx context.Context, app *Application) error {
 	return nil
 }
 
-// hasImported reports whether an imported secret was not used yet: it costs a slow hash
-// to compare.
+// hasImported reports whether there is an imported secret that was never used, which takes
+// a slow hash to compare.
 func (app *Application) hasImported() bool {
 	return slices.ContainsFunc(app.storedSecrets, func(v secrets.Stored) bool { return v.Kind != SecretHMAC })
 }
 
-// rehash replaces how a secret is stored by an HMAC under the first key, in the
-// background: the application is authenticated already.
+// rehash replaces the stored hash of a secret by an HMAC under the first key, in the
+// background.
 func (l *logins) rehash(applicationID, secretID, secret string) {
 	l.background.Go(func(ctx context.Context) {
 		_, err := l.registry.change(ctx, applicationID, 0, func(n *Application) error {
@@ -299,13 +296,13 @@ func (l *logins) rehash(applicationID, secretID, secret string) {
 			}
 			return ErrNotFound
 		})
-		// Not done is no harm: the next use tries again.
+		// If this fails, the next use tries again.
 		_ = err
 	})
 }
 
-// noteUse writes when the application and its secret were last used, at most
-// once a minute.
+// noteUse records when the application and its secret were last used, at most once a
+// minute.
 func (l *logins) noteUse(app *Application, s *SecretInfo) {
 	now := l.now()
 	if now.Sub(s.LastUsed) < time.Minute || !l.cache.mayNote(notedKey{app.ID, s.ID}, "", now) {
@@ -313,9 +310,9 @@ func (l *logins) noteUse(app *Application, s *SecretInfo) {
 	}
 	l.background.Go(func(ctx context.Context) {
 		ms := now.UnixMilli()
-		// The record may have been deleted meanwhile: HSET would bring a part of it back.
+		// Not HSET, which would bring back a part of a deleted record.
 		err := l.db.Eval(ctx, touchScript, redisdb.KeyApplication(app.ID),
 			fieldVersion, fieldLastUsed, ms, prefixSecretUsed+s.ID, ms).Err()
-		_ = err // a missing last-used instant is not worth an error
+		_ = err // best effort
 	})
 }

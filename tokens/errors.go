@@ -8,16 +8,16 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
 )
 
-// Errors of this package and of those below it. All are matched with [errors.Is];
-// what is wrapped around them never holds a credential or a mail address.
+// Errors of this package and of those below it. Match them with [errors.Is]. Errors that
+// wrap them never hold a credential or a mail address.
 var (
 	// ErrUnavailable means that Redis did not answer, or not in a way that
 	// decides anything. It never means that a credential is wrong.
 	ErrUnavailable = failure.ErrUnavailable
 	// ErrNotFound means that Redis answered and that there is nothing there.
 	ErrNotFound = failure.ErrNotFound
-	// ErrConflict means that the application was changed by somebody else
-	// since the version the caller has seen.
+	// ErrConflict means that the application was changed since the version that
+	// the caller has seen.
 	ErrConflict = failure.ErrConflict
 	// ErrBusy means that a bounded resource (the pool that checks imported
 	// password hashes) is used up. Trying again later helps.
@@ -27,7 +27,7 @@ var (
 	// together; the message names the field.
 	ErrInvalidApplication = failure.ErrInvalidApplication
 	// ErrInvalidClient means that no application has this id and this secret
-	// (RFC 6749 §5.2 invalid_client). Which of the two is wrong is not told.
+	// (RFC 6749 §5.2 invalid_client). It does not tell which of the two is wrong.
 	ErrInvalidClient = failure.ErrInvalidClient
 	// ErrInactiveApplication means that the application exists, that its
 	// credential is right, and that it was disabled.
@@ -81,7 +81,7 @@ type applicationDenial struct { //nolint:errname // a refusal among others
 
 func (d *applicationDenial) Unwrap() error { return d.error }
 
-// of adds to a refusal whose credential it is. An outage is nobody's.
+// of attaches the credential's application to a refusal, but not to an outage.
 func of(application string, err error) error {
 	if err == nil || errors.Is(err, ErrUnavailable) {
 		return err
@@ -89,8 +89,8 @@ func of(application string, err error) error {
 	return &applicationDenial{err, application}
 }
 
-// ApplicationOf returns the id of the application whose credential was refused, if
-// its signature or its record has told that; else "".
+// ApplicationOf returns the id of the application whose credential was refused, "" if
+// neither signature nor record has shown it.
 func ApplicationOf(err error) string {
 	if d, ok := errors.AsType[*applicationDenial](err); ok {
 		return d.application

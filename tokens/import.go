@@ -57,7 +57,7 @@ func (r *registry) UpdateImported(ctx context.Context, id string, version int64,
 	return r.UpdateApplication(ctx, id, version, func(n *Application) error {
 		if secret.Hash != "" && n.TakesImported(secret.Hash) {
 			if len(n.storedSecrets) > 0 && n.LearnsBackend() == "" {
-				secret.ClientID = "" // somebody has said so, here or at the first import
+				secret.ClientID = "" // decided earlier
 			}
 			n.storedSecrets = []secrets.Stored{secrets.NewImported(secret.Hash, secret.ClientID, r.now())}
 		}
@@ -65,8 +65,8 @@ func (r *registry) UpdateImported(ctx context.Context, id string, version int64,
 	})
 }
 
-// TakesImported reports whether an imported hash would replace the application's
-// secrets: it is another one, and those that are there were never used.
+// TakesImported reports whether an imported hash would replace the application's secrets,
+// because it is new and none of them was ever used.
 func (app *Application) TakesImported(djangoHash string) bool {
 	if app.HasImported(djangoHash) {
 		return false
@@ -74,8 +74,8 @@ func (app *Application) TakesImported(djangoHash string) bool {
 	return !slices.ContainsFunc(app.Secrets, func(s SecretInfo) bool { return s.Kind != SecretDjango })
 }
 
-// HasImported reports whether one of the application's secrets is the one that
-// was imported with the hash, also when the hash has been replaced since.
+// HasImported reports whether one of the application's secrets was imported with the hash,
+// even if its hash has been replaced since.
 func (app *Application) HasImported(djangoHash string) bool {
 	id := secrets.IDOf(djangoHash)
 	return slices.ContainsFunc(app.Secrets, func(s SecretInfo) bool { return s.ID == id })

@@ -9,19 +9,19 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/family"
 )
 
-// Grant is what an application is to be given a token for.
+// Grant is a request to issue a token.
 type Grant struct {
-	// Application was authenticated before.
+	// Application is the authenticated application.
 	Application *Application
-	// Mail is whom it acts for; [Application.MayDelegate] was asked before.
+	// Mail is the user it acts for, as allowed by [Application.MayDelegate].
 	Mail Mail
 	// BackendUserID is Meet's id of the user, for the "user_id" claim. Default:
 	// the user's public id.
 	BackendUserID string
 	// Scopes are what Meet granted. The token gets those the application has too.
 	Scopes Scopes
-	// Unseen is true if [Authority.Generations] did not find the address a moment ago, so
-	// that it is not looked up once more before a user is made for it.
+	// Unseen is true if [Authority.Generations] did not find the address a moment ago. It
+	// saves looking it up again before a user is made.
 	Unseen bool
 }
 
@@ -47,7 +47,7 @@ func (t *Token) String() string { return "token " + t.ID }
 // GoString is String.
 func (t *Token) GoString() string { return t.String() }
 
-// issuer gives out access tokens.
+// issuer issues access tokens.
 type issuer struct {
 	circumstances *circumstances
 	signer        *signer
@@ -59,8 +59,8 @@ type issuer struct {
 // Issue signs an access token and records it. The token is not valid before
 // Redis has acknowledged the record. Errors: ErrUnavailable.
 func (i *issuer) Issue(ctx context.Context, g Grant) (*Token, error) {
-	// A token that is born under a generation which somebody else has just counted up,
-	// and this gateway has not heard of yet, is revoked at birth: that is the safe side.
+	// A token issued under a generation that another gateway has just counted up is revoked
+	// from the start, which is the safe side.
 	u, in, err := i.circumstances.userFor(ctx, g)
 	if err != nil {
 		return nil, err

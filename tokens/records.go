@@ -17,8 +17,8 @@ import (
 )
 
 // A record is what Redis holds of a token: state, hash of the whole token, four
-// generations as varints. Its key is made from the token's id, so the hash says
-// that a reply is the answer to the question asked (CVE-2025-29923).
+// generations as varints. Its key is made from the token's id. The hash shows that a
+// reply belongs to this token and not to another request (CVE-2025-29923).
 const (
 	recordRevoked = 0
 	recordLive    = 1
@@ -61,8 +61,8 @@ type records struct {
 	keyUse *installation.KeyUse
 }
 
-// add makes a signed token valid. Doing it again changes nothing: neither
-// does it bring a revoked token back.
+// add makes a signed token valid. Adding it again changes nothing, and does not bring a
+// revoked token back.
 func (r *records) add(ctx context.Context, t *signed, u *User) error {
 	if err := r.keyUse.NoteSigned(ctx, t.lifetime); err != nil {
 		return err
@@ -83,10 +83,9 @@ func (r *records) add(ctx context.Context, t *signed, u *User) error {
 var recordAgainScript = redisdb.NewScript(`
 return redis.call('SET', KEYS[1], ARGV[2], 'NX', 'PX', ARGV[1]) and 1 or 0`)
 
-// revokeRecordScript marks a record as revoked and answers it. The mark stays
-// until the token would have expired, so that nothing can record it again; where
-// no record is (it was lost, and may be written again), a mark is put. ARGV:
-// state, mark, its life in ms.
+// revokeRecordScript marks a record as revoked and answers it. If there is no record it
+// leaves a mark alone, since a lost record may be replayed. The mark stays until the token
+// would have expired. ARGV: state, mark, its life in ms.
 var revokeRecordScript = redisdb.NewScript(`
 local value = redis.call('GET', KEYS[1])
 if not value then
@@ -96,9 +95,9 @@ end
 redis.call('SETRANGE', KEYS[1], 0, ARGV[1])
 return value`)
 
-// revokeAgainScript marks a token's record as revoked. A record that is not there is
-// made: some other gateway may remember the token and record it again. ARGV: life of
-// the mark in ms, state, mark.
+// revokeAgainScript marks a token's record as revoked, and leaves a mark if there is none,
+// since another gateway may still replay the record. ARGV: life of the mark in ms, state,
+// mark.
 var revokeAgainScript = journal.NewScript(`
 local state = redis.call('GETRANGE', KEYS[1], 0, 0)
 if state == '' then
@@ -109,8 +108,8 @@ if state == ARGV[2] then return 0 end
 redis.call('SETRANGE', KEYS[1], 0, ARGV[2])
 return 1`)
 
-// revoke marks a record. sum is the hash of the token where it is known; life is
-// how long the token can be valid at most.
+// revoke marks a record as revoked. sum is the hash of the token if it is known; life
+// bounds how long the token could be valid.
 func (r *records) revoke(ctx context.Context, key string, sum [sha256.Size]byte, life time.Duration) error {
 	state, mark := string([]byte{recordRevoked}), encodeRecord(sum, generations{})
 	mark[0] = recordRevoked
@@ -142,11 +141,11 @@ func (r *records) revoke(ctx context.Context, key string, sum [sha256.Size]byte,
 	return err
 }
 
-// errTold means that every gateway was told of a revocation already: one that is asked
-// for again and again is one change of the feed, and does not push out others.
+// errTold means that a revocation was published before. Revoking a token again and again
+// is one change of the feed, and does not push others out of the journals.
 var errTold = errors.New("every gateway was told already")
 
-// wasTold reports whether that is so of a record or family, on this server.
+// wasTold reports whether the revocation of a record or family was published before.
 func (r *records) wasTold(key string) bool {
 	told, ok := r.cache.told.GetIfPresent(key)
 	return ok && !r.feed.Replaced(told)

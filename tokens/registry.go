@@ -175,8 +175,8 @@ func (r *registry) noteBeforeSave(ctx context.Context, old, n *Application, remo
 	return nil
 }
 
-// reindex replaces an application's index entry after it was renamed. It reads the record
-// again, so that of two concurrent renamings the later one prevails.
+// reindex replaces an application's index entry after it was renamed. Then it reads the
+// record: if the application was renamed back meanwhile, it restores the old entry.
 func (r *registry) reindex(ctx context.Context, id, before, now string) error {
 	if before == now {
 		return nil

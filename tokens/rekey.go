@@ -18,18 +18,16 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
-// When the first secret is a new one, what is used is moved to it as it is used. The
-// rest is moved by [Authority.Rekey], a pass over everything that stays, which an
-// operator starts. What was moved is passed over, so a pass that was cut off is begun
-// again, and two at a time do no harm.
+// Data moves to a new first secret when it is used. [Authority.Rekey], which an operator
+// starts, moves the rest in one pass over all permanent data. It skips what has moved, so
+// an interrupted pass can be repeated, and two passes at a time do no harm.
 //
-// A user is moved whole, and an application's credentials at Meet. The hash of a
-// client secret or a refresh token can only be made by who presents it: those are
-// counted, and a secret is safe to remove when none is left.
+// Users and applications' credentials at Meet can be moved. The hash of a client secret or
+// a refresh token cannot: it takes the secret itself. Rekey counts those, and a secret is
+// safe to remove when none is left.
 //
-// Everything else that is made with a secret lives for a while and may be lost
-// then, but for the answers kept under an Idempotency-Key: for them a secret
-// stays [IdempotencyLifetime] longer.
+// Everything else made with a secret expires soon and may be lost. Only answers kept under
+// an Idempotency-Key make a secret necessary for [IdempotencyLifetime] longer.
 
 // rekeyPause follows each hundred keys or so: at most 5000 a second.
 const rekeyPause = 20 * time.Millisecond
@@ -37,7 +35,7 @@ const rekeyPause = 20 * time.Millisecond
 // named is an application as operators know it: its name, and its id.
 func named(app *Application) string { return app.Name + " " + app.ID }
 
-// rekeying moves everything that stays to the first secret.
+// rekeying moves permanent data to the first secret.
 type rekeying struct {
 	*core
 	installations *installation.Store
@@ -49,10 +47,10 @@ type rekeying struct {
 	keyUse        *installation.KeyUse
 }
 
-// Rekey moves everything that stays to the first secret, and notes what cannot be moved:
-// [Status] tells it, and which secrets are safe to remove. seen is told how many
-// records were looked at so far. Errors: ErrUnavailable, also if another gateway uses
-// a secret that this one does not have.
+// Rekey moves permanent data to the first secret and records what it cannot move.
+// [Status] shows that, and which secrets are safe to remove. It calls seen with the number
+// of records visited so far. The error is ErrUnavailable, also if another gateway uses a
+// secret that this one lacks.
 func (p *rekeying) Rekey(ctx context.Context, seen func(records int)) error {
 	const doing = "moving to another secret"
 	in, err := p.installations.Load(ctx)
@@ -88,7 +86,7 @@ func (p *rekeying) Rekey(ctx context.Context, seen func(records int)) error {
 	return r.Save(ctx, p.db)
 }
 
-// one moves what is kept at one key, and notes what cannot be moved.
+// one moves the data at one key of Redis, or records that it cannot be moved.
 func (p *rekeying) one(ctx context.Context, key string, r *rekey.Report) error {
 	kind, id, _ := strings.Cut(strings.TrimPrefix(key, redisdb.KeyPrefix), ":")
 	switch kind + ":" {
@@ -101,8 +99,8 @@ func (p *rekeying) one(ctx context.Context, key string, r *rekey.Report) error {
 	}
 }
 
-// family notes a family of refresh tokens that is still made with a former
-// secret. One that has ended, was revoked or lost its application needs no key.
+// family records a family of refresh tokens that was made with a former secret. One that
+// has ended, was revoked or lost its application needs no secret.
 func (p *rekeying) family(ctx context.Context, key string, r *rekey.Report) error {
 	f, made, err := p.families.MadeWith(ctx, key)
 	switch {
@@ -119,7 +117,7 @@ func (p *rekeying) family(ctx context.Context, key string, r *rekey.Report) erro
 	case errors.Is(err, ErrTokenInvalid) && (app == nil || u == nil || app.MayDelegate(u.Mail) == nil):
 		return nil
 	}
-	// It lives, or would again once the application is enabled or allowed the domain.
+	// It is valid, or would be if the application was enabled or allowed the domain.
 	r.Of(made).LeaveRefreshToken(named(app))
 	return nil
 }
@@ -140,8 +138,7 @@ func (p *rekeying) user(ctx context.Context, id string, r *rekey.Report) error {
 		r.Of(made).Users++
 		return nil
 	}
-	// The index first: it is what a user is found by. It is found under any key,
-	// and then kept under the first.
+	// The index first. Find looks under any key and then sets the entry of the first.
 	if _, err := p.users.index.Find(ctx, Mail(mail)); err != nil {
 		return err
 	}
@@ -164,7 +161,7 @@ func (p *rekeying) application(ctx context.Context, id string, r *rekey.Report) 
 	var record applicationRecord
 	app, err := p.applications.codec.decode(id, map[string]string{fieldDocument: document, fieldVersion: "1"})
 	if err != nil || json.Unmarshal([]byte(document), &record) != nil {
-		for _, k := range p.keys.Keys[1:] { // it is damaged, and may be mended
+		for _, k := range p.keys.Keys[1:] { // damaged, and may be repaired
 			r.Of(k.ID).LeaveApplication(id)
 		}
 		return nil

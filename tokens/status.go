@@ -20,11 +20,10 @@ type Status struct {
 	Feed  FeedStatus  `json:"feed"`
 	Cache CacheStatus `json:"cache"`
 	Keys  []KeyStatus `json:"keys"`
-	// MissingKeys are the ids of keys that other gateways use and this one does not
-	// have: what they make with them is answered with ErrUnavailable here.
+	// MissingKeys are the ids of keys that other gateways use and this one lacks. It answers
+	// ErrUnavailable for credentials made with them.
 	MissingKeys []string `json:"missing_keys,omitempty"`
-	// KeysError is set if this node is the one that was given the wrong keys: it is
-	// not ready.
+	// KeysError is set if this node was given the wrong keys. It is then not ready.
 	KeysError string `json:"keys_error,omitempty"`
 	// Gateways are all of the installation, this one among them.
 	Gateways []Gateway `json:"gateways,omitempty"`
@@ -34,8 +33,8 @@ type Status struct {
 type StoreStatus struct {
 	// Mode is "standalone", "sentinel", "cluster" or "embedded".
 	Mode string `json:"mode"`
-	// Available tells whether Redis answered just now, in Latency, and may be
-	// believed: see [Authority.Ready].
+	// Available tells whether Redis answered just now, in Latency, and can be
+	// believed; see [Authority.Ready].
 	Available bool     `json:"available"`
 	Latency   Duration `json:"latency,omitempty"`
 	// LatencySeconds is Latency as a number, for scripts.
@@ -45,9 +44,9 @@ type StoreStatus struct {
 	Warnings []string `json:"warnings,omitempty"`
 }
 
-// FeedStatus is how well this node is informed.
+// FeedStatus is the state of this node's feed.
 type FeedStatus struct {
-	// Fresh tells whether the caches are trusted.
+	// Fresh tells whether memory is believed.
 	Fresh bool `json:"fresh"`
 	// Age is how long ago the feed was last known to be complete. Absent if never.
 	Age Duration `json:"age,omitempty"`
@@ -56,13 +55,13 @@ type FeedStatus struct {
 	// AgeSeconds and StalenessSeconds are the same as numbers, for scripts.
 	AgeSeconds       float64 `json:"age_seconds,omitempty"`
 	StalenessSeconds float64 `json:"staleness_seconds"`
-	// Changes is the number of the last change heard of.
+	// Changes is the number of the last change known.
 	Changes uint64 `json:"changes"`
 	// Error is why the last subscription failed, while Fresh is false.
 	Error string `json:"error,omitempty"`
 }
 
-// CacheStatus is what this node remembers.
+// CacheStatus counts what this node has in memory.
 type CacheStatus struct {
 	Tokens       int    `json:"tokens"`
 	Applications int    `json:"applications"`
@@ -81,14 +80,14 @@ type KeyStatus struct {
 	// LiveUntil is when the last token it signed expires, but at least ten minutes
 	// after a gateway was last heard of that uses it; zero if none ever did.
 	LiveUntil time.Time `json:"live_until,omitzero"`
-	// SafeToRemove tells that nobody needs it any more: nothing it signed lives, and
-	// for a secret, nothing that is kept was hashed or encrypted with it.
+	// SafeToRemove tells that the key is no longer needed: no token it signed is valid, and
+	// for a secret, nothing is hashed or encrypted with it.
 	SafeToRemove bool `json:"safe_to_remove"`
-	// Needed tells what it is still needed for, once its tokens have expired.
+	// Needed tells what the key is needed for after its tokens have expired.
 	Needed string `json:"needed,omitempty"`
 }
 
-// reporter tells how things are.
+// reporter reports the state of this gateway and of Redis.
 type reporter struct {
 	*core
 	installations *installation.Store
@@ -98,8 +97,8 @@ type reporter struct {
 	keyUse        *installation.KeyUse
 }
 
-// Status asks Redis for a sign of life and tells how things are. It never fails:
-// what is not known is said.
+// Status asks Redis and reports the state of the installation. It never fails: what cannot
+// be found out is reported as such.
 func (r *reporter) Status(ctx context.Context) Status {
 	s := Status{Store: StoreStatus{Mode: r.db.Mode()}}
 	in := new(installation.State)
@@ -154,11 +153,11 @@ func (r *reporter) Status(ctx context.Context) Status {
 	return s
 }
 
-// notUsedYet is said of a secret that was added and that no gateway made anything
-// with so far. It is not called safe to remove: it is there to be used next.
+// notUsedYet describes a secret that was added and not used yet. It is not called safe to
+// remove, because it is about to be used.
 const notUsedYet = "no gateway uses it yet"
 
-// needed tells what a key is needed for whose tokens have expired; "" if nothing.
+// needed tells what a key is needed for after its tokens have expired; "" if nothing.
 func (r *reporter) needed(id string, in *installation.State, last *rekey.Report) string {
 	if r.keys.ByID(id) == nil {
 		return "" // it signs, and nothing else

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-// Package gateways lists the gateways of an installation.
-//
-// Each says in Redis that it is there: which version it runs, which keys it has, and
-// how late it hears of changes. An entry that was not renewed for a while belongs to a
-// gateway that ended without notice.
+// Package gateways lists the gateways of an installation. Each announces itself in Redis
+// with its version, its keys, and how far its feed lags. An entry that was not renewed
+// for a while belongs to a gateway that ended without notice.
 package gateways
 
 import (
@@ -36,7 +34,7 @@ const (
 
 // Gateway is one gateway of the installation, as it describes itself.
 type Gateway struct {
-	// ID is random, and another one after each start.
+	// ID is random and changes with each start.
 	ID string `json:"id"`
 	// Host is the name of its machine or container.
 	Host string `json:"host"`
@@ -45,12 +43,13 @@ type Gateway struct {
 	Started time.Time `json:"started"`
 	// Heard is when it last renewed this entry, by the clock of Redis.
 	Heard time.Time `json:"heard"`
-	// Silent is true if that is too long ago: it ended without notice, or is cut off.
+	// Silent is true if Heard is too long ago: the gateway has ended without notice, or is
+	// cut off.
 	Silent bool `json:"silent,omitempty"`
 	// Self is true for the gateway that answers.
 	Self bool `json:"self,omitempty"`
-	// Uses are the ids of the keys it signs, hashes and encrypts with; Keys all that
-	// it has, those included.
+	// Uses are the ids of the keys it signs, hashes and encrypts with. Keys are all that it
+	// has.
 	Uses []string `json:"uses"`
 	Keys []string `json:"keys"`
 	// LagSeconds is how long ago its feed was complete when it last renewed this
@@ -70,7 +69,7 @@ local now = string.format('%.0f', t[1] * 1000000 + t[2])
 redis.call('HSET', KEYS[1], ARGV[1], now .. ' ' .. ARGV[2])
 return now`)
 
-// List is the gateways of an installation, as one of them knows them.
+// List is the list as seen by one gateway.
 type List struct {
 	db         *redisdb.DB
 	feed       *feed.Feed
@@ -79,8 +78,7 @@ type List struct {
 	ahead      atomic.Int64 // of its clock, in nanoseconds, when it was last announced
 }
 
-// New makes the list of a gateway of a version, which makes things with some keys and
-// has others as well.
+// New makes the list of a gateway that uses some of its keys.
 func New(db *redisdb.DB, f *feed.Feed, version string, uses, keys []string) *List {
 	return &List{db: db, feed: f, version: version, uses: uses, keys: keys}
 }
@@ -92,7 +90,7 @@ func (l *List) Follow(ctx context.Context) {
 	var tidied time.Time
 	for {
 		if err := l.Announce(ctx); err == nil && time.Since(tidied) > GoneAfter {
-			_, _ = l.All(ctx) // it removes entries of gateways that are gone
+			_, _ = l.All(ctx) // removes the entries of gateways that are gone
 			tidied = time.Now()
 		}
 		select {
@@ -154,9 +152,8 @@ func hostname() string {
 	return name
 }
 
-// All returns the gateways of the installation that were heard of lately, the
-// one that was started first in front, and this one among them. The error is
-// ErrUnavailable.
+// All returns the gateways that were heard of lately, this one included, in the order in
+// which they were started. The error is ErrUnavailable.
 func (l *List) All(ctx context.Context) ([]Gateway, error) {
 	entries, now, err := l.db.HashNow(ctx, redisdb.KeyGateways)
 	if err != nil {
@@ -183,7 +180,7 @@ func (l *List) All(ctx context.Context) ([]Gateway, error) {
 		}
 	}
 	if len(gone) > 0 {
-		_ = l.db.RemoveFields(ctx, redisdb.KeyGateways, gone...) // the next one who looks does it
+		_ = l.db.RemoveFields(ctx, redisdb.KeyGateways, gone...) // else the next call does
 	}
 	slices.SortFunc(list, func(x, y Gateway) int {
 		return cmp.Or(x.Started.Compare(y.Started), cmp.Compare(x.ID, y.ID))

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-// Package idempotency gives a request that carries an Idempotency-Key its effect once
-// (draft-ietf-httpapi-idempotency-key-header): [Keys.BeginIdempotent].
+// Package idempotency makes sure that a request with an Idempotency-Key has its effect
+// once (draft-ietf-httpapi-idempotency-key-header). [Keys.BeginIdempotent] is its only
+// entry point.
 package idempotency
 
 import (
@@ -22,17 +23,15 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
-// A request that carries an Idempotency-Key (draft-ietf-httpapi-idempotency-key-header)
-// has its effect once. What became of it is kept in one hash per (application,
-// user, key), from before it is sent:
+// The state of a request is kept in one hash per (application, user, key), from before it
+// is sent:
 //
-//	in flight ─┬─ Finish ───▶ answered: repeated to whoever asks again
-//	           ├─ Abandon ──▶ forgotten: it had no effect, and may be sent again
-//	           └─ Doubt, or nothing heard in time ──▶ unknown
+//	in flight ─┬─ Finish ───▶ answered: the answer is repeated
+//	           ├─ Abandon ──▶ forgotten: it had no effect and may be sent again
+//	           └─ Doubt, or no report in time ──▶ unknown
 //
-// Unknown stays unknown: the request may have had its effect, so it is never
-// sent a second time under this key. A gateway that dies in between, or that
-// cannot write what it heard, ends there too.
+// Unknown is final: the request may have had its effect, so it is never sent again under
+// this key. It is also the end if a gateway dies in between or cannot write the outcome.
 
 var (
 	// ErrInvalidIdempotencyKey means that the header is outside the grammar of
@@ -60,7 +59,7 @@ const (
 	maxAnswer = 1 << 20
 )
 
-// Answer is the answer to a request, as far as it is repeated.
+// Answer is the part of an answer that is repeated.
 type Answer struct {
 	// Status is the HTTP status.
 	Status int `json:"s"`
@@ -102,20 +101,20 @@ type Replay struct {
 	nonce  string
 }
 
-// place is where a key is kept: under each configured secret, in the order of their
-// ids. A request is sent only by who has taken all, so that gateways which have the
-// secrets in different orders, or lack one, do not send it twice.
+// place is one of the hashes of a key. There is one for each configured secret, in the
+// order of their ids. A gateway sends a request only if it has taken all of them, so that
+// gateways with different secrets do not send it twice.
 type place struct{ name, fingerprint string }
 
 // Fields of an idempotency key's hash.
 const (
 	fieldFingerprint = "f" // keyed hash of the request
-	fieldOwner       = "n" // random: whose request it is
+	fieldOwner       = "n" // random id of the request that took the key
 	fieldAnswer      = "a" // sealed; absent while there is none
-	fieldUnknown     = "u" // "1" when nobody will ever tell the outcome
+	fieldUnknown     = "u" // "1" if the outcome will never be known
 )
 
-// BeginScript is exported for tests of what happens around it: it takes the key, or tells what became of it.
+// BeginScript takes the key, or answers its state. It is exported for tests.
 // KEYS: hash. ARGV: fingerprint, nonce, lifetime (ms), "1" to take it.
 // Answers: taken or free, fingerprint, answer, unknown, time to live (ms).
 var BeginScript = redisdb.NewScript(`
@@ -129,8 +128,8 @@ end
 if have[2] == ARGV[2] then return {1, '', '', '', 0} end
 return {0, have[1], have[3] or '', have[4] or '', redis.call('PTTL', KEYS[1])}`)
 
-// SettleScript writes a field if the key is still the owner's and has no answer.
-// A key that Redis has lost is written again: better late than twice.
+// SettleScript writes a field if the key still belongs to the owner and has no answer.
+// If Redis has lost the key, it writes it again.
 // KEYS: hash. ARGV: fingerprint, nonce, field, value, lifetime (ms).
 var SettleScript = redisdb.NewScript(`
 local have = redis.call('HMGET', KEYS[1], 'n', 'a')
@@ -139,8 +138,8 @@ redis.call('HSET', KEYS[1], 'f', ARGV[1], 'n', ARGV[2], ARGV[3], ARGV[4])
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 return 1`)
 
-// takeAgainScript takes a key again that Redis has lost. Another request that took it
-// meanwhile and has no answer is not sent: it finds that Redis was replaced.
+// takeAgainScript takes a key again that Redis has lost, even from another request without
+// an answer. That request was not sent, because it noticed that Redis was replaced.
 // KEYS: hash. ARGV: lifetime (ms), fingerprint, nonce.
 var takeAgainScript = redisdb.NewScript(`
 local have = redis.call('HMGET', KEYS[1], 'n', 'a', 'u')
@@ -149,16 +148,15 @@ redis.call('HSET', KEYS[1], 'f', ARGV[2], 'n', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return 1`)
 
-// settleAgainScript is SettleScript for what Redis may have lost: it also takes the
-// key from another request that has no answer. ARGV: lifetime (ms), fingerprint, nonce,
-// field, value.
+// settleAgainScript is SettleScript for the journal. It also takes the key from another
+// request without an answer. ARGV: lifetime (ms), fingerprint, nonce, field, value.
 var settleAgainScript = redisdb.NewScript(`
 if redis.call('HEXISTS', KEYS[1], 'a') == 1 then return 0 end
 redis.call('HSET', KEYS[1], 'f', ARGV[2], 'n', ARGV[3], ARGV[4], ARGV[5])
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return 1`)
 
-// abandonScript forgets the key if it is still the owner's and has no answer.
+// abandonScript deletes the key if it still belongs to the owner and has no answer.
 var abandonScript = redisdb.NewScript(`
 local have = redis.call('HMGET', KEYS[1], 'n', 'a')
 if have[1] ~= ARGV[1] or have[2] then return 0 end
@@ -213,14 +211,13 @@ func unquote(s string) (string, bool) {
 	return "", false
 }
 
-// BeginIdempotent starts a request of an application for a user that carries an
-// idempotency key. ownerID is for whom: the user, and at which Meet if there is
-// more than one. fingerprint is a hash of what makes the request the same one:
-// method, path and body. The deadline of ctx is that of the request: one that is not
-// answered counts as in flight for as long.
+// BeginIdempotent starts a request that an application makes under an idempotency key.
+// ownerID names the user, and the Meet if there is more than one. fingerprint is a hash of
+// what identifies the request: method, path and body. Until the deadline of ctx the
+// request counts as in flight.
 //
-// When the Replay has no Answer, nothing was sent under the key yet, and nobody
-// else will send it: the caller does, and reports with Finish, Abandon or Doubt.
+// If the Replay has no Answer, nothing was sent under the key and no other caller will
+// send it. The caller then sends the request and calls Finish, Abandon or Doubt.
 //
 // Errors: ErrInvalidIdempotencyKey, ErrKeyReused, ErrInFlight,
 // ErrOutcomeUnknown, ErrUnavailable. With any of them nothing must be sent.
@@ -233,8 +230,7 @@ func (k *Keys) BeginIdempotent(ctx context.Context, applicationID, ownerID, key 
 	err := k.feed.Refuse(ctx, "taking an idempotency key", func(ctx context.Context) (err error) {
 		found, err = k.begin(ctx, r)
 		if err == nil && found.Answer == nil {
-			// A server that was replaced knows neither what was begun nor what was abandoned
-			// since.
+			// A deposed primary knows neither newer requests nor newer abandons.
 			feed.Absent(ctx)
 		} else {
 			feed.Present(ctx)
@@ -250,8 +246,8 @@ func (k *Keys) BeginIdempotent(ctx context.Context, applicationID, ownerID, key 
 	return found, nil
 }
 
-// inFlight is how long a request counts as being worked on: as long as this one, its
-// repetition, may last itself.
+// inFlight is how long a request counts as in flight: as long as its repetition, which
+// has ctx, may last.
 func inFlight(ctx context.Context) time.Duration {
 	deadline, bounded := ctx.Deadline()
 	if !bounded {
@@ -260,9 +256,9 @@ func inFlight(ctx context.Context) time.Duration {
 	return max(time.Until(deadline), minInFlight)
 }
 
-// begin is BeginIdempotent as the server decides that is asked. While other gateways
-// may still write again what they have begun, a key that is not there is not free, and
-// r does not take it. To take the key once more is the same as to take it once.
+// begin is one attempt of BeginIdempotent, on a server that may turn out to be deposed.
+// While Redis settles it takes no key, since the key may be about to be restored. Taking
+// the same key twice is the same as taking it once.
 func (k *Keys) begin(ctx context.Context, r *Replay) (*Replay, error) {
 	take := !k.feed.Settling()
 	for i, p := range r.places {
@@ -293,7 +289,7 @@ func (k *Keys) begin(ctx context.Context, r *Replay) (*Replay, error) {
 	return r, nil
 }
 
-// remember has the key written again if Redis loses it. settled are field and value.
+// remember adds the key to the journal. settled are field and value.
 func (r *Replay) remember(p place, script *redisdb.Script, settled ...any) {
 	r.keys.feed.Journal().Add(journal.Entry{
 		Rank: journal.IdempotencyKeys, Name: p.name, Key: p.name, Script: script,
@@ -322,7 +318,7 @@ func (k *Keys) newReplay(applicationID, ownerID, key string, fingerprint [sha256
 	return r
 }
 
-// found tells what became of a request that was begun before.
+// found returns the outcome of an earlier request.
 func (r *Replay) found(p place, fingerprint, answer, unknown string, ttl, inFlight time.Duration) (*Replay, error) {
 	switch {
 	case fingerprint != p.fingerprint:
@@ -333,7 +329,7 @@ func (r *Replay) found(p place, fingerprint, answer, unknown string, ttl, inFlig
 			err = json.Unmarshal(plain, &r.Answer)
 		}
 		if err != nil || r.Answer == nil {
-			// There is an answer that cannot be read: the effect was had.
+			// The answer cannot be read, but the request had its effect.
 			return nil, failure.Deny(ErrOutcomeUnknown, "idempotency_answer_unreadable")
 		}
 		return r, nil
@@ -344,12 +340,10 @@ func (r *Replay) found(p place, fingerprint, answer, unknown string, ttl, inFlig
 	}
 }
 
-// Finish keeps the answer for [Lifetime]. It goes on when the caller
-// has gone: ctx is for its values only.
+// Finish keeps the answer for [Lifetime], even if ctx is canceled.
 //
-// When it fails (ErrUnavailable, or an answer over 1 MiB) the caller still gives
-// the answer out. The key stays taken: a retry gets ErrInFlight, then
-// ErrOutcomeUnknown, and is not sent again.
+// If it fails (ErrUnavailable, or an answer over 1 MiB), the caller still returns the
+// answer. The key stays taken: a retry gets ErrInFlight, then ErrOutcomeUnknown.
 func (r *Replay) Finish(ctx context.Context, answer Answer) error {
 	plain, err := json.Marshal(answer)
 	if err != nil {
@@ -361,8 +355,8 @@ func (r *Replay) Finish(ctx context.Context, answer Answer) error {
 	return r.settle(ctx, fieldAnswer, func(p place) []byte { return r.keys.ring.Seal(plain, p.name) })
 }
 
-// Doubt says that the request was sent and that its outcome will not be known.
-// Not calling it comes to the same, a minute later. The error is ErrUnavailable.
+// Doubt records that the request was sent and that its outcome is unknown. Without it the
+// key gets there by itself a minute later. The error is ErrUnavailable.
 func (r *Replay) Doubt(ctx context.Context) error {
 	return r.settle(ctx, fieldUnknown, func(place) []byte { return []byte("1") })
 }
@@ -381,9 +375,8 @@ func (r *Replay) settle(ctx context.Context, field string, value func(place) []b
 	return problems
 }
 
-// Abandon says that the request was not sent, or that it certainly had no effect
-// worth keeping: the key is free again. The error is ErrUnavailable; the key then
-// stays taken.
+// Abandon frees the key: the request was not sent, or certainly had no effect. The error
+// is ErrUnavailable; the key then stays taken.
 func (r *Replay) Abandon(ctx context.Context) error {
 	ctx, cancel := r.last(ctx)
 	defer cancel()
@@ -397,8 +390,8 @@ func (r *Replay) Abandon(ctx context.Context) error {
 	return problems
 }
 
-// last is for the last words about a request, which must be said though the
-// caller may have hung up.
+// last is the context for recording an outcome, which must happen even if the caller has
+// hung up.
 func (r *Replay) last(ctx context.Context) (context.Context, context.CancelFunc) {
 	const steps = 4 // connect, write, write once more, wait for replicas
 	return context.WithTimeout(context.WithoutCancel(ctx), time.Duration(steps*len(r.places))*r.keys.db.Timeout())

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Package meettokens keeps Meet's own tokens for all gateways: encrypted, under a key
-// that tells nothing, for as long as they live.
+// Package meettokens shares Meet's own tokens between gateways. They are encrypted, stored
+// under names that reveal nothing, and expire with the token.
 package meettokens
 
 import (
@@ -13,8 +13,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
-// Store keeps them. The package that talks to Meet declares the interface that it
-// implements.
+// Store keeps the tokens. It implements backendclient's TokenStore.
 type Store struct {
 	db   *redisdb.DB
 	ring *vault.Ring
@@ -26,7 +25,7 @@ func New(db *redisdb.DB, ring *vault.Ring) *Store { return &Store{db: db, ring: 
 // LoadMeetToken returns what was saved under key, or nil when there is nothing.
 // The error is ErrUnavailable.
 func (s *Store) LoadMeetToken(ctx context.Context, key string) ([]byte, error) {
-	// A rotated secret means another name: the token is fetched once more.
+	// After a rotation of the secret the name differs, and the token is fetched again.
 	name := redisdb.KeyMeetToken(s.ring.First(), key)
 	sealed, err := s.db.Get(ctx, name)
 	if err != nil {
@@ -34,13 +33,13 @@ func (s *Store) LoadMeetToken(ctx context.Context, key string) ([]byte, error) {
 	}
 	value, _, err := s.ring.Open([]byte(sealed), name)
 	if err != nil {
-		return nil, nil //nolint:nilerr // made with another secret: as good as none
+		return nil, nil //nolint:nilerr // made with another secret: counts as missing
 	}
 	return value, nil
 }
 
-// SaveMeetToken keeps value under key for ttl; for less than a millisecond it is
-// not worth keeping. The error is ErrUnavailable.
+// SaveMeetToken keeps value under key for ttl, unless that is less than a millisecond. The
+// error is ErrUnavailable.
 func (s *Store) SaveMeetToken(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	if ttl < time.Millisecond {
 		return nil
@@ -52,8 +51,8 @@ func (s *Store) SaveMeetToken(ctx context.Context, key string, value []byte, ttl
 	return nil
 }
 
-// DropMeetToken forgets value under key, unless there is another one by now.
-// The error is ErrUnavailable.
+// DropMeetToken deletes value under key, unless another value has replaced it. The error
+// is ErrUnavailable.
 func (s *Store) DropMeetToken(ctx context.Context, key string, value []byte) error {
 	name := redisdb.KeyMeetToken(s.ring.First(), key)
 	sealed, err := s.db.Get(ctx, name)
@@ -72,9 +71,9 @@ func (s *Store) DropMeetToken(ctx context.Context, key string, value []byte) err
 	return nil
 }
 
-// loadOrLockScript answers a value, or takes the lock if there is none, and answers
-// whether it has it. Finding its own lock there is success: the answer to it may have
-// been lost on the way. KEYS: value, lock. ARGV: whose, life in ms.
+// loadOrLockScript answers a value, or takes the lock if there is none and answers whether
+// it succeeded. Finding its own lock is a success, since the reply may have been lost.
+// KEYS: value, lock. ARGV: owner, life in ms.
 var loadOrLockScript = redisdb.NewScript(`
 local value = redis.call('GET', KEYS[1])
 if value then return value end
@@ -95,7 +94,7 @@ func (s *Store) LoadOrLockMeetToken(ctx context.Context, key string, ttl time.Du
 	switch found := found.(type) {
 	case string:
 		if value, _, err = s.ring.Open([]byte(found), name); err != nil {
-			unlock, _, err = s.LockMeetToken(ctx, key, ttl) // made with another secret: as good as none
+			unlock, _, err = s.LockMeetToken(ctx, key, ttl) // made with another secret: counts as missing
 			return nil, unlock, err
 		}
 		return value, nil, nil
@@ -114,7 +113,7 @@ func (s *Store) LockMeetToken(ctx context.Context, key string, ttl time.Duration
 	name := redisdb.KeyMeetLock(s.ring.First(), key)
 	mine := vault.RandomID(vault.TokenID)
 	if acquired, err = s.db.SetNew(ctx, name, mine, ttl); err == nil && !acquired {
-		// A repeated command may have met its own first try.
+		// A repeated command may find its own first attempt.
 		var owner string
 		owner, err = s.db.Get(ctx, name)
 		acquired = owner == mine
@@ -128,12 +127,12 @@ func (s *Store) LockMeetToken(ctx context.Context, key string, ttl time.Duration
 	return s.unlock(ctx, name, mine), true, nil
 }
 
-// unlock makes what gives a lock back that is still mine.
+// unlock returns a function that releases a lock if it is still mine.
 func (s *Store) unlock(ctx context.Context, name, mine string) func() {
 	return func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.db.Timeout())
 		defer cancel()
-		// Not unlocked means locked until ttl: others wait, nobody fails.
+		// If this fails, others wait until ttl.
 		_ = s.db.DeleteEqual(ctx, name, mine)
 	}
 }

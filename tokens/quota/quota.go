@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Package quota bounds how many users an application brings into being: Meet makes one
-// for every address it has not seen.
+// Package quota limits how many new users an application may cause Meet to create in a
+// day. Meet creates one for every address that it has not seen.
 package quota
 
 import (
@@ -17,12 +17,12 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
 
-// Counted are the addresses that the installation has not issued a token for yet, each
-// once a day, before Meet is asked, in one hash per application and day (UTC).
+// Only addresses count that the installation has never issued a token for, each once a day.
+// They are counted before Meet is asked, in one hash per application and day (UTC).
 //
-// An attempt that Meet refuses is given back ([Admission.Withdraw]). One that
-// ends in silence is not: the user may have been made. It is counted once all the
-// same, however often it is repeated on that day.
+// If Meet refuses, the count is taken back ([Admission.Withdraw]). If Meet does not answer
+// it is not, since the user may have been created. Repeating the attempt on the same day
+// does not count again.
 
 // ErrQuotaExceeded means that an application has brought in as many new users
 // today as it may (403).
@@ -35,7 +35,7 @@ type Options struct {
 	Users int
 	// UsersDomain is how many of one mail domain in a day. Default: 0, no quota.
 	UsersDomain int
-	// DryRun counts and reports, and refuses nobody.
+	// DryRun counts and reports without refusing.
 	DryRun bool
 }
 
@@ -45,8 +45,8 @@ type Quota struct {
 	Used int
 	// Limit is how many there may be; 0 if there is no quota.
 	Limit int
-	// Warn is set for the one admission a day that reaches 80 % of Limit, so that
-	// somebody is told once.
+	// Warn is set for the one admission a day that reaches 80 % of Limit, so that operators
+	// are warned once.
 	Warn bool
 }
 
@@ -55,13 +55,13 @@ func (q *Quota) exceeded() bool { return q.Limit > 0 && q.Used >= q.Limit }
 // warnAt is the number that sets Warn: 80 %, rounded up.
 func (q *Quota) warnAt() int { return (4*q.Limit + 4) / 5 }
 
-// Admission tells whether a user may be brought in.
+// Admission is the decision about a new user.
 type Admission struct {
 	// New reports that the address was counted just now. If false, and there is
 	// no error, it was known or counted before.
 	New bool
-	// Exceeded reports that a quota is used up: the application is refused, or
-	// would be but for DryRun.
+	// Exceeded reports that a quota is used up. The application is refused unless DryRun is
+	// set.
 	Exceeded bool
 	// DryRun is the option.
 	DryRun bool
@@ -75,14 +75,14 @@ type Admission struct {
 }
 
 const (
-	// lifetime is how long a day's hash stays: the day, on any clock.
+	// lifetime covers a day in every gateway's clock.
 	lifetime = 48 * time.Hour
-	// maxMails is how many addresses of a day are told apart. Beyond that each
-	// attempt counts.
+	// maxMails bounds the addresses remembered for a day. Beyond it each attempt counts.
 	maxMails = 100_000
 )
 
-// AdmitScript is exported for tests of what it is sent: it counts an address unless that was done before or a quota is used up.
+// AdmitScript counts an address unless it was counted before or a quota is used up. It is
+// exported for tests.
 // KEYS: hash. ARGV: field of the mail, of the domain, quota of the application,
 // of the domain (0: none), dry run, most mails, lifetime (s).
 // Answers: counted now, exceeded, used of the application, of the domain.
@@ -99,14 +99,14 @@ d = redis.call('HINCRBY', KEYS[1], ARGV[2], 1)
 redis.call('EXPIRE', KEYS[1], ARGV[7])
 return {1, exceeded, n, d}`)
 
-// WithdrawScript takes an address back that was counted. ARGV: as above.
+// WithdrawScript undoes AdmitScript. ARGV: the same.
 var WithdrawScript = redisdb.NewScript(`
 if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
 redis.call('HINCRBY', KEYS[1], 'n', -1)
 redis.call('HINCRBY', KEYS[1], ARGV[2], -1)
 return 1`)
 
-// Quotas count.
+// Quotas count new users.
 type Quotas struct {
 	Options
 	db   *redisdb.DB
@@ -114,7 +114,7 @@ type Quotas struct {
 	now  func() time.Time
 }
 
-// New makes quotas that Options bound.
+// New makes quotas.
 func New(o Options, db *redisdb.DB, ring *vault.Ring, now func() time.Time) *Quotas {
 	return &Quotas{Options: o, db: db, ring: ring, now: now}
 }
@@ -169,8 +169,8 @@ func (ad *Admission) Count(ctx context.Context, applicationID, mail, domain stri
 	}
 }
 
-// Withdraw gives back what Admit counted, because Meet has refused and made no
-// user. It does nothing if Admit counted nothing. The error is ErrUnavailable.
+// Withdraw undoes the count, because Meet refused and created no user. It does nothing if
+// nothing was counted. The error is ErrUnavailable.
 func (ad *Admission) Withdraw(ctx context.Context) error {
 	if !ad.New {
 		return nil

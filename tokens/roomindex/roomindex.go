@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Package roomindex remembers which room has which slug, as seen in answers of Meet.
+// Package roomindex remembers the slugs of rooms seen in Meet's answers, so that a room can
+// be found by its slug. It grants no permission.
 package roomindex
 
 import (
@@ -19,18 +20,18 @@ import (
 )
 
 const (
-	// slugLifetime is how long a room's slug is known without having been seen.
+	// slugLifetime is how long a slug is remembered after it was last seen.
 	slugLifetime = 30 * 24 * time.Hour
-	// slugRefresh is how often a slug that is seen all the time is written.
+	// slugRefresh is how often a slug that is seen constantly is written.
 	slugRefresh = 24 * time.Hour
-	// maxSlugWriters is how many pages of rooms are written at a time. More are
-	// left out: they will be seen again.
+	// maxSlugWriters is how many pages of rooms are written at a time. More are dropped,
+	// since they will be seen again.
 	maxSlugWriters = 4
 	// maxSlug is Meet's bound.
 	maxSlug = 100
 )
 
-// Index is what one gateway knows, and all have written.
+// Index is the index in Redis, with a cache in this gateway.
 type Index struct {
 	db         *redisdb.DB
 	feed       *feed.Feed
@@ -48,7 +49,7 @@ type knownSlug struct {
 	written time.Time
 }
 
-// New makes an index that has so many entries in memory.
+// New makes an index. entries bounds its cache.
 func New(db *redisdb.DB, f *feed.Feed, ring *vault.Ring, p *background.Pool, now func() time.Time, entries int) *Index {
 	return &Index{
 		db: db, feed: f, ring: ring, background: p, now: now,
@@ -56,13 +57,12 @@ func New(db *redisdb.DB, f *feed.Feed, ring *vault.Ring, p *background.Pool, now
 	}
 }
 
-// RememberRooms notes the ids of rooms by slug, as seen in an answer of Meet, so
-// that [Index.FindSlug] finds them for 30 days. backend names the Meet they
-// are of. It returns at once and writes in the background; rooms that this
-// gateway has noted within a day cost nothing.
+// RememberRooms stores the ids of rooms by slug, so that [Index.FindSlug] finds them for
+// 30 days. backend names their Meet. It returns at once and writes in the background.
+// Rooms that this gateway has stored within a day cost nothing.
 //
-// The index is not permission: whoever asks for a slug must be given what Meet
-// answers to them for the id, and nothing else.
+// The index is no permission: the caller must ask Meet for the room on behalf of the user
+// and return only Meet's answer.
 func (x *Index) RememberRooms(backend string, rooms map[string]string) {
 	now := x.now()
 	fresh := map[slugKey]string{}
@@ -89,7 +89,7 @@ func (x *Index) RememberRooms(backend string, rooms map[string]string) {
 			values[x.keySlug(k)] = room
 		}
 		if err := x.db.SetAll(ctx, values, slugLifetime); err != nil {
-			return // they will be seen again
+			return // the rooms will be seen again
 		}
 		for k, room := range fresh {
 			x.known.Set(k, knownSlug{room, now})
@@ -118,13 +118,13 @@ func (x *Index) FindSlug(ctx context.Context, backend, slug string) (string, err
 	if room == "" {
 		return "", fmt.Errorf("slug: %w", failure.ErrNotFound)
 	}
-	// Without the instant, which only who has written it knows.
+	// Without a time, since another gateway may have written it.
 	x.known.Set(k, knownSlug{room: room})
 	return room, nil
 }
 
-// ForgetSlug drops what is noted for a slug if that is room: Meet says that the
-// room is gone, or has another slug. The error is ErrUnavailable.
+// ForgetSlug removes a slug if it belongs to room, because Meet says that the room is gone
+// or has another slug. The error is ErrUnavailable.
 func (x *Index) ForgetSlug(ctx context.Context, backend, slug, room string) error {
 	k := slugKey{backend, slug}
 	x.known.Invalidate(k)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Package background runs what nobody waits for, within bounds.
+// Package background runs best-effort work, bounded in number and in time, that no request
+// waits for.
 package background
 
 import (
@@ -10,13 +11,13 @@ import (
 )
 
 const (
-	// most is how many notes are written at a time. More are dropped:
-	// with Redis slow they would pile up.
+	// most is how many functions run at a time. More are dropped, or they would pile up
+	// while Redis is slow.
 	most     = 64
 	patience = 10 * time.Second
 )
 
-// Pool runs what nobody waits for. The zero value is ready.
+// Pool runs best-effort work. The zero value is ready.
 type Pool struct {
 	mu      sync.Mutex
 	closed  bool
@@ -24,8 +25,8 @@ type Pool struct {
 	all     sync.WaitGroup
 }
 
-// Go runs f bounded in time, and Close waits for it. f must not change anything that
-// somebody relies on having happened: it may be left out.
+// Go runs f with a timeout. It drops f if the pool is full or closed, so nothing may depend
+// on f.
 func (p *Pool) Go(f func(context.Context)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -43,10 +44,10 @@ func (p *Pool) Go(f func(context.Context)) {
 	})
 }
 
-// Wait waits for what runs.
+// Wait waits for running functions.
 func (p *Pool) Wait() { p.all.Wait() }
 
-// Close lets nothing start any more and waits for what runs.
+// Close waits for running functions and starts no more.
 func (p *Pool) Close() {
 	p.mu.Lock()
 	p.closed = true

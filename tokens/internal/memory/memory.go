@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 
-// Package memory keeps what was read from Redis apart from what has changed since.
+// Package memory keeps outdated values out of memory.
 //
-// A value is read from Redis and then put into memory, and the news that it changed
-// may arrive in between. Every key therefore belongs to one of a few epochs: an
-// invalidation counts the epoch up before it removes the entry, and a value is put
-// into memory only if the epoch has not moved since before its read.
+// The news that a value changed may arrive between reading it from Redis and putting it
+// into memory. So every key belongs to one of a few epochs. An invalidation counts the
+// epoch up before it removes the entry, and a value is put into memory only if the epoch
+// has not moved since before the read.
 package memory
 
 import (
@@ -16,18 +16,18 @@ import (
 	"github.com/maypok86/otter/v2"
 )
 
-// Epochs are those of all keys.
+// Epochs are the epochs of all keys.
 type Epochs struct {
-	// filling keeps what fills memory apart from what empties it, so that a value
-	// that is out of date is not there even for a moment.
+	// filling excludes filling while an epoch is counted up, so that an outdated value is
+	// never in memory, even for a moment.
 	filling sync.RWMutex
 	seed    maphash.Seed
 	epochs  [256]atomic.Uint64
-	// all counts invalidations of everything; it takes part in every epoch.
+	// all counts invalidations of everything, and is part of every epoch.
 	all atomic.Uint64
 }
 
-// Epoch is a point in the life of a key.
+// Epoch is a value of the counters of a key.
 type Epoch struct{ one, all uint64 }
 
 // NewEpochs makes epochs.
@@ -37,11 +37,11 @@ func (e *Epochs) of(key string) *atomic.Uint64 {
 	return &e.epochs[maphash.String(e.seed, key)%uint64(len(e.epochs))]
 }
 
-// Now is the epoch of a key, to be taken before it is read.
+// Now is the current epoch of a key. Take it before reading the key.
 func (e *Epochs) Now(key string) Epoch { return Epoch{e.of(key).Load(), e.all.Load()} }
 
-// Fill calls put, which puts a value into memory that was read from a key after since
-// was taken, unless the key has changed meanwhile.
+// Fill calls put unless the key has changed since the epoch since was taken. put stores a
+// value read after that.
 func (e *Epochs) Fill(key string, since Epoch, put func()) {
 	e.filling.RLock()
 	defer e.filling.RUnlock()
@@ -50,8 +50,7 @@ func (e *Epochs) Fill(key string, since Epoch, put func()) {
 	}
 }
 
-// Count counts the epoch of a key up. Nothing is being filled meanwhile, and what was
-// read before is not filled afterwards.
+// Count counts the epoch of a key up. Values read before are not filled afterwards.
 func (e *Epochs) Count(key string) { e.count(e.of(key)) }
 
 // CountAll counts the epochs of all keys up.
@@ -63,7 +62,7 @@ func (e *Epochs) count(epoch *atomic.Uint64) {
 	epoch.Add(1)
 }
 
-// NewBounded makes a cache of so many entries.
+// NewBounded makes a cache with a maximum number of entries.
 func NewBounded[K comparable, V any](entries int) *otter.Cache[K, V] {
 	return otter.Must(&otter.Options[K, V]{MaximumSize: entries, Executor: func(f func()) { f() }})
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Package rekey keeps what a pass that moves everything to another secret has left
-// behind: an operator is told of it, and which secrets are safe to remove.
+// Package rekey stores the report of a pass that moves data to another secret: what it
+// could not move, and so which secrets are safe to remove.
 package rekey
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// shown is how many applications are named.
+// shown is how many applications a report names.
 const shown = 20
 
 // New begins the report of a pass to a key.
@@ -25,14 +25,14 @@ func New(key string, began time.Time) *Report {
 	return &Report{Key: key, Began: began.UnixMilli(), Left: map[string]*Leftover{}}
 }
 
-// Report is what the last pass has left behind, as stored.
+// Report is the stored report of the last pass.
 type Report struct {
 	Key   string               `json:"key"`   // the first key of who made the pass
 	Began int64                `json:"began"` // unix milliseconds
 	Left  map[string]*Leftover `json:"left"`  // by key id
 }
 
-// Leftover is what is still made with a key.
+// Leftover counts what is still made with a key.
 type Leftover struct {
 	Users         int      `json:"users,omitempty"` // that could not be moved
 	Applications  int      `json:"applications,omitempty"`
@@ -42,7 +42,7 @@ type Leftover struct {
 	RefreshOf map[string]int `json:"refresh_of,omitempty"`
 }
 
-// String says it to the operator; "" if nothing is left.
+// String describes it for an operator; "" if nothing is left.
 func (l *Leftover) String() string {
 	var parts []string
 	if l.Applications > 0 {
@@ -97,7 +97,7 @@ func Load(ctx context.Context, db *redisdb.DB) (*Report, error) {
 		return nil, failure.Unavailable("reading what is left of a secret", err)
 	}
 	if text != "" && json.Unmarshal([]byte(text), r) != nil {
-		return new(Report), nil // of another version: it proves nothing here
+		return new(Report), nil // from another version: proves nothing
 	}
 	return r, nil
 }
@@ -114,8 +114,7 @@ func (r *Report) Save(ctx context.Context, db *redisdb.DB) error {
 	return nil
 }
 
-// Covers reports whether the pass was made after the key was used last, and has
-// left nothing.
+// Covers reports whether the pass began after the key was last used, and left nothing.
 func (r *Report) Covers(key string, used time.Time) bool {
 	left := r.Left[key]
 	return time.UnixMilli(r.Began).After(used) && (left == nil || left.String() == "")

@@ -17,14 +17,14 @@ type Checker struct {
 	hashes pool
 }
 
-// NewChecker makes a checker that is given how a Django hash is checked.
+// NewChecker makes a checker that checks Django hashes with check.
 func NewChecker(keys *vault.Ring, now func() time.Time, check func(encoded, secret string) (bool, error)) *Checker {
 	return &Checker{keys: keys, now: now, hashes: newPool(check)}
 }
 
-// Find returns which of an application's secrets that are stored was presented, and is
-// alive; nil if none. It takes as long for one as for two, and for none. Errors: ErrBusy,
-// and for a hash that cannot be checked.
+// Find returns the stored secret that was presented and has not expired, nil if there is
+// none. It takes the same time for two stored secrets, one, or none. Errors: ErrBusy, and
+// for a hash that cannot be checked.
 func (c *Checker) Find(ctx context.Context, stored []Stored, applicationID, secret string) (*Stored, error) {
 	if len(secret) > MaxLength {
 		secret = "" // matches nothing, and costs the same
@@ -34,7 +34,7 @@ func (c *Checker) Find(ctx context.Context, stored []Stored, applicationID, secr
 	var imported []*Stored
 	for i := range max(len(stored), MaxLive) {
 		if i >= len(stored) {
-			// As many HMACs for one secret, or none, as for two.
+			// Always two HMACs, however many secrets there are.
 			Stored{Key: c.keys.First().ID}.Matches(c.keys, applicationID, secret)
 			continue
 		}
@@ -48,8 +48,8 @@ func (c *Checker) Find(ctx context.Context, stored []Stored, applicationID, secr
 		}
 	}
 	if match != nil {
-		// Who has this secret need not wait for the slow hash of another, which
-		// strangers can keep busy. Nobody else sees the difference.
+		// The holder of this secret need not wait for the slow hash of the other, which
+		// attackers can keep busy. Only the holder sees the difference in time.
 		return match, nil
 	}
 	for _, v := range imported {

@@ -13,13 +13,12 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
 )
 
-// pool checks imported password hashes. Django's cost a second of CPU each
-// on purpose, so one is checked at a time and few may wait: a stranger who
-// knows the client id of an imported application cannot take more than one core.
+// pool checks imported password hashes. Django's take a second of CPU on purpose, so one
+// is checked at a time and few may wait: an attacker who knows the client id of an
+// imported application cannot take more than one core.
 //
-// An argon2 hash with several lanes is computed by as many goroutines. Who waits
-// for it gets it sooner for that, and the pool rests afterwards until no more
-// than one core was used on average.
+// An argon2 hash with several lanes runs in as many goroutines. The pool then pauses so
+// that the average stays at one core.
 type pool struct {
 	running chan struct{}
 	waiting chan struct{}
@@ -32,8 +31,8 @@ func newPool(check func(encoded, secret string) (bool, error)) pool {
 	return pool{running: make(chan struct{}, 1), waiting: make(chan struct{}, maxWaitingHashes), check: check}
 }
 
-// verify reports whether the secret has the hash. The error is ErrBusy or the
-// context's, or says that the hash cannot be checked at all.
+// verify reports whether the secret has the hash. The error is ErrBusy, the context's, or
+// that the hash cannot be checked.
 func (p *pool) verify(ctx context.Context, encoded, secret string) (bool, error) {
 	select {
 	case p.waiting <- struct{}{}:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Package secrets keeps the secrets of applications so that they can be checked and
-// not be read, and checks them.
+// Package secrets stores the secrets of applications as hashes, and checks secrets against
+// them. The slow hashes of imported secrets are checked in a bounded pool.
 package secrets
 
 import (
@@ -32,9 +32,9 @@ const (
 	Django Kind = "django"
 )
 
-// Info is what may be shown of a secret.
+// Info is the part of a secret that may be shown.
 type Info struct {
-	// ID tells the secrets of one application apart.
+	// ID is unique among the secrets of one application.
 	ID string `json:"id"`
 	// Kind tells how it is kept.
 	Kind Kind `json:"kind"`
@@ -63,7 +63,7 @@ type Stored struct {
 	Client string `json:"m,omitempty"`
 }
 
-// New makes what is stored of a secret.
+// New hashes a secret.
 func New(kr *vault.Ring, id, applicationID, secret string, created time.Time) Stored {
 	k := kr.First()
 	sum := k.Sum(vault.ForSecrets, applicationID, secret)
@@ -73,9 +73,8 @@ func New(kr *vault.Ring, id, applicationID, secret string, created time.Time) St
 	}
 }
 
-// Matches reports whether the secret is the one the HMAC was made from, in
-// constant time. One made with a secret that is no longer configured
-// matches nothing.
+// Matches reports in constant time whether the HMAC was made from the secret. It matches
+// nothing if its key is no longer configured.
 func (v Stored) Matches(kr *vault.Ring, applicationID, secret string) bool {
 	k, known := kr.ByID(v.Key), true
 	if k == nil {
@@ -91,7 +90,7 @@ func (v Stored) Expired(now time.Time) bool {
 	return v.Expires != 0 && now.UnixMilli() >= v.Expires
 }
 
-// Info is what may be shown of the secret.
+// Info returns the part of the secret that may be shown.
 func (v Stored) Info(lastUsed time.Time) Info {
 	i := Info{ID: v.ID, Kind: v.Kind, Created: time.UnixMilli(v.Created).UTC(), LastUsed: lastUsed, MeetClientID: v.Client}
 	if v.Expires != 0 {
@@ -100,15 +99,15 @@ func (v Stored) Info(lastUsed time.Time) Info {
 	return i
 }
 
-// NewImported makes what is stored of a secret that is known by a Django hash. clientID
-// is the MeetClientID of its Info.
+// NewImported stores a secret that is known only as a Django hash. clientID becomes the
+// MeetClientID of its Info.
 func NewImported(hash, clientID string, created time.Time) Stored {
 	return Stored{ID: IDOf(hash), Kind: Django, Hash: hash, Created: created.UnixMilli(), Client: clientID}
 }
 
-// IDOf makes the id of a secret from its Django hash, so that importing the same dump
-// again finds the secret, whatever it is kept as by then. Forty bits of a digest of a
-// salted hash tell nobody anything.
+// IDOf derives the id of a secret from its Django hash, so that importing the same dump
+// again finds the secret even after it was rehashed. Forty bits of the digest of a salted
+// hash reveal nothing.
 func IDOf(hash string) string {
 	sum := sha256.Sum256([]byte(hash))
 	const length = 8

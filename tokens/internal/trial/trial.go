@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 
-// Package trial lets credentials be tried at Meet that the gateway does not know.
+// Package trial bounds how often unknown credentials are tried at Meet.
 //
-// A trial costs Meet a second of CPU, so strangers must not cause many: a pair
-// that Meet has refused is not tried again for a while, the same pair is tried
-// once at a time by all gateways, and each gateway tries one pair at a time. The
-// caller limits trials by source.
+// A trial costs Meet a second of CPU, so strangers must not cause many. A pair that Meet
+// has refused is not tried again for a while, no two gateways try the same pair at once,
+// and each gateway tries one pair at a time. The caller limits trials by source.
 package trial
 
 import (
@@ -25,15 +24,15 @@ const (
 	Duration = 30 * time.Second
 	// MaxWaiting is how many may wait for a gateway's one trial.
 	MaxWaiting = 16
-	// Poll is how often a gateway looks whether another one's trial is over, and
+	// Poll is how often a gateway checks whether another one's trial has ended, and
 	// patience for how long.
 	Poll     = 25 * time.Millisecond
 	patience = 5 * time.Second
 )
 
-// Trials are those of one gateway.
+// Trials are the trials of one gateway.
 type Trials struct {
-	// Running has room for the one that runs, Waiting for those that wait.
+	// Running admits the running trial, Waiting those that wait.
 	Running, Waiting chan struct{}
 
 	db    *redisdb.DB
@@ -76,8 +75,8 @@ func (t *Trials) Alone(ctx context.Context, clientID, secret string, try func(co
 		return false, err
 	}
 	defer unlock()
-	// Meet goes on checking when the caller hangs up, so its answer is awaited:
-	// or else hanging up would make room for the next trial, of the same pair.
+	// Meet goes on checking when the caller hangs up. The trial waits for its answer, or
+	// else hanging up would make room for the next trial.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), Duration/2)
 	defer cancel()
 	try(ctx)
@@ -126,13 +125,13 @@ func (t *Trials) LockName(clientID, secret string) string {
 	return "trial\x00" + t.name(clientID, secret)
 }
 
-// Wait is for what another gateway is doing.
+// Wait polls for the end of another gateway's trial.
 type Wait struct{ until time.Time }
 
 // NewWait begins to wait.
 func NewWait() Wait { return Wait{time.Now().Add(patience)} }
 
-// Next waits a moment. The error is ErrBusy when there were enough of them.
+// Next waits a moment. The error is ErrBusy when patience has run out.
 func (w Wait) Next(ctx context.Context) error {
 	timer := time.NewTimer(Poll)
 	defer timer.Stop()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Package vault derives all keys from the configured secrets: it hashes, signs and
-// encrypts what is kept, and makes random ids.
+// Package vault holds the keys derived from the configured secrets. It computes keyed
+// hashes, encrypts stored values, and makes random ids and secrets.
 package vault
 
 import (
@@ -115,8 +115,8 @@ func newKey(secret []byte) (*Key, error) {
 // First returns the key that signs.
 func (kr *Ring) First() *Key { return kr.Keys[0] }
 
-// Sorted returns the keys in the order of their ids, which is the same wherever they
-// are configured, in whatever order.
+// Sorted returns the keys in the order of their ids, which all gateways share whatever
+// order they are configured in.
 func (kr *Ring) Sorted() []*Key { return kr.sorted }
 
 // ByID returns the key with the id, or nil.
@@ -151,9 +151,9 @@ const (
 	sealHeader  = 1 + 4 // version, key id
 )
 
-// Seal encrypts plain with AES-256-GCM under the first key. What it is bound to
-// (the name of the place it is kept at) must be given again to open it, so that
-// a value copied to another place in Redis does not open.
+// Seal encrypts plain with AES-256-GCM under the first key. boundTo names the place where
+// the value is stored. Open needs the same name, so a value that was copied to another
+// place does not open.
 func (kr *Ring) Seal(plain []byte, boundTo string) []byte {
 	k := kr.First()
 	id, _ := hex.DecodeString(k.ID)
@@ -169,8 +169,8 @@ func (kr *Ring) Seal(plain []byte, boundTo string) []byte {
 // longer configured, was truncated, or was copied from another place.
 var ErrUnsealable = errors.New("sealed value cannot be opened with the configured secrets")
 
-// Open decrypts what Seal made. old reports that another than the first key
-// was used, so that the caller may seal it again.
+// Open decrypts a sealed value. old reports that it was sealed with another key than the
+// first, so that the caller can seal it again.
 func (kr *Ring) Open(sealed []byte, boundTo string) (plain []byte, old bool, err error) {
 	if len(sealed) < sealHeader || sealed[0] != sealVersion {
 		return nil, false, ErrUnsealable
