@@ -6,12 +6,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -464,46 +466,34 @@ func (c *Client) page(ctx context.Context, caller Caller, q pageQuery) (*page, *
 // there already. A page that has gone since is nil.
 func (l *lister) parts(ctx context.Context, known *page, knownNumber, from, to int) ([]*page, *Response, error) {
 	parts := make([]*page, max(0, to-from+1))
-	var missing []int
+	var refusal atomic.Pointer[Response]
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(l.c.pageWorkers)
 	for i := range parts {
 		if from+i == knownNumber {
 			parts[i] = known
-		} else {
-			missing = append(missing, i)
+			continue
 		}
-	}
-
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var (
-		workers sync.WaitGroup
-		taken   atomic.Int64
-		once    sync.Once
-		refusal *Response
-		failure error
-	)
-	for range min(l.c.pageWorkers, len(missing)) {
-		workers.Go(func() {
-			for {
-				n := int(taken.Add(1)) - 1
-				if n >= len(missing) || ctx.Err() != nil {
-					return
-				}
-				i := missing[n]
-				p, a, err := l.c.page(ctx, l.caller, l.query(from+i))
-				if err != nil || a != nil && a.Status != http.StatusNotFound {
-					once.Do(func() {
-						refusal, failure = a, err
-						cancel()
-					})
-					return
-				}
-				parts[i] = p
+		group.Go(func() error {
+			if ctx.Err() != nil {
+				return nil //nolint:nilerr // the group has the error already
 			}
+			p, a, err := l.c.page(ctx, l.caller, l.query(from+i))
+			if err == nil && a != nil && a.Status != http.StatusNotFound {
+				refusal.CompareAndSwap(nil, a)
+				err = errPageRefused
+			}
+			parts[i] = p
+			return err
 		})
 	}
-	workers.Wait()
-	return parts, refusal, failure
+	if err := group.Wait(); !errors.Is(err, errPageRefused) {
+		return parts, nil, err //nolint:wrapcheck // an *Error
+	}
+	return parts, refusal.Load(), nil
 }
+
+// errPageRefused ends the reading of other pages.
+var errPageRefused = errors.New("meet refused a page")
 
 func (c *Client) backendPageSize() int { return int(c.pageSize.Load()) }

@@ -81,7 +81,7 @@ var rooms = []room{
 	},
 	{ // below everything: only goroutines
 		folder:       "tokens/internal/background",
-		mayImport:    []string{"none"},
+		mayImport:    []string{"golang.org/x/sync"},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), goRedis, golangJWT},
 	},
 	{
@@ -91,7 +91,7 @@ var rooms = []room{
 	},
 	{
 		folder:       "tokens/internal/installation",
-		mayImport:    []string{ours("tokens/internal"), ours("tokens/signing")},
+		mayImport:    []string{ours("tokens/internal"), ours("tokens/signing"), "golang.org/x/time/rate"},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests")},
 	},
 	{ // knows neither the applications nor the users that it was given for
@@ -131,7 +131,7 @@ var rooms = []room{
 	},
 	{
 		folder:       "tokens/idempotency",
-		mayImport:    []string{ours("tokens/internal")},
+		mayImport:    []string{ours("tokens/internal"), "github.com/dunglas/httpsfv"},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", golangJWT, ours("backendclient"), ours("caddymodule"), ours("tests")},
 	},
 	{

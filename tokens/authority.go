@@ -169,7 +169,7 @@ func New(o Options) (*Authority, error) {
 	if o.Observer == nil {
 		o.Observer = noObserver{}
 	}
-	c := &core{db: o.Store, cache: newCache(o.CacheEntries), keys: kr, background: new(background.Pool), now: o.Now}
+	c := &core{db: o.Store, cache: newCache(o.CacheEntries), keys: kr, background: background.New(), now: o.Now}
 	if c.signing, err = signing.NewSet(kr, o.SigningKeys, o.SecretSigns); err != nil {
 		return nil, err
 	}

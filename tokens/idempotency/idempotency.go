@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dunglas/httpsfv"
+
 	"github.com/meet-gateway/meet-gateway/tokens/internal/background"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
@@ -169,10 +171,12 @@ return redis.call('DEL', KEYS[1])`)
 func ParseKey(header string) (string, error) {
 	key := strings.Trim(header, " \t")
 	if strings.HasPrefix(key, `"`) {
-		var ok bool
-		if key, ok = unquote(key); !ok {
-			return "", fmt.Errorf("%w: a quote or a backslash is out of place", ErrInvalidIdempotencyKey)
+		item, err := httpsfv.UnmarshalItem([]string{key})
+		text, ok := item.Value.(string)
+		if err != nil || !ok || len(item.Params.Names()) > 0 {
+			return "", fmt.Errorf("%w: it is not one string of RFC 9651", ErrInvalidIdempotencyKey)
 		}
+		key = text
 	}
 	if err := checkIdempotencyKey(key); err != nil {
 		return "", err
@@ -190,25 +194,6 @@ func checkIdempotencyKey(key string) error {
 		}
 	}
 	return nil
-}
-
-// unquote reads a string of RFC 9651 §3.3.3, which escapes only its quotes and
-// its backslashes.
-func unquote(s string) (string, bool) {
-	var b strings.Builder
-	for i := 1; i < len(s); i++ {
-		switch s[i] {
-		case '"':
-			return b.String(), i == len(s)-1
-		case '\\':
-			i++
-			if i == len(s) || s[i] != '"' && s[i] != '\\' {
-				return "", false
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return "", false
 }
 
 // BeginIdempotent starts a request that an application makes under an idempotency key.

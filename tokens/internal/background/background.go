@@ -8,6 +8,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -17,12 +19,18 @@ const (
 	patience = 10 * time.Second
 )
 
-// Pool runs best-effort work. The zero value is ready.
+// Pool runs best-effort work.
 type Pool struct {
-	mu      sync.Mutex
-	closed  bool
-	running int
-	all     sync.WaitGroup
+	mu     sync.Mutex
+	closed bool
+	group  errgroup.Group
+}
+
+// New makes a pool.
+func New() *Pool {
+	p := new(Pool)
+	p.group.SetLimit(most)
+	return p
 }
 
 // Go runs f with a timeout. It drops f if the pool is full or closed, so nothing may depend
@@ -30,27 +38,24 @@ type Pool struct {
 func (p *Pool) Go(f func(context.Context)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || p.running == most {
+	if p.closed {
 		return
 	}
-	p.running++
-	p.all.Go(func() {
+	p.group.TryGo(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		f(ctx)
-		p.mu.Lock()
-		p.running--
-		p.mu.Unlock()
+		return nil
 	})
 }
 
 // Wait waits for running functions.
-func (p *Pool) Wait() { p.all.Wait() }
+func (p *Pool) Wait() { _ = p.group.Wait() }
 
 // Close waits for running functions and starts no more.
 func (p *Pool) Close() {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
-	p.all.Wait()
+	p.Wait()
 }

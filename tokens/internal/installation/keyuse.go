@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
@@ -33,23 +35,6 @@ const (
 	keyBehind = time.Minute
 )
 
-// perSecond allows a number of events in each second.
-type perSecond struct {
-	mu    sync.Mutex
-	since time.Time
-	count int
-}
-
-func (p *perSecond) allows(most int, now time.Time) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if now.Sub(p.since) >= time.Second || now.Before(p.since) {
-		p.since, p.count = now, 0
-	}
-	p.count++
-	return p.count <= most
-}
-
 // ErrMissingKey means that something was made with a key that this gateway lacks.
 var ErrMissingKey = errors.New("it was made with a key that other gateways use and this one was not given")
 
@@ -69,7 +54,7 @@ type KeyUse struct {
 	now       func() time.Time
 	store     *Store
 	onMissing func(ids []string)
-	reads     perSecond // of the installation, for keys that are unknown
+	reads     *rate.Limiter // of the installation, for unknown keys
 	lacking   atomic.Int64
 
 	mu     sync.Mutex
@@ -78,7 +63,10 @@ type KeyUse struct {
 
 // NewKeyUse makes a KeyUse. It calls onMissing when the set of missing keys changes.
 func NewKeyUse(s *Store, keys *vault.Ring, set *signing.Set, onMissing func(ids []string)) *KeyUse {
-	return &KeyUse{db: s.db, feed: s.feed, keys: keys, signing: set, now: s.now, store: s, onMissing: onMissing}
+	return &KeyUse{
+		db: s.db, feed: s.feed, keys: keys, signing: set, now: s.now, store: s, onMissing: onMissing,
+		reads: rate.NewLimiter(keyReads, keyReads),
+	}
 }
 
 // Follow announces keys and looks for missing ones until ctx ends.
@@ -165,7 +153,7 @@ func (in *State) Uses(keyID string, now time.Time) bool {
 func (k *KeyUse) Misses(ctx context.Context, id, doing string) error {
 	now := k.now()
 	in := k.store.Remembered()
-	known := in != nil && k.feed.Fresh() && (in.Uses(id, now) || now.Sub(in.Read) < time.Second && !k.reads.allows(keyReads, now))
+	known := in != nil && k.feed.Fresh() && (in.Uses(id, now) || now.Sub(in.Read) < time.Second && !k.reads.AllowN(now, 1))
 	if !known {
 		err := k.feed.Read(ctx, doing, func(ctx context.Context, _ feed.Reader) (found bool, err error) {
 			if in, err = k.store.Load(ctx); err != nil {
