@@ -256,27 +256,14 @@ func (a *Audit) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if err := option.None(d); err != nil {
 		return err
 	}
-	seen := option.Seen{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err := seen.Add(d); err != nil {
-			return err
-		}
-		var err error
-		switch d.Val() {
-		case "output":
-			err = a.unmarshalOutput(d)
-		case "mail":
-			err = option.Word(d, &a.Mail, mailHash, mailClear, mailNone)
-		case "on_failure":
-			err = option.Word(d, &a.OnFailure, failureContinue, failureRefuse)
-		case "gateway":
-			err = option.One(d, &a.Gateway)
-		default:
-			err = option.Unknown(d, "output", "mail", "on_failure", "gateway")
-		}
-		if err != nil {
-			return err
-		}
+	err := option.Block(d,
+		option.Once("output", a.unmarshalOutput),
+		option.Once("mail", option.Word(&a.Mail, mailHash, mailClear, mailNone)),
+		option.Once("on_failure", option.Word(&a.OnFailure, failureContinue, failureRefuse)),
+		option.Once("gateway", option.One(&a.Gateway)),
+	)
+	if err != nil {
+		return err
 	}
 	if a.OutputRaw == nil {
 		return d.Err("audit needs an output: write `output file /var/log/meet-gateway/audit.log`")

@@ -14,7 +14,6 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
-	"go.uber.org/zap"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/option"
 	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
@@ -81,72 +80,82 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	seen := option.Seen{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		word := d.Val()
-		if word != "secret" && word != "signing_key" && word != "limit" {
-			if err := seen.Add(d); err != nil {
-				return err
-			}
-		}
-		var err error
-		switch word {
-		case "store":
-			err = a.unmarshalStore(d)
-		case "secret":
-			if err = option.Append(d, &a.Secrets); err == nil && tooShort(d.Val()) {
-				err = d.Errf("secret must be at least %d bytes long; make one with: openssl rand -base64 32", tokens.MinSecret)
-			}
-		case "signing_key":
-			if err = option.Append(d, &a.SigningKeys); err == nil && d.Val() != signingSecret && !option.Holds(d.Val()) {
-				if _, invalid := signing.Parse([]byte(d.Val())); invalid != nil {
-					err = d.Errf("signing_key is no private key in PEM; write {file./path/to/key.pem}, and make one with: openssl genpkey -algorithm ed25519")
-				}
-			}
-		case "issuer":
-			err = option.One(d, &a.Issuer)
-		case "audience":
-			err = option.One(d, &a.Audience)
-		case "token_lifetime":
-			err = option.Duration(d, &a.TokenLifetime)
-		case "staleness":
-			err = option.Duration(d, &a.Staleness)
-		case "cache_entries":
-			err = option.Positive(d, &a.CacheEntries)
-		case "refresh":
-			a.Refresh = new(Refresh)
-			err = a.Refresh.unmarshalCaddyfile(d)
-		case "limit":
-			err = a.unmarshalLimit(d)
-		case "gateways", "nodes":
-			renamed(d, "nodes", "gateways")
-			err = option.Positive(d, &a.Gateways)
-		case "quota_dry_run", "fence_dry_run":
-			renamed(d, "fence_dry_run", "quota_dry_run")
-			a.QuotaDryRun = true
-			err = option.None(d)
-		case "health":
-			err = a.unmarshalHealth(d)
-		case "audit":
-			a.Audit = new(Audit)
-			err = a.Audit.unmarshalCaddyfile(d)
-		case "metrics_per_application":
-			err = option.Positive(d, &a.MetricsPerApplication)
-		case "quickstart":
-			a.Quickstart = true
-			err = option.None(d)
-		default:
-			err = option.Unknown(d, "store", "secret", "signing_key", "issuer", "audience", "token_lifetime", "staleness",
-				"cache_entries", "refresh", "limit", "gateways", "quota_dry_run", "health", "audit", "metrics_per_application", "quickstart")
-		}
-		if err == nil {
-			err = a.check(d, word)
-		}
-		if err != nil {
-			return err
-		}
+	err := option.Block(d,
+		option.Once("store", a.unmarshalStore),
+		option.Many("secret", a.unmarshalSecret),
+		option.Many("signing_key", a.unmarshalSigningKey),
+		option.Once("issuer", option.One(&a.Issuer)),
+		option.Once("audience", option.One(&a.Audience)),
+		option.Once("token_lifetime", a.checked(option.Duration(&a.TokenLifetime))),
+		option.Once("staleness", a.checked(option.Duration(&a.Staleness))),
+		option.Once("cache_entries", option.Positive(&a.CacheEntries)),
+		option.Once("refresh", a.checked(a.unmarshalRefresh)),
+		option.Many("limit", a.unmarshalLimit),
+		option.Once("gateways", option.Positive(&a.Gateways)).Formerly("nodes"),
+		option.Once("quota_dry_run", option.Flag(&a.QuotaDryRun)).Formerly("fence_dry_run"),
+		option.Once("health", a.unmarshalHealth),
+		option.Once("audit", a.unmarshalAudit),
+		option.Once("metrics_per_application", option.Positive(&a.MetricsPerApplication)),
+		option.Once("quickstart", option.Flag(&a.Quickstart)),
+	)
+	if err != nil {
+		return err
 	}
 	return a.checkWhole(d)
+}
+
+func (a *App) unmarshalSecret(d *caddyfile.Dispenser) error {
+	if err := option.Append(&a.Secrets)(d); err != nil {
+		return err
+	}
+	if tooShort(d.Val()) {
+		return d.Errf("secret must be at least %d bytes long; make one with: openssl rand -base64 32", tokens.MinSecret)
+	}
+	return nil
+}
+
+func (a *App) unmarshalSigningKey(d *caddyfile.Dispenser) error {
+	if err := option.Append(&a.SigningKeys)(d); err != nil {
+		return err
+	}
+	if d.Val() == signingSecret || option.Holds(d.Val()) {
+		return nil
+	}
+	if _, err := signing.Parse([]byte(d.Val())); err != nil {
+		return d.Errf("signing_key is no private key in PEM; write {file./path/to/key.pem}, and make one with: openssl genpkey -algorithm ed25519")
+	}
+	return nil
+}
+
+func (a *App) unmarshalAudit(d *caddyfile.Dispenser) error {
+	a.Audit = new(Audit)
+	return a.Audit.unmarshalCaddyfile(d)
+}
+
+// unmarshalRefresh reads the block `refresh`.
+func (a *App) unmarshalRefresh(d *caddyfile.Dispenser) error {
+	a.Refresh = new(Refresh)
+	if err := option.None(d); err != nil {
+		return err
+	}
+	return option.Block(d,
+		option.Once("idle", option.Duration(&a.Refresh.Idle)),
+		option.Once("absolute", option.Duration(&a.Refresh.Absolute)),
+		option.Once("window", option.Duration(&a.Refresh.Window)),
+	)
+}
+
+// checked finds values that do not fit together, while the line they are on is known.
+func (a *App) checked(read option.Reader) option.Reader {
+	return func(d *caddyfile.Dispenser) error {
+		if err := read(d); err != nil {
+			return err
+		}
+		if err := a.authorityOptions().Check(); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
+	}
 }
 
 // checkWhole finds what is missing, at the end of the block.
@@ -161,28 +170,9 @@ func (a *App) checkWhole(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// check finds values that cannot be, while the line they are on is known.
-func (a *App) check(d *caddyfile.Dispenser, word string) error {
-	switch word {
-	case "token_lifetime", "staleness", "refresh":
-		if err := a.authorityOptions().Check(); err != nil {
-			return d.WrapErr(err)
-		}
-	}
-	return nil
-}
-
 // tooShort tells so of a secret that stands in the file itself.
 func tooShort(secret string) bool {
 	return !option.Holds(secret) && len(secret) < tokens.MinSecret
-}
-
-// renamed warns of an option that is written with its former name.
-func renamed(d *caddyfile.Dispenser, former, name string) {
-	if d.Val() == former {
-		caddy.Log().Named("config.adapter.caddyfile").Warn("an option has a new name; the former one is read for one release",
-			zap.String("option", former), zap.String("name", name), zap.String("file", d.File()), zap.Int("line", d.Line()))
-	}
 }
 
 // unmarshalLimit reads `limit <name> <rate>`.
@@ -235,33 +225,6 @@ func storeTypes() []string {
 	return names
 }
 
-func (r *Refresh) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	if err := option.None(d); err != nil {
-		return err
-	}
-	seen := option.Seen{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err := seen.Add(d); err != nil {
-			return err
-		}
-		var err error
-		switch d.Val() {
-		case "idle":
-			err = option.Duration(d, &r.Idle)
-		case "absolute":
-			err = option.Duration(d, &r.Absolute)
-		case "window":
-			err = option.Duration(d, &r.Window)
-		default:
-			err = option.Unknown(d, "idle", "absolute", "window")
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // parseDirective sets a gate up from the directive. Syntax:
 //
 //	meet_gateway [<matcher>] {
@@ -310,67 +273,29 @@ func (h *Handler) unmarshalCaddyfile(helper httpcaddyfile.Helper) error {
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	seen := option.Seen{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		word := d.Val()
-		if word != "route" {
-			if err := seen.Add(d); err != nil {
-				return err
-			}
-		}
-		var err error
-		switch word {
-		case "base_path":
-			err = h.unmarshalBasePaths(d)
-		case "backend":
-			err = h.unmarshalBackend(helper)
-		case "route":
-			err = h.unmarshalRoute(d)
-		case "unknown_user_status":
-			err = option.Choice(d, &h.UnknownUserStatus, 400, 404)
-		case "not_a_member_status":
-			err = option.Choice(d, &h.NotAMemberStatus, 403, 404)
-		case "identity_invalid_status":
-			err = option.Choice(d, &h.IdentityInvalidStatus, 401, 400)
-		case "identity_error_style":
-			err = option.Word(d, &h.IdentityErrorStyle, styleNumeric, styleString)
-		case "unknown_applications":
-			err = option.Word(d, &h.UnknownApplications, unknownRefuse, unknownAdopt)
-		case "foreign_tokens":
-			err = option.Word(d, &h.ForeignTokens, foreignRefuse, foreignPassthrough)
-		case "room_access_levels":
-			err = h.unmarshalLevels(d)
-		case "docs":
-			err = option.Word(d, &h.Docs, docsOn, docsOff)
-		case "strict_rooms":
-			h.StrictRooms = true
-			err = option.None(d)
-		case "room_url_base":
-			if err = option.One(d, &h.RoomURLBase); err == nil {
-				if invalid := checkRoomURLBase(strings.TrimRight(h.RoomURLBase, "/")); invalid != nil {
-					err = d.WrapErr(invalid)
-				}
-			}
-		case "max_token_body":
-			err = option.Size(d, &h.MaxTokenBody)
-		case "max_room_body":
-			err = option.Size(d, &h.MaxRoomBody)
-		case "exchange_timeout":
-			err = option.Duration(d, &h.ExchangeTimeout)
-		case "request_timeout":
-			err = option.Duration(d, &h.RequestTimeout)
-		case "max_exchanges":
-			err = option.Positive(d, &h.MaxExchanges)
-		case "renew":
-			err = h.unmarshalRenew(d)
-		default:
-			err = option.Unknown(d, "base_path", "backend", "route", "unknown_user_status", "not_a_member_status",
-				"identity_invalid_status", "identity_error_style", "unknown_applications", "foreign_tokens", "room_access_levels", "strict_rooms", "docs",
-				"room_url_base", "max_token_body", "max_room_body", "exchange_timeout", "request_timeout", "max_exchanges", "renew")
-		}
-		if err != nil {
-			return err
-		}
+	err := option.Block(d,
+		option.Once("base_path", h.unmarshalBasePaths),
+		option.Once("backend", func(*caddyfile.Dispenser) error { return h.unmarshalBackend(helper) }),
+		option.Many("route", h.unmarshalRoute),
+		option.Once("unknown_user_status", option.Choice(&h.UnknownUserStatus, 400, 404)),
+		option.Once("not_a_member_status", option.Choice(&h.NotAMemberStatus, 403, 404)),
+		option.Once("identity_invalid_status", option.Choice(&h.IdentityInvalidStatus, 401, 400)),
+		option.Once("identity_error_style", option.Word(&h.IdentityErrorStyle, styleNumeric, styleString)),
+		option.Once("unknown_applications", option.Word(&h.UnknownApplications, unknownRefuse, unknownAdopt)),
+		option.Once("foreign_tokens", option.Word(&h.ForeignTokens, foreignRefuse, foreignPassthrough)),
+		option.Once("room_access_levels", h.unmarshalLevels),
+		option.Once("strict_rooms", option.Flag(&h.StrictRooms)),
+		option.Once("docs", option.Word(&h.Docs, docsOn, docsOff)),
+		option.Once("room_url_base", h.unmarshalRoomURLBase),
+		option.Once("max_token_body", option.Size(&h.MaxTokenBody)),
+		option.Once("max_room_body", option.Size(&h.MaxRoomBody)),
+		option.Once("exchange_timeout", option.Duration(&h.ExchangeTimeout)),
+		option.Once("request_timeout", option.Duration(&h.RequestTimeout)),
+		option.Once("max_exchanges", option.Positive(&h.MaxExchanges)),
+		option.Once("renew", h.unmarshalRenew),
+	)
+	if err != nil {
+		return err
 	}
 	if h.BackendRaw == nil {
 		return d.Err("meet_gateway needs a backend")
@@ -378,9 +303,19 @@ func (h *Handler) unmarshalCaddyfile(helper httpcaddyfile.Helper) error {
 	return nil
 }
 
+func (h *Handler) unmarshalRoomURLBase(d *caddyfile.Dispenser) error {
+	if err := option.One(&h.RoomURLBase)(d); err != nil {
+		return err
+	}
+	if err := checkRoomURLBase(strings.TrimRight(h.RoomURLBase, "/")); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
+}
+
 func (h *Handler) unmarshalBasePaths(d *caddyfile.Dispenser) error {
-	if h.BasePaths = d.RemainingArgs(); len(h.BasePaths) == 0 {
-		return d.ArgErr()
+	if err := option.All(&h.BasePaths)(d); err != nil {
+		return err
 	}
 	if _, err := sortedBasePaths(h.BasePaths); err != nil {
 		return d.WrapErr(err)
@@ -390,7 +325,7 @@ func (h *Handler) unmarshalBasePaths(d *caddyfile.Dispenser) error {
 
 // unmarshalLevels reads `room_access_levels <level...>` and `room_access_levels meet`.
 func (h *Handler) unmarshalLevels(d *caddyfile.Dispenser) error {
-	err := option.Words(d, &h.RoomAccessLevels, levelTrusted, levelRestricted, levelPublic, levelsMeet)
+	err := option.Words(&h.RoomAccessLevels, levelTrusted, levelRestricted, levelPublic, levelsMeet)(d)
 	if err == nil && len(h.RoomAccessLevels) > 1 && slices.Contains(h.RoomAccessLevels, levelsMeet) {
 		return d.Err("room_access_levels: meet stands alone")
 	}
@@ -409,47 +344,28 @@ func (h *Handler) unmarshalRoute(d *caddyfile.Dispenser) error {
 	if !d.AllArgs(&r.Method, &r.Path, &r.Scope) {
 		return d.ArgErr()
 	}
-	check := func() ([]Route, error) {
-		routes := append(slices.Clone(h.Routes), r)
-		_, err := newRouteTable(routes)
-		return routes, err
-	}
-	if _, err := check(); err != nil {
-		return d.WrapErr(err)
-	}
-	seen := option.Seen{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err := seen.Add(d); err != nil {
-			return err
-		}
-		var err error
-		switch d.Val() {
-		case "mail":
-			if r.Mail = d.RemainingArgs(); len(r.Mail) == 0 {
-				err = d.ArgErr()
+	// checked also checks the route as far as it was read, while the line is known.
+	checked := func(read option.Reader) option.Reader {
+		return func(d *caddyfile.Dispenser) error {
+			if err := read(d); err != nil {
+				return err
 			}
-		case "idempotent":
-			r.Idempotent = true
-			err = option.None(d)
-		case "sensitive":
-			r.Sensitive = true
-			err = option.None(d)
-		default:
-			err = option.Unknown(d, "mail", "idempotent", "sensitive")
-		}
-		if err != nil {
-			return err
-		}
-		if _, err := check(); err != nil {
-			return d.WrapErr(err)
+			if _, err := newRouteTable(append(slices.Clone(h.Routes), r)); err != nil {
+				return d.WrapErr(err)
+			}
+			return nil
 		}
 	}
-	routes, err := check()
-	if err != nil {
-		return d.WrapErr(err)
+	if err := checked(func(*caddyfile.Dispenser) error { return nil })(d); err != nil {
+		return err
 	}
-	h.Routes = routes
-	return nil
+	err := option.Block(d,
+		option.Once("mail", checked(option.All(&r.Mail))),
+		option.Once("idempotent", checked(option.Flag(&r.Idempotent))),
+		option.Once("sensitive", checked(option.Flag(&r.Sensitive))),
+	)
+	h.Routes = append(h.Routes, r)
+	return err
 }
 
 // unmarshalBackend takes the gate's own options out of the block and gives the
@@ -522,11 +438,11 @@ func (h *Handler) unmarshalBackendOptions(d *caddyfile.Dispenser) ([]caddyfile.T
 		var err error
 		switch d.Val() {
 		case "host":
-			if err = option.One(d, &h.BackendHost); err == nil && !option.Holds(h.BackendHost) && !isHost(h.BackendHost) {
+			if err = option.One(&h.BackendHost)(d); err == nil && !option.Holds(h.BackendHost) && !isHost(h.BackendHost) {
 				err = d.Errf("host %q must be a name such as meet.example.org, with the port if it is not the default one, and nothing else", h.BackendHost)
 			}
 		case "path":
-			if err = option.One(d, &h.BackendPath); err == nil && !isBackendPath(h.BackendPath) {
+			if err = option.One(&h.BackendPath)(d); err == nil && !isBackendPath(h.BackendPath) {
 				err = d.Errf("path %q must be an absolute path such as %s", h.BackendPath, defaultBasePath)
 			}
 		case "credentials":

@@ -23,7 +23,7 @@ var healthServers = caddy.NewUsagePool()
 
 // unmarshalHealth reads `health <address>|off`.
 func (a *App) unmarshalHealth(d *caddyfile.Dispenser) error {
-	if err := option.One(d, &a.Health); err != nil {
+	if err := option.One(&a.Health)(d); err != nil {
 		return err
 	}
 	if option.Holds(a.Health) || a.Health == healthOff {

@@ -24,7 +24,7 @@ const (
 
 // unmarshalRenew reads `renew <duration>|off`.
 func (h *Handler) unmarshalRenew(d *caddyfile.Dispenser) error {
-	if err := option.One(d, &h.Renew); err != nil {
+	if err := option.One(&h.Renew)(d); err != nil {
 		return err
 	}
 	if _, err := h.renewFor(); err != nil {

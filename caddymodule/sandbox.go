@@ -102,7 +102,7 @@ func (s *Sandbox) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		}
 		switch d.Val() {
 		case "base_url":
-			if err := option.One(d, &s.BaseURL); err != nil {
+			if err := option.One(&s.BaseURL)(d); err != nil {
 				return err
 			}
 			if !isWebURL(s.BaseURL) {

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/dustin/go-humanize"
+	"go.uber.org/zap"
 )
 
 // Seen refuses repeats: the second of two would win without a word.
@@ -26,6 +27,57 @@ func (s Seen) Add(d *caddyfile.Dispenser) error {
 	return nil
 }
 
+// Line is an option of a block: its word, and what reads the rest of its line.
+type Line struct {
+	word, former string
+	many         bool
+	read         Reader
+}
+
+// Reader reads the line that the dispenser is at.
+type Reader = func(*caddyfile.Dispenser) error
+
+// Once is an option that may be there once.
+func Once(word string, read Reader) Line { return Line{word: word, read: read} }
+
+// Many is an option that may be there several times.
+func Many(word string, read Reader) Line { return Line{word: word, read: read, many: true} }
+
+// Formerly is the same option under a former word as well, which is read with a warning.
+func (l Line) Formerly(word string) Line {
+	l.former = word
+	return l
+}
+
+// Block reads a block of options.
+func Block(d *caddyfile.Dispenser, lines ...Line) error {
+	seen := Seen{}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		i := slices.IndexFunc(lines, func(l Line) bool { return d.Val() == l.word || d.Val() == l.former && l.former != "" })
+		if i < 0 {
+			words := make([]string, len(lines))
+			for i, l := range lines {
+				words[i] = l.word
+			}
+			return Unknown(d, words...)
+		}
+		l := lines[i]
+		if !l.many {
+			if err := seen.Add(d); err != nil {
+				return err
+			}
+		}
+		if d.Val() != l.word {
+			caddy.Log().Named("config.adapter.caddyfile").Warn("an option has a new name; the former one is read for one release",
+				zap.String("option", l.former), zap.String("name", l.word), zap.String("file", d.File()), zap.Int("line", d.Line()))
+		}
+		if err := l.read(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // None refuses arguments.
 func None(d *caddyfile.Dispenser) error {
 	if d.CountRemainingArgs() > 0 {
@@ -34,54 +86,100 @@ func None(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// One reads the one argument of an option.
-func One(d *caddyfile.Dispenser, dst *string) error {
-	if !d.AllArgs(dst) {
-		return d.ArgErr()
+// Flag sets an option that has no arguments.
+func Flag(dst *bool) Reader {
+	return func(d *caddyfile.Dispenser) error {
+		*dst = true
+		return None(d)
 	}
-	return nil
+}
+
+// One reads the one argument of an option.
+func One(dst *string) Reader {
+	return func(d *caddyfile.Dispenser) error {
+		if !d.AllArgs(dst) {
+			return d.ArgErr()
+		}
+		return nil
+	}
+}
+
+// All reads one or more arguments.
+func All(dst *[]string) Reader {
+	return func(d *caddyfile.Dispenser) error {
+		if *dst = d.RemainingArgs(); len(*dst) == 0 {
+			return d.ArgErr()
+		}
+		return nil
+	}
+}
+
+// Pair reads two arguments.
+func Pair(first, second *string) Reader {
+	return func(d *caddyfile.Dispenser) error {
+		if !d.AllArgs(first, second) {
+			return d.ArgErr()
+		}
+		return nil
+	}
+}
+
+// Append reads one argument of an option that may be there several times.
+func Append(dst *[]string) Reader {
+	return parsed(func(d *caddyfile.Dispenser, _, text string) error {
+		*dst = append(*dst, text)
+		return nil
+	})
+}
+
+// parsed reads one argument and gives it to parse, with the word of the option.
+func parsed(parse func(d *caddyfile.Dispenser, word, text string) error) Reader {
+	return func(d *caddyfile.Dispenser) error {
+		word := d.Val()
+		var text string
+		if !d.AllArgs(&text) {
+			return d.ArgErr()
+		}
+		return parse(d, word, text)
+	}
 }
 
 // Number reads a number from 0 up.
-func Number(d *caddyfile.Dispenser, dst *int) error {
-	option := d.Val()
-	var text string
-	if err := One(d, &text); err != nil {
-		return err
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 0 {
-		return d.Errf("%s must be a number from 0 up, got %q", option, text)
-	}
-	*dst = n
-	return nil
+func Number(dst *int) Reader {
+	return parsed(func(d *caddyfile.Dispenser, word, text string) error {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 0 {
+			return d.Errf("%s must be a number from 0 up, got %q", word, text)
+		}
+		*dst = n
+		return nil
+	})
 }
 
 // Positive reads a number from 1 up.
-func Positive(d *caddyfile.Dispenser, dst *int) error {
-	name := d.Val()
-	if err := Number(d, dst); err != nil {
-		return err
+func Positive(dst *int) Reader {
+	return func(d *caddyfile.Dispenser) error {
+		word := d.Val()
+		if err := Number(dst)(d); err != nil {
+			return err
+		}
+		if *dst == 0 {
+			return d.Errf("%s must be at least 1", word)
+		}
+		return nil
 	}
-	if *dst == 0 {
-		return d.Errf("%s must be at least 1", name)
-	}
-	return nil
 }
 
 // Duration reads a duration, which must be positive.
-func Duration(d *caddyfile.Dispenser, dst *caddy.Duration) error {
-	option := d.Val()
-	var text string
-	if err := One(d, &text); err != nil {
-		return err
-	}
-	duration, err := caddy.ParseDuration(text)
-	if err != nil || duration <= 0 {
-		return d.Errf("%s must be a duration such as 30s or 5m, got %q", option, text)
-	}
-	*dst = caddy.Duration(duration)
-	return nil
+func Duration(dst *caddy.Duration) Reader {
+	return parsed(func(d *caddyfile.Dispenser, word, text string) error {
+		duration, err := caddy.ParseDuration(text)
+		if err != nil || duration <= 0 {
+			return d.Errf("%s must be a duration such as 30s or 5m, got %q", word, text)
+		}
+		*dst = caddy.Duration(duration)
+		return nil
+	})
 }
 
 // Unknown names the word that is not understood and those that are.
@@ -92,80 +190,61 @@ func Unknown(d *caddyfile.Dispenser, allowed ...string) error {
 // Join lists words for an error.
 func Join(words []string) string { return strings.Join(words, ", ") }
 
-// Choice reads one of two status codes.
-func Choice(d *caddyfile.Dispenser, dst *int, allowed ...int) error {
-	option := d.Val()
-	var text string
-	if err := One(d, &text); err != nil {
-		return err
+// Choice reads one of some numbers.
+func Choice(dst *int, allowed ...int) Reader {
+	words := make([]string, len(allowed))
+	for i, a := range allowed {
+		words[i] = strconv.Itoa(a)
 	}
-	n, err := strconv.Atoi(text)
-	if err != nil || !slices.Contains(allowed, n) {
-		words := make([]string, len(allowed))
-		for i, a := range allowed {
-			words[i] = strconv.Itoa(a)
+	return parsed(func(d *caddyfile.Dispenser, word, text string) error {
+		n, err := strconv.Atoi(text)
+		if err != nil || !slices.Contains(allowed, n) {
+			return d.Errf("%s: unknown value %q, expected one of: %s", word, text, Join(words))
 		}
-		return d.Errf("%s: unknown value %q, expected one of: %s", option, text, Join(words))
-	}
-	*dst = n
-	return nil
+		*dst = n
+		return nil
+	})
 }
 
 // Word reads one of some words.
-func Word(d *caddyfile.Dispenser, dst *string, allowed ...string) error {
-	option := d.Val()
-	var text string
-	if err := One(d, &text); err != nil {
-		return err
-	}
-	if !slices.Contains(allowed, text) {
-		return d.Errf("%s: unknown value %q, expected one of: %s", option, text, Join(allowed))
-	}
-	*dst = text
-	return nil
+func Word(dst *string, allowed ...string) Reader {
+	return parsed(func(d *caddyfile.Dispenser, word, text string) error {
+		if !slices.Contains(allowed, text) {
+			return d.Errf("%s: unknown value %q, expected one of: %s", word, text, Join(allowed))
+		}
+		*dst = text
+		return nil
+	})
 }
 
 // Words reads some of some words, each once.
-func Words(d *caddyfile.Dispenser, dst *[]string, allowed ...string) error {
-	option := d.Val()
-	words := d.RemainingArgs()
-	if len(words) == 0 {
-		return d.ArgErr()
-	}
-	for i, word := range words {
-		if !slices.Contains(allowed, word) {
-			return d.Errf("%s: unknown value %q, expected some of: %s", option, word, Join(allowed))
+func Words(dst *[]string, allowed ...string) Reader {
+	return func(d *caddyfile.Dispenser) error {
+		option := d.Val()
+		if err := All(dst)(d); err != nil {
+			return err
 		}
-		if slices.Contains(words[:i], word) {
-			return d.Errf("%s: duplicate %s", option, word)
+		for i, word := range *dst {
+			if !slices.Contains(allowed, word) {
+				return d.Errf("%s: unknown value %q, expected some of: %s", option, word, Join(allowed))
+			}
+			if slices.Contains((*dst)[:i], word) {
+				return d.Errf("%s: duplicate %s", option, word)
+			}
 		}
+		return nil
 	}
-	*dst = words
-	return nil
 }
 
 // Size reads a number of bytes, such as 64KiB.
-func Size(d *caddyfile.Dispenser, dst *int64) error {
-	option := d.Val()
-	var text string
-	if err := One(d, &text); err != nil {
-		return err
-	}
-	const most = 64 << 20
-	size, err := humanize.ParseBytes(text)
-	if err != nil || size == 0 || size > most {
-		return d.Errf("%s must be a size such as 64KiB, up to 64MiB, got %q", option, text)
-	}
-	*dst = int64(size)
-	return nil
-}
-
-// Append reads one argument of an option that may be there several times.
-func Append(d *caddyfile.Dispenser, dst *[]string) error {
-	var text string
-	if err := One(d, &text); err != nil {
-		return err
-	}
-	*dst = append(*dst, text)
-	return nil
+func Size(dst *int64) Reader {
+	return parsed(func(d *caddyfile.Dispenser, word, text string) error {
+		const most = 64 << 20
+		size, err := humanize.ParseBytes(text)
+		if err != nil || size == 0 || size > most {
+			return d.Errf("%s must be a size such as 64KiB, up to 64MiB, got %q", word, text)
+		}
+		*dst = int64(size)
+		return nil
+	})
 }

@@ -269,54 +269,22 @@ func (s *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return d.Err("the address of redis must look like redis://user:password@host:6379/0, or begin with rediss:// for TLS, or be unix:///path")
 		}
 	}
-	seen := option.Seen{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		word := d.Val()
-		if err := seen.Add(d); err != nil {
-			return err
-		}
-		var err error
-		switch word {
-		case "address":
-			if s.Addresses = d.RemainingArgs(); len(s.Addresses) == 0 {
-				err = d.ArgErr()
-			}
-			for _, address := range s.Addresses {
-				if _, _, invalid := net.SplitHostPort(address); invalid != nil && !option.Holds(address) {
-					err = d.Errf("address %q must be host:port", address)
-				}
-			}
-		case "master_name":
-			err = option.One(d, &s.MasterName)
-		case "cluster":
-			s.Cluster = true
-			err = option.None(d)
-		case "username":
-			err = option.One(d, &s.Username)
-		case "password":
-			err = option.One(d, &s.Password)
-		case "sentinel_username":
-			err = option.One(d, &s.SentinelUsername)
-		case "sentinel_password":
-			err = option.One(d, &s.SentinelPassword)
-		case "db":
-			err = option.Number(d, &s.DB)
-		case "tls":
-			s.TLS = new(TLS)
-			err = s.TLS.unmarshalCaddyfile(d)
-		case "timeout":
-			err = option.Duration(d, &s.Timeout)
-		case "pool_size":
-			err = option.Positive(d, &s.PoolSize)
-		case "wait_replicas":
-			err = option.Number(d, &s.WaitReplicas)
-		default:
-			err = option.Unknown(d, "address", "master_name", "cluster", "username", "password", "sentinel_username",
-				"sentinel_password", "db", "tls", "timeout", "pool_size", "wait_replicas")
-		}
-		if err != nil {
-			return err
-		}
+	err := option.Block(d,
+		option.Once("address", s.unmarshalAddresses),
+		option.Once("master_name", option.One(&s.MasterName)),
+		option.Once("cluster", option.Flag(&s.Cluster)),
+		option.Once("username", option.One(&s.Username)),
+		option.Once("password", option.One(&s.Password)),
+		option.Once("sentinel_username", option.One(&s.SentinelUsername)),
+		option.Once("sentinel_password", option.One(&s.SentinelPassword)),
+		option.Once("db", option.Number(&s.DB)),
+		option.Once("tls", s.unmarshalTLS),
+		option.Once("timeout", option.Duration(&s.Timeout)),
+		option.Once("pool_size", option.Positive(&s.PoolSize)),
+		option.Once("wait_replicas", option.Number(&s.WaitReplicas)),
+	)
+	if err != nil {
+		return err
 	}
 	switch {
 	case s.Cluster && s.MasterName != "":
@@ -344,34 +312,28 @@ func isRedisURL(text string) bool {
 	return false
 }
 
-func (t *TLS) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	if d.CountRemainingArgs() > 0 {
-		return d.ArgErr()
+func (s *Redis) unmarshalAddresses(d *caddyfile.Dispenser) error {
+	if err := option.All(&s.Addresses)(d); err != nil {
+		return err
 	}
-	seen := option.Seen{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		word := d.Val()
-		if err := seen.Add(d); err != nil {
-			return err
-		}
-		var err error
-		switch word {
-		case "ca":
-			err = option.One(d, &t.CA)
-		case "certificate":
-			if !d.AllArgs(&t.Certificate, &t.Key) {
-				err = d.ArgErr()
-			}
-		case "server_name":
-			err = option.One(d, &t.ServerName)
-		default:
-			err = option.Unknown(d, "ca", "certificate", "server_name")
-		}
-		if err != nil {
-			return err
+	for _, address := range s.Addresses {
+		if _, _, err := net.SplitHostPort(address); err != nil && !option.Holds(address) {
+			return d.Errf("address %q must be host:port", address)
 		}
 	}
 	return nil
+}
+
+func (s *Redis) unmarshalTLS(d *caddyfile.Dispenser) error {
+	if err := option.None(d); err != nil {
+		return err
+	}
+	s.TLS = new(TLS)
+	return option.Block(d,
+		option.Once("ca", option.One(&s.TLS.CA)),
+		option.Once("certificate", option.Pair(&s.TLS.Certificate, &s.TLS.Key)),
+		option.Once("server_name", option.One(&s.TLS.ServerName)),
+	)
 }
 
 // Interface guards
