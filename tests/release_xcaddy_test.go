@@ -36,15 +36,18 @@ func TestRelease_CaddyOfYourOwn(t *testing.T) {
 					break
 				}
 			}
-			site, admin := claimPort(t), claimPort(t)
+			site, plain, admin := claimPort(t), claimPort(t), claimPort(t)
 			for old, with := range map[string]map[string]string{
 				"/run/secrets/meet_gateway":                            {"caddyfile": secret, "json": secret},
 				"api.meet.example.org":                                 {"caddyfile": "http://" + site.Addr(), "json": "127.0.0.1"},
 				"https://meet.internal":                                {"caddyfile": "http://" + in.meet.Address},
 				"meet.internal:443":                                    {"json": in.meet.Address},
 				`,` + "\n" + `                              "tls": {}`: {"json": ""},
+				"http://, https://":                                    {"caddyfile": "http://:" + strings.Split(site.Addr(), ":")[1]},
+				`":80"`:                                                {"json": `"` + plain.Addr() + `"`},
 				`"listen":`:                                            {"json": `"automatic_https": {"disable": true}, "listen":`},
 				`":443"`:                                               {"json": `"` + site.Addr() + `"`},
+				`,` + "\n" + `          "tls_connection_policies": [` + "\n            {}\n          ]": {"json": ""},
 			} {
 				if with, here := with[language]; here {
 					require.Contains(t, config, old)
@@ -81,6 +84,13 @@ func TestRelease_CaddyOfYourOwn(t *testing.T) {
 			token, _ := answer["access_token"].(string)
 			status, _, text = call(client, http.MethodPost, g.url()+"/rooms/", token, "{}")
 			require.Equal(t, http.StatusCreated, status, text)
+			other, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.url()+"/rooms/", nil)
+			require.NoError(t, err)
+			other.Host = "other.example"
+			res, err := client.Do(other)
+			require.NoError(t, err)
+			require.NoError(t, res.Body.Close())
+			require.Equal(t, http.StatusMisdirectedRequest, res.StatusCode, "a health check by address must not pass on nothing")
 		})
 	}
 }
