@@ -81,6 +81,9 @@ func TestContents(t *testing.T) {
 				require.Equal(t, !secret, e.mode.Perm()&0o004 != 0, "%s: %s may be read by everybody", name, path)
 			}
 		}
+		for _, name := range []string{"board.json", "rules.yaml"} {
+			require.Contains(t, deb, "/usr/share/meet-gateway/"+name, "docs/production.md names it")
+		}
 		require.Equal(t, files(deb), files(rpm))
 		alpine := files(apk)
 		require.Contains(t, alpine, "/etc/init.d/meet-gateway 0755")
