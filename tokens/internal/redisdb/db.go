@@ -69,7 +69,8 @@ type DB struct {
 	// onCommand is told of each command; see OnCommand.
 	onCommand atomic.Pointer[func(context.Context, Command)]
 	// dialed counts the connections that were opened.
-	dialed atomic.Uint64
+	dialed   atomic.Uint64
+	together together
 	// conns are the open ones, except to a Cluster, whose servers redirect those
 	// who ask the wrong one.
 	conns *connections
