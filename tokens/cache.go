@@ -5,7 +5,7 @@ package tokens
 import (
 	"crypto/sha256"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -21,12 +21,12 @@ import (
 // Should a change ever be missed (a gateway died between writing and telling),
 // maxAge bounds how long anybody goes on not knowing it.
 type cache struct {
-	tokens       *otter.Cache[[sha256.Size]byte, *accessToken] // by hash of the whole token
-	applications *otter.Cache[string, *Application]            // by id
-	aliases      *otter.Cache[string, string]                  // alias → id
-	users        *otter.Cache[string, *User]                   // by public id
-	mails        *otter.Cache[Mail, string]                    // mail → public id
-	records      recordIndex                                   // finds tokens by the keys of their records
+	entries      int
+	tokens       atomic.Pointer[knownTokens]
+	applications *otter.Cache[string, *Application] // by id
+	aliases      *otter.Cache[string, string]       // alias → id
+	users        *otter.Cache[userID, *User]        // by public id
+	mails        *otter.Cache[Mail, string]         // mail → public id
 	// told are the revocations, by record or family, that every gateway was told of, and
 	// at which server.
 	told *otter.Cache[string, feed.Snapshot]
@@ -45,54 +45,17 @@ func outdated(then, now time.Time) bool { return now.Sub(then) > maxAge }
 
 func newCache(entries int) *cache {
 	c := &cache{
+		entries:      entries,
 		applications: memory.NewBounded[string, *Application](max(entries/10, 1000)),
 		aliases:      memory.NewBounded[string, string](max(entries/10, 1000)),
-		users:        memory.NewBounded[string, *User](entries),
+		users:        memory.NewBounded[userID, *User](entries),
 		mails:        memory.NewBounded[Mail, string](entries),
 		told:         memory.NewBounded[string, feed.Snapshot](entries),
 		noted:        memory.NewBounded[notedKey, notedUse](max(entries/10, 1000)),
 		epochs:       memory.NewEpochs(),
 	}
-	c.tokens = otter.Must(&otter.Options[[sha256.Size]byte, *accessToken]{
-		MaximumSize: entries, Executor: func(f func()) { f() }, OnAtomicDeletion: c.records.deleted,
-	})
+	c.tokens.Store(newKnownTokens(entries))
 	return c
-}
-
-// recordIndex has the hash of each token that is remembered, by the key of its
-// record: a revocation by id does not know the token.
-type recordIndex struct {
-	mu     sync.Mutex
-	hashes map[string][sha256.Size]byte
-}
-
-func (r *recordIndex) put(key string, sum [sha256.Size]byte) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.hashes == nil {
-		r.hashes = map[string][sha256.Size]byte{}
-	}
-	r.hashes[key] = sum
-}
-
-func (r *recordIndex) get(key string) ([sha256.Size]byte, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	sum, ok := r.hashes[key]
-	return sum, ok
-}
-
-func (r *recordIndex) remove(key string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.hashes, key)
-}
-
-// deleted follows the cache of tokens.
-func (r *recordIndex) deleted(e otter.DeletionEvent[[sha256.Size]byte, *accessToken]) {
-	if e.Cause != otter.CauseReplacement {
-		r.remove(redisdb.KeyToken(e.Value.id))
-	}
 }
 
 // notedKey is a secret of an application, or a user.
@@ -119,10 +82,8 @@ func (c *cache) mayNote(k notedKey, backendUserID string, now time.Time) bool {
 // record.
 func (c *cache) fillToken(sum [sha256.Size]byte, t *accessToken, key string, since memory.Epoch) {
 	c.epochs.Fill(key, since, func() {
-		c.tokens.Set(sum, t)
-		c.records.put(key, sum)
-		if _, kept := c.tokens.GetEntryQuietly(sum); !kept { // evicted before it was in the index
-			c.records.remove(key)
+		if !c.tokens.Load().set(sum, t) {
+			c.tokens.Store(newKnownTokens(c.entries)) // of so many classes most are over
 		}
 	})
 }
@@ -133,22 +94,22 @@ func (c *cache) forget(key string) {
 	kind, id, _ := strings.Cut(strings.TrimPrefix(key, redisdb.KeyPrefix), ":")
 	switch {
 	case kind == "t":
-		if sum, ok := c.records.get(key); ok {
-			c.tokens.Invalidate(sum)
+		if record, ok := redisdb.ParseRecordID(id); ok {
+			c.tokens.Load().forget(record)
 		}
 	case kind == "a":
 		c.applications.Invalidate(id)
 	case kind == "c":
 		c.aliases.Invalidate(id)
 	case kind == "u":
-		c.users.Invalidate(id)
+		c.users.Invalidate(userIDOf(id))
 	}
 }
 
 // dropAll forgets everything: what was missed is not known.
 func (c *cache) dropAll() {
 	c.epochs.CountAll()
-	c.tokens.InvalidateAll()
+	c.tokens.Store(newKnownTokens(c.entries))
 	c.applications.InvalidateAll()
 	c.aliases.InvalidateAll()
 	c.users.InvalidateAll()

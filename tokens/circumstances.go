@@ -31,14 +31,14 @@ func (c *circumstances) of(ctx context.Context, t *accessToken, now time.Time) (
 	if in != nil && !t.births.after(generations{in.Generation, app.generation, u.generation, u.grantCount}) {
 		return in, app, u, nil
 	}
-	return c.read(ctx, t.appID(), t.userID(), t.births)
+	return c.read(ctx, t.app, t.userID(), t.births)
 }
 
 // kept are those remembered, nil unless all are and none is outdated.
 func (c *circumstances) kept(t *accessToken, now time.Time) (in *installation.State, app *Application, u *User) {
 	in = c.installations.Remembered()
-	app, _ = c.cache.applications.GetIfPresent(t.appID())
-	u, _ = c.cache.users.GetIfPresent(t.userID())
+	app, _ = c.cache.applications.GetIfPresent(t.app)
+	u, _ = c.cache.users.GetIfPresent(t.user)
 	if in == nil || app == nil || u == nil || outdated(in.Read, now) || outdated(app.read, now) || outdated(u.read, now) {
 		return nil, nil, nil
 	}
@@ -151,7 +151,7 @@ func (c *circumstances) remembered(m Mail) (*installation.State, *User) {
 		return nil, nil
 	}
 	id, _ := c.cache.mails.GetIfPresent(m)
-	u, _ := c.cache.users.GetIfPresent(id)
+	u, _ := c.cache.users.GetIfPresent(userIDOf(id))
 	if u == nil || outdated(u.read, c.now()) {
 		return nil, nil
 	}

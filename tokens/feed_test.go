@@ -259,18 +259,19 @@ func TestRefresh_ReuseIsFollowedThrough(t *testing.T) {
 // What is read from Redis while the news arrives that it changed must not stay.
 func TestCache_FillLosesAgainstDrop(t *testing.T) {
 	c := newCache(100)
+	u := userIDOf("uuuuuuuu")
 	for name, drop := range map[string]func(){
-		"one": func() { c.forget(redisdb.KeyUser("u")) },
+		"one": func() { c.forget(redisdb.KeyUser(string(u[:]))) },
 		"all": func() { c.dropAll() },
 	} {
-		since := c.epochs.Now(redisdb.KeyUser("u"))
+		since := c.epochs.Now(redisdb.KeyUser(string(u[:])))
 		drop()
-		c.epochs.Fill(redisdb.KeyUser("u"), since, func() { c.users.Set("u", new(User)) })
-		_, there := c.users.GetIfPresent("u")
+		c.epochs.Fill(redisdb.KeyUser(string(u[:])), since, func() { c.users.Set(u, new(User)) })
+		_, there := c.users.GetIfPresent(u)
 		require.False(t, there, name)
 	}
-	c.epochs.Fill(redisdb.KeyUser("u"), c.epochs.Now(redisdb.KeyUser("u")), func() { c.users.Set("u", new(User)) })
-	_, there := c.users.GetIfPresent("u")
+	c.epochs.Fill(redisdb.KeyUser(string(u[:])), c.epochs.Now(redisdb.KeyUser(string(u[:]))), func() { c.users.Set(u, new(User)) })
+	_, there := c.users.GetIfPresent(u)
 	require.True(t, there)
 }
 
@@ -279,19 +280,20 @@ func TestCache_FillLosesAgainstDrop(t *testing.T) {
 func TestCache_FillRaces(t *testing.T) {
 	c := newCache(1000)
 	for i := range 2000 {
-		key := fmt.Sprint(i % 7)
-		since := c.epochs.Now(redisdb.KeyUser(key)) // and now Redis answers with the old value
+		id := userIDOf(fmt.Sprintf("user%04d", i%7))
+		key := redisdb.KeyUser(string(id[:]))
+		since := c.epochs.Now(key) // and now Redis answers with the old value
 		var wg sync.WaitGroup
-		wg.Go(func() { c.epochs.Fill(redisdb.KeyUser(key), since, func() { c.users.Set(key, new(User)) }) })
+		wg.Go(func() { c.epochs.Fill(key, since, func() { c.users.Set(id, new(User)) }) })
 		wg.Go(func() {
 			if i%2 == 0 {
-				c.forget(redisdb.KeyUser(key))
+				c.forget(key)
 			} else {
 				c.dropAll()
 			}
 		})
 		wg.Wait()
-		_, there := c.users.GetIfPresent(key)
+		_, there := c.users.GetIfPresent(id)
 		require.False(t, there)
 	}
 }

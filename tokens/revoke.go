@@ -81,14 +81,14 @@ func (r *revocations) revokeRaw(ctx context.Context, raw, owner string) error {
 		}
 		return nil // what is not a token of ours needs no revoking
 	}
-	if owner != "" && t.appID() != owner {
+	if owner != "" && t.app != owner {
 		return deny(ErrNotOwner, "other_application")
 	}
 	rest := t.expiresAt().Sub(r.now())
 	if rest <= 0 {
 		return nil
 	}
-	return r.records.revoke(ctx, redisdb.KeyToken(t.id), sum, min(rest, maxLifetime)+time.Second)
+	return r.records.revoke(ctx, t.key(), sum, min(rest, maxLifetime)+time.Second)
 }
 
 // RevokeApplication ends all tokens of an application issued so far. Its secrets

@@ -5,11 +5,11 @@ package tokens
 import (
 	"cmp"
 	"crypto/sha256"
-	"strings"
 	"time"
-	"unique"
 
+	"github.com/meet-gateway/meet-gateway/tokens/grammar"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 	"github.com/meet-gateway/meet-gateway/tokens/signing"
 )
@@ -78,44 +78,47 @@ func (s *signer) sign(g Grant, u *User, in *installation.State) (*signed, error)
 	return t, nil
 }
 
-// accessToken is a token whose signature was good and whose record was read. A
-// gateway remembers many: what they have in common is there once.
-type accessToken struct {
-	id        string // jti
-	kid       string
-	app, user unique.Handle[string] // ids
-	scope     unique.Handle[string] // as in the token
-	issued    int64                 // unix seconds, as expires
-	expires   int64
-	births    generations
-	read      int64 // when its record was, in unix nanoseconds
-	lastJudge judgement
+// tokenID and userID are ids as they are remembered.
+type (
+	tokenID [vault.TokenID]byte
+	userID  [vault.UserID]byte
+)
+
+func (id tokenID) record() redisdb.RecordID { return redisdb.RecordOf(id[:]) }
+
+// userIDOf makes an id of text. One of another length is nobody's.
+func userIDOf(text string) (id userID) {
+	if len(text) == len(id) {
+		copy(id[:], text)
+	}
+	return id
 }
 
-func (t *accessToken) appID() string              { return t.app.Value() }
-func (t *accessToken) userID() string             { return t.user.Value() }
+// accessToken is a token whose signature was good and, after read, whose record says
+// that it is valid.
+type accessToken struct {
+	id              tokenID // jti
+	user            userID
+	app, kid, scope string // the scopes are as in the token
+	class           *class // once it is remembered
+	issued, expires int64  // unix seconds
+	births          generations
+	read            int64 // when its record was, in unix nanoseconds
+}
+
+func (t *accessToken) key() string                { return redisdb.KeyToken(string(t.id[:])) }
+func (t *accessToken) userID() string             { return string(t.user[:]) }
 func (t *accessToken) issuedAt() time.Time        { return time.Unix(t.issued, 0) }
 func (t *accessToken) expiresAt() time.Time       { return time.Unix(t.expires, 0) }
 func (t *accessToken) readAt() time.Time          { return time.Unix(0, t.read) }
 func (t *accessToken) expired(now time.Time) bool { return now.Unix() >= t.expires }
-
-// scopes are those that it was issued with; parsing found them good.
-func (t *accessToken) scopes() Scopes {
-	s, _ := ParseScopes(t.scope.Value())
-	return s
-}
-
-// unread is the token as it was parsed, without what was read of it.
-func (t *accessToken) unread() *accessToken {
-	return &accessToken{id: t.id, kid: t.kid, app: t.app, user: t.user, scope: t.scope, issued: t.issued, expires: t.expires}
-}
 
 // inTime judges the instants that a token names. Errors: ErrTokenInvalid,
 // ErrTokenExpired.
 func (t *accessToken) inTime(now time.Time) error {
 	switch {
 	case t.expired(now):
-		return of(t.appID(), deny(ErrTokenExpired, "expired"))
+		return of(t.app, deny(ErrTokenExpired, "expired"))
 	case t.issuedAt().After(now.Add(clockSkew)):
 		return deny(ErrTokenInvalid, "issued_in_the_future")
 	}
@@ -132,12 +135,11 @@ func (s *signer) parse(raw string) (*accessToken, error) {
 	if c.ExpiresAt-c.IssuedAt > int64(maxLifetime/time.Second) {
 		return nil, deny(ErrTokenInvalid, "lives_too_long") // we never issued it
 	}
-	if _, err := ParseScopes(c.Scope); err != nil {
+	if !grammar.AreScopes(c.Scope) {
 		return nil, deny(ErrTokenInvalid, "bad_claims")
 	}
 	return &accessToken{
-		id: strings.Clone(c.ID), kid: kid,
-		app: unique.Make(c.ClientID), user: unique.Make(c.Subject), scope: unique.Make(c.Scope),
+		id: tokenID([]byte(c.ID)), kid: kid, app: c.ClientID, user: userID([]byte(c.Subject)), scope: c.Scope,
 		issued: c.IssuedAt, expires: c.ExpiresAt,
 	}, nil
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unique"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
@@ -246,7 +247,9 @@ func (s *users) keep(id string, m map[string]string, since memory.Epoch) (*User,
 	if err != nil {
 		return nil, err
 	}
-	s.cache.epochs.Fill(redisdb.KeyUser(id), since, func() { s.cache.users.Set(id, u) })
+	if key := userIDOf(id); key != (userID{}) {
+		s.cache.epochs.Fill(redisdb.KeyUser(id), since, func() { s.cache.users.Set(key, u) })
+	}
 	return u, nil
 }
 
@@ -264,10 +267,12 @@ func (s *users) decode(id string, m map[string]string) (*User, error) {
 			_ = s.db.Eval(ctx, touchScript, redisdb.KeyUser(id), fieldMail, fieldMail, resealed).Err()
 		})
 	}
+	// Users are many: their texts are one piece of memory, and applications' ids are there once.
+	text := id + string(mail) + m[fieldBackendUser]
 	u := &User{
-		ID: id, Mail: Mail(mail), BackendUserID: m[fieldBackendUser],
-		FirstSeen: parseInstant(m[fieldFirstSeen]), FirstSeenBy: m[fieldFirstBy],
-		LastSeen: parseInstant(m[fieldLastSeen]), LastSeenBy: m[fieldLastBy],
+		ID: text[:len(id)], Mail: Mail(text[len(id) : len(id)+len(mail)]), BackendUserID: text[len(id)+len(mail):],
+		FirstSeen: parseInstant(m[fieldFirstSeen]), FirstSeenBy: unique.Make(m[fieldFirstBy]).Value(),
+		LastSeen: parseInstant(m[fieldLastSeen]), LastSeenBy: unique.Make(m[fieldLastBy]).Value(),
 		read:       s.now(),
 		generation: redisdb.ParseUint(m[fieldGeneration]),
 		grantCount: redisdb.ParseUint(m[fieldGrantCount]), grantFloor: redisdb.ParseUint(m[fieldGrantFloor]),

@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
@@ -26,8 +25,8 @@ const (
 	Basic        CredentialType = "basic"
 )
 
-// Identity is what a valid credential turned out to be. It is shared between
-// requests and must not be changed.
+// Identity is what a valid credential turned out to be. What it points to is shared
+// between requests and must not be changed.
 type Identity struct {
 	// Credential is the kind of the credential.
 	Credential CredentialType
@@ -44,17 +43,6 @@ type Identity struct {
 	TokenID string
 	// Generations are those that an access token was judged under.
 	Generations Generations
-}
-
-// judgement is the last decision about a token, and what it was based on.
-type judgement struct{ p atomic.Pointer[judged] }
-
-type judged struct {
-	installation *installation.State
-	application  *Application
-	user         *User
-	identity     Identity
-	err          error
 }
 
 // verifier judges credentials.
@@ -78,11 +66,11 @@ func (v *verifier) Verify(ctx context.Context, raw string) (*Identity, error) {
 	now := v.now()
 	fresh := v.feed.Fresh()
 	if fresh {
-		if t, ok := v.cache.tokens.GetIfPresent(sum); ok && !outdated(t.readAt(), now) {
+		if t, ok := v.cache.tokens.Load().get(sum); ok && !outdated(t.readAt(), now) {
 			v.stats.hits.Add(1)
-			id, err := v.judge(ctx, t, now)
+			id, err := v.judge(ctx, &t, now)
 			if err != nil {
-				return nil, of(t.appID(), err)
+				return nil, of(t.app, err)
 			}
 			return id, nil
 		}
@@ -96,10 +84,10 @@ func (v *verifier) Verify(ctx context.Context, raw string) (*Identity, error) {
 		return v.readAndJudge(ctx, t, sum)
 	}
 	if err := v.read(ctx, t, sum); err != nil {
-		return nil, of(t.appID(), err)
+		return nil, of(t.app, err)
 	}
 	id, err := v.judge(ctx, t, now)
-	return id, of(t.appID(), err)
+	return id, of(t.app, err)
 }
 
 // hashToken hashes a token without copying one of usual length to the heap.
@@ -125,26 +113,24 @@ func (v *verifier) Inspect(ctx context.Context, raw string) (*Identity, error) {
 // parse checks what a token says and its signature. That a token which is remembered
 // was signed need not be found out again.
 func (v *verifier) parse(ctx context.Context, raw string, sum [sha256.Size]byte) (*accessToken, error) {
-	var t *accessToken
-	if known, ok := v.cache.tokens.GetIfPresent(sum); ok {
-		t = known.unread()
-	} else {
-		var err error
-		if t, err = v.signer.parse(raw); err != nil {
-			return nil, v.keyUse.OrMissing(ctx, err)
-		}
+	if known, ok := v.cache.tokens.Load().get(sum); ok {
+		return &known, known.inTime(v.now())
+	}
+	t, err := v.signer.parse(raw)
+	if err != nil {
+		return nil, v.keyUse.OrMissing(ctx, err)
 	}
 	return t, t.inTime(v.now())
 }
 
 // read compares the token with its record.
 func (v *verifier) read(ctx context.Context, t *accessToken, sum [sha256.Size]byte) error {
-	key := redisdb.KeyToken(t.id)
+	key := t.key()
 	var since memory.Epoch
 	var value []byte
-	err := v.feed.Read(ctx, readingRecord, func(ctx context.Context, r feed.Reader) (found bool, err error) {
+	err := v.feed.Read(ctx, readingRecord, func(ctx context.Context, _ feed.Reader) (found bool, err error) {
 		since = v.cache.epochs.Now(key)
-		value, err = r.Get(ctx, key).Bytes()
+		value, err = v.db.GetTogether(ctx, key)
 		return len(value) > 0, err //nolint:wrapcheck // wrapped by Read
 	})
 	if err != nil {
@@ -177,13 +163,13 @@ func (v *verifier) keep(t *accessToken, sum [sha256.Size]byte, value []byte, key
 
 // readAndJudge is read and judge on what Redis says now, in one trip.
 func (v *verifier) readAndJudge(ctx context.Context, t *accessToken, sum [sha256.Size]byte) (*Identity, error) {
-	key := redisdb.KeyToken(t.id)
+	key := t.key()
 	var since memory.Epoch
 	var value []byte
 	var on dependencies
 	err := v.feed.Read(ctx, readingRecord, func(ctx context.Context, r feed.Reader) (found bool, err error) {
 		since = v.cache.epochs.Now(key)
-		on = v.circumstances.before(t.appID(), t.userID())
+		on = v.circumstances.before(t.app, t.userID())
 		if value, on.hashes, err = redisdb.ValueAndHashes(ctx, r, key, on.keys[:]...); err != nil || len(value) == 0 {
 			return false, err
 		}
@@ -207,7 +193,7 @@ func (v *verifier) readAndJudge(ctx context.Context, t *accessToken, sum [sha256
 		}
 		return v.judgeUnder(ctx, t, in, app, u)
 	}()
-	return id, of(t.appID(), err)
+	return id, of(t.app, err)
 }
 
 // judge decides on a token whose signature and record are good: what can have
@@ -225,39 +211,28 @@ func (v *verifier) judge(ctx context.Context, t *accessToken, now time.Time) (*I
 
 // judgeUnder decides on a token under the circumstances.
 func (v *verifier) judgeUnder(ctx context.Context, t *accessToken, in *installation.State, app *Application, u *User) (*Identity, error) {
-	j := t.judgedBy(in, app, u)
-	if mayBeUndone(j.err) {
+	err := t.overruled(in, app, u)
+	if mayBeUndone(err) {
 		// It may have been undone where this gateway does not hear of it.
-		err := v.feed.Refuse(ctx, "judging a token", func(ctx context.Context) (err error) {
-			if in, app, u, err = v.circumstances.read(ctx, t.appID(), t.userID(), t.births); err == nil {
-				j = t.judgedBy(in, app, u)
-				err = j.err
+		err = v.feed.Refuse(ctx, "judging a token", func(ctx context.Context) (err error) {
+			if in, app, u, err = v.circumstances.read(ctx, t.app, t.userID(), t.births); err == nil {
+				err = t.overruled(in, app, u)
 			}
 			return err
 		})
-		if err != nil {
-			return nil, err
-		}
 	}
-	if j.err != nil {
-		return nil, j.err
+	if err != nil {
+		return nil, err
 	}
-	return &j.identity, nil
+	return &Identity{
+		Credential: AccessToken, Application: app, User: u, Scopes: t.scopes(app),
+		Issued: t.issuedAt(), Expires: t.expiresAt(), TokenID: string(t.id[:]), Generations: generationsOf(in, app, u),
+	}, nil
 }
 
-// judgedBy decides on the token under the circumstances, or finds it decided.
-func (t *accessToken) judgedBy(in *installation.State, app *Application, u *User) *judged {
-	if j := t.lastJudge.p.Load(); j != nil && j.installation == in && j.application == app && j.user == u {
-		return j
-	}
-	j := &judged{installation: in, application: app, user: u}
-	j.err = overruled(in, app, u, t.births, t.issuedAt(), t.kid)
-	j.identity = Identity{
-		Credential: AccessToken, Application: app, User: u, Scopes: t.scopes().Intersect(app.Scopes),
-		Issued: t.issuedAt(), Expires: t.expiresAt(), TokenID: t.id, Generations: generationsOf(in, app, u),
-	}
-	t.lastJudge.p.Store(j)
-	return j
+// overruled tells whether something revokes or forbids the token.
+func (t *accessToken) overruled(in *installation.State, app *Application, u *User) error {
+	return overruled(in, app, u, t.births, t.issuedAt(), t.kid)
 }
 
 // mayBeUndone reports whether what overrules a token can be taken back: an

@@ -17,6 +17,16 @@ type Scopes []string
 // [failure.ErrInvalidScope].
 func ParseScopes(s string) (Scopes, error) { return NewScopes(strings.Fields(s)...) }
 
+// AreScopes reports whether [ParseScopes] can read a text.
+func AreScopes(text string) bool {
+	for name := range strings.FieldsSeq(text) {
+		if !isScope(name) {
+			return false
+		}
+	}
+	return true
+}
+
 // NewScopes makes a set of the given scopes. The error is [failure.ErrInvalidScope].
 func NewScopes(names ...string) (Scopes, error) {
 	var set Scopes

@@ -52,8 +52,23 @@ func KeyMail(k *vault.Key, mail string) string {
 // KeyToken names a token's record by a hash of its id, so that who reads Redis
 // cannot write the claims that belong to a record.
 func KeyToken(tokenID string) string {
-	sum := sha256.Sum256([]byte(tokenID))
-	return KeyPrefix + "t:" + base64.RawURLEncoding.EncodeToString(sum[:16])
+	id := RecordOf([]byte(tokenID))
+	return KeyPrefix + "t:" + base64.RawURLEncoding.EncodeToString(id[:])
+}
+
+// RecordID is what tells the record of a token from others, in its name.
+type RecordID [16]byte
+
+// RecordOf is that of the record of a token.
+func RecordOf(tokenID []byte) RecordID {
+	sum := sha256.Sum256(tokenID)
+	return RecordID(sum[:])
+}
+
+// ParseRecordID reads it from the name of a record, without what the names of all have.
+func ParseRecordID(name string) (id RecordID, ok bool) {
+	n, err := base64.RawURLEncoding.Strict().Decode(id[:], []byte(name))
+	return id, err == nil && n == len(id)
 }
 
 // KeyFamily names a family of refresh tokens.

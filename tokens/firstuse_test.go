@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+
+package tokens_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tests/redistest"
+	"github.com/meet-gateway/meet-gateway/tokens"
+)
+
+// twoOffices are one that issued tokens and another that has seen one of them, over a
+// Redis server.
+func twoOffices(t testing.TB, n int) (other *tokens.Authority, issued []string) {
+	t.Helper()
+	url := redistest.Standalone(t).URL()
+	open := func() *tokens.Authority {
+		store, err := tokens.OpenRedis(tokens.RedisOptions{URL: url})
+		require.NoError(t, err)
+		a, err := tokens.New(tokens.Options{Store: store, Secrets: [][]byte{[]byte("0123456789-0123456789-0123456789")}})
+		require.NoError(t, err)
+		t.Cleanup(func() {
+			require.NoError(t, a.Close())
+			require.NoError(t, store.Close())
+		})
+		a.Start()
+		require.Eventually(t, a.Fresh, 30*time.Second, time.Millisecond)
+		return a
+	}
+	issuer, other := open(), open()
+	ctx := context.Background()
+	app, _, err := issuer.CreateApplication(ctx, tokens.Application{
+		Name: "Test", Active: true, Domains: []string{"example.com"}, Scopes: tokens.Scopes{tokens.ScopeRoomsList, tokens.ScopeRoomsRetrieve},
+	})
+	require.NoError(t, err)
+	for range n + 1 {
+		token, err := issuer.Issue(ctx, tokens.Grant{Application: app, Mail: "ada@example.com", Scopes: app.Scopes})
+		require.NoError(t, err)
+		issued = append(issued, token.Value)
+	}
+	_, err = other.Verify(ctx, issued[n]) // application and user are known now
+	require.NoError(t, err)
+	return other, issued[:n]
+}
+
+// A token that is not known here costs a look at its record, and 60 allocations: some
+// forty are the parser's, and seven the Redis client's. Heartbeats are in it.
+func TestVerify_FirstUseAllocationBudget(t *testing.T) {
+	const n = 500
+	a, issued := twoOffices(t, n+1)
+	i := 0
+	require.LessOrEqual(t, testing.AllocsPerRun(n, func() {
+		if _, err := a.Verify(context.Background(), issued[i]); err != nil {
+			t.Error(err)
+		}
+		i++
+	}), 64.0)
+}
+
+// The first request with a token that another gateway issued, from as many goroutines
+// as a busy gateway has.
+func BenchmarkVerify_FirstUse(b *testing.B) {
+	a, issued := twoOffices(b, b.N)
+	var next atomic.Int64
+	b.SetParallelism(8)
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := a.Verify(context.Background(), issued[next.Add(1)-1]); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}
