@@ -14,7 +14,7 @@ import (
 // due is a token and when to think of renewing it.
 type due struct {
 	at    time.Time
-	id    identity
+	id    *identity // of the entry of the cache
 	token *Token
 }
 

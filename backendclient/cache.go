@@ -3,6 +3,7 @@
 package backendclient
 
 import (
+	"hash/maphash"
 	"sync"
 	"time"
 )
@@ -15,9 +16,13 @@ import (
 // Of otter, which the package tokens has, a hit among 100,000 tokens took 14 to 32 %
 // longer (BenchmarkTokenOfMany), since it notes each one. And when full it may turn the
 // newest entry away, which here can be a token that Meet has just refused.
+//
+// The map has hashes of keys, since a key can be as large as all the rest of an entry. Of
+// two keys with the same hash, of 64 bits and drawn anew by each process, one is kept.
 type cache[K comparable, V any] struct {
 	mu      sync.RWMutex
-	entries map[K]*cached[K, V]
+	seed    maphash.Seed
+	entries map[uint64]*cached[K, V]
 	first   *cached[K, V] // oldest
 	last    *cached[K, V]
 	limit   int
@@ -31,32 +36,29 @@ type cached[K comparable, V any] struct {
 }
 
 func newCache[K comparable, V any](limit int) *cache[K, V] {
-	return &cache[K, V]{entries: make(map[K]*cached[K, V]), limit: limit}
+	return &cache[K, V]{seed: maphash.MakeSeed(), entries: make(map[uint64]*cached[K, V]), limit: limit}
 }
+
+func (c *cache[K, V]) hash(key K) uint64 { return maphash.Comparable(c.seed, key) }
 
 // get returns the value for key if there is one that has not expired at now.
 func (c *cache[K, V]) get(key K, now time.Time) (value V, ok bool) {
-	value, _, ok = c.lookup(key, now)
-	return value, ok
-}
-
-func (c *cache[K, V]) lookup(key K, now time.Time) (value V, until time.Time, ok bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 
-	e, found := c.entries[key]
-	if !found || !now.Before(e.until) {
-		return value, until, false
+	e, found := c.entries[c.hash(key)]
+	if !found || e.key != key || !now.Before(e.until) {
+		return value, false
 	}
-	return e.value, e.until, true
+	return e.value, true
 }
 
-// put replaces the value for key.
-func (c *cache[K, V]) put(key K, value V, until time.Time) {
+// put replaces the value for key. It returns the key as it is kept, for who keeps it too.
+func (c *cache[K, V]) put(key K, value V, until time.Time) *K {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	if e, found := c.entries[key]; found {
+	if e, found := c.entries[c.hash(key)]; found {
 		c.unlink(e)
 	} else if len(c.entries) >= c.limit {
 		c.unlink(c.first)
@@ -68,7 +70,8 @@ func (c *cache[K, V]) put(key K, value V, until time.Time) {
 		c.last.next = e
 	}
 	c.last = e
-	c.entries[key] = e
+	c.entries[c.hash(key)] = e
+	return &e.key
 }
 
 // drop removes the value for key.
@@ -81,7 +84,7 @@ func (c *cache[K, V]) dropIf(key K, match func(V) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	if e, found := c.entries[key]; found && match(e.value) {
+	if e, found := c.entries[c.hash(key)]; found && e.key == key && match(e.value) {
 		c.unlink(e)
 	}
 }
@@ -93,7 +96,7 @@ func (c *cache[K, V]) len() int {
 }
 
 func (c *cache[K, V]) unlink(e *cached[K, V]) {
-	delete(c.entries, e.key)
+	delete(c.entries, c.hash(e.key))
 	if e.prev == nil {
 		c.first = e.next
 	} else {

@@ -260,9 +260,9 @@ func (c *Client) keep(id identity, t *Token) bool {
 	if !c.now().Before(until) {
 		return false
 	}
-	c.tokens.put(id, t, until)
+	kept := c.tokens.put(id, t, until)
 	if c.mayRenew != nil && until.Sub(t.Received) >= shortestRenewed {
-		c.agenda.add(due{at: t.renewAt(c.now()), id: id, token: t})
+		c.agenda.add(due{at: t.renewAt(c.now()), id: kept, token: t})
 	}
 	// Checked after the put: distrust marks first and evicts then, so one of the
 	// two sees the other.

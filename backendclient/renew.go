@@ -34,14 +34,14 @@ const (
 
 // use is when a token was last asked for, to the minute, and by which application.
 type use struct {
-	at          time.Time
+	at          int64 // unix seconds
 	application string
 }
 
 // usedBy notes that a caller needs the token.
 func (t *Token) usedBy(caller *Caller, now time.Time) {
-	if last := t.lastUse.Load(); last == nil || now.Sub(last.at) >= time.Minute {
-		t.lastUse.Store(&use{at: now, application: caller.Application})
+	if last := t.lastUse.Load(); last == nil || now.Unix()-last.at >= 60 {
+		t.lastUse.Store(&use{at: now.Unix(), application: caller.Application})
 	}
 }
 
@@ -55,7 +55,7 @@ func (c *Client) wanted(t *Token, now time.Time) (*use, bool) {
 	if usable < lastsIntoNextDay {
 		lately = min(lately, usable/4)
 	}
-	return last, now.Sub(last.at) <= lately
+	return last, now.Sub(time.Unix(last.at, 0)) <= lately
 }
 
 // Renewals counts what became of tokens that were due to be renewed.
@@ -127,7 +127,7 @@ func (c *Client) renewNext(ctx context.Context) time.Duration {
 // be later, it is looked at again.
 func (c *Client) renewable(ctx context.Context, d due) (*use, bool) {
 	now := c.now()
-	kept, ok := c.tokens.get(d.id, now)
+	kept, ok := c.tokens.get(*d.id, now)
 	if !ok || kept != d.token || kept.usableUntil().Sub(now) <= c.exchangeTimeout { // the last would be over meanwhile
 		return nil, false
 	}
@@ -153,7 +153,7 @@ func (c *Client) again(d due, later time.Duration) {
 
 // renewAlone renews a token if no other process has done so or is about to.
 func (c *Client) renewAlone(ctx context.Context, d due, last *use) {
-	key := c.storeKey(d.id)
+	key := c.storeKey(*d.id)
 	if c.store != nil {
 		unlock, acquired, err := c.store.LockMeetToken(ctx, key, 2*c.exchangeTimeout)
 		if err != nil || !acquired {
@@ -193,12 +193,12 @@ func (c *Client) renewAlone(ctx context.Context, d due, last *use) {
 // succeed puts a newer token in the place of one that is kept. It does not if that is
 // gone since, or would have lasted longer.
 func (c *Client) succeed(d due, newer *Token) bool {
-	kept, ok := c.tokens.get(d.id, c.now())
+	kept, ok := c.tokens.get(*d.id, c.now())
 	if !ok || !newer.usableUntil().After(kept.usableUntil()) {
 		return false
 	}
 	newer.lastUse.Store(kept.lastUse.Load())
-	return c.keep(d.id, newer)
+	return c.keep(*d.id, newer)
 }
 
 // renewalFailed decides how long not to try again.

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"strings"
 	"time"
 )
 
@@ -86,8 +87,11 @@ func decodeToken(value []byte) *Token {
 	if json.Unmarshal(value, &s) != nil || s.Version != storedVersion || !sendable(s.Token) {
 		return nil
 	}
-	t := newToken(s.Token)
-	t.Scopes, t.UserID, t.vain = s.Scopes, s.UserID, max(s.Vain, 0)
+	t := newToken(s.Token, s.UserID)
+	t.vain = max(s.Vain, 0)
+	if s.Scopes != nil {
+		t.Scopes = sharedScopes.fields(strings.Join(s.Scopes, " "))
+	}
 	t.Received, t.Expires = time.UnixMilli(s.Received), time.UnixMilli(s.Expires)
 	return t
 }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -56,11 +57,15 @@ type Token struct {
 	lastUse atomic.Pointer[use]
 }
 
-// newToken makes a Token of Meet's text.
-func newToken(value string) *Token {
-	authorization := "Bearer " + value
-	return &Token{Value: authorization[len("Bearer "):], authorization: authorization}
+// newToken makes a Token of Meet's text and Meet's id of the user. There are many, so one
+// piece of memory holds both.
+func newToken(value, userID string) *Token {
+	text := bearer + value + userID
+	end := len(bearer) + len(value)
+	return &Token{Value: text[len(bearer):end], UserID: text[end:], authorization: text[:end]}
 }
+
+const bearer = "Bearer "
 
 // String hides the token.
 func (t *Token) String() string { return redacted }
@@ -115,10 +120,10 @@ func readToken(body []byte, now time.Time) (*Token, error) {
 		return nil, errUnusableToken
 	}
 	received := now.Truncate(time.Millisecond)
-	t := newToken(a.AccessToken)
-	t.UserID, t.Received, t.Expires = userID(a.AccessToken), received, received
+	t := newToken(a.AccessToken, userID(a.AccessToken))
+	t.Received, t.Expires = received, received
 	if a.Scope != nil {
-		t.Scopes = strings.Fields(strings.ToLower(*a.Scope)) // as Meet reads them
+		t.Scopes = sharedScopes.fields(strings.ToLower(*a.Scope)) // as Meet reads them
 	}
 	if a.ExpiresIn != nil && *a.ExpiresIn > 0 {
 		// Years of lifetime would overflow a Duration.
@@ -127,6 +132,32 @@ func readToken(body []byte, now time.Time) (*Token, error) {
 		t.Expires = received.Add(time.Duration(ms) * time.Millisecond)
 	}
 	return t, nil
+}
+
+// scopeSets has each set of scopes once that Meet granted: those of most tokens are the
+// same.
+type scopeSets struct {
+	mu   sync.Mutex
+	sets map[string][]string // by how Meet writes them
+}
+
+// maxScopeSets bounds them. An installation has a few.
+const maxScopeSets = 256
+
+var sharedScopes = scopeSets{sets: map[string][]string{}}
+
+func (s *scopeSets) fields(text string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	set, ok := s.sets[text]
+	if !ok {
+		if len(s.sets) >= maxScopeSets {
+			clear(s.sets)
+		}
+		set = strings.Fields(text)
+		s.sets[text] = set
+	}
+	return set
 }
 
 // sendable says whether the token can be written in an Authorization header as

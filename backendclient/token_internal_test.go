@@ -147,7 +147,7 @@ func TestRenewAt(t *testing.T) {
 	for _, now := range []time.Time{received, received.Add(20 * time.Hour)} {
 		earliest, latest := received.Add(24*time.Hour), received
 		for i := range 1000 {
-			token := newToken(fmt.Sprintf("header.payload.%d", i))
+			token := newToken(fmt.Sprintf("header.payload.%d", i), "")
 			token.Received, token.Expires = received, received.Add(24*time.Hour)
 			at := token.renewAt(now)
 			require.False(t, at.Before(now))
