@@ -63,6 +63,10 @@ func (c *Claims) Validate() error {
 	return nil
 }
 
+// parser has no state. Time is judged by rules of our own: its leeway would let a token
+// live on after its "exp".
+var parser = jwt.NewParser(jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation(), jwt.WithValidMethods(validMethods))
+
 // MaxToken is the longest token looked at, in bytes. Ours have about 500.
 const MaxToken = 4096
 
@@ -84,9 +88,6 @@ func (s *Set) Parse(raw, issuer, audience string) (c *Claims, kid string, err er
 		return nil, "", failure.Deny(failure.ErrTokenMalformed, "not_a_jwt")
 	}
 	c = new(Claims)
-	// Time is judged by rules of our own: the parser's leeway would let a token live
-	// on after its "exp".
-	parser := jwt.NewParser(jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation(), jwt.WithValidMethods(validMethods))
 	_, err = parser.ParseWithClaims(raw, c, func(t *jwt.Token) (any, error) {
 		kid, _ = t.Header["kid"].(string)
 		return s.keyOf(t, c.Issuer == issuer && c.Audience == audience)

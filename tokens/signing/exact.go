@@ -29,7 +29,8 @@ func exact(raw string, c *Claims, ownHeader string) error {
 			return failure.Deny(failure.ErrTokenInvalid, "unexpected_header")
 		}
 	}
-	if own, err := json.Marshal(c); err == nil && base64.RawURLEncoding.EncodeToString(own) == payload {
+	var usual [1024]byte
+	if own, err := json.Marshal(c); err == nil && string(base64.RawURLEncoding.AppendEncode(usual[:0], own)) == payload {
 		return nil
 	}
 	object, err := exactObject(payload)
