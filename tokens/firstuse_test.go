@@ -59,7 +59,7 @@ func TestVerify_FirstUseAllocationBudget(t *testing.T) {
 			t.Error(err)
 		}
 		i++
-	}), 64.0)
+	}), 66.0)
 }
 
 // The first request with a token that another gateway issued, from as many goroutines
