@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -32,6 +33,9 @@ type latencyPair struct{ A, B latency }
 type fixedRate struct {
 	Rate  int
 	Pairs []latencyPair
+	// PauseA and PauseB are the longest stops of all goroutines for a garbage collection,
+	// of the latest 256, in milliseconds.
+	PauseA, PauseB float64
 }
 
 func (f *fixedRate) spread(value func(latencyPair) float64) spread { return spreadOf(f.Pairs, value) }
@@ -67,9 +71,32 @@ func (b *bench) vegeta(ctx context.Context) (string, error) {
 	return binary, nil
 }
 
+// manyKnown is how many tokens the gate knows whose latency is measured: as many as it
+// remembers by default.
+const manyKnown = 100_000
+
+// latencies compares plain with a gate of its own that knows many tokens.
 func (b *bench) latencies(ctx context.Context) error {
+	if !strings.Contains("p99", b.s.Filter) {
+		return nil
+	}
 	binary, err := b.vegeta(ctx)
 	if err != nil {
+		return err
+	}
+	gate, err := b.startGate(ctx, "gate-p99", gateOptions{})
+	if err != nil {
+		return err
+	}
+	defer gate.stop()
+	known, err := b.platform.issue(ctx, manyKnown, b.clients, manyTokens)
+	if err != nil {
+		return err
+	}
+	if err := b.warm(ctx, on(&load{requests: reads(known), connections: connections}, gate)); err != nil {
+		return err
+	}
+	if err := b.report.remember(b.plain, gate, "a gate that knows 100,000 tokens of 10,000 users"); err != nil {
 		return err
 	}
 	l, err := b.oneToken(ctx)
@@ -89,16 +116,46 @@ func (b *bench) latencies(ctx context.Context) error {
 		if p.A, err = b.attack(ctx, binary, b.plain, l.requests[0], f.Rate); err != nil {
 			return err
 		}
-		if p.B, err = b.attack(ctx, binary, b.gate, l.requests[0], f.Rate); err != nil {
+		if p.B, err = b.attack(ctx, binary, gate, l.requests[0], f.Rate); err != nil {
 			return err
 		}
 		if i > 0 { // the first warms up
 			f.Pairs = append(f.Pairs, p)
 		}
 	}
-	fmt.Fprintf(os.Stderr, "  p99 A %s ms  B %s ms  ratio %s\n", f.A99(), f.B99(), f.Ratio99())
+	if f.PauseA, err = longestPause(ctx, b.plain); err != nil {
+		return err
+	}
+	if f.PauseB, err = longestPause(ctx, gate); err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "  p99 A %s ms  B %s ms  ratio %s  longest pause A %.2f ms  B %.2f ms\n", f.A99(), f.B99(), f.Ratio99(), f.PauseA, f.PauseB)
 	b.report.Fixed = f
 	return nil
+}
+
+// longestPause asks a Caddy for its metrics.
+func longestPause(ctx context.Context, s *server) (float64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.admin+"/metrics", http.NoBody)
+	if err != nil {
+		return 0, err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		return 0, err
+	}
+	_, rest, found := strings.Cut(string(text), `go_gc_duration_seconds{quantile="1"} `)
+	if !found {
+		return 0, fmt.Errorf("%s has no metric of garbage collections", s.name)
+	}
+	value, _, _ := strings.Cut(rest, "\n")
+	seconds, err := strconv.ParseFloat(value, 64)
+	return seconds * 1000, err
 }
 
 // attack sends one request again and again at a rate; 0 is as fast as the server

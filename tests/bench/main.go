@@ -60,12 +60,12 @@ func run(ctx context.Context, s settings, binary string) error {
 	}
 	defer b.platform.close()
 	time.Sleep(time.Second)
-	if err := b.report.remember(b, "idle, just started"); err != nil {
+	if err := b.report.remember(b.plain, b.gate, "idle, just started"); err != nil {
 		return err
 	}
 	parts := []func(context.Context) error{b.cases, b.peers, b.latencies, b.sweeps, b.capacity, b.profileGuided, b.live, b.micros}
 	if s.Filter != "" {
-		parts = parts[:2]
+		parts = parts[:3]
 	}
 	for _, part := range parts {
 		if err := part(ctx); err != nil {
