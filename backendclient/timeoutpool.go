@@ -70,25 +70,46 @@ func (b *bounded) Value(key any) any {
 	return b.Context.Value(key)
 }
 
-// begin lends a context. end must be called, once.
+// begin lends a context. end must be called, once. Nothing is allocated under the mutex:
+// who allocates may have to help the garbage collector, while all others wait.
 func (d *timeoutPool) begin(caller context.Context) *bounded {
-	due := time.Now().Add(d.timeout)
+	b := &bounded{Context: caller, due: time.Now().Add(d.timeout)}
+	if !d.lend(b) {
+		l := new(pooledContext)
+		l.ended, l.cancel = context.WithCancel(context.Background())
+		d.add(b, l)
+	}
+	return b
+}
+
+// lend gives a free context, and reports false if there is none.
+func (d *timeoutPool) lend(b *bounded) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var l *pooledContext
-	if n := len(d.free); n > 0 {
-		l, d.free = d.free[n-1], d.free[:n-1]
-	} else {
-		l = new(pooledContext)
-		l.ended, l.cancel = context.WithCancel(context.Background())
-		d.all[l] = struct{}{}
+	n := len(d.free)
+	if n == 0 {
+		return false
 	}
-	l.caller, l.due = caller, due
+	b.lease, d.free = d.free[n-1], d.free[:n-1]
+	d.use(b)
+	return true
+}
+
+// add gives a new context.
+func (d *timeoutPool) add(b *bounded, l *pooledContext) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.all[l] = struct{}{}
+	b.lease = l
+	d.use(b)
+}
+
+func (d *timeoutPool) use(b *bounded) {
+	b.lease.caller, b.lease.due = b.Context, b.due
 	d.inUse++
 	if d.timer == nil {
 		d.timer = time.AfterFunc(d.tick, d.sweep)
 	}
-	return &bounded{Context: caller, lease: l, due: due}
 }
 
 // end takes the context back and returns why it ended before, nil if it did not. It

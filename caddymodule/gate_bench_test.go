@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os/exec"
 	"runtime"
+	"runtime/metrics"
 	"strconv"
 	"strings"
 	"testing"
@@ -106,7 +107,40 @@ func BenchmarkGate_RetrieveHot(b *testing.B) {
 	}
 }
 
-// A read with a known token allocates 17 times, nine of them for the request to Meet.
+// BenchmarkGate_Contention reads with 1,000 known tokens from eight goroutines for each
+// core that -cpu says there is. It reports which part of their time goroutines waited for
+// mutexes.
+func BenchmarkGate_Contention(b *testing.B) {
+	h, app := newGate(b, meetGuest)
+	h.app.authority.limiter.Rates().Set(limit.Read, limit.Rate{Count: 1_000_000_000, Per: time.Second})
+	h.app.authority.limiter.Rates().Set(limit.ReadUser, limit.Rate{Count: 1_000_000_000, Per: time.Second})
+	authorizations := make([]string, 1000)
+	for i := range authorizations {
+		authorizations[i] = "Bearer " + issue(b, h, app)
+	}
+	waited := []metrics.Sample{{Name: "/sync/mutex/wait/total:seconds"}}
+	metrics.Read(waited)
+	before := waited[0].Value.Float64()
+	b.SetParallelism(8)
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		w := discard{make(http.Header)}
+		for i := 0; pb.Next(); i++ {
+			clear(w.header)
+			r := httptest.NewRequest(http.MethodGet, "/external-api/v1.0/rooms/"+sampleID, nil)
+			r.Header.Set("Authorization", authorizations[i%len(authorizations)])
+			if err := h.ServeHTTP(w, caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, new(caddyhttp.Server)), noNext); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+	metrics.Read(waited)
+	goroutines := 8 * float64(runtime.GOMAXPROCS(0))
+	b.ReportMetric(100*(waited[0].Value.Float64()-before)/(b.Elapsed().Seconds()*goroutines), "%-waiting")
+}
+
+// A read with a known token allocates 19 times, nine of them for the request to Meet.
 // The race detector empties pools at random, hence the slack.
 func TestGate_AllocationBudget(t *testing.T) {
 	h, app := newGate(t, meetGuest)
