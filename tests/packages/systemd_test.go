@@ -48,15 +48,18 @@ func TestDeb_UnderSystemd(t *testing.T) {
 	require.Equal(t, "200", sh("(sleep 0.1; systemctl restart meet-gateway) & for i in $(seq 100); do curl -s -o /dev/null -w '%{http_code}\n' http://127.0.0.1:8080/external-api/v1.0/openapi.json; sleep 0.01; done | sort -u; wait"),
 		"nobody is refused while it restarts")
 
-	// A second secret, as docs/operations.md says. Only a restart hands it over.
+	// A second secret, as docs/operations.md says, which only a restart hands over, and an
+	// audit trail where docs/caddyfile.md has it.
 	sh(block(t, "operations.md", "(umask 077"))
 	config := m.read("/etc/meet-gateway/Caddyfile")
 	line := regexp.MustCompile(`(?m)^\t\tsecret .*$`)
 	require.Len(t, line.FindAllString(config, -1), 1)
-	second := strings.ReplaceAll(line.FindString(config)+"\n\t\t"+block(t, "operations.md", "secret {file./run/"), "$", "$$")
+	second := strings.ReplaceAll(line.FindString(config)+"\n\t\t"+block(t, "operations.md", "secret {file./run/")+
+		"\t\taudit {\n\t\t\toutput file /var/log/meet-gateway/audit.log\n\t\t}", "$", "$$")
 	require.NoError(t, os.WriteFile(m.path("/etc/meet-gateway/Caddyfile"), []byte(line.ReplaceAllString(config, second)), 0o600))
 	sh("systemctl restart meet-gateway")
 	require.Len(t, regexp.MustCompile(`(?m)^key `).FindAllString(sh("CADDY_ADMIN=unix//run/meet-gateway/admin.sock meet-gateway meet status"), -1), 2)
+	require.Contains(t, sh("cat /var/log/meet-gateway/audit.log"), `"audit.`)
 
 	sh("dpkg -i /root/one.deb") // an upgrade starts it again
 	require.NotEqual(t, process, sh("systemctl show --property=MainPID meet-gateway"))

@@ -35,6 +35,9 @@ func warnOfNeighbour(args []string, out io.Writer) {
 			"If this one is not to replace it, give it addresses of its own: MEET_GATEWAY_ADDR=:9080 CADDY_ADMIN=localhost:9019\n", admin)
 		return
 	}
+	if os.Getenv("LISTEN_FDS") != "" {
+		return // systemd has the port, and hands it over
+	}
 	address := cmp.Or(siteAddress(args), ":8080")
 	if configured(args) && taken(address) {
 		fmt.Fprintf(out, "Warning: %s is taken by another program. Set MEET_GATEWAY_ADDR to another address, such as :9080\n", address)

@@ -35,6 +35,9 @@ func TestWarnOfNeighbour(t *testing.T) {
 	require.Contains(t, said("run", "--config", file), "MEET_GATEWAY_ADDR")
 	require.Empty(t, said("validate", "--config", file))
 	require.Empty(t, said("run", "--config", file+"-none"))
+	t.Setenv("LISTEN_FDS", "1")
+	require.Empty(t, said("run", "--config", file), "the port is that of the socket that systemd hands over")
+	t.Setenv("LISTEN_FDS", "")
 	require.NoError(t, l.Close())
 	require.Empty(t, said("run", "--config="+file))
 
