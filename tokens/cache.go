@@ -21,8 +21,8 @@ import (
 // Should a change ever be missed (a gateway died between writing and telling),
 // maxAge bounds how long anybody goes on not knowing it.
 type cache struct {
-	entries      int
-	tokens       atomic.Pointer[knownTokens]
+	entries      int                                // how many tokens
+	tokens       atomic.Pointer[knownTokens]        // replaced by an empty one to forget all
 	applications *otter.Cache[string, *Application] // by id
 	aliases      *otter.Cache[string, string]       // alias → id
 	users        *otter.Cache[userID, *User]        // by public id
