@@ -159,6 +159,21 @@ var rooms = []room{
 		mayImport:    []string{ours("tokens"), "github.com/alicebob/miniredis"},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests")},
 	},
+	{ // counts; the shared count is an interface
+		folder:       "tokens/limit",
+		mayImport:    []string{"github.com/maypok86/otter"},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), goRedis, golangJWT},
+	},
+	{ // hostile input and slow hashes
+		folder:       "tokens/django",
+		mayImport:    []string{"golang.org/x/crypto"},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), goRedis, golangJWT},
+	},
+	{ // for tests of other packages
+		folder:       "tokens/django/djangotest",
+		mayImport:    []string{"none"},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), goRedis, golangJWT},
+	},
 	{ // for tests of other packages
 		folder:       "tokens/storetest",
 		mayImport:    []string{ours("tokens"), goRedis, "github.com/stretchr/testify"},
@@ -188,6 +203,11 @@ var rooms = []room{
 		folder:        "caddymodule/admin",
 		mustNotImport: []string{golangJWT, goRedis},
 		mustNotReach:  []string{ours("backendclient"), ours("caddymodule/command"), ours("tests"), "testing"},
+	},
+	{ // resources as JSON, for both sides of the wire
+		folder:       "caddymodule/admin/wire",
+		mayImport:    []string{ours("tokens")},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("tests"), "testing"},
 	},
 	{ // knows the gateway by what goes over the wire alone
 		folder: "caddymodule/command",
@@ -333,6 +353,17 @@ func TestArchitecture_ImportRulesCatch(t *testing.T) {
 			p := listed{ImportPath: ours("tokens"), Imports: test.imports, Deps: test.deps}
 			require.Len(t, r.violations(p, standard), test.want)
 		})
+	}
+}
+
+// Every package that ships has a rule of its own, so that a new one gets one too.
+func TestArchitecture_EveryPackageHasARule(t *testing.T) {
+	for _, p := range listPackages(t) {
+		folder := strings.TrimPrefix(p.ImportPath, modulePath+"/")
+		top, _, _ := strings.Cut(folder, "/")
+		if top != "tests" && top != "deploy" && roomOf(p.ImportPath).folder != folder {
+			t.Errorf("%s has no row in the table of this test", folder)
+		}
 	}
 }
 

@@ -90,13 +90,6 @@ func Identify(encoded string) (algorithm string, err error) {
 	return algorithm, err
 }
 
-// LooksEncoded reports whether Django takes the text for a hash rather than
-// for a secret in clear. That it can be checked is up to [Identify].
-func LooksEncoded(s string) bool {
-	_, err := Identify(s)
-	return !errors.Is(err, ErrNotHash)
-}
-
 func parse(encoded string) (string, hash, error) {
 	algorithm, rest, found := strings.Cut(encoded, "$")
 	parser := parsers[algorithm]

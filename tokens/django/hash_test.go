@@ -36,7 +36,6 @@ func TestVerifyWhatDjangoMade(t *testing.T) {
 			algorithm, err := Identify(v.Encoded)
 			require.NoError(t, err)
 			require.Equal(t, v.Algorithm, algorithm)
-			require.True(t, LooksEncoded(v.Encoded))
 
 			ok, err := Verify(v.Encoded, v.Secret)
 			require.NoError(t, err)
@@ -173,7 +172,6 @@ func TestIdentifyRefuses(t *testing.T) {
 			algorithm, err := Identify(tc.encoded)
 			require.ErrorIs(t, err, tc.want)
 			require.Equal(t, tc.algorithm, algorithm)
-			require.Equal(t, tc.algorithm != "", LooksEncoded(tc.encoded))
 			for _, part := range strings.FieldsFunc(tc.encoded, func(r rune) bool { return r == '$' }) {
 				if len(part) > 7 && part != algorithm {
 					require.NotContains(t, err.Error(), part)

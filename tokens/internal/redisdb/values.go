@@ -133,11 +133,6 @@ func (s *DB) RemoveFields(ctx context.Context, key string, fields ...string) err
 	return s.rdb.HDel(ctx, key, fields...).Err()
 }
 
-// Members returns a set.
-func (s *DB) Members(ctx context.Context, key string) ([]string, error) {
-	return s.rdb.SMembers(ctx, key).Result()
-}
-
 // AddMember puts something into a set.
 func (s *DB) AddMember(ctx context.Context, key, member string) error {
 	return s.rdb.SAdd(ctx, key, member).Err()
