@@ -5,6 +5,7 @@ package backendclient
 import (
 	"encoding/json"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 )
@@ -56,6 +57,9 @@ func FuzzSplit(f *testing.F) {
 		}
 		var object map[string]json.RawMessage
 		if json.Unmarshal(data, &object) == nil {
+			if !utf8.Valid(data) {
+				return // encoding/json mends the names, so that two may become one
+			}
 			require.Equal(t, len(object), len(last))
 			for key, value := range object {
 				require.Equal(t, string(value), string(last[key]))
