@@ -4,7 +4,6 @@ package tests
 
 import (
 	"bufio"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -27,7 +26,7 @@ func expecting(t *testing.T, address, method, path, framing string, headers ...s
 	res, rest := firstAnswer(t, address, method, path, framing, headers...)
 	if res.StatusCode != http.StatusContinue {
 		_, err := rest.ReadByte()
-		require.True(t, errors.Is(err, io.EOF), "the connection is closed, got %v", err)
+		require.ErrorIs(t, err, io.EOF, "the connection is closed")
 	}
 	return res
 }

@@ -3,7 +3,6 @@
 package tokens
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -53,8 +52,11 @@ func (a *adoption) Adopt(ctx context.Context, clientID, secret string, ask func(
 		tried, err := a.trials.Alone(ctx, clientID, secret, func(ctx context.Context) {
 			app, failed = a.try(ctx, clientID, secret, ask)
 		})
+		if err == nil {
+			err = failed
+		}
 		if tried || err != nil {
-			return app, cmp.Or(err, failed)
+			return app, err
 		}
 		if err := wait.Next(ctx); err != nil {
 			return nil, err

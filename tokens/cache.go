@@ -92,16 +92,16 @@ func (c *cache) fillToken(sum [sha256.Size]byte, t *accessToken, key string, sin
 func (c *cache) forget(key string) {
 	c.epochs.Count(key)
 	kind, id, _ := strings.Cut(strings.TrimPrefix(key, redisdb.KeyPrefix), ":")
-	switch {
-	case kind == "t":
+	switch kind {
+	case "t":
 		if record, ok := redisdb.ParseRecordID(id); ok {
 			c.tokens.Load().forget(record)
 		}
-	case kind == "a":
+	case "a":
 		c.applications.Invalidate(id)
-	case kind == "c":
+	case "c":
 		c.aliases.Invalidate(id)
-	case kind == "u":
+	case "u":
 		c.users.Invalidate(userIDOf(id))
 	}
 }

@@ -131,7 +131,7 @@ func (v *verifier) read(ctx context.Context, t *accessToken, sum [sha256.Size]by
 	err := v.feed.Read(ctx, readingRecord, func(ctx context.Context, _ feed.Reader) (found bool, err error) {
 		since = v.cache.epochs.Now(key)
 		value, err = v.db.GetTogether(ctx, key)
-		return len(value) > 0, err //nolint:wrapcheck // wrapped by Read
+		return len(value) > 0, err
 	})
 	if err != nil {
 		return err

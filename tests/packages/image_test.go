@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -46,7 +47,7 @@ func readLayout(t *testing.T, name string) layout {
 	l, archive := layout{}, tar.NewReader(f)
 	for {
 		h, err := archive.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return l
 		}
 		require.NoError(t, err)
@@ -190,7 +191,7 @@ func (l layout) extract(t *testing.T, layer descriptor, root string) {
 	archive := tar.NewReader(z)
 	for {
 		h, err := archive.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return
 		}
 		require.NoError(t, err)
