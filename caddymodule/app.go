@@ -347,7 +347,7 @@ func (a *App) logStart() {
 }
 
 // checkStore reports early what requests would meet later: a Redis that does not
-// answer, refuses this user, or is set up so that it loses state.
+// answer, or is set up so that it loses state.
 func (a *App) checkStore() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -356,10 +356,6 @@ func (a *App) checkStore() {
 		a.logger.Error("redis cannot be used; until it can, requests are answered with 503",
 			zap.String("cause", tokens.StoreProblem(err)), zap.Error(err))
 		return
-	}
-	if p, err := redis.Permissions(ctx); err == nil && !p.OK() {
-		a.logger.Error("redis refuses its user what the gateway needs; docs/redis.md has the line for ACL SETUSER",
-			zap.String("cause", "NOPERM: the user may not use "+p.String()))
 	}
 	if settings, err := redis.Settings(ctx); err == nil {
 		for _, warning := range settings.Warnings() {

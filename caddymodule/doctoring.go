@@ -128,7 +128,7 @@ func (a *App) redisFacts(ctx context.Context, f *doctor.Facts) {
 		f.Redis.Permissions = permissions
 	}
 	f.Redis.Replica = s.Store.Error != "" && a.Authority().Health(ctx).Problem == "replica"
-	if !permissions.OK() {
+	if permissions.Refusing {
 		f.Redis.Problem = "" // it answers, and what it refuses is known
 	}
 }

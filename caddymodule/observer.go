@@ -71,6 +71,20 @@ func (o *authorityObserver) KeysMissing(ids []string) {
 		"All gateways need the same secrets and signing keys; if a key is not to be used any more, withdraw it (meet revoke key)", zap.Strings("keys", ids))
 }
 
+// PermissionsMissing implements tokens.Observer.
+func (o *authorityObserver) PermissionsMissing(what string, refusing bool) {
+	cause := zap.String("cause", "NOPERM: the user may not use "+what)
+	switch {
+	case !o.speaks():
+	case what == "":
+		logger().Info("redis lets its user do all that the gateway needs")
+	case refusing:
+		logger().Error("redis refuses its user what requests need, so this gateway is not ready; docs/redis.md has the line for ACL SETUSER", cause)
+	default:
+		logger().Warn("redis refuses its user something that the gateway needs, but not to serve requests; docs/redis.md has the line for ACL SETUSER", cause)
+	}
+}
+
 // StoreRolledBack implements tokens.Observer.
 func (o *authorityObserver) StoreRolledBack(lost int64, reapplied bool) {
 	if !o.speaks() {

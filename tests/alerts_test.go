@@ -53,7 +53,8 @@ var faults = []fault{
 	{row: "Redis answers, feed", series: map[string]string{"feed_fresh": falls}, alerts: []string{"FeedSilent"}},
 	{row: "Redis is a replica (READONLY)", series: map[string]string{"ready": falls, problem("replica"): rises}, every: true, alerts: []string{"RedisReplica"}},
 	{row: "Redis is a replica for", series: map[string]string{"ready": falls, problem("replica"): rises, "feed_fresh": falls}, every: true, alerts: []string{"RedisReplicaPastBound", "RedisReplica"}},
-	{row: "Redis refuses the", series: map[string]string{"ready": falls, problem("unreachable"): rises, `redis_errors_total{kind="noauth"}`: growing}, every: true, alerts: []string{"RedisRefusesUser", "RedisUnavailable"}},
+	{row: "Redis refuses the", series: map[string]string{"ready": falls, problem("refused"): rises, `redis_errors_total{kind="noauth"}`: growing}, every: true, alerts: []string{"RedisRefusesUser"}},
+	{row: "it may not do all that requests need", series: map[string]string{"ready": falls, problem("refused"): rises}, every: true, alerts: []string{"RedisRefusesUser"}},
 	{row: "it may do everything but", series: map[string]string{"feed_fresh": falls, "feed_refused": rises}, every: true, alerts: []string{"FeedRefused"}},
 	{row: "Redis full", series: map[string]string{`redis_errors_total{kind="oom"}`: growing, "feed_fresh": falls}, every: true, alerts: []string{"RedisRefusesWrites"}},
 	{row: "a slot of a Cluster", series: map[string]string{`redis_errors_total{kind="moved"}`: growing}, every: true, alerts: []string{"ClusterMoved"}},
@@ -99,7 +100,7 @@ func healthy() map[string]string {
 		`redis_command_duration_seconds_bucket{command="get",le="0.5"}`:      "0+10x80",
 		`redis_command_duration_seconds_bucket{command="get",le="+Inf"}`:     "0+10x80",
 	}
-	for _, p := range []string{"unreachable", "replica", "sentinels_disagree", "sentinels_silent", "unproven", "keys_missing"} {
+	for _, p := range []string{"unreachable", "refused", "replica", "sentinels_disagree", "sentinels_silent", "unproven", "keys_missing"} {
 		series[problem(p)] = "0+0x80"
 	}
 	for _, kind := range []string{"oom", "misconf", "moved", "noperm", "noauth", "timeout"} {

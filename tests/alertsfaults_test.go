@@ -296,6 +296,12 @@ var scenes = []struct {
 			}
 			allow()
 		}, burn...)
+		s.fault("it may not do all that requests need", func(take func()) {
+			require.NoError(t, redis.Client().Do(t.Context(), "ACL", "SETUSER", "gateway", "-setrange").Err())
+			g.shows(problem("refused"), "1")
+			take()
+			allow()
+		})
 		s.fault("Redis emptied", func(take func()) {
 			redis.FlushAll(t)
 			g.shows("store_rollbacks_total", "1")

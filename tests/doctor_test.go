@@ -270,14 +270,11 @@ func TestDoctor_PermissionsOneByOne(t *testing.T) {
 		t.Helper()
 		require.NoError(t, p.redis.Client().Do(t.Context(), append([]any{"ACL", "SETUSER", "meet-gateway"}, rules...)...).Err())
 	}
-	for _, command := range []string{
-		"GET", "SET", "SETRANGE", "GETRANGE", "PEXPIRE", "PEXPIREAT", "DEL", "HSET", "HGET", "HMGET", "HGETALL", "HDEL", "ZADD", "ZRANGE", "ZREM",
-		"SADD", "SMEMBERS", "SREM", "EVAL", "EVALSHA", "SCAN", "PUBLISH", "SUBSCRIBE", "WAIT", "TIME", "PING", "INFO",
-	} {
+	for _, command := range []string{"GET", "HSET", "ZRANGEBYLEX", "EVAL", "EVALSHA", "SCAN", "PUBLISH", "SUBSCRIBE", "WAIT", "PING", "INFO"} { // tokens has all of them
 		t.Run(command, func(t *testing.T) {
 			acl(t, "-"+strings.ToLower(command))
 			found := p.is(t, "redis_permissions")
-			require.Contains(t, found[0].Cause, "the commands "+command)
+			require.Contains(t, found[0].Cause, "the command "+command)
 			require.NotContains(t, found[0].Cause, ",")
 			acl(t, "+"+strings.ToLower(command))
 		})

@@ -86,6 +86,9 @@ type Observer interface {
 	// KeysMissing is told the ids of keys that other gateways use and this one does
 	// not have, sorted, whenever they change.
 	KeysMissing(ids []string)
+	// PermissionsMissing is told what the Redis user may not do, "" if nothing, whenever
+	// it changes, and whether requests cannot be served without it.
+	PermissionsMissing(what string, refusing bool)
 	// StoreRolledBack reports that Redis lost changes this node had seen (it was restored
 	// from a snapshot, or failed over to a replica that lagged), and whether all of them
 	// were written again.
@@ -224,7 +227,7 @@ func (a *Authority) join(c *core, o Options) {
 	a.gateways = gateways.New(c.db, c.feed, o.Version, a.keyUse.Used(), a.keyUse.Had())
 	a.reporter = &reporter{
 		core: c, installations: a.installations, applications: a.applications, verifier: a.verifier,
-		gateways: a.gateways, keyUse: a.keyUse,
+		gateways: a.gateways, keyUse: a.keyUse, observer: o.Observer,
 	}
 }
 
@@ -234,7 +237,7 @@ func (a *Authority) JWKS() signing.JWKS { return a.signing.JWKS(a.installations.
 
 // Start follows the feed until Close. It does not wait for Redis.
 func (a *Authority) Start() {
-	a.feed.Start(a.gateways.Follow, a.keyUse.Follow)
+	a.feed.Start(a.gateways.Follow, a.keyUse.Follow, a.followPermissions)
 }
 
 // Close stops following the feed and waits for what runs in the background. It
@@ -250,7 +253,8 @@ func (a *Authority) Close() error {
 
 type noObserver struct{}
 
-func (noObserver) FeedLag(time.Duration)       {}
-func (noObserver) FeedState(bool)              {}
-func (noObserver) KeysMissing([]string)        {}
-func (noObserver) StoreRolledBack(int64, bool) {}
+func (noObserver) FeedLag(time.Duration)           {}
+func (noObserver) FeedState(bool)                  {}
+func (noObserver) KeysMissing([]string)            {}
+func (noObserver) PermissionsMissing(string, bool) {}
+func (noObserver) StoreRolledBack(int64, bool)     {}

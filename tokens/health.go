@@ -37,7 +37,7 @@ type Health struct {
 }
 
 // StoreProblems are the words of [Health.Problem].
-var StoreProblems = []string{"unreachable", "replica", "sentinels_disagree", "sentinels_silent", "unproven", "keys_missing"}
+var StoreProblems = []string{"unreachable", "refused", "replica", "sentinels_disagree", "sentinels_silent", "unproven", "keys_missing"}
 
 // Health asks Redis whether it can be believed, as [Authority.Ready] does, and
 // counts what this gateway knows by itself.
@@ -66,6 +66,8 @@ func problemWord(err error) string {
 		return "unproven"
 	case errors.Is(err, installation.ErrMissingKey):
 		return "keys_missing"
+	case redisdb.IsForbidden(err):
+		return "refused"
 	}
 	return "unreachable"
 }

@@ -5,6 +5,7 @@ package tokens
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
@@ -12,7 +13,7 @@ import (
 
 // Ready tells whether this node could serve a request it has never seen: Redis
 // answers, is the primary, has taken heartbeats within the staleness bound, lets its
-// user do what a heartbeat does, and this node has the keys of the installation.
+// user do what requests need, and this node has the keys of the installation.
 // The error is ErrUnavailable.
 func (r *reporter) Ready(ctx context.Context) error {
 	if err := r.storeReady(ctx); err != nil {
@@ -24,15 +25,19 @@ func (r *reporter) Ready(ctx context.Context) error {
 // storeReady is Ready as far as Redis is concerned.
 func (r *reporter) storeReady(ctx context.Context) error {
 	if err := r.db.Ping(ctx); err != nil {
-		return err
+		return unavailable("asking whether Redis is there", r.db.Explained(ctx, err))
 	}
 	if err := r.feed.Check(ctx); err != nil {
 		return err
 	}
-	if err := r.feed.Believable(ctx); err != nil {
+	// What is forbidden comes first: it is the cause of what follows.
+	if err := r.forbidden(ctx); err != nil {
 		return err
 	}
-	return r.forbidden(ctx)
+	if err := r.db.Refusing(ctx); err != nil {
+		return err
+	}
+	return r.feed.Believable(ctx)
 }
 
 // keySample is how many applications tell which of two secrets is the installation's.
@@ -102,3 +107,23 @@ func (r *reporter) forbidden(ctx context.Context) error {
 // Fresh reports whether decisions are made from memory, because the feed is
 // known to be complete within the staleness bound.
 func (r *reporter) Fresh() bool { return r.feed.Fresh() }
+
+// followPermissions tells what the Redis user may not do, whenever it changes, until
+// ctx ends.
+func (r *reporter) followPermissions(ctx context.Context) {
+	tick := time.NewTicker(r.feed.Interval())
+	defer tick.Stop()
+	told := ""
+	for {
+		p, err := r.db.Permitted(ctx)
+		if text := p.String(); err == nil && text != told {
+			r.observer.PermissionsMissing(text, p.Refusing)
+			told = text
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}

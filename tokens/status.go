@@ -95,6 +95,7 @@ type reporter struct {
 	verifier      *verifier
 	gateways      *gateways.List
 	keyUse        *installation.KeyUse
+	observer      Observer
 }
 
 // Status asks Redis and reports the state of the installation. It never fails: what cannot
@@ -121,6 +122,10 @@ func (r *reporter) Status(ctx context.Context) Status {
 	s.Store.Error = StoreProblem(err)
 	if settings, err := r.db.Settings(ctx); err == nil {
 		s.Store.Warnings = settings.Warnings()
+	}
+	if p, err := r.db.Permitted(ctx); err == nil && !p.OK() && !p.Refusing {
+		s.Store.Warnings = append(s.Store.Warnings, "NOPERM: the Redis user may not use "+p.String()+
+			"; requests are served, and what else needs it fails (docs/redis.md has the line for ACL SETUSER)")
 	}
 	s.Feed = FeedStatus{Fresh: r.feed.Fresh(), Staleness: Duration(r.feed.Staleness()), Error: r.FeedProblem(ctx)}
 	if age, ok := r.feed.Lag(); ok {

@@ -87,6 +87,7 @@ func (o *keyObserver) KeysMissing(ids []string) {
 	o.ids = ids
 }
 
-func (*keyObserver) FeedLag(time.Duration)       {}
-func (*keyObserver) FeedState(bool)              {}
-func (*keyObserver) StoreRolledBack(int64, bool) {}
+func (*keyObserver) FeedLag(time.Duration)           {}
+func (*keyObserver) FeedState(bool)                  {}
+func (*keyObserver) PermissionsMissing(string, bool) {}
+func (*keyObserver) StoreRolledBack(int64, bool)     {}

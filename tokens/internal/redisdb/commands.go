@@ -47,7 +47,8 @@ func (s *DB) OnCommand(f func(context.Context, Command)) {
 // commandHook tells of commands (redis.Hook). It looks at names and outcomes only:
 // arguments hold keys and values.
 type commandHook struct {
-	told *atomic.Pointer[func(context.Context, Command)]
+	told    *atomic.Pointer[func(context.Context, Command)]
+	refused *atomic.Bool
 }
 
 // DialHook implements redis.Hook.
@@ -56,13 +57,9 @@ func (commandHook) DialHook(next redis.DialHook) redis.DialHook { return next }
 // ProcessHook implements redis.Hook.
 func (h commandHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		told := h.told.Load()
-		if told == nil {
-			return next(ctx, cmd)
-		}
 		began := time.Now()
 		err := next(ctx, cmd)
-		(*told)(ctx, Command{Name: cmd.Name(), Began: began, Took: time.Since(began), Problem: commandProblem(err)})
+		h.tell(ctx, cmd.Name(), began, err)
 		return err
 	}
 }
@@ -70,21 +67,27 @@ func (h commandHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // ProcessPipelineHook implements redis.Hook.
 func (h commandHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		told := h.told.Load()
-		if told == nil {
-			return next(ctx, cmds)
-		}
 		began := time.Now()
 		err := next(ctx, cmds)
-		(*told)(ctx, Command{Name: "pipeline", Began: began, Took: time.Since(began), Problem: commandProblem(err)})
+		h.tell(ctx, "pipeline", began, err)
 		return err
+	}
+}
+
+func (h commandHook) tell(ctx context.Context, name string, began time.Time, err error) {
+	problem := commandProblem(err)
+	if problem == "noperm" {
+		h.refused.Store(true)
+	}
+	if told := h.told.Load(); told != nil {
+		(*told)(ctx, Command{Name: name, Began: began, Took: time.Since(began), Problem: problem})
 	}
 }
 
 // observeCommands puts the hook where each attempt at each server passes: a Cluster
 // redirects below its own client.
 func (s *DB) observeCommands() {
-	hook := commandHook{told: &s.onCommand}
+	hook := commandHook{told: &s.onCommand, refused: &s.permitted.refused}
 	if c, ok := s.rdb.(*redis.ClusterClient); ok {
 		c.OnNewNode(func(node *redis.Client) { node.AddHook(hook) })
 		return
@@ -104,6 +107,8 @@ var redisProblems = []struct{ prefix, problem string }{
 	{"ASK", "moved"},
 	{"TRYAGAIN", "moved"},
 	{"NOPERM", "noperm"},
+	{"The user executing the script", "noperm"},
+	{"ACL failure", "noperm"},
 	{"NOAUTH", "noauth"},
 	{"WRONGPASS", "noauth"},
 	{"NOREPLICAS", "noreplicas"},

@@ -76,6 +76,7 @@ type DB struct {
 	conns *connections
 	// sentinels is nil unless they watch Redis.
 	sentinels *sentinels
+	permitted permitted
 }
 
 // Open makes a DB. It does not connect: an unreachable Redis shows at

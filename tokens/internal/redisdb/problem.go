@@ -101,6 +101,9 @@ func connectionProblem(err error) string {
 // IsForbidden reports whether Redis refuses because of who asks, not of what it is
 // doing: trying again does not help.
 func IsForbidden(err error) bool {
+	if _, lacks := errors.AsType[*lacking](err); lacks {
+		return true
+	}
 	for _, code := range []string{"NOPERM", "WRONGPASS", "NOAUTH", "The user executing the script", "ACL failure"} {
 		if redis.HasErrorPrefix(err, code) {
 			return true
@@ -116,7 +119,7 @@ func (s *DB) Explained(ctx context.Context, err error) error {
 		return err
 	}
 	if p, failed := s.Permissions(ctx); failed == nil && !p.OK() {
-		return &lacking{p, err}
+		return &lacking{permissions: p, err: err}
 	}
 	return err
 }
