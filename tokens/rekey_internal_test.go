@@ -78,8 +78,8 @@ func TestRekey(t *testing.T) {
 	require.Equal(t, 150+2, looked, "users, the application and the family")
 	require.True(t, stored())
 	require.False(t, old().SafeToRemove)
-	require.Equal(t, "1 applications have not used their secret since (Calendar "+app.ID+"); "+
-		"1 refresh tokens have not been used since (Calendar "+app.ID+": 1)", old().Needed)
+	require.Equal(t, "applications that have not used their secret since: 1 (Calendar "+app.ID+"); "+
+		"refresh tokens that have not been used since: 1 (Calendar "+app.ID+": 1)", old().Needed)
 
 	only, _ := testNode(t, server, func(o *Options) { o.Secrets = [][]byte{latter} })
 	u, err := only.User(ctx, "user-7@example.org")
@@ -191,7 +191,7 @@ func TestRekey_RevokedFamilies(t *testing.T) {
 				o.Now = func() time.Time { return time.Now().Add(IdempotencyLifetime + 2*time.Hour) }
 			})
 			require.NoError(t, b.Rekey(ctx, func(int) {}))
-			require.Contains(t, b.Status(ctx).Keys[1].Needed, "refresh tokens have not been used since (Calendar "+app.ID+": 1)")
+			require.Contains(t, b.Status(ctx).Keys[1].Needed, "refresh tokens that have not been used since: 1 (Calendar "+app.ID+": 1)")
 			_, _, err = b.Authenticate(ctx, app.ID, secret) // moves its secret
 			require.NoError(t, err)
 

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/dustin/go-humanize/english"
 )
 
 // Kinds of findings.
@@ -171,7 +173,7 @@ func (v *verifier) checkChain(id string) {
 			v.note("%s:%d: the gateway was killed after line %d; a kill loses no line that was written", e.file, e.line, e.Seq-1)
 		}
 		if e.Type == gap {
-			v.note("%s:%d: %d events could not be written and are in no file", e.file, e.line, e.Lost)
+			v.note("%s:%d: %s could not be written and %s in no file", e.file, e.line, english.Plural(int(e.Lost), "event", ""), english.PluralWord(int(e.Lost), "is", "are"))
 		}
 	}
 	v.checkBeginning(lines)

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -56,7 +57,7 @@ func appCreateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.printSecret(body, "The application is registered.")
+			return c.printSecret(body, "The application is registered.", nil)
 		}),
 	}
 	addApplicationFlags(cmd, false)
@@ -303,7 +304,7 @@ valid; "meet revoke app" ends them.`,
 			if err != nil {
 				return err
 			}
-			return c.printSecret(body, "New secret created.")
+			return c.printSecret(body, "New secret created.", rotated(now))
 		}),
 	}
 	cmd.Flags().String("grace", "", "How long the present secret goes on working, such as 24h or 7d")
@@ -373,8 +374,27 @@ func (c *console) patch(app *wire.Application, fields map[string]any, ifMatch, d
 	return c.write(oneLine(fmt.Sprintf("%s (%s) is %s.", changed.Name, changed.ID, did)) + "\n")
 }
 
-// printSecret prints the one answer that holds a secret.
-func (c *console) printSecret(body []byte, did string) error {
+// rotated says what becomes of the secrets before the new one.
+func rotated(now bool) func(*wire.Application) string {
+	return func(app *wire.Application) string {
+		until := time.Time{}
+		for _, s := range app.Secrets {
+			if s.Expires.After(until) {
+				until = s.Expires
+			}
+		}
+		switch {
+		case now:
+			return "The former secret does not work any more."
+		case until.IsZero():
+			return ""
+		}
+		return "The former secret works until " + instant(until) + "."
+	}
+}
+
+// printSecret prints the one answer that holds a secret. more may say more below.
+func (c *console) printSecret(body []byte, did string, more func(*wire.Application) string) error {
 	if c.json {
 		return c.printJSON(body)
 	}
@@ -393,6 +413,13 @@ func (c *console) printSecret(body []byte, did string) error {
 	})
 	if err != nil {
 		return err
+	}
+	if more != nil {
+		if text := more(app); text != "" {
+			if err := c.write("\n" + text + "\n"); err != nil {
+				return err
+			}
+		}
 	}
 	return c.write("\nStore the secret now: it is shown this once and cannot be read again.\n")
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/spf13/cobra"
 
@@ -105,7 +107,7 @@ wrong with the files.`,
 				return err
 			}
 			if !report.OK() {
-				return fmt.Errorf("%d findings: the trail is not as it was written", len(report.Findings))
+				return fmt.Errorf("%s: the trail is not as it was written", english.Plural(len(report.Findings), "finding", ""))
 			}
 			return nil
 		}),
@@ -134,7 +136,7 @@ func (c *console) printVerification(r *audit.Report, keyed bool) error {
 		fmt.Fprintf(&b, "chain %s: lines %d to %d, head %s\n", oneLine(chain.ID), chain.First, chain.Last, oneLine(chain.Head))
 	}
 	if r.OK() {
-		fmt.Fprintf(&b, "%d lines, nothing is wrong.\n", r.Lines)
+		fmt.Fprintf(&b, "%s, nothing is wrong.\n", english.Plural(r.Lines, "line", ""))
 		if !keyed {
 			b.WriteString("note: the keyed heads were not checked; give --secret-file for that\n")
 		}
@@ -226,7 +228,7 @@ func (c *console) printEvents(files []string, f audit.Filter) error {
 		return err
 	}
 	if unreadable > 0 {
-		c.warn(fmt.Sprintf("%d lines could not be read; see meet audit verify", unreadable))
+		c.warn(english.Plural(unreadable, "line", "") + " could not be read; see meet audit verify")
 	}
 	if c.json {
 		return nil

@@ -48,7 +48,7 @@ func TestAudit(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(path, []byte(strings.Replace(string(content), app.ID, strings.Repeat("0", len(app.ID)), 1)), 0o600))
 	for findings, args := range map[string][]string{
-		"1 findings": {"audit", "verify", path}, "2 findings": {"audit", "verify", path, "--head", strings.Repeat("0", 64)},
+		"1 finding": {"audit", "verify", path}, "2 findings": {"audit", "verify", path, "--head", strings.Repeat("0", 64)},
 	} {
 		out, errOut, err := s.try(args...)
 		require.Error(t, err)

@@ -91,13 +91,16 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 		return err
 	}
 	want := map[string]string{
-		"int": "a number", "int64": "a number", "bool": "true or false",
-		"duration": "a duration such as 30m or 7d", "stringToString": "name=value",
+		"int": "it must be a number", "int64": "it must be a number", "bool": "it must be true or false",
+		"duration": "it must be a duration such as 30m or 7d",
 	}[invalid.GetFlag().Value.Type()]
+	if _, ok := invalid.GetFlag().Value.(limits); ok {
+		want = invalid.Unwrap().Error()
+	}
 	if want == "" {
 		return err
 	}
-	return fmt.Errorf("--%s %q: it must be %s", invalid.GetFlag().Name, invalid.GetValue(), want)
+	return fmt.Errorf("--%s %q: %s", invalid.GetFlag().Name, invalid.GetValue(), want)
 }
 
 // console is one run of a command: where it reads and writes, and the gateway

@@ -135,6 +135,10 @@ func TestApplicationLifeCycle(t *testing.T) {
 	require.Len(t, second["secrets"], 1)
 	require.NotEqual(t, first["client_secret"], second["client_secret"])
 
+	require.Regexp(t, `The former secret works until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d\d:\d\d\.`, s.run("app", "rotate", "Calendar", "--grace", "24h"))
+	require.Contains(t, s.run("app", "rotate", "Calendar", "--now"), "The former secret does not work any more.")
+
+	second = s.object("app", "rotate", "Calendar", "--now")
 	s.stdin = second["client_secret"].(string)
 	require.Contains(t, s.run("secret", "check"), "well-formed")
 
@@ -188,6 +192,11 @@ func TestEditKeepsWhatOthersChange(t *testing.T) {
 	s.run("app", "edit", "Calendar", "--add-domain", "Example.NET,example.org", "--add-scope", "rooms:create", "--note", "n")
 	require.Equal(t, "24h0m0s", s.object("app", "edit", "Calendar", "--token-lifetime", "1d")["token_lifetime"], "as in a Caddyfile")
 	require.NotContains(t, s.object("app", "edit", "Calendar", "--token-lifetime", "0s"), "token_lifetime", "the gateway's")
+	for _, line := range strings.Split(s.run("app", "show", "Calendar"), "\n") {
+		if strings.HasPrefix(line, "created") {
+			require.Regexp(t, `^created +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d\d:\d\d$`, line, "a time without its zone is a riddle")
+		}
+	}
 	s.run("app", "edit", "Calendar", "--remove-domain", "EXAMPLE.org", "--token-lifetime", "1h", "--limit", "token=10/m")
 	app := s.object("app", "edit", "Calendar", "--access-level", "public")
 	require.Equal(t, []any{"example.net"}, app["domains"])
@@ -256,7 +265,7 @@ func TestSlipsAreExplained(t *testing.T) {
 		{`unknown command "aap" for "meet-gateway meet"; did you mean app?`, []string{"aap"}},
 		{`unknown command "zzzzzz" for "meet-gateway meet"`, []string{"zzzzzz"}},
 		{`--limit "x": it must be a number`, []string{"app", "list", "--limit", "x"}},
-		{`--limit "x": it must be name=value`, []string{"app", "create", "--name", "x", "--limit", "x"}},
+		{`--limit "x": it must be name=limit`, []string{"app", "create", "--name", "x", "--limit", "x"}},
 		{`--token-lifetime "x": it must be a duration such as 30m or 7d`, []string{"app", "create", "--name", "x", "--token-lifetime", "x"}},
 		{`No application has ever acted for this user.`, []string{"revoke", "user", "nobody@example.org"}},
 		{`no application has the id, alias or name "none"`, []string{"revoke", "app", "none"}},
@@ -457,6 +466,29 @@ func TestFrictions(t *testing.T) {
 	require.Equal(t, map[string]any{"create": "5/1m"}, s.object("app", "show", id)["limits"])
 	require.Contains(t, s.fail("app", "edit", "Calendar", "--no-limit", "read"), "it has: create")
 
+	// What contradicts itself is refused, and changes nothing.
+	s.run("app", "edit", "Calendar", "--network", "192.0.2.1,2001:db8::/32")
+	before := s.run("app", "show", id, "--json")
+	for _, c := range []struct{ says, flags string }{
+		{"--limit and --no-limit are both given with create", "--limit create=1/1m --no-limit create"},
+		{"create is given twice, as 1/1m and as 2/1m", "--limit create=1/1m --limit create=2/1m"},
+		{"create is given twice", "--limit create=1/1m,create=2/1m"},
+		{"--no-limit typo: it has no limit of this name", "--no-limit typo --limit read=1/1m"},
+		{"--add-domain and --remove-domain are both given with example.org", "--add-domain example.org --remove-domain EXAMPLE.org"},
+		{"--add-scope and --remove-scope are both given with rooms:list", "--add-scope rooms:list,rooms:create --remove-scope rooms:list"},
+		{"--add-alias and --remove-alias are both given with x", "--add-alias x --remove-alias x"},
+		{"--add-deny and --remove-deny are both given", "--add-deny a@example.org --remove-deny A@example.org"},
+		{"--add-network and --remove-network are both given", "--add-network 198.51.100.7 --remove-network 198.51.100.7/32"},
+		{"--add-network and --remove-network are both given", "--add-network 2001:db8:0::1/64 --remove-network 2001:db8::/64"},
+		{"--domain sets the whole list", "--domain a.example --add-domain b.example"},
+	} {
+		require.Contains(t, s.fail(append([]string{"app", "edit", "Calendar"}, strings.Fields(c.flags)...)...), c.says, c.flags)
+	}
+	require.Equal(t, before, s.run("app", "show", id, "--json"))
+	// An address is a network, however it is written.
+	s.run("app", "edit", "Calendar", "--remove-network", "192.0.2.1", "--add-network", "2001:0db8::/32", "--no-backend=false")
+	require.Equal(t, []any{"2001:db8::/32"}, s.object("app", "show", id)["networks"])
+
 	require.Contains(t, s.fail("app", "edit", "Calendar", "--remove-domain", "example.com"), "it is not in the list (example.org, example.net)")
 	require.Contains(t, s.fail("app", "edit", "Calendar", "--domain", "x.org", "--add-domain", "y.org"), "sets the whole list")
 	require.Contains(t, s.fail("app", "edit", "Calendar", "--network", "10.0.0.0/33"), `"10.0.0.0/33"`)
@@ -531,12 +563,14 @@ func TestDoctor(t *testing.T) {
 	out, _, err := s.try("doctor")
 	require.NoError(t, err, out)
 	require.Contains(t, out, "Nothing is wrong")
-	s.run("app", "create", "--name", "Wide", "--domain", "*", "--scope", "rooms:list")
+	s.run("app", "create", "--name", "Demo", "--domain", "*", "--scope", "rooms:list")
+	require.Contains(t, s.run("doctor"), "Nothing is wrong", "for trying out it may act for everybody")
+	s.run("app", "create", "--name", "Idle", "--domain", "example.org")
 	var errOut string
 	out, errOut, err = s.try("doctor")
 	require.Error(t, err)
 	require.Empty(t, errOut)
-	require.Contains(t, out, "application_any_domain, Wide")
+	require.Contains(t, out, "application_powerless, Idle")
 	require.Contains(t, out, "fix: meet-gateway meet app edit")
 	s.address = "127.0.0.1:1"
 	_, _, err = s.try("doctor")

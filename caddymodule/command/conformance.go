@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/spf13/cobra"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/conformance"
@@ -75,13 +77,15 @@ func runConformance(c *console, _ []string) error {
 	ctx, cancel := context.WithTimeout(c.ctx, limit)
 	defer cancel()
 	report, err := conformance.Run(ctx, o)
-	switch {
-	case errors.Is(err, conformance.ErrUnreachable):
-		return fmt.Errorf("%w at %s: %w", errUnanswered, o.Backend.Host, err)
-	case err != nil:
-		return err
+	if errors.Is(err, conformance.ErrUnreachable) {
+		err = fmt.Errorf("%w at %s: %w", errUnanswered, o.Backend.Host, err)
 	}
-	if err := c.writeJUnit(report); err != nil {
+	if err != nil {
+		// A build server shows an old report, or none, where the file is not written.
+		failed := err
+		return errors.Join(failed, c.writeJUnit(func() ([]byte, error) { return conformance.JUnitFailed(failed) }))
+	}
+	if err := c.writeJUnit(report.JUnit); err != nil {
 		return err
 	}
 	if c.json {
@@ -171,12 +175,12 @@ func (c *console) conformanceSecret() (string, error) {
 	return "", errors.New("the secret is missing: --client-secret-file, --client-secret-env or --client-secret-stdin")
 }
 
-func (c *console) writeJUnit(report *conformance.Report) error {
+func (c *console) writeJUnit(report func() ([]byte, error)) error {
 	name, _ := c.cmd.Flags().GetString("junit")
 	if name == "" {
 		return nil
 	}
-	b, err := report.JUnit()
+	b, err := report()
 	if err != nil {
 		return err
 	}
@@ -202,7 +206,7 @@ func (c *console) printConformance(report *conformance.Report) error {
 	asked := report.Same + len(report.Differ)
 	fmt.Fprintf(&b, "%s: %d of %d answers are as recorded", report.Backend, report.Same, asked)
 	if len(report.Left) > 0 {
-		fmt.Fprintf(&b, "; %d lines were left out", len(report.Left))
+		fmt.Fprintf(&b, "; %s left out", english.Plural(len(report.Left), "line", ""))
 	}
 	b.WriteString("\n")
 	for _, group := range report.Groups() {

@@ -136,6 +136,32 @@ func TestConformance_NothingAnswers(t *testing.T) {
 	require.Empty(t, out)
 	require.Equal(t, 3, code(t, err))
 	require.Contains(t, errOut, "nothing can be compared at 127.0.0.1:1")
+	require.NotContains(t, errOut, "@")
 	_, _, err = s.try(append(args, "--timeout", "1ms")...)
 	require.Equal(t, 3, code(t, err))
+
+	// A build server is told so, in place of an older report.
+	junit := filepath.Join(t.TempDir(), "report.xml")
+	for _, more := range [][]string{nil, {"--timeout", "1ms"}} {
+		require.NoError(t, os.WriteFile(junit, []byte("<testsuites/>"), 0o600))
+		_, _, err = s.try(append(append(args, "--junit", junit), more...)...)
+		require.Equal(t, 3, code(t, err))
+		b, err := os.ReadFile(junit)
+		require.NoError(t, err)
+		var suites struct {
+			Tests  int `xml:"tests,attr"`
+			Errors int `xml:"errors,attr"`
+			Suites []struct {
+				Cases []struct {
+					Error struct {
+						Message string `xml:"message,attr"`
+					} `xml:"error"`
+				} `xml:"testcase"`
+			} `xml:"testsuite"`
+		}
+		require.NoError(t, xml.Unmarshal(b, &suites))
+		require.Equal(t, 1, suites.Tests)
+		require.Equal(t, 1, suites.Errors)
+		require.Contains(t, suites.Suites[0].Cases[0].Error.Message, "nothing can be compared at 127.0.0.1:1")
+	}
 }

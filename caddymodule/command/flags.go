@@ -49,8 +49,7 @@ func addApplicationFlags(cmd *cobra.Command, editing bool) {
 	flags.Bool("refresh", false, "Allow it refresh tokens")
 	flags.String("access-level", "", "Access level of its rooms where it asks for none: trusted, restricted or public")
 	flags.String("room-configuration", "", "Configuration of its rooms where it gives none: a JSON object")
-	flags.StringToString("limit", nil, "Rate limit of its own, as name=limit, such as read=600/1m (can be repeated)")
-	flags.Lookup("limit").DefValue = "" // not "[]"
+	flags.Var(limits{}, "limit", "Rate limit of its own, as name=limit, such as read=600/1m (can be repeated)")
 	flags.String("backend-client-id", "", "The client id it has at Meet (default: the gateway's own is used)")
 	flags.Bool("backend-client-secret-stdin", false, "Read its client secret at Meet from standard input")
 	flags.String("note", "", "Free text for operators")
@@ -80,13 +79,27 @@ func (c *console) conflictingFlags() error {
 			}
 		}
 	}
+	for _, l := range listFlags {
+		for _, v := range c.listValues("add-" + l.flag) {
+			if slices.ContainsFunc(c.listValues("remove-"+l.flag), sameIn(l.field, v)) {
+				return fmt.Errorf("--add-%s and --remove-%s are both given with %s: say one of them", l.flag, l.flag, v)
+			}
+		}
+	}
+	removed, _ := flags.GetStringSlice("no-limit") // there is none when creating
+	for _, name := range removed {
+		if _, set := c.limitsGiven()[name]; set {
+			return fmt.Errorf("--limit and --no-limit are both given with %s: say one of them", name)
+		}
+	}
 	secret, _ := flags.GetBool("backend-client-secret-stdin")
+	forget, _ := flags.GetBool("no-backend")
 	switch {
 	case flags.Changed("backend-client-id") && !secret:
 		return errors.New("--backend-client-id needs --backend-client-secret-stdin: the secret comes on standard input")
 	case secret && !flags.Changed("backend-client-id"):
 		return errors.New("--backend-client-secret-stdin needs --backend-client-id")
-	case flags.Changed("no-backend") && flags.Changed("backend-client-id"):
+	case forget && flags.Changed("backend-client-id"):
 		return errors.New("--no-backend forgets the credentials at Meet, so it cannot be given with --backend-client-id")
 	}
 	return nil
@@ -147,8 +160,7 @@ func (c *console) limitFlags(fields map[string]any, old *wire.Application) error
 			delete(limits, name)
 		}
 	}
-	given, _ := flags.GetStringToString("limit")
-	maps.Copy(limits, given)
+	maps.Copy(limits, c.limitsGiven())
 	fields["limits"] = limits
 	return nil
 }
@@ -157,37 +169,88 @@ func (c *console) limitFlags(fields map[string]any, old *wire.Application) error
 // not there is an error: it is mostly a typo.
 func (c *console) listFlag(flag, field string, old *wire.Application) ([]string, bool, error) {
 	flags := c.cmd.Flags()
-	values := func(name string) []string {
-		given, _ := flags.GetStringSlice(name)
-		list := []string{} // not null: null would be the default
-		for _, v := range given {
-			list = append(list, strings.Fields(v)...)
-		}
-		return list
-	}
 	if flags.Changed(flag) {
-		return values(flag), true, nil
+		return c.listValues(flag), true, nil
 	}
 	if old == nil || !flags.Changed("add-"+flag) && !flags.Changed("remove-"+flag) {
 		return nil, false, nil
 	}
-	list, drop := listOf(old, field), values("remove-"+flag)
-	for _, v := range values("add-" + flag) {
-		if !slices.ContainsFunc(list, equalFold(v)) {
+	list, drop := listOf(old, field), c.listValues("remove-"+flag)
+	for _, v := range c.listValues("add-" + flag) {
+		if !slices.ContainsFunc(list, sameIn(field, v)) {
 			list = append(list, v)
 		}
 	}
 	for _, v := range drop {
-		if !slices.ContainsFunc(list, equalFold(v)) {
+		if !slices.ContainsFunc(list, sameIn(field, v)) {
 			return nil, false, fmt.Errorf("--remove-%s %s: it is not in the list (%s)", flag, v, orNone(strings.Join(list, ", ")))
 		}
 	}
-	list = slices.DeleteFunc(list, func(v string) bool { return slices.ContainsFunc(drop, equalFold(v)) })
+	list = slices.DeleteFunc(list, func(v string) bool { return slices.ContainsFunc(drop, sameIn(field, v)) })
 	return list, true, nil
 }
 
-func equalFold(a string) func(string) bool {
+// listValues are what was given for a list, with one flag.
+func (c *console) listValues(flag string) []string {
+	given, _ := c.cmd.Flags().GetStringSlice(flag)
+	list := []string{} // not null: null would be the default
+	for _, v := range given {
+		list = append(list, strings.Fields(v)...)
+	}
+	return list
+}
+
+// sameIn reports whether a value of a list is another way to write a.
+func sameIn(field, a string) func(string) bool {
+	network := func(s string) string {
+		if address, err := netip.ParseAddr(s); err == nil {
+			return netip.PrefixFrom(address, address.BitLen()).String()
+		}
+		if prefix, err := netip.ParsePrefix(s); err == nil {
+			return prefix.Masked().String()
+		}
+		return s
+	}
+	switch field {
+	case "networks":
+		return func(b string) bool { return network(a) == network(b) }
+	case "aliases":
+		return func(b string) bool { return a == b }
+	}
 	return func(b string) bool { return strings.EqualFold(a, b) }
+}
+
+// limits is the flag --limit: limits by name.
+type limits map[string]string
+
+// Set implements pflag.Value. Several are separated by commas.
+func (l limits) Set(text string) error {
+	for one := range strings.SplitSeq(text, ",") {
+		name, value, ok := strings.Cut(one, "=")
+		if !ok || name == "" {
+			return errors.New("it must be name=limit")
+		}
+		if before, given := l[name]; given && before != value {
+			return fmt.Errorf("%s is given twice, as %s and as %s", name, before, value)
+		}
+		l[name] = value
+	}
+	return nil
+}
+
+// String implements pflag.Value.
+func (l limits) String() string { return "" }
+
+// Type implements pflag.Value.
+func (l limits) Type() string { return "name=limit" }
+
+// limitsGiven are those of --limit.
+func (c *console) limitsGiven() map[string]string {
+	if flag := c.cmd.Flags().Lookup("limit"); flag != nil {
+		given, _ := flag.Value.(limits)
+		return given
+	}
+	return nil
 }
 
 // listOf is a list of the application as texts.
@@ -237,7 +300,7 @@ func (c *console) roomFlags(fields map[string]any, old *wire.Application) error 
 
 func (c *console) backendFlags(fields map[string]any) error {
 	flags := c.cmd.Flags()
-	if flags.Lookup("no-backend") != nil && flags.Changed("no-backend") {
+	if forget, _ := flags.GetBool("no-backend"); forget {
 		fields["backend"] = nil
 		return nil
 	}

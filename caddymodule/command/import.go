@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/spf13/cobra"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
@@ -108,7 +110,7 @@ func importFailed(err error) error {
 			"If it was left out, dump it as well; if it is so at Meet, add --any-domain")
 	}
 	if done, ok := p.Done.(map[string]any); ok {
-		return fmt.Errorf("%w\n%v applications were taken and %v changed before; importing again goes on from there", p, done["taken"], done["changed"])
+		return fmt.Errorf("%w\ntaken before: %v, changed: %v; importing again goes on from there", p, done["taken"], done["changed"])
 	}
 	return err
 }
@@ -142,7 +144,7 @@ func (c *console) printReport(r *wire.ImportReport) error {
 		summary = fmt.Sprintf("\nDry run, nothing was done: without --any-domain it would be refused; with it %d would be taken, %d changed, %d skipped.", r.Taken, r.Changed, r.Skipped)
 	}
 	for _, model := range sortedKeys(r.Ignored) {
-		summary += fmt.Sprintf(" %d records of %s were ignored.", r.Ignored[model], oneLine(model))
+		summary += fmt.Sprintf(" %s of %s %s ignored.", english.Plural(r.Ignored[model], "record", ""), oneLine(model), english.PluralWord(r.Ignored[model], "was", "were"))
 	}
 	return c.write(summary + "\n")
 }

@@ -37,18 +37,27 @@ func (c *console) write(s string) error {
 // table writes rows in columns. Cells hold what somebody typed once: what could
 // steer a terminal is taken out.
 func (c *console) table(rows [][]string) error {
-	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	width := 0
 	for _, row := range rows {
-		cells := make([]string, len(row))
+		width = max(width, len(row))
+	}
+	var text bytes.Buffer
+	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		cells := make([]string, width) // all rows have all cells, or else columns end where one is missing
 		for i, cell := range row {
 			cells[i] = oneLine(cell)
 		}
-		fmt.Fprintln(w, strings.TrimRight(strings.Join(cells, "\t"), "\t"))
+		fmt.Fprintln(w, strings.Join(cells, "\t"))
 	}
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("writing: %w", err)
 	}
-	return nil
+	var out strings.Builder
+	for line := range strings.Lines(text.String()) {
+		out.WriteString(strings.TrimRight(line, " \n") + "\n")
+	}
+	return c.write(out.String())
 }
 
 // oneLine replaces control characters, tabs among them, by spaces.
@@ -61,11 +70,12 @@ func oneLine(s string) string {
 	}, s)
 }
 
+// instant is a time as people read it, with the zone of this machine.
 func instant(t time.Time) string {
 	if t.IsZero() {
 		return "never"
 	}
-	return t.Local().Format("2006-01-02 15:04:05")
+	return t.Local().Format("2006-01-02 15:04:05 -07:00")
 }
 
 func yesNo(b bool) string {

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/spf13/cobra"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
@@ -63,9 +65,11 @@ func (c *console) printStatus(s *wire.Status) error {
 	if !s.Feed.Fresh {
 		feed = "stale, redis is asked per request; " + feed
 	}
-	cache := fmt.Sprintf("%d tokens, %d applications, %d users", s.Cache.Tokens, s.Cache.Applications, s.Cache.Users)
+	cache := strings.Join([]string{
+		english.Plural(s.Cache.Tokens, "token", ""), english.Plural(s.Cache.Applications, "application", ""), english.Plural(s.Cache.Users, "user", ""),
+	}, ", ")
 	if all := s.Cache.Hits + s.Cache.Misses; all > 0 {
-		cache += fmt.Sprintf("; %.1f%% of %d lookups hit", 100*float64(s.Cache.Hits)/float64(all), all)
+		cache += fmt.Sprintf("; %.1f%% of %s hit", 100*float64(s.Cache.Hits)/float64(all), english.Plural(int(all), "lookup", "")) //nolint:gosec // a count
 	}
 	rows := [][]string{
 		{"version", s.Version}, {"ready", ready}, {"store", store}, {"feed", feed}, {"cache", cache},
@@ -154,7 +158,7 @@ func backendRows(b wire.Backend) [][]string {
 	}
 	rows := [][]string{{"backend " + b.Host, state}}
 	for _, u := range b.Upstreams {
-		text := fmt.Sprintf("available, %d requests running, %d fails", u.Requests, u.Fails)
+		text := fmt.Sprintf("available, %s running, %s", english.Plural(u.Requests, "request", ""), english.Plural(u.Fails, "failure", ""))
 		switch {
 		case !u.Available:
 			text = "not " + text

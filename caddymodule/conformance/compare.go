@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/dustin/go-humanize/english"
 )
 
 // Difference is one thing in an answer that is not as recorded.
@@ -195,7 +197,7 @@ func (c *comparison) list(got any) {
 		return
 	}
 	if want := max(0, min(c.size, int(count)-(page-1)*c.size)); len(results) != want {
-		c.add(kindPaging, "results", fmt.Sprintf("%d rooms on page %d", want, page), fmt.Sprintf("%d rooms", len(results)))
+		c.add(kindPaging, "results", fmt.Sprintf("%s on page %d", english.Plural(want, "room", ""), page), english.Plural(len(results), "room", ""))
 	}
 	seen := map[any]bool{}
 	for _, room := range results {

@@ -169,12 +169,15 @@ func (r *Report) Groups() []Group {
 	return some
 }
 
+const junitName = "meet conformance"
+
 // junit is the form that build servers read.
 type junit struct {
 	XMLName  xml.Name     `xml:"testsuites"`
 	Name     string       `xml:"name,attr"`
 	Tests    int          `xml:"tests,attr"`
 	Failures int          `xml:"failures,attr"`
+	Errors   int          `xml:"errors,attr"`
 	Suites   []junitSuite `xml:"testsuite"`
 }
 
@@ -182,6 +185,7 @@ type junitSuite struct {
 	Name     string      `xml:"name,attr"`
 	Tests    int         `xml:"tests,attr"`
 	Failures int         `xml:"failures,attr"`
+	Errors   int         `xml:"errors,attr"`
 	Skipped  int         `xml:"skipped,attr"`
 	Cases    []junitCase `xml:"testcase"`
 }
@@ -191,6 +195,7 @@ type junitCase struct {
 	Name    string        `xml:"name,attr"`
 	Time    string        `xml:"time,attr"`
 	Failure *junitFailure `xml:"failure"`
+	Error   *junitFailure `xml:"error"`
 	Skipped *junitSkipped `xml:"skipped"`
 }
 
@@ -206,7 +211,7 @@ type junitSkipped struct {
 
 // JUnit writes the report as JUnit does: a suite for each subject, a case for each line.
 func (r *Report) JUnit() ([]byte, error) {
-	all := junit{Name: "meet conformance"}
+	all := junit{Name: junitName}
 	suite := func(about string) *junitSuite {
 		i := slices.IndexFunc(all.Suites, func(s junitSuite) bool { return s.Name == about })
 		if i < 0 {
@@ -231,7 +236,18 @@ func (r *Report) JUnit() ([]byte, error) {
 		s.Skipped++
 		s.Cases = append(s.Cases, junitCase{Class: "meet." + left.About, Name: left.Line, Time: "0", Skipped: &junitSkipped{left.Reason}})
 	}
-	b, err := xml.MarshalIndent(all, "", "  ")
+	return all.write()
+}
+
+// JUnitFailed writes, in the same form, that the comparison failed.
+func JUnitFailed(err error) ([]byte, error) {
+	failed := junitCase{Class: "meet", Name: "comparison", Time: "0", Error: &junitFailure{Type: "failed", Message: err.Error()}}
+	all := junit{Name: junitName, Tests: 1, Errors: 1, Suites: []junitSuite{{Name: "meet", Tests: 1, Errors: 1, Cases: []junitCase{failed}}}}
+	return all.write()
+}
+
+func (j junit) write() ([]byte, error) {
+	b, err := xml.MarshalIndent(j, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("writing the JUnit report: %w", err)
 	}

@@ -18,6 +18,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dustin/go-humanize/english"
 )
 
 // Options says what to ask, and about whom.
@@ -158,7 +160,7 @@ func (r *runner) leftOut(l *line) string {
 		return "a gateway has no such path"
 	case l.MoreThan > 0:
 		if count, err := strconv.Atoi(r.vars["count"]); err != nil || count <= l.MoreThan {
-			return fmt.Sprintf("the user of --mail has no more than %d rooms", l.MoreThan)
+			return "the user of --mail has no more than " + english.Plural(l.MoreThan, "room", "")
 		}
 	}
 	return ""

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
@@ -180,7 +182,7 @@ var redisChecks = []check{
 		s := f.Redis.Settings
 		switch {
 		case s.Known && f.Redis.WaitReplicas > s.Replicas:
-			found("", fmt.Sprintf("wait_replicas asks for %d replicas and %d are connected: every change and every refresh is answered with 503", f.Redis.WaitReplicas, s.Replicas), "connect the replicas, or lower wait_replicas")
+			found("", fmt.Sprintf("wait_replicas is %d, and connected are %d: every change and every refresh is answered with 503", f.Redis.WaitReplicas, s.Replicas), "connect the replicas, or lower wait_replicas")
 		case s.Known && f.Redis.Mode == "sentinel" && s.Replicas == 0:
 			found("", "Sentinels watch a primary without a replica: there is nothing to fail over to", "REPLICAOF <primary> 6379, on another server")
 		}
@@ -368,7 +370,7 @@ var meetChecks = []check{
 	})},
 	{name: "meet_page_size", look: eachMeet(func(m *Meet, _ *Facts, found finder) {
 		if m.PageSize > 0 && m.PageSize < recordedPageSize {
-			found(m.Host, fmt.Sprintf("a page of Meet's list has %d rooms, and not %d: lists cost Meet more requests", m.PageSize, recordedPageSize), "the page size of Meet's API, or of what rewrites the query in between")
+			found(m.Host, fmt.Sprintf("a page of Meet's list has %s, and not %d: lists cost Meet more requests", english.Plural(m.PageSize, "room", ""), recordedPageSize), "the page size of Meet's API, or of what rewrites the query in between")
 		}
 	})},
 	{name: "meet_refusals", look: eachMeet(func(m *Meet, _ *Facts, found finder) {
@@ -394,8 +396,8 @@ func eachApplication(look func(a Application, f *Facts, found finder)) func(*Fac
 func aboutApplication(a Application) string { return a.Name + " (" + a.ID + ")" }
 
 var applicationChecks = []check{
-	{name: "application_any_domain", needsRedis: true, look: eachApplication(func(a Application, _ *Facts, found finder) {
-		if slices.Contains(a.Domains, "*") {
+	{name: "application_any_domain", needsRedis: true, look: eachApplication(func(a Application, f *Facts, found finder) {
+		if f.inEarnest() && slices.Contains(a.Domains, "*") {
 			found(aboutApplication(a), "it may act for every mail address", "meet-gateway meet app edit "+a.ID+" --domain example.org")
 		}
 	})},

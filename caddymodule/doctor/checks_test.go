@@ -99,6 +99,9 @@ func TestDiagnose_EachFaultAlone(t *testing.T) {
 	}
 	require.GreaterOrEqual(t, len(faults), 25)
 	require.Empty(t, Diagnose(healthy()), "a healthy installation is silent")
+	demo := healthy()
+	demo.Configuration.Embedded, demo.Meets, demo.Applications[0].Domains = true, []Meet{{Sandbox: true}}, []string{"*"}
+	require.Empty(t, Diagnose(demo), "what is for trying out is right as it is")
 	for name, inject := range faults {
 		t.Run(name, func(t *testing.T) {
 			f := healthy()

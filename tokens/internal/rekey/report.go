@@ -46,17 +46,17 @@ type Leftover struct {
 func (l *Leftover) String() string {
 	var parts []string
 	if l.Applications > 0 {
-		parts = append(parts, fmt.Sprintf("%d applications have not used their secret since (%s)", l.Applications, strings.Join(l.Named, ", ")))
+		parts = append(parts, fmt.Sprintf("applications that have not used their secret since: %d (%s)", l.Applications, strings.Join(l.Named, ", ")))
 	}
 	if l.RefreshTokens > 0 {
 		whose := make([]string, 0, len(l.RefreshOf))
 		for _, name := range slices.Sorted(maps.Keys(l.RefreshOf)) {
 			whose = append(whose, fmt.Sprintf("%s: %d", name, l.RefreshOf[name]))
 		}
-		parts = append(parts, fmt.Sprintf("%d refresh tokens have not been used since (%s)", l.RefreshTokens, strings.Join(whose, ", ")))
+		parts = append(parts, fmt.Sprintf("refresh tokens that have not been used since: %d (%s)", l.RefreshTokens, strings.Join(whose, ", ")))
 	}
 	if l.Users > 0 {
-		parts = append(parts, fmt.Sprintf("%d users are not moved", l.Users))
+		parts = append(parts, fmt.Sprintf("users that are not moved: %d", l.Users))
 	}
 	return strings.Join(parts, "; ")
 }
