@@ -60,7 +60,7 @@ func FuzzSplit(f *testing.F) {
 			if !utf8.Valid(data) {
 				return // encoding/json mends the names, so that two may become one
 			}
-			require.Equal(t, len(object), len(last))
+			require.Len(t, last, len(object))
 			for key, value := range object {
 				require.Equal(t, string(value), string(last[key]))
 				require.Equal(t, string(value), string(member(data, key)))

@@ -222,7 +222,7 @@ var rooms = []room{
 	},
 	{ // asks the gateway's client of Meet what it makes of an answer
 		folder:       "caddymodule/conformance",
-		mayImport:    []string{ours("backendclient"), "go.yaml.in/yaml"},
+		mayImport:    []string{ours("backendclient"), "github.com/dustin/go-humanize", "go.yaml.in/yaml"},
 		mustNotReach: []string{caddy, zap, prometheus, goRedis, golangJWT, ours("tokens"), ours("backendclient/sandbox"), ours("tests"), "testing"},
 	},
 	{ // the binary alone decides what concerns the whole process

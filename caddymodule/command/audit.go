@@ -10,9 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dustin/go-humanize/english"
-
 	"github.com/caddyserver/caddy/v2"
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/audit"

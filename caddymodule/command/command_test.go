@@ -192,7 +192,7 @@ func TestEditKeepsWhatOthersChange(t *testing.T) {
 	s.run("app", "edit", "Calendar", "--add-domain", "Example.NET,example.org", "--add-scope", "rooms:create", "--note", "n")
 	require.Equal(t, "24h0m0s", s.object("app", "edit", "Calendar", "--token-lifetime", "1d")["token_lifetime"], "as in a Caddyfile")
 	require.NotContains(t, s.object("app", "edit", "Calendar", "--token-lifetime", "0s"), "token_lifetime", "the gateway's")
-	for _, line := range strings.Split(s.run("app", "show", "Calendar"), "\n") {
+	for line := range strings.SplitSeq(s.run("app", "show", "Calendar"), "\n") {
 		if strings.HasPrefix(line, "created") {
 			require.Regexp(t, `^created +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d\d:\d\d$`, line, "a time without its zone is a riddle")
 		}

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize/english"
-
 	"github.com/spf13/cobra"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
