@@ -475,9 +475,6 @@ func (l *lister) parts(ctx context.Context, known *page, knownNumber, from, to i
 			continue
 		}
 		group.Go(func() error {
-			if ctx.Err() != nil {
-				return nil //nolint:nilerr // the group has the error already
-			}
 			p, a, err := l.c.page(ctx, l.caller, l.query(from+i))
 			if err == nil && a != nil && a.Status != http.StatusNotFound {
 				refusal.CompareAndSwap(nil, a)
