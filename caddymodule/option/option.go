@@ -62,11 +62,10 @@ func Block(d *caddyfile.Dispenser, lines ...Line) error {
 			return Unknown(d, words...)
 		}
 		l := lines[i]
-		if !l.many {
-			if err := seen.Add(d); err != nil {
-				return err
-			}
+		if seen[l.word] && !l.many {
+			return d.Errf("%s is already set", l.word)
 		}
+		seen[l.word] = true
 		if d.Val() != l.word {
 			caddy.Log().Named("config.adapter.caddyfile").Warn("an option has a new name; the former one is read for one release",
 				zap.String("option", l.former), zap.String("name", l.word), zap.String("file", d.File()), zap.Int("line", d.Line()))
