@@ -28,10 +28,10 @@ type circumstances struct {
 // Those remembered do if they are not older than the token.
 func (c *circumstances) of(ctx context.Context, t *accessToken, now time.Time) (in *installation.State, app *Application, u *User, err error) {
 	in, app, u = c.kept(t, now)
-	if in != nil && !t.births.after(generations{in.Generation, app.generation, u.generation, u.grantCount}) {
+	if in != nil && !t.issuedUnder.after(generations{in.Generation, app.generation, u.generation, u.grantCount}) {
 		return in, app, u, nil
 	}
-	return c.read(ctx, t.app, t.userID(), t.births)
+	return c.read(ctx, t.app, t.userID(), t.issuedUnder)
 }
 
 // kept are those remembered, nil unless all are and none is outdated.
@@ -71,9 +71,9 @@ func (c *circumstances) before(appID, userID string) dependencies {
 
 // complete reports whether all is there, and knows of the generations that the token
 // was born under: a revocation that is older than the token may not be written again yet.
-func (d *dependencies) complete(births generations) bool {
+func (d *dependencies) complete(issuedUnder generations) bool {
 	in, app, user := d.hashes[0], d.hashes[1], d.hashes[2]
-	return len(app) > 0 && len(user) > 0 && !births.after(generations{
+	return len(app) > 0 && len(user) > 0 && !issuedUnder.after(generations{
 		redisdb.ParseUint(in[fieldGeneration]), redisdb.ParseUint(app[fieldGeneration]),
 		redisdb.ParseUint(user[fieldGeneration]), redisdb.ParseUint(user[fieldGrantCount]),
 	})
@@ -81,14 +81,14 @@ func (d *dependencies) complete(births generations) bool {
 
 // read reads all three in one go. A server that has not heard of the
 // generations that the token was born under is not believed without proof.
-func (c *circumstances) read(ctx context.Context, appID, userID string, births generations) (in *installation.State, app *Application, u *User, err error) {
+func (c *circumstances) read(ctx context.Context, appID, userID string, issuedUnder generations) (in *installation.State, app *Application, u *User, err error) {
 	var d dependencies
 	err = c.feed.Read(ctx, "reading what a token depends on", func(ctx context.Context, r feed.Reader) (found bool, err error) {
 		d = c.before(appID, userID)
 		if d.hashes, err = redisdb.Hashes(ctx, r, d.keys[:]...); err != nil {
 			return false, err
 		}
-		return d.complete(births), nil
+		return d.complete(issuedUnder), nil
 	})
 	if err != nil {
 		return nil, nil, nil, err
@@ -112,10 +112,10 @@ func (c *circumstances) keep(d *dependencies) (in *installation.State, app *Appl
 
 // ofFamily are the circumstances of a refresh token, which must not overrule it.
 func (c *circumstances) ofFamily(ctx context.Context, f *family.Family) (*installation.State, *Application, *User, error) {
-	births := birthsOf(f.Births)
-	in, app, u, err := c.read(ctx, f.Application, f.User, births)
+	issuedUnder := generationsFrom(f.IssuedUnder)
+	in, app, u, err := c.read(ctx, f.Application, f.User, issuedUnder)
 	if err == nil {
-		err = overruled(in, app, u, births, f.Since(), "")
+		err = overruled(in, app, u, issuedUnder, f.Since(), "")
 	}
 	return in, app, u, err
 }

@@ -21,7 +21,7 @@ func (g generations) list() [4]uint64 {
 	return [4]uint64{g.installation, g.application, g.user, g.grant}
 }
 
-func birthsOf(l [4]uint64) generations { return generations{l[0], l[1], l[2], l[3]} }
+func generationsFrom(l [4]uint64) generations { return generations{l[0], l[1], l[2], l[3]} }
 
 // after reports whether any of them is later than in o, which is then out of date.
 func (g generations) after(o generations) bool {

@@ -76,7 +76,7 @@ func (i *issuer) Issue(ctx context.Context, g Grant) (*Token, error) {
 	token := &Token{Value: t.value, ID: t.id, UserID: u.ID, Scopes: t.scopes, Lifetime: t.lifetime}
 	if g.Application.Refresh {
 		if token.Refresh, err = i.families.Begin(ctx, family.Family{
-			Application: g.Application.ID, User: u.ID, BackendUserID: g.BackendUserID, Scopes: g.Scopes, Births: t.births.list(),
+			Application: g.Application.ID, User: u.ID, BackendUserID: g.BackendUserID, Scopes: g.Scopes, IssuedUnder: t.issuedUnder.list(),
 		}, t.id); err != nil {
 			return nil, err
 		}

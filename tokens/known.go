@@ -57,8 +57,8 @@ type knownToken struct {
 	lifetime int32 // seconds
 	issued   int64
 	read     int64
-	// births are the generations of the user.
-	births [2]uint64
+	// userGenerations are the generation of the user and that of the grant.
+	userGenerations [2]uint64
 }
 
 const (
@@ -142,7 +142,7 @@ func (k *knownTokens) get(sum [sha256.Size]byte) (t accessToken, ok bool) {
 	return accessToken{
 		id: e.id, user: e.user, app: c.app, kid: c.kid, scope: c.scope, class: c,
 		issued: e.issued, expires: e.issued + int64(e.lifetime), read: e.read,
-		births: generations{c.installation, c.application, e.births[0], e.births[1]},
+		issuedUnder: generations{c.installation, c.application, e.userGenerations[0], e.userGenerations[1]},
 	}, true
 }
 
@@ -163,7 +163,7 @@ func (k *knownTokens) set(sum [sha256.Size]byte, t *accessToken) bool {
 	e := s.at(slot)
 	e.sum, e.id, e.user, e.class = sum, t.id, t.user, number
 	e.issued, e.lifetime, e.read = t.issued, int32(t.expires-t.issued), t.read
-	e.births = [2]uint64{t.births.user, t.births.grant}
+	e.userGenerations = [2]uint64{t.issuedUnder.user, t.issuedUnder.grant}
 	e.used.Store(false)
 	s.slots[binary.BigEndian.Uint64(sum[:])] = slot
 	record := t.id.record()
@@ -238,7 +238,7 @@ func (k *knownTokens) len() (n int) {
 
 // classOf returns the class of a token, and its number.
 func (k *knownTokens) classOf(t *accessToken) (number uint32, c *class, ok bool) {
-	key := classKey{t.app, t.kid, t.scope, t.births.installation, t.births.application}
+	key := classKey{t.app, t.kid, t.scope, t.issuedUnder.installation, t.issuedUnder.application}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	all := *k.classes.Load()

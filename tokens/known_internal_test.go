@@ -18,7 +18,7 @@ import (
 func knownFor(i int) (sum [sha256.Size]byte, t *accessToken) {
 	t = &accessToken{
 		id: tokenID([]byte(fmt.Sprintf("%022d", i))), user: userIDOf(fmt.Sprintf("user%04d", i%1000)), app: "app", kid: "kid", scope: "rooms:list",
-		issued: 1760000000, expires: 1760003600, births: generations{1, 2, uint64(i), 4}, read: 5,
+		issued: 1760000000, expires: 1760003600, issuedUnder: generations{1, 2, uint64(i), 4}, read: 5,
 	}
 	return hashToken(string(t.id[:])), t
 }
@@ -136,7 +136,7 @@ func TestKnownTokens_Races(t *testing.T) {
 				case 1, 2:
 					c.fillToken(sum, tok, tok.key(), c.epochs.Now(tok.key()))
 				default:
-					if got, ok := c.tokens.Load().get(sum); ok && (got.id != tok.id || got.births != tok.births) {
+					if got, ok := c.tokens.Load().get(sum); ok && (got.id != tok.id || got.issuedUnder != tok.issuedUnder) {
 						t.Error("another token")
 					}
 				}

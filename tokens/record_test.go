@@ -36,11 +36,11 @@ func TestRecord(t *testing.T) {
 		n := rapid.Uint64()
 		g := generations{n.Draw(t, "i"), n.Draw(t, "a"), n.Draw(t, "u"), n.Draw(t, "g")}
 		b := encodeRecord(sum, g)
-		state, back, births, err := decodeRecord(b)
+		state, back, issuedUnder, err := decodeRecord(b)
 		require.NoError(t, err)
 		require.EqualValues(t, recordLive, state)
 		require.Equal(t, sum, back)
-		require.Equal(t, g, births)
+		require.Equal(t, g, issuedUnder)
 		for n := range b {
 			_, _, _, err := decodeRecord(b[:n])
 			require.Error(t, err, "cut")

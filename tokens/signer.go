@@ -45,19 +45,19 @@ func (s *signer) Algorithm() string { return s.signing.Algorithm() }
 
 // signed is a token that was signed and not yet recorded.
 type signed struct {
-	value    string
-	id       string
-	scopes   Scopes
-	lifetime time.Duration
-	record   []byte
-	births   generations
+	value       string
+	id          string
+	scopes      Scopes
+	lifetime    time.Duration
+	record      []byte
+	issuedUnder generations
 }
 
 func (s *signer) sign(g Grant, u *User, in *installation.State) (*signed, error) {
 	app := g.Application
 	t := &signed{
 		id: vault.RandomID(vault.TokenID), scopes: g.Scopes.Intersect(app.Scopes), lifetime: s.lifetime,
-		births: generations{in.Generation, app.generation, u.generation, u.grantCount},
+		issuedUnder: generations{in.Generation, app.generation, u.generation, u.grantCount},
 	}
 	if app.TokenLifetime != 0 {
 		t.lifetime = time.Duration(app.TokenLifetime)
@@ -74,7 +74,7 @@ func (s *signer) sign(g Grant, u *User, in *installation.State) (*signed, error)
 		return nil, err
 	}
 	t.value = value
-	t.record = encodeRecord(sha256.Sum256([]byte(value)), t.births)
+	t.record = encodeRecord(sha256.Sum256([]byte(value)), t.issuedUnder)
 	return t, nil
 }
 
@@ -102,7 +102,7 @@ type accessToken struct {
 	app, kid, scope string // the scopes are as in the token
 	class           *class // once it is remembered
 	issued, expires int64  // unix seconds
-	births          generations
+	issuedUnder     generations
 	read            int64 // when its record was, in unix nanoseconds
 }
 

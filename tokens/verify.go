@@ -146,7 +146,7 @@ func (v *verifier) keep(t *accessToken, sum [sha256.Size]byte, value []byte, key
 	if len(value) == 0 {
 		return deny(ErrTokenInvalid, "unknown_token")
 	}
-	state, recorded, births, err := decodeRecord(value)
+	state, recorded, issuedUnder, err := decodeRecord(value)
 	if err != nil {
 		return unavailable(readingRecord, err)
 	}
@@ -156,7 +156,7 @@ func (v *verifier) keep(t *accessToken, sum [sha256.Size]byte, value []byte, key
 	if state == recordRevoked {
 		return deny(ErrTokenInvalid, "revoked")
 	}
-	t.births, t.read = births, v.now().UnixNano()
+	t.issuedUnder, t.read = issuedUnder, v.now().UnixNano()
 	v.cache.fillToken(sum, t, key, since)
 	return nil
 }
@@ -173,8 +173,8 @@ func (v *verifier) readAndJudge(ctx context.Context, t *accessToken, sum [sha256
 		if value, on.hashes, err = redisdb.ValueAndHashes(ctx, r, key, on.keys[:]...); err != nil || len(value) == 0 {
 			return false, err
 		}
-		state, _, births, err := decodeRecord(value)
-		return err != nil || state == recordRevoked || on.complete(births), nil
+		state, _, issuedUnder, err := decodeRecord(value)
+		return err != nil || state == recordRevoked || on.complete(issuedUnder), nil
 	})
 	if err != nil {
 		return nil, err
@@ -215,7 +215,7 @@ func (v *verifier) judgeUnder(ctx context.Context, t *accessToken, in *installat
 	if mayBeUndone(err) {
 		// It may have been undone where this gateway does not hear of it.
 		err = v.feed.Refuse(ctx, "judging a token", func(ctx context.Context) (err error) {
-			if in, app, u, err = v.circumstances.read(ctx, t.app, t.userID(), t.births); err == nil {
+			if in, app, u, err = v.circumstances.read(ctx, t.app, t.userID(), t.issuedUnder); err == nil {
 				err = t.overruled(in, app, u)
 			}
 			return err
@@ -232,7 +232,7 @@ func (v *verifier) judgeUnder(ctx context.Context, t *accessToken, in *installat
 
 // overruled tells whether something revokes or forbids the token.
 func (t *accessToken) overruled(in *installation.State, app *Application, u *User) error {
-	return overruled(in, app, u, t.births, t.issuedAt(), t.kid)
+	return overruled(in, app, u, t.issuedUnder, t.issuedAt(), t.kid)
 }
 
 // mayBeUndone reports whether what overrules a token can be taken back: an

@@ -112,8 +112,8 @@ type Family struct {
 	Scopes        grammar.Scopes `json:"s"`
 	Created       int64          `json:"c"` // unix milliseconds, as End
 	End           int64          `json:"e"`
-	// Births are the generations of the grant.
-	Births [4]uint64 `json:"g"`
+	// IssuedUnder are the generations that the grant was made under.
+	IssuedUnder [4]uint64 `json:"g"`
 }
 
 // Since is when the family began.
