@@ -17,118 +17,99 @@ import (
 
 // Options configures a [Client]. Transport and Host are required.
 type Options struct {
-	// Transport carries requests to Meet. It must not follow redirects (no
-	// RoundTripper does). The URL of a request names Host; a transport that is to
-	// dial another address changes it: each request is made for one trip and
-	// belongs to the transport. Failures of a transport that is a proxy are best
-	// reported as *TransportError.
+	// Transport sends requests to Meet. It must not follow redirects. The URL of a request
+	// names Host; the transport may change it to dial another address, because it owns the
+	// request. A transport that is a proxy should report failures as *TransportError.
 	Transport http.RoundTripper
 
-	// Context, if set, makes the context of each request to Meet out of the caller's,
-	// for a transport that keeps something of its own there.
+	// Context, if set, derives the context of each request to Meet from the caller's, so
+	// that the transport can add values.
 	Context func(context.Context) context.Context
 
-	// Detach, if set, makes the context of an exchange out of that of the caller who
-	// came first: without its end, and with what is to be kept of its values. Default:
-	// none are.
+	// Detach, if set, derives the context of an exchange from that of the first caller. The
+	// result must not end with that caller; it may keep values. Default: no value is kept.
 	Detach func(context.Context) context.Context
 
-	// BasePath is the prefix of the API at Meet, default "/external-api/v1.0".
+	// BasePath is the prefix of the API at Meet. Default: "/external-api/v1.0".
 	BasePath string
 
-	// Host is sent as Host header: Meet's public name, one of its ALLOWED_HOSTS,
-	// with the port if it is not the default one.
+	// Host is sent as Host header: Meet's public name, one of its ALLOWED_HOSTS, with the
+	// port unless it is the default one.
 	Host string
 
-	// Store shares tokens between processes; nil works alone.
+	// Store shares tokens between processes. If it is nil, they are not shared.
 	Store TokenStore
 
-	// MaxExchanges is how many exchanges run at once at this backend, default 2:
-	// each costs Meet a second of CPU and a worker. One that waits longer than
-	// ExchangeTimeout fails with ErrBusy. Applications have their turns one after the
-	// other, however many users each of them asks for.
+	// MaxExchanges is how many exchanges run at once. Each costs Meet a second of CPU and a
+	// worker. An exchange that waits longer than ExchangeTimeout fails with ErrBusy.
+	// Applications take turns, however many users each of them asks for. Default: 2.
 	MaxExchanges int
 
-	// ExchangeTimeout bounds one exchange, default 15 s.
+	// ExchangeTimeout bounds one exchange. Default: 15 s.
 	ExchangeTimeout time.Duration
 
-	// RequestTimeout bounds one request for rooms, default 10 s. A call that
-	// makes several requests takes as many times that at most.
+	// RequestTimeout bounds one request for rooms. A call may make several requests.
+	// Default: 10 s.
 	RequestTimeout time.Duration
 
-	// MaxBody bounds the answer that is read, in bytes, default 4 MiB.
+	// MaxBody bounds the answer that is read, in bytes. Default: 4 MiB.
 	MaxBody int64
 
-	// MaxTokens is how many tokens are kept in this process, default 16384
-	// (about 1 kB each). Beyond it the oldest makes room.
+	// MaxTokens is how many tokens are kept in this process, at about 1 kB each. If there are
+	// more, the oldest is dropped. Default: 16384.
 	MaxTokens int
 
-	// Before is a client whose tokens this one goes on with, if it is for the same Meet
-	// and keeps as many. The two may be used side by side.
-	Before *Client
+	// Previous is a client whose tokens this one takes over, if both are for the same Meet
+	// and have the same MaxTokens. Both may be used at the same time.
+	Previous *Client
 
-	// PageWorkers is how many pages of one list are fetched at once, default 4.
+	// PageWorkers is how many pages of one list are fetched at once. Default: 4.
 	PageWorkers int
 
-	// MayRenew has [Client.Renew] renew tokens, and says for whom: a caller without
-	// anything but what makes it, and the application that last used the token.
+	// MayRenew enables [Client.Renew] and decides for whom tokens are renewed. It gets a
+	// caller with its identity and the application that last used the token.
 	MayRenew func(context.Context, Caller) bool
 
-	// RenewFor is how long after a user's last request tokens are renewed, default 24 h.
-	// One of less than 12 h of use is renewed for users of the last quarter of that.
+	// RenewFor is how long after a user's last request tokens are renewed. If a token is
+	// usable for less than 12 h, this is at most a quarter of that time. Default: 24 h.
 	RenewFor time.Duration
 
-	// Now is the clock for lifetimes, default time.Now.
+	// Now is the clock for lifetimes. Default: time.Now.
 	Now func() time.Time
 
-	// OnExchange is called after every exchange with its outcome, a word of
-	// Reasons, and the time it took, waiting for its turn included. It may be
-	// called from several goroutines at once.
+	// OnExchange is called after every exchange with the outcome, one of Reasons, and the
+	// time it took, including the wait for a slot. It may be called concurrently.
 	OnExchange func(outcome string, took time.Duration)
 }
 
-// Client calls Meet's external API. It is safe for concurrent use. It has
-// nothing to close: what it still has under way when it is dropped ends by its
-// timeouts, and [Client.Renew] with its context.
+// Client calls Meet's external API. It is safe for concurrent use. It needs no closing:
+// exchanges and requests end by their timeouts, and [Client.Renew] with its context.
 type Client struct {
-	transport       http.RoundTripper
-	context         func(context.Context) context.Context
-	detach          func(context.Context) context.Context
-	base            string
-	host            string
-	store           TokenStore
-	exchangeTimeout time.Duration
-	requestTimeout  time.Duration
-	timeoutPool     *timeoutPool
-	maxBody         int64
-	pageWorkers     int
-	now             func() time.Time
-	onExchange      func(outcome string, took time.Duration)
+	options     Options // with defaults
+	timeoutPool *timeoutPool
 
-	counters counters
-	seen     notebook
+	counters     counters
+	observations observations
 
-	mayRenew func(context.Context, Caller) bool
-	renewFor time.Duration
-	agenda   *agenda
-	paused   *cache[Credentials, time.Time] // applications that Meet refused to renew for, until when
-	renewals renewalCounters
+	renewalQueue   *renewalQueue
+	pausedRenewals *cache[Credentials, time.Time] // applications that Meet refused to renew for, until when
+	renewals       renewalCounters
 
 	turns   *fairQueue // of exchanges
 	flights singleflight.Group
 	waiters waiters
 
-	tokens     *cache[identity, *Token]
-	refusals   *cache[identity, *Error]    // callers Meet has just refused
-	broken     *cache[Credentials, *Error] // applications Meet has just refused
-	distrusted *cache[identity, string]    // tokens Meet has just refused
-	suspected  *cache[identity, struct{}]  // callers whose token was renewed after a server error
-	lacking    *cache[identity, struct{}]  // callers whose token was just fetched anew for a scope
-	disabled   *cache[string, *Error]      // sessions of users whom Meet has just called disabled
+	tokens              *cache[identity, *Token]
+	refusedCallers      *cache[identity, *Error]    // callers that Meet refused recently
+	refusedApplications *cache[Credentials, *Error] // applications that Meet refused recently
+	distrusted          *cache[identity, string]    // tokens that Meet refused recently
+	suspected           *cache[identity, struct{}]  // callers whose token was replaced after a server error
+	refetched           *cache[identity, struct{}]  // callers whose token was fetched again for a scope
+	disabledSessions    *cache[string, *Error]      // sessions of users that Meet called disabled recently
 
-	counts          *cache[identity, int] // of users' rooms, as their last list said
-	pageSize        atomic.Int64          // of Meet's list when not asked for another
-	honoursPageSize atomic.Bool           // Meet has been seen to take page_size
+	roomCounts      *cache[identity, int] // by the user's last list
+	pageSize        atomic.Int64          // of Meet's list by default
+	honoursPageSize atomic.Bool           // Meet is known to obey page_size
 }
 
 const (
@@ -141,10 +122,10 @@ const (
 	defaultPageWorkers     = 4
 	defaultRenewFor        = 24 * time.Hour
 
-	maxRemembered = 4096 // refusals and the like: short-lived, so few
+	maxRemembered = 4096 // entries of the caches for refusals and the like
 )
 
-// check refuses options that no client can work with.
+// check refuses unusable options.
 func (o Options) check() error {
 	if o.Transport == nil {
 		return errors.New("a transport is required")
@@ -161,12 +142,19 @@ func (o Options) check() error {
 	return nil
 }
 
-// New makes a client. It makes no request.
+// New returns a client. It sends no request.
 func New(o Options) (*Client, error) {
 	o.BasePath = strings.TrimRight(cmp.Or(o.BasePath, defaultBasePath), "/")
 	if err := o.check(); err != nil {
 		return nil, err
 	}
+	o.MaxExchanges = cmp.Or(o.MaxExchanges, defaultMaxExchanges)
+	o.ExchangeTimeout = cmp.Or(o.ExchangeTimeout, defaultExchangeTimeout)
+	o.RequestTimeout = cmp.Or(o.RequestTimeout, defaultRequestTimeout)
+	o.MaxBody = cmp.Or(o.MaxBody, defaultMaxBody)
+	o.MaxTokens = cmp.Or(o.MaxTokens, defaultMaxTokens)
+	o.PageWorkers = cmp.Or(o.PageWorkers, defaultPageWorkers)
+	o.RenewFor = cmp.Or(o.RenewFor, defaultRenewFor)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -176,38 +164,27 @@ func New(o Options) (*Client, error) {
 	if o.Detach == nil {
 		o.Detach = func(context.Context) context.Context { return context.Background() }
 	}
+	previous := o.Previous
+	o.Previous = nil // or all clients before would be kept
 
 	c := &Client{
-		transport:       o.Transport,
-		context:         o.Context,
-		detach:          o.Detach,
-		base:            o.BasePath,
-		host:            o.Host,
-		store:           o.Store,
-		exchangeTimeout: cmp.Or(o.ExchangeTimeout, defaultExchangeTimeout),
-		requestTimeout:  cmp.Or(o.RequestTimeout, defaultRequestTimeout),
-		maxBody:         cmp.Or(o.MaxBody, defaultMaxBody),
-		pageWorkers:     cmp.Or(o.PageWorkers, defaultPageWorkers),
-		now:             o.Now,
-		onExchange:      o.OnExchange,
-		mayRenew:        o.MayRenew,
-		renewFor:        cmp.Or(o.RenewFor, defaultRenewFor),
-		agenda:          &agenda{limit: cmp.Or(o.MaxTokens, defaultMaxTokens)},
-		paused:          newCache[Credentials, time.Time](maxRemembered),
-		turns:           newFairQueue(cmp.Or(o.MaxExchanges, defaultMaxExchanges)),
-		tokens:          newCache[identity, *Token](cmp.Or(o.MaxTokens, defaultMaxTokens)),
-		refusals:        newCache[identity, *Error](maxRemembered),
-		broken:          newCache[Credentials, *Error](maxRemembered),
-		distrusted:      newCache[identity, string](maxRemembered),
-		suspected:       newCache[identity, struct{}](maxRemembered),
-		lacking:         newCache[identity, struct{}](maxRemembered),
-		disabled:        newCache[string, *Error](maxRemembered),
-		counts:          newCache[identity, int](maxRemembered),
+		options:             o,
+		timeoutPool:         newTimeoutPool(o.RequestTimeout),
+		renewalQueue:        &renewalQueue{limit: o.MaxTokens},
+		pausedRenewals:      newCache[Credentials, time.Time](maxRemembered),
+		turns:               newFairQueue(o.MaxExchanges),
+		tokens:              newCache[identity, *Token](o.MaxTokens),
+		refusedCallers:      newCache[identity, *Error](maxRemembered),
+		refusedApplications: newCache[Credentials, *Error](maxRemembered),
+		distrusted:          newCache[identity, string](maxRemembered),
+		suspected:           newCache[identity, struct{}](maxRemembered),
+		refetched:           newCache[identity, struct{}](maxRemembered),
+		disabledSessions:    newCache[string, *Error](maxRemembered),
+		roomCounts:          newCache[identity, int](maxRemembered),
 	}
-	if b := o.Before; b != nil && b.host == c.host && b.base == c.base && b.tokens.limit == c.tokens.limit {
-		c.tokens, c.distrusted, c.agenda = b.tokens, b.distrusted, b.agenda
+	if p := previous; p != nil && p.options.Host == o.Host && p.options.BasePath == o.BasePath && p.options.MaxTokens == o.MaxTokens {
+		c.tokens, c.distrusted, c.renewalQueue = p.tokens, p.distrusted, p.renewalQueue
 	}
-	c.timeoutPool = newTimeoutPool(c.requestTimeout)
 	c.pageSize.Store(meetPageSize)
 	return c, nil
 }

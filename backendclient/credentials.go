@@ -10,8 +10,8 @@ import (
 
 const redacted = "[redacted]"
 
-// Credentials are what an application presents at Meet's token endpoint. They
-// print, log and marshal without the secret, whatever the verb.
+// Credentials authenticate an application at Meet's token endpoint. Printing,
+// logging and marshalling them never shows the secret.
 type Credentials struct {
 	ClientID     string
 	ClientSecret string
@@ -23,7 +23,7 @@ func (c Credentials) String() string { return c.ClientID + ":" + redacted }
 // GoString is String: %#v shows no more.
 func (c Credentials) GoString() string { return c.String() }
 
-// Format writes String for every verb; without it %d would walk the fields.
+// Format writes String for every verb; otherwise %d would print the fields.
 func (c Credentials) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
 
 // LogValue is what log/slog shows.
@@ -32,41 +32,39 @@ func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String())
 // MarshalText keeps the secret out of encodings that work by reflection.
 func (c Credentials) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
-// Caller is on whose behalf a request is made: an application, and the user it
-// acts for.
+// Caller is the application that a request is made for, and the user that the
+// application acts for.
 type Caller struct {
 	Credentials Credentials
 
-	// Mail is the user's address, already checked and folded: the bytes are sent
-	// as they are, and two spellings are two callers.
+	// Mail is the user's address, already validated and folded. It is sent as it is;
+	// two spellings are two callers.
 	Mail string
 
-	// Generations are compared only: what was kept under others is not used any more.
-	// They are part of the caller's identity.
+	// Generations are part of the caller's identity: a token that was fetched under
+	// other generations is not used.
 	Generations [6]uint64
 
-	// Application is who waits where exchanges have to: applications have their
-	// turns one after the other. Default: the client id. It takes no part in the
-	// caller's identity.
+	// Application names the queue in which the caller's exchanges wait; applications
+	// take turns. Default: the client id. It is not part of the caller's identity.
 	Application string
 
-	// Scopes are those that the caller needs of Meet's token. A kept one that lacks any
-	// is fetched anew, at most once a minute: they may have been granted in Meet since.
-	// They take no part in the caller's identity.
+	// Scopes are the scopes that the caller needs. A kept token without one of them is
+	// fetched again, at most once a minute, because an operator may have granted the
+	// scope in Meet since. They are not part of the caller's identity.
 	Scopes []string
 
-	// Source is the address that the caller came from. An exchange tells Meet where
-	// exactly one caller waits for it; see [Source]. It takes no part in the caller's
-	// identity.
+	// Source is the caller's address. Meet is told of it if no other caller waits for
+	// the same exchange; see [Source]. It is not part of the caller's identity.
 	Source string
 
-	// Session names what the caller came with, such as the id of its token. That Meet
-	// has disabled the user is remembered for it, and for no other. It takes no part in
-	// the caller's identity.
+	// Session identifies the credential that the caller presented, such as the id of
+	// its token. If Meet says that the user is disabled, this is remembered for the
+	// session only. It is not part of the caller's identity.
 	Session string
 
-	// RequestID goes to Meet as X-Request-ID when it is not empty. It takes no
-	// part in the caller's identity.
+	// RequestID is sent to Meet as X-Request-ID unless it is empty. It is not part of
+	// the caller's identity.
 	RequestID string
 }
 
@@ -85,9 +83,8 @@ func (c Caller) LogValue() slog.Value { return slog.StringValue(c.String()) }
 // MarshalText keeps mail and secret out of encodings that work by reflection.
 func (c Caller) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
-// identity is what makes two callers the same: the key of everything kept in
-// this process. Comparing strings costs less than hashing them, and with a changed
-// secret, or after a revocation, it is another caller.
+// identity is the key of everything that is kept for a caller. After a change of the
+// secret, or a revocation, it is a different key.
 type identity struct {
 	credentials Credentials
 	mail        string
@@ -98,12 +95,12 @@ func (c Caller) identity() identity {
 	return identity{credentials: c.Credentials, mail: c.Mail, generations: c.Generations}
 }
 
-// caller is the caller of an exchange that no request waits for.
+// caller returns the caller of an exchange that no request waits for.
 func (id identity) caller(application string) Caller {
 	return Caller{Credentials: id.credentials, Mail: id.mail, Generations: id.generations, Application: application}
 }
 
-// check refuses what Meet would refuse after a second of work, or at once.
+// check refuses callers that Meet would refuse, some of them after a second of CPU.
 func (c Caller) check() *Error {
 	switch {
 	case c.Credentials.ClientID == "" || c.Credentials.ClientSecret == "":

@@ -13,67 +13,67 @@ import (
 	"time"
 )
 
-// What can go wrong, for errors.Is. Every error of this package is an [*Error]
-// of one of these kinds, or of context.Canceled when the caller went away.
+// Kinds of errors, for errors.Is. Every error of this package is an [*Error] of one
+// of these kinds, or of context.Canceled if the caller went away.
 var (
-	// ErrUserNotFound: no user has this mail, and Meet does not provision (or,
-	// after an exchange, the user is gone again).
+	// ErrUserNotFound: no user has this mail address and Meet does not provision one,
+	// or the user was deleted after the exchange.
 	ErrUserNotFound = errors.New("meet knows no such user")
 
-	// ErrInvalidMail: Meet does not take the mail as an address.
+	// ErrInvalidMail: Meet does not accept the mail address.
 	ErrInvalidMail = errors.New("meet refuses the mail address")
 
 	// ErrDomainRefused: the application may not act for the mail's domain.
 	ErrDomainRefused = errors.New("meet refuses the mail's domain")
 
-	// ErrDuplicateUser: several users share the mail, until an operator merges
-	// them. Meet says so with an HTML page.
+	// ErrDuplicateUser: several users share the mail address until an operator merges
+	// them. Meet answers with an HTML page.
 	ErrDuplicateUser = errors.New("several users of meet share the mail")
 
-	// ErrProvisioningConflict: Meet could neither create nor find the user: a lost
-	// race, or an address longer than its column of 254 characters.
+	// ErrProvisioningConflict: Meet could neither create nor find the user, because of
+	// a race or because the address is longer than its column of 254 characters.
 	ErrProvisioningConflict = errors.New("meet could not provision the user")
 
-	// ErrBackendCredentials: Meet does not take the application's Meet
-	// credentials. They are the gateway's, not its caller's: no fault of the latter.
+	// ErrBackendCredentials: Meet refuses the application's Meet credentials. The
+	// gateway holds them, so this is not the caller's fault.
 	ErrBackendCredentials = errors.New("meet refuses the application's backend credentials")
 
-	// ErrApplicationInactive: the application is switched off or deleted in Meet.
+	// ErrApplicationInactive: the application is inactive or deleted in Meet.
 	ErrApplicationInactive = errors.New("the application is not active in meet")
 
-	// ErrUserDisabled: the user's account is switched off in Meet.
+	// ErrUserDisabled: the user's account is disabled in Meet.
 	ErrUserDisabled = errors.New("the user is disabled in meet")
 
-	// ErrTokenRefused: Meet does not take a token that the caller brought.
+	// ErrTokenRefused: Meet refuses a token that the caller brought.
 	ErrTokenRefused = errors.New("meet refuses the caller's own token")
 
-	// ErrAPIDisabled: Meet's external API, or its applications, are switched off,
-	// or this Meet has no such path.
+	// ErrAPIDisabled: Meet's external API or its applications are disabled, or this
+	// version of Meet has no such path.
 	ErrAPIDisabled = errors.New("meet's external api is disabled or has no such path")
 
-	// ErrMisconfigured: Meet, or what stands between, is not set up for this
-	// client. [Error.Hint] says what to look at.
+	// ErrMisconfigured: Meet, or a proxy in front of it, is not set up for this client.
+	// [Error.Hint] says what to check.
 	ErrMisconfigured = errors.New("meet is misconfigured for the gateway")
 
-	// ErrUnavailable: Meet could not be reached, or says 502 or 503.
+	// ErrUnavailable: Meet could not be reached, or answered 502 or 503.
 	ErrUnavailable = errors.New("meet is unavailable")
 
 	// ErrTimeout: Meet did not answer in time.
 	ErrTimeout = errors.New("meet did not answer in time")
 
-	// ErrBadAnswer: an answer that cannot be Meet's: HTML, no JSON, too large,
-	// broken off, or a server error.
+	// ErrBadAnswer: the answer cannot be Meet's (HTML, no JSON, too large, truncated),
+	// or it is a server error.
 	ErrBadAnswer = errors.New("meet gave an unusable answer")
 
-	// ErrBusy: as many exchanges as allowed are under way and none ended in time,
-	// or Meet (or a proxy before it) answered 429.
+	// ErrBusy: all exchange slots stayed taken for too long, or Meet or a proxy in front
+	// of it answered 429.
 	ErrBusy = errors.New("too many requests at meet")
 
-	// ErrTooManyRooms: a search by slug ended at its bound without a result.
+	// ErrTooManyRooms: a search by slug reached its limit without a result.
 	ErrTooManyRooms = errors.New("the user has more rooms than a search reads")
 
-	// ErrInvalidRequest: a request that this client does not send: a path that was
-	// not rebuilt, a query too long for Meet's server.
+	// ErrInvalidRequest: this client does not send such a request; its path is not
+	// canonical, or its query is too long for Meet's server.
 	ErrInvalidRequest = errors.New("invalid request")
 )
 
@@ -102,8 +102,8 @@ var reasons = []struct {
 	{context.Canceled, "canceled"},
 }
 
-// Reason is one word for an error of this package: "ok" for nil, "other" for a
-// foreign error, else a word of the closed set that [Reasons] lists.
+// Reason returns one word for an error: "ok" for nil, "other" for an error of another
+// package, else one of [Reasons].
 func Reason(err error) string {
 	if err == nil {
 		return "ok"
@@ -116,7 +116,7 @@ func Reason(err error) string {
 	return "other"
 }
 
-// Reasons lists every word that [Reason] and Options.OnExchange can give.
+// Reasons lists all words that [Reason] returns and Options.OnExchange receives.
 func Reasons() []string {
 	words := []string{"ok"}
 	for _, r := range reasons {
@@ -125,38 +125,38 @@ func Reasons() []string {
 	return append(words, "other")
 }
 
-// Error is why there is no answer. It may be shared between callers: do not
-// change it.
+// Error is the error type of this package. It may be shared between callers: do not
+// modify it.
 type Error struct {
 	// Kind is one of the Err… values, or context.Canceled.
 	Kind error
 
-	// Op is what was tried: "exchange", or method and path under the base path.
+	// Op is the operation: "exchange", or the method and path.
 	Op string
 
-	// Status is the HTTP status that Meet (or a proxy before it) gave, 0 when
-	// there was none.
+	// Status is the HTTP status of Meet or of a proxy in front of it; 0 if there was no
+	// answer.
 	Status int
 
-	// Detail is Meet's own text, from JSON only, cut to 256 bytes, and empty if it
-	// repeats the caller's mail or credentials.
+	// Detail is Meet's own text, at most 256 bytes and from JSON only. It is empty if
+	// the text repeats the caller's mail address or credentials.
 	Detail string
 
-	// Hint tells an operator what to look at; never for callers.
+	// Hint tells an operator what to check. It is not for callers.
 	Hint string
 
-	// Effect says that the request may have had an effect at Meet: it must not be
-	// repeated without asking. An exchange has none that repeating could double.
+	// Effect is true if the request may have had an effect at Meet, so that it must not
+	// be repeated. It is false for an exchange, which can be repeated safely.
 	Effect bool
 
-	// RetryAfter is when another attempt makes sense, 0 where nothing is known.
+	// RetryAfter is when another attempt makes sense; 0 if unknown.
 	RetryAfter time.Duration
 
-	// Err is the cause below HTTP, if any.
+	// Err is the underlying error below HTTP, if any.
 	Err error
 }
 
-// Error tells operation, kind, status, Meet's own words and the cause.
+// Error returns operation, kind, status, Meet's own text and the cause.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.Op)
@@ -178,7 +178,7 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Unwrap gives the kind and the cause.
+// Unwrap returns the kind and the cause.
 func (e *Error) Unwrap() []error {
 	if e.Err == nil {
 		return []error{e.Kind}
@@ -186,22 +186,21 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Kind, e.Err}
 }
 
-// TransportError is how a transport that is itself a proxy (Caddy's
-// reverse_proxy) reports that it got no answer from Meet.
+// TransportError is the error of a transport that is itself a proxy, such as Caddy's
+// reverse_proxy, if it got no answer from Meet.
 type TransportError struct {
-	// Status is what the proxy would have answered: 502 no connection or a broken
-	// one, 503 no upstream to choose from, 504 too late.
+	// Status is what the proxy would have answered: 502 for no connection or a broken
+	// one, 503 for no upstream, 504 for a timeout.
 	Status int
 
-	// NotSent is set when the transport knows that nothing reached Meet, as after a
-	// refused connection. When in doubt it stays false.
+	// NotSent is true if nothing can have reached Meet, as after a refused connection.
 	NotSent bool
 
-	// Err is the cause, and may be nil.
+	// Err is the cause; it may be nil.
 	Err error
 }
 
-// Error names the status and the cause.
+// Error returns the status and the cause.
 func (e *TransportError) Error() string {
 	s := "proxy status " + strconv.Itoa(e.Status)
 	if e.Err != nil {
@@ -210,11 +209,11 @@ func (e *TransportError) Error() string {
 	return s
 }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *TransportError) Unwrap() error { return e.Err }
 
-// failed makes an error of what a transport returned. effect says whether the
-// request has one once it arrives.
+// failed turns an error of a transport into an Error. effect says whether the request
+// has an effect once it arrives.
 func failed(op string, effect bool, err error) *Error {
 	e := &Error{Kind: ErrUnavailable, Op: op, Effect: effect && !notSent(err), Err: err}
 
@@ -243,7 +242,7 @@ func timedOut(err error) bool {
 	return errors.As(err, &ne) && ne.Timeout()
 }
 
-// notSent knows the failures that happen before a byte of the request is written.
+// notSent reports whether the request failed before any of it was written.
 func notSent(err error) bool {
 	var te *TransportError
 	if errors.As(err, &te) && (te.NotSent || te.Status == 503) {

@@ -18,12 +18,12 @@ const (
 	tokenPath  = "/application/token/"
 )
 
-// Exchange asks Meet for a token, whatever is kept: one POST to
-// application/token/ (client credentials, the mail as scope), which costs Meet a
-// second of CPU and provisions the user where Meet does that. A success replaces
-// what is kept for the caller and clears refusals; a failure is not remembered.
+// Exchange always asks Meet for a token: one POST to application/token/ with the
+// client credentials and the mail address as scope. It costs Meet a second of CPU and
+// may provision the user. A new token replaces the kept one and clears remembered
+// refusals; a failure is not remembered.
 //
-// Use [Client.Token] unless the answer must be Meet's own, now.
+// Use [Client.Token] unless the answer must be a new one.
 func (c *Client) Exchange(ctx context.Context, caller Caller) (*Token, error) {
 	if e := caller.check(); e != nil {
 		return nil, e
@@ -36,42 +36,42 @@ func (c *Client) Exchange(ctx context.Context, caller Caller) (*Token, error) {
 	return t, nil
 }
 
-// replace keeps a token fresh from Meet in the place of what is kept for the caller.
+// replace keeps a new token instead of the one that is kept for the caller.
 func (c *Client) replace(ctx context.Context, id identity, t *Token) {
-	c.refusals.drop(id)
-	c.broken.drop(id.credentials)
+	c.refusedCallers.drop(id)
+	c.refusedApplications.drop(id.credentials)
 	c.accept(id, t)
-	if c.store != nil {
+	if c.options.Store != nil {
 		c.save(ctx, c.storeKey(id), t)
 	}
 }
 
-// exchange waits for its turn and exchanges.
+// exchange waits for a slot and exchanges.
 func (c *Client) exchange(ctx context.Context, caller Caller) (*Token, *Error) {
-	return c.observed(func() (*Token, *Error) { return c.exchangeInTurn(ctx, caller) })
+	return c.observeExchange(func() (*Token, *Error) { return c.exchangeInTurn(ctx, caller) })
 }
 
-// observed notes what an exchange shows of Meet, and tells Options.OnExchange of it.
-func (c *Client) observed(exchange func() (*Token, *Error)) (*Token, *Error) {
+// observeExchange records what an exchange shows of Meet, and calls OnExchange.
+func (c *Client) observeExchange(exchange func() (*Token, *Error)) (*Token, *Error) {
 	started := time.Now()
 	t, e := exchange()
 	if e != nil {
-		c.seen.failed(e, c.now())
+		c.observations.exchangeFailed(e, c.options.Now())
 	} else {
-		c.seen.issued(t)
+		c.observations.tokenIssued(t)
 	}
-	if c.onExchange != nil {
+	if c.options.OnExchange != nil {
 		outcome := "ok"
 		if e != nil {
 			outcome = Reason(e)
 		}
-		c.onExchange(outcome, time.Since(started))
+		c.options.OnExchange(outcome, time.Since(started))
 	}
 	return t, e
 }
 
 func (c *Client) exchangeInTurn(ctx context.Context, caller Caller) (*Token, *Error) {
-	wait := time.NewTimer(c.exchangeTimeout)
+	wait := time.NewTimer(c.options.ExchangeTimeout)
 	defer wait.Stop()
 
 	turn := c.turns.ask(cmp.Or(caller.Application, caller.Credentials.ClientID))
@@ -89,7 +89,7 @@ func (c *Client) exchangeInTurn(ctx context.Context, caller Caller) (*Token, *Er
 	return c.postExchange(ctx, caller)
 }
 
-// postExchange exchanges for a caller who has a turn.
+// postExchange sends the exchange of a caller who holds a slot.
 func (c *Client) postExchange(ctx context.Context, caller Caller) (*Token, *Error) {
 	body, err := json.Marshal(map[string]string{
 		"client_id":     caller.Credentials.ClientID,
@@ -103,12 +103,12 @@ func (c *Client) postExchange(ctx context.Context, caller Caller) (*Token, *Erro
 	request := wireRequest{
 		op:          opExchange,
 		method:      http.MethodPost,
-		path:        c.base + tokenPath,
+		path:        c.options.BasePath + tokenPath,
 		contentType: contentTypeJSON,
 		body:        body,
 		requestID:   caller.RequestID,
 	}
-	a, e := c.roundTrip(c.waiters.withSource(ctx, caller), request, c.exchangeTimeout)
+	a, e := c.doWithTimeout(c.waiters.withSource(ctx, caller), request, c.options.ExchangeTimeout)
 	if e != nil {
 		return nil, e
 	}
@@ -119,7 +119,7 @@ func (c *Client) postExchange(ctx context.Context, caller Caller) (*Token, *Erro
 		e.Detail = printable(e.Detail, caller)
 		return nil, e
 	}
-	t, err := readToken(a.body, c.now())
+	t, err := readToken(a.body, c.options.Now())
 	if err != nil {
 		bad := &Error{Kind: ErrBadAnswer, Op: opExchange, Status: a.status, Err: err}
 		if errors.Is(err, errUnusableToken) {
@@ -130,14 +130,13 @@ func (c *Client) postExchange(ctx context.Context, caller Caller) (*Token, *Erro
 	return t, nil
 }
 
-// explainHTML tells apart the two reasons for a 400 in HTML at the token
-// endpoint: a Host that Meet does not serve, which it refuses before anything
-// else, and a mail that several users share. A request without fields asks: it
-// costs Meet nothing, since no secret is hashed, and is answered in JSON if Host
-// is right.
+// explainHTML tells apart the two causes of a 400 in HTML at the token endpoint: Meet
+// does not serve this Host, or several users share the mail address. It sends a request
+// without fields, which Meet answers in JSON if it serves the Host. This hashes no
+// secret, so it is cheap.
 func (c *Client) explainHTML(ctx context.Context, r wireRequest) *Error {
 	r.body = []byte("{}")
-	a, e := c.roundTrip(ctx, r, c.exchangeTimeout)
+	a, e := c.doWithTimeout(ctx, r, c.options.ExchangeTimeout)
 	switch {
 	case e != nil:
 		return e
@@ -149,9 +148,8 @@ func (c *Client) explainHTML(ctx context.Context, r wireRequest) *Error {
 	return &Error{Kind: ErrBadAnswer, Op: opExchange, Status: a.status, Hint: hintNotJSON}
 }
 
-// judgeExchange is the table of the token endpoint's answers; nil means a token.
-// Meet's own sentences are compared where two answers share a status: Meet does
-// not translate them, unlike those of its framework.
+// judgeExchange is the table of the token endpoint's answers; nil means a token. Where
+// two answers share a status it compares Meet's own sentences, which are not translated.
 func judgeExchange(a *reply, path string) *Error {
 	e := &Error{Op: opExchange, Status: a.status}
 	if a.json {
@@ -182,8 +180,8 @@ func judgeExchange(a *reply, path string) *Error {
 	return e
 }
 
-// judgeFields reads a 400 of the token endpoint: {"error": …} about the mail,
-// {"detail": …} about the body, or a list for each field that is wrong.
+// judgeFields reads a 400 of the token endpoint: {"error": …} for the mail address,
+// {"detail": …} for the body, or a list of faults for each field.
 func judgeFields(body []byte) (hint string, kind error) {
 	switch {
 	case has(body, "error"), has(body, "scope") && !has(body, "grant_type"):
@@ -202,8 +200,7 @@ const (
 	maxRetryAfter    = time.Hour
 )
 
-// judgeCommon is the table of the answers that mean the same on every path. It
-// knows a kind for any answer.
+// judgeCommon is the table of the answers that mean the same on every path.
 func judgeCommon(e *Error, a *reply, path string) {
 	switch status := a.status; {
 	case status >= 300 && status < 400:
@@ -235,8 +232,7 @@ func judgeCommon(e *Error, a *reply, path string) {
 	}
 }
 
-// retryAfter reads Retry-After in seconds (RFC 9110 §10.2.3); dates are rare and
-// depend on clocks.
+// retryAfter reads Retry-After in seconds (RFC 9110 §10.2.3). Dates are not supported.
 func retryAfter(value string, fallback time.Duration) time.Duration {
 	s, err := strconv.Atoi(strings.TrimSpace(value))
 	if err != nil || s < 0 {

@@ -7,46 +7,46 @@ import (
 	"sync"
 )
 
-// maxQueued is how many exchanges of one application may wait. At Meet's pace of a
-// second each they are more than ExchangeTimeout lets wait anyway.
+// maxQueued bounds the waiting exchanges of one application. At one second each, the
+// last of them would wait longer than ExchangeTimeout anyway.
 const maxQueued = 1000
 
-// fairQueue lets a few exchanges run at a time. Waiters are served round-robin by
-// application, so a burst from one application delays only itself. Asking and leaving
-// take the same time however many wait.
+// fairQueue limits how many exchanges run at a time. Waiters are served round-robin by
+// application, so a burst from one application delays only itself. All operations take
+// constant time.
 type fairQueue struct {
 	mu      sync.Mutex
-	size    int // how many run at a time
+	size    int // slots
 	free    int
-	order   list.List // of *queue, those with waiters, the next one first
+	order   list.List // of *queue with waiters, next one first
 	waiting map[string]*queue
 }
 
 // queue holds the waiters of one application.
 type queue struct {
 	application string
-	turns       list.List     // of *ticket, first come first
-	place       *list.Element // in the order
+	turns       list.List     // of *ticket, oldest first
+	place       *list.Element // in fairQueue.order
 }
 
-// ticket is a place in a queue, or a turn that was granted.
+// ticket is a waiter, or a slot that was granted to it.
 type ticket struct {
 	application string
-	granted     chan struct{} // closed when it is its turn
-	place       *list.Element // in its queue
+	granted     chan struct{} // closed when the slot is granted
+	place       *list.Element // in queue.turns
 }
 
 func newFairQueue(n int) *fairQueue {
 	return &fairQueue{size: n, free: n, waiting: map[string]*queue{}}
 }
 
-// ask takes a turn, or queues for one. It must be left in either case, once. Where
-// too many wait already the answer is nil.
+// ask takes a slot or queues for one. The caller must call leave exactly once. ask
+// returns nil if too many of the application wait already.
 func (t *fairQueue) ask(application string) *ticket {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	mine := &ticket{application: application, granted: make(chan struct{})}
-	if t.free > 0 { // then there are no waiters
+	if t.free > 0 { // so there are no waiters
 		t.free--
 		close(mine.granted)
 		return mine
@@ -64,7 +64,7 @@ func (t *fairQueue) ask(application string) *ticket {
 	return mine
 }
 
-// spare takes a turn if at least half of them stay free; else the answer is nil.
+// spare takes a slot if at least half of all slots stay free, else it returns nil.
 func (t *fairQueue) spare() *ticket {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -77,7 +77,7 @@ func (t *fairQueue) spare() *ticket {
 	return mine
 }
 
-// leave gives a turn to the next, or stops queueing for it.
+// leave passes a slot on, or leaves the queue.
 func (t *fairQueue) leave(mine *ticket) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -89,7 +89,7 @@ func (t *fairQueue) leave(mine *ticket) {
 	}
 }
 
-// next gives a turn to a waiter of the next application.
+// next grants the slot to a waiter of the next application.
 func (t *fairQueue) next() {
 	front := t.order.Front()
 	if front == nil {
@@ -98,12 +98,12 @@ func (t *fairQueue) next() {
 	}
 	q := front.Value.(*queue)
 	first := q.turns.Front().Value.(*ticket)
-	t.order.MoveToBack(front) // if it has more: behind the others
+	t.order.MoveToBack(front) // behind the other applications
 	t.drop(first)
 	close(first.granted)
 }
 
-// drop takes one out of the queue of its application.
+// drop removes a ticket from the queue of its application.
 func (t *fairQueue) drop(mine *ticket) {
 	q := t.waiting[mine.application]
 	q.turns.Remove(mine.place)
@@ -111,4 +111,14 @@ func (t *fairQueue) drop(mine *ticket) {
 		t.order.Remove(q.place)
 		delete(t.waiting, mine.application)
 	}
+}
+
+// count returns how many wait for a slot and how many have one.
+func (t *fairQueue) count() (queued, running int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, waiting := range t.waiting {
+		queued += waiting.turns.Len()
+	}
+	return queued, t.size - t.free
 }

@@ -9,12 +9,11 @@ import (
 
 const heartbeatPath = "/__lbheartbeat__"
 
-// Healthy asks whether Meet's web process answers (GET /__lbheartbeat__). It
-// touches neither Meet's database nor any token; nil means that Meet is up and
-// serves the configured host.
+// Healthy asks whether Meet's web process answers (GET /__lbheartbeat__). nil means
+// that Meet is up and serves the configured host. Meet's database is not involved.
 func (c *Client) Healthy(ctx context.Context) error {
 	r := wireRequest{method: http.MethodGet, path: heartbeatPath}
-	a, e := c.roundTrip(ctx, r, c.requestTimeout)
+	a, e := c.doWithTimeout(ctx, r, c.options.RequestTimeout)
 	if e != nil {
 		return e
 	}

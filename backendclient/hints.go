@@ -4,8 +4,7 @@ package backendclient
 
 import "net/url"
 
-// What an operator should look at. Meet's settings are named as in its
-// documentation.
+// Hints for operators. They name Meet's settings as Meet's documentation does.
 const (
 	hintNoCredentials  = "no Meet credentials are configured for this application"
 	hintCredentials    = "the Meet client id or secret held by the gateway is wrong: check the application in Meet's admin"
@@ -42,7 +41,7 @@ func redirectHint(path, location string) string {
 	case err != nil || location == "":
 		return hintRedirect
 	case u.Host == "" && u.Path == path:
-		// To the very path that was sent: it arrived without its slash.
+		// A redirect to the path that was sent: it arrived without its slash.
 		return hintSlash
 	case u.Scheme == "https" && u.Path == path:
 		return hintProto

@@ -17,58 +17,56 @@ import (
 )
 
 const (
-	// PageLast is the last page, whatever its number.
+	// PageLast stands for the last page.
 	PageLast = -1
 
-	// MaxPageSize is the published API's largest page.
+	// MaxPageSize is the largest page of the published API.
 	MaxPageSize = 100
 
-	// DefaultPageSize is what the published API puts on a page unless asked for another size.
+	// DefaultPageSize is the page size of the published API.
 	DefaultPageSize = 20
 
-	// meetPageSize is what Meet puts on a page, whatever page_size asks for.
+	// meetPageSize is the size of Meet's pages, which ignore page_size.
 	meetPageSize = 20
 
-	// maxPasses bounds how often a list is read when rooms move in the meantime.
+	// maxPasses bounds how often a list is read again because rooms moved meanwhile.
 	maxPasses = 3
 
-	// maxPageNumber keeps offsets within an int; no list gets near it.
+	// maxPageNumber keeps offsets within an int.
 	maxPageNumber = 1 << 30
 
-	// keepCount is how long the count of a user's rooms is remembered. It only says
-	// which pages to ask for; what Meet answers to them decides.
+	// keepCount is how long the count of a user's rooms is remembered. The count only
+	// decides which pages to request; Meet's answers decide the result.
 	keepCount = 5 * time.Second
 )
 
-// ListOptions says which part of a caller's rooms ListRooms reads.
+// ListOptions selects a part of a caller's rooms.
 type ListOptions struct {
-	// Page counts from 1; 0 is 1, PageLast the last one.
+	// Page counts from 1; 0 means 1, PageLast the last page.
 	Page int
 
-	// PageSize is from 1 to MaxPageSize; 0 is DefaultPageSize.
+	// PageSize is 1 to MaxPageSize; 0 means DefaultPageSize.
 	PageSize int
 
-	// Link makes next and previous: the address of another page of the same size.
-	// Without it both are null.
+	// Link returns the address of another page of the same size, for next and previous.
+	// If it is nil, both are null.
 	Link func(page int) string
 
-	// Room, if set, sees every room of the answer in order and returns what takes
-	// its place. What it gets and gives is one JSON object.
+	// Room, if set, is called with each room in order and returns its replacement. Both
+	// are JSON objects.
 	Room func(room json.RawMessage) json.RawMessage
 }
 
-// ListRooms reads one page of the rooms in which the user has a role, by name,
-// in pages of any size up to MaxPageSize. The answer has Meet's form: 200 with
-// count, next, previous and results, each room byte for byte as Meet wrote it;
-// 404 past the end; else Meet's own refusal.
+// ListRooms reads one page of the rooms in which the user has a role, ordered by name.
+// The answer has Meet's form: 200 with count, next, previous and results, where each room
+// is byte for byte as Meet wrote it; 404 past the end; else Meet's own refusal.
 //
-// Meet's pages have a fixed size, so several are read, at most PageWorkers at
-// once. Rooms may come, go and move while that happens: if Meet's pages do not
-// fit together they are read again, three times at most, and no room is ever
-// given twice. Their number is known from the user's last list if that was read in
-// the last seconds; then all are asked for at once, else the first one tells it. A
-// Meet that honours page_size is recognised by its first page and from then on
-// asked for the page as it is.
+// Meet's pages have a fixed size, so several are read, at most PageWorkers at once. Rooms
+// may be added, removed and moved meanwhile: if the pages do not fit together they are read
+// again, up to three times, and no room is returned twice. If the user's list was read
+// a few seconds ago, its count is known and all pages are requested at once; else the
+// first page tells it. A Meet that honours page_size is detected by its first page, and
+// from then on asked for the page itself.
 func (c *Client) ListRooms(ctx context.Context, caller Caller, o ListOptions) (*Response, error) {
 	if o.PageSize == 0 {
 		o.PageSize = DefaultPageSize
@@ -94,16 +92,12 @@ func (c *Client) ListRooms(ctx context.Context, caller Caller, o ListOptions) (*
 	if refusal != nil || err != nil {
 		return refusal, err
 	}
-	c.counts.put(caller.identity(), s.count, c.now().Add(keepCount))
+	c.roomCounts.put(caller.identity(), s.count, c.options.Now().Add(keepCount))
 	return l.compose(s)
 }
 
 func invalidPage() *Response {
-	return jsonAnswer(http.StatusNotFound, []byte(`{"detail":"Invalid page."}`))
-}
-
-func jsonAnswer(status int, body []byte) *Response {
-	return &Response{Status: status, Body: body}
+	return &Response{Status: http.StatusNotFound, Body: []byte(`{"detail":"Invalid page."}`)}
 }
 
 // lister reads one page for one caller.
@@ -113,7 +107,7 @@ type lister struct {
 	ListOptions
 }
 
-// slice is the page that was asked for.
+// slice is the requested page.
 type slice struct {
 	page       int
 	count      int
@@ -121,9 +115,8 @@ type slice struct {
 	consistent bool
 }
 
-// whole asks Meet for the very page, if Meet has pages of this size: because it
-// is Meet's own, or because Meet honours page_size. It gives nothing if the
-// answer shows that it does not.
+// whole requests the page itself, which works if it has the size of Meet's own pages or
+// if Meet honours page_size. It returns nothing if the answer shows otherwise.
 func (l *lister) whole(ctx context.Context) (*slice, *Response, error) {
 	query := pageQuery{page: l.Page}
 	if l.PageSize != l.c.backendPageSize() {
@@ -138,7 +131,7 @@ func (l *lister) whole(ctx context.Context) (*slice, *Response, error) {
 	}
 	if refusal != nil {
 		if refusal.Status == http.StatusNotFound && query.size != 0 {
-			// Past the end, or a Meet that has stopped to honour page_size.
+			// Past the end, or Meet no longer honours page_size.
 			return nil, nil, nil
 		}
 		return nil, refusal, nil
@@ -156,20 +149,19 @@ func (l *lister) whole(ctx context.Context) (*slice, *Response, error) {
 	return &slice{page: number, count: p.count, rooms: p.rooms, consistent: true}, nil, nil
 }
 
-// byLastCount cuts the page out of Meet's own pages, asking for all of them at once:
-// those that the last count calls for. It gives nothing if that count is not known
-// or no longer true.
+// byLastCount cuts the page out of Meet's pages. It requests all that the last known count
+// calls for at once. It returns nothing if the count is unknown or outdated.
 func (l *lister) byLastCount(ctx context.Context) (*slice, *Response, error) {
-	count, known := l.c.counts.get(l.caller.identity(), l.c.now())
+	count, known := l.c.roomCounts.get(l.caller.identity(), l.c.options.Now())
 	if !known {
 		return nil, nil, nil
 	}
 	size := l.c.backendPageSize()
 	w := l.window(count, size)
 	if w.number > 1 && w.empty() || w.pages() < 2 && l.Page != PageLast {
-		return nil, nil, nil // sliced asks for no more than one page
+		return nil, nil, nil // sliced reads no more than one page for this
 	}
-	parts, refusal, err := l.parts(ctx, nil, 0, w.first, w.last)
+	parts, refusal, err := l.fetchPages(ctx, nil, 0, w.first, w.last)
 	if err != nil || refusal != nil {
 		return nil, refusal, err
 	}
@@ -180,12 +172,12 @@ func (l *lister) byLastCount(ctx context.Context) (*slice, *Response, error) {
 	return s, nil, nil
 }
 
-// window is where the page that was asked for lies in Meet's pages.
+// window is the position of the requested page in Meet's pages.
 type window struct {
-	number      int // of the page that was asked for
-	size        int // of that page
-	from, to    int // its rooms, by their place in the whole list; to is not one of them
-	first, last int // Meet's pages that hold them
+	number      int // of the requested page
+	size        int // of the requested page
+	from, to    int // offsets of its rooms in the list, to excluded
+	first, last int // Meet's pages that contain them
 }
 
 func (l *lister) window(count, size int) window {
@@ -203,16 +195,16 @@ func (w window) empty() bool { return w.from >= w.to }
 
 func (w window) pages() int { return w.last - w.first + 1 }
 
-// cut joins Meet's pages and takes the rooms in the window out of them.
+// cut joins Meet's pages and returns the rooms in the window.
 func (w window) cut(parts []*page, count, size int) *slice {
-	s := join(parts, count, size, w.first)
+	s := joinPages(parts, count, size, w.first)
 	s.page = w.number
 	s.rooms = s.rooms[min(w.from%size, len(s.rooms)):]
 	s.rooms = s.rooms[:min(w.size, len(s.rooms))]
 	return s
 }
 
-// sliced cuts the page out of Meet's own pages, in one pass: the first one it
+// sliced cuts the page out of Meet's pages in one pass: it reads the first page that it
 // needs, which tells the count, then the others at once.
 func (l *lister) sliced(ctx context.Context) (*slice, *Response, error) {
 	first, refusal, err := l.first(ctx)
@@ -226,7 +218,7 @@ func (l *lister) sliced(ctx context.Context) (*slice, *Response, error) {
 	if w.empty() && w.number > 1 {
 		return nil, invalidPage(), nil
 	}
-	parts, refusal, err := l.parts(ctx, &first.page, first.number, w.first, w.last)
+	parts, refusal, err := l.fetchPages(ctx, &first.page, first.number, w.first, w.last)
 	if err != nil || refusal != nil {
 		return nil, refusal, err
 	}
@@ -238,11 +230,11 @@ type firstPage struct {
 	page
 	number int
 	size   int  // of Meet's pages
-	asked  bool // it is the page that was asked for: Meet honours page_size
+	asked  bool // it is the requested page: Meet honours page_size
 }
 
-// first reads it, for PageLast page 1, which tells the count. It notices when
-// Meet's pages have another size than they had.
+// first reads the first page that is needed; for PageLast that is page 1, which tells the
+// count. It detects a changed size of Meet's pages.
 func (l *lister) first(ctx context.Context) (*firstPage, *Response, error) {
 	f := &firstPage{number: 1, size: l.c.backendPageSize()}
 	if l.Page == 1 && l.PageSize != f.size {
@@ -276,15 +268,15 @@ func (l *lister) first(ctx context.Context) (*firstPage, *Response, error) {
 		l.c.pageSize.Store(int64(actual))
 		f.size = actual
 		if f.number == 1 {
-			break // by any size the first page is where it begins
+			break // with any size, page 1 starts at the first room
 		}
 	}
 	return f, nil, nil
 }
 
-// query asks for one of Meet's own pages. With the first of a first page it asks for
-// the size as well: that costs nothing where it is ignored, and shows where it is
-// not. Only there do both readings begin with the same room.
+// query requests one of Meet's pages. Page 1 of a request for page 1 also asks for the
+// size, to detect whether Meet honours page_size: only there do both readings start with
+// the same room.
 func (l *lister) query(number int) pageQuery {
 	q := pageQuery{page: number}
 	if number == 1 && l.Page == 1 {
@@ -293,10 +285,9 @@ func (l *lister) query(number int) pageQuery {
 	return q
 }
 
-// join puts Meet's pages together, the first of them with the given number. It
-// leaves out duplicates of a room, and says whether the pages are of one
-// list: same count, full, no room twice.
-func join(parts []*page, count, size, number int) *slice {
+// joinPages joins Meet's pages; number is that of the first. It drops repeated rooms, and
+// reports whether the pages are of one list: same count, full, no room twice.
+func joinPages(parts []*page, count, size, number int) *slice {
 	s := &slice{count: count, consistent: true}
 	if len(parts) == 1 && parts[0] != nil {
 		s.rooms = parts[0].rooms
@@ -326,7 +317,7 @@ func join(parts []*page, count, size, number int) *slice {
 	return s
 }
 
-// roomID is the room's id as it is written, or the room if it has none.
+// roomID returns the room's id as written, or the whole room if it has none.
 func roomID(room json.RawMessage) string {
 	if id := member(room, "id"); id != nil {
 		return string(id)
@@ -334,15 +325,15 @@ func roomID(room json.RawMessage) string {
 	return string(room)
 }
 
-// pages is how many pages a list has: one even if it is empty.
+// pages returns the number of pages of a list, which is 1 even if it is empty.
 func pages(count, size int) int { return max(1, (count+size-1)/size) }
 
-// expected is how many rooms page number has.
+// expected returns the number of rooms on a page.
 func expected(count, size, number int) int {
 	return max(0, min(size, count-(number-1)*size))
 }
 
-// compose writes the list as Meet does.
+// compose writes the list in Meet's form.
 func (l *lister) compose(s *slice) (*Response, error) {
 	size := 256
 	for _, room := range s.rooms {
@@ -371,7 +362,7 @@ func (l *lister) compose(s *slice) (*Response, error) {
 		b.Write(room)
 	}
 	b.WriteString(`]}`)
-	return jsonAnswer(http.StatusOK, b.Bytes()), nil
+	return &Response{Status: http.StatusOK, Body: b.Bytes()}, nil
 }
 
 func (l *lister) link(b *bytes.Buffer, page int, exists bool) error {
@@ -380,7 +371,7 @@ func (l *lister) link(b *bytes.Buffer, page int, exists bool) error {
 		return nil
 	}
 	enc := json.NewEncoder(b)
-	enc.SetEscapeHTML(false) // "&" as Meet writes it
+	enc.SetEscapeHTML(false) // "&" as in Meet's links
 	if err := enc.Encode(l.Link(page)); err != nil {
 		return &Error{Kind: ErrInvalidRequest, Op: "list rooms", Err: err}
 	}
@@ -388,15 +379,15 @@ func (l *lister) link(b *bytes.Buffer, page int, exists bool) error {
 	return nil
 }
 
-// page is one page as Meet gave it.
+// page is one of Meet's pages.
 type page struct {
 	count int
 	next  bool
 	rooms []json.RawMessage
 }
 
-// sizeOfPages is the size of Meet's pages as this one shows it, given its
-// number; assumed if it shows nothing else.
+// sizeOfPages returns the size of Meet's pages that a page with this number shows, or
+// assumed if it shows none.
 func (p *page) sizeOfPages(number, assumed int) int {
 	n := len(p.rooms)
 	switch {
@@ -410,7 +401,7 @@ func (p *page) sizeOfPages(number, assumed int) int {
 	return assumed
 }
 
-// pageQuery asks for a page; what is zero is not asked for.
+// pageQuery selects a page; zero fields are not sent.
 type pageQuery struct {
 	page int
 	size int
@@ -434,7 +425,7 @@ func (q pageQuery) values() url.Values {
 	return v
 }
 
-// page reads one of Meet's pages. It gives the page, or Meet's refusal.
+// page reads one of Meet's pages. It returns the page, or Meet's refusal.
 func (c *Client) page(ctx context.Context, caller Caller, q pageQuery) (*page, *Response, error) {
 	a, err := c.Send(ctx, caller, Request{Method: http.MethodGet, Path: roomsPath, Query: q.values()})
 	if err != nil {
@@ -462,13 +453,13 @@ func (c *Client) page(ctx context.Context, caller Caller, q pageQuery) (*page, *
 	return p, nil, nil
 }
 
-// parts reads Meet's pages from to to, at most pageWorkers at once; known is
-// there already. A page that has gone since is nil.
-func (l *lister) parts(ctx context.Context, known *page, knownNumber, from, to int) ([]*page, *Response, error) {
+// fetchPages reads Meet's pages from to to, at most pageWorkers at once; known is used
+// instead of reading that page. A page that no longer exists is nil.
+func (l *lister) fetchPages(ctx context.Context, known *page, knownNumber, from, to int) ([]*page, *Response, error) {
 	parts := make([]*page, max(0, to-from+1))
 	var refusal atomic.Pointer[Response]
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(l.c.pageWorkers)
+	group.SetLimit(l.c.options.PageWorkers)
 	for i := range parts {
 		if from+i == knownNumber {
 			parts[i] = known
@@ -490,7 +481,7 @@ func (l *lister) parts(ctx context.Context, known *page, knownNumber, from, to i
 	return parts, refusal.Load(), nil
 }
 
-// errPageRefused ends the reading of other pages.
+// errPageRefused stops the reading of other pages.
 var errPageRefused = errors.New("meet refused a page")
 
 func (c *Client) backendPageSize() int { return int(c.pageSize.Load()) }

@@ -19,7 +19,7 @@ func TestLister_PartsOfAnEndedRequest(t *testing.T) {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, refusal, err := (&lister{c: c, caller: Caller{Credentials: Credentials{ClientID: "calendar", ClientSecret: "secret"}, Mail: "ada@example.org"}}).parts(ctx, nil, 0, 1, 3)
+	_, refusal, err := (&lister{c: c, caller: Caller{Credentials: Credentials{ClientID: "calendar", ClientSecret: "secret"}, Mail: "ada@example.org"}}).fetchPages(ctx, nil, 0, 1, 3)
 	require.ErrorIs(t, err, context.Canceled)
 	require.Nil(t, refusal)
 }

@@ -8,29 +8,26 @@ import (
 	"time"
 )
 
-// How long Meet's refusals are remembered, so that a caller who insists does not
-// cost Meet a second of CPU each time. Failures of Meet itself (5xx, timeouts) are
-// never remembered.
+// How long Meet's refusals are remembered, so that a persistent caller does not cost Meet
+// a second of CPU with each request. Failures of Meet (5xx, timeouts) are not remembered.
 const (
-	// A user can be created, or log in for the first time, at any moment, and
-	// platforms do so and then try again: just long enough for a burst.
+	// Platforms create a user, or have it log in, and then try again, so this only
+	// absorbs a burst.
 	keepUserRefused = 2 * time.Second
 
-	// Mail grammar and domain lists are changed by people, who then try at once.
+	// Operators change domain lists and try again at once.
 	keepMailRefused = 5 * time.Second
 
-	// Duplicates last until an operator merges them.
+	// Duplicates remain until an operator merges them.
 	keepDuplicate = 30 * time.Second
 
-	// A broken application or backend, per credentials: short enough that a repair
-	// shows at once, long enough to make the cost small.
+	// Per credentials. Short, so that a repair shows at once.
 	keepBroken = 5 * time.Second
 
-	// A user whom Meet has disabled: Meet goes on giving tokens for them, and refuses
-	// each request.
+	// Meet goes on issuing tokens for a disabled user, and refuses each request.
 	keepUserDisabled = 5 * time.Second
 
-	// After a server error a token is renewed on suspicion; no more often than this.
+	// After a server error, a caller's token is replaced no more often than this.
 	keepSuspected = time.Minute
 )
 
@@ -39,20 +36,19 @@ const (
 	pollLongest = 400 * time.Millisecond
 )
 
-// Token gives Meet's token for the caller: the one kept in this process, else the
-// one in the store, else a new one. Any number of callers who wait for the same
-// token cause one exchange, across processes if there is a store.
+// Token returns Meet's token for the caller: from memory, else from the store, else a new
+// one. All callers that wait for the same token share one exchange, across processes if
+// there is a store.
 //
-// The exchange runs on a context of its own, so that a caller who goes away does
-// not spoil it for the others: it sees those values of ctx that Options.Detach keeps,
-// and its RequestID is that of the caller who came first. It ends within three times ExchangeTimeout
-// (wait for another process, wait for its turn, exchange), mostly far sooner.
+// The exchange does not end with its caller, because others may wait for it. It has
+// the values of ctx that Options.Detach keeps, and the RequestID of the first caller. It
+// takes at most [Client.TokenBound].
 func (c *Client) Token(ctx context.Context, caller Caller) (*Token, error) {
 	id := caller.identity()
-	now := c.now()
+	now := c.options.Now()
 	if t, ok := c.tokens.get(id, now); ok {
 		c.counters.fromMemory.Add(1)
-		t.usedBy(&caller, now)
+		t.touch(&caller, now)
 		return c.withScopes(ctx, caller, id, t), nil
 	}
 	t, e := c.obtain(ctx, caller, id)
@@ -62,31 +58,32 @@ func (c *Client) Token(ctx context.Context, caller Caller) (*Token, error) {
 	return c.withScopes(ctx, caller, id, t), nil
 }
 
-// TokenBound is the longest that [Client.Token] takes: three times ExchangeTimeout.
-func (c *Client) TokenBound() time.Duration { return 3 * c.exchangeTimeout }
+// TokenBound is the longest that [Client.Token] takes: three times ExchangeTimeout, to wait
+// for another process, to wait for a slot, and to exchange.
+func (c *Client) TokenBound() time.Duration { return 3 * c.options.ExchangeTimeout }
 
-// Forget drops what is kept for the caller, here and in the store: the token and
-// a remembered refusal. The next Token exchanges.
+// Forget drops the kept token and the remembered refusals of the caller, here and in the
+// store.
 func (c *Client) Forget(caller Caller) {
 	id := caller.identity()
-	c.refusals.drop(id)
-	c.broken.drop(id.credentials)
-	c.disabled.drop(caller.Session)
+	c.refusedCallers.drop(id)
+	c.refusedApplications.drop(id.credentials)
+	c.disabledSessions.drop(caller.Session)
 	c.tokens.drop(id)
-	if c.store == nil {
+	if c.options.Store == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), c.requestTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), c.options.RequestTimeout)
 	defer cancel()
 	key := c.storeKey(id)
-	// A store that is unavailable is left alone: Meet refuses a token that it does not
-	// know any more, which renews it.
-	if value, err := c.store.LoadMeetToken(ctx, key); err == nil && value != nil {
-		_ = c.store.DropMeetToken(ctx, key, value)
+	// If the store is unavailable the token stays there. Meet refuses it when it is next
+	// used, which replaces it.
+	if value, err := c.options.Store.LoadMeetToken(ctx, key); err == nil && value != nil {
+		_ = c.options.Store.DropMeetToken(ctx, key, value)
 	}
 }
 
-// obtain gets a token that is not in this process.
+// obtain returns a token that is not in memory.
 func (c *Client) obtain(ctx context.Context, caller Caller, id identity) (*Token, *Error) {
 	if e := caller.check(); e != nil {
 		return nil, e
@@ -99,13 +96,11 @@ func (c *Client) obtain(ctx context.Context, caller Caller, id identity) (*Token
 	c.waiters.enter(id)
 	defer c.waiters.leave(id)
 	flight := c.flights.DoChan(key, func() (any, error) {
-		// For another process, for its turn, and for the exchange: each is bounded
-		// by ExchangeTimeout on its own.
 		c.counters.flights.Add(1)
-		ctx, cancel := context.WithTimeout(c.detach(ctx), c.TokenBound())
+		ctx, cancel := context.WithTimeout(c.options.Detach(ctx), c.TokenBound())
 		defer cancel()
 
-		t, e := c.obtainAlone(ctx, caller, id, key)
+		t, e := c.obtainOnce(ctx, caller, id, key)
 		if e != nil {
 			return nil, e
 		}
@@ -117,7 +112,7 @@ func (c *Client) obtain(ctx context.Context, caller Caller, id identity) (*Token
 			return nil, asError(r.Err)
 		}
 		t := r.Val.(*Token)
-		t.usedBy(&caller, c.now())
+		t.touch(&caller, c.options.Now())
 		return t, nil
 	case <-ctx.Done():
 		return nil, failed(opExchange, false, ctx.Err())
@@ -131,16 +126,16 @@ func asError(err error) *Error {
 	return &Error{Kind: ErrBadAnswer, Op: opExchange, Err: err}
 }
 
-// obtainAlone runs once per caller and process at a time.
-func (c *Client) obtainAlone(ctx context.Context, caller Caller, id identity, key string) (*Token, *Error) {
-	// Another flight may have landed between the first look and this one.
-	if t, ok := c.tokens.get(id, c.now()); ok {
+// obtainOnce runs at most once at a time for each caller in this process.
+func (c *Client) obtainOnce(ctx context.Context, caller Caller, id identity, key string) (*Token, *Error) {
+	// Another flight may have ended since the caller looked.
+	if t, ok := c.tokens.get(id, c.options.Now()); ok {
 		return t, nil
 	}
 	if e := c.refused(id); e != nil {
 		return nil, e
 	}
-	if c.store == nil {
+	if c.options.Store == nil {
 		return c.exchangeAndKeep(ctx, caller, id)
 	}
 
@@ -157,7 +152,7 @@ func (c *Client) obtainAlone(ctx context.Context, caller Caller, id identity, ke
 		unlock()
 		return nil, e
 	}
-	// Who waits here has the token; the other processes have to wait for the store.
+	// Callers of this process have the token; only other processes wait for the store.
 	go func() {
 		defer unlock()
 		c.saveKept(context.WithoutCancel(ctx), id, key, t)
@@ -165,23 +160,23 @@ func (c *Client) obtainAlone(ctx context.Context, caller Caller, id identity, ke
 	return t, nil
 }
 
-// loadOrLock returns the stored token, or the lock to make one. While another
-// process holds the lock it waits for the result, at most ExchangeTimeout. If
-// the store is unavailable, or the other process takes too long, it returns neither:
-// two exchanges are a cost, not an error.
+// loadOrLock returns the stored token, or the lock to fetch one. While another process
+// holds the lock it waits for the result, at most ExchangeTimeout. It returns neither if
+// the store is unavailable or the other process takes too long: then two processes may
+// exchange, which is harmless.
 func (c *Client) loadOrLock(ctx context.Context, id identity, key string) (t *Token, unlock func()) {
-	deadline := time.NewTimer(c.exchangeTimeout)
+	deadline := time.NewTimer(c.options.ExchangeTimeout)
 	defer deadline.Stop()
 
 	for pause := pollFirst; ; pause = min(2*pause, pollLongest) {
-		value, unlock, err := c.store.LoadOrLockMeetToken(ctx, key, 2*c.exchangeTimeout)
+		value, unlock, err := c.options.Store.LoadOrLockMeetToken(ctx, key, 2*c.options.ExchangeTimeout)
 		if t := c.usable(id, value); t != nil {
 			return t, nil
 		}
 		if value != nil && err == nil {
-			// What is there is of no use: Meet has refused it, or it is about to expire.
-			if unlock, _, err = c.store.LockMeetToken(ctx, key, 2*c.exchangeTimeout); unlock != nil {
-				// The last holder may have saved and unlocked since the look above.
+			// The stored token is useless: Meet has refused it, or it is about to expire.
+			if unlock, _, err = c.options.Store.LockMeetToken(ctx, key, 2*c.options.ExchangeTimeout); unlock != nil {
+				// The last holder may have saved a token meanwhile.
 				if t := c.load(ctx, id, key); t != nil {
 					unlock()
 					return t, nil
@@ -204,14 +199,14 @@ func (c *Client) loadOrLock(ctx context.Context, id identity, key string) (t *To
 	}
 }
 
-// load is usable for what is stored now.
+// load returns the token that is stored now.
 func (c *Client) load(ctx context.Context, id identity, key string) *Token {
-	value, _ := c.store.LoadMeetToken(ctx, key) // a store that is unavailable has none
+	value, _ := c.options.Store.LoadMeetToken(ctx, key) // nil if the store is unavailable
 	return c.usable(id, value)
 }
 
-// usable takes a token that was stored into this process, if it is one that Meet has
-// not refused before and that does not expire yet.
+// usable keeps a stored token in memory and returns it, unless it has expired or Meet has
+// refused it.
 func (c *Client) usable(id identity, value []byte) *Token {
 	if value == nil {
 		return nil
@@ -223,11 +218,11 @@ func (c *Client) usable(id identity, value []byte) *Token {
 	return t
 }
 
-// saveKept saves a token while it is kept here: one that was dropped before it was
-// saved does not come back.
+// saveKept saves a token only while it is kept here, so that a dropped token does not
+// come back.
 func (c *Client) saveKept(ctx context.Context, id identity, key string, t *Token) {
 	kept := func() bool {
-		k, ok := c.tokens.get(id, c.now())
+		k, ok := c.tokens.get(id, c.options.Now())
 		return ok && k == t
 	}
 	if !kept() {
@@ -238,35 +233,34 @@ func (c *Client) saveKept(ctx context.Context, id identity, key string, t *Token
 		return
 	}
 	if value, err := encodeToken(t); err == nil {
-		_ = c.store.DropMeetToken(ctx, key, value)
+		_ = c.options.Store.DropMeetToken(ctx, key, value)
 	}
 }
 
 func (c *Client) save(ctx context.Context, key string, t *Token) {
-	ttl := t.usableUntil().Sub(c.now())
+	ttl := t.usableUntil().Sub(c.options.Now())
 	if ttl <= 0 {
 		return
 	}
 	if value, err := encodeToken(t); err == nil {
-		// A store that is unavailable costs the other processes an exchange, no more.
-		_ = c.store.SaveMeetToken(ctx, key, value, ttl)
+		// If the store is unavailable, other processes exchange themselves.
+		_ = c.options.Store.SaveMeetToken(ctx, key, value, ttl)
 	}
 }
 
-// keep puts a token into this process and says whether it can be used for
-// requests to come.
+// keep keeps a token in memory and reports whether later requests can use it.
 func (c *Client) keep(id identity, t *Token) bool {
 	until := t.usableUntil()
-	if !c.now().Before(until) {
+	if !c.options.Now().Before(until) {
 		return false
 	}
 	kept := c.tokens.put(id, t, until)
-	if c.mayRenew != nil && until.Sub(t.Received) >= shortestRenewed {
-		c.agenda.add(due{at: t.renewAt(c.now()), id: kept, token: t})
+	if c.options.MayRenew != nil && until.Sub(t.Received) >= shortestRenewed {
+		c.renewalQueue.add(renewal{at: t.renewAt(c.options.Now()), id: kept, token: t})
 	}
-	// Checked after the put: distrust marks first and evicts then, so one of the
+	// Checked after the put: distrust marks the token before it evicts it, so one of the
 	// two sees the other.
-	if value, ok := c.distrusted.get(id, c.now()); ok && value == t.Value {
+	if value, ok := c.distrusted.get(id, c.options.Now()); ok && value == t.Value {
 		c.evict(id, t)
 		return false
 	}
@@ -283,8 +277,8 @@ func (c *Client) exchangeAndKeep(ctx context.Context, caller Caller, id identity
 	return t, nil
 }
 
-// accept keeps a token fresh from Meet. It may be the one that was distrusted:
-// Meet makes the same token twice within a second.
+// accept keeps a new token. It may equal the distrusted one, because Meet issues the same
+// token twice within a second.
 func (c *Client) accept(id identity, t *Token) {
 	c.distrusted.drop(id)
 	c.keep(id, t)
@@ -292,62 +286,62 @@ func (c *Client) accept(id identity, t *Token) {
 
 // remember keeps a refusal of Meet for a while.
 func (c *Client) remember(id identity, e *Error) {
-	now := c.now()
+	now := c.options.Now()
 	switch kind := e.Kind; {
 	case errors.Is(kind, ErrUserNotFound), errors.Is(kind, ErrProvisioningConflict):
-		c.refusals.put(id, e, now.Add(keepUserRefused))
+		c.refusedCallers.put(id, e, now.Add(keepUserRefused))
 	case errors.Is(kind, ErrInvalidMail), errors.Is(kind, ErrDomainRefused):
-		c.refusals.put(id, e, now.Add(keepMailRefused))
+		c.refusedCallers.put(id, e, now.Add(keepMailRefused))
 	case errors.Is(kind, ErrDuplicateUser):
-		c.refusals.put(id, e, now.Add(keepDuplicate))
+		c.refusedCallers.put(id, e, now.Add(keepDuplicate))
 	case errors.Is(kind, ErrBackendCredentials), errors.Is(kind, ErrApplicationInactive):
-		c.broken.put(id.credentials, e, now.Add(keepBroken))
+		c.refusedApplications.put(id.credentials, e, now.Add(keepBroken))
 	}
 }
 
-// refused is the remembered refusal that makes an exchange pointless.
+// refused returns the remembered refusal of the caller, if any.
 func (c *Client) refused(id identity) *Error {
-	now := c.now()
-	if e, ok := c.broken.get(id.credentials, now); ok {
+	now := c.options.Now()
+	if e, ok := c.refusedApplications.get(id.credentials, now); ok {
 		return e
 	}
-	if e, ok := c.refusals.get(id, now); ok {
+	if e, ok := c.refusedCallers.get(id, now); ok {
 		return e
 	}
 	return nil
 }
 
 // UserDisabled returns Meet's refusal if Meet has called the user of a session (see
-// [Caller]) disabled within the last five seconds, and nil otherwise. It sends nothing.
+// [Caller]) disabled within the last five seconds, else nil. It sends nothing.
 func (c *Client) UserDisabled(session string) error {
-	if e, ok := c.disabled.get(session, c.now()); ok {
+	if e, ok := c.disabledSessions.get(session, c.options.Now()); ok {
 		return e
 	}
 	return nil
 }
 
-// renew replaces a token that Meet refuses. Callers who were refused with the
-// same token share one exchange; one who comes late finds the new token.
+// renew replaces a token that Meet refuses. Callers with the same token share one
+// exchange; a late caller finds the new token.
 func (c *Client) renew(ctx context.Context, caller Caller, old *Token) (*Token, *Error) {
 	id := caller.identity()
 	if e := c.refused(id); e != nil {
 		return nil, e
 	}
 	c.distrust(id, old)
-	if c.store != nil {
+	if c.options.Store != nil {
 		if value, err := encodeToken(old); err == nil {
-			_ = c.store.DropMeetToken(ctx, c.storeKey(id), value)
+			_ = c.options.Store.DropMeetToken(ctx, c.storeKey(id), value)
 		}
 	}
-	if t, ok := c.tokens.get(id, c.now()); ok {
+	if t, ok := c.tokens.get(id, c.options.Now()); ok {
 		return t, nil
 	}
 	return c.obtain(ctx, caller, id)
 }
 
-// distrust evicts a token and keeps it from coming back out of the store.
+// distrust evicts a token and prevents it from being loaded from the store again.
 func (c *Client) distrust(id identity, t *Token) {
-	c.distrusted.put(id, t.Value, c.now().Add(maxKept))
+	c.distrusted.put(id, t.Value, c.options.Now().Add(maxKept))
 	c.evict(id, t)
 }
 
@@ -355,21 +349,20 @@ func (c *Client) evict(id identity, t *Token) {
 	c.tokens.dropIf(id, func(kept *Token) bool { return kept.Value == t.Value })
 }
 
-// renewOnSuspicion replaces a token after a server error, which is how Meet
-// answers a token it cannot verify when its identity provider is out of reach,
-// and how it answers everything when it is broken. So the old token stays in the
-// store and comes back if there is no new one, and one caller does this no more
-// than once in a while: an outage of Meet must not cost every token.
+// renewOnSuspicion replaces a token after a server error. The cause may be the token: Meet
+// answers 500 if it cannot ask its identity provider about it. But an outage of Meet must not
+// cost all tokens. So the old token stays in the store, it is used again if there is no new
+// one, and a caller's token is replaced at most once a minute.
 func (c *Client) renewOnSuspicion(ctx context.Context, caller Caller, old *Token) (*Token, *Error) {
 	id := caller.identity()
 	c.suspect(id, old)
-	// There is one if it was renewed since, or not evicted this time.
-	if t, ok := c.tokens.get(id, c.now()); ok {
+	// There is one if it was replaced meanwhile, or was not evicted.
+	if t, ok := c.tokens.get(id, c.options.Now()); ok {
 		return t, nil
 	}
 	t, e := c.obtain(ctx, caller, id)
 	if e != nil {
-		if _, ok := c.tokens.get(id, c.now()); !ok {
+		if _, ok := c.tokens.get(id, c.options.Now()); !ok {
 			c.accept(id, old)
 		}
 		return nil, e
@@ -377,14 +370,14 @@ func (c *Client) renewOnSuspicion(ctx context.Context, caller Caller, old *Token
 	return t, nil
 }
 
-// suspect distrusts a token after a server error, unless that happened to this
-// caller a moment ago, or no exchange is made for them now: then there would be no token
-// at all, and requests would fail here although Meet is well again.
+// suspect distrusts a token after a server error. It does nothing if it did so for this
+// caller a moment ago, or if a remembered refusal prevents an exchange: then the caller
+// would have no token when Meet has recovered.
 func (c *Client) suspect(id identity, t *Token) {
-	if _, ok := c.suspected.get(id, c.now()); ok || c.refused(id) != nil {
+	if _, ok := c.suspected.get(id, c.options.Now()); ok || c.refused(id) != nil {
 		return
 	}
-	// In this order, a reader that sees the suspicion does not see the token any more.
+	// In this order, whoever sees the suspicion no longer sees the token.
 	c.distrust(id, t)
-	c.suspected.put(id, struct{}{}, c.now().Add(keepSuspected))
+	c.suspected.put(id, struct{}{}, c.options.Now().Add(keepSuspected))
 }

@@ -474,7 +474,7 @@ func TestRenew_GoesOverToTheNext(t *testing.T) {
 		meet := &renewed{life: day}
 		before := ahead(t, meet)
 		first := need(t, before, alice)
-		next := renewing(t, meet, func(o *backendclient.Options) { o.Before = before })
+		next := renewing(t, meet, func(o *backendclient.Options) { o.Previous = before })
 		require.Equal(t, first.Value, need(t, next, alice).Value)
 		time.Sleep(20 * time.Hour)
 		require.NotEqual(t, first.Value, need(t, next, alice).Value)
@@ -486,7 +486,7 @@ func TestRenew_GoesOverToTheNext(t *testing.T) {
 			"another API":  func(o *backendclient.Options) { o.BasePath = "/other" },
 			"another size": func(o *backendclient.Options) { o.MaxTokens = 10 },
 		} {
-			other := renewing(t, meet, func(o *backendclient.Options) { o.Before = next }, change)
+			other := renewing(t, meet, func(o *backendclient.Options) { o.Previous = next }, change)
 			require.Zero(t, other.Stats().Tokens, name)
 		}
 	})

@@ -10,20 +10,18 @@ import (
 	"unicode/utf8"
 )
 
-// Response is what Meet says to a request that it understood, good or bad: a room,
-// a list, 400 for a field, 403 for another user's room, 404, 405. Its body is
-// JSON, or empty with status 204 and for HEAD.
+// Response is Meet's answer to a request that it understood, of any status: a room, a list,
+// 400 for a field, 403, 404, 405. The body is JSON; it is empty with status 204 and for HEAD.
 type Response struct {
 	Status int
 
-	// Location is the web page of a new room, Allow the methods of a path that has
-	// others. What else Meet's headers say means nothing to a caller.
+	// Location is the web page of a new room, Allow the methods of the path after a 405.
 	Location, Allow string
 
 	Body []byte
 }
 
-// single is the value of a header. One that came twice means nothing.
+// single returns the value of a header, "" if it is repeated.
 func single(h http.Header, name string) string {
 	if v := h[name]; len(v) == 1 {
 		return v[0]
@@ -31,15 +29,15 @@ func single(h http.Header, name string) string {
 	return ""
 }
 
-// answer makes an Response of a reply.
+// answer converts a reply to a Response.
 func (a *reply) answer() *Response {
 	return &Response{Status: a.status, Location: a.location, Allow: a.allow, Body: a.body}
 }
 
 const maxDetail = 256
 
-// detail is Meet's text in an error body: "detail" or "error" if one of them is
-// a string, else the whole body.
+// detail returns Meet's text in an error body: the string "detail" or "error", else the
+// whole body.
 func detail(body []byte) string {
 	for _, name := range [...]string{"detail", "error"} {
 		var text string
@@ -54,7 +52,7 @@ func detail(body []byte) string {
 	return b.String()
 }
 
-// cut bounds a text without splitting a character.
+// cut truncates a text without splitting a character.
 func cut(s string) string {
 	if len(s) <= maxDetail {
 		return s
@@ -66,8 +64,7 @@ func cut(s string) string {
 	return s[:n]
 }
 
-// printable bounds a text, and gives it up if it repeats what must not be in
-// logs. Meet's own texts never do.
+// printable truncates a text, and returns "" if it repeats a secret or the mail address.
 func printable(text string, caller Caller) string {
 	for _, s := range [...]string{caller.Credentials.ClientSecret, caller.Mail} {
 		if s != "" && strings.Contains(text, s) {
@@ -77,5 +74,5 @@ func printable(text string, caller Caller) string {
 	return cut(text)
 }
 
-// has says whether the body is an object with this key.
+// has reports whether the body is an object with this key.
 func has(body []byte, key string) bool { return member(body, key) != nil }

@@ -11,15 +11,15 @@ import (
 
 const roomsPath = "/rooms/"
 
-// RetrieveRoom gets one room by its id, a UUID. Another room than that is an
+// RetrieveRoom gets a room by its id, a UUID. If Meet answers with another room, that is an
 // ErrBadAnswer; see [Request].Room.
 func (c *Client) RetrieveRoom(ctx context.Context, caller Caller, id string) (*Response, error) {
 	return c.Send(ctx, caller, Request{Method: http.MethodGet, Path: roomsPath + id + "/", Room: id})
 }
 
-// otherRoom is the error of an answer with another room than the one that the
-// request was about. An answer to GET must be that room, and one to a creation some
-// room; one to a change need not show any.
+// otherRoom returns an error if an answer is about another room than the request. The answer
+// to a GET must be that room, and the answer to a creation must be a room. The answer to a
+// change need not contain one.
 func otherRoom(a *reply, w wireRequest) *Error {
 	if w.method == http.MethodPost && w.below == roomsPath && a.status < 300 && plainText(member(a.body, "id")) == "" {
 		return &Error{Kind: ErrBadAnswer, Op: w.operation(), Status: a.status, Hint: hintNoRoom, Effect: true}
@@ -33,19 +33,19 @@ func otherRoom(a *reply, w wireRequest) *Error {
 	return &Error{Kind: ErrBadAnswer, Op: w.operation(), Status: a.status, Hint: hintOtherRoom, Effect: w.effect}
 }
 
-// isRoom says whether a room has this id, in whichever form both are written.
+// isRoom reports whether a room has this id, in any spelling.
 func isRoom(room json.RawMessage, id string) bool {
 	raw := member(room, "id")
 	if len(raw) == len(id)+2 && string(raw[1:len(raw)-1]) == id {
-		return true // as always, without a copy
+		return true // the usual case, without a copy
 	}
 	found := plainText(raw)
 	return found == id || strings.EqualFold(strings.ReplaceAll(found, "-", ""), strings.ReplaceAll(id, "-", ""))
 }
 
-// CreateRoom makes a room. body is nil or a JSON object; Meet reads access_level
-// and configuration of it.
+// CreateRoom creates a room. body is nil or a JSON object, of which Meet reads access_level
+// and configuration.
 func (c *Client) CreateRoom(ctx context.Context, caller Caller, body []byte) (*Response, error) {
-	c.counts.drop(caller.identity())
+	c.roomCounts.drop(caller.identity())
 	return c.Send(ctx, caller, Request{Method: http.MethodPost, Path: roomsPath, Body: body, MayHaveEffect: true})
 }

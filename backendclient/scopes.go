@@ -8,20 +8,20 @@ import (
 	"time"
 )
 
-// A token that lacks a scope is fetched anew after keepLacking, which an operator who has just
-// ticked the scope in Meet may wait for. What was fetched in vain as often as eagerly
-// is probably meant to lack it: from then on each pause is twice the one before.
+// A token that lacks a scope is fetched again after refetchInterval, because an operator may
+// have granted the scope in Meet since. After eagerAttempts fruitless attempts the application is
+// probably meant to lack it, so each further pause is twice as long.
 const (
-	keepLacking = time.Minute
-	eagerly     = 5
+	refetchInterval = time.Minute
+	eagerAttempts   = 5
 )
 
-// lackingPause is how old a token must be to be fetched anew for a scope.
-func (t *Token) lackingPause() time.Duration {
-	return keepLacking << min(max(t.vain-eagerly+1, 0), 16)
+// refetchAfter returns the age at which a token is fetched again for a scope.
+func (t *Token) refetchAfter() time.Duration {
+	return refetchInterval << min(max(t.vain-eagerAttempts+1, 0), 16)
 }
 
-// grants reports whether Meet has granted all of the scopes.
+// grants reports whether the token has all of the scopes.
 func (t *Token) grants(scopes []string) bool {
 	for _, s := range scopes {
 		if !slices.Contains(t.Scopes, s) {
@@ -31,39 +31,38 @@ func (t *Token) grants(scopes []string) bool {
 	return true
 }
 
-// looksAgain reports whether it is time to ask Meet for what the token lacks.
-func (c *Client) looksAgain(caller Caller, t *Token) bool {
-	return !t.grants(caller.Scopes) && c.now().Sub(t.Received) >= t.lackingPause()
+// shouldRefetch reports whether to ask Meet again for the scopes that the token lacks.
+func (c *Client) shouldRefetch(caller Caller, t *Token) bool {
+	return !t.grants(caller.Scopes) && c.options.Now().Sub(t.Received) >= t.refetchAfter()
 }
 
-// withScopes returns a token that has the scopes the caller needs, if there is one:
-// the operator may have granted them in Meet since t was fetched. Otherwise, and if
-// Meet does not answer, it returns t.
+// withScopes returns a token with the scopes that the caller needs if Meet grants them
+// now, else t.
 func (c *Client) withScopes(ctx context.Context, caller Caller, id identity, t *Token) *Token {
-	if !c.looksAgain(caller, t) {
+	if !c.shouldRefetch(caller, t) {
 		return t
 	}
-	if _, lately := c.lacking.get(id, c.now()); lately {
+	if _, lately := c.refetched.get(id, c.options.Now()); lately {
 		return t
 	}
-	return c.fetchAnew(ctx, caller, id, t)
+	return c.refetch(ctx, caller, id, t)
 }
 
-// fetchAnew is withScopes for a token that lacks one. It stands apart because what it
-// shares with a goroutine is allocated on entry.
-func (c *Client) fetchAnew(ctx context.Context, caller Caller, id identity, t *Token) *Token {
+// refetch fetches a token again because t lacks a scope. It is a function of its own so
+// that the fast path of withScopes does not allocate.
+func (c *Client) refetch(ctx context.Context, caller Caller, id identity, t *Token) *Token {
 	key := c.storeKey(id)
 	flight := c.flights.DoChan("scopes "+key, func() (any, error) {
-		ctx, cancel := context.WithTimeout(c.detach(ctx), c.TokenBound())
+		ctx, cancel := context.WithTimeout(c.options.Detach(ctx), c.TokenBound())
 		defer cancel()
-		defer func() { c.lacking.put(id, struct{}{}, c.now().Add(keepLacking)) }()
-		if c.store != nil { // another process may have done it
-			if newer := c.load(ctx, id, key); newer != nil && !c.looksAgain(caller, newer) {
+		defer func() { c.refetched.put(id, struct{}{}, c.options.Now().Add(refetchInterval)) }()
+		if c.options.Store != nil { // another process may have fetched it
+			if newer := c.load(ctx, id, key); newer != nil && !c.shouldRefetch(caller, newer) {
 				return newer, nil
 			}
 		}
 		shared := caller
-		shared.Source = "" // others may wait
+		shared.Source = "" // other callers may wait
 		newer, e := c.exchange(ctx, shared)
 		if e != nil {
 			return nil, e

@@ -9,19 +9,18 @@ import (
 )
 
 const (
-	// maxSearchPages bounds a search: a thousand rooms.
+	// maxSearchPages bounds a search to a thousand rooms.
 	maxSearchPages = 50
 
-	// maxSearchPasses is how often a search reads a list that changes under it.
+	// maxSearchPasses bounds how often a changing list is searched.
 	maxSearchPasses = 2
 )
 
-// FindRoomBySlug finds the caller's room with this slug. The answer is that of
-// RetrieveRoom: 200 with the room as Meet wrote it, 404, or Meet's refusal.
+// FindRoomBySlug finds the caller's room with this slug. The answer is that of RetrieveRoom:
+// 200 with the room as Meet wrote it, 404, or Meet's refusal.
 //
-// A Meet that filters by slug answers at once. One that does not has given the
-// first page of the list instead, and the search goes on from there, page by
-// page, to a bound of 1000 rooms (ErrTooManyRooms).
+// A Meet that filters by slug answers directly. Another one returns the first page of the
+// list, and the search reads on page by page, up to 1000 rooms (ErrTooManyRooms).
 func (c *Client) FindRoomBySlug(ctx context.Context, caller Caller, slug string) (*Response, error) {
 	if slug == "" {
 		return noRoom(), nil
@@ -38,18 +37,18 @@ func (c *Client) FindRoomBySlug(ctx context.Context, caller Caller, slug string)
 }
 
 func noRoom() *Response {
-	return jsonAnswer(http.StatusNotFound, []byte(`{"detail":"No Room matches the given query."}`))
+	return &Response{Status: http.StatusNotFound, Body: []byte(`{"detail":"No Room matches the given query."}`)}
 }
 
-// search goes through the pages once. Without a find or a refusal it says
-// whether the pages it saw are of one list.
+// search reads the pages once. If it finds nothing it reports whether the pages are of one
+// list.
 func (c *Client) search(ctx context.Context, caller Caller, slug string) (found *Response, consistent bool, err error) {
 	first, refusal, err := c.page(ctx, caller, pageQuery{page: 1, slug: slug})
 	if err != nil || refusal != nil {
 		return refusal, false, err
 	}
 	if room := withSlug(first, slug); room != nil {
-		return jsonAnswer(http.StatusOK, room), true, nil
+		return &Response{Status: http.StatusOK, Body: room}, true, nil
 	}
 	if !first.next || len(first.rooms) == 0 {
 		return nil, true, nil
@@ -58,9 +57,9 @@ func (c *Client) search(ctx context.Context, caller Caller, slug string) (found 
 	l := lister{c: c, caller: caller}
 	last := pages(first.count, len(first.rooms))
 	consistent = true
-	for from := 2; from <= min(last, maxSearchPages); from += c.pageWorkers {
-		to := min(from+c.pageWorkers-1, last, maxSearchPages)
-		parts, refusal, err := l.parts(ctx, nil, 0, from, to)
+	for from := 2; from <= min(last, maxSearchPages); from += c.options.PageWorkers {
+		to := min(from+c.options.PageWorkers-1, last, maxSearchPages)
+		parts, refusal, err := l.fetchPages(ctx, nil, 0, from, to)
 		if err != nil || refusal != nil {
 			return refusal, false, err
 		}
@@ -70,7 +69,7 @@ func (c *Client) search(ctx context.Context, caller Caller, slug string) (found 
 				continue
 			}
 			if room := withSlug(p, slug); room != nil {
-				return jsonAnswer(http.StatusOK, room), true, nil
+				return &Response{Status: http.StatusOK, Body: room}, true, nil
 			}
 		}
 	}

@@ -11,33 +11,33 @@ import (
 	"time"
 )
 
-// Request is one request for Meet's rooms.
+// Request is a request about Meet's rooms.
 type Request struct {
 	Method string
 
-	// Path is below the base path and starts and ends with a slash, "/rooms/":
-	// rebuilt from parsed values, made of letters, digits, "-", ".", "_" and "~".
+	// Path is below the base path and starts and ends with a slash, such as "/rooms/". It
+	// is built from parsed values, of letters, digits, "-", ".", "_" and "~".
 	Path string
 
 	Query url.Values
 
-	// ContentType goes with a Body, default "application/json".
+	// ContentType is that of Body; default "application/json".
 	ContentType string
 
-	// Body is sent with its length, and nil or empty without a Content-Type.
+	// Body is sent with its length. If it is empty, no Content-Type is sent.
 	Body []byte
 
-	// Room is the id of the room that a successful answer must be about, or "" where
-	// there is none. HTTP/1.1 tells answers apart by their order alone, so what
-	// answers once too often, or too late, gives a caller what was meant for another
-	// (docs/decisions.md). Another room is an ErrBadAnswer.
+	// Room is the id of the room that a successful answer must be about, or "". HTTP/1.1
+	// matches answers to requests by order alone, so a server that answers once too often
+	// could give one caller the answer for another (docs/decisions.md). An answer about
+	// another room is an ErrBadAnswer.
 	Room string
 
-	// Sensitive keeps the words of the answer out of errors.
+	// Sensitive keeps Meet's text out of errors.
 	Sensitive bool
 
-	// MayHaveEffect marks a request that changes something. It is taken for
-	// granted for every method but GET, HEAD and OPTIONS.
+	// MayHaveEffect marks a GET, HEAD or OPTIONS that changes something. Other methods
+	// always count as changes.
 	MayHaveEffect bool
 }
 
@@ -49,28 +49,28 @@ func (r Request) effect() bool {
 	return true
 }
 
-// SendBound is the longest that [Client.Send] takes: two tokens, and two requests.
-func (c *Client) SendBound() time.Duration { return 2 * (c.TokenBound() + c.requestTimeout) }
+// SendBound is the longest that [Client.Send] takes: two tokens and two requests.
+func (c *Client) SendBound() time.Duration { return 2 * (c.TokenBound() + c.options.RequestTimeout) }
 
-// verdict is what an answer to a request for rooms asks for.
+// verdict is what to do after an answer.
 type verdict uint8
 
 const (
-	relay   verdict = iota // an answer for the caller
-	renew                  // the token is refused: get a new one, send once more
-	suspect                // a server error: the token may be why
-	fail                   // an error
+	relay   verdict = iota // return the answer to the caller
+	renew                  // the token is refused: replace it and send once more
+	suspect                // a server error: the token may be the cause
+	fail                   // return the error
 )
 
 // Send makes a request with Meet's token for the caller.
 //
-// If Meet refuses the token, it is replaced and the request is sent once more:
-// authentication comes before any effect, so that holds for POST too. After a
-// server error the token is replaced, and only a request without effect is sent
-// once more. A request that may have had an effect is never repeated.
+// If Meet refuses the token, the token is replaced and the request is sent once more. This
+// holds for POST too, because Meet authenticates before anything takes effect. After a
+// server error the token is replaced as well, but only a request without effect is sent
+// again. A request that may have had an effect is never repeated.
 //
-// What Meet says to a request that it understood is an [Response], whatever the
-// status. Everything else is an [*Error].
+// Meet's answer to a request that it understood is a [Response] of any status. Everything
+// else is an [*Error].
 func (c *Client) Send(ctx context.Context, caller Caller, r Request) (*Response, error) {
 	w, e := c.wireRequest(caller.RequestID, r)
 	if e != nil {
@@ -91,7 +91,7 @@ func (c *Client) Send(ctx context.Context, caller Caller, r Request) (*Response,
 		t, e = c.renew(ctx, caller, t)
 	case suspect:
 		if w.effect {
-			// The next request finds out whether it was the token.
+			// The next request finds out whether the token was the cause.
 			c.suspect(caller.identity(), t)
 			return nil, e
 		}
@@ -108,22 +108,22 @@ func (c *Client) Send(ctx context.Context, caller Caller, r Request) (*Response,
 		return a, nil
 	}
 	if v == renew {
-		// The token stays: as soon as Meet takes it again all is well. Until then
-		// requests ask Meet, which is cheap, but do not exchange.
-		c.seen.refused(e, c.now())
+		// The token is kept, so that all is well once Meet takes it again. Until then requests
+		// reach Meet, which is cheap, but do not exchange.
+		c.observations.tokenRefused(e, c.options.Now())
 		refusal := *e
 		refusal.Op = opExchange
-		c.refusals.put(caller.identity(), &refusal, c.now().Add(keepBroken))
+		c.refusedCallers.put(caller.identity(), &refusal, c.options.Now().Add(keepBroken))
 	}
 	return nil, e
 }
 
 func (c *Client) wireRequest(requestID string, r Request) (wireRequest, *Error) {
-	path := c.base + r.Path
+	path := c.options.BasePath + r.Path
 	w := wireRequest{
 		method:      r.Method,
 		path:        path,
-		below:       path[len(c.base):],
+		below:       path[len(c.options.BasePath):],
 		query:       r.Query.Encode(),
 		contentType: r.ContentType,
 		body:        r.Body,
@@ -144,7 +144,7 @@ func (c *Client) wireRequest(requestID string, r Request) (wireRequest, *Error) 
 // try sends the request once.
 func (c *Client) try(ctx context.Context, caller Caller, w wireRequest, t *Token) (*Response, verdict, *Error) {
 	w.authorization = t.authorization
-	a, e := c.roundTripForRooms(ctx, w)
+	a, e := c.doRooms(ctx, w)
 	if e != nil {
 		return nil, fail, e
 	}
@@ -153,13 +153,13 @@ func (c *Client) try(ctx context.Context, caller Caller, w wireRequest, t *Token
 	case v == relay:
 		return a.answer(), relay, nil
 	case errors.Is(e.Kind, ErrApplicationInactive):
-		// No exchange will help. Tokens stay: they work again when the application does.
+		// An exchange would not help. Tokens are kept: they work again when the application does.
 		c.remember(caller.identity(), e)
 		t.lastUse.Store(nil)
 	case errors.Is(e.Kind, ErrUserDisabled):
-		t.lastUse.Store(nil) // Meet goes on giving tokens for them
+		t.lastUse.Store(nil) // do not renew it, although Meet would issue one
 		if caller.Session != "" {
-			c.disabled.put(caller.Session, e, c.now().Add(keepUserDisabled))
+			c.disabledSessions.put(caller.Session, e, c.options.Now().Add(keepUserDisabled))
 		}
 	}
 	if e.Detail = printable(e.Detail, caller); w.sensitive {
@@ -168,15 +168,14 @@ func (c *Client) try(ctx context.Context, caller Caller, w wireRequest, t *Token
 	return nil, v, e
 }
 
-// judgeRooms is the table of the answers to a request with a token. The error
-// goes with every verdict but relay; with renew it is the one to return when a
-// new token is refused as well.
+// judgeRooms is the table of the answers to a request with a token. The error belongs to
+// every verdict but relay; with renew it is returned if a new token is refused too.
 func judgeRooms(a *reply, w wireRequest) (verdict, *Error) {
 	switch status := a.status; {
 	case status == http.StatusUnauthorized && a.json:
 		return judgeUnauthorized(a, w)
 	case status == http.StatusBadRequest && !a.json:
-		// How Meet refuses a token when it asks an identity provider about it.
+		// This is how Meet refuses a token that its identity provider does not know.
 		return renew, &Error{Kind: ErrMisconfigured, Op: w.operation(), Status: status, Hint: hintTokenRefused}
 	case a.understood():
 		if e := otherRoom(a, w); e != nil {
@@ -191,7 +190,7 @@ func judgeRooms(a *reply, w wireRequest) (verdict, *Error) {
 	return fail, e
 }
 
-// understood reports whether an answer is Meet's to a request that it understood.
+// understood reports whether Meet answered and had understood the request.
 func (a *reply) understood() bool {
 	switch status := a.status; {
 	case status >= 200 && status < 300, status >= 400 && status < 500 && status != http.StatusTooManyRequests:
@@ -200,7 +199,7 @@ func (a *reply) understood() bool {
 	return false
 }
 
-// judgeFailure makes an error of an answer that is none for the caller.
+// judgeFailure returns the error for an answer that is not for the caller.
 func judgeFailure(a *reply, w wireRequest) *Error {
 	e := &Error{Op: w.operation(), Status: a.status, Effect: w.effect}
 	if a.json {
@@ -213,8 +212,8 @@ func judgeFailure(a *reply, w wireRequest) *Error {
 	return e
 }
 
-// judgeUnauthorized reads a 401, which is about Meet's token and so never the
-// caller's business, unless the user or the application is switched off.
+// judgeUnauthorized reads a 401. It is about Meet's token and hence not for the caller,
+// unless the user or the application is disabled.
 func judgeUnauthorized(a *reply, w wireRequest) (verdict, *Error) {
 	e := &Error{Kind: ErrMisconfigured, Op: w.operation(), Status: a.status, Hint: hintTokenRefused}
 	e.Detail = detail(a.body)
@@ -226,7 +225,7 @@ func judgeUnauthorized(a *reply, w wireRequest) (verdict, *Error) {
 		e.Kind, e.Hint = ErrApplicationInactive, hintInactive
 		return fail, e
 	case "Authentication credentials were not provided.", "Invalid token header.":
-		// A new token would be lost on the same way.
+		// A new token would be lost in the same way.
 		e.Hint = hintAuthorization
 		return fail, e
 	case "User not found.":
@@ -237,8 +236,8 @@ func judgeUnauthorized(a *reply, w wireRequest) (verdict, *Error) {
 	return renew, e
 }
 
-// published says whether a request is one that every Meet with an external API
-// has a path for: the rooms, or one of them.
+// published reports whether every Meet with an external API has the request's path: the
+// rooms, or one room.
 func published(w wireRequest) bool {
 	return strings.HasPrefix(w.below, roomsPath) && strings.Count(w.below, "/") <= 3
 }

@@ -7,19 +7,17 @@ import (
 	"sync"
 )
 
-// sourceKey is where the context of an exchange has the address of the one caller
-// who waits for it.
+// sourceKey is the context key of the address of the only caller who waits for an exchange.
 type sourceKey struct{}
 
-// Source returns the address for whom an exchange is made, for a transport that
-// tells Meet (X-Forwarded-For), or "" where several callers wait for it, or none is
-// known.
+// Source returns the address of the caller that an exchange is made for, so that a transport
+// can send it as X-Forwarded-For. It is "" if several callers wait or none is known.
 func Source(ctx context.Context) string {
 	source, _ := ctx.Value(sourceKey{}).(string)
 	return source
 }
 
-// waiters counts who waits for an exchange.
+// waiters counts the callers that wait for each exchange.
 type waiters struct {
 	mu     sync.Mutex
 	counts map[identity]int
@@ -42,8 +40,7 @@ func (w *waiters) leave(id identity) {
 	}
 }
 
-// withSource tells the transport on whose behalf an exchange is made, if that is
-// one caller: one who joins later is not told of.
+// withSource adds the caller's address to ctx if no other caller waits yet.
 func (w *waiters) withSource(ctx context.Context, caller Caller) context.Context {
 	w.mu.Lock()
 	defer w.mu.Unlock()

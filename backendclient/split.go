@@ -9,13 +9,13 @@ import (
 	"strings"
 )
 
-// Lists are cut up without being decoded: rooms pass through byte for byte, and
-// encoding/json would read each three times. All of this is for JSON that
-// json.Valid has seen; a reply's body is.
+// Lists are split without being decoded: rooms are passed on byte for byte, and
+// encoding/json would read each three times. All functions here need valid JSON, such as
+// the body of a reply.
 
-// Members goes through the members of a JSON object that is valid, as the body of a
-// [Response] is: the name, and the value as it is written. Of anything but an object it
-// finds none. A name may come twice; of two values the last counts, as for most readers.
+// Members iterates over names and values of a valid JSON object, such as the body of a
+// [Response]. Values are as written. For anything but an object it yields nothing. Of two
+// members with the same name the last one counts.
 func Members(object []byte) iter.Seq2[string, json.RawMessage] {
 	return func(yield func(string, json.RawMessage) bool) {
 		i := skipSpace(object, 0)
@@ -40,14 +40,14 @@ func Members(object []byte) iter.Seq2[string, json.RawMessage] {
 	}
 }
 
-// unescaped is the text of a JSON string. It stands apart because what it decodes into
-// is allocated.
+// unescaped decodes a JSON string. It is a function of its own because its result is
+// allocated.
 func unescaped(quoted []byte) (text string) {
-	_ = json.Unmarshal(quoted, &text) // it is valid
+	_ = json.Unmarshal(quoted, &text) // valid JSON
 	return text
 }
 
-// elements cuts an array; nil if it is none, else not nil.
+// elements splits an array. It returns nil if it is none, else not nil.
 func elements(array []byte) []json.RawMessage {
 	i := skipSpace(array, 0)
 	if i == len(array) || array[i] != '[' {
@@ -64,7 +64,7 @@ func elements(array []byte) []json.RawMessage {
 	return found
 }
 
-// member is the value of one member, nil if there is none.
+// member returns the value of a member, or nil.
 func member(object []byte, name string) (last json.RawMessage) {
 	for key, value := range Members(object) {
 		if key == name {
@@ -74,8 +74,8 @@ func member(object []byte, name string) (last json.RawMessage) {
 	return last
 }
 
-// RoomNames reads id and slug of a room as Meet writes them, out of the body of an
-// [Response]. What is not plain text is "".
+// RoomNames returns id and slug of a room in the body of a [Response]. A value that is not a
+// string without escapes is "".
 func RoomNames(room json.RawMessage) (id, slug string) {
 	for key, value := range Members(room) {
 		switch key {
@@ -88,7 +88,7 @@ func RoomNames(room json.RawMessage) (id, slug string) {
 	return id, slug
 }
 
-// plainText is a JSON string without escapes.
+// plainText returns the text of a JSON string without escapes, else "".
 func plainText(value json.RawMessage) string {
 	if len(value) < 2 || value[0] != '"' || bytes.IndexByte(value, '\\') >= 0 {
 		return ""
@@ -103,7 +103,7 @@ func skipSpace(b []byte, i int) int {
 	return i
 }
 
-// skipValue is where the value that begins at i ends.
+// skipValue returns the end of the value that begins at i.
 func skipValue(b []byte, i int) int {
 	switch b[i] {
 	case '"':

@@ -4,31 +4,29 @@ package backendclient
 
 import "sync/atomic"
 
-// Stats counts what became of callers who needed one of Meet's tokens.
+// Stats counts how callers got one of Meet's tokens.
 type Stats struct {
-	// Queued is how many exchanges wait for their turn now, Running how many are
-	// under way.
+	// Queued is the number of exchanges that wait for a slot now, Running of those that have one.
 	Queued, Running int
-	// FromMemory counts callers who got a token that this process had kept,
-	// FromStore those who got one that another process had put into the store, and
-	// Shared those who waited for an exchange that was under way already. None of
-	// them cost Meet an exchange.
+	// FromMemory counts tokens from this process, FromStore tokens that another process had
+	// stored, Shared callers that joined an exchange in progress. None of them cost Meet an
+	// exchange.
 	FromMemory, FromStore, Shared uint64
-	// Tokens is how many tokens are kept in this process.
+	// Tokens is the number of tokens in this process.
 	Tokens int
-	// Renewals are what [Client.Renew] did.
+	// Renewals counts the results of [Client.Renew].
 	Renewals Renewals
 }
 
-// counters are the parts of Stats that only grow.
+// counters are the fields of Stats that only grow.
 type counters struct {
 	fromMemory, fromStore atomic.Uint64
-	// asked counts callers without a token in this process; flights those of them
-	// that looked for one instead of waiting for another's.
+	// asked counts callers without a token in this process, flights those of them that
+	// did not join another's flight.
 	asked, flights atomic.Uint64
 }
 
-// Stats returns the numbers of this client.
+// Stats returns the counters of this client.
 func (c *Client) Stats() Stats {
 	s := Stats{
 		FromMemory: c.counters.fromMemory.Load(), FromStore: c.counters.fromStore.Load(),
@@ -38,18 +36,8 @@ func (c *Client) Stats() Stats {
 			Refused: c.renewals.refused.Load(), Failed: c.renewals.failed.Load(),
 		},
 	}
-	flights := c.counters.flights.Load() // before asked, which is never less
+	flights := c.counters.flights.Load() // before asked, so that asked is never less
 	s.Shared = c.counters.asked.Load() - flights
 	s.Queued, s.Running = c.turns.count()
 	return s
-}
-
-// count returns how many wait for a turn and how many have one.
-func (t *fairQueue) count() (queued, running int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, waiting := range t.waiting {
-		queued += waiting.turns.Len()
-	}
-	return queued, t.size - t.free
 }

@@ -12,51 +12,49 @@ import (
 	"time"
 )
 
-// TokenStore shares Meet's tokens between processes, and sees to it that only
-// one of them exchanges for a caller. Keys are 64 hexadecimal digits that tell
-// nothing of the caller; values are live credentials, to be encrypted at rest.
+// TokenStore shares Meet's tokens between processes and lets only one of them exchange for
+// a caller. Keys are 64 hexadecimal digits that reveal nothing about the caller. Values are
+// valid credentials and have to be encrypted at rest.
 //
-// Implementations bound their calls in time. An error means that the store is
-// away: the client then works alone, since parallel exchanges cost Meet time but
-// do no harm.
+// Implementations bound their calls in time. After an error the client works without the
+// store; the additional exchanges do no harm.
 type TokenStore interface {
-	// LoadMeetToken gives the value for key, or nil and no error if there is none.
+	// LoadMeetToken returns the value of key, or nil if there is none.
 	LoadMeetToken(ctx context.Context, key string) (value []byte, err error)
 
-	// LoadOrLockMeetToken gives the value for key. If there is none it tries, without
-	// waiting, to be the only one to exchange for key, as LockMeetToken does: unlock is
-	// nil if there is a value, or if another process has the lock.
+	// LoadOrLockMeetToken returns the value of key. If there is none it tries to take the
+	// lock, without waiting. unlock is nil if there is a value or another process has the
+	// lock.
 	LoadOrLockMeetToken(ctx context.Context, key string, ttl time.Duration) (value []byte, unlock func(), err error)
 
-	// SaveMeetToken replaces the value for key; it is gone after ttl.
+	// SaveMeetToken sets the value of key; it expires after ttl.
 	SaveMeetToken(ctx context.Context, key string, value []byte, ttl time.Duration) error
 
-	// DropMeetToken removes the value for key if it is still the one given.
+	// DropMeetToken deletes key if it still has this value.
 	DropMeetToken(ctx context.Context, key string, value []byte) error
 
-	// LockMeetToken tries, without waiting, to be the only one to exchange for key.
-	// The lock falls by itself after ttl; unlock may be called then too, and is nil
-	// unless acquired.
+	// LockMeetToken tries to take the lock to exchange for key, without waiting. The lock
+	// expires after ttl; unlock may still be called then, and is nil unless acquired.
 	LockMeetToken(ctx context.Context, key string, ttl time.Duration) (unlock func(), acquired bool, err error)
 }
 
-// storeKey names the token of a caller at this backend. The secret is part of
-// it, so a stored token serves only those who hold the secret it was made with; so
-// are the generations, and after a revocation it serves nobody.
+// storeKey returns the key of a caller's token at this backend. It depends on the secret, so
+// a stored token serves only callers with that secret, and on the generations, so it serves
+// nobody after a revocation.
 func (c *Client) storeKey(id identity) string {
 	h := sha256.New()
-	for _, s := range [...]string{id.credentials.ClientID, id.credentials.ClientSecret, c.host, id.mail} {
+	for _, s := range [...]string{id.credentials.ClientID, id.credentials.ClientSecret, c.options.Host, id.mail} {
 		var length [8]byte
 		binary.BigEndian.PutUint64(length[:], uint64(len(s)))
 		h.Write(length[:])
 		h.Write([]byte(s))
 	}
-	_ = binary.Write(h, binary.BigEndian, id.generations) // a hash takes everything
+	_ = binary.Write(h, binary.BigEndian, id.generations) // writing to a hash does not fail
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// storedToken is the stored form. Encoding the same token twice gives the same
-// bytes, which DropMeetToken relies on.
+// storedToken is the stored form of a token. Encoding is deterministic, which
+// DropMeetToken relies on.
 type storedToken struct {
 	Version  int      `json:"v"`
 	Token    string   `json:"t"`
@@ -81,7 +79,7 @@ func encodeToken(t *Token) ([]byte, error) {
 	})
 }
 
-// decodeToken gives nil for anything that this version did not write.
+// decodeToken returns nil for anything that this version did not write.
 func decodeToken(value []byte) *Token {
 	var s storedToken
 	if json.Unmarshal(value, &s) != nil || s.Version != storedVersion || !sendable(s.Token) {

@@ -8,43 +8,42 @@ import (
 	"time"
 )
 
-// timeoutPool bounds requests in time, as context.WithTimeout does. That costs a
-// timer, entries in two maps and half a dozen allocations for each request, a
-// fifth of what the gateway adds to a proxy, and nearly all requests end long
-// before. So contexts are used again, and a look at those in use, every tick, ends
-// the ones that are overdue or whose caller has gone away: both a tick late at
-// most.
+// timeoutPool bounds requests in time. context.WithTimeout would cost a timer, entries
+// in two maps and half a dozen allocations for each request: a fifth of what the
+// gateway adds to a proxy. Nearly all requests end long before their timeout, so
+// contexts are reused. A periodic sweep ends contexts that are overdue or whose caller
+// is gone, both at most one tick late.
 type timeoutPool struct {
 	timeout time.Duration
 	tick    time.Duration
 
 	mu    sync.Mutex
-	all   map[*pooledContext]struct{} // that may still be used
+	all   map[*pooledContext]struct{} // all that are in use or free
 	free  []*pooledContext
 	inUse int
-	timer *time.Timer // of the next look; nil while nothing is in use
+	timer *time.Timer // of the next sweep; nil while nothing is in use
 }
 
-// longestTick is how late a request may end.
+// longestTick bounds how late a request may end.
 const longestTick = 100 * time.Millisecond
 
 func newTimeoutPool(timeout time.Duration) *timeoutPool {
 	return &timeoutPool{timeout: timeout, tick: min(longestTick, max(timeout/8, time.Millisecond)), all: map[*pooledContext]struct{}{}}
 }
 
-// pooledContext is a context that can be cancelled, for one request at a time.
+// pooledContext is a cancellable context that serves one request at a time.
 type pooledContext struct {
-	ended  context.Context //nolint:containedctx // what is lent
+	ended  context.Context //nolint:containedctx // this is what the pool lends
 	cancel context.CancelFunc
 
-	// These are guarded by timeoutPool.mu.
-	caller context.Context //nolint:containedctx // nil while the lease is free
+	// Guarded by timeoutPool.mu.
+	caller context.Context //nolint:containedctx // nil while it is free
 	due    time.Time
-	cause  error // why it was cancelled; it is then never used again
+	cause  error // why it was cancelled; if set it is not reused
 }
 
-// bounded is the context of a request: it holds what the caller's does, and ends
-// with the lease.
+// bounded is the context of a request: the values of the caller's context, with the
+// cancellation of a pooled one.
 type bounded struct {
 	context.Context
 	lease *pooledContext
@@ -60,9 +59,8 @@ func (b *bounded) Done() <-chan struct{} { return b.lease.ended.Done() }
 // Err implements context.Context.
 func (b *bounded) Err() error { return b.lease.ended.Err() } //nolint:wrapcheck // the errors of contexts are bare
 
-// Value implements context.Context. The lease's own value is how package context
-// finds out that Done is one of its channels; otherwise each context made of this
-// one would need a goroutine.
+// Value implements context.Context. Package context recognises Done by a value of the
+// pooled context; without it, every derived context would need a goroutine.
 func (b *bounded) Value(key any) any {
 	if v := b.lease.ended.Value(key); v != nil {
 		return v
@@ -70,8 +68,8 @@ func (b *bounded) Value(key any) any {
 	return b.Context.Value(key)
 }
 
-// begin lends a context. end must be called, once. Nothing is allocated under the mutex:
-// who allocates may have to help the garbage collector, while all others wait.
+// begin lends a context; the caller must call end once. Nothing is allocated under the
+// mutex, because an allocation may have to assist the garbage collector.
 func (d *timeoutPool) begin(caller context.Context) *bounded {
 	b := &bounded{Context: caller, due: time.Now().Add(d.timeout)}
 	if !d.lend(b) {
@@ -82,7 +80,7 @@ func (d *timeoutPool) begin(caller context.Context) *bounded {
 	return b
 }
 
-// lend gives a free context, and reports false if there is none.
+// lend uses a free context; it returns false if there is none.
 func (d *timeoutPool) lend(b *bounded) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -95,7 +93,7 @@ func (d *timeoutPool) lend(b *bounded) bool {
 	return true
 }
 
-// add gives a new context.
+// add uses a new context.
 func (d *timeoutPool) add(b *bounded, l *pooledContext) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -112,9 +110,9 @@ func (d *timeoutPool) use(b *bounded) {
 	}
 }
 
-// end takes the context back and returns why it ended before, nil if it did not. It
-// is used again only after a request that went well: whatever else may still hang
-// on it is ended.
+// end returns the context to the pool and returns the cause if the context was cancelled.
+// A context is reused only after success; otherwise it is cancelled, because something
+// may still depend on it.
 func (d *timeoutPool) end(b *bounded, well bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -122,7 +120,7 @@ func (d *timeoutPool) end(b *bounded, well bool) error {
 	l.caller = nil
 	d.inUse--
 	switch {
-	case l.cause != nil: // sweep has cancelled it
+	case l.cause != nil: // cancelled by sweep
 	case well:
 		d.free = append(d.free, l)
 	default:
@@ -132,8 +130,8 @@ func (d *timeoutPool) end(b *bounded, well bool) error {
 	return l.cause
 }
 
-// sweep ends what is overdue or no longer wanted. Without anything in use it was
-// the last one, and what is kept for later goes.
+// sweep cancels contexts that are overdue or whose caller is gone. If none is in use it
+// drops the free ones and stops.
 func (d *timeoutPool) sweep() {
 	now := time.Now()
 	var ended []*pooledContext

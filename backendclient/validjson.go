@@ -7,22 +7,21 @@ import (
 	"encoding/json"
 )
 
-// validJSON is json.Valid. What Meet sends, which is compact, hardly nested and
-// with few escapes, it finds valid in a fraction of the time: that is on the path
-// of every request.
+// validJSON equals json.Valid but is several times faster for what Meet sends, which is
+// compact, shallow and mostly without escapes. It runs on every request.
 func validJSON(b []byte) bool {
 	const deepest = 8
 	rest, ok := plainValue(b, deepest)
 	return ok && len(rest) == 0 || json.Valid(b)
 }
 
-// plainValue cuts a JSON value off the beginning of b. It is false as soon as
-// anything is not plain: white space, escapes, control characters, exponents.
+// plainValue cuts a JSON value off b. It returns false for anything unusual: white space,
+// escapes, control characters, signs, fractions, deep nesting.
 func plainValue(b []byte, depth int) (rest []byte, ok bool) {
 	if len(b) == 0 || depth == 0 {
 		return b, false
 	}
-	switch c := b[0]; { //nolint:staticcheck // the most frequent first
+	switch c := b[0]; { //nolint:staticcheck // most frequent case first
 	case c == '"':
 		return plainString(b)
 	case c == '{':
@@ -40,7 +39,7 @@ func plainValue(b []byte, depth int) (rest []byte, ok bool) {
 	}
 }
 
-// plainMembers cuts what follows an opening bracket, up to the closing one.
+// plainMembers cuts off what follows an opening bracket, up to the closing one.
 func plainMembers(b []byte, depth int, closing byte, named bool) (rest []byte, ok bool) {
 	if len(b) > 0 && b[0] == closing {
 		return b[1:], true
@@ -78,7 +77,7 @@ func plainString(b []byte) (rest []byte, ok bool) {
 	return b, false
 }
 
-// plainNatural cuts an integer without sign.
+// plainNatural cuts off a non-negative integer.
 func plainNatural(b []byte) (rest []byte, ok bool) {
 	n := 0
 	for n < len(b) && '0' <= b[n] && b[n] <= '9' {

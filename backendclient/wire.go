@@ -19,23 +19,22 @@ const (
 	userAgent       = "meet-gateway"
 	contentTypeJSON = "application/json"
 
-	// maxRequestLine is what Meet's server takes: 4094 bytes with method and
-	// version.
+	// maxRequestLine is the limit of Meet's server, 4094 bytes with method and version.
 	maxRequestLine = 4000
 )
 
-// wireRequest is one request to Meet, as it goes out.
+// wireRequest is a request as it is sent to Meet.
 type wireRequest struct {
 	method      string
 	path        string // absolute
 	below       string // path below the base path
-	op          string // what errors call it, default method and path
+	op          string // name in errors; default method and path
 	query       string
 	contentType string
 	body        []byte
 	sensitive   bool
 	room        string // id of the room that the answer must be about
-	// authorization is the header's value; "" for none.
+	// authorization is the value of the header; "" for none.
 	authorization string
 	requestID     string
 	effect        bool
@@ -48,8 +47,8 @@ func (r wireRequest) operation() string {
 	return r.method + " " + r.path
 }
 
-// reply is what came back. The body is read, and json true, only if the answer
-// says that it is JSON and is; for HEAD saying so is enough.
+// reply is an answer of Meet. json is true if it is declared as JSON and valid, and only
+// then body is set; for HEAD the declaration is enough.
 type reply struct {
 	status     int
 	location   string
@@ -59,17 +58,17 @@ type reply struct {
 	json       bool
 }
 
-// roundTrip is trip within a time of its own.
-func (c *Client) roundTrip(ctx context.Context, r wireRequest, timeout time.Duration) (reply, *Error) {
+// doWithTimeout is do with a timeout.
+func (c *Client) doWithTimeout(ctx context.Context, r wireRequest, timeout time.Duration) (reply, *Error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return c.trip(ctx, r)
+	return c.do(ctx, r)
 }
 
-// roundTripForRooms is roundTrip within the time for rooms.
-func (c *Client) roundTripForRooms(ctx context.Context, r wireRequest) (reply, *Error) {
+// doRooms is do with the timeout for rooms.
+func (c *Client) doRooms(ctx context.Context, r wireRequest) (reply, *Error) {
 	b := c.timeoutPool.begin(ctx)
-	a, e := c.trip(b, r)
+	a, e := c.do(b, r)
 	if cause := c.timeoutPool.end(b, e == nil); cause != nil && e != nil {
 		status := e.Status
 		e = failed(r.operation(), r.effect, cause)
@@ -78,17 +77,16 @@ func (c *Client) roundTripForRooms(ctx context.Context, r wireRequest) (reply, *
 	return a, e
 }
 
-// trip sends one request and reads the answer within bounds. Its error means that
-// there is no answer to judge.
-func (c *Client) trip(ctx context.Context, r wireRequest) (a reply, e *Error) {
-	// A proxy handler ends an answer that breaks off by panic(http.ErrAbortHandler).
-	// net/http catches that in its own goroutines; in ours it would end the process.
+// do sends a request and reads the answer. It returns an error if there is no answer.
+func (c *Client) do(ctx context.Context, r wireRequest) (a reply, e *Error) {
+	// A proxy handler panics with http.ErrAbortHandler if an answer breaks off. net/http
+	// recovers in its own goroutines; in others the panic would end the process.
 	defer func() {
 		if p := recover(); p != nil {
 			a, e = reply{}, &Error{Kind: ErrBadAnswer, Op: r.operation(), Effect: r.effect, Err: fmt.Errorf("transport panicked: %v", p)}
 		}
 	}()
-	res, err := c.transport.RoundTrip(c.httpRequest(c.context(ctx), r))
+	res, err := c.options.Transport.RoundTrip(c.httpRequest(c.options.Context(ctx), r))
 	if err != nil {
 		return a, failed(r.operation(), r.effect, err)
 	}
@@ -113,10 +111,10 @@ func (c *Client) trip(ctx context.Context, r wireRequest) (a reply, e *Error) {
 	if e := res.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
 		return a, bad(hintEncoded, nil)
 	}
-	if res.ContentLength > c.maxBody {
+	if res.ContentLength > c.options.MaxBody {
 		return a, bad(hintTooLarge, nil)
 	}
-	a.body, err = readBody(res, c.maxBody)
+	a.body, err = readBody(res, c.options.MaxBody)
 	switch {
 	case errors.Is(err, errTooLarge):
 		return a, bad(hintTooLarge, nil)
@@ -133,32 +131,31 @@ func (c *Client) trip(ctx context.Context, r wireRequest) (a reply, e *Error) {
 
 var errTooLarge = errors.New("answer too large")
 
-// readBody reads at most limit bytes; that a known length is within it was
-// checked before.
+// readBody reads at most limit bytes. The caller has checked a declared length.
 func readBody(res *http.Response, limit int64) ([]byte, error) {
 	if res.ContentLength >= 0 {
 		b := make([]byte, res.ContentLength)
 		_, err := io.ReadFull(res.Body, b)
-		return b, err //nolint:wrapcheck // trip says of what
+		return b, err //nolint:wrapcheck // do adds the operation
 	}
 	b, err := io.ReadAll(io.LimitReader(res.Body, limit+1))
 	if err == nil && int64(len(b)) > limit {
 		return nil, errTooLarge
 	}
-	return b, err //nolint:wrapcheck // trip says of what
+	return b, err //nolint:wrapcheck // do adds the operation
 }
 
-// httpRequest writes every header itself: what is not here does not reach Meet.
+// httpRequest sets every header itself; no other header reaches Meet.
 func (c *Client) httpRequest(ctx context.Context, r wireRequest) *http.Request {
-	req := new(http.Request).WithContext(ctx) // the one way to give it a context
+	req := new(http.Request).WithContext(ctx) // the only way to set the context
 	req.Method = r.method
-	req.URL = &url.URL{Scheme: "https", Host: c.host, Path: r.path, RawQuery: r.query}
-	req.Host = c.host
+	req.URL = &url.URL{Scheme: "https", Host: c.options.Host, Path: r.path, RawQuery: r.query}
+	req.Host = c.options.Host
 	req.Proto, req.ProtoMajor, req.ProtoMinor = "HTTP/1.1", 1, 1
 	req.Body = http.NoBody
 	h := newHeaders()
 	h.set("Accept", contentTypeJSON)
-	// Stops http.Transport from asking for gzip, which would cost more than it saves.
+	// Prevents http.Transport from asking for gzip, which would cost more than it saves.
 	h.set("Accept-Encoding", "identity")
 	h.set("User-Agent", userAgent)
 	// Without it Meet in production answers everything with a redirect.
@@ -171,10 +168,9 @@ func (c *Client) httpRequest(ctx context.Context, r wireRequest) *http.Request {
 	}
 	req.Header = h.header
 	if len(r.body) > 0 {
-		// A known length and no chunks: Meet drops a body without Content-Length
-		// and goes on as if there was none.
+		// With a length and not chunked: Meet ignores a body without Content-Length.
 		h.set("Content-Type", r.contentType)
-		body := r.body // so that the closure keeps no more than that
+		body := r.body // the closure must not keep all of r
 		req.ContentLength = int64(len(body))
 		req.Body = io.NopCloser(bytes.NewReader(body))
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
@@ -182,9 +178,8 @@ func (c *Client) httpRequest(ctx context.Context, r wireRequest) *http.Request {
 	return req
 }
 
-// headers is a header map with one allocation for all its values. Each has its
-// own slice of capacity one, so that a handler that appends to it or changes it in place
-// touches no other.
+// headers builds a header map with one allocation for all values. Each value is a slice of
+// capacity one, so that a handler that appends to it changes no other.
 type headers struct {
 	header http.Header
 	values []string
@@ -195,14 +190,14 @@ func newHeaders() headers {
 	return headers{header: make(http.Header, usual), values: make([]string, 0, usual)}
 }
 
-// set takes canonical names.
+// set takes a canonical name.
 func (h *headers) set(name, value string) {
 	h.values = append(h.values, value)
 	n := len(h.values)
 	h.header[name] = h.values[n-1 : n : n]
 }
 
-// isJSON says whether a Content-Type is JSON, parameters aside.
+// isJSON reports whether a Content-Type is JSON, with any parameters.
 func isJSON(contentType string) bool {
 	if contentType == contentTypeJSON {
 		return true
@@ -211,9 +206,9 @@ func isJSON(contentType string) bool {
 	return err == nil && (t == contentTypeJSON || strings.HasSuffix(t, "+json"))
 }
 
-// canonical says whether an absolute path ends in a slash and is made of plain
-// segments: no empty or dot segment, nothing that would need escaping. Such a
-// path means the same to every server that reads it.
+// canonical reports whether an absolute path ends in a slash and has only plain segments:
+// none empty, "." or "..", and no character that would be escaped. All servers read such
+// a path in the same way.
 func canonical(path string) bool {
 	if !strings.HasPrefix(path, "/") || !strings.HasSuffix(path, "/") || path == "/" {
 		return false

@@ -181,7 +181,7 @@ func (a *App) meetFacts(ctx context.Context) []doctor.Meet {
 	}
 	since := time.Now().Add(-hintsFor)
 	for i, gate := range a.Gates() {
-		seen := gate.client.Seen()
+		seen := gate.client.Observations()
 		hints = slices.DeleteFunc(hints, func(hint string) bool { return seen.Explains(hint, since) })
 		m := &list[i]
 		m.NoAudience, m.DuplicateMails, m.UnknownUsers = seen.NoAudience(since), seen.DuplicateUser.After(since), seen.UserNotFound.After(since)

@@ -329,7 +329,7 @@ func (h *Handler) provisionBackend(ctx caddy.Context) error {
 		RequestTimeout:  time.Duration(h.RequestTimeout),
 		MaxTokens:       cmp.Or(h.app.CacheEntries, tokens.DefaultCacheEntries),
 		OnExchange:      observeExchange,
-		Before:          h.before(),
+		Previous:        h.before(),
 	}
 	if options.RenewFor, err = h.renewFor(); err != nil {
 		return err
