@@ -20,9 +20,8 @@ type Attempt struct {
 
 // place is what an attempt holds of one count.
 type place struct {
-	b *bucket
-	k Key
-	r Rate
+	*bucket
+	counted
 }
 
 // Attempt decides whether an application may try to authenticate from an address:
@@ -30,20 +29,20 @@ type place struct {
 // client ids was presented, or a client id that no application has; rates are its
 // own. Unless the decision is a refusal, the Attempt must be ended.
 //
-// What is slowed is the application from there (a /24 network of IPv4, a /64 of
-// IPv6), and, by a wider limit, all applications from there. From elsewhere the
-// application goes on undisturbed. Who succeeds is not counted: where those under
+// The first limit is of the application from that network (/24 of IPv4, /64 of IPv6);
+// from elsewhere the application goes on undisturbed. The second, wider one is of all
+// applications from there. An attempt that succeeds is not counted: while those under
 // way are all that is left of the limit, further ones wait until one of them ends.
 func (l *Limiter) Attempt(ctx context.Context, application string, source netip.Addr, rates *Rates) (*Attempt, Decision) {
 	a := &Attempt{l: l}
 	pair, all := sources(application, source)
 	d := Decision{Allowed: true, Policy: Failed}
 	if all.Subject != "" {
-		if d = a.hold(ctx, all, l.rate(nil, FailedSource)); !d.Allowed {
+		if d = a.hold(ctx, counted{all, l.rate(nil, FailedSource)}); !d.Allowed {
 			return nil, d
 		}
 	}
-	if d = nearer(a.hold(ctx, pair, l.rate(rates, Failed)), d); !d.Allowed {
+	if d = nearer(a.hold(ctx, counted{pair, l.rate(rates, Failed)}), d); !d.Allowed {
 		a.End()
 		return nil, d
 	}
@@ -54,9 +53,12 @@ func (l *Limiter) Attempt(ctx context.Context, application string, source netip.
 func (a *Attempt) Fail() {
 	now := a.l.now()
 	for _, p := range a.places {
-		p.b.mu.Lock()
-		a.l.grant(p.b, p.k, p.r, now)
-		p.b.mu.Unlock()
+		p.mu.Lock()
+		change(&p.tat, func(tat int64) int64 { return max(tat, now) + p.rate.interval() })
+		p.addUntold(1, p.rate)
+		a.l.note(p.bucket, p.counted, now)
+		a.l.catchUp(p.bucket, p.counted, now)
+		p.mu.Unlock()
 	}
 	a.End()
 }
@@ -64,86 +66,68 @@ func (a *Attempt) Fail() {
 // End gives back what the attempt holds. Calling it again does nothing.
 func (a *Attempt) End() {
 	for _, p := range a.places {
-		p.b.mu.Lock()
-		p.b.held--
-		if p.b.freed != nil {
-			close(p.b.freed)
-			p.b.freed = nil
+		p.mu.Lock()
+		p.held--
+		if p.freed != nil {
+			close(p.freed)
+			p.freed = nil
 		}
-		p.b.mu.Unlock()
+		p.mu.Unlock()
 	}
 	a.places = nil
 }
 
 // hold takes a place, or refuses.
-func (a *Attempt) hold(ctx context.Context, k Key, r Rate) Decision {
-	if r.IsOff() {
-		return Decision{Allowed: true, Policy: k.Policy}
+func (a *Attempt) hold(ctx context.Context, c counted) Decision {
+	if c.rate.IsOff() {
+		return Decision{Allowed: true, Policy: c.Policy}
 	}
-	b := a.l.bucket(k, r)
+	b := a.l.bucket(c)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	d, full := a.l.room(ctx, b, k, r)
-	if !d.Allowed && full {
+	d, full := a.l.room(ctx, b, c)
+	if full {
 		ctx, cancel := context.WithTimeout(ctx, attemptPatience)
 		defer cancel()
-		for !d.Allowed && full && b.awaitFreed(ctx) {
-			d, full = a.l.room(ctx, b, k, r)
+		for full {
+			if b.freed == nil {
+				b.freed = make(chan struct{})
+			}
+			if !b.await(ctx, b.freed) {
+				break
+			}
+			d, full = a.l.room(ctx, b, c)
 		}
 	}
 	if d.Allowed {
 		b.held++
-		a.places = append(a.places, place{b, k, r})
+		a.places = append(a.places, place{b, c})
 	}
 	return d
 }
 
-// room tells whether there is a place in a count, and whether there would be if
-// no attempt were under way. The bucket is locked.
-func (l *Limiter) room(ctx context.Context, b *bucket, k Key, r Rate) (d Decision, full bool) {
-	outOfStep, now := l.keepStep(ctx, b, k, r, l.now())
-	tat := b.tat.Load()
-	if next := due(tat, r, now); next > now+slack(r) {
-		return refused(k.Policy, r, tat, next, now), false
+// room decides about one more attempt. full reports a refusal that would be none
+// without the attempts under way. The bucket is locked.
+func (l *Limiter) room(ctx context.Context, b *bucket, c counted) (d Decision, full bool) {
+	outOfStep, now := l.keepStep(ctx, b, c, l.now())
+	withHeld := func(tat int64, r Rate) int64 { return max(tat, now) + int64(b.held)*r.interval() }
+	if d = decide(c, b.tat.Load(), now); !d.Allowed {
+		return d, false
 	}
-	held := max(tat, now) + int64(b.held)*r.interval()
-	if next := due(held, r, now); next > now+slack(r) {
-		return refused(k.Policy, r, held, next, now), true
-	}
-	if !outOfStep {
-		return standing(k.Policy, r, held, now), false
+	if held := decide(c, withHeld(b.tat.Load(), c.rate), now); !held.Allowed || !outOfStep {
+		return held, !held.Allowed
 	}
 	// The shared count does not answer: this gateway has its share.
-	share := l.share(r)
-	held = max(b.alone, now) + int64(b.held)*share.interval()
-	next := due(held, share, now)
-	if next <= now+slack(share) {
-		d = standing(k.Policy, r, max(tat, now), now)
-	} else {
-		d = refused(k.Policy, r, tat, next, now)
-	}
+	share, alone := l.share(c.rate), b.alone.Load()
 	d.Alone = true
-	return d, b.held > 0 && due(b.alone, share, now) <= now+slack(share)
+	if wait := share.wait(withHeld(alone, share), now); wait > 0 {
+		d.Allowed, d.Remaining, d.RetryAfter = false, 0, time.Duration(wait)
+	}
+	return d, !d.Allowed && b.held > 0 && share.wait(alone, now) == 0
 }
 
-// awaitFreed gives the bucket up until an attempt ends, and reports whether one has.
-func (b *bucket) awaitFreed(ctx context.Context) bool {
-	if b.freed == nil {
-		b.freed = make(chan struct{})
-	}
-	freed := b.freed
-	b.mu.Unlock()
-	defer b.mu.Lock()
-	select {
-	case <-freed:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// sources are what failures are counted by. An unknown address is one network as
-// well, but nothing that could stop all applications.
+// sources are the counts of a failure. An unknown address counts as a network of the
+// application, and in no count of all applications.
 func sources(application string, source netip.Addr) (pair, all Key) {
 	network := Network(source)
 	application = application[:min(len(application), maxSubject)]

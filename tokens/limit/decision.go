@@ -7,20 +7,20 @@ import (
 	"time"
 )
 
-// Decision is whether a request may go on. Of several limits that apply it is
-// about the one that is nearest to being used up.
+// Decision is whether a request may go on. If several limits apply, it is about the
+// one that is nearest to being used up.
 type Decision struct {
 	// Allowed is false for a request that must be refused (429).
 	Allowed bool
-	// Policy is the limit that the rest is about.
+	// Policy is the limit that decided.
 	Policy Policy
-	// Limit is its rate. It is off when no limit applies: the rest is then zero.
+	// Limit is its rate. It is off, and what follows zero, when no limit applies.
 	Limit Rate
 	// Remaining is how many more would be allowed now.
 	Remaining int
-	// Reset is in how much time Remaining is the whole limit again.
+	// Reset is the time until Remaining is the whole limit again.
 	Reset time.Duration
-	// RetryAfter is when the next one is allowed, for a refused request.
+	// RetryAfter is the time until a refused request would be allowed.
 	RetryAfter time.Duration
 	// Alone reports that the gateway decided by its own share, because the
 	// shared count did not answer.
@@ -48,9 +48,5 @@ func (d Decision) Headers() (policy, standing string) {
 	return both[:n], both[n:]
 }
 
-// RetryAfterSeconds is RetryAfter for the header field Retry-After (RFC 9110
-// §10.2.3): whole seconds, at least 1.
-func (d Decision) RetryAfterSeconds() int64 { return max(1, seconds(d.RetryAfter)) }
-
-// seconds rounds up: who comes back as told must not come too early.
+// seconds rounds up, so that a caller that waits as told does not come too early.
 func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }

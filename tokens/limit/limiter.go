@@ -15,14 +15,14 @@ import (
 
 // Shared is the count of all gateways.
 type Shared interface {
-	// Debit adds n, which were granted, 0 or more, to the count of the key and returns in how
-	// much time all of the rate is free again: more than its period if more than
-	// the rate was granted. It adds at most so many that this is MaxDebt periods.
+	// Debit adds n granted requests, 0 or more, to the count of the key. It returns the
+	// time until all of the rate is free again, which is more than the period if more
+	// than the rate was granted. It adds no more than makes that MaxDebt periods.
 	Debit(ctx context.Context, k Key, r Rate, n int) (reset time.Duration, err error)
 }
 
-// MaxDebt is how many periods a count may be from being free again. Up to it, what
-// was granted too much is granted less later.
+// MaxDebt bounds the time until a count is free again, in periods. Within it, what was
+// granted too much is granted less later.
 const MaxDebt = 2
 
 // Key is one thing that is counted.
@@ -45,42 +45,42 @@ type Options struct {
 	// more than that the errors that [Limiter] states grow accordingly.
 	Nodes int
 	// Entries is how many counts of each policy are remembered. Default: 20000.
-	// The one that is forgotten has lost what it had not shared yet.
+	// A count that is forgotten loses what it had not shared yet.
 	Entries int
-	// Patience is how long the shared count may take to answer before a request
-	// that needs the answer is decided without. Default: 50ms.
+	// Patience is how long a request waits for the shared count when it needs the
+	// answer. Default: 50ms.
 	Patience time.Duration
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time
 }
 
 const (
-	// batches is how many the gateways together have of a limit.
+	// batches is the number of batches that all gateways together cut a limit into.
 	batches = 10
 
-	// DefaultNodes is how many gateways share the limits unless it is said.
+	// DefaultNodes is the default of [Options.Nodes].
 	DefaultNodes    = 2
 	defaultEntries  = 20_000
 	defaultPatience = 50 * time.Millisecond
-	// reportTimeout bounds telling the shared count.
+	// reportTimeout bounds one report to the shared count.
 	reportTimeout = time.Second
-	// pause is for how long nothing is told after that failed.
+	// pause is the time without reports after one has failed.
 	pause = time.Second
-	// maxReports is how many are told at a time.
+	// maxReports bounds the reports under way at a time.
 	maxReports = 64
-	// maxWaits is how many reports one request waits for: as many as a limit has
-	// batches, twice over.
+	// maxWaits bounds the reports that one request waits for: twice the batches of a
+	// limit.
 	maxWaits = 2 * batches
-	// maxSubject bounds what a stranger can make this process remember.
+	// maxSubject bounds the length of a name that an unknown caller chooses.
 	maxSubject = 128
 )
 
 // Limiter decides whether a request may go on. It is safe for concurrent use.
 //
-// What a gateway grants it counts for itself, and tells the shared count once a
-// batch is full, without letting the request wait. A batch is a tenth of the
-// limit divided by the number of gateways, at least one. While a full batch is
-// being told and the next one is full as well, requests wait for the answer, for
+// A gateway counts for itself what it grants, and reports it to the shared count once a
+// batch is full, without letting the request wait. A batch is a tenth of the limit
+// divided by the number of gateways, at least one. While one full batch is being
+// reported and the next one is full as well, requests wait for the answer, for
 // [Options.Patience] at most. So:
 //
 //   - One gateway alone never grants more than the limit.
@@ -88,7 +88,7 @@ const (
 //     count would: 20 % of the limit, or two per gateway where the limit is
 //     below ten per gateway. It is granted less later. And at most a batch less,
 //     since what a batch holds is counted as if it came at its end.
-//   - What a gateway granted and never told is forgotten when nothing was asked
+//   - What a gateway granted and never reported is forgotten when nothing was asked
 //     for a whole period: at most a batch per gateway and period.
 //   - While the shared count does not answer, each gateway grants its share: the
 //     limit divided by the number of gateways, at least one. None lets everything
@@ -104,37 +104,45 @@ type Limiter struct {
 	stop    context.Context //nolint:containedctx // ends the reports in the background
 	cancel  context.CancelFunc
 	reports atomic.Int32
-	resume  atomic.Int64 // when telling is tried again, as bucket.tat
+	resume  atomic.Int64 // when reports are tried again, as bucket.tat
 
 	mu     sync.Mutex // of the two below
 	closed bool
 	all    sync.WaitGroup
 }
 
-// bucket is one count.
+// counted names a count. Each rate of a key has its own, so that a limit that is changed
+// holds at once, whatever was used up of the one before.
+type counted struct {
+	Key
+	rate Rate
+}
+
+// bucket is one count. Most grants change it by atomic operations alone: the lock is for
+// reports, for requests that wait for one, and for attempts.
 type bucket struct {
-	mu sync.Mutex
 	// tat is when all of the limit is free again (the theoretical arrival time of
 	// GCRA), as far as this gateway knows: nanoseconds since the Limiter was made.
-	// It is written while mu is held.
 	tat atomic.Int64
 	// alone is the same for this gateway's share of the limit.
-	alone int64
+	alone atomic.Int64
 	// last is when something was granted.
-	last int64
-	// untold is how many were granted since the shared count was told.
-	untold int
-	// told is closed when the report that is on its way ends; nil if none is.
+	last atomic.Int64
+	// untold is how many were granted since the last report. A request adds itself before
+	// it is decided, so the number may be one too large for a moment.
+	untold atomic.Int32
+	// failed tells that the last report was not answered.
+	failed atomic.Bool
+
+	mu sync.Mutex // of what follows
+	// told is closed when the report under way ends; nil if there is none.
 	told chan struct{}
 	// since is when that report left.
 	since int64
-	// failed tells that the last report was not answered.
-	failed bool
-	// held is how many attempts are under way of which is not known yet whether
-	// they count.
-	held int
-	// freed is closed when one of them ends, if somebody waits for it.
+	// freed is closed when an attempt ends, if another waits for that.
 	freed chan struct{}
+	// held is how many attempts are under way.
+	held int32
 }
 
 // New makes a Limiter.
@@ -179,7 +187,7 @@ func (l *Limiter) Close() {
 // Rates returns the installation's rates.
 func (l *Limiter) Rates() *Rates { return l.rates }
 
-// Caller is who asks.
+// Caller is the application that asks, and the user it asks for.
 type Caller struct {
 	// Application is the application's id.
 	Application string
@@ -202,31 +210,29 @@ func (l *Limiter) Create(ctx context.Context, c Caller) Decision {
 	return l.both(ctx, c, Create, CreateUser)
 }
 
-// both asks the user's limit first: a user who asks too much must not use up
-// what is the whole application's. Neither does an application that asks too much
-// use up what is its users'.
-func (l *Limiter) both(ctx context.Context, c Caller, app, user Policy) Decision {
+// both takes one from the user's limit, then one from the application's. It looks at the
+// application's first, so that what that refuses takes nothing from the user's.
+func (l *Limiter) both(ctx context.Context, caller Caller, app, user Policy) Decision {
 	now := l.now()
-	ofApp, ofUser := l.rate(c.Rates, app), l.rate(c.Rates, user)
-	key := Key{Policy: app, Subject: c.Application}
+	ofApp := counted{Key{Policy: app, Subject: caller.Application}, l.rate(caller.Rates, app)}
+	ofUser := counted{Key{user, caller.Application, caller.User}, l.rate(caller.Rates, user)}
 	var b *bucket
-	if !ofApp.IsOff() {
-		b = l.bucket(key, ofApp)
-		if d := look(b, app, ofApp, now); !d.Allowed {
+	if !ofApp.rate.IsOff() {
+		b = l.bucket(ofApp)
+		if d := decide(ofApp, b.tat.Load(), now); !d.Allowed {
 			return d
 		}
 	}
 	d := Decision{Allowed: true, Policy: user}
-	if c.User != "" && !ofUser.IsOff() {
-		k := Key{user, c.Application, c.User}
-		if d = l.take(ctx, l.bucket(k, ofUser), k, ofUser, now); !d.Allowed {
+	if caller.User != "" && !ofUser.rate.IsOff() {
+		if d = l.take(ctx, l.bucket(ofUser), ofUser, now); !d.Allowed {
 			return d
 		}
 	}
 	if b == nil {
 		return d
 	}
-	return nearer(l.take(ctx, b, key, ofApp, now), d)
+	return nearer(l.take(ctx, b, ofApp, now), d)
 }
 
 // nearer returns the decision that is nearer to a refusal.
@@ -244,15 +250,14 @@ func nearer(a, b Decision) Decision {
 // Adopt decides whether unknown credentials from an address may be tried at Meet,
 // where a trial is expensive. Unknown addresses count as one network.
 func (l *Limiter) Adopt(ctx context.Context, source netip.Addr) Decision {
-	rate := l.rate(nil, Adopt)
-	if rate.IsOff() {
+	c := counted{Key{Policy: Adopt, Subject: "unknown"}, l.rate(nil, Adopt)}
+	if c.rate.IsOff() {
 		return Decision{Allowed: true, Policy: Adopt}
 	}
-	k := Key{Policy: Adopt, Subject: "unknown"}
 	if network := Network(source); network.IsValid() {
-		k.Subject = network.String()
+		c.Subject = network.String()
 	}
-	return l.take(ctx, l.bucket(k, rate), k, rate, l.now())
+	return l.take(ctx, l.bucket(c), c, l.now())
 }
 
 // Network returns the network that an address counts as: /24 for IPv4, /64 for
@@ -281,195 +286,226 @@ func (l *Limiter) rate(own *Rates, p Policy) Rate {
 	return l.rates.rate[p]
 }
 
-// take grants one, or refuses.
-func (l *Limiter) take(ctx context.Context, b *bucket, k Key, r Rate, now int64) Decision {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if now-b.last >= int64(r.Per) {
-		b.untold = 0 // all of it has come back since
-	}
-	outOfStep, now := l.keepStep(ctx, b, k, r, now)
-	tat := b.tat.Load()
-	if next := due(tat, r, now); next > now+slack(r) {
-		return refused(k.Policy, r, tat, next, now)
-	}
-	share := l.share(r)
-	if next := due(b.alone, share, now); outOfStep && next > now+slack(share) {
-		d := refused(k.Policy, r, tat, next, now)
-		d.Alone = true
-		return d
-	}
-	d := standing(k.Policy, r, l.grant(b, k, r, now), now)
-	d.Alone = outOfStep
-	return d
-}
-
-// grant counts one, and returns when all of the limit is free again.
-func (l *Limiter) grant(b *bucket, k Key, r Rate, now int64) (tat int64) {
-	tat = max(b.tat.Load(), now) + r.interval()
-	b.tat.Store(tat)
-	// Who has been granted more than the share still has its pace.
-	share := l.share(r)
-	b.alone = min(max(b.alone, now)+share.interval(), now+int64(r.Per)+slack(share))
-	b.last = now
-	b.untold = min(b.untold+1, r.Count)
-	l.catchUp(b, k, r, now)
-	return tat
-}
-
-// share is what this gateway grants of a rate while it is alone.
+// share is what this gateway grants of a rate while the shared count does not answer.
 func (l *Limiter) share(r Rate) Rate { return Rate{Count: max(1, r.Count/l.o.Nodes), Per: r.Per} }
 
-// counted is what has a count: each rate of a key has its own, so that a limit that
-// is changed holds at once, whatever was used up of the one before.
-type counted struct {
-	Key
-	rate Rate
-}
+// batch is how many are granted before they are reported.
+func (l *Limiter) batch(r Rate) int32 { return int32(max(1, r.Count/(batches*l.o.Nodes))) }
 
-// bucket returns the count of a key.
-func (l *Limiter) bucket(k Key, r Rate) *bucket {
-	if b, ok := l.buckets[k.Policy].GetIfPresent(counted{k, r}); ok {
+// bucket returns a count.
+func (l *Limiter) bucket(c counted) *bucket {
+	if b, ok := l.buckets[c.Policy].GetIfPresent(c); ok {
 		return b
 	}
 	// The strings may be parts of whole requests, with secrets in them.
-	k.Subject, k.Detail = strings.Clone(k.Subject), strings.Clone(k.Detail)
-	b, _ := l.buckets[k.Policy].SetIfAbsent(counted{k, r}, new(bucket))
+	c.Subject, c.Detail = strings.Clone(c.Subject), strings.Clone(c.Detail)
+	b, _ := l.buckets[c.Policy].SetIfAbsent(c, new(bucket))
 	return b
 }
 
-// catchUp tells the shared count when a batch is full, and reports whether this
-// count has gone too far ahead of it.
-func (l *Limiter) catchUp(b *bucket, k Key, r Rate, now int64) bool {
-	if l.o.Shared == nil {
-		return false
+// take grants one, or refuses.
+func (l *Limiter) take(ctx context.Context, b *bucket, c counted, now int64) Decision {
+	if d, ok := l.takeUnlocked(b, c, now); ok {
+		return d
 	}
-	full := max(1, r.Count/(batches*l.o.Nodes))
-	if b.untold >= full || b.failed {
-		l.report(b, k, r, now)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.idle(c, now) {
+		b.untold.Store(0) // all of it has come back since
 	}
-	return b.untold >= full || b.failed
-}
-
-// keepStep is catchUp that waits for the answer of the shared count, unless it is
-// known not to answer. It returns the time, too.
-func (l *Limiter) keepStep(ctx context.Context, b *bucket, k Key, r Rate, now int64) (outOfStep bool, later int64) {
-	outOfStep = l.catchUp(b, k, r, now)
-	for range maxWaits {
-		if !outOfStep || b.told == nil || b.failed || !l.wait(ctx, b, l.o.Patience-time.Duration(now-b.since)) {
-			break
+	outOfStep, now := l.keepStep(ctx, b, c, now)
+	if outOfStep {
+		d := decide(c, b.tat.Load(), now)
+		if wait := l.share(c.rate).wait(b.alone.Load(), now); d.Allowed && wait > 0 {
+			d.Allowed, d.Remaining, d.RetryAfter, d.Alone = false, 0, time.Duration(wait), true
+			return d
 		}
-		now = max(now, l.now())
-		outOfStep = l.catchUp(b, k, r, now)
 	}
-	return outOfStep, now
+	d := b.admit(c, now)
+	if d.Allowed {
+		b.addUntold(1, c.rate)
+		l.note(b, c, now)
+		l.catchUp(b, c, now)
+		d.Alone = outOfStep
+	}
+	return d
 }
 
-// due returns when one more would be conforming (GCRA).
-func due(tat int64, r Rate, now int64) int64 { return max(tat, now) + r.interval() - int64(r.Per) }
+// takeUnlocked is take while nothing has to be reported, which is nearly always: the
+// batch is not full and the shared count answers. Callers then never wait for each other.
+func (l *Limiter) takeUnlocked(b *bucket, c counted, now int64) (d Decision, decided bool) {
+	full := l.batch(c.rate)
+	if b.failed.Load() || b.idle(c, now) {
+		return d, false
+	}
+	if d = decide(c, b.tat.Load(), now); !d.Allowed {
+		return d, b.untold.Load() < full
+	}
+	if l.o.Shared != nil && b.untold.Add(1) >= full {
+		b.untold.Add(-1)
+		return d, false
+	}
+	if d = b.admit(c, now); d.Allowed {
+		l.note(b, c, now)
+	} else if l.o.Shared != nil {
+		b.untold.Add(-1)
+	}
+	return d, true
+}
 
-// slack is how much too early one may come. It makes up for the time that
+// idle reports that nothing was granted for a whole period.
+func (b *bucket) idle(c counted, now int64) bool { return now-b.last.Load() >= int64(c.rate.Per) }
+
+// admit takes one from the limit unless that does not conform.
+func (b *bucket) admit(c counted, now int64) Decision {
+	for {
+		tat := b.tat.Load()
+		d := decide(c, tat, now)
+		if !d.Allowed {
+			return d
+		}
+		after := max(tat, now) + c.rate.interval()
+		if b.tat.CompareAndSwap(tat, after) {
+			d = decide(c, after, now)
+			d.Allowed, d.RetryAfter = true, 0
+			return d
+		}
+	}
+}
+
+// note remembers when something was granted, and takes it from the share. A gateway that
+// has granted more than its share goes on at the pace of the share.
+func (l *Limiter) note(b *bucket, c counted, now int64) {
+	share := l.share(c.rate)
+	change(&b.alone, func(alone int64) int64 {
+		return min(max(alone, now)+share.interval(), now+int64(share.Per)+slack(share))
+	})
+	b.last.Store(now)
+}
+
+// addUntold adds granted requests to the next report, up to the whole limit.
+func (b *bucket) addUntold(n int32, r Rate) {
+	if over := b.untold.Add(n) - int32(r.Count); over > 0 {
+		b.untold.Add(-over)
+	}
+}
+
+// change replaces a value by a function of it.
+func change(v *atomic.Int64, by func(int64) int64) {
+	for {
+		old := v.Load()
+		if v.CompareAndSwap(old, by(old)) {
+			return
+		}
+	}
+}
+
+// wait returns the time until one more conforms to the rate (GCRA); 0 for now.
+func (r Rate) wait(tat, now int64) int64 {
+	early := max(tat, now) + r.interval() - int64(r.Per) - now
+	if early <= slack(r) {
+		return 0
+	}
+	return early
+}
+
+// slack is how much too early a request may come. It makes up for the time that
 // messages to the shared count take. Being shorter than an interval, it never
 // lets another one into a burst, and what comes early is counted in full.
 func slack(r Rate) int64 { return r.interval() / 2 }
 
-// look tells how a bucket stands.
-func look(b *bucket, p Policy, r Rate, now int64) Decision {
-	tat := b.tat.Load()
-	if next := due(tat, r, now); next > now+slack(r) {
-		return refused(p, r, tat, next, now)
-	}
-	return standing(p, r, tat, now)
-}
-
-func refused(p Policy, r Rate, tat, next, now int64) Decision {
+// decide returns the decision about one more request; it takes nothing.
+func decide(c counted, tat, now int64) Decision {
+	reset, wait := max(tat-now, 0), c.rate.wait(tat, now)
 	return Decision{
-		Policy: p, Limit: r, Reset: time.Duration(max(tat-now, 0)),
-		RetryAfter: time.Duration(next - now),
+		Allowed: wait == 0, Policy: c.Policy, Limit: c.rate, Reset: time.Duration(reset), RetryAfter: time.Duration(wait),
+		Remaining: int(max(0, int64(c.rate.Per)-reset+slack(c.rate)) / c.rate.interval()),
 	}
 }
 
-func standing(p Policy, r Rate, tat, now int64) Decision {
-	reset := max(tat-now, 0)
-	return Decision{
-		Allowed: true, Policy: p, Limit: r,
-		Remaining: int(max(0, int64(r.Per)-reset+slack(r)) / r.interval()), Reset: time.Duration(reset),
-	}
-}
-
-// wait gives the bucket up until the report on its way ends, for d at most, and
-// reports whether it has ended.
-func (l *Limiter) wait(ctx context.Context, b *bucket, d time.Duration) bool {
-	if d <= 0 {
+// catchUp reports a full batch, and returns whether the bucket has got too far ahead of
+// the shared count. The bucket is locked.
+func (l *Limiter) catchUp(b *bucket, c counted, now int64) (outOfStep bool) {
+	if l.o.Shared == nil {
 		return false
 	}
-	told := b.told
-	b.mu.Unlock()
-	defer b.mu.Lock()
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-told:
-		return true
-	case <-timer.C:
-	case <-ctx.Done():
+	behind := func() bool { return b.failed.Load() || b.untold.Load() >= l.batch(c.rate) }
+	if behind() {
+		l.report(b, c, now)
 	}
-	return false
+	return behind()
 }
 
-// report tells the shared count what the bucket has granted, unless that is
-// being done, has failed just now or is being done for too many others.
-func (l *Limiter) report(b *bucket, k Key, r Rate, now int64) {
-	if b.told != nil || now < l.resume.Load() {
-		return
+// keepStep is catchUp that waits for the answer of the shared count, unless the last
+// report failed. It returns the time after that.
+func (l *Limiter) keepStep(ctx context.Context, b *bucket, c counted, now int64) (outOfStep bool, later int64) {
+	outOfStep = l.catchUp(b, c, now)
+	for range maxWaits {
+		if !outOfStep || b.told == nil || b.failed.Load() {
+			break
+		}
+		patience, cancel := context.WithTimeout(ctx, l.o.Patience-time.Duration(now-b.since))
+		answered := b.await(patience, b.told)
+		cancel()
+		if !answered {
+			break
+		}
+		now = max(now, l.now())
+		outOfStep = l.catchUp(b, c, now)
 	}
-	if l.reports.Add(1) > maxReports {
-		l.reports.Add(-1)
+	return outOfStep, now
+}
+
+// await unlocks the bucket until a channel is closed, and reports whether it was.
+func (b *bucket) await(ctx context.Context, closed <-chan struct{}) bool {
+	b.mu.Unlock()
+	defer b.mu.Lock()
+	select {
+	case <-closed:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// report tells the shared count what the bucket has granted, unless a report is under
+// way, one has failed just now, or too many are under way for others.
+func (l *Limiter) report(b *bucket, c counted, now int64) {
+	if b.told != nil || now < l.resume.Load() {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
-		l.reports.Add(-1)
+	if l.closed || l.reports.Load() >= maxReports {
 		return
 	}
+	l.reports.Add(1)
 	b.told, b.since = make(chan struct{}), now
-	n := b.untold
-	b.untold = 0
+	n := max(b.untold.Load(), 0)
+	b.untold.Add(-n)
 	l.all.Go(func() {
 		defer l.reports.Add(-1)
-		l.tell(b, k, r, n)
+		l.tell(b, c, n)
 	})
 }
 
-// tell is the report, and what follows from its answer.
-func (l *Limiter) tell(b *bucket, k Key, r Rate, n int) {
+// tell sends a report and applies its answer.
+func (l *Limiter) tell(b *bucket, c counted, n int32) {
 	ctx, cancel := context.WithTimeout(l.stop, reportTimeout)
 	defer cancel()
-	reset, err := l.o.Shared.Debit(ctx, k, r, n)
+	reset, err := l.o.Shared.Debit(ctx, c.Key, c.rate, int(n))
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.failed = err != nil
-	if b.failed {
-		b.untold = min(b.untold+n, r.Count)
+	b.failed.Store(err != nil)
+	if err != nil {
+		b.addUntold(n, c.rate)
 		l.resume.Store(l.now() + int64(pause))
 	} else {
 		// What was granted meanwhile comes on top of what is shared. The answer is
 		// as old as the question at most.
-		reset = min(reset, MaxDebt*r.Per)
-		b.tat.Store(max(b.tat.Load(), b.since+int64(reset)+int64(b.untold)*r.interval()))
+		known := b.since + int64(min(reset, MaxDebt*c.rate.Per)) + int64(max(b.untold.Load(), 0))*c.rate.interval()
+		change(&b.tat, func(tat int64) int64 { return max(tat, known) })
 	}
 	close(b.told)
 	b.told = nil
-}
-
-// Entries returns how many counts are remembered.
-func (l *Limiter) Entries() int {
-	n := 0
-	for _, c := range l.buckets {
-		if c != nil {
-			n += c.EstimatedSize()
-		}
-	}
-	return n
 }

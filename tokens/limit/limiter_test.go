@@ -28,6 +28,7 @@ type count struct {
 	mu    sync.Mutex
 	tat   map[limit.Key]time.Time
 	asked int
+	sum   int
 	keys  []limit.Key
 
 	delay time.Duration
@@ -40,6 +41,7 @@ func (c *count) Debit(ctx context.Context, k limit.Key, r limit.Rate, n int) (ti
 	c.mu.Lock()
 	delay, away := c.delay, c.away
 	c.asked++
+	c.sum += n
 	c.keys = append(c.keys, k)
 	c.mu.Unlock()
 	select {
@@ -72,6 +74,12 @@ func (c *count) messages() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.asked
+}
+
+func (c *count) told() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sum
 }
 
 func (c *count) set(delay time.Duration, away bool) {
@@ -327,7 +335,7 @@ func TestLimiter_TellsTheNearerLimit(t *testing.T) {
 		require.False(t, d.Allowed)
 		_, standing = d.Headers()
 		require.Equal(t, `"read";r=0;t=60`, standing)
-		require.EqualValues(t, 6, d.RetryAfterSeconds())
+		require.Equal(t, 6*time.Second, d.RetryAfter.Round(time.Second))
 	})
 }
 
@@ -516,6 +524,29 @@ func TestLimiter_MemoryIsBounded(t *testing.T) {
 	for _, k := range c.keys {
 		require.LessOrEqual(t, len(k.Subject), 128)
 	}
+}
+
+// Many requests at once are granted exactly the limit, and each grant is told once.
+func TestLimiter_ManyAtOnce(t *testing.T) {
+	c := &count{}
+	const limited = 10_000
+	l := limit.New(limit.Options{Shared: c, Rates: rates(t, map[string]string{"read": "10000/1d", "read_user": "off"})})
+	defer l.Close()
+	began := time.Now()
+	var yes atomic.Int64
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() { yes.Add(int64(granted(limited/8, func() limit.Decision { return l.Read(t.Context(), me) }))) })
+	}
+	wg.Wait()
+	back := int64(time.Since(began)/(24*time.Hour/limited)) + 1
+	require.GreaterOrEqual(t, yes.Load(), int64(limited))
+	require.LessOrEqual(t, yes.Load(), limited+back)
+	const batch = limited / 10 / limit.DefaultNodes
+	require.Eventually(t, func() bool {
+		told := int64(c.told())
+		return told <= yes.Load() && told > yes.Load()-2*batch
+	}, 5*time.Second, time.Millisecond, "told %d of %d", c.told(), yes.Load())
 }
 
 func TestLimiter_Closed(t *testing.T) {

@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// Rate is so many in a period. The zero Rate is no limit.
+// Rate is a number of requests in a period. The zero Rate is no limit.
 type Rate struct {
-	// Count is how many, at once or spread.
+	// Count is the number of requests, at once or spread over the period.
 	Count int
-	// Per is the period in which they come back.
+	// Per is the period in which all of them come back.
 	Per time.Duration
 }
 
@@ -27,7 +27,7 @@ const (
 	maxPer   = 24 * time.Hour
 )
 
-// off is how no limit is written.
+// off is a rate without a limit, as it is written.
 const off = "off"
 
 // units are the periods that need no number, shortest first.
@@ -53,7 +53,7 @@ func (r Rate) String() string {
 	return strconv.Itoa(r.Count) + "/" + per
 }
 
-// interval is in how much time one comes back.
+// interval is the time in which one comes back.
 func (r Rate) interval() int64 { return int64(r.Per) / int64(r.Count) }
 
 // Parse reads a rate: "60/1m", "10/s", "500/1d", or "off" for no limit. The
@@ -129,10 +129,10 @@ const (
 	// Adopt is unknown credentials that one network has tried at Meet: "adopt". No
 	// application can have its own.
 	Adopt
-	// Users is users never seen before whom an application brings in a day:
-	// "users". It is counted by the day, by the tokens room.
+	// Users is the users that an application brings in a day for the first time:
+	// "users". The package quota counts them.
 	Users
-	// UsersDomain is those of one mail domain: "users_domain".
+	// UsersDomain is the same for one mail domain: "users_domain".
 	UsersDomain
 
 	policies
@@ -150,14 +150,10 @@ func (p Policy) String() string {
 	return names[p]
 }
 
-// Names returns the names of all policies, in the order of the constants.
-func Names() []string { return names[:] }
-
-// daily reports whether the policy is a quota of a day, not a rate.
+// daily reports whether the policy is a quota per day instead of a rate.
 func (p Policy) daily() bool { return p == Users || p == UsersDomain }
 
-// Rates are rates by policy. Some may not be set. The zero value has none, and
-// so has nil.
+// Rates are rates by policy. The zero value has none set, and so has nil.
 type Rates struct {
 	rate [policies]Rate
 	set  [policies]bool
@@ -174,11 +170,10 @@ func (r *Rates) Get(p Policy) (Rate, bool) {
 // Set sets the rate of a policy.
 func (r *Rates) Set(p Policy, rate Rate) { r.rate[p], r.set[p] = rate, true }
 
-// Defaults are the rates of an installation that sets none. Their period is an
-// hour, so that a burst of many minutes' worth is nothing to them: what they stop
-// is a loop that has gone wild, before Meet's processes are all busy with it for
-// the rest of the day. Quotas of new users are off: a platform that moves behind
-// the gateway brings all of its users on one day.
+// Defaults are the rates of an installation that sets none. They stop an endless loop
+// before it keeps all of Meet's processes busy. Their period is an hour, so that a burst
+// of some minutes passes. Quotas of new users are off, because a platform that moves
+// behind the gateway brings all of its users on one day.
 func Defaults() *Rates {
 	r := new(Rates)
 	for p, rate := range [policies]Rate{
@@ -201,7 +196,7 @@ func Defaults() *Rates {
 // {"token": "60/1m", "read": "off"}. Quotas of users are per day: "500/1d".
 func ParseRates(m map[string]string) (*Rates, error) {
 	r := new(Rates)
-	for _, name := range slices.Sorted(maps.Keys(m)) { // so that the same mistake is told first each time
+	for _, name := range slices.Sorted(maps.Keys(m)) { // so that the first mistake is always the same
 		i := slices.Index(names[:], name)
 		if i < 0 {
 			return nil, fmt.Errorf("there is no limit %q: there are %s", name, strings.Join(names[:], ", "))

@@ -120,7 +120,7 @@ func TestParseRates(t *testing.T) {
 }
 
 func TestDefaults_AreComplete(t *testing.T) {
-	for _, name := range limit.Names() {
+	for _, name := range limit.Names {
 		r, err := limit.ParseRates(map[string]string{name: "1/1d"})
 		require.NoError(t, err, name)
 		require.NotNil(t, r)

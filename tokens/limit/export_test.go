@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: MIT
+
+package limit
+
+// Names are the names of all policies, in the order of the constants.
+var Names = names[:]
+
+// Entries returns how many counts are remembered.
+func (l *Limiter) Entries() int {
+	n := 0
+	for _, c := range l.buckets {
+		if c != nil {
+			n += c.EstimatedSize()
+		}
+	}
+	return n
+}
