@@ -5,7 +5,6 @@ package caddymodule
 import (
 	"context"
 	"errors"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -19,7 +18,7 @@ import (
 // gateway without its integrators noticing. Strangers cannot make Meet work:
 // trials are limited by source, and what Meet has refused is not tried again for
 // a while.
-func (c tokenCall) adopt(req tokenRequest) error {
+func (c tokenCall) adopt(req clientRequest) error {
 	if req.clientID == c.h.fallback.ClientID { // the gateway's own application is nobody's to adopt
 		return tokens.ErrInvalidClient
 	}
@@ -87,23 +86,19 @@ func provesCredentials(err error) bool {
 }
 
 // tryAtMeet presents the credentials to Meet.
-func (c tokenCall) tryAtMeet(ctx context.Context, req tokenRequest, mail tokens.Mail) (*backendclient.Token, error) {
+func (c tokenCall) tryAtMeet(ctx context.Context, req clientRequest, mail tokens.Mail) (*backendclient.Token, error) {
 	// Under which its token is asked for once it is registered.
 	generations, _, err := c.h.app.Authority().Generations(ctx, &tokens.Application{}, mail)
 	if err != nil {
 		return nil, err
 	}
-	began := time.Now()
-	ctx, span := startSpan(ctx, "meet_gateway.exchange")
-	token, err := c.h.client.Exchange(ctx, backendclient.Caller{
-		Credentials: backendclient.Credentials{ClientID: req.clientID, ClientSecret: req.clientSecret},
-		Mail:        string(mail), RequestID: c.requestID, Generations: generations,
-		Application: "?", // strangers wait as one, whatever they call themselves
+	token, err := c.measureExchange(ctx, func(ctx context.Context) (*backendclient.Token, error) {
+		return c.h.client.Exchange(ctx, backendclient.Caller{
+			Credentials: backendclient.Credentials{ClientID: req.clientID, ClientSecret: req.clientSecret},
+			Mail:        string(mail), RequestID: c.requestID, Generations: generations,
+			Application: "?", // one queue for all unknown applications
+		})
 	})
-	c.waitForMeet(began)
-	if span != nil {
-		endSpan(span, c.reasonFor(err))
-	}
 	switch {
 	case errors.Is(err, backendclient.ErrBackendCredentials):
 		return nil, tokens.ErrInvalidClient // they are the caller's here, not ours

@@ -17,12 +17,10 @@ import (
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin"
 	"github.com/meet-gateway/meet-gateway/caddymodule/health"
-	"github.com/meet-gateway/meet-gateway/caddymodule/option"
 	"github.com/meet-gateway/meet-gateway/caddymodule/pool"
 	"github.com/meet-gateway/meet-gateway/caddymodule/store"
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
-	"github.com/meet-gateway/meet-gateway/tokens/signing"
 )
 
 func init() {
@@ -125,8 +123,8 @@ type App struct {
 	gates         []*Handler // complete once the configuration is provisioned
 	// outages is shared by all gates: an outage is one thing however many notice it.
 	// A new configuration may be the fix, so it is logged anew.
-	outages  *throttle
-	renewals *renewals
+	outages      *throttle
+	stopRenewals func() // nil until Start
 }
 
 // Refresh sets the lifetimes of refresh tokens.
@@ -257,7 +255,7 @@ func (a *App) options() (tokens.Options, error) {
 	}
 	o := a.authorityOptions()
 	o.Store, o.Secrets = a.store.Tokens(), secrets
-	o.Version, _ = Version()
+	o.Version = BuildInfo().Version
 	return o, nil
 }
 
@@ -278,38 +276,6 @@ func (a *App) authorityOptions() tokens.Options {
 	return o
 }
 
-// signingSecret stands for the key that is derived from the first secret, among
-// signing keys.
-const signingSecret = "secret"
-
-// signingKeys parses the signing keys into o and returns their text for the
-// pool's key.
-func (a *App) signingKeys(o *tokens.Options) ([]string, error) {
-	repl := caddy.NewReplacer()
-	var texts []string
-	for i, text := range a.SigningKeys {
-		if text == signingSecret {
-			if i > 0 {
-				return nil, fmt.Errorf("signing_key %d: %s can only be the first, the one that signs; secrets verify anyway", i+1, signingSecret)
-			}
-			o.SecretSigns = true
-			texts = append(texts, text)
-			continue
-		}
-		pem, err := option.Resolve(repl, text)
-		if err != nil {
-			return nil, fmt.Errorf("signing_key %d: %w", i+1, err)
-		}
-		key, err := signing.Parse([]byte(pem))
-		if err != nil {
-			return nil, fmt.Errorf("signing_key %d: %w", i+1, err)
-		}
-		o.SigningKeys = append(o.SigningKeys, key)
-		texts = append(texts, pem)
-	}
-	return texts, nil
-}
-
 // Start follows the changes that other gateways make. A Redis that is unavailable is no
 // reason not to start: until it is there, requests are answered with 503.
 func (a *App) Start() error {
@@ -324,7 +290,7 @@ func (a *App) Start() error {
 		}
 	}
 	a.authority.start()
-	a.renewals = startRenewals(a.gates)
+	a.stopRenewals = startRenewals(a.gates)
 	a.logStart()
 	if _, embedded := a.store.(*store.Embedded); embedded {
 		a.logger.Warn("the embedded store is for trying out: everything is lost when this process ends, and no other gateway sees it; use `store redis` in production")
@@ -367,7 +333,9 @@ func (a *App) checkStore() {
 // Stop ends what belongs to this configuration. Everything else is shared with the next
 // one and ends in Cleanup.
 func (a *App) Stop() error {
-	a.renewals.end()
+	if a.stopRenewals != nil {
+		a.stopRenewals()
+	}
 	return nil
 }
 

@@ -4,7 +4,9 @@ package caddymodule
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
+	"github.com/meet-gateway/meet-gateway/caddymodule/health"
 	"github.com/meet-gateway/meet-gateway/caddymodule/option"
 	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 	"github.com/meet-gateway/meet-gateway/caddymodule/store"
@@ -82,18 +85,18 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	err := option.Block(d,
 		option.Once("store", a.unmarshalStore),
-		option.Many("secret", a.unmarshalSecret),
-		option.Many("signing_key", a.unmarshalSigningKey),
+		option.Many("secret", option.Checked(option.Append(&a.Secrets), a.checkSecret)),
+		option.Many("signing_key", option.Checked(option.Append(&a.SigningKeys), a.checkSigningKey)),
 		option.Once("issuer", option.One(&a.Issuer)),
 		option.Once("audience", option.One(&a.Audience)),
-		option.Once("token_lifetime", a.checked(option.Duration(&a.TokenLifetime))),
-		option.Once("staleness", a.checked(option.Duration(&a.Staleness))),
+		option.Once("token_lifetime", option.Checked(option.Duration(&a.TokenLifetime), a.checkTimes)),
+		option.Once("staleness", option.Checked(option.Duration(&a.Staleness), a.checkTimes)),
 		option.Once("cache_entries", option.Positive(&a.CacheEntries)),
-		option.Once("refresh", a.checked(a.unmarshalRefresh)),
+		option.Once("refresh", option.Checked(a.unmarshalRefresh, a.checkTimes)),
 		option.Many("limit", a.unmarshalLimit),
 		option.Once("gateways", option.Positive(&a.Gateways)).Formerly("nodes"),
 		option.Once("quota_dry_run", option.Flag(&a.QuotaDryRun)).Formerly("fence_dry_run"),
-		option.Once("health", a.unmarshalHealth),
+		option.Once("health", option.Checked(option.One(&a.Health), a.checkHealth)),
 		option.Once("audit", a.unmarshalAudit),
 		option.Once("metrics_per_application", option.Positive(&a.MetricsPerApplication)),
 		option.Once("quickstart", option.Flag(&a.Quickstart)),
@@ -104,27 +107,36 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return a.checkWhole(d)
 }
 
-func (a *App) unmarshalSecret(d *caddyfile.Dispenser) error {
-	if err := option.Append(&a.Secrets)(d); err != nil {
-		return err
-	}
-	if tooShort(d.Val()) {
-		return d.Errf("secret must be at least %d bytes long; make one with: openssl rand -base64 32", tokens.MinSecret)
+// The checks below run while the Caddyfile is read, so that an error names the line.
+
+// checkSecret checks the last secret, unless it is a placeholder.
+func (a *App) checkSecret() error {
+	if secret := a.Secrets[len(a.Secrets)-1]; !option.Holds(secret) && len(secret) < tokens.MinSecret {
+		return fmt.Errorf("secret must be at least %d bytes long; make one with: openssl rand -base64 32", tokens.MinSecret)
 	}
 	return nil
 }
 
-func (a *App) unmarshalSigningKey(d *caddyfile.Dispenser) error {
-	if err := option.Append(&a.SigningKeys)(d); err != nil {
-		return err
-	}
-	if d.Val() == signingSecret || option.Holds(d.Val()) {
+// checkSigningKey checks the last signing key, unless it is a placeholder.
+func (a *App) checkSigningKey() error {
+	key := a.SigningKeys[len(a.SigningKeys)-1]
+	if key == signingSecret || option.Holds(key) {
 		return nil
 	}
-	if _, err := signing.Parse([]byte(d.Val())); err != nil {
-		return d.Errf("signing_key is no private key in PEM; write {file./path/to/key.pem}, and make one with: openssl genpkey -algorithm ed25519")
+	if _, err := signing.Parse([]byte(key)); err != nil {
+		return errors.New("signing_key is no private key in PEM; write {file./path/to/key.pem}, and make one with: openssl genpkey -algorithm ed25519")
 	}
 	return nil
+}
+
+// checkTimes finds durations that contradict each other.
+func (a *App) checkTimes() error { return a.authorityOptions().Check() }
+
+func (a *App) checkHealth() error {
+	if option.Holds(a.Health) || a.Health == healthOff {
+		return nil
+	}
+	return health.ParseAddress(a.Health)
 }
 
 func (a *App) unmarshalAudit(d *caddyfile.Dispenser) error {
@@ -145,19 +157,6 @@ func (a *App) unmarshalRefresh(d *caddyfile.Dispenser) error {
 	)
 }
 
-// checked finds values that do not fit together, while the line they are on is known.
-func (a *App) checked(read option.Reader) option.Reader {
-	return func(d *caddyfile.Dispenser) error {
-		if err := read(d); err != nil {
-			return err
-		}
-		if err := a.authorityOptions().Check(); err != nil {
-			return d.WrapErr(err)
-		}
-		return nil
-	}
-}
-
 // checkWhole finds what is missing, at the end of the block.
 func (a *App) checkWhole(d *caddyfile.Dispenser) error {
 	var kept struct{ Type string }
@@ -168,11 +167,6 @@ func (a *App) checkWhole(d *caddyfile.Dispenser) error {
 		return d.Err("store redis needs a secret: write `secret {env.MEET_GATEWAY_SECRET}`")
 	}
 	return nil
-}
-
-// tooShort tells so of a secret that stands in the file itself.
-func tooShort(secret string) bool {
-	return !option.Holds(secret) && len(secret) < tokens.MinSecret
 }
 
 // unmarshalLimit reads `limit <name> <rate>`.
@@ -274,7 +268,10 @@ func (h *Handler) unmarshalCaddyfile(helper httpcaddyfile.Helper) error {
 		return d.ArgErr()
 	}
 	err := option.Block(d,
-		option.Once("base_path", h.unmarshalBasePaths),
+		option.Once("base_path", option.Checked(option.All(&h.BasePaths), func() error {
+			_, err := sortedBasePaths(h.BasePaths)
+			return err
+		})),
 		option.Once("backend", func(*caddyfile.Dispenser) error { return h.unmarshalBackend(helper) }),
 		option.Many("route", h.unmarshalRoute),
 		option.Once("unknown_user_status", option.Choice(&h.UnknownUserStatus, 400, 404)),
@@ -286,39 +283,24 @@ func (h *Handler) unmarshalCaddyfile(helper httpcaddyfile.Helper) error {
 		option.Once("room_access_levels", h.unmarshalLevels),
 		option.Once("strict_rooms", option.Flag(&h.StrictRooms)),
 		option.Once("docs", option.Word(&h.Docs, docsOn, docsOff)),
-		option.Once("room_url_base", h.unmarshalRoomURLBase),
+		option.Once("room_url_base", option.Checked(option.One(&h.RoomURLBase), func() error {
+			return checkRoomURLBase(strings.TrimRight(h.RoomURLBase, "/"))
+		})),
 		option.Once("max_token_body", option.Size(&h.MaxTokenBody)),
 		option.Once("max_room_body", option.Size(&h.MaxRoomBody)),
 		option.Once("exchange_timeout", option.Duration(&h.ExchangeTimeout)),
 		option.Once("request_timeout", option.Duration(&h.RequestTimeout)),
 		option.Once("max_exchanges", option.Positive(&h.MaxExchanges)),
-		option.Once("renew", h.unmarshalRenew),
+		option.Once("renew", option.Checked(option.One(&h.Renew), func() error {
+			_, err := h.renewFor()
+			return err
+		})),
 	)
 	if err != nil {
 		return err
 	}
 	if h.BackendRaw == nil {
 		return d.Err("meet_gateway needs a backend")
-	}
-	return nil
-}
-
-func (h *Handler) unmarshalRoomURLBase(d *caddyfile.Dispenser) error {
-	if err := option.One(&h.RoomURLBase)(d); err != nil {
-		return err
-	}
-	if err := checkRoomURLBase(strings.TrimRight(h.RoomURLBase, "/")); err != nil {
-		return d.WrapErr(err)
-	}
-	return nil
-}
-
-func (h *Handler) unmarshalBasePaths(d *caddyfile.Dispenser) error {
-	if err := option.All(&h.BasePaths)(d); err != nil {
-		return err
-	}
-	if _, err := sortedBasePaths(h.BasePaths); err != nil {
-		return d.WrapErr(err)
 	}
 	return nil
 }
@@ -344,25 +326,17 @@ func (h *Handler) unmarshalRoute(d *caddyfile.Dispenser) error {
 	if !d.AllArgs(&r.Method, &r.Path, &r.Scope) {
 		return d.ArgErr()
 	}
-	// checked also checks the route as far as it was read, while the line is known.
-	checked := func(read option.Reader) option.Reader {
-		return func(d *caddyfile.Dispenser) error {
-			if err := read(d); err != nil {
-				return err
-			}
-			if _, err := newRouteTable(append(slices.Clone(h.Routes), r)); err != nil {
-				return d.WrapErr(err)
-			}
-			return nil
-		}
-	}
-	if err := checked(func(*caddyfile.Dispenser) error { return nil })(d); err != nil {
+	check := func() error {
+		_, err := newRouteTable(append(slices.Clone(h.Routes), r))
 		return err
 	}
+	if err := check(); err != nil {
+		return d.WrapErr(err)
+	}
 	err := option.Block(d,
-		option.Once("mail", checked(option.All(&r.Mail))),
-		option.Once("idempotent", checked(option.Flag(&r.Idempotent))),
-		option.Once("sensitive", checked(option.Flag(&r.Sensitive))),
+		option.Once("mail", option.Checked(option.All(&r.Mail), check)),
+		option.Once("idempotent", option.Checked(option.Flag(&r.Idempotent), check)),
+		option.Once("sensitive", option.Checked(option.Flag(&r.Sensitive), check)),
 	)
 	h.Routes = append(h.Routes, r)
 	return err
@@ -423,45 +397,42 @@ func (h *Handler) unmarshalBackend(helper httpcaddyfile.Helper) error {
 	return nil
 }
 
-// unmarshalBackendOptions reads the gate's own options and returns the tokens of
-// the others.
+// unmarshalBackendOptions reads the gateway's own options of the block and returns the
+// tokens of the others.
 func (h *Handler) unmarshalBackendOptions(d *caddyfile.Dispenser) ([]caddyfile.Token, error) {
+	h.Credentials = new(Credentials)
 	var others []caddyfile.Token
-	seen := option.Seen{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		switch d.Val() {
-		case "host", "path", "credentials":
-			if err := seen.Add(d); err != nil {
-				return nil, err
-			}
+	other := func(d *caddyfile.Dispenser) error {
+		if d.Val() == "rewrite" || d.Val() == "method" {
+			return d.Errf("%s would send another request than the one that was allowed (path says where Meet's API is)", d.Val())
 		}
-		var err error
-		switch d.Val() {
-		case "host":
-			if err = option.One(&h.BackendHost)(d); err == nil && !option.Holds(h.BackendHost) && !isHost(h.BackendHost) {
-				err = d.Errf("host %q must be a name such as meet.example.org, with the port if it is not the default one, and nothing else", h.BackendHost)
-			}
-		case "path":
-			if err = option.One(&h.BackendPath)(d); err == nil && !isBackendPath(h.BackendPath) {
-				err = d.Errf("path %q must be an absolute path such as %s", h.BackendPath, defaultBasePath)
-			}
-		case "credentials":
-			h.Credentials = new(Credentials)
-			if !d.AllArgs(&h.Credentials.ClientID, &h.Credentials.ClientSecret) {
-				err = d.ArgErr()
-			} else if (h.Credentials.ClientID == "") != (h.Credentials.ClientSecret == "") {
-				err = d.Err("credentials are a client id and a client secret, and one of them is empty")
-			}
-		case "rewrite", "method":
-			return nil, d.Errf("%s would send another request than the one that was allowed (path says where Meet's API is)", d.Val())
-		default:
-			others = append(others, d.NextSegment()...)
-		}
-		if err != nil {
-			return nil, err
-		}
+		others = append(others, d.NextSegment()...)
+		return nil
 	}
-	return others, nil
+	err := option.BlockOr(d, other,
+		option.Once("host", option.Checked(option.One(&h.BackendHost), func() error {
+			if !option.Holds(h.BackendHost) && !isHost(h.BackendHost) {
+				return fmt.Errorf("host %q must be a name such as meet.example.org, with the port if it is not the default one, and nothing else", h.BackendHost)
+			}
+			return nil
+		})),
+		option.Once("path", option.Checked(option.One(&h.BackendPath), func() error {
+			if !isBackendPath(h.BackendPath) {
+				return fmt.Errorf("path %q must be an absolute path such as %s", h.BackendPath, defaultBasePath)
+			}
+			return nil
+		})),
+		option.Once("credentials", option.Checked(option.Pair(&h.Credentials.ClientID, &h.Credentials.ClientSecret), func() error {
+			if (h.Credentials.ClientID == "") != (h.Credentials.ClientSecret == "") {
+				return errors.New("credentials are a client id and a client secret, and one of them is empty")
+			}
+			return nil
+		})),
+	)
+	if *h.Credentials == (Credentials{}) {
+		h.Credentials = nil
+	}
+	return others, err
 }
 
 // isHost reports whether the backend's client takes a text as Meet's host name, once
@@ -484,6 +455,16 @@ func inBraces(before caddyfile.Token, tokens []caddyfile.Token) []caddyfile.Toke
 	closing.Line++
 	block := append([]caddyfile.Token{open}, tokens...)
 	return append(block, closing)
+}
+
+// emptyVariable explains an argument that is missing because a variable, from which the
+// shipped Caddyfile takes it, is set and empty. Files for --envfile are read later than
+// the environment.
+func emptyVariable(name string) string {
+	if value, set := os.LookupEnv(name); !set || value != "" {
+		return ""
+	}
+	return fmt.Sprintf(" (%s is set and empty: unset it, or give it a value)", name)
 }
 
 // Interface guards

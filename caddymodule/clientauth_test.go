@@ -24,7 +24,7 @@ func headersOf(contentType, authorization string) http.Header {
 }
 
 func TestParseHeldTokenRequest(t *testing.T) {
-	want := heldTokenRequest{clientID: "id", clientSecret: "secret", token: "t"}
+	want := clientRequest{clientID: "id", clientSecret: "secret", token: "t"}
 	basic := "Basic " + basicValue("id:secret")
 	for _, tc := range []struct{ name, contentType, authorization, body string }{
 		{"form and basic", formType, basic, "token=t"},
@@ -68,13 +68,13 @@ func TestParseHeldTokenRequest_Refusals(t *testing.T) {
 }
 
 func TestHeldTokenRequest_PrintsNothing(t *testing.T) {
-	r := heldTokenRequest{"id", "secret", "token"}
+	r := clientRequest{clientID: "id", clientSecret: "secret", token: "token"}
 	require.NotContains(t, fmt.Sprintf("%v %+v %#v %s", r, r, r, r), "secret")
 }
 
 func TestParseTokenRequest_Refresh(t *testing.T) {
 	basic := "Basic " + basicValue("id:secret")
-	want := tokenRequest{clientID: "id", clientSecret: "secret", grantType: "refresh_token", refreshToken: "r", basic: true}
+	want := clientRequest{clientID: "id", clientSecret: "secret", grantType: "refresh_token", refreshToken: "r"}
 	for _, body := range []string{"grant_type=refresh_token&refresh_token=r", "grant_type=refresh_token&refresh_token=r&scope="} {
 		got, err := parseTokenRequest(headersOf(formType, basic), []byte(body))
 		require.NoError(t, err, body)

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"net/http"
 	"time"
-
-	"github.com/meet-gateway/meet-gateway/caddymodule/detach"
 )
 
 // The caller's connection must not decide an outcome. Endpoints that judge a
@@ -26,7 +24,7 @@ func (c *call) detach() { c.detachFor(c.h.client.TokenBound() + storeTime) }
 // detachFor is detach with another bound.
 func (c *call) detachFor(bound time.Duration) {
 	c.release()
-	c.ctx, c.cancel = detach.Context(c.r.Context(), bound)
+	c.ctx, c.cancel = context.WithTimeout(context.WithoutCancel(c.r.Context()), bound)
 }
 
 // release ends what detach began.

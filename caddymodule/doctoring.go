@@ -15,6 +15,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -169,16 +170,11 @@ func (a *App) meetFacts(ctx context.Context) []doctor.Meet {
 	defer cancel()
 	hints := a.outages.recent("backend", time.Now(), hintsFor)
 	list := make([]doctor.Meet, len(a.Gates()))
-	done := make(chan struct{})
+	var asked sync.WaitGroup
 	for i, gate := range a.Gates() {
-		go func() {
-			list[i] = gate.meetFacts(ctx)
-			done <- struct{}{}
-		}()
+		asked.Go(func() { list[i] = gate.meetFacts(ctx) })
 	}
-	for range a.Gates() {
-		<-done
-	}
+	asked.Wait()
 	since := time.Now().Add(-hintsFor)
 	for i, gate := range a.Gates() {
 		seen := gate.client.Observations()
@@ -201,7 +197,7 @@ func (h *Handler) meetFacts(ctx context.Context) doctor.Meet {
 		return m
 	}
 	m.Plain, m.TLSExpires = h.upstreamFacts(ctx)
-	path := strings.TrimRight(cmp.Or(h.BackendPath, defaultBasePath), "/") + "/application/token/"
+	path := h.meetPath() + pathMeetToken
 	req, err := http.NewRequestWithContext(h.upstream.Context(ctx), http.MethodPost, "https://"+cmp.Or(h.host, "meet")+path, strings.NewReader("{}"))
 	if err != nil {
 		m.Problem = "its host or path is not one"

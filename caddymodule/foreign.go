@@ -33,9 +33,7 @@ func (c roomsCall) isForeign(token string, err error) bool {
 	if len(token) > maxForeignToken || looksLikeOurs(token, c.h.app.Authority().Issuer()) {
 		return false
 	}
-	return !strings.ContainsFunc(token, func(r rune) bool {
-		return !strings.ContainsRune("-._~+/=", r) && (r < '0' || r > 'z' || r > '9' && r < 'A' || r > 'Z' && r < 'a')
-	})
+	return consistsOf(token, slugChars+".~+/=") // RFC 6750 §2.1
 }
 
 // looksLikeOurs reports whether a text holds a credential of the gateway, whole

@@ -32,8 +32,8 @@ func (a *App) Backends() []wire.Backend {
 
 // Version implements admin.Gateway.
 func (*App) Version() string {
-	gateway, server := Version()
-	return gateway + ", Caddy " + server
+	b := BuildInfo()
+	return b.Version + ", Caddy " + b.Caddy
 }
 
 func (h *Handler) shownRoutes() wire.Routes {
@@ -54,7 +54,7 @@ func (h *Handler) shownRoutes() wire.Routes {
 func (h *Handler) backendStatus() wire.Backend {
 	s := wire.Backend{Host: h.host, Healthy: true}
 	switch g := h.upstream.Handler().(type) {
-	case sandboxed:
+	case *Sandbox:
 		s.Kind, s.Checked = "sandbox", true
 	case *reverseproxy.Handler:
 		s.Kind = "reverse_proxy"

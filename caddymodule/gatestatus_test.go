@@ -9,7 +9,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/stretchr/testify/require"
 
-	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 	"github.com/meet-gateway/meet-gateway/caddymodule/upstream"
 )
@@ -21,7 +20,7 @@ func TestGateStatus(t *testing.T) {
 	table, err := newRouteTable([]Route{{Method: http.MethodPatch, Path: "/rooms/{id}", Scope: "rooms:update"}})
 	require.NoError(t, err)
 	app.gates = []*Handler{
-		{BasePaths: []string{"/"}, host: "sandbox.example.org", routes: table, upstream: upstream.New(fakeSandbox{&Sandbox{}}, nil, nil)},
+		{BasePaths: []string{"/"}, host: "sandbox.example.org", routes: table, upstream: upstream.New(new(Sandbox), nil, nil)},
 		{
 			BasePaths: []string{"/a", "/b"}, host: "meet.example.org", routes: table,
 			upstream: upstream.New(&reverseproxy.Handler{Upstreams: reverseproxy.UpstreamPool{
@@ -54,11 +53,4 @@ func TestGateStatus(t *testing.T) {
 	require.Equal(t, []string{"/a", "/b"}, gates[1].BasePaths)
 	require.Contains(t, gates[1].Routes, wire.Route{Method: "PATCH", Path: "/rooms/{id}", Scope: "rooms:update", Endpoint: "operator", Policy: "every mail in the body under the application's domains; access_level by room_access_levels"})
 	require.Contains(t, gates[1].Routes, wire.Route{Method: "GET", Path: "/rooms", Scope: "rooms:list", Endpoint: "rooms_list"})
-}
-
-// fakeSandbox is a sandbox that was not provisioned.
-type fakeSandbox struct{ *Sandbox }
-
-func (fakeSandbox) Quickstart() (string, backendclient.Credentials) {
-	return "", backendclient.Credentials{}
 }

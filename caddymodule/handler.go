@@ -21,6 +21,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/caddymodule/option"
 	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 	"github.com/meet-gateway/meet-gateway/caddymodule/upstream"
 	"github.com/meet-gateway/meet-gateway/tokens"
@@ -171,12 +172,6 @@ type Credentials struct {
 	ClientSecret string `json:"client_secret"`
 }
 
-// sandboxed is implemented by guest handlers that are no real Meet.
-type sandboxed interface {
-	// Quickstart tells a host and credentials that work there.
-	Quickstart() (host string, credentials backendclient.Credentials)
-}
-
 // CaddyModule returns the Caddy module information.
 func (Handler) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.meet_gateway", New: func() caddy.Module { return new(Handler) }}
@@ -194,9 +189,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.app = mod.(*App)
 
-	if err := h.provisionEvents(ctx); err != nil {
-		return err
+	events, err := ctx.App("events")
+	if err != nil {
+		return fmt.Errorf("getting the events app: %w", err)
 	}
+	h.ctx, h.events = ctx, events.(*caddyevents.App)
 	h.setDefaults()
 	h.RoomURLBase = strings.TrimRight(h.RoomURLBase, "/")
 	if h.basePath, err = sortedBasePaths(h.BasePaths); err != nil {
@@ -316,7 +313,7 @@ func (h *Handler) provisionBackend(ctx caddy.Context) error {
 		return err
 	}
 	h.upstream = upstream.New(guest, raw, h.logger)
-	transport := &observedTransport{next: h.upstream, host: h.host, token: strings.TrimRight(cmp.Or(h.BackendPath, defaultBasePath), "/") + "/application/token/"}
+	transport := &observedTransport{next: h.upstream, host: h.host, token: h.meetPath() + pathMeetToken}
 	options := backendclient.Options{
 		Transport:       transport,
 		Context:         h.upstream.Context,
@@ -343,30 +340,20 @@ func (h *Handler) provisionBackend(ctx caddy.Context) error {
 	return nil
 }
 
-// provisionEvents finds the app that operators subscribe to events with.
-func (h *Handler) provisionEvents(ctx caddy.Context) error {
-	mod, err := ctx.App("events")
-	if err != nil {
-		return err
-	}
-	h.ctx, h.events = ctx, mod.(*caddyevents.App)
-	return nil
-}
-
 // resolveBackend finds out Meet's host name and the fallback credentials.
 func (h *Handler) resolveBackend(guest caddyhttp.MiddlewareHandler) error {
 	repl := caddy.NewReplacer()
-	host, err := resolveText(repl, h.BackendHost)
+	host, err := option.Resolve(repl, h.BackendHost)
 	if err != nil {
 		return fmt.Errorf("backend host: %w", err)
 	}
 	h.host = host
 	if h.Credentials != nil {
-		id, err := resolveText(repl, h.Credentials.ClientID)
+		id, err := option.Resolve(repl, h.Credentials.ClientID)
 		if err != nil {
 			return fmt.Errorf("backend credentials: client id: %w", err)
 		}
-		secret, err := resolveText(repl, h.Credentials.ClientSecret)
+		secret, err := option.Resolve(repl, h.Credentials.ClientSecret)
 		if err != nil {
 			return fmt.Errorf("backend credentials: client secret: %w", err)
 		}
@@ -377,11 +364,10 @@ func (h *Handler) resolveBackend(guest caddyhttp.MiddlewareHandler) error {
 	}
 
 	switch g := guest.(type) {
-	case sandboxed:
+	case *Sandbox:
 		h.sandbox = true
-		sandboxHost, credentials := g.Quickstart()
 		h.host = cmp.Or(h.host, sandboxHost)
-		h.fallback = credentials // whatever the environment holds for a real Meet
+		h.fallback = backendclient.Credentials{ClientID: sandboxClient, ClientSecret: sandboxSecret} // whatever is configured for a real Meet
 		h.logger.Warn("the sandbox backend is for trying out: it is a Meet in memory, rooms lead nowhere and are lost when this process ends")
 	case *reverseproxy.Handler:
 		if g.Rewrite != nil {
@@ -440,7 +426,12 @@ func keepHost(g *reverseproxy.Handler, host string) {
 
 // meetName tells one Meet's external API from another's: host and path.
 func (h *Handler) meetName() string {
-	return h.host + strings.TrimRight(cmp.Or(h.BackendPath, defaultBasePath), "/")
+	return h.host + h.meetPath()
+}
+
+// meetPath is the path of Meet's external API, without a slash at the end.
+func (h *Handler) meetPath() string {
+	return strings.TrimRight(cmp.Or(h.BackendPath, defaultBasePath), "/")
 }
 
 // credentialsOf returns what an application presents at Meet.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin"
 	"github.com/meet-gateway/meet-gateway/caddymodule/health"
@@ -20,20 +19,6 @@ const healthOff = "off"
 // healthServers keeps the health listeners across reloads: a probe that comes during a
 // reload is answered.
 var healthServers = caddy.NewUsagePool()
-
-// unmarshalHealth reads `health <address>|off`.
-func (a *App) unmarshalHealth(d *caddyfile.Dispenser) error {
-	if err := option.One(&a.Health)(d); err != nil {
-		return err
-	}
-	if option.Holds(a.Health) || a.Health == healthOff {
-		return nil
-	}
-	if err := health.ParseAddress(a.Health); err != nil {
-		return d.WrapErr(err)
-	}
-	return nil
-}
 
 // provisionHealth takes the health listener for the address, or makes it. It does not
 // listen yet. From the moment at which the whole configuration runs, /readyz speaks of it.

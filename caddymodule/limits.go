@@ -48,7 +48,7 @@ func (c *call) applyDecision(d limit.Decision) error {
 	if d.Allowed {
 		return nil
 	}
-	countLimit(d.Policy)
+	limitRefusalsTotal.WithLabelValues(d.Policy.String()).Inc()
 	return &refusal{
 		status: http.StatusTooManyRequests, detail: "Too many requests.", code: codeRateLimited,
 		reason: "limit_" + d.Policy.String(), retryAfter: d.RetryAfter, cause: errRateLimited,

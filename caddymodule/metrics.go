@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,7 +14,6 @@ import (
 	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/caddymodule/audit"
 	"github.com/meet-gateway/meet-gateway/tokens"
-	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
 
 // Collectors are made once per process and shown on the registry of every
@@ -114,17 +114,9 @@ func observeExchange(outcome string, took time.Duration) {
 // countRevocation counts one that an administrator made.
 func countRevocation(e *audit.Event) {
 	kinds := []string{"token", "application", "user", "grant", "key", "before", "all"}
-	if kind, ok := cutRevoke(e.Type); ok && e.Decision == audit.Allowed && slices.Contains(kinds, kind) {
+	if kind, ok := strings.CutPrefix(e.Type, "revoke."); ok && e.Decision == audit.Allowed && slices.Contains(kinds, kind) {
 		revocationsTotal.WithLabelValues(kind).Inc()
 	}
-}
-
-func cutRevoke(kind string) (string, bool) {
-	const prefix = "revoke."
-	if len(kind) > len(prefix) && kind[:len(prefix)] == prefix {
-		return kind[len(prefix):], true
-	}
-	return "", false
 }
 
 // statusClass is the label for an HTTP status.
@@ -226,77 +218,79 @@ func (gauges) Collect(ch chan<- prometheus.Metric) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), scrapePatience)
 	defer cancel()
-	collectHealth(ch, app.Authority().Health(ctx))
-	collectExchanges(ch, app.gates)
+	s := scrape{ch}
+	s.health(app.Authority().Health(ctx))
+	s.exchanges(app.gates)
 	state, audited := app.AuditState()
-	ch <- prometheus.MustNewConstMetric(auditFailingDesc, prometheus.GaugeValue, oneIf(state.Failing))
+	s.gauge(auditFailingDesc, oneIf(state.Failing))
 	if audited {
-		ch <- prometheus.MustNewConstMetric(auditLostDesc, prometheus.CounterValue, float64(state.Lost))
+		s.counter(auditLostDesc, uint64(state.Lost))
 	}
 }
 
-func collectHealth(ch chan<- prometheus.Metric, h tokens.Health) {
-	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
-	}
-	counter := func(d *prometheus.Desc, value uint64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
-	}
-	gauge(readyDesc, oneIf(h.Problem == ""))
+// scrape collects samples.
+type scrape struct{ ch chan<- prometheus.Metric }
+
+func (s scrape) gauge(d *prometheus.Desc, value int, labels ...string) {
+	s.ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(value), labels...)
+}
+
+func (s scrape) counter(d *prometheus.Desc, value uint64, labels ...string) {
+	s.ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
+}
+
+func (s scrape) health(h tokens.Health) {
+	s.gauge(readyDesc, oneIf(h.Problem == ""))
 	for _, problem := range tokens.StoreProblems {
-		gauge(storeProblemDesc, oneIf(h.Problem == problem), problem)
+		s.gauge(storeProblemDesc, oneIf(h.Problem == problem), problem)
 	}
-	gauge(storeInfoDesc, 1, h.Mode)
-	counter(replacedDesc, h.Replacements)
-	gauge(feedFreshDesc, oneIf(h.Fresh))
-	gauge(feedRefusedDesc, oneIf(h.FeedRefused))
+	s.gauge(storeInfoDesc, 1, h.Mode)
+	s.counter(replacedDesc, h.Replacements)
+	s.gauge(feedFreshDesc, oneIf(h.Fresh))
+	s.gauge(feedRefusedDesc, oneIf(h.FeedRefused))
 	if h.Sentinels > 0 {
-		gauge(sentinelsDesc, float64(h.Sentinels))
-		gauge(answeringDesc, float64(h.SentinelsAnswering))
+		s.gauge(sentinelsDesc, h.Sentinels)
+		s.gauge(answeringDesc, h.SentinelsAnswering)
 	}
-	gauge(keysDesc, float64(h.Keys))
-	gauge(keysMissingDesc, float64(h.KeysMissing))
-	gauge(cacheEntriesDesc, float64(h.Cache.Tokens), "tokens")
-	gauge(cacheEntriesDesc, float64(h.Cache.Applications), "applications")
-	gauge(cacheEntriesDesc, float64(h.Cache.Users), "users")
-	counter(cacheLookupsDesc, h.Cache.Hits, "hit")
-	counter(cacheLookupsDesc, h.Cache.Misses, "miss")
+	s.gauge(keysDesc, h.Keys)
+	s.gauge(keysMissingDesc, h.KeysMissing)
+	s.gauge(cacheEntriesDesc, h.Cache.Tokens, "tokens")
+	s.gauge(cacheEntriesDesc, h.Cache.Applications, "applications")
+	s.gauge(cacheEntriesDesc, h.Cache.Users, "users")
+	s.counter(cacheLookupsDesc, h.Cache.Hits, "hit")
+	s.counter(cacheLookupsDesc, h.Cache.Misses, "miss")
 }
 
-func collectExchanges(ch chan<- prometheus.Metric, gates []*Handler) {
-	var queued, running, kept int
-	var memory, store, shared uint64
-	var renewals backendclient.Renewals
-	for _, h := range gates {
-		s := h.client.Stats()
-		queued, running, kept = queued+s.Queued, running+s.Running, kept+s.Tokens
-		memory, store, shared = memory+s.FromMemory, store+s.FromStore, shared+s.Shared
-		renewals.Exchanged += s.Renewals.Exchanged
-		renewals.Found += s.Renewals.Found
-		renewals.Refused += s.Renewals.Refused
-		renewals.Failed += s.Renewals.Failed
+// exchanges sums up what the handlers' clients of Meet count.
+func (s scrape) exchanges(handlers []*Handler) {
+	var sum backendclient.Stats
+	for _, h := range handlers {
+		one := h.client.Stats()
+		sum.Queued, sum.Running, sum.Tokens = sum.Queued+one.Queued, sum.Running+one.Running, sum.Tokens+one.Tokens
+		sum.FromMemory, sum.FromStore, sum.Shared = sum.FromMemory+one.FromMemory, sum.FromStore+one.FromStore, sum.Shared+one.Shared
+		sum.Renewals.Exchanged += one.Renewals.Exchanged
+		sum.Renewals.Found += one.Renewals.Found
+		sum.Renewals.Refused += one.Renewals.Refused
+		sum.Renewals.Failed += one.Renewals.Failed
 	}
-	ch <- prometheus.MustNewConstMetric(queuedDesc, prometheus.GaugeValue, float64(queued))
-	ch <- prometheus.MustNewConstMetric(runningDesc, prometheus.GaugeValue, float64(running))
-	ch <- prometheus.MustNewConstMetric(cacheEntriesDesc, prometheus.GaugeValue, float64(kept), "meet_tokens")
-	ch <- prometheus.MustNewConstMetric(savedDesc, prometheus.CounterValue, float64(memory), "memory")
-	ch <- prometheus.MustNewConstMetric(savedDesc, prometheus.CounterValue, float64(store), "store")
-	ch <- prometheus.MustNewConstMetric(savedDesc, prometheus.CounterValue, float64(shared), "shared")
-	ch <- prometheus.MustNewConstMetric(renewalsDesc, prometheus.CounterValue, float64(renewals.Exchanged), "ok")
-	ch <- prometheus.MustNewConstMetric(renewalsDesc, prometheus.CounterValue, float64(renewals.Found), "found")
-	ch <- prometheus.MustNewConstMetric(renewalsDesc, prometheus.CounterValue, float64(renewals.Refused), "refused")
-	ch <- prometheus.MustNewConstMetric(renewalsDesc, prometheus.CounterValue, float64(renewals.Failed), "failed")
+	s.gauge(queuedDesc, sum.Queued)
+	s.gauge(runningDesc, sum.Running)
+	s.gauge(cacheEntriesDesc, sum.Tokens, "meet_tokens")
+	s.counter(savedDesc, sum.FromMemory, "memory")
+	s.counter(savedDesc, sum.FromStore, "store")
+	s.counter(savedDesc, sum.Shared, "shared")
+	s.counter(renewalsDesc, sum.Renewals.Exchanged, "ok")
+	s.counter(renewalsDesc, sum.Renewals.Found, "found")
+	s.counter(renewalsDesc, sum.Renewals.Refused, "refused")
+	s.counter(renewalsDesc, sum.Renewals.Failed, "failed")
 }
 
-func oneIf(is bool) float64 {
+func oneIf(is bool) int {
 	if is {
 		return 1
 	}
 	return 0
 }
-
-// countLimit counts a refusal by a limit.
-func countLimit(p limit.Policy) { limitRefusalsTotal.WithLabelValues(p.String()).Inc() }
 
 // Interface guards
 var _ prometheus.Collector = gauges{}

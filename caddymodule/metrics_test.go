@@ -20,8 +20,8 @@ type allMetrics struct{}
 func (allMetrics) Describe(ch chan<- *prometheus.Desc) { gauges{}.Describe(ch) }
 
 func (allMetrics) Collect(ch chan<- prometheus.Metric) {
-	collectHealth(ch, tokens.Health{Mode: "sentinel", Sentinels: 3})
-	collectExchanges(ch, nil)
+	scrape{ch}.health(tokens.Health{Mode: "sentinel", Sentinels: 3})
+	scrape{ch}.exchanges(nil)
 	ch <- prometheus.MustNewConstMetric(auditFailingDesc, prometheus.GaugeValue, 0)
 	ch <- prometheus.MustNewConstMetric(auditLostDesc, prometheus.CounterValue, 0)
 }

@@ -3,7 +3,6 @@
 package caddymodule
 
 import (
-	"encoding/json"
 	"errors"
 	"mime"
 	"net/http"
@@ -103,57 +102,4 @@ func (c roomsCall) takeBack(ad *tokens.Admission, answer *backendclient.Response
 	if ok && !be.Effect || err == nil && answer.Status >= http.StatusBadRequest {
 		c.refundQuota(ad)
 	}
-}
-
-// relayOperator relays what Meet says on a path that the operator opened: its own
-// words, in both keys.
-func (c roomsCall) relayOperator(a *backendclient.Response) error {
-	r := &refusal{status: a.Status, reason: "refused_by_meet", whole: withBothKeys(a.Body)}
-	text := textOfError(a.Body)
-	switch a.Status {
-	case http.StatusForbidden:
-		r.reason = reasonOf403(text)
-		if r.reason == reasonNotAMember {
-			return c.h.notAMember(a)
-		}
-	case http.StatusNotFound:
-		r.reason = "not_found"
-		if text == textUserNotFound {
-			r.reason = "user_not_found"
-		}
-	case http.StatusMethodNotAllowed:
-		r.allow = a.Allow
-	}
-	return r
-}
-
-const reasonNotAMember = "not_a_member"
-
-// textNoPermission is Meet's answer for another user's room.
-const textNoPermission = "You do not have permission to perform this action."
-
-// reasonOf403 tells apart why Meet forbids something: the user is no member of the
-// room, or the application lacks a scope at Meet.
-func reasonOf403(text string) string {
-	switch {
-	case text == textNoPermission:
-		return reasonNotAMember
-	case strings.HasPrefix(text, "Insufficient permissions"), strings.Contains(strings.ToLower(text), "scope"):
-		return "scope_refused_by_meet"
-	}
-	return "forbidden_by_meet"
-}
-
-// textOfError is Meet's sentence in an error.
-func textOfError(body []byte) string {
-	var said map[string]any // a struct would take names in any letter case
-	if json.Unmarshal(body, &said) != nil {
-		return ""
-	}
-	for _, name := range []string{"detail", "error"} {
-		if text, ok := said[name].(string); ok && text != "" {
-			return text
-		}
-	}
-	return ""
 }

@@ -51,21 +51,15 @@ func (a *address) publicBase() string { return a.publicRoot() + a.base }
 
 // publicURL is where the caller found a list: links to its other pages lead
 // there, in the same form.
-type publicURL struct {
-	// list is scheme, host, port, base path and path, with a slash at the end if
-	// the caller's had one.
-	list string
-}
+type publicURL string
 
 // publicURL builds the address of this request as the caller used it.
 func (a *address) publicURL() publicURL {
-	var b strings.Builder
-	b.WriteString(a.publicRoot())
-	b.WriteString(a.target.Path)
+	list := a.publicRoot() + a.target.Path
 	if a.target.Slash {
-		b.WriteByte('/')
+		list += "/"
 	}
-	return publicURL{list: b.String()}
+	return publicURL(list)
 }
 
 // publicRoot is what the caller puts before a path of this site: scheme, host, port,
@@ -101,7 +95,7 @@ func (a *address) strippedPrefix() string {
 
 // page is the link to a page. The page size is carried on if the caller gave one.
 func (u publicURL) page(page, size int, withSize bool) string {
-	link := u.list
+	link := string(u)
 	separator := "?"
 	if page != 1 {
 		link += separator + "page=" + strconv.Itoa(page)

@@ -9,7 +9,7 @@ import (
 )
 
 func TestPublicURL_Page(t *testing.T) {
-	u := publicURL{list: "https://a/rooms/"}
+	u := publicURL("https://a/rooms/")
 	require.Equal(t, "https://a/rooms/", u.page(1, 20, false))
 	require.Equal(t, "https://a/rooms/?page_size=7", u.page(1, 7, true))
 	require.Equal(t, "https://a/rooms/?page=3", u.page(3, 20, false))

@@ -3,13 +3,13 @@
 package caddymodule
 
 import (
+	"context"
 	"errors"
 
 	"go.uber.org/zap"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/caddymodule/audit"
-	"github.com/meet-gateway/meet-gateway/caddymodule/detach"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
@@ -46,7 +46,7 @@ func (c *call) refundQuota(ad *tokens.Admission) {
 	if ad == nil || !ad.New {
 		return
 	}
-	ctx, cancel := detach.Context(c.ctx, storeTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), storeTime)
 	defer cancel()
 	if err := ad.Withdraw(ctx); err != nil {
 		c.h.logger.Info("quota of new users could not be given back", zap.String("client_id", c.application.ID), zap.Error(err))

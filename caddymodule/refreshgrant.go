@@ -21,7 +21,7 @@ var (
 
 // serveRefresh gives a new pair of tokens for a refresh token. The application
 // was authenticated; its domains and the user are judged again.
-func (c tokenCall) serveRefresh(req tokenRequest) error {
+func (c tokenCall) serveRefresh(req clientRequest) error {
 	if !c.application.Refresh {
 		return errGrantNotAllowed
 	}
@@ -41,7 +41,7 @@ func (c tokenCall) serveRefresh(req tokenRequest) error {
 
 // judgeRefresh asks Meet about the user while the refresh token is still
 // unspent: a Meet that does not answer costs no token.
-func (c tokenCall) judgeRefresh(req tokenRequest, wish refreshScope) error {
+func (c tokenCall) judgeRefresh(req clientRequest, wish refreshScope) error {
 	ctx := c.ctx
 	id, err := c.h.app.Authority().Inspect(ctx, req.refreshToken)
 	switch {

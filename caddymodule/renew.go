@@ -10,10 +10,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
-	"github.com/meet-gateway/meet-gateway/caddymodule/option"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
@@ -21,17 +19,6 @@ const (
 	renewOff     = "off"
 	defaultRenew = "24h"
 )
-
-// unmarshalRenew reads `renew <duration>|off`.
-func (h *Handler) unmarshalRenew(d *caddyfile.Dispenser) error {
-	if err := option.One(&h.Renew)(d); err != nil {
-		return err
-	}
-	if _, err := h.renewFor(); err != nil {
-		return d.WrapErr(err)
-	}
-	return nil
-}
 
 // renewFor is how long after a user's last request Meet's tokens are renewed. 0 means
 // that they are not.
@@ -72,26 +59,15 @@ func (h *Handler) before() *backendclient.Client {
 	return running.gates[i].client
 }
 
-// renewals are what an app has running to renew Meet's tokens.
-type renewals struct {
-	stop    context.CancelFunc
-	running sync.WaitGroup
-}
-
-func startRenewals(gates []*Handler) *renewals {
-	ctx, stop := context.WithCancel(context.Background())
-	r := &renewals{stop: stop}
-	for _, gate := range gates {
-		r.running.Go(func() { gate.client.Renew(ctx) })
+// startRenewals renews Meet's tokens until stop is called.
+func startRenewals(handlers []*Handler) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	for _, h := range handlers {
+		running.Go(func() { h.client.Renew(ctx) })
 	}
-	return r
-}
-
-// end stops them. An app that was never started has none.
-func (r *renewals) end() {
-	if r == nil {
-		return
+	return func() {
+		cancel()
+		running.Wait()
 	}
-	r.stop()
-	r.running.Wait()
 }

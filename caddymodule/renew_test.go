@@ -80,9 +80,9 @@ func TestRenewals_End(t *testing.T) {
 	})
 	require.NoError(t, err)
 	before := goleak.IgnoreCurrent()
-	r := startRenewals([]*Handler{h})
+	stop := startRenewals([]*Handler{h})
 	require.ErrorContains(t, goleak.Find(before), "Renew")
-	r.end()
+	stop()
 	require.NoError(t, goleak.Find(before))
-	(*renewals)(nil).end() // never started
+	require.NoError(t, new(App).Stop(), "never started")
 }

@@ -4,7 +4,6 @@ package caddymodule
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -75,7 +74,7 @@ func (p roomPolicy) body(sent []byte, defaults tokens.RoomDefaults) ([]byte, err
 func (p roomPolicy) level(raw json.RawMessage) (string, error) {
 	var level string
 	if err := json.Unmarshal(raw, &level); err != nil {
-		return "", parse.FieldErrors{"access_level": {fmt.Sprintf("%q is not a valid choice.", cutText(string(raw)))}}
+		return "", parse.FieldErrors{"access_level": {notAChoice(string(raw))}}
 	}
 	switch {
 	case string(raw) == "null":
@@ -85,7 +84,7 @@ func (p roomPolicy) level(raw json.RawMessage) (string, error) {
 	case level == levelPublic:
 		return "", errPublicRooms
 	default:
-		return "", parse.FieldErrors{"access_level": {fmt.Sprintf("%q is not a valid choice.", cutText(level))}}
+		return "", parse.FieldErrors{"access_level": {notAChoice(level)}}
 	}
 }
 

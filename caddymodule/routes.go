@@ -10,9 +10,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
@@ -43,6 +43,9 @@ const (
 	pathRevoke     = "/application/revoke"
 	pathIntrospect = "/application/introspect"
 )
+
+// pathMeetToken is the path of Meet's token endpoint below its API.
+const pathMeetToken = pathToken + "/"
 
 // Route opens one more path of Meet's external API. Nothing that is not listed
 // reaches Meet.
@@ -387,67 +390,36 @@ func isReserved(segment string) bool {
 	return false
 }
 
-// isFieldName accepts the names that Meet gives fields.
-func isFieldName(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
-			return false
-		}
-	}
-	return s != "" && len(s) <= 64
-}
+// Characters of the texts that a route is made of.
+const (
+	lowerDigits   = "abcdefghijklmnopqrstuvwxyz0123456789"
+	literalChars  = lowerDigits + "-_."
+	fieldChars    = lowerDigits + "_"
+	slugChars     = lowerDigits + "ABCDEFGHIJKLMNOPQRSTUVWXYZ-_" // Django's
+	maxFieldName  = 64
+	maxSlugLength = 100
+)
 
-func isLiteral(s string) bool {
-	if s == "." || s == ".." {
-		return false
-	}
-	for i := range len(s) {
-		switch c := s[i]; {
-		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
-		default:
-			return false
-		}
-	}
-	return s != ""
-}
+// consistsOf reports whether s is not empty and has no characters but chars.
+func consistsOf(s, chars string) bool { return s != "" && strings.TrimLeft(s, chars) == "" }
 
-// isSlug accepts what Meet's slugs are made of (Django's slug characters).
-func isSlug(s string) bool {
-	for i := range len(s) {
-		switch c := s[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
-		default:
-			return false
-		}
-	}
-	return s != "" && len(s) <= 100
-}
+func isFieldName(s string) bool { return len(s) <= maxFieldName && consistsOf(s, fieldChars) }
 
-// canonicalUUID returns s in lower case with dashes (RFC 9562 §4). It
-// accepts the dashed form in any case and 32 hexadecimal digits, as Meet does.
-// An already canonical id is returned as it is, without an allocation.
+func isLiteral(s string) bool { return s != "." && s != ".." && consistsOf(s, literalChars) }
+
+// isSlug reports whether Meet could have given a room this slug.
+func isSlug(s string) bool { return len(s) <= maxSlugLength && consistsOf(s, slugChars) }
+
+// canonicalUUID returns s in lower case with dashes (RFC 9562 §4). Like Meet, it accepts
+// the dashed form and 32 hexadecimal digits, in any case.
 func canonicalUUID(s string) (string, bool) {
-	const dashed = 36
-	switch len(s) {
-	case dashed:
-		for i := range dashed {
-			if i == 8 || i == 13 || i == 18 || i == 23 {
-				if s[i] != '-' {
-					return "", false
-				}
-			} else if !parse.IsHex(s[i]) {
-				return "", false
-			}
-		}
-		return strings.ToLower(s), true
-	case dashed - 4:
-		for i := range len(s) {
-			if !parse.IsHex(s[i]) {
-				return "", false
-			}
-		}
-		s = strings.ToLower(s)
-		return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:], true
+	const dashed, bare = 36, 32 // package uuid knows two more forms
+	if len(s) != dashed && len(s) != bare || uuid.Validate(s) != nil {
+		return "", false
 	}
-	return "", false
+	s = strings.ToLower(s)
+	if len(s) == bare {
+		s = s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
+	}
+	return s, true
 }

@@ -3,13 +3,14 @@
 package caddymodule
 
 import (
+	"cmp"
+	"fmt"
 	"net/http"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
 	"github.com/meet-gateway/meet-gateway/caddymodule/option"
 )
@@ -44,9 +45,7 @@ func (Sandbox) CaddyModule() caddy.ModuleInfo {
 
 // Provision opens the sandbox, or joins the one that is open.
 func (s *Sandbox) Provision(caddy.Context) error {
-	if s.BaseURL == "" {
-		s.BaseURL = sandboxBaseURL
-	}
+	s.BaseURL = cmp.Or(s.BaseURL, sandboxBaseURL)
 	val, _, err := sandboxes.LoadOrNew(sandboxKey+" "+s.BaseURL, func() (caddy.Destructor, error) {
 		settings := sandbox.Quickstart()
 		settings.BaseURL = s.BaseURL
@@ -80,11 +79,6 @@ func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	return nil
 }
 
-// Quickstart implements sandboxed.
-func (*Sandbox) Quickstart() (host string, credentials backendclient.Credentials) {
-	return sandboxHost, backendclient.Credentials{ClientID: sandboxClient, ClientSecret: sandboxSecret}
-}
-
 // UnmarshalCaddyfile sets up the sandbox from Caddyfile tokens. Syntax:
 //
 //	backend sandbox {
@@ -95,24 +89,15 @@ func (s *Sandbox) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	seen := option.Seen{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err := seen.Add(d); err != nil {
-			return err
-		}
-		switch d.Val() {
-		case "base_url":
-			if err := option.One(&s.BaseURL)(d); err != nil {
-				return err
-			}
-			if !isWebURL(s.BaseURL) {
-				return d.Errf("base_url %q must be a web address such as %s", s.BaseURL, sandboxBaseURL)
-			}
-		default:
-			return option.Unknown(d, "host", "path", "credentials", "base_url")
-		}
+	unknown := func(d *caddyfile.Dispenser) error {
+		return d.Errf("unrecognized option %q, expected one of: host, path, credentials, base_url", d.Val())
 	}
-	return nil
+	return option.BlockOr(d, unknown, option.Once("base_url", option.Checked(option.One(&s.BaseURL), func() error {
+		if !isWebURL(s.BaseURL) {
+			return fmt.Errorf("base_url %q must be a web address such as %s", s.BaseURL, sandboxBaseURL)
+		}
+		return nil
+	})))
 }
 
 // sandboxes keeps sandboxes across reloads.
@@ -131,5 +116,4 @@ var (
 	_ caddy.CleanerUpper          = (*Sandbox)(nil)
 	_ caddyfile.Unmarshaler       = (*Sandbox)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Sandbox)(nil)
-	_ sandboxed                   = (*Sandbox)(nil)
 )

@@ -9,12 +9,9 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/option"
+	"github.com/meet-gateway/meet-gateway/tokens"
+	"github.com/meet-gateway/meet-gateway/tokens/signing"
 )
-
-// resolveText replaces placeholders in a configured text.
-func resolveText(repl *caddy.Replacer, text string) (string, error) {
-	return option.Resolve(repl, text) // the caller says of what
-}
 
 // resolveSecrets resolves the secrets that an operator configured. own is the
 // secret that the store brings, used if the operator gave none. Texts are never
@@ -23,7 +20,7 @@ func resolveSecrets(texts []string, own []byte) ([][]byte, error) {
 	repl := caddy.NewReplacer()
 	var secrets [][]byte
 	for i, text := range texts {
-		resolved, err := resolveText(repl, text)
+		resolved, err := option.Resolve(repl, text)
 		if err != nil {
 			return nil, fmt.Errorf("secret %d: %w", i+1, err)
 		}
@@ -44,4 +41,36 @@ func resolveSecrets(texts []string, own []byte) ([][]byte, error) {
 			"and write `secret {env.MEET_GATEWAY_SECRET}` in the meet_gateway global option")
 	}
 	return [][]byte{own}, nil
+}
+
+// signingSecret stands for the key that is derived from the first secret, among
+// signing keys.
+const signingSecret = "secret"
+
+// signingKeys parses the signing keys into o and returns their text for the
+// pool's key.
+func (a *App) signingKeys(o *tokens.Options) ([]string, error) {
+	repl := caddy.NewReplacer()
+	var texts []string
+	for i, text := range a.SigningKeys {
+		if text == signingSecret {
+			if i > 0 {
+				return nil, fmt.Errorf("signing_key %d: %s can only be the first, the one that signs; secrets verify anyway", i+1, signingSecret)
+			}
+			o.SecretSigns = true
+			texts = append(texts, text)
+			continue
+		}
+		pem, err := option.Resolve(repl, text)
+		if err != nil {
+			return nil, fmt.Errorf("signing_key %d: %w", i+1, err)
+		}
+		key, err := signing.Parse([]byte(pem))
+		if err != nil {
+			return nil, fmt.Errorf("signing_key %d: %w", i+1, err)
+		}
+		o.SigningKeys = append(o.SigningKeys, key)
+		texts = append(texts, pem)
+	}
+	return texts, nil
 }

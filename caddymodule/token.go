@@ -3,6 +3,7 @@
 package caddymodule
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -87,7 +88,7 @@ func (c tokenCall) serve() error {
 // what it has just presented here, from its first request on: Meet then sees the
 // client that it knows. If Meet does not, the gateway's own credentials do, as for
 // any application that has none. What Meet has switched off stays off.
-func (c tokenCall) exchange(req tokenRequest, mail tokens.Mail) (*backendclient.Token, error) {
+func (c tokenCall) exchange(req clientRequest, mail tokens.Mail) (*backendclient.Token, error) {
 	if c.meetClientID == "" || c.meetClientID != c.application.LearnsBackend() {
 		return c.meetToken(c.caller(mail))
 	}
@@ -115,15 +116,19 @@ func (c tokenCall) exchange(req tokenRequest, mail tokens.Mail) (*backendclient.
 	return token, nil
 }
 
-// meetToken gets Meet's token for a caller.
+// meetToken gets Meet's token for a caller, from the cache or by an exchange.
 func (c *call) meetToken(caller backendclient.Caller) (*backendclient.Token, error) {
-	began := time.Now()
-	defer c.waitForMeet(began)
-	ctx, span := startSpan(c.ctx, "meet_gateway.exchange")
-	token, err := c.h.client.Token(ctx, caller)
-	if span != nil {
-		endSpan(span, c.reasonFor(err))
-	}
+	return c.measureExchange(c.ctx, func(ctx context.Context) (*backendclient.Token, error) {
+		return c.h.client.Token(ctx, caller)
+	})
+}
+
+// measureExchange runs an exchange in a span and counts its time as Meet's.
+func (c *call) measureExchange(ctx context.Context, exchange func(context.Context) (*backendclient.Token, error)) (*backendclient.Token, error) {
+	defer c.waitForMeet(time.Now())
+	ctx, span := startSpan(ctx, "meet_gateway.exchange")
+	token, err := exchange(ctx)
+	c.endSpan(span, err)
 	return token, err
 }
 

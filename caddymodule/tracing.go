@@ -33,25 +33,21 @@ func startSpan(ctx context.Context, name string, o ...trace.SpanStartOption) (co
 	return parent.TracerProvider().Tracer(tracerName).Start(ctx, name, o...)
 }
 
-// endSpan ends a span with the reason of a failure; reasons come from a closed set.
-func endSpan(span trace.Span, reason string) {
+// endSpan ends a span that startSpan returned. A failure is shown by its reason, which
+// comes from a closed set.
+func (c *call) endSpan(span trace.Span, err error) {
 	if span == nil {
 		return
 	}
-	if reason != "" {
-		span.SetStatus(codes.Error, reason)
-		span.SetAttributes(attribute.String("error.type", reason))
+	if err != nil {
+		failSpan(span, refusalOf(err, c.endpoint).reason)
 	}
 	span.End()
 }
 
-// reasonFor is the reason of an error for a span; "" for none.
-func (c *call) reasonFor(err error) string {
-	if err == nil {
-		return ""
-	}
-	r := refusalOf(err, c.endpoint)
-	return r.reason
+func failSpan(span trace.Span, reason string) {
+	span.SetStatus(codes.Error, reason)
+	span.SetAttributes(attribute.String("error.type", reason))
 }
 
 // traceID is the id of the trace that the call is part of; "" if it is part of none.
@@ -101,8 +97,7 @@ func traceCommand(ctx context.Context, cmd tokens.Command) {
 		trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(cmd.Began),
 		trace.WithAttributes(attribute.String("db.system.name", "redis"), attribute.String("db.operation.name", cmd.Name)))
 	if cmd.Problem != "" {
-		span.SetStatus(codes.Error, cmd.Problem)
-		span.SetAttributes(attribute.String("error.type", cmd.Problem))
+		failSpan(span, cmd.Problem)
 	}
 	span.End(trace.WithTimestamp(cmd.Began.Add(cmd.Took)))
 }

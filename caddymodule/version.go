@@ -89,9 +89,3 @@ func (b Build) String() string {
 	day, _, _ := strings.Cut(b.Date, "T")
 	return b.Version + " (commit " + b.Commit + ", " + day + ")"
 }
-
-// Version tells which version of the gateway this binary holds, and of Caddy.
-func Version() (gateway, caddy string) {
-	b := BuildInfo()
-	return b.Version, b.Caddy
-}

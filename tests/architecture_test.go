@@ -267,10 +267,6 @@ var rooms = []room{
 		mustNotReach: []string{caddy, zap, prometheus, goRedis, golangJWT, ours("tokens"), ours("backendclient"), ours("tests")},
 	},
 	{
-		folder:       "caddymodule/detach",
-		mustNotReach: []string{caddy, zap, prometheus, goRedis, golangJWT, "net/http", ours("tokens"), ours("backendclient"), ours("tests")},
-	},
-	{
 		folder:       "caddymodule/pool",
 		mustNotReach: []string{ours("backendclient"), ours("tokens"), ours("tests"), "testing"},
 	},

@@ -21,7 +21,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
-	"github.com/meet-gateway/meet-gateway/caddymodule/detach"
 	"github.com/meet-gateway/meet-gateway/caddymodule/strictjson"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
@@ -201,7 +200,7 @@ func (a *api) dispatch(c *call) error {
 	}
 	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead {
 		var cancel context.CancelFunc
-		c.ctx, cancel = detach.Context(c.ctx, changeTime)
+		c.ctx, cancel = context.WithTimeout(context.WithoutCancel(c.ctx), changeTime)
 		defer cancel()
 	}
 	return handle(c)

@@ -17,7 +17,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
-	"github.com/meet-gateway/meet-gateway/caddymodule/detach"
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/django"
 )
@@ -131,7 +130,7 @@ func (im *importer) load(ctx context.Context, dump *django.Dump) (*wire.ImportRe
 		results[i] = announced(&dump.Applications[i])
 	}
 	err := im.each(ctx, len(results), func(ctx context.Context, i int) error {
-		ctx, cancel := detach.Context(ctx, changeTime)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime)
 		defer cancel()
 		return im.take(ctx, &dump.Applications[i], &results[i])
 	})

@@ -15,18 +15,6 @@ import (
 	"go.uber.org/zap"
 )
 
-// Seen refuses repeats: the second of two would win without a word.
-type Seen map[string]bool
-
-// Add refuses the option the dispenser is at if it was there before.
-func (s Seen) Add(d *caddyfile.Dispenser) error {
-	if s[d.Val()] {
-		return d.Errf("%s is already set", d.Val())
-	}
-	s[d.Val()] = true
-	return nil
-}
-
 // Line is an option of a block: its word, and what reads the rest of its line.
 type Line struct {
 	word, former string
@@ -49,17 +37,28 @@ func (l Line) Formerly(word string) Line {
 	return l
 }
 
-// Block reads a block of options.
+// Block reads a block of options. An option that is not allowed is an error that lists
+// the allowed ones.
 func Block(d *caddyfile.Dispenser, lines ...Line) error {
-	seen := Seen{}
+	return BlockOr(d, func(d *caddyfile.Dispenser) error {
+		words := make([]string, len(lines))
+		for i, l := range lines {
+			words[i] = l.word
+		}
+		return d.Errf("unrecognized option %q, expected one of: %s", d.Val(), Join(words))
+	}, lines...)
+}
+
+// BlockOr is Block with a reader for all other options.
+func BlockOr(d *caddyfile.Dispenser, other Reader, lines ...Line) error {
+	seen := map[string]bool{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		i := slices.IndexFunc(lines, func(l Line) bool { return d.Val() == l.word || d.Val() == l.former && l.former != "" })
 		if i < 0 {
-			words := make([]string, len(lines))
-			for i, l := range lines {
-				words[i] = l.word
+			if err := other(d); err != nil {
+				return err
 			}
-			return Unknown(d, words...)
+			continue
 		}
 		l := lines[i]
 		if seen[l.word] && !l.many {
@@ -181,9 +180,17 @@ func Duration(dst *caddy.Duration) Reader {
 	})
 }
 
-// Unknown names the word that is not understood and those that are.
-func Unknown(d *caddyfile.Dispenser, allowed ...string) error {
-	return d.Errf("unrecognized option %q, expected one of: %s", d.Val(), Join(allowed))
+// Checked reads an option, then reports what check finds at the option's line.
+func Checked(read Reader, check func() error) Reader {
+	return func(d *caddyfile.Dispenser) error {
+		if err := read(d); err != nil {
+			return err
+		}
+		if err := check(); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
+	}
 }
 
 // Join lists words for an error.

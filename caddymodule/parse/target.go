@@ -4,6 +4,8 @@ package parse
 
 import (
 	"errors"
+	"net/url"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -76,7 +78,11 @@ func validPath(path string) bool {
 			return false
 		}
 	}
-	return !encoded || utf8.ValidString(unescape(path))
+	if !encoded {
+		return true
+	}
+	decoded, err := url.PathUnescape(path)
+	return err == nil && utf8.ValidString(decoded)
 }
 
 // validEscape reports whether s begins with a percent-encoded byte that cannot
@@ -85,31 +91,16 @@ func validEscape(s string) bool {
 	if len(s) < 3 {
 		return false
 	}
-	hi, lo := unhex(s[1]), unhex(s[2])
-	if hi < 0 || lo < 0 {
+	c, err := strconv.ParseUint(s[1:3], 16, 8)
+	if err != nil {
 		return false
 	}
-	switch c := byte(hi<<4 | lo); c {
+	switch c {
 	case '/', '\\', '.', '%', ';', '?', '#':
 		return false
 	default:
 		return c >= 0x20 && c != 0x7f
 	}
-}
-
-// unescape decodes percent-encoded bytes that validEscape has accepted.
-func unescape(s string) string {
-	var b strings.Builder
-	b.Grow(len(s))
-	for i := 0; i < len(s); i++ {
-		if s[i] == '%' {
-			b.WriteByte(byte(unhex(s[i+1])<<4 | unhex(s[i+2])))
-			i += 2
-			continue
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }
 
 // validQuery refuses the bytes that have no place in a query (RFC 3986 section
@@ -132,18 +123,3 @@ var pathByte = func() (allowed [256]bool) {
 	}
 	return allowed
 }()
-
-// IsHex reports whether a byte is a hexadecimal digit.
-func IsHex(c byte) bool { return unhex(c) >= 0 }
-
-func unhex(c byte) int {
-	switch {
-	case '0' <= c && c <= '9':
-		return int(c - '0')
-	case 'a' <= c && c <= 'f':
-		return int(c-'a') + 10
-	case 'A' <= c && c <= 'F':
-		return int(c-'A') + 10
-	}
-	return -1
-}

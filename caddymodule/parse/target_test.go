@@ -3,6 +3,7 @@
 package parse
 
 import (
+	"net/url"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -77,7 +78,8 @@ func FuzzParseTarget(f *testing.F) {
 		}
 		require.Equal(t, strings.TrimSuffix(raw, "?"), strings.TrimSuffix(rebuilt, "?"))
 		for segment := range strings.SplitSeq(strings.TrimPrefix(got.Path, "/"), "/") {
-			decoded := unescape(segment)
+			decoded, err := url.PathUnescape(segment)
+			require.NoError(t, err)
 			require.NotContains(t, []string{".", ".."}, decoded)
 			require.True(t, utf8.ValidString(decoded))
 			require.False(t, strings.ContainsFunc(decoded, isControl))

@@ -19,24 +19,22 @@ const (
 )
 
 func TestParseTokenRequest(t *testing.T) {
-	want := tokenRequest{clientID: "id", clientSecret: "secret", grantType: "client_credentials", scope: "user@example.com"}
-	withBasic := want
-	withBasic.basic = true
+	want := clientRequest{clientID: "id", clientSecret: "secret", grantType: "client_credentials", scope: "user@example.com"}
 	for _, tc := range []struct {
 		name, contentType, authorization, body string
-		want                                   tokenRequest
+		want                                   clientRequest
 	}{
 		{"json", jsonType, "", `{"client_id":"id","client_secret":"secret","grant_type":"client_credentials","scope":"user@example.com"}`, want},
 		{"json with charset", "Application/JSON; charset=utf-8", "", `{"client_id":"id","client_secret":"secret","grant_type":"client_credentials","scope":"user@example.com"}`, want},
 		{"json with spaces and extra fields", jsonType, "", " {\"client_id\":\" id \",\"client_secret\":\"secret\\n\",\"grant_type\":\"client_credentials\",\"scope\":\"user@example.com\",\"x\":{\"y\":[1]}} \n", want},
 		{"form", formType, "", "client_id=id&client_secret=secret&grant_type=client_credentials&scope=user%40example.com&x=1", want},
 		{"form with charset", formType + "; charset=UTF-8", "", "&client_id=id&&client_secret=secret&grant_type=client_credentials&scope=user@example.com", want},
-		{"basic and form", formType, "Basic " + basicValue("id:secret"), "grant_type=client_credentials&scope=user%40example.com", withBasic},
-		{"basic and json", jsonType, "basic " + basicValue("id:secret"), `{"grant_type":"client_credentials","scope":"user@example.com"}`, withBasic},
-		{"basic and the same client_id", formType, "Basic " + basicValue("id:secret"), "client_id=id&grant_type=client_credentials&scope=user%40example.com", withBasic},
+		{"basic and form", formType, "Basic " + basicValue("id:secret"), "grant_type=client_credentials&scope=user%40example.com", want},
+		{"basic and json", jsonType, "basic " + basicValue("id:secret"), `{"grant_type":"client_credentials","scope":"user@example.com"}`, want},
+		{"basic and the same client_id", formType, "Basic " + basicValue("id:secret"), "client_id=id&grant_type=client_credentials&scope=user%40example.com", want},
 		{"empty is left out", formType, "", "client_id=id&client_secret=secret&grant_type=client_credentials&scope=&scope=user%40example.com&refresh_token=", want},
-		{"empty beside basic, form", formType, "Basic " + basicValue("id:secret"), "client_id=&client_secret=&grant_type=client_credentials&scope=user%40example.com", withBasic},
-		{"empty beside basic, json", jsonType, "Basic " + basicValue("id:secret"), `{"client_id":"","client_secret":"","grant_type":"client_credentials","scope":"user@example.com"}`, withBasic},
+		{"empty beside basic, form", formType, "Basic " + basicValue("id:secret"), "client_id=&client_secret=&grant_type=client_credentials&scope=user%40example.com", want},
+		{"empty beside basic, json", jsonType, "Basic " + basicValue("id:secret"), `{"client_id":"","client_secret":"","grant_type":"client_credentials","scope":"user@example.com"}`, want},
 		{"unknown, repeated", formType, "", "resource=a&resource=b&audience=&audience=x&token=1&token=2&client_id=id&client_secret=secret&grant_type=client_credentials&scope=user@example.com" + strings.Repeat("&x=1", 500), want},
 		{"bearer is ignored", formType, "Bearer x", "client_id=id&client_secret=secret&grant_type=client_credentials&scope=user%40example.com", want},
 	} {
@@ -53,7 +51,7 @@ func TestParseTokenRequest(t *testing.T) {
 
 	number, err := parseTokenRequest(http.Header{"Content-Type": {jsonType}}, []byte(`{"client_id":12,"client_secret":3.5,"grant_type":"client_credentials","scope":"a@b.c"}`))
 	require.NoError(t, err)
-	require.Equal(t, tokenRequest{clientID: "12", clientSecret: "3.5", grantType: "client_credentials", scope: "a@b.c"}, number)
+	require.Equal(t, clientRequest{clientID: "12", clientSecret: "3.5", grantType: "client_credentials", scope: "a@b.c"}, number)
 
 	encoded, err := parseTokenRequest(http.Header{"Content-Type": {formType}, "Authorization": {"Basic " + basicValue("a%3Ab:c%2Bd+e")}}, []byte("grant_type=client_credentials&scope=a"))
 	require.NoError(t, err)

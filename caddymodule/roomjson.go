@@ -5,9 +5,52 @@ package caddymodule
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
 )
+
+// completeRoom brings a room into the published form. Most are in it already, and
+// stay as they are, byte for byte.
+func (h *Handler) completeRoom(room json.RawMessage) json.RawMessage {
+	return h.withURL(withoutNulls(room))
+}
+
+// withURL fills `url` where Meet leaves it out and the operator has said where rooms
+// are.
+func (h *Handler) withURL(room json.RawMessage) json.RawMessage {
+	if h.RoomURLBase == "" {
+		return room
+	}
+	for name := range backendclient.Members(room) {
+		if name == "url" {
+			return room
+		}
+	}
+	_, slug := backendclient.RoomNames(room)
+	if !isSlug(slug) {
+		return room
+	}
+	room = bytes.TrimRight(room, " \t\r\n")
+	end := len(room) - 1 // the closing brace
+	return fmt.Appendf(room[:end:end], `,"url":"%s/%s"}`, h.RoomURLBase, slug)
+}
+
+// checkRoomURLBase checks where rooms are said to be.
+func checkRoomURLBase(s string) error {
+	u, err := url.Parse(s)
+	if err != nil || !isWebURL(s) || u.RawQuery != "" || u.Fragment != "" || strings.ContainsAny(s, `"\<> `) {
+		return fmt.Errorf("room_url_base %q must be a web address such as https://meet.example.org", s)
+	}
+	return nil
+}
+
+func isWebURL(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.User == nil
+}
 
 // withoutNulls leaves out of a room what Meet has no value for: the PIN of a room
 // that is older than telephony, for example. The published schema has no null. A
