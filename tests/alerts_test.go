@@ -21,7 +21,7 @@ const rulesFile = "../deploy/prometheus/rules.yaml"
 
 // fault is what the metrics of gateway gw1 say in a fault, from the tenth minute on.
 type fault struct {
-	// row is how the row of the table of outages in docs/operations.md begins; "" for
+	// row is how the row of the tables in docs/outages.md begins; "" for
 	// faults that are not in it.
 	row string
 	// series are those that change, in promtool's notation, by name and labels. every
@@ -47,37 +47,37 @@ func outcome(name string) map[string]string {
 }
 
 var faults = []fault{
-	{row: "Redis away, less", series: map[string]string{"ready": falls, problem("unreachable"): rises}, every: true, alerts: []string{"RedisUnavailable"}},
-	{row: "Redis away for longer", series: map[string]string{"ready": falls, problem("unreachable"): rises, "feed_fresh": falls}, every: true, alerts: []string{"RedisUnavailablePastBound", "RedisUnavailable"}},
+	{row: "Redis unavailable, for less", series: map[string]string{"ready": falls, problem("unreachable"): rises}, every: true, alerts: []string{"RedisUnavailable"}},
+	{row: "Redis unavailable for longer", series: map[string]string{"ready": falls, problem("unreachable"): rises, "feed_fresh": falls}, every: true, alerts: []string{"RedisUnavailablePastBound", "RedisUnavailable"}},
 	{row: "Redis slow", series: map[string]string{`redis_command_duration_seconds_bucket{command="get",le="0.1"}`: "0+10x40 400+0x40"}, every: true, alerts: []string{"RedisSlow"}},
 	{row: "Redis answers, feed", series: map[string]string{"feed_fresh": falls}, alerts: []string{"FeedSilent"}},
 	{row: "Redis is a replica (READONLY)", series: map[string]string{"ready": falls, problem("replica"): rises}, every: true, alerts: []string{"RedisReplica"}},
 	{row: "Redis is a replica for", series: map[string]string{"ready": falls, problem("replica"): rises, "feed_fresh": falls}, every: true, alerts: []string{"RedisReplicaPastBound", "RedisReplica"}},
 	{row: "Redis refuses the", series: map[string]string{"ready": falls, problem("refused"): rises, `redis_errors_total{kind="noauth"}`: growing}, every: true, alerts: []string{"RedisRefusesUser"}},
-	{row: "it may not do all that requests need", series: map[string]string{"ready": falls, problem("refused"): rises}, every: true, alerts: []string{"RedisRefusesUser"}},
-	{row: "it may do everything but", series: map[string]string{"feed_fresh": falls, "feed_refused": rises}, every: true, alerts: []string{"FeedRefused"}},
+	{row: "The Redis user lacks a command", series: map[string]string{"ready": falls, problem("refused"): rises}, every: true, alerts: []string{"RedisRefusesUser"}},
+	{row: "The Redis user lacks only", series: map[string]string{"feed_fresh": falls, "feed_refused": rises}, every: true, alerts: []string{"FeedRefused"}},
 	{row: "Redis full", series: map[string]string{`redis_errors_total{kind="oom"}`: growing, "feed_fresh": falls}, every: true, alerts: []string{"RedisRefusesWrites"}},
-	{row: "a slot of a Cluster", series: map[string]string{`redis_errors_total{kind="moved"}`: growing}, every: true, alerts: []string{"ClusterMoved"}},
+	{row: "A Cluster slot", series: map[string]string{`redis_errors_total{kind="moved"}`: growing}, every: true, alerts: []string{"ClusterMoved"}},
 	{
-		row: "failover, by Sentinels", every: true, alerts: []string{"FailoverRunning", "RedisUnavailable"},
+		row: "Failover (Sentinel", every: true, alerts: []string{"FailoverRunning", "RedisUnavailable"},
 		series: map[string]string{"ready": falls, problem("unreachable"): rises, `store_info{mode="sentinel"}`: "1+0x80"},
 	},
-	{row: "after it, for as long", series: map[string]string{"store_replacements_total": once}, every: true, alerts: []string{"RedisReplaced"}},
-	{row: "this gateway cut off from Redis", series: map[string]string{"ready": falls, problem("unreachable"): rises}, alerts: []string{"CutOff", "RedisUnavailable"}},
-	{row: "this gateway cut off from the Sentinels", series: map[string]string{"sentinels": "3+0x80", "sentinels_answering": "3+0x40 0+0x40"}, alerts: []string{"SentinelsSilent"}},
+	{row: "After a failover", series: map[string]string{"store_replacements_total": once}, every: true, alerts: []string{"RedisReplaced"}},
+	{row: "This gateway cut off from Redis", series: map[string]string{"ready": falls, problem("unreachable"): rises}, alerts: []string{"CutOff", "RedisUnavailable"}},
+	{row: "This gateway cut off from the Sentinels", series: map[string]string{"sentinels": "3+0x80", "sentinels_answering": "3+0x40 0+0x40"}, alerts: []string{"SentinelsSilent"}},
 	{
-		row: "cut off from most Sentinels", every: true, alerts: []string{"SentinelsUnproven"},
+		row: "Cut off from most Sentinels", every: true, alerts: []string{"SentinelsUnproven"},
 		series: map[string]string{"sentinels": "3+0x80", "sentinels_answering": "3+0x40 1+0x40", "ready": falls, problem("sentinels_silent"): rises},
 	},
 	{row: "Redis emptied", series: map[string]string{"store_rollbacks_total": once}, every: true, alerts: []string{"RedisEmptied"}},
-	{row: "Redis replaced by an empty one", series: map[string]string{"store_rollbacks_total": once, "store_replacements_total": once}, every: true, alerts: []string{"RedisRestored"}},
+	{row: "Redis replaced by an empty server", series: map[string]string{"store_rollbacks_total": once, "store_replacements_total": once}, every: true, alerts: []string{"RedisRestored"}},
 	{row: "Meet closes connections", series: outcome("backend_unavailable"), alerts: []string{"MeetUnavailable"}},
 	{row: "Meet answers 500", series: outcome("backend_bad_answer"), alerts: []string{"MeetBadAnswers"}},
 	{row: "Meet does not answer", series: outcome("backend_timeout"), alerts: []string{"MeetTimeout"}},
 	{row: "Meet refuses", series: outcome("backend_credentials"), alerts: []string{"MeetCredentials"}},
-	{row: "Meet has switched off the", series: outcome("backend_shared_application_inactive"), alerts: []string{"MeetSharedApplicationInactive"}},
-	{row: "Meet has switched off an", series: outcome("backend_application_inactive"), alerts: []string{"MeetApplicationInactive"}},
-	{row: "Meet has disabled", series: outcome("user_disabled"), alerts: []string{"MeetUsersDisabled"}},
+	{row: "Meet has disabled the gateway", series: outcome("backend_shared_application_inactive"), alerts: []string{"MeetSharedApplicationInactive"}},
+	{row: "Meet has disabled an", series: outcome("backend_application_inactive"), alerts: []string{"MeetApplicationInactive"}},
+	{row: "Meet has disabled the user", series: outcome("user_disabled"), alerts: []string{"MeetUsersDisabled"}},
 
 	{series: map[string]string{"keys_missing": rises}, alerts: []string{"KeysMissing"}},
 	{series: map[string]string{"audit_failing": rises}, alerts: []string{"AuditFailing"}},
@@ -173,18 +173,19 @@ func seriesOf(name, instance string) string {
 	return fmt.Sprintf(`caddy_meet_gateway_%s{%sjob="meet-gateway",instance="%s"}`, name, labels, instance)
 }
 
-// Every row of the table of outages names an alert that a test fires, every alert has
-// its section, and what rules read is a metric of the gateway's.
+// Every row of the tables of outages names an alert that a test fires, every alert has
+// its section, and every metric in the rules is a metric of the gateway.
 func TestAlerts_AreDocumented(t *testing.T) {
-	b, err := os.ReadFile("../docs/operations.md")
-	require.NoError(t, err)
-	doc := string(b)
-	b, err = os.ReadFile(rulesFile)
+	doc, metrics := page(t, "../docs/outages.md"), page(t, "../docs/monitoring.md")
+	b, err := os.ReadFile(rulesFile)
 	require.NoError(t, err)
 	rules := string(b)
-	_, table, _ := strings.Cut(doc, "| event | token request")
-	table, _, _ = strings.Cut(table, "\n\n")
-	rows := strings.Split(table, "\n")[2:]
+	var rows []string
+	for _, table := range strings.Split(doc, "| event | token request")[1:] {
+		table, _, _ = strings.Cut(table, "\n\n")
+		rows = append(rows, strings.Split(table, "\n")[2:]...)
+	}
+	require.Greater(t, len(rows), 20)
 	for _, row := range rows {
 		i := slices.IndexFunc(faults, func(f fault) bool { return f.row != "" && strings.HasPrefix(row, "| "+f.row) })
 		require.GreaterOrEqual(t, i, 0, "no fault for the row %s", row)
@@ -192,10 +193,10 @@ func TestAlerts_AreDocumented(t *testing.T) {
 	}
 	for _, m := range regexp.MustCompile(`alert: (MeetGateway\w+)`).FindAllStringSubmatch(rules, -1) {
 		require.Contains(t, doc, "### "+m[1]+"\n")
-		require.Contains(t, rules, "operations.md#"+strings.ToLower(m[1])+"\n")
+		require.Contains(t, rules, "outages.md#"+strings.ToLower(m[1])+"\n")
 		require.True(t, slices.ContainsFunc(faults, func(f fault) bool { return slices.Contains(f.alerts, strings.TrimPrefix(m[1], "MeetGateway")) }), m[1])
 	}
 	for _, m := range regexp.MustCompile(`caddy_meet_gateway_([a-z_]+?)(?:_bucket|_count)?[\[{()} ]`).FindAllStringSubmatch(rules, -1) {
-		require.Contains(t, doc, "`"+m[1]+"`")
+		require.Contains(t, metrics, "`"+m[1]+"`")
 	}
 }

@@ -247,7 +247,7 @@ var scenes = []struct {
 			take()
 			way.Restore(t)
 		})
-		s.fault("it may do everything but", func(take func()) {
+		s.fault("The Redis user lacks only", func(take func()) {
 			redis.RefuseFeeds(t)
 			g.shows("feed_refused", "1")
 			take()
@@ -296,7 +296,7 @@ var scenes = []struct {
 			}
 			allow()
 		}, burn...)
-		s.fault("it may not do all that requests need", func(take func()) {
+		s.fault("The Redis user lacks a command", func(take func()) {
 			require.NoError(t, redis.Client().Do(t.Context(), "ACL", "SETUSER", "gateway", "-setrange").Err())
 			g.shows(problem("refused"), "1")
 			take()
@@ -308,7 +308,7 @@ var scenes = []struct {
 			take()
 		})
 		_, _ = g.register("") // a change, which the next one has lost
-		s.fault("Redis replaced by an empty one", func(take func()) {
+		s.fault("Redis replaced by an empty server", func(take func()) {
 			redis.Stop(t)
 			redis.Start(t)
 			allow()
@@ -325,7 +325,7 @@ var scenes = []struct {
 				"store redis {\naddress "+strings.Join(addresses, " ")+"\nmaster_name "+redistest.MasterName+"\n}"+alertsSecret, "backend sandbox"))
 		}
 		g := s.gateways[0]
-		s.fault("this gateway cut off from the Sentinels", func(take func()) {
+		s.fault("This gateway cut off from the Sentinels", func(take func()) {
 			for _, relay := range way.Sentinels {
 				relay.Cut()
 			}
@@ -335,7 +335,7 @@ var scenes = []struct {
 				relay.Restore()
 			}
 		})
-		s.fault("after it, for as long", func(take func()) {
+		s.fault("After a failover", func(take func()) {
 			redis.Failover(t)
 			for _, g := range s.gateways {
 				g.shows("store_replacements_total", "1")
@@ -345,7 +345,7 @@ var scenes = []struct {
 		})
 		master := redis.Master(t)
 		replica := redis.Data[slices.IndexFunc(redis.Data, func(n *redistest.Server) bool { return n != master })]
-		s.fault("cut off from most Sentinels", func(take func()) {
+		s.fault("Cut off from most Sentinels", func(take func()) {
 			for _, relay := range way.Sentinels {
 				relay.Cut()
 			}
@@ -358,7 +358,7 @@ var scenes = []struct {
 			replica.Start(t)
 			redis.AwaitReplica(t)
 		}, "CutOff")
-		s.fault("failover, by Sentinels", func(take func()) {
+		s.fault("Failover (Sentinel", func(take func()) {
 			master.Kill(t)
 			g.shows(problem("unreachable"), "1")
 			take()
@@ -371,19 +371,19 @@ var scenes = []struct {
 			s.gateways = append(s.gateways, startWatched(t, "store redis "+url+alertsSecret, "backend sandbox"))
 		}
 		g := s.gateways[0]
-		s.fault("this gateway cut off from Redis", func(take func()) {
+		s.fault("This gateway cut off from Redis", func(take func()) {
 			way.Cut(t)
 			g.shows("ready", "0")
 			take()
 			way.Restore(t)
 		})
-		s.fault("Redis away, less", func(take func()) {
+		s.fault("Redis unavailable, for less", func(take func()) {
 			redis.Pause(t)
 			g.shows(problem("unreachable"), "1")
 			take()
 		})
 		redis.Resume(t)
-		s.fault("Redis away for longer", func(take func()) {
+		s.fault("Redis unavailable for longer", func(take func()) {
 			redis.Pause(t)
 			for _, g := range s.gateways {
 				g.shows("feed_fresh", "0")
@@ -397,7 +397,7 @@ var scenes = []struct {
 		global := "store redis {\naddress " + strings.Join(redis.Addrs(), " ") + "\ncluster\ntimeout 2s\n}" + alertsSecret
 		s.gateways = append(s.gateways, startWatched(t, global, "backend sandbox"))
 		g := s.gateways[0]
-		s.fault("a slot of a Cluster", func(take func()) {
+		s.fault("A Cluster slot", func(take func()) {
 			const moved = `redis_errors_total{kind="moved"}`
 			before := g.scrape()[moved]
 			move := redis.BeginSlotMove(t, redis.Slot(t, "mg1:feed"))
@@ -464,16 +464,16 @@ var scenes = []struct {
 			<-r.Context().Done()
 		}), works)
 		active := func(client string, is bool) func() { return func() { meet.SetApplicationActive(client, is) } }
-		fails("Meet has switched off the", http.StatusBadGateway, active(gatewaytest.MeetClientID, false), active(gatewaytest.MeetClientID, true))
+		fails("Meet has disabled the gateway", http.StatusBadGateway, active(gatewaytest.MeetClientID, false), active(gatewaytest.MeetClientID, true))
 
 		shared := bearer
 		ownID, secretOfOwn := g.register(`,"backend":{"client_id":"` + own + `","client_secret":"` + ownSecret + `"}`)
 		_, bearer = g.token(ownID, secretOfOwn, "ada@example.org")
 		require.Equal(t, http.StatusOK, g.rooms(bearer))
-		fails("Meet has switched off an", http.StatusUnauthorized, active(own, false), active(own, true))
+		fails("Meet has disabled an", http.StatusUnauthorized, active(own, false), active(own, true))
 		bearer = shared
 		user := func(is bool) func() { return func() { meet.SetUserActive("ada@example.org", is) } }
-		fails("Meet has disabled", http.StatusUnauthorized, user(false), user(true))
+		fails("Meet has disabled the user", http.StatusUnauthorized, user(false), user(true))
 
 		// Another gateway: this one remembers for a while that its application is inactive.
 		g = startWatched(t, "store embedded", gate)

@@ -42,7 +42,7 @@ func TestDocs_EveryOptionIsDocumented(t *testing.T) {
 
 // TestDocs_EveryMetricIsDocumented looks up what the collectors are called.
 func TestDocs_EveryMetricIsDocumented(t *testing.T) {
-	doc, err := os.ReadFile("../docs/operations.md")
+	doc, err := os.ReadFile("../docs/monitoring.md")
 	require.NoError(t, err)
 	names := 0
 	for _, file := range []string{"metrics.go", "activeapps.go"} {
