@@ -84,6 +84,11 @@ var rooms = []room{
 		mayImport:    []string{"golang.org/x/sync"},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), goRedis, golangJWT},
 	},
+	{ // a table that knows nothing of Redis
+		folder:       "tokens/internal/knowntokens",
+		mayImport:    []string{ours("tokens/grammar"), ours("tokens/internal/vault")},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), goRedis, golangJWT},
+	},
 	{
 		folder:       "tokens/internal/memory",
 		mayImport:    []string{"github.com/maypok86/otter"},

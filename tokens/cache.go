@@ -11,6 +11,7 @@ import (
 	"github.com/maypok86/otter/v2"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/knowntokens"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/memory"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
@@ -22,7 +23,7 @@ import (
 // maxAge bounds how long anybody goes on not knowing it.
 type cache struct {
 	entries      int                                // how many tokens
-	tokens       atomic.Pointer[knownTokens]        // replaced by an empty one to forget all
+	tokens       atomic.Pointer[knowntokens.Table]  // replaced by an empty one to forget all
 	applications *otter.Cache[string, *Application] // by id
 	aliases      *otter.Cache[string, string]       // alias → id
 	users        *otter.Cache[userID, *User]        // by public id
@@ -54,7 +55,7 @@ func newCache(entries int) *cache {
 		noted:        memory.NewBounded[notedKey, notedUse](max(entries/10, 1000)),
 		epochs:       memory.NewEpochs(),
 	}
-	c.tokens.Store(newKnownTokens(entries))
+	c.tokens.Store(knowntokens.New(entries))
 	return c
 }
 
@@ -78,12 +79,18 @@ func (c *cache) mayNote(k notedKey, backendUserID string, now time.Time) bool {
 	return true
 }
 
+// token returns a token that was verified.
+func (c *cache) token(sum [sha256.Size]byte) (t accessToken, ok bool) {
+	t.Token, ok = c.tokens.Load().Get(sum)
+	return t, ok
+}
+
 // fillToken puts a token that was read after since was taken, under the key of its
 // record.
 func (c *cache) fillToken(sum [sha256.Size]byte, t *accessToken, key string, since memory.Epoch) {
 	c.epochs.Fill(key, since, func() {
-		if !c.tokens.Load().set(sum, t) {
-			c.tokens.Store(newKnownTokens(c.entries)) // of so many classes most are over
+		if !c.tokens.Load().Add(sum, redisdb.RecordOf(t.ID[:]).Beginning(), &t.Token) {
+			c.tokens.Store(knowntokens.New(c.entries)) // most of so many classes are out of use
 		}
 	})
 }
@@ -95,7 +102,7 @@ func (c *cache) forget(key string) {
 	switch kind {
 	case "t":
 		if record, ok := redisdb.ParseRecordID(id); ok {
-			c.tokens.Load().forget(record)
+			c.tokens.Load().Forget(record.Beginning())
 		}
 	case "a":
 		c.applications.Invalidate(id)
@@ -109,7 +116,7 @@ func (c *cache) forget(key string) {
 // dropAll forgets everything: what was missed is not known.
 func (c *cache) dropAll() {
 	c.epochs.CountAll()
-	c.tokens.Store(newKnownTokens(c.entries))
+	c.tokens.Store(knowntokens.New(c.entries))
 	c.applications.InvalidateAll()
 	c.aliases.InvalidateAll()
 	c.users.InvalidateAll()

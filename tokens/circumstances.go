@@ -28,17 +28,17 @@ type circumstances struct {
 // Those remembered do if they are not older than the token.
 func (c *circumstances) of(ctx context.Context, t *accessToken, now time.Time) (in *installation.State, app *Application, u *User, err error) {
 	in, app, u = c.kept(t, now)
-	if in != nil && !t.issuedUnder.after(generations{in.Generation, app.generation, u.generation, u.grantCount}) {
+	if in != nil && !t.issuedUnder().after(generations{in.Generation, app.generation, u.generation, u.grantCount}) {
 		return in, app, u, nil
 	}
-	return c.read(ctx, t.app, t.userID(), t.issuedUnder)
+	return c.read(ctx, t.Application, t.userID(), t.issuedUnder())
 }
 
 // kept are those remembered, nil unless all are and none is outdated.
 func (c *circumstances) kept(t *accessToken, now time.Time) (in *installation.State, app *Application, u *User) {
 	in = c.installations.Remembered()
-	app, _ = c.cache.applications.GetIfPresent(t.app)
-	u, _ = c.cache.users.GetIfPresent(t.user)
+	app, _ = c.cache.applications.GetIfPresent(t.Application)
+	u, _ = c.cache.users.GetIfPresent(t.User)
 	if in == nil || app == nil || u == nil || outdated(in.Read, now) || outdated(app.read, now) || outdated(u.read, now) {
 		return nil, nil, nil
 	}

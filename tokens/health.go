@@ -74,7 +74,7 @@ func problemWord(err error) string {
 
 func (r *reporter) cacheStatus() CacheStatus {
 	return CacheStatus{
-		Tokens: r.cache.tokens.Load().len(), Applications: r.cache.applications.EstimatedSize(),
+		Tokens: r.cache.tokens.Load().Len(), Applications: r.cache.applications.EstimatedSize(),
 		Users: r.cache.users.EstimatedSize(), Hits: r.verifier.stats.hits.Load(), Misses: r.verifier.stats.misses.Load(),
 	}
 }

@@ -90,7 +90,7 @@ func TestRevoke_ByIDForgetsOneToken(t *testing.T) {
 	app := testApp(t, a)
 	kept, lost, unsure := testToken(t, a, app), testToken(t, a, app), testToken(t, a, app)
 	known := func(n *Authority, tok *Token) bool {
-		_, ok := n.cache.tokens.Load().get(hashToken(tok.Value))
+		_, ok := n.cache.token(hashToken(tok.Value))
 		return ok
 	}
 	for _, n := range []*Authority{a, b} {

@@ -81,7 +81,7 @@ func (r *revocations) revokeRaw(ctx context.Context, raw, owner string) error {
 		}
 		return nil // what is not a token of ours needs no revoking
 	}
-	if owner != "" && t.app != owner {
+	if owner != "" && t.Application != owner {
 		return deny(ErrNotOwner, "other_application")
 	}
 	rest := t.expiresAt().Sub(r.now())

@@ -9,6 +9,7 @@ import (
 
 	"github.com/meet-gateway/meet-gateway/tokens/grammar"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/knowntokens"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 	"github.com/meet-gateway/meet-gateway/tokens/signing"
@@ -78,13 +79,8 @@ func (s *signer) sign(g Grant, u *User, in *installation.State) (*signed, error)
 	return t, nil
 }
 
-// tokenID and userID are ids as they are remembered.
-type (
-	tokenID [vault.TokenID]byte
-	userID  [vault.UserID]byte
-)
-
-func (id tokenID) record() redisdb.RecordID { return redisdb.RecordOf(id[:]) }
+// userID is the public id of a user.
+type userID [vault.UserID]byte
 
 // userIDOf makes an id of text. One of another length is nobody's.
 func userIDOf(text string) (id userID) {
@@ -96,29 +92,31 @@ func userIDOf(text string) (id userID) {
 
 // accessToken is a token whose signature was good and, after read, whose record says
 // that it is valid.
-type accessToken struct {
-	id              tokenID // jti
-	user            userID
-	app, kid, scope string // the scopes are as in the token
-	class           *class // once it is remembered
-	issued, expires int64  // unix seconds
-	issuedUnder     generations
-	read            int64 // when its record was, in unix nanoseconds
-}
+type accessToken struct{ knowntokens.Token }
 
-func (t *accessToken) key() string                { return redisdb.KeyToken(string(t.id[:])) }
-func (t *accessToken) userID() string             { return string(t.user[:]) }
-func (t *accessToken) issuedAt() time.Time        { return time.Unix(t.issued, 0) }
-func (t *accessToken) expiresAt() time.Time       { return time.Unix(t.expires, 0) }
-func (t *accessToken) readAt() time.Time          { return time.Unix(0, t.read) }
-func (t *accessToken) expired(now time.Time) bool { return now.Unix() >= t.expires }
+func (t *accessToken) key() string                { return redisdb.KeyToken(string(t.ID[:])) }
+func (t *accessToken) userID() string             { return string(t.User[:]) }
+func (t *accessToken) issuedAt() time.Time        { return time.Unix(t.Issued, 0) }
+func (t *accessToken) expiresAt() time.Time       { return time.Unix(t.Expires, 0) }
+func (t *accessToken) readAt() time.Time          { return time.Unix(0, t.Read) }
+func (t *accessToken) expired(now time.Time) bool { return now.Unix() >= t.Expires }
+func (t *accessToken) issuedUnder() generations   { return generationsFrom(t.Generations) }
+
+// scopes are those that the token was issued with and the application still has.
+func (t *accessToken) scopes(app *Application) Scopes {
+	all := t.Scopes
+	if all == nil {
+		all, _ = ParseScopes(t.Scope) // checked when the token was parsed
+	}
+	return all.Intersect(app.Scopes)
+}
 
 // inTime judges the instants that a token names. Errors: ErrTokenInvalid,
 // ErrTokenExpired.
 func (t *accessToken) inTime(now time.Time) error {
 	switch {
 	case t.expired(now):
-		return of(t.app, deny(ErrTokenExpired, "expired"))
+		return of(t.Application, deny(ErrTokenExpired, "expired"))
 	case t.issuedAt().After(now.Add(clockSkew)):
 		return deny(ErrTokenInvalid, "issued_in_the_future")
 	}
@@ -138,8 +136,8 @@ func (s *signer) parse(raw string) (*accessToken, error) {
 	if !grammar.AreScopes(c.Scope) {
 		return nil, deny(ErrTokenInvalid, "bad_claims")
 	}
-	return &accessToken{
-		id: tokenID([]byte(c.ID)), kid: kid, app: c.ClientID, user: userID([]byte(c.Subject)), scope: c.Scope,
-		issued: c.IssuedAt, expires: c.ExpiresAt,
-	}, nil
+	return &accessToken{knowntokens.Token{
+		ID: [vault.TokenID]byte([]byte(c.ID)), User: [vault.UserID]byte([]byte(c.Subject)),
+		Application: c.ClientID, KeyID: kid, Scope: c.Scope, Issued: c.IssuedAt, Expires: c.ExpiresAt,
+	}}, nil
 }

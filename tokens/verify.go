@@ -66,11 +66,11 @@ func (v *verifier) Verify(ctx context.Context, raw string) (*Identity, error) {
 	now := v.now()
 	fresh := v.feed.Fresh()
 	if fresh {
-		if t, ok := v.cache.tokens.Load().get(sum); ok && !outdated(t.readAt(), now) {
+		if t, ok := v.cache.token(sum); ok && !outdated(t.readAt(), now) {
 			v.stats.hits.Add(1)
 			id, err := v.judge(ctx, &t, now)
 			if err != nil {
-				return nil, of(t.app, err)
+				return nil, of(t.Application, err)
 			}
 			return id, nil
 		}
@@ -84,10 +84,10 @@ func (v *verifier) Verify(ctx context.Context, raw string) (*Identity, error) {
 		return v.readAndJudge(ctx, t, sum)
 	}
 	if err := v.read(ctx, t, sum); err != nil {
-		return nil, of(t.app, err)
+		return nil, of(t.Application, err)
 	}
 	id, err := v.judge(ctx, t, now)
-	return id, of(t.app, err)
+	return id, of(t.Application, err)
 }
 
 // hashToken hashes a token without copying one of usual length to the heap.
@@ -113,7 +113,7 @@ func (v *verifier) Inspect(ctx context.Context, raw string) (*Identity, error) {
 // parse checks what a token says and its signature. That a token which is remembered
 // was signed need not be found out again.
 func (v *verifier) parse(ctx context.Context, raw string, sum [sha256.Size]byte) (*accessToken, error) {
-	if known, ok := v.cache.tokens.Load().get(sum); ok {
+	if known, ok := v.cache.token(sum); ok {
 		return &known, known.inTime(v.now())
 	}
 	t, err := v.signer.parse(raw)
@@ -156,7 +156,7 @@ func (v *verifier) keep(t *accessToken, sum [sha256.Size]byte, value []byte, key
 	if state == recordRevoked {
 		return deny(ErrTokenInvalid, "revoked")
 	}
-	t.issuedUnder, t.read = issuedUnder, v.now().UnixNano()
+	t.Generations, t.Read = issuedUnder.list(), v.now().UnixNano()
 	v.cache.fillToken(sum, t, key, since)
 	return nil
 }
@@ -169,7 +169,7 @@ func (v *verifier) readAndJudge(ctx context.Context, t *accessToken, sum [sha256
 	var on dependencies
 	err := v.feed.Read(ctx, readingRecord, func(ctx context.Context, r feed.Reader) (found bool, err error) {
 		since = v.cache.epochs.Now(key)
-		on = v.circumstances.before(t.app, t.userID())
+		on = v.circumstances.before(t.Application, t.userID())
 		if value, on.hashes, err = redisdb.ValueAndHashes(ctx, r, key, on.keys[:]...); err != nil || len(value) == 0 {
 			return false, err
 		}
@@ -193,7 +193,7 @@ func (v *verifier) readAndJudge(ctx context.Context, t *accessToken, sum [sha256
 		}
 		return v.judgeUnder(ctx, t, in, app, u)
 	}()
-	return id, of(t.app, err)
+	return id, of(t.Application, err)
 }
 
 // judge decides on a token whose signature and record are good: what can have
@@ -215,7 +215,7 @@ func (v *verifier) judgeUnder(ctx context.Context, t *accessToken, in *installat
 	if mayBeUndone(err) {
 		// It may have been undone where this gateway does not hear of it.
 		err = v.feed.Refuse(ctx, "judging a token", func(ctx context.Context) (err error) {
-			if in, app, u, err = v.circumstances.read(ctx, t.app, t.userID(), t.issuedUnder); err == nil {
+			if in, app, u, err = v.circumstances.read(ctx, t.Application, t.userID(), t.issuedUnder()); err == nil {
 				err = t.overruled(in, app, u)
 			}
 			return err
@@ -226,13 +226,13 @@ func (v *verifier) judgeUnder(ctx context.Context, t *accessToken, in *installat
 	}
 	return &Identity{
 		Credential: AccessToken, Application: app, User: u, Scopes: t.scopes(app),
-		Issued: t.issuedAt(), Expires: t.expiresAt(), TokenID: string(t.id[:]), Generations: generationsOf(in, app, u),
+		Issued: t.issuedAt(), Expires: t.expiresAt(), TokenID: string(t.ID[:]), Generations: generationsOf(in, app, u),
 	}, nil
 }
 
 // overruled tells whether something revokes or forbids the token.
 func (t *accessToken) overruled(in *installation.State, app *Application, u *User) error {
-	return overruled(in, app, u, t.issuedUnder, t.issuedAt(), t.kid)
+	return overruled(in, app, u, t.issuedUnder(), t.issuedAt(), t.KeyID)
 }
 
 // mayBeUndone reports whether what overrules a token can be taken back: an

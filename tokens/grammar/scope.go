@@ -69,6 +69,9 @@ func (s Scopes) Intersect(other Scopes) Scopes {
 	if slices.Equal(s, other) {
 		return other
 	}
+	if !slices.ContainsFunc(s, func(n string) bool { return !other.Has(n) }) {
+		return s
+	}
 	var both Scopes
 	for _, n := range s {
 		if other.Has(n) {

@@ -5,6 +5,7 @@ package redisdb
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"time"
 
@@ -64,6 +65,9 @@ func RecordOf(tokenID []byte) RecordID {
 	sum := sha256.Sum256(tokenID)
 	return RecordID(sum[:])
 }
+
+// Beginning is the first four bytes.
+func (id RecordID) Beginning() uint32 { return binary.BigEndian.Uint32(id[:]) }
 
 // ParseRecordID reads it from the name of a record, without what the names of all have.
 func ParseRecordID(name string) (id RecordID, ok bool) {
