@@ -13,32 +13,32 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// adopt tries credentials that the gateway does not know at Meet, and registers
-// the application if Meet accepts them: a live installation moves behind the
-// gateway without its integrators noticing. Strangers cannot make Meet work:
-// trials are limited by source, and what Meet has refused is not tried again for
-// a while.
+// adopt tries unknown credentials at Meet and registers the application if Meet accepts
+// them, so that an installation can move behind the gateway without changes to its
+// clients. Attempts are limited per network, and refused credentials are not tried
+// again for a while.
 func (c tokenCall) adopt(req clientRequest) error {
-	if req.clientID == c.h.fallback.ClientID { // the gateway's own application is nobody's to adopt
+	if req.clientID == c.h.fallback.ClientID { // the gateway's own application
 		return tokens.ErrInvalidClient
 	}
 	mail, mailErr := tokens.ParseMail(req.scope)
 	if mailErr != nil {
 		mail = noMail
 	}
-	var refused error // what Meet says to right credentials
+	var refused error // an error from Meet that proves the credentials
 	source, err := sourceOf(c.r)
 	if err != nil {
 		return err
 	}
 	app, err := c.h.app.Authority().Adopt(c.ctx, req.clientID, req.clientSecret, func(ctx context.Context) (tokens.Application, error) {
-		// Counted are questions to Meet. Who waits for the answer to another's asks none.
+		// Only requests to Meet are counted, not callers who wait for another's.
 		if err := c.applyDecision(c.h.app.authority.limiter.Adopt(ctx, source)); err != nil {
 			return tokens.Application{}, err
 		}
 		token, err := c.tryAtMeet(ctx, req, mail)
 		if provesCredentials(err) {
-			// What Meet grants is not known yet. Its tokens never get more than that.
+			// The scopes that Meet grants are not known yet. Its tokens never get more
+			// than these.
 			refused = err
 			return tokens.Application{Scopes: tokens.MeetScopes()}, nil
 		}
@@ -66,13 +66,12 @@ func (c tokenCall) adopt(req clientRequest) error {
 	return refused
 }
 
-// noMail stands in for a mail address that is not sent on. Meet checks the secret
-// first, and refuses it then.
+// noMail replaces an invalid mail address. Meet checks the secret first, and then
+// refuses it.
 const noMail = "none"
 
-// provesCredentials reports whether Meet refused something that it looks at only
-// when the client's secret was right. Meet's own sentence has to say so: what stands
-// between may answer with the same status.
+// provesCredentials reports whether an error shows that Meet accepted the secret. Only
+// Meet's own sentences count, since proxies send the same statuses.
 func provesCredentials(err error) bool {
 	be, ok := errors.AsType[*backendclient.Error](err)
 	if !ok {
@@ -85,9 +84,9 @@ func provesCredentials(err error) bool {
 	return false
 }
 
-// tryAtMeet presents the credentials to Meet.
+// tryAtMeet exchanges the credentials at Meet.
 func (c tokenCall) tryAtMeet(ctx context.Context, req clientRequest, mail tokens.Mail) (*backendclient.Token, error) {
-	// Under which its token is asked for once it is registered.
+	// The generations that later requests of the application use.
 	generations, _, err := c.h.app.Authority().Generations(ctx, &tokens.Application{}, mail)
 	if err != nil {
 		return nil, err
@@ -101,7 +100,7 @@ func (c tokenCall) tryAtMeet(ctx context.Context, req clientRequest, mail tokens
 	})
 	switch {
 	case errors.Is(err, backendclient.ErrBackendCredentials):
-		return nil, tokens.ErrInvalidClient // they are the caller's here, not ours
+		return nil, tokens.ErrInvalidClient // the caller's credentials, not ours
 	case errors.Is(err, backendclient.ErrApplicationInactive):
 		return nil, tokens.ErrInactiveApplication
 	}

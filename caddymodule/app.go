@@ -27,66 +27,68 @@ func init() {
 	caddy.RegisterModule(App{})
 }
 
-// appName is the name of the app, the global option, the directive and the
-// subsystem of metrics.
+// appName is the name of the app, the global option, the directive and the metrics'
+// subsystem.
 const appName = "meet_gateway"
 
-// App is what all gates of a process share: the store, the keys, the
-// applications and the caches of what was verified.
+// App holds what all handlers of a process share: the store, the keys, the applications
+// and the caches.
 //
-// It survives reloads: as long as nothing in its configuration changes, the same
-// connections, caches and feed go on. Texts may hold placeholders such as
-// `{env.MEET_GATEWAY_SECRET}` or `{file./run/secrets/meet_gateway}`. They are
-// resolved when the configuration is loaded and never shown; a file that changed
-// needs `caddy reload --force`.
+// The app survives reloads: connections, caches and the feed are kept while its
+// configuration does not change. Texts may contain placeholders such as
+// `{env.MEET_GATEWAY_SECRET}` or `{file./run/secrets/meet_gateway}`, which are resolved
+// when the configuration is loaded and never shown. A changed file takes effect with
+// `caddy reload --force`.
 type App struct {
-	// Where the state is kept: `redis` or `embedded`.
+	// Where the state is stored: `redis` or `embedded`. Required.
 	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=meet_gateway.stores inline_key=type"`
 
-	// Random texts of at least 32 bytes. All keys are derived from the first; the
-	// others still verify and decrypt, so that it can be rotated. Every gateway of
-	// an installation has the same. The embedded store makes its own if there is none.
+	// Random texts of at least 32 bytes, the same on every gateway of an installation.
+	// All keys are derived from the first; the others still verify and decrypt, so that
+	// a secret can be rotated. Required, except with the embedded store, which
+	// generates one.
 	Secrets []string `json:"secrets,omitempty"`
 
-	// Private keys (PEM) for signing access tokens with EdDSA, ES256 or RS256.
-	// The first signs, all verify. Default: HS256 with a key derived from the secret.
-	// The word `secret` in the first place stands for that default: it goes on signing,
-	// and the keys after it are published before one of them signs.
+	// Private keys in PEM that sign access tokens with EdDSA, ES256 or RS256. The first
+	// one signs, all of them verify. The word `secret` as the first key keeps signing
+	// with the key that is derived from the secret while the keys after it are already
+	// published. Default: HS256 with the derived key.
 	SigningKeys []string `json:"signing_keys,omitempty"`
 
-	// The `iss` claim of access tokens. If others verify them with the published keys,
-	// it is best the public address of the API, which the metadata name as issuer.
-	// Default: `meet-gateway`.
+	// The `iss` claim of access tokens. Where others verify tokens with the published
+	// keys, set it to the public address of the API, which the metadata documents name
+	// as issuer. Default: `meet-gateway`.
 	Issuer string `json:"issuer,omitempty"`
 
 	// The `aud` claim of access tokens. Default: `meet-clients`.
 	Audience string `json:"audience,omitempty"`
 
-	// How long access tokens live, unless an application says otherwise. Default: 1h.
+	// The lifetime of access tokens of applications that do not set their own. Default:
+	// 1h.
 	TokenLifetime caddy.Duration `json:"token_lifetime,omitempty"`
 
-	// How long a gateway that hears nothing from Redis goes on trusting what it has
-	// verified. Default: 5s.
+	// How long a gateway trusts its caches without hearing from Redis. Default: 5s.
 	Staleness caddy.Duration `json:"staleness,omitempty"`
 
-	// How many verified tokens are remembered, and how many of Meet's, of which there
-	// is one for each user. About 1 kB each. Default: 100000.
+	// The maximum number of verified tokens in memory, and of Meet's tokens, of which
+	// each user has one. Each takes about 1 kB. Default: 100000.
 	CacheEntries int `json:"cache_entries,omitempty"`
 
 	// The lifetimes of refresh tokens.
 	Refresh *Refresh `json:"refresh,omitempty"`
 
-	// Rate limits by name, such as `{"token": "600/1m"}`: `token`, `token_user`,
-	// `read`, `read_user`, `create`, `create_user` per application and per user of
-	// it; `failed` authentications per client id and network, `failed_source` and
-	// `adopt` per network; `users` and `users_domain`, new users per application
-	// and day. `off` is no limit. An application may have its own.
+	// Rate limits by name, such as `{"token": "600/1m"}`. Per application: `token`,
+	// `read` and `create`; per user of an application: `token_user`, `read_user` and
+	// `create_user`. Failed authentications: `failed` per client id and network,
+	// `failed_source` per network. Attempts to adopt an application: `adopt` per
+	// network. New users per application and day: `users` and `users_domain`. `off`
+	// disables a limit. An application may have its own limits.
 	Limits map[string]string `json:"limits,omitempty"`
 
 	// Whether quotas of new users only report what they would refuse. Default: false.
 	QuotaDryRun bool `json:"quota_dry_run,omitempty"`
 
-	// How many gateways share the limits, at most. Default: 2.
+	// The maximum number of gateways that share the limits. Default: 2.
 	Gateways int `json:"gateways,omitempty"`
 
 	// Deprecated: the former name of quota_dry_run, for one release.
@@ -94,47 +96,47 @@ type App struct {
 	// Deprecated: the former name of gateways, for one release.
 	Nodes int `json:"nodes,omitempty"`
 
-	// The address of a listener for load balancers and Kubernetes, such as `:8081`:
-	// `/livez` answers 200 while the process runs, `/readyz` 200 while a request that is
-	// new to this gateway would be served, else 503. It speaks plain HTTP and knows nothing
-	// else. `off` is no listener. Default: `off`.
+	// The address of a health listener for load balancers and Kubernetes, such as
+	// `:8081`. `/livez` answers 200 while the process runs; `/readyz` answers 200 if
+	// the gateway can serve new requests, else 503. The listener uses plain HTTP and
+	// serves no other path. `off` disables it. Default: `off`.
 	Health string `json:"health,omitempty"`
 
-	// A trail of what is decided. Default: none; administration is then logged.
+	// The audit trail. Default: none; administrative changes are then logged.
 	Audit *Audit `json:"audit,omitempty"`
 
-	// The number of applications that have series of their own in the metric
-	// application_requests_total: the most active ones, the others are `other`.
-	// Default: 0, no such metric.
+	// The number of applications with their own series in the metric
+	// `application_requests_total`. These are the most active ones; all others are
+	// counted as `other`. Default: 0, which disables the metric.
 	MetricsPerApplication int `json:"metrics_per_application,omitempty"`
 
-	// For trying out: if the store is the embedded one and a backend is the sandbox,
-	// registers a demo application and prints how to use it, once. Without effect
-	// otherwise, so that one configuration serves both.
+	// Whether to register a demo application and print how to use it, once. Has an
+	// effect only with the embedded store and the sandbox backend, so that one
+	// Caddyfile serves trial and production. Default: false.
 	Quickstart bool `json:"quickstart,omitempty"`
 
-	store     store.Store
-	key       string
-	authority *pooledAuthority
-	// health is nil if there is no health listener.
+	store         store.Store
+	key           string
+	authority     *pooledAuthority
 	health        *health.Server
 	healthAddress string
 	logger        *zap.Logger
-	gates         []*Handler // complete once the configuration is provisioned
-	// outages is shared by all gates: an outage is one thing however many notice it.
-	// A new configuration may be the fix, so it is logged anew.
+	handlers      []*Handler // complete once the configuration is provisioned
+	// outages is shared by all handlers, so that an outage is logged once. A reload
+	// resets it: the new configuration may be the fix.
 	outages      *throttle
 	stopRenewals func() // nil until Start
 }
 
 // Refresh sets the lifetimes of refresh tokens.
 type Refresh struct {
-	// A refresh token that is not used for so long ends. Default: 720h.
+	// The time after which an unused refresh token expires. Default: 720h.
 	Idle caddy.Duration `json:"idle,omitempty"`
-	// It ends so long after the first one, whatever happens. Default: 2160h.
+	// The time after which a refresh token and its successors expire, used or not.
+	// Default: 2160h.
 	Absolute caddy.Duration `json:"absolute,omitempty"`
-	// How long the token before the current one gets the same answer again, so
-	// that an answer that got lost is no theft. Default: 10s.
+	// How long the previous refresh token may be used again and gets the same answer,
+	// for clients that lost the first one. Default: 10s.
 	Window caddy.Duration `json:"window,omitempty"`
 }
 
@@ -143,11 +145,11 @@ func (App) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: appName, New: func() caddy.Module { return new(App) }}
 }
 
-// Provision sets the app up. It does no I/O but reading the files that
-// placeholders name.
+// Provision sets up the app. It reads the files that placeholders name and does no
+// other I/O.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger, a.outages = ctx.Logger(), new(throttle)
-	a.takeFormerNames()
+	a.readFormerNames()
 	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
@@ -159,11 +161,11 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("loading the store: %w", err)
 	}
 	a.store = mod.(store.Store)
-	if err := a.mayReplaceRunning(); err != nil {
+	if err := a.checkReload(); err != nil {
 		return err
 	}
 
-	if err := a.borrowAuthority(); err != nil {
+	if err := a.loadAuthority(); err != nil {
 		return err
 	}
 	if err := a.provisionHealth(ctx); err != nil {
@@ -178,10 +180,10 @@ func (a *App) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// mayReplaceRunning stops a reload that would turn a gateway in production into one
-// for trying out, because the environment of the shell that called it lacks what
-// the gateway was started with.
-func (a *App) mayReplaceRunning() error {
+// checkReload refuses to replace a gateway that uses Redis by a trial configuration:
+// `reload` was probably called without the environment that the gateway was started
+// with.
+func (a *App) checkReload() error {
 	_, inMemory := a.store.(*store.Embedded)
 	running, err := ActiveApp()
 	if !a.Quickstart || !inMemory || err != nil {
@@ -194,8 +196,8 @@ func (a *App) mayReplaceRunning() error {
 	return nil
 }
 
-// takeFormerNames reads fields under the names that they had before.
-func (a *App) takeFormerNames() {
+// readFormerNames reads fields under their former names.
+func (a *App) readFormerNames() {
 	for former, used := range map[string]bool{"nodes": a.Nodes != 0, "fence_dry_run": a.FenceDryRun} {
 		if used {
 			a.logger.Warn("a field of the configuration has a new name; the former one is read for one release", zap.String("field", former))
@@ -205,9 +207,9 @@ func (a *App) takeFormerNames() {
 	a.QuotaDryRun = a.QuotaDryRun || a.FenceDryRun
 }
 
-// borrowAuthority takes the Authority that earlier configurations made of the
-// same inputs, or makes one.
-func (a *App) borrowAuthority() error {
+// loadAuthority returns the Authority of an earlier configuration with the same inputs,
+// or creates one.
+func (a *App) loadAuthority() error {
 	o, err := a.options()
 	if err != nil {
 		return err
@@ -259,7 +261,7 @@ func (a *App) options() (tokens.Options, error) {
 	return o, nil
 }
 
-// authorityOptions are those that need no placeholder resolved.
+// authorityOptions returns the options that contain no placeholders.
 func (a *App) authorityOptions() tokens.Options {
 	o := tokens.Options{
 		Issuer:       a.Issuer,
@@ -276,8 +278,8 @@ func (a *App) authorityOptions() tokens.Options {
 	return o
 }
 
-// Start follows the changes that other gateways make. A Redis that is unavailable is no
-// reason not to start: until it is there, requests are answered with 503.
+// Start connects to the feed. It does not fail when Redis is unavailable; requests are
+// answered with 503 until Redis is reachable.
 func (a *App) Start() error {
 	a.store.Tokens().OnCommand(observeCommand)
 	activeApplications.restrict(a.MetricsPerApplication)
@@ -290,7 +292,7 @@ func (a *App) Start() error {
 		}
 	}
 	a.authority.start()
-	a.stopRenewals = startRenewals(a.gates)
+	a.stopRenewals = startRenewals(a.handlers)
 	a.logStart()
 	if _, embedded := a.store.(*store.Embedded); embedded {
 		a.logger.Warn("the embedded store is for trying out: everything is lost when this process ends, and no other gateway sees it; use `store redis` in production")
@@ -300,8 +302,7 @@ func (a *App) Start() error {
 	return nil
 }
 
-// logStart says which store, user and keys are in use. Ids of keys are no secret:
-// `meet status` shows them, and every token carries one.
+// logStart logs the store and the ids of the keys in use, which are not secret.
 func (a *App) logStart() {
 	self := a.Authority().Self()
 	where := a.store.Where()
@@ -312,8 +313,8 @@ func (a *App) logStart() {
 	a.logger.Info("gateway started", append(fields, zap.Strings("keys_used", self.Uses), zap.Strings("keys", self.Keys), zap.String("gateway", self.ID))...)
 }
 
-// checkStore reports early what requests would meet later: a Redis that does not
-// answer, or is set up so that it loses state.
+// checkStore reports an unreachable or badly configured Redis at startup rather than at
+// the first request.
 func (a *App) checkStore() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -330,8 +331,8 @@ func (a *App) checkStore() {
 	}
 }
 
-// Stop ends what belongs to this configuration. Everything else is shared with the next
-// one and ends in Cleanup.
+// Stop ends what belongs to this configuration alone. Cleanup releases what it shares
+// with others.
 func (a *App) Stop() error {
 	if a.stopRenewals != nil {
 		a.stopRenewals()
@@ -339,8 +340,8 @@ func (a *App) Stop() error {
 	return nil
 }
 
-// Cleanup gives the Authority and the health listener back. The Authority stays in its
-// field: requests that are still in flight use it.
+// Cleanup releases what the app shares. It keeps the pointer to the Authority, which
+// requests in flight still use.
 func (a *App) Cleanup() error {
 	err := errors.Join(a.cleanupHealth(), a.cleanupAudit())
 	if a.authority == nil {
@@ -350,11 +351,10 @@ func (a *App) Cleanup() error {
 	return errors.Join(err, closeErr)
 }
 
-// Authority is what issues and judges tokens, for the admin API and the gates.
+// Authority returns the issuer and verifier of tokens.
 func (a *App) Authority() *tokens.Authority { return a.authority.Authority }
 
-// ActiveApp returns the app of the configuration that is running. It fails if
-// there is none.
+// ActiveApp returns the app of the running configuration, or an error if there is none.
 func ActiveApp() (*App, error) {
 	mod, err := caddy.ActiveContext().AppIfConfigured(appName)
 	if err != nil {
@@ -366,10 +366,7 @@ func ActiveApp() (*App, error) {
 // Logger implements admin.Gateway.
 func (a *App) Logger() *zap.Logger { return a.logger }
 
-// Gates returns the gates of this configuration.
-func (a *App) Gates() []*Handler { return a.gates }
-
-// onStarted calls f when all apps of this configuration are running.
+// onStarted calls f after all apps of this configuration have started.
 func (*App) onStarted(ctx caddy.Context, f func(caddy.Context) error) error {
 	events, err := ctx.App("events")
 	if err != nil {
@@ -386,8 +383,8 @@ func (f eventHandler) Handle(context.Context, caddy.Event) error { return f() }
 // authorities keeps Authorities across reloads.
 var authorities = caddy.NewUsagePool()
 
-// pooledAuthority closes its Authority some time after the last configuration
-// let it go.
+// pooledAuthority closes its Authority some time after the last configuration released
+// it.
 type pooledAuthority struct {
 	*tokens.Authority
 	limiter  *limit.Limiter
@@ -395,7 +392,7 @@ type pooledAuthority struct {
 	starting sync.Once
 }
 
-// start follows the feed, once for all configurations.
+// start starts the Authority once, however many configurations use it.
 func (p *pooledAuthority) start() {
 	p.starting.Do(func() {
 		p.observer.authority = p.Authority
@@ -404,19 +401,19 @@ func (p *pooledAuthority) start() {
 	})
 }
 
-// outgoing are the ids, as gateways, of Authorities that no configuration has any more.
-// Other gateways see them in the list of gateways until they end.
-var outgoing sync.Map
+// retiredGateways holds the gateway ids of Authorities without a configuration. Other
+// gateways list them until they are closed.
+var retiredGateways sync.Map
 
 // Destruct implements caddy.Destructor.
 func (p *pooledAuthority) Destruct() error {
-	outgoing.Store(p.Self().ID, true)
+	retiredGateways.Store(p.Self().ID, true)
 	return pool.AfterDrain(pool.Drain, p.close)
 }
 
-// close ends the limiter first: it counts in the Authority.
+// close closes the limiter before the Authority, which it uses.
 func (p *pooledAuthority) close() error {
-	defer outgoing.Delete(p.Self().ID)
+	defer retiredGateways.Delete(p.Self().ID)
 	p.limiter.Close()
 	return p.Close()
 }

@@ -8,21 +8,20 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// auditEntry is the line about a call in the audit trail. Endpoints fill it in as they
-// find things out.
+// auditEntry collects what the audit trail records about a call.
 type auditEntry struct {
 	mail      tokens.Mail
 	userID    string
 	grantType string
 	tokenID   string
-	scopes    string // of the token that was issued
+	scopes    string // of the issued token
 	rule      string // what allowed the call
 	room      audit.Room
-	repeated  bool // the answer is the one kept under an Idempotency-Key
+	repeated  bool // the answer was stored under an Idempotency-Key
 	recorded  bool
 }
 
-// isAudited reports whether the call is of a kind that is in the trail.
+// isAudited reports whether the audit trail records calls like this.
 func (c *call) isAudited() bool {
 	if c.h.app.Audit == nil {
 		return false
@@ -35,8 +34,8 @@ func (c *call) isAudited() bool {
 	}
 }
 
-// record writes what became of the call into the trail, once. r is nil if it was
-// allowed. An error means that the answer must not be given.
+// record writes the call's event, once. r is nil if the call was allowed. After an
+// error the call must be refused.
 func (e *auditEntry) record(c *call, r *refusal) error {
 	if !c.isAudited() || e.recorded {
 		return nil
@@ -56,7 +55,7 @@ func (e *auditEntry) record(c *call, r *refusal) error {
 	return nil
 }
 
-// recordMore writes an event beside the one about the call itself.
+// recordMore writes an additional event about the call.
 func (e *auditEntry) recordMore(c *call, kind, decision, rule string, change func(*audit.Event)) {
 	if c.h.app.Audit == nil {
 		return
@@ -66,10 +65,10 @@ func (e *auditEntry) recordMore(c *call, kind, decision, rule string, change fun
 	if change != nil {
 		change(&event)
 	}
-	_ = c.h.app.Audit.write(event) // record reports a trail that cannot be written
+	_ = c.h.app.Audit.write(event) // record reports failures
 }
 
-// eventType names what the call is about.
+// eventType returns the type of the call's event.
 func (e *auditEntry) eventType(at endpoint, allowed bool) string {
 	switch {
 	case at == endpointToken && !allowed:
@@ -90,7 +89,7 @@ func (e *auditEntry) eventType(at endpoint, allowed bool) string {
 	return audit.RouteRefused
 }
 
-// event is what is known of the call.
+// event returns an event with what is known about the call.
 func (e *auditEntry) event(c *call) audit.Event {
 	event := audit.Event{
 		Decision: audit.Allowed, Rule: e.rule, RequestID: c.requestID, TraceID: c.traceID(), Repeated: e.repeated,
@@ -114,7 +113,7 @@ func (e *auditEntry) event(c *call) audit.Event {
 		event.Target = &audit.Party{Type: "token"}
 	case endpointOperator:
 		event.Target = &audit.Party{Type: "route", ID: c.r.Method + " " + c.match.pattern.template}
-		if id := c.match.belowRoom(); id != "" {
+		if id := c.match.roomInPath(); id != "" {
 			event.Room = &audit.Room{ID: id}
 		}
 	default:
@@ -129,7 +128,7 @@ func (e *auditEntry) event(c *call) audit.Event {
 	return event
 }
 
-// noteRoom takes the id and the slug of a room from Meet's answer.
+// noteRoom notes id and slug of the room in Meet's answer.
 func (e *auditEntry) noteRoom(body []byte) {
 	id, slug := backendclient.RoomNames(body)
 	if id, ok := canonicalUUID(id); ok {

@@ -46,7 +46,7 @@ func TestReadBody_GivesUpOneThatIsLate(t *testing.T) {
 	}{
 		"trickles": {time.Second, "late"},
 		"stalls":   {time.Hour, "late"},
-		"slow":     {bodyTime / 12, "10 bytes"},
+		"slow":     {bodyTimeout / 12, "10 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -81,7 +81,7 @@ func TestReadBody_GivesUpOneThatIsLate(t *testing.T) {
 				body, err := io.ReadAll(res.Body)
 				require.NoError(t, err)
 				require.Equal(t, tc.want, string(body))
-				require.LessOrEqual(t, time.Since(began), bodyTime+time.Second)
+				require.LessOrEqual(t, time.Since(began), bodyTimeout+time.Second)
 				require.NoError(t, client.Close())
 				require.NoError(t, s.Close())
 				time.Sleep(2 * time.Hour) // the writer ends

@@ -32,7 +32,7 @@ func init() {
 	httpcaddyfile.RegisterDirectiveOrder(appName, httpcaddyfile.Before, "reverse_proxy")
 }
 
-// parseGlobalOption sets the app up from the global option. Syntax:
+// parseGlobalOption parses the global option. Syntax:
 //
 //	meet_gateway {
 //	    store          redis [<url>] { ... } | embedded
@@ -62,8 +62,8 @@ func init() {
 //	    quickstart
 //	}
 //
-// secret and signing_key may be there several times: the first signs, all
-// verify. limit may be there once for each name.
+// secret and signing_key may be repeated: the first one signs, all of them verify.
+// limit may be repeated with other names.
 func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	if existing != nil {
 		d.Next()
@@ -76,8 +76,8 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	return httpcaddyfile.App{Name: appName, Value: caddyconfig.JSON(app, nil)}, nil
 }
 
-// UnmarshalCaddyfile sets up the app from Caddyfile tokens; see the global option
-// meet_gateway for the syntax.
+// UnmarshalCaddyfile sets up the app from Caddyfile tokens. parseGlobalOption documents
+// the syntax.
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume the option's name
 	if d.NextArg() {
@@ -109,7 +109,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // The checks below run while the Caddyfile is read, so that an error names the line.
 
-// checkSecret checks the last secret, unless it is a placeholder.
+// checkSecret checks the last secret unless it is a placeholder.
 func (a *App) checkSecret() error {
 	if secret := a.Secrets[len(a.Secrets)-1]; !option.Holds(secret) && len(secret) < tokens.MinSecret {
 		return fmt.Errorf("secret must be at least %d bytes long; make one with: openssl rand -base64 32", tokens.MinSecret)
@@ -117,7 +117,7 @@ func (a *App) checkSecret() error {
 	return nil
 }
 
-// checkSigningKey checks the last signing key, unless it is a placeholder.
+// checkSigningKey checks the last signing key unless it is a placeholder.
 func (a *App) checkSigningKey() error {
 	key := a.SigningKeys[len(a.SigningKeys)-1]
 	if key == signingSecret || option.Holds(key) {
@@ -129,7 +129,7 @@ func (a *App) checkSigningKey() error {
 	return nil
 }
 
-// checkTimes finds durations that contradict each other.
+// checkTimes checks that durations do not contradict each other.
 func (a *App) checkTimes() error { return a.authorityOptions().Check() }
 
 func (a *App) checkHealth() error {
@@ -144,7 +144,7 @@ func (a *App) unmarshalAudit(d *caddyfile.Dispenser) error {
 	return a.Audit.unmarshalCaddyfile(d)
 }
 
-// unmarshalRefresh reads the block `refresh`.
+// unmarshalRefresh parses the block `refresh`.
 func (a *App) unmarshalRefresh(d *caddyfile.Dispenser) error {
 	a.Refresh = new(Refresh)
 	if err := option.None(d); err != nil {
@@ -157,7 +157,7 @@ func (a *App) unmarshalRefresh(d *caddyfile.Dispenser) error {
 	)
 }
 
-// checkWhole finds what is missing, at the end of the block.
+// checkWhole reports missing options at the end of the block.
 func (a *App) checkWhole(d *caddyfile.Dispenser) error {
 	var kept struct{ Type string }
 	switch {
@@ -169,7 +169,7 @@ func (a *App) checkWhole(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// unmarshalLimit reads `limit <name> <rate>`.
+// unmarshalLimit parses `limit <name> <rate>`.
 func (a *App) unmarshalLimit(d *caddyfile.Dispenser) error {
 	var name, rate string
 	if !d.AllArgs(&name, &rate) {
@@ -190,11 +190,11 @@ func (a *App) unmarshalLimit(d *caddyfile.Dispenser) error {
 
 func (a *App) unmarshalStore(d *caddyfile.Dispenser) error {
 	if !d.NextArg() {
-		return d.Errf("store needs a type, one of: %s%s", option.Join(storeTypes()), emptyVariable("MEET_STORE"))
+		return d.Errf("store needs a type, one of: %s%s", option.Join(storeNames()), emptyVariable("MEET_STORE"))
 	}
 	name := d.Val()
-	if !slices.Contains(storeTypes(), name) {
-		return d.Errf("unknown store %q, expected one of: %s", name, option.Join(storeTypes()))
+	if !slices.Contains(storeNames(), name) {
+		return d.Errf("unknown store %q, expected one of: %s", name, option.Join(storeNames()))
 	}
 	mod, err := caddyfile.UnmarshalModule(d, storeNamespace+"."+name)
 	if err != nil {
@@ -210,8 +210,8 @@ func (a *App) unmarshalStore(d *caddyfile.Dispenser) error {
 
 const storeNamespace = "meet_gateway.stores"
 
-// storeTypes lists the stores that are in this binary.
-func storeTypes() []string {
+// storeNames lists the store modules in this binary.
+func storeNames() []string {
 	var names []string
 	for _, info := range caddy.GetModules(storeNamespace) {
 		names = append(names, info.ID.Name())
@@ -219,7 +219,7 @@ func storeTypes() []string {
 	return names
 }
 
-// parseDirective sets a gate up from the directive. Syntax:
+// parseDirective parses the directive. Syntax:
 //
 //	meet_gateway [<matcher>] {
 //	    base_path <path...>
@@ -252,13 +252,13 @@ func storeTypes() []string {
 //	    renew                   <duration>|off
 //	}
 //
-// route may be there several times.
+// route may be repeated.
 func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
-	gate := new(Handler)
-	if err := gate.unmarshalCaddyfile(h); err != nil {
+	handler := new(Handler)
+	if err := handler.unmarshalCaddyfile(h); err != nil {
 		return nil, err
 	}
-	return gate, nil
+	return handler, nil
 }
 
 func (h *Handler) unmarshalCaddyfile(helper httpcaddyfile.Helper) error {
@@ -305,7 +305,7 @@ func (h *Handler) unmarshalCaddyfile(helper httpcaddyfile.Helper) error {
 	return nil
 }
 
-// unmarshalLevels reads `room_access_levels <level...>` and `room_access_levels meet`.
+// unmarshalLevels parses `room_access_levels <level...>` and `room_access_levels meet`.
 func (h *Handler) unmarshalLevels(d *caddyfile.Dispenser) error {
 	err := option.Words(&h.RoomAccessLevels, levelTrusted, levelRestricted, levelPublic, levelsMeet)(d)
 	if err == nil && len(h.RoomAccessLevels) > 1 && slices.Contains(h.RoomAccessLevels, levelsMeet) {
@@ -314,7 +314,7 @@ func (h *Handler) unmarshalLevels(d *caddyfile.Dispenser) error {
 	return err
 }
 
-// unmarshalRoute reads a route, with or without a block:
+// unmarshalRoute parses a route, with or without a block:
 //
 //	route <method> <path> <scope> {
 //	    mail <field...>|none
@@ -342,8 +342,8 @@ func (h *Handler) unmarshalRoute(d *caddyfile.Dispenser) error {
 	return err
 }
 
-// unmarshalBackend takes the gate's own options out of the block and gives the
-// rest to the parser of the guest handler.
+// unmarshalBackend parses the gateway's own options of the block and passes the rest to
+// the backend handler's parser.
 func (h *Handler) unmarshalBackend(helper httpcaddyfile.Helper) error {
 	d := helper.Dispenser
 	var rest []caddyfile.Token
@@ -389,7 +389,7 @@ func (h *Handler) unmarshalBackend(helper httpcaddyfile.Helper) error {
 		return err
 	}
 	if len(proxy.Upstreams) == 0 && proxy.DynamicUpstreamsRaw == nil {
-		line := caddyfile.NewDispenser(segment[:1]) // d is at the end of the block
+		line := caddyfile.NewDispenser(segment[:1]) // d is past the block
 		line.Next()
 		return line.Errf("backend needs an upstream, or `sandbox`%s", emptyVariable("MEET_BACKEND"))
 	}
@@ -397,7 +397,7 @@ func (h *Handler) unmarshalBackend(helper httpcaddyfile.Helper) error {
 	return nil
 }
 
-// unmarshalBackendOptions reads the gateway's own options of the block and returns the
+// unmarshalBackendOptions parses the gateway's own options of the block and returns the
 // tokens of the others.
 func (h *Handler) unmarshalBackendOptions(d *caddyfile.Dispenser) ([]caddyfile.Token, error) {
 	h.Credentials = new(Credentials)
@@ -435,20 +435,19 @@ func (h *Handler) unmarshalBackendOptions(d *caddyfile.Dispenser) ([]caddyfile.T
 	return others, err
 }
 
-// isHost reports whether the backend's client takes a text as Meet's host name, once
-// no placeholder is in it.
+// isHost reports whether Meet's client accepts host, which contains no placeholder, as
+// a host name.
 func isHost(host string) bool {
 	return host != "" && !strings.ContainsAny(host, " \t\r\n/@?#\\")
 }
 
-// isBackendPath reports the same of the path of Meet's API.
+// isBackendPath reports whether Meet's client accepts path as the path of the API.
 func isBackendPath(path string) bool {
 	t, err := parse.Target(path)
 	return err == nil && t.Query == ""
 }
 
-// inBraces makes a block of tokens, which opens on the line of the token before
-// and closes on one of its own.
+// inBraces wraps tokens in a block that opens on the line of before.
 func inBraces(before caddyfile.Token, tokens []caddyfile.Token) []caddyfile.Token {
 	open, closing := before, tokens[len(tokens)-1]
 	open.Text, closing.Text = "{", "}"
@@ -457,9 +456,9 @@ func inBraces(before caddyfile.Token, tokens []caddyfile.Token) []caddyfile.Toke
 	return append(block, closing)
 }
 
-// emptyVariable explains an argument that is missing because a variable, from which the
-// shipped Caddyfile takes it, is set and empty. Files for --envfile are read later than
-// the environment.
+// emptyVariable returns a hint for a missing argument whose variable in the shipped
+// Caddyfile is set but empty. Files given with --envfile are read after the
+// environment.
 func emptyVariable(name string) string {
 	if value, set := os.LookupEnv(name); !set || value != "" {
 		return ""

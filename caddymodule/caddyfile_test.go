@@ -125,7 +125,7 @@ func TestCaddyfile_FormerNames(t *testing.T) {
 	require.Equal(t, with("gateways 3\nquota_dry_run"), with("nodes 3\nfence_dry_run"))
 
 	app := &App{Nodes: 3, FenceDryRun: true, logger: zap.NewNop()}
-	app.takeFormerNames()
+	app.readFormerNames()
 	require.Equal(t, 3, app.Gateways)
 	require.True(t, app.QuotaDryRun)
 }

@@ -15,17 +15,17 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// call is one request on its way through the gate.
+// call is the state of one request.
 type call struct {
 	h *Handler
 	w http.ResponseWriter
 	address
-	// ctx is what the request's work runs on: the context of r, until detach.
+	// ctx is the context for the request's work: that of r until detach is called.
 	ctx       context.Context
 	cancel    context.CancelFunc
 	requestID string
 	began     time.Time
-	atMeet    time.Duration // what was spent waiting for Meet
+	meetTime  time.Duration // time spent waiting for Meet
 	values    headerValues
 
 	match    match
@@ -34,26 +34,26 @@ type call struct {
 	scope    string
 	outcome  string
 
-	// application and identity are known once the credential was verified.
+	// application and identity are set once the credential has been verified.
 	application *tokens.Application
 	identity    *tokens.Identity
-	client      *tokens.Client // of an application that presented its secret
-	// clientID is the application's id where it is known although its credential was
-	// refused; for logs only.
+	client      *tokens.Client // set if the application presented its secret
+	// clientID is the id of a known application whose credential was refused. It is
+	// only logged.
 	clientID string
-	// presentsOwn is true while an imported application presents at Meet what it has
-	// just presented here.
+	// presentsOwn is true while Meet is shown the credentials that an imported
+	// application has just presented here.
 	presentsOwn bool
 	// generations are those of the application's grant for the user.
 	generations tokens.Generations
-	// meetClientID is the client id at Meet that the secret it authenticated with
-	// belongs to, if it was imported.
+	// meetClientID is the client id at Meet of the presented secret, if that was
+	// imported.
 	meetClientID string
 
 	entry auditEntry
 }
 
-// The endpoints. Each has what it needs beside the call as methods of its own.
+// Types for the endpoints, each with the methods that only they need.
 type (
 	tokenCall    struct{ *call }
 	roomsCall    struct{ *call }
@@ -61,7 +61,7 @@ type (
 	documentCall struct{ *call }
 )
 
-// serve finds the endpoint and calls it. An error is answered by refuse.
+// serve finds the endpoint and runs it. refuse answers its error.
 func (c *call) serve() error {
 	if err := c.find(); err != nil {
 		return err
@@ -97,7 +97,7 @@ func (c *call) serve() error {
 	}
 }
 
-// find looks the target up in the closed route table.
+// find looks up the request in the route table.
 func (c *call) find() error {
 	var err error
 	if c.target, err = parse.Target(c.r.RequestURI); err != nil {
@@ -113,16 +113,17 @@ func (c *call) find() error {
 	if c.match, ok = c.h.routes.lookup(rest); !ok {
 		return errUnknownPath
 	}
-	// The endpoint is known even if the method is not, so that errors come in its form.
+	// The endpoint is set before the method is checked, because it decides the form of
+	// errors.
 	c.endpoint = c.match.pattern.actions[0].endpoint
 	if c.action = c.match.pattern.action(c.r.Method); c.action == nil {
 		return methodNotAllowed(c.r.Method, c.match.pattern.allow)
 	}
 	c.endpoint, c.scope = c.action.endpoint, c.action.scope
-	return mayBeEarly(c.r)
+	return refuseEarlyChange(c.r)
 }
 
-// refuse answers an error, in the form of the endpoint.
+// refuse answers an error in the form that the endpoint uses.
 func (c *call) refuse(err error) error {
 	if c.sharesCredentials() && errors.Is(err, backendclient.ErrApplicationInactive) {
 		err = fmt.Errorf("%w: %w", errSharedInactive, err)
@@ -154,8 +155,8 @@ func (c *call) refuse(err error) error {
 	return writeJSON(c.w, r.status, r.body())
 }
 
-// checkSource refuses applications from addresses that are not theirs. The
-// address is the one that Caddy trusts.
+// checkSource refuses client addresses that the application may not use, based on the
+// address that Caddy trusts.
 func (c *call) checkSource() error {
 	if len(c.application.Networks) == 0 {
 		return nil
@@ -170,13 +171,13 @@ func (c *call) checkSource() error {
 	return nil
 }
 
-// sharesCredentials reports whether Meet is shown the gateway's own credentials on
-// behalf of the application. What is wrong with them is no fault of the application.
+// sharesCredentials reports whether Meet is shown the gateway's own credentials for
+// this application. The application is not to blame if Meet refuses them.
 func (c *call) sharesCredentials() bool {
 	return c.application != nil && c.application.Backend == nil && !c.presentsOwn
 }
 
-// caller is on whose behalf Meet is called.
+// caller returns the caller on whose behalf Meet is called.
 func (c *call) caller(mail tokens.Mail) backendclient.Caller {
 	caller := backendclient.Caller{
 		Credentials: c.h.credentialsOf(c.application), Mail: string(mail), Application: c.application.ID, RequestID: c.requestID,
@@ -185,7 +186,8 @@ func (c *call) caller(mail tokens.Mail) backendclient.Caller {
 	if c.identity != nil {
 		caller.Session = c.identity.TokenID
 	}
-	// What Meet's token must have: more may have been granted there since it was kept.
+	// The scopes that Meet's token needs. A cached token with fewer is replaced: Meet
+	// may grant more by now.
 	if c.endpoint == endpointToken {
 		caller.Scopes = c.application.Scopes.Intersect(c.h.scopes)
 	} else if c.action != nil {

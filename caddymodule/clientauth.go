@@ -10,7 +10,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// readHeldTokenRequest reads such a request and finds out who makes it.
+// readHeldTokenRequest reads the request, authenticates the application and returns the
+// token.
 func (c *call) readHeldTokenRequest() (token string, err error) {
 	body, err := c.readClientBody()
 	if err != nil {
@@ -26,23 +27,23 @@ func (c *call) readHeldTokenRequest() (token string, err error) {
 	return req.token, c.checkRateLimit("")
 }
 
-// readClientBody reads the body of a request that an application makes for itself. What
-// its headers decide is answered without it.
+// readClientBody reads the body of a client request. Errors in the headers are answered
+// before the body is read.
 func (c *call) readClientBody() ([]byte, error) {
 	if err := checkLength(c.r, c.h.MaxTokenBody); err != nil {
 		return nil, err
 	}
-	if _, err := clientMediaType(c.r.Header, announcesContent(c.r)); err != nil {
+	if _, err := clientMediaType(c.r.Header, announcesBody(c.r)); err != nil {
 		return nil, err
 	}
 	auth, err := basicOfClient(c.r.Header)
 	if err != nil {
 		return nil, err
 	}
-	// A client that waits for leave is told of a wrong secret now. It authenticates again
-	// with the body, which may come much later. An application that may have to be
-	// adopted is known by its body.
-	if auth.Scheme == parse.SchemeBasic && waitsForLeave(c.r) && c.h.UnknownApplications != unknownAdopt {
+	// A client that waits for 100 Continue is told about a wrong secret now. It is
+	// authenticated again with the body, which may arrive much later. An application to
+	// be adopted is only known from its body.
+	if auth.Scheme == parse.SchemeBasic && expectsContinue(c.r) && c.h.UnknownApplications != unknownAdopt {
 		c.detach()
 		if err := c.authenticate(auth.ID, auth.Secret); err != nil {
 			return nil, err
@@ -56,21 +57,20 @@ func (c *call) readClientBody() ([]byte, error) {
 	return body, nil
 }
 
-// authenticate finds out which application is calling, and that it may from
-// where it does.
+// authenticate identifies the application and checks its address.
 func (c *call) authenticate(clientID, secret string) error {
 	info, err := c.login(clientID, secret, c.h.app.Authority().CheckSecret)
 	if err != nil {
 		return err
 	}
 	c.meetClientID = info.MeetClientID
-	return c.unlessCurrent(secret, c.checkSource)
+	return c.recheckIfCached(secret, c.checkSource)
 }
 
-// unlessCurrent runs a check that may turn the application away. What that is for may
-// be remembered, and changed since where this gateway has not heard of it yet: then
-// Redis is asked, and the check decides again.
-func (c *call) unlessCurrent(secret string, check func() error) error {
+// recheckIfCached runs a check that may refuse the application. If it fails on cached
+// data, which may be out of date, the application is read from Redis and the check runs
+// again.
+func (c *call) recheckIfCached(secret string, check func() error) error {
 	err := check()
 	if err == nil || c.client == nil || !c.client.Remembered() {
 		return err
@@ -83,8 +83,8 @@ func (c *call) unlessCurrent(secret string, check func() error) error {
 	return check()
 }
 
-// authenticateOrAdopt finds out which application is calling. One that is not
-// registered may be tried at Meet, if the operator wants that.
+// authenticateOrAdopt identifies the application. With unknown_applications adopt, an
+// unknown one is tried at Meet.
 func (c tokenCall) authenticateOrAdopt(req clientRequest) error {
 	err := c.authenticate(req.clientID, req.clientSecret)
 	if c.h.UnknownApplications != unknownAdopt || req.grantType == grantRefreshToken || !errors.Is(err, tokens.ErrInvalidClient) {
@@ -96,9 +96,8 @@ func (c tokenCall) authenticateOrAdopt(req clientRequest) error {
 // checkSecret is [tokens.Authority.CheckSecret] or CheckSecretNow.
 type checkSecret func(ctx context.Context, client *tokens.Client, secret string) (*tokens.Application, *tokens.SecretInfo, error)
 
-// login authenticates an application by its credentials: it finds the client, takes a
-// place in the limit of failures, and checks the secret. Failures slow the application
-// down where they come from, and nowhere else.
+// login checks an application's credentials. Failed attempts are limited per client id
+// and source network.
 func (c *call) login(clientID, secret string, check checkSecret) (*tokens.SecretInfo, error) {
 	source, err := sourceOf(c.r)
 	if err != nil {
@@ -110,7 +109,7 @@ func (c *call) login(clientID, secret string, check checkSecret) (*tokens.Secret
 	}
 	c.clientID = client.Known()
 	attempt, decision := c.h.app.authority.limiter.Attempt(c.ctx, client.ID(), source, client.Rates())
-	defer func() { // whatever happens: a place that is not given back is lost
+	defer func() { // a reservation that is not ended is lost
 		if attempt != nil {
 			attempt.End()
 		}

@@ -11,13 +11,13 @@ import (
 	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 )
 
-// clientRequest is a request that an application makes with its own credentials, with
-// the fields that its endpoint reads, trimmed. It prints nothing that was sent.
+// clientRequest is a request that an application authenticates with its own
+// credentials. Its fields are trimmed. It prints none of them.
 type clientRequest struct {
 	clientID, clientSecret string
 	// Of the token endpoint (RFC 6749 §4.4.2 and §6).
 	grantType, scope, refreshToken string
-	// token is what the application revokes (RFC 7009 §2.1) or asks about (RFC 7662 §2.1).
+	// token is the token to revoke (RFC 7009 §2.1) or to introspect (RFC 7662 §2.1).
 	token string
 }
 
@@ -28,14 +28,14 @@ func (r clientRequest) GoString() string { return r.String() }
 
 var errTwoCredentials = errors.New("client credentials were sent in more than one way")
 
-// fieldRequired is Meet's text for a field that is not there.
+// fieldRequired is Meet's text for a missing field.
 const fieldRequired = "This field is required."
 
 // grantClientCredentials is the published grant (RFC 6749 §4.4).
 const grantClientCredentials = "client_credentials"
 
-// parseTokenRequest reads a token request (RFC 6749 §4.4.2 and 6).
-// Errors are those of parseClientFields.
+// parseTokenRequest parses a token request (RFC 6749 §4.4.2 and §6). Errors are those
+// of parseClientFields.
 func parseTokenRequest(h http.Header, body []byte) (clientRequest, error) {
 	f, err := parseClientFields(h, body, "grant_type", "scope", "refresh_token")
 	if err != nil {
@@ -56,9 +56,9 @@ func parseTokenRequest(h http.Header, body []byte) (clientRequest, error) {
 	return req, f.err()
 }
 
-// parseHeldTokenRequest reads a request to revoke a token or to introspect one. The
-// token_type_hint is ignored: tokens of different types look different. Errors are those
-// of parseClientFields.
+// parseHeldTokenRequest parses a request to revoke or introspect a token. It ignores
+// token_type_hint, since the types of our tokens look different. Errors are those of
+// parseClientFields.
 func parseHeldTokenRequest(h http.Header, body []byte) (clientRequest, error) {
 	f, err := parseClientFields(h, body, "token", "token_type_hint")
 	if err != nil {
@@ -69,20 +69,19 @@ func parseHeldTokenRequest(h http.Header, body []byte) (clientRequest, error) {
 	return req, f.err()
 }
 
-// clientFields are the fields of a request that an application makes for itself:
-// for a token, to revoke one, to ask about one. It collects what is wrong with
-// them, so that all of it can be told at once.
+// clientFields are the fields of a client request. It collects all invalid fields, so
+// that one answer names them all.
 type clientFields struct {
-	values map[string]*string // nil value: null
-	// basic holds the credential if the application authenticated by HTTP Basic.
+	values map[string]*string // a nil value is JSON's null
+	// basic is set if the application authenticated with HTTP Basic.
 	basic parse.Credential
 	wrong parse.FieldErrors
 }
 
-// parseClientFields reads the body of such a request, JSON or form, and joins it
-// with HTTP Basic client authentication (RFC 6749 §2.3.1). known names the
-// parameters that the endpoint reads beside the credentials. Errors are
-// parse.FieldErrors, *parse.RequestError or errTwoCredentials.
+// parseClientFields parses the body, JSON or form, and the HTTP Basic credential (RFC
+// 6749 §2.3.1) of a client request. known names the endpoint's form parameters beside
+// the credentials. Errors are parse.FieldErrors, *parse.RequestError and
+// errTwoCredentials.
 func parseClientFields(h http.Header, body []byte, known ...string) (*clientFields, error) {
 	f := &clientFields{wrong: parse.FieldErrors{}}
 	mt, err := clientMediaType(h, len(body) > 0)
@@ -105,12 +104,12 @@ func parseClientFields(h http.Header, body []byte, known ...string) (*clientFiel
 	if auth.Scheme != parse.SchemeBasic {
 		return f, nil
 	}
-	// JSON keeps what is empty, to be told about it in Meet's words. Beside Basic it
-	// counts as left out, as in a form.
-	if secret, sent := f.values["client_secret"]; sent && !isEmptyText(secret) {
+	// JSON keeps empty values, for Meet's error messages. Beside Basic an empty value
+	// counts as missing, as in a form.
+	if secret, sent := f.values["client_secret"]; sent && !isEmptyString(secret) {
 		return nil, errTwoCredentials
 	}
-	if other := f.values["client_id"]; other != nil && !isEmptyText(other) && *other != auth.ID {
+	if other := f.values["client_id"]; other != nil && !isEmptyString(other) && *other != auth.ID {
 		return nil, errTwoCredentials
 	}
 	f.basic = auth
@@ -122,8 +121,8 @@ const (
 	mediaTypeForm = "application/x-www-form-urlencoded"
 )
 
-// clientMediaType is the media type of such a request, "" for one without a body. The
-// error is a *parse.RequestError.
+// clientMediaType returns the media type of a client request, or "" if it has no body.
+// Errors are *parse.RequestError.
 func clientMediaType(h http.Header, hasContent bool) (string, error) {
 	mt, err := parse.MediaType(h)
 	if err != nil {
@@ -135,9 +134,9 @@ func clientMediaType(h http.Header, hasContent bool) (string, error) {
 	return "", parse.UnsupportedMediaType(h.Get("Content-Type"))
 }
 
-// basicOfClient is the credential of HTTP Basic client authentication, if the scheme of
-// what it returns is that. Any other scheme is ignored here, as at Meet: some clients
-// send their last Bearer token with everything. The error is a *parse.RequestError.
+// basicOfClient returns the HTTP Basic credential of a client request. Other schemes
+// are ignored, as at Meet: some clients send their last Bearer token with every
+// request. Errors are *parse.RequestError.
 func basicOfClient(h http.Header) (parse.Credential, error) {
 	auth, err := parse.Authorization(h)
 	if err != nil && (auth.Scheme == parse.SchemeBasic || errors.Is(err, parse.ErrAuthorizationRepeated)) {
@@ -147,10 +146,12 @@ func basicOfClient(h http.Header) (parse.Credential, error) {
 	return auth, nil
 }
 
-// isEmptyText reports whether a field was sent as "".
-func isEmptyText(value *string) bool { return value != nil && value != &parse.NotText && *value == "" }
+// isEmptyString reports whether a field was sent as an empty string.
+func isEmptyString(value *string) bool {
+	return value != nil && value != &parse.NotText && *value == ""
+}
 
-// takeCredentials reads who the application says it is.
+// takeCredentials returns a request with the credentials set.
 func (f *clientFields) takeCredentials() (r clientRequest) {
 	if f.basic.Scheme == parse.SchemeBasic {
 		return clientRequest{clientID: f.basic.ID, clientSecret: f.basic.Secret}
@@ -160,7 +161,7 @@ func (f *clientFields) takeCredentials() (r clientRequest) {
 	return r
 }
 
-// take reads a field that must be there, in Meet's words if it is not.
+// take sets dst to a required field, or adds an error in Meet's words.
 func (f *clientFields) take(name string, dst *string) {
 	value, sent := f.values[name]
 	switch {
@@ -179,15 +180,15 @@ func (f *clientFields) take(name string, dst *string) {
 	}
 }
 
-// takeOptional reads a field that need not be there. A parameter without a value
-// counts as left out (RFC 6749 §3.2).
+// takeOptional sets dst to an optional field. A parameter without a value counts as
+// missing (RFC 6749 §3.2).
 func (f *clientFields) takeOptional(name string, dst *string) {
 	if value := f.values[name]; value != nil && (*value != "" || value == &parse.NotText) {
 		f.take(name, dst)
 	}
 }
 
-// err is what is wrong with the fields, or nil.
+// err returns the errors found so far, or nil.
 func (f *clientFields) err() error {
 	if len(f.wrong) == 0 {
 		return nil
@@ -195,5 +196,5 @@ func (f *clientFields) err() error {
 	return f.wrong
 }
 
-// notAChoice is Meet's text for a word that is not on its list.
+// notAChoice is Meet's text for a value that is not one of the choices.
 func notAChoice(word string) string { return fmt.Sprintf("%q is not a valid choice.", cutText(word)) }

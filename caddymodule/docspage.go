@@ -12,7 +12,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 )
 
-// pathDocs is the page for integrators; what it loads is below.
+// pathDocs is the path of the page for integrators and of its assets.
 const pathDocs = "/docs"
 
 // Values of the option docs.
@@ -21,12 +21,12 @@ const (
 	docsOff = "off"
 )
 
-// serveDocs answers with the page for integrators, in the language of the reader.
+// serveDocs answers with the page for integrators in the reader's language.
 func (c documentCall) serveDocs() error {
 	h := c.w.Header()
 	h["Content-Security-Policy"] = []string{docs.ContentSecurityPolicy}
 	h["Referrer-Policy"] = []string{"no-referrer"}
-	delete(h, "Vary") // no credential decides
+	delete(h, "Vary") // the answer does not depend on Authorization
 	name := path.Base(c.match.pattern.template)
 	if mediaType, ok := docs.Assets[name]; ok {
 		return c.writeDocs(mediaType, docs.Asset(name))

@@ -10,24 +10,24 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// isEarly reports whether a request came in TLS early data (RFC 8470), here or at
-// a proxy that says so: until the handshake is complete the request may be a copy of
-// one that was recorded, and over UDP the source address may be a false one.
+// isEarly reports whether a request arrived in TLS early data (RFC 8470), here or at a
+// proxy. Until the handshake is complete it may be a replay, and with QUIC its source
+// address may be forged.
 func isEarly(r *http.Request) bool {
 	return r.TLS != nil && !r.TLS.HandshakeComplete || slices.Contains(r.Header["Early-Data"], "1")
 }
 
-// mayBeEarly refuses early requests that must not be carried out twice. Reads may be
-// early; where the source address decides about them, [sourceOf] refuses them.
-func mayBeEarly(r *http.Request) error {
+// refuseEarlyChange refuses early requests that change something. [sourceOf] refuses
+// early reads that depend on the source address.
+func refuseEarlyChange(r *http.Request) error {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead && isEarly(r) {
 		return errTooEarly
 	}
 	return nil
 }
 
-// sourceOf is the client's address as Caddy trusts it; invalid if there is none. The
-// error is errTooEarly while the address is not proven.
+// sourceOf returns the client's address according to Caddy, or the zero Addr if it has
+// none. It returns errTooEarly until the address is proven.
 func sourceOf(r *http.Request) (netip.Addr, error) {
 	if isEarly(r) {
 		return netip.Addr{}, errTooEarly
@@ -39,7 +39,7 @@ func sourceOf(r *http.Request) (netip.Addr, error) {
 	return ip, nil
 }
 
-// sourceText is the client's address as text, or "" where none is known.
+// sourceText returns the client's address as text, or "" if it is not known.
 func sourceText(r *http.Request) string {
 	if ip, err := sourceOf(r); err != nil || !ip.IsValid() {
 		return ""

@@ -18,7 +18,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// Errors that arise in this package. Each has its row in the table below.
+// Errors of this package. Each has a row in the table failures.
 var (
 	errUnknownPath      = errors.New("no such path")
 	errMethodNotAllowed = errors.New("method not allowed")
@@ -31,8 +31,8 @@ var (
 	errSharedInactive   = errors.New("the application that the gateway itself presents to Meet is inactive")
 )
 
-// Values of "error" where no published text has to stand there (RFC 6749
-// §5.2 and §4.1.2.1, and what follows their example).
+// Values of "error" for which no text is published, from RFC 6749 §5.2 and §4.1.2.1 or
+// named alike.
 const (
 	codeInvalidRequest = "invalid_request"
 	codeUnavailable    = "temporarily_unavailable"
@@ -49,40 +49,39 @@ const (
 	codeUnauthorized   = "unauthorized_client"
 )
 
-// reasonAudit is that of what is refused because it could not be put on record.
+// reasonAudit is the reason for refusing what cannot be recorded in the audit trail.
 const reasonAudit = "audit_unavailable"
 
 // realm is the protection space in challenges (RFC 9110 §11.5).
 const realm = "meet-gateway"
 
-// refusal is how the gateway says no.
+// refusal is an error answer.
 type refusal struct {
 	status int
-	// detail is the public text, in the published or Meet's own words.
+	// detail is the public text, as published or in Meet's words.
 	detail string
-	// code stands in "error" in place of the text, where no text is published.
+	// code is the value of "error" if no text is published for it.
 	code string
-	// reason is one word for logs and metrics, out of a closed set.
+	// reason is one word for logs and metrics, from a closed set.
 	reason string
-	// outage marks failures of the installation, which the operator must see.
+	// outage marks failures of the installation, which are logged as errors.
 	outage bool
-	// challenge asks for credentials (RFC 9110 §11.6.1).
+	// challenge is the value of WWW-Authenticate (RFC 9110 §11.6.1).
 	challenge string
-	// retryAfter tells when another attempt makes sense.
+	// retryAfter is when the caller should retry; 0 sends no Retry-After.
 	retryAfter time.Duration
-	// fields are the texts by field, in Meet's form.
+	// fields are texts by field, in Meet's form.
 	fields parse.FieldErrors
-	// whole is the body as it is, in place of the texts: what Meet said, with both
-	// keys ([withBothKeys]).
+	// whole replaces the texts by a whole body: Meet's error after [withBothKeys].
 	whole []byte
-	// allow lists the methods of a path.
+	// allow is the value of Allow.
 	allow string
-	// cause is for the log.
+	// cause is logged.
 	cause error
 }
 
-// challenges, complete header values. A request without credentials gets no
-// error code (RFC 6750 §3.1).
+// Complete values of WWW-Authenticate. A request without credentials gets no error code
+// (RFC 6750 §3.1).
 const (
 	challengeBearer        = `Bearer realm="` + realm + `"`
 	challengeInvalidToken  = challengeBearer + `, error="invalid_token"`
@@ -90,7 +89,7 @@ const (
 	challengeBasic         = `Basic realm="` + realm + `", charset="UTF-8"`
 )
 
-// Texts, published or Meet's.
+// Texts, as published or in Meet's words.
 const (
 	textInvalidCredentials = "Invalid credentials"
 	textInactive           = "Application is inactive"
@@ -109,17 +108,15 @@ const (
 	textPublicRooms        = "Public rooms are disabled for the external API."
 )
 
-// failureRow is one domain error and its answer. Where the endpoints that
-// applications authenticate at answer otherwise than the rest, their answer
-// stands in token.
+// failureRow is an error and its answer. token is the answer of endpoints with client
+// authentication, if it differs.
 type failureRow struct {
 	err    error
 	answer refusal
 	token  *refusal
 }
 
-// failures is the only table from domain errors to answers. The first row that
-// matches counts.
+// failures is the only table from errors to answers. The first matching row counts.
 var failures = []failureRow{
 	// The request itself.
 	{err: parse.ErrTarget, answer: refusal{status: 400, detail: "Malformed request target.", code: codeInvalidRequest, reason: "malformed_target"}},
@@ -148,7 +145,7 @@ var failures = []failureRow{
 	{err: tokens.ErrDomainNotAllowed, answer: refusal{status: 403, detail: textDomain, reason: "domain_not_allowed"}},
 	{err: tokens.ErrInvalidMail, answer: refusal{status: 400, detail: textBadMail, reason: "invalid_mail", fields: parse.FieldErrors{"scope": {"Invalid email address."}}}},
 
-	// Refresh tokens, and what applications ask about their own tokens.
+	// Refresh tokens, revocation and introspection.
 	{err: tokens.ErrInvalidGrant, answer: refusal{status: 400, detail: "The refresh token is not valid.", code: codeInvalidGrant, reason: "invalid_grant"}},
 	{err: errGrantNotAllowed, answer: refusal{status: 400, code: codeUnauthorized, reason: "grant_not_allowed", fields: parse.FieldErrors{"grant_type": {notAChoice(grantRefreshToken)}}}},
 	{err: errOtherUser, answer: refusal{status: 400, code: codeInvalidScope, reason: "other_user", fields: parse.FieldErrors{"scope": {"The refresh token belongs to another user."}}}},
@@ -167,14 +164,15 @@ var failures = []failureRow{
 	{err: tokens.ErrInFlight, answer: refusal{status: 409, detail: "A request with this Idempotency-Key is in progress.", code: codeConflict, reason: "idempotency_in_flight", retryAfter: time.Second}},
 	{err: tokens.ErrOutcomeUnknown, answer: refusal{status: 409, detail: "It is not known what became of the first request with this Idempotency-Key. Check before trying again with another one.", code: codeConflict, reason: "idempotency_outcome_unknown"}},
 
-	// Our own store.
+	// The gateway's own store.
 	{err: tokens.ErrUnavailable, answer: refusal{status: 503, detail: textUnavailable, code: codeUnavailable, reason: "store_unavailable", outage: true, retryAfter: 2 * time.Second}},
 	{err: audit.ErrNotWritten, answer: refusal{status: 503, detail: textUnavailable, code: codeUnavailable, reason: reasonAudit, outage: true, retryAfter: 5 * time.Second}},
-	// Somebody changes the application all the time while its credentials at Meet are learned.
+	// Another writer kept changing the application while its credentials at Meet were
+	// stored.
 	{err: tokens.ErrConflict, answer: refusal{status: 503, detail: textUnavailable, code: codeUnavailable, reason: "busy", retryAfter: 2 * time.Second}},
 	{err: tokens.ErrBusy, answer: refusal{status: 503, detail: textUnavailable, code: codeUnavailable, reason: "busy", retryAfter: 2 * time.Second}},
 
-	// Meet. What is the gateway's or the operator's fault is never the caller's 401.
+	// Meet. A failure of the gateway or of its operator is never the caller's 401.
 	{
 		err:    backendclient.ErrUserNotFound,
 		answer: refusal{status: 401, detail: textUserNotFound, reason: "user_not_found", challenge: challengeInvalidToken},
@@ -201,21 +199,22 @@ var failures = []failureRow{
 	{
 		err:    backendclient.ErrTimeout,
 		answer: refusal{status: 504, detail: textTimeout, code: codeTimeout, reason: "backend_timeout", outage: true},
-		// An exchange can be tried again whatever became of it.
+		// An exchange can be repeated without harm.
 		token: &refusal{status: 503, detail: textUnavailable, code: codeUnavailable, reason: "backend_timeout", outage: true, retryAfter: 5 * time.Second},
 	},
 	{err: backendclient.ErrTooManyRooms, answer: refusal{status: 422, detail: "This user has too many rooms to find one by its slug. Ask for it by its id, or read the list page by page.", code: codeUnprocessable, reason: "too_many_rooms"}},
 	{err: backendclient.ErrInvalidRequest, answer: refusal{status: 400, detail: "Malformed request target.", code: codeInvalidRequest, reason: "malformed_target"}},
 
-	// The caller has gone away; this answer is not read.
+	// The caller has disconnected and does not read this answer.
 	{err: context.Canceled, answer: refusal{status: 499, detail: "Client closed request.", code: codeInvalidRequest, reason: "canceled"}},
 	{err: context.DeadlineExceeded, answer: refusal{status: 504, detail: textTimeout, code: codeTimeout, reason: "backend_timeout", outage: true}},
 }
 
-// textMayHaveEffect is added where a request that changes something got lost.
+// textMayHaveEffect is added if a request may have changed something although its
+// answer is lost.
 const textMayHaveEffect = " The request may have been carried out: check before trying again."
 
-// refusalOf looks the answer to an error up. at is the endpoint where it arose.
+// refusalOf returns the answer to an error at an endpoint.
 func refusalOf(err error, at endpoint) refusal {
 	if r, ok := errors.AsType[*refusal](err); ok {
 		return *r
@@ -245,14 +244,13 @@ func refusalOf(err error, at endpoint) refusal {
 	}
 }
 
-// authenticatesClients tells whether applications present their own credential
-// at an endpoint.
+// authenticatesClients reports whether applications authenticate at the endpoint.
 func (e endpoint) authenticatesClients() bool {
 	return e == endpointToken || e == endpointRevoke || e == endpointIntrospect
 }
 
-// useOAuthCode puts a word of RFC 6749 §5.2 into "error", where no other
-// text is published (RFC 7009 §2.2.1, RFC 7662 §2.3).
+// useOAuthCode sets "error" to a code of RFC 6749 §5.2 if no text is published (RFC
+// 7009 §2.2.1, RFC 7662 §2.3).
 func (r *refusal) useOAuthCode() {
 	if r.code != "" {
 		return
@@ -267,7 +265,7 @@ func (r *refusal) useOAuthCode() {
 	}
 }
 
-// refine overrides the defaults of the table with values that the error carries.
+// refine replaces defaults of the table by values that the error carries.
 func (r *refusal) refine(err error) {
 	if reason := tokens.Reason(err); reason != "" {
 		r.reason = reason
@@ -283,17 +281,15 @@ func (r *refusal) refine(err error) {
 		return
 	}
 	if r.status == http.StatusServiceUnavailable {
-		// 503 invites another attempt, which could have the effect twice.
+		// 503 invites a retry, which could have the effect twice.
 		r.status, r.detail, r.code, r.retryAfter = http.StatusBadGateway, textBadGateway, codeBadGateway, 0
 	}
 	r.detail += textMayHaveEffect
 }
 
-// Error makes a refusal that an endpoint has decided on an error.
 func (r *refusal) Error() string { return r.reason }
 
-// insufficientScope is the published 403 and its challenge (RFC 6750 section
-// 3.1).
+// insufficientScope is the published 403 and its challenge (RFC 6750 §3.1).
 func insufficientScope(scope string) error {
 	return &refusal{
 		status: http.StatusForbidden, detail: "Insufficient permissions. Required scope: '" + scope + "'", reason: "insufficient_scope",
@@ -327,9 +323,9 @@ func codeOfFields(fields parse.FieldErrors) string {
 	return codeInvalidRequest
 }
 
-// body is the answer as JSON. One rule holds for every refusal (docs/compatibility.md):
-// `detail` is a sentence; `error` is the same sentence if the published API or Meet
-// has it, and a code if not; each field that is wrong has a list of texts of its own.
+// body returns the JSON body. All refusals follow one rule (docs/compatibility.md):
+// `detail` is a sentence; `error` is the same sentence if it is published or Meet's,
+// and otherwise a code; each invalid field has a list of texts.
 func (r *refusal) body() []byte {
 	if r.whole != nil {
 		return r.whole
@@ -342,13 +338,13 @@ func (r *refusal) body() []byte {
 	object["detail"] = detail
 	object["error"] = cmp.Or(r.code, detail)
 	b, err := json.Marshal(object)
-	if err != nil { // strings and lists of strings
+	if err != nil { // strings and lists of strings can always be encoded
 		panic(err)
 	}
 	return b
 }
 
-// setHeaders writes what goes with the answer.
+// setHeaders sets the headers of the answer.
 func (r *refusal) setHeaders(h http.Header) {
 	if r.challenge != "" {
 		h["Www-Authenticate"] = []string{r.challenge}

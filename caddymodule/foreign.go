@@ -19,39 +19,37 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
 
-// maxForeignToken bounds tokens that are passed through: Meet's server takes
+// maxForeignToken is the maximum length of a foreign token. Meet's server accepts
 // header lines of 8190 bytes.
 const maxForeignToken = 8000
 
-// isForeign tells whether a refused token is to be judged by Meet: the operator
-// wants it, and the token was not issued here. Credentials of the gateway's own
-// kinds never leave it.
+// isForeign reports whether a refused token is passed on to Meet: foreign_tokens allows
+// it, and the token is none of the gateway's own credentials, which never leave it.
 func (c roomsCall) isForeign(token string, err error) bool {
 	if c.h.ForeignTokens != foreignPassthrough || !errors.Is(err, tokens.ErrTokenForeign) && !errors.Is(err, tokens.ErrTokenMalformed) {
 		return false
 	}
-	if len(token) > maxForeignToken || looksLikeOurs(token, c.h.app.Authority().Issuer()) {
+	if len(token) > maxForeignToken || holdsOwnCredential(token, c.h.app.Authority().Issuer()) {
 		return false
 	}
 	return consistsOf(token, slugChars+".~+/=") // RFC 6750 §2.1
 }
 
-// looksLikeOurs reports whether a text holds a credential of the gateway, whole
-// or nearly: signed with a key that this gateway does not (or no longer) have,
-// cut, padded, or with another credential around it.
-func looksLikeOurs(token, issuer string) bool {
-	// The whole may be encoded once more, as in a value for Basic.
+// holdsOwnCredential reports whether a token contains one of the gateway's credentials,
+// even if it is cut, padded, wrapped in other text or signed with an unknown key.
+func holdsOwnCredential(token, issuer string) bool {
+	// The whole token may be base64, as for Basic.
 	for _, text := range []string{token, decodedText(token)} {
 		folded := strings.ToLower(text)
-		if strings.Contains(folded, tokens.RefreshPrefix) || strings.Contains(folded, tokens.SecretPrefix) || holdsOurToken(text, issuer) {
+		if strings.Contains(folded, tokens.RefreshPrefix) || strings.Contains(folded, tokens.SecretPrefix) || holdsOwnToken(text, issuer) {
 			return true
 		}
 	}
 	return false
 }
 
-// decodedText is what a text in base64 of any kind means, as far as it goes; ""
-// if it is none.
+// decodedText decodes base64 of any variant, except for an incomplete group at the end.
+// It returns "" for other texts.
 func decodedText(text string) string {
 	plain := strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(text, "="))
 	decoded, err := base64.RawStdEncoding.DecodeString(plain[:len(plain)-len(plain)%4])
@@ -61,12 +59,12 @@ func decodedText(text string) string {
 	return string(decoded)
 }
 
-// holdsOurToken looks for claims that the gateway would sign. One reader may take another
-// of two claims with one name, or a name in another letter case: any of them counts.
-func holdsOurToken(text, issuer string) bool {
+// holdsOwnToken looks for claims that the gateway would sign. Duplicate claims and
+// other letter cases count, since a lenient reader may accept them.
+func holdsOwnToken(text, issuer string) bool {
 	for part := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune("./~+=", r) }) {
 		if strings.Contains(decodedText(part), `"iss":"`+issuer+`"`) {
-			return true // whole, or cut
+			return true // also if the rest is cut off
 		}
 		claims, err := base64.RawURLEncoding.DecodeString(part)
 		if err != nil || !json.Valid(claims) {
@@ -98,15 +96,14 @@ func holdsOurToken(text, issuer string) bool {
 	return false
 }
 
-// passThrough asks Meet with the caller's own token, for Meet's resource-server
-// mode and its add-ons. Path, query, headers and body are rebuilt as for every
-// other request; who the caller is and what it may do is for Meet to say.
+// passThrough sends the request to Meet with the caller's own token, which only Meet
+// can verify. Path, query, headers and body are rebuilt as for all requests.
 func (c roomsCall) passThrough(token string) error {
 	if c.match.invalid {
 		return errInvalidRoom
 	}
-	// Whoever this is, Meet may have to ask its identity provider. All strangers of
-	// one network are counted together, by the limits of a user.
+	// Meet may have to ask its identity provider. Callers of one network share the
+	// limits of a user.
 	source, err := sourceOf(c.r)
 	if err != nil {
 		return err
@@ -122,7 +119,7 @@ func (c roomsCall) passThrough(token string) error {
 	c.detachChange()
 	began := time.Now()
 	answer, err := c.h.client.Forward(c.ctx, token, c.requestID, r)
-	c.waitForMeet(began)
+	c.addMeetTime(began)
 	if err != nil {
 		return err
 	}
@@ -136,7 +133,7 @@ func (c roomsCall) passThrough(token string) error {
 	return c.relay(answer)
 }
 
-// foreignRequest rebuilds the request for Meet.
+// foreignRequest rebuilds the request.
 func (c roomsCall) foreignRequest() (backendclient.Request, error) {
 	r := backendclient.Request{Method: c.r.Method, Path: c.match.path + "/", Query: url.Values{}, Room: c.match.room()}
 	if r.Method == http.MethodHead {
@@ -156,7 +153,7 @@ func (c roomsCall) foreignRequest() (backendclient.Request, error) {
 			r.Query.Set("page", q.Page)
 		}
 	case endpointOperator:
-		// Whose mails such a caller may name is for Meet to say.
+		// Meet decides which mail addresses the caller may use.
 		return c.operatorRequest(&routeJudge{route: c.action.route, rooms: c.h.policy()})
 	default:
 	}
@@ -165,8 +162,8 @@ func (c roomsCall) foreignRequest() (backendclient.Request, error) {
 
 var errNoList = fmt.Errorf("%w: it is no list of rooms", backendclient.ErrBadAnswer)
 
-// relinked points the links of a list at where the caller found it, and completes its
-// rooms. The error is errNoList.
+// relinked rewrites the links of a list to the caller's address and completes its
+// rooms. It returns errNoList for other JSON.
 func relinked(body []byte, links publicURL, complete func(json.RawMessage) json.RawMessage) ([]byte, error) {
 	var list struct {
 		Count    json.RawMessage   `json:"count"`
@@ -174,7 +171,7 @@ func relinked(body []byte, links publicURL, complete func(json.RawMessage) json.
 		Previous *string           `json:"previous"`
 		Results  []json.RawMessage `json:"results"`
 	}
-	var said map[string]json.RawMessage // a struct would take names in any letter case
+	var said map[string]json.RawMessage // a struct would ignore the case of names
 	if json.Unmarshal(body, &said) != nil || json.Unmarshal(said["results"], &list.Results) != nil || list.Results == nil {
 		return nil, errNoList
 	}
@@ -200,7 +197,7 @@ func relinked(body []byte, links publicURL, complete func(json.RawMessage) json.
 	return text, nil
 }
 
-// pageOf is the page that one of Meet's links leads to.
+// pageOf returns the page number in one of Meet's links.
 func pageOf(link string) int {
 	u, err := url.Parse(link)
 	if err != nil {

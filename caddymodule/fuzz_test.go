@@ -86,7 +86,7 @@ func FuzzHoldsOurToken(f *testing.F) {
 	}
 	payload := base64.RawURLEncoding.EncodeToString([]byte(`{"iss":"meet-gateway","aud":"meet-clients","sub":"abcdefgh"}`))
 	f.Fuzz(func(t *testing.T, before, after string) {
-		if !holdsOurToken(before+"."+payload+"."+after, "meet-gateway") {
+		if !holdsOwnToken(before+"."+payload+"."+after, "meet-gateway") {
 			t.Fatalf("not found between %q and %q", before, after)
 		}
 	})
@@ -119,7 +119,7 @@ func FuzzLooksLikeOurs(f *testing.F) {
 		case 3:
 			token = strings.ToUpper(before) + "." + ours[uint(which)%uint(len(ours))]
 		}
-		if !looksLikeOurs(token, "meet-gateway") {
+		if !holdsOwnCredential(token, "meet-gateway") {
 			t.Fatalf("%q is taken for another's", token)
 		}
 	})

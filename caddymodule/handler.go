@@ -31,14 +31,13 @@ func init() {
 	caddy.RegisterModule(Handler{})
 }
 
-// Defaults of the handler.
 const (
 	defaultBasePath     = "/external-api/v1.0"
 	defaultMaxTokenBody = 8 << 10
 	defaultMaxRoomBody  = 64 << 10
 )
 
-// Words of the handler's options.
+// Values of the handler's options.
 const (
 	foreignRefuse      = "refuse"
 	foreignPassthrough = "passthrough"
@@ -48,104 +47,105 @@ const (
 	styleString        = "string"
 )
 
-// Handler is the gate in front of Meet's external API. It answers every request
-// by itself: what it does not know is 404, and nothing comes after it.
+// Handler is the gateway in front of Meet's external API. It answers every request
+// itself and never calls the next handler; unknown paths get 404.
 //
 // It sets these placeholders for requests with a valid credential:
 //
 // Placeholder | Description
 // ------------|-------------
-// `{http.auth.user.id}` | The public id of the user (8 characters), or of the application for its own credential
+// `{http.auth.user.id}` | The public id of the user (8 characters), or of the application if it presents its own credential
 // `{http.auth.user.client_id}` | The id of the application
-// `{http.auth.user.scopes}` | What the credential may do, separated by spaces
+// `{http.auth.user.scopes}` | The scopes of the credential, separated by spaces
 // `{http.meet_gateway.endpoint}` | The endpoint, such as `rooms_list`
 // `{http.meet_gateway.outcome}` | `ok`, or the reason of the refusal
-// `{http.meet_gateway.request_id}` | The id of the request, as sent to Meet and to the caller
+// `{http.meet_gateway.request_id}` | The id of the request, which is also sent to Meet and to the caller
 type Handler struct {
-	// The paths under which the API is served, each with everything below it.
-	// Default: `/external-api/v1.0`.
+	// The paths under which the API is served. Default: `/external-api/v1.0`.
 	BasePaths []string `json:"base_paths,omitempty"`
 
-	// The handler that reaches Meet, usually `reverse_proxy`, or `meet_sandbox` for
-	// trying out.
+	// The handler that reaches Meet: usually `reverse_proxy`, or `meet_sandbox` for
+	// trying out. Required.
 	BackendRaw json.RawMessage `json:"backend,omitempty" caddy:"namespace=http.handlers inline_key=handler"`
 
-	// Meet's public host name, which is one of its ALLOWED_HOSTS, with the port if
-	// it is not the default one. Default: the name in the first upstream.
+	// Meet's public host name, one of its ALLOWED_HOSTS, with the port unless it is the
+	// default one. Default: the name in the first upstream.
 	BackendHost string `json:"backend_host,omitempty"`
 
-	// Where Meet serves its external API. Default: `/external-api/v1.0`.
+	// The path of Meet's external API. Default: `/external-api/v1.0`.
 	BackendPath string `json:"backend_path,omitempty"`
 
-	// What applications without credentials of their own present at Meet.
+	// The credentials at Meet of applications that have none of their own.
 	Credentials *Credentials `json:"credentials,omitempty"`
 
-	// Further paths of Meet's external API that are open.
+	// Further paths of Meet's external API to open. Default: none.
 	Routes []Route `json:"routes,omitempty"`
 
-	// The status for users whom Meet does not know: 400 as published, or 404 as
-	// Meet. Default: 400.
+	// The status for users that Meet does not know: 400 as published, or 404 as Meet
+	// answers. Default: 400.
 	UnknownUserStatus int `json:"unknown_user_status,omitempty"`
 
-	// The status for rooms of which the user is no member: 403 as Meet, or 404.
-	// Default: 403.
+	// The status for rooms that the user is not a member of: 403 as Meet answers, or
+	// 404. Default: 403.
 	NotAMemberStatus int `json:"not_a_member_status,omitempty"`
 
-	// The status of /identity for credentials that were read and are not valid:
-	// 401, or 400 for clients that know no other. Default: 401.
+	// The status of /identity for well-formed credentials that are not valid: 401, or
+	// 400 for clients that expect it. Default: 401.
 	IdentityInvalidStatus int `json:"identity_invalid_status,omitempty"`
 
-	// What `code` holds in errors of /identity: `numeric` for the status, with the
-	// word in `error.code`, or `string` for the word. Default: `numeric`.
+	// The value of `code` in errors of /identity: `numeric` for the HTTP status (the
+	// error's name is then in `error.code`), or `string` for the name. Default:
+	// `numeric`.
 	IdentityErrorStyle string `json:"identity_error_style,omitempty"`
 
-	// What happens to credentials that the gateway does not know: `refuse`, or
-	// `adopt`, which tries them once at Meet and registers what Meet accepts.
+	// What to do with unknown client credentials: `refuse` them, or `adopt`, which
+	// tries them once at Meet and registers the application if Meet accepts them.
 	// Default: `refuse`.
 	UnknownApplications string `json:"unknown_applications,omitempty"`
 
-	// What happens to Bearer tokens that were issued elsewhere: `refuse`, or
-	// `passthrough` to Meet as they are, for Meet's resource-server mode and add-ons.
-	// Default: `refuse`.
+	// What to do with Bearer tokens of other issuers: `refuse` them, or `passthrough`
+	// to Meet unchanged, for its resource-server mode and add-ons. Default: `refuse`.
 	ForeignTokens string `json:"foreign_tokens,omitempty"`
 
-	// The access levels that callers may give rooms, new ones and on opened routes.
-	// The first is given to a new room where they ask for none. `meet` alone leaves
-	// levels to Meet, and names none where the caller names none. Default: `trusted`,
-	// `restricted`.
+	// The access levels that callers may give to rooms, when they create them and on
+	// opened routes. New rooms get the first one by default. `meet` alone leaves levels
+	// to Meet and sets none by default. Default: `trusted`, `restricted`.
 	RoomAccessLevels []string `json:"room_access_levels,omitempty"`
 
-	// Whether bodies of room creations are dropped, as the published API says.
-	// Default: false, access_level and configuration are passed on.
+	// Whether to ignore the bodies of room creations, as the published API says.
+	// Default: false; `access_level` and `configuration` are passed on.
 	StrictRooms bool `json:"strict_rooms,omitempty"`
 
-	// Whether `/docs` below each base path is a page for integrators: a guide,
-	// examples, the description of the API and a form to try it. `on` or `off`.
+	// Whether to serve a page for integrators at `/docs` below each base path, with a
+	// guide, examples, the description of the API and a form to try it: `on` or `off`.
 	// Default: `on`.
 	Docs string `json:"docs,omitempty"`
 
-	// Where rooms are on the web, such as `https://meet.example.org`: fills `url`
-	// where Meet leaves it out. Default: none, `url` is then left out as well.
+	// The web address of rooms, such as `https://meet.example.org`, which fills in
+	// `url` where Meet leaves it out. Default: none; `url` is then left out.
 	RoomURLBase string `json:"room_url_base,omitempty"`
 
-	// The largest body of a token request, in bytes. Default: 8192.
+	// The maximum size of the bodies of token, revocation and introspection requests,
+	// in bytes. Default: 8192.
 	MaxTokenBody int64 `json:"max_token_body,omitempty"`
 
-	// The largest body of a request for rooms, in bytes. Default: 65536.
+	// The maximum size of the bodies of requests for rooms and opened routes, in bytes.
+	// Default: 65536.
 	MaxRoomBody int64 `json:"max_room_body,omitempty"`
 
-	// The bound on one exchange at Meet. Default: 15s.
+	// The timeout of an exchange at Meet. Default: 15s.
 	ExchangeTimeout caddy.Duration `json:"exchange_timeout,omitempty"`
 
-	// The bound on one request for rooms at Meet. Default: 10s.
+	// The timeout of one request for rooms or an opened route at Meet. Default: 10s.
 	RequestTimeout caddy.Duration `json:"request_timeout,omitempty"`
 
-	// How many exchanges run at once; each costs Meet a second of CPU. Default: 2.
+	// The maximum number of concurrent exchanges; each costs Meet a second of CPU.
+	// Default: 2.
 	MaxExchanges int `json:"max_exchanges,omitempty"`
 
-	// How long after a user's last request Meet's tokens are renewed before they end, off
-	// the path of requests, such as `72h`; or `off`. One that Meet gives for less than a
-	// day is renewed for users who are at work. Default: 24h.
+	// How long after a user's last request Meet's tokens are still renewed in the
+	// background before they expire, such as `72h`, or `off`. A token with a lifetime
+	// of less than a day is renewed only for users who are active. Default: 24h.
 	Renew string `json:"renew,omitempty"`
 
 	app      *App
@@ -153,9 +153,9 @@ type Handler struct {
 	events   *caddyevents.App
 	basePath []string // longest first
 	routes   *routeTable
-	// scopes are those that the routes ask for.
+	// scopes are the scopes that the routes require.
 	scopes tokens.Scopes
-	// description is what the site serves of itself.
+	// description returns the OpenAPI description that the site serves.
 	description func() openAPI
 	client      *backendclient.Client
 	upstream    *upstream.Upstream
@@ -165,7 +165,7 @@ type Handler struct {
 	logger      *zap.Logger
 }
 
-// Credentials are what an application presents at Meet. Texts may hold
+// Credentials are the client id and secret of an application at Meet. Both may contain
 // placeholders.
 type Credentials struct {
 	ClientID     string `json:"client_id"`
@@ -177,7 +177,7 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.meet_gateway", New: func() caddy.Module { return new(Handler) }}
 }
 
-// Provision sets the gate up. It makes no request.
+// Provision sets up the handler. It sends no request.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
 	mod, err := ctx.AppIfConfigured(appName)
@@ -209,15 +209,15 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.description = describeRoutes(h.Routes)
 	h.scopes = h.routes.scopes()
-	if routes := judgedByDefault(h.Routes); len(routes) > 0 {
+	if routes := routesWithoutMail(h.Routes); len(routes) > 0 {
 		h.logger.Info("on opened routes every text with an @ must be a mail address that the application may act for, and access_level "+
 			"one of room_access_levels; `mail` in the block of a route says otherwise", zap.Strings("routes", routes))
 	}
 	if err := h.provisionBackend(ctx); err != nil {
 		return err
 	}
-	h.app.gates = append(h.app.gates, h)
-	return readAddressesFromTheRight(ctx)
+	h.app.handlers = append(h.app.handlers, h)
+	return setTrustedProxiesStrict(ctx)
 }
 
 func (h *Handler) setDefaults() {
@@ -239,7 +239,7 @@ func (h *Handler) setDefaults() {
 	h.MaxRoomBody = cmp.Or(h.MaxRoomBody, defaultMaxRoomBody)
 }
 
-// Validate refuses values that an option cannot have.
+// Validate checks the values of options.
 func (h *Handler) Validate() error {
 	for _, check := range []struct {
 		option  string
@@ -280,8 +280,8 @@ func (h *Handler) Validate() error {
 	return nil
 }
 
-// sortedBasePaths checks the base paths and brings the longest to the front. The
-// root becomes an empty text.
+// sortedBasePaths checks the base paths and sorts them, the longest first. The root
+// becomes an empty string.
 func sortedBasePaths(paths []string) ([]string, error) {
 	var sorted []string
 	for _, path := range paths {
@@ -298,7 +298,7 @@ func sortedBasePaths(paths []string) ([]string, error) {
 	return sorted, nil
 }
 
-// provisionBackend loads the guest handler and makes the client that uses it.
+// provisionBackend loads the backend handler and creates Meet's client on top of it.
 func (h *Handler) provisionBackend(ctx caddy.Context) error {
 	if h.BackendRaw == nil {
 		return errors.New("no backend: write `backend <upstream>`, or `backend sandbox` for trying out")
@@ -317,7 +317,7 @@ func (h *Handler) provisionBackend(ctx caddy.Context) error {
 	options := backendclient.Options{
 		Transport:       transport,
 		Context:         h.upstream.Context,
-		Detach:          keepTrace,
+		Detach:          detachedTrace,
 		BasePath:        h.BackendPath,
 		Host:            h.host,
 		Store:           h.app.Authority(),
@@ -340,7 +340,7 @@ func (h *Handler) provisionBackend(ctx caddy.Context) error {
 	return nil
 }
 
-// resolveBackend finds out Meet's host name and the fallback credentials.
+// resolveBackend determines Meet's host name and the default credentials.
 func (h *Handler) resolveBackend(guest caddyhttp.MiddlewareHandler) error {
 	repl := caddy.NewReplacer()
 	host, err := option.Resolve(repl, h.BackendHost)
@@ -367,7 +367,7 @@ func (h *Handler) resolveBackend(guest caddyhttp.MiddlewareHandler) error {
 	case *Sandbox:
 		h.sandbox = true
 		h.host = cmp.Or(h.host, sandboxHost)
-		h.fallback = backendclient.Credentials{ClientID: sandboxClient, ClientSecret: sandboxSecret} // whatever is configured for a real Meet
+		h.fallback = backendclient.Credentials{ClientID: sandboxClient, ClientSecret: sandboxSecret} // not the ones for a real Meet
 		h.logger.Warn("the sandbox backend is for trying out: it is a Meet in memory, rooms lead nowhere and are lost when this process ends")
 	case *reverseproxy.Handler:
 		if g.Rewrite != nil {
@@ -387,7 +387,7 @@ func (h *Handler) resolveBackend(guest caddyhttp.MiddlewareHandler) error {
 	return nil
 }
 
-// upstreamHost is the name in the first upstream, if it can be told.
+// upstreamHost returns the host name of the first upstream, or "" if it is not known.
 func upstreamHost(g *reverseproxy.Handler) string {
 	if len(g.Upstreams) == 0 || strings.ContainsAny(g.Upstreams[0].Dial, "{/") {
 		return ""
@@ -402,9 +402,8 @@ func upstreamHost(g *reverseproxy.Handler) string {
 	return net.JoinHostPort(host, port)
 }
 
-// keepHost stops reverse_proxy from replacing Host by the upstream's address, as
-// it does for TLS upstreams: Meet refuses names that it does not know. An
-// operator's own `header_up Host` stays.
+// keepHost stops reverse_proxy from setting Host to the address of a TLS upstream,
+// since Meet refuses unknown names. An operator's own `header_up Host` is kept.
 func keepHost(g *reverseproxy.Handler, host string) {
 	transport, replaces := g.Transport.(reverseproxy.RequestHeaderOpsTransport)
 	if !replaces || transport.RequestHeaderOps() == nil {
@@ -424,17 +423,17 @@ func keepHost(g *reverseproxy.Handler, host string) {
 	}
 }
 
-// meetName tells one Meet's external API from another's: host and path.
+// meetName identifies a Meet by its host and path.
 func (h *Handler) meetName() string {
 	return h.host + h.meetPath()
 }
 
-// meetPath is the path of Meet's external API, without a slash at the end.
+// meetPath returns the path of Meet's external API without a trailing slash.
 func (h *Handler) meetPath() string {
 	return strings.TrimRight(cmp.Or(h.BackendPath, defaultBasePath), "/")
 }
 
-// credentialsOf returns what an application presents at Meet.
+// credentialsOf returns the credentials that Meet is shown on behalf of an application.
 func (h *Handler) credentialsOf(app *tokens.Application) backendclient.Credentials {
 	if b := app.Backend; b != nil {
 		return backendclient.Credentials{ClientID: b.ClientID, ClientSecret: b.ClientSecret}
@@ -444,11 +443,11 @@ func (h *Handler) credentialsOf(app *tokens.Application) backendclient.Credentia
 
 // ServeHTTP answers the request. It never calls next.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
-	settleClientIP(r)
+	correctClientIP(r)
 	c := &call{h: h, w: w, address: address{r: r}, ctx: r.Context(), requestID: parse.RequestID(r.Header), began: time.Now(), endpoint: endpointNone}
 	defer c.release()
 	c.setAnswerHeaders()
-	defer leaveBody(w)
+	defer skipUnreadBody(w)
 	if err := c.serve(); err != nil {
 		return c.refuse(err)
 	}

@@ -4,8 +4,7 @@ package caddymodule
 
 import "net/http"
 
-// Header values that never change. They are shared, so each has no room to be
-// appended to in place.
+// Constant header values. They are shared, so their capacity leaves no room for append.
 var (
 	headerNoStore  = []string{"no-store"}
 	headerNoCache  = []string{"no-cache"}
@@ -14,18 +13,17 @@ var (
 	headerTypeJSON = []string{"application/json"}
 )
 
-// headerValues holds what an answer's own headers say, in one piece with the call.
+// headerValues stores the values of a call's own headers, without an allocation each.
 type headerValues [3]string
 
-// set makes the i-th of them the only value of a header.
+// set sets a header to value, which is stored at index i.
 func (v *headerValues) set(h http.Header, name string, i int, value string) {
 	v[i] = value
 	h[name] = v[i : i+1 : i+1]
 }
 
-// setAnswerHeaders writes what every answer carries. The header map of an answer
-// starts from what this server has set, never from what Meet said: of Meet's
-// headers an endpoint takes over the few that it names.
+// setAnswerHeaders sets the headers of all answers. Endpoints copy single headers of
+// Meet's answers; none is passed on by default.
 func (c *call) setAnswerHeaders() {
 	h := c.w.Header()
 	delete(h, "Server")
@@ -38,8 +36,7 @@ func (c *call) setAnswerHeaders() {
 	}
 }
 
-// writeJSON ends an answer. Every body that leaves the gateway goes through here.
-// A client that has gone away is no error.
+// writeJSON writes the answer. It ignores clients that have disconnected.
 func writeJSON(w http.ResponseWriter, status int, body []byte) error {
 	if status == http.StatusNoContent {
 		w.WriteHeader(status)

@@ -13,15 +13,14 @@ import (
 	"github.com/meet-gateway/meet-gateway/caddymodule/option"
 )
 
-// healthOff is the word for no health listener, so that a variable can say so.
+// healthOff disables the listener. It allows a variable to do so.
 const healthOff = "off"
 
-// healthServers keeps the health listeners across reloads: a probe that comes during a
-// reload is answered.
+// healthServers keeps listeners across reloads, so that probes are answered meanwhile.
 var healthServers = caddy.NewUsagePool()
 
-// provisionHealth takes the health listener for the address, or makes it. It does not
-// listen yet. From the moment at which the whole configuration runs, /readyz speaks of it.
+// provisionHealth prepares the listener. Start opens it; readiness is reported once all
+// apps have started.
 func (a *App) provisionHealth(ctx caddy.Context) error {
 	address, err := option.Resolve(caddy.NewReplacer(), a.Health)
 	if err != nil {
@@ -44,8 +43,8 @@ func (a *App) provisionHealth(ctx caddy.Context) error {
 	})
 }
 
-// cleanupHealth gives the health listener back. Caddy does so after all apps have
-// stopped, so that probes hear of draining until the last request is answered.
+// cleanupHealth releases the listener. Caddy calls it after all apps have stopped, so
+// that probes see the gateway draining until then.
 func (a *App) cleanupHealth() error {
 	if a.health == nil {
 		return nil

@@ -15,8 +15,8 @@ import (
 
 const headerIdempotencyKey = "Idempotency-Key"
 
-// idempotencyKey is the key that a request carries, "" for none. The error is
-// tokens.ErrInvalidIdempotencyKey.
+// idempotencyKey returns the request's key, or "". It returns
+// tokens.ErrInvalidIdempotencyKey for malformed and repeated ones.
 func (c roomsCall) idempotencyKey() (string, error) {
 	switch values := c.r.Header[headerIdempotencyKey]; len(values) {
 	case 0:
@@ -28,15 +28,14 @@ func (c roomsCall) idempotencyKey() (string, error) {
 	}
 }
 
-// withIdempotency sends a request that may be repeated by an impatient client. With a
-// key the first answer is given again and nothing is sent twice; without one the
-// request is just sent. body is the request as the client made it: what the operator's
-// policy makes of it may differ the next time.
+// withIdempotency sends a request, or returns the stored answer if the key was used
+// before. Without a key it just sends. body is the request as the client made it, since
+// the operator's policy may change in between.
 func (c roomsCall) withIdempotency(key string, body []byte, send func() (*backendclient.Response, error)) (*backendclient.Response, error) {
 	if key == "" {
 		return send()
 	}
-	// Sites with different Meets share users and applications, and no rooms.
+	// Sites with different Meets share users and applications, but not rooms.
 	owner := c.identity.User.ID + "@" + c.h.meetName()
 	attempt, err := c.h.app.Authority().BeginIdempotent(c.ctx, c.application.ID, owner, key, sha256.Sum256(body))
 	if err != nil {
@@ -44,24 +43,25 @@ func (c roomsCall) withIdempotency(key string, body []byte, send func() (*backen
 	}
 	if a := attempt.Answer; a != nil {
 		c.entry.repeated = true
-		return answerOf(a), nil
+		return responseOf(a), nil
 	}
 	answer, err := send()
-	if err := c.settle(attempt, answer, err); err != nil {
-		// The answer is given out all the same; a repeated request is not sent.
+	if err := c.finishIdempotent(attempt, answer, err); err != nil {
+		// The caller gets the answer nevertheless. A retry with the key is not sent
+		// again.
 		c.h.logger.Error("answer could not be kept for its idempotency key", zap.String("request_id", c.requestID), zap.Error(err))
 	}
 	return answer, err
 }
 
-// settle keeps what became of the attempt. A refusal had no effect, so the key
-// is free for a request that was corrected.
-func (c roomsCall) settle(attempt *tokens.Replay, answer *backendclient.Response, err error) error {
+// finishIdempotent stores the outcome. A refusal had no effect, so its key can be used
+// for a corrected request.
+func (c roomsCall) finishIdempotent(attempt *tokens.Replay, answer *backendclient.Response, err error) error {
 	ctx := c.ctx
 	be, ok := errors.AsType[*backendclient.Error](err)
 	switch {
 	case err == nil && answer.Status < http.StatusMultipleChoices:
-		return attempt.Finish(ctx, keptAnswer(answer))
+		return attempt.Finish(ctx, storedAnswer(answer))
 	case err == nil, ok && !be.Effect:
 		return attempt.Abandon(ctx)
 	default:
@@ -69,8 +69,8 @@ func (c roomsCall) settle(attempt *tokens.Replay, answer *backendclient.Response
 	}
 }
 
-// keptAnswer is what is kept of an answer: what relay looks at.
-func keptAnswer(a *backendclient.Response) tokens.Answer {
+// storedAnswer returns the parts of an answer that relay uses.
+func storedAnswer(a *backendclient.Response) tokens.Answer {
 	kept := tokens.Answer{Status: a.Status, Body: a.Body}
 	if a.Location != "" {
 		kept.Header = map[string]string{"Location": a.Location}
@@ -78,6 +78,6 @@ func keptAnswer(a *backendclient.Response) tokens.Answer {
 	return kept
 }
 
-func answerOf(kept *tokens.Answer) *backendclient.Response {
+func responseOf(kept *tokens.Answer) *backendclient.Response {
 	return &backendclient.Response{Status: kept.Status, Location: kept.Header["Location"], Body: kept.Body}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// Words of the identity API's errors. The first two are published.
+// Error codes of the identity API. The first two are published.
 const (
 	codeHeaderType         = "invalid_authorization_header_type"
 	codeHeaderValue        = "invalid_authorization_header_value"
@@ -24,21 +24,21 @@ const (
 type identityPayload struct {
 	Type string `json:"type"`
 	ID   string `json:"id"`
-	// ValidUntil is the remaining time in seconds, despite its name; null without end.
+	// ValidUntil is the remaining time in seconds, or null for a credential without an
+	// end.
 	ValidUntil     *int64                `json:"valid_until"`
 	CredentialType tokens.CredentialType `json:"credential_type"`
-	// Scopes are there only for applications.
+	// Scopes is set only for applications.
 	Scopes *tokens.Scopes `json:"scopes,omitempty"`
 }
 
-// sourcePayload is the application behind a credential.
 type sourcePayload struct {
 	ID   string `json:"id"`
 	Name string `json:"name"`
 	Type string `json:"type"`
 }
 
-// identityEnvelope is what every answer of the identity API is wrapped in.
+// identityEnvelope wraps every answer of the identity API.
 type identityEnvelope struct {
 	Status  string         `json:"status"`
 	Payload any            `json:"payload"`
@@ -51,8 +51,8 @@ type identityError struct {
 	Message string `json:"message"`
 }
 
-// serveIdentity tells what a credential is and how long it is still valid, from
-// live state and without calling Meet.
+// serveIdentity describes a credential and its remaining lifetime from current state,
+// without a request to Meet.
 func (c identityCall) serveIdentity() error {
 	expires, err := c.inspect()
 	if err != nil {
@@ -71,7 +71,7 @@ func (c identityCall) serveIdentity() error {
 	return c.writeEnvelope(http.StatusOK, identityEnvelope{Status: "success", Payload: payload, Code: http.StatusOK})
 }
 
-// serveSource tells which application is behind a credential.
+// serveSource describes the application of a credential.
 func (c identityCall) serveSource() error {
 	if _, err := c.inspect(); err != nil {
 		return err
@@ -82,7 +82,7 @@ func (c identityCall) serveSource() error {
 	})
 }
 
-// remaining is the time left in whole seconds, at least 1 for what is valid now.
+// remaining returns the whole seconds until expires, at least 1.
 func remaining(expires time.Time) *int64 {
 	if expires.IsZero() {
 		return nil
@@ -91,8 +91,8 @@ func remaining(expires time.Time) *int64 {
 	return &seconds
 }
 
-// inspect judges the credential in the Authorization header. These endpoints,
-// and no others, accept refresh tokens there.
+// inspect verifies the credential in the Authorization header, which on these endpoints
+// may be a refresh token.
 func (c identityCall) inspect() (expires time.Time, err error) {
 	auth, err := parse.Authorization(c.r.Header)
 	if err != nil {
@@ -128,8 +128,8 @@ func (c identityCall) inspect() (expires time.Time, err error) {
 	}
 }
 
-// inspectBearer judges a token. One that looks like a refresh token costs Redis a
-// look, so those that are none count as failed authentications of their source.
+// inspectBearer verifies a token. Refresh tokens cost a read in Redis, so invalid ones
+// count as failed authentications of their network.
 func (c identityCall) inspectBearer(token string) (*tokens.Identity, error) {
 	if !strings.HasPrefix(token, tokens.RefreshPrefix) {
 		return c.h.app.Authority().Inspect(c.ctx, token)
@@ -150,13 +150,13 @@ func (c identityCall) inspectBearer(token string) (*tokens.Identity, error) {
 	return id, err
 }
 
-// identityRefusal is one of the two published 400s.
+// identityRefusal returns one of the two published 400s.
 func identityRefusal(code, text string) error {
 	return &refusal{status: http.StatusBadRequest, code: code, detail: text, reason: code}
 }
 
-// writeIdentityError wraps a refusal in the envelope. What was read and is not
-// valid has one code whatever the reason (RFC 7662 §2.2).
+// writeIdentityError wraps a refusal in the envelope. All invalid credentials have the
+// same code (RFC 7662 §2.2).
 func (c *call) writeIdentityError(r *refusal) error {
 	status, code, message := r.status, r.code, r.detail
 	switch {

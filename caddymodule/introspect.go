@@ -10,8 +10,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// introspection tells an application about a token (RFC 7662 §2.2).
-// It shows the user by the public id only, never by mail.
+// introspection is the answer of RFC 7662 §2.2. It identifies users by their public id,
+// never by mail address.
 type introspection struct {
 	Active    bool   `json:"active"`
 	Scope     string `json:"scope,omitempty"`
@@ -25,9 +25,9 @@ type introspection struct {
 	TokenID   string `json:"jti,omitempty"`
 }
 
-// serveIntrospect tells an application whether a token of its own is valid now,
-// by the decision that /identity and the rooms take. Of any other token, valid
-// or not, it learns only that it is not active (RFC 7662 §2.2).
+// serveIntrospect tells an application whether one of its own tokens is valid now, by
+// the same checks as /identity and rooms. Any other token is not active (RFC 7662
+// §2.2).
 func (c *call) serveIntrospect() error {
 	token, err := c.readHeldTokenRequest()
 	if err != nil {
@@ -55,7 +55,7 @@ func (c *call) introspection(id *tokens.Identity) introspection {
 		Active: true, Scope: id.Scopes.String(), ClientID: id.Application.ID, Subject: id.User.ID,
 		Expires: id.Expires.Unix(), Issued: id.Issued.Unix(), Issuer: authority.Issuer(), TokenID: id.TokenID,
 	}
-	if id.Credential == tokens.AccessToken { // a refresh token is for this gateway alone, and of no type (RFC 6749 §5.1)
+	if id.Credential == tokens.AccessToken { // refresh tokens have no token type (RFC 6749 §5.1)
 		i.TokenType, i.Audience = "Bearer", authority.Audience()
 	}
 	return i

@@ -10,13 +10,12 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
 
-// limits are the rates of an installation, as configured.
 type limits struct {
 	rates *limit.Rates
 	quota tokens.QuotaOptions
 }
 
-// parseLimits reads the options `limit` and `quota_dry_run`.
+// parseLimits parses the options limit and quota_dry_run.
 func parseLimits(rates map[string]string, dryRun bool) (limits, error) {
 	r, err := limit.ParseRates(rates)
 	if err != nil {
@@ -32,10 +31,9 @@ func parseLimits(rates map[string]string, dryRun bool) (limits, error) {
 	return l, nil
 }
 
-// errRateLimited refuses a request over a limit.
 var errRateLimited = errors.New("too many requests")
 
-// applyDecision sets the RateLimit headers, and returns a 429 for a request over the
+// applyDecision sets the RateLimit headers and returns a 429 for a request over the
 // limit.
 func (c *call) applyDecision(d limit.Decision) error {
 	if d.Limit.IsOff() {
@@ -55,7 +53,7 @@ func (c *call) applyDecision(d limit.Decision) error {
 	}
 }
 
-// checkRateLimit charges a request for rooms, for a token, or about one. It costs no round trip.
+// checkRateLimit counts a request of the application, and of the user if there is one.
 func (c *call) checkRateLimit(user string) error {
 	return c.charge(limit.Caller{Application: c.application.ID, User: user, Rates: c.application.Rates()})
 }

@@ -16,10 +16,10 @@ import (
 	"github.com/meet-gateway/meet-gateway/backendclient"
 )
 
-// outagePeriod is how often one kind of outage is logged.
+// outagePeriod is the minimum time between two log lines about the same outage.
 const outagePeriod = 10 * time.Second
 
-// throttle lets one line per kind and period through and counts the others.
+// throttle allows one line per kind and period and counts the others.
 type throttle struct {
 	mu   sync.Mutex
 	seen map[string]*throttled
@@ -30,8 +30,8 @@ type throttled struct {
 	suppressed int
 }
 
-// recent returns what followed the first word in the kinds that began with prefix
-// and were noted within the last while: hints for operators, each once.
+// recent returns the distinct hints of recent outages whose reason starts with prefix.
+// Kinds are a reason and a hint.
 func (t *throttle) recent(prefix string, now time.Time, while time.Duration) []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -46,8 +46,8 @@ func (t *throttle) recent(prefix string, now time.Time, while time.Duration) []s
 	return hints
 }
 
-// allow reports whether a line of this kind may be written now, and how many
-// were not since the last one. Kinds come from a closed set.
+// allow reports whether a line may be written now, and how many were suppressed since
+// the last one. Kinds come from a closed set.
 func (t *throttle) allow(kind string, now time.Time) (suppressed int, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -67,9 +67,8 @@ func (t *throttle) allow(kind string, now time.Time) (suppressed int, ok bool) {
 	return suppressed, true
 }
 
-// logRefusal writes the one line about a request that was refused: outages for
-// the operator who must act, denials with their reason. Neither credentials nor
-// mail addresses get here.
+// logRefusal writes the one log line about a refused request. It contains neither
+// credentials nor mail addresses.
 func (c *call) logRefusal(r *refusal) {
 	if r.outage {
 		c.logOutage(r)
@@ -78,7 +77,7 @@ func (c *call) logRefusal(r *refusal) {
 	level := zapcore.InfoLevel
 	switch {
 	case r.status == http.StatusNotFound, r.status == http.StatusMethodNotAllowed, r.reason == "canceled", r.reason == "no_credentials":
-		level = zapcore.DebugLevel // what scanners and closed browsers make
+		level = zapcore.DebugLevel // usual for scanners and closed browsers
 	}
 	if entry := c.h.logger.Check(level, "request refused"); entry != nil {
 		entry.Write(c.logFields(r)...)
@@ -90,7 +89,7 @@ func (c *call) logOutage(r *refusal) {
 	if be, ok := errors.AsType[*backendclient.Error](r.cause); ok {
 		hint = be.Hint
 	}
-	// What an operator can act on makes two outages different ones.
+	// Outages with different hints need different actions.
 	suppressed, ok := c.h.app.outages.allow(r.reason+" "+hint, time.Now())
 	if !ok {
 		return
@@ -128,11 +127,11 @@ func (c *call) logFields(r *refusal) []zap.Field {
 	return fields
 }
 
-// hintScopeAtMeet is for a token that Meet's application has cut down.
+// hintScopeAtMeet explains a token with fewer scopes than its application.
 const hintScopeAtMeet = "the application has this scope and its token has not: grant it to the application that is presented to Meet, " +
 	"in Meet's admin; tokens issued from then on have it"
 
-// errorFields are the fields of a line about a failure beside the answer.
+// errorFields returns the log fields for an error that the answer does not show.
 func errorFields(c *call, err error) []zap.Field {
 	return []zap.Field{zap.Error(err), zap.String("endpoint", string(c.endpoint)), zap.String("request_id", c.requestID)}
 }

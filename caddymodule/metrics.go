@@ -16,10 +16,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// Collectors are made once per process and shown on the registry of every
-// configuration, so that numbers go on over reloads and gates. Labels come from
-// closed sets: never a mail or a path, and an application only in the one metric that
-// is off unless it is asked for.
+// Collectors are created once per process and registered with each configuration, so
+// that counters survive reloads. Labels come from closed sets: never a mail address or
+// a path, and applications only in the metric of metrics_per_application.
 var (
 	requestsTotal = newCounterVec("requests_total", "Requests by endpoint and outcome (ok, or the reason of the refusal).", "endpoint", "outcome")
 
@@ -73,8 +72,7 @@ func newCounterVec(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(counterOpts(name, help), labels)
 }
 
-// newHistogramVec makes a histogram with classic buckets, and native ones for a
-// Prometheus that asks for them.
+// newHistogramVec returns a histogram with classic and native buckets.
 func newHistogramVec(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
 	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: "caddy", Subsystem: appName, Name: name, Help: help, Buckets: buckets,
@@ -82,7 +80,7 @@ func newHistogramVec(name, help string, buckets []float64, labels ...string) *pr
 	}, labels)
 }
 
-// collectors are all there are.
+// collectors are all collectors of the gateway.
 var collectors = []prometheus.Collector{
 	requestsTotal, requestSeconds, ownSeconds, meetSeconds, exchangeSeconds, redisSeconds, redisErrorsTotal, feedLagSeconds,
 	limitRefusalsTotal, quotaWarningsTotal, quotaExceededTotal, revocationsTotal, storeRollbacksTotal, storeWentBackTotal,
@@ -90,12 +88,12 @@ var collectors = []prometheus.Collector{
 	gauges{},
 }
 
-// registerMetrics shows the collectors on a configuration's registry. Each is
-// the same one every time, so being there already is no error.
+// registerMetrics registers the collectors with a configuration. They are the same each
+// time, so AlreadyRegisteredError is fine.
 func registerMetrics(reg prometheus.Registerer) error {
 	b := BuildInfo()
 	buildInfo.WithLabelValues(b.Version, b.Commit, b.Date, b.Caddy, b.Go).Set(1)
-	for _, kind := range tokens.CommandProblems { // a rate needs the zero before the first failure
+	for _, kind := range tokens.CommandProblems { // rate() needs the zero before the first failure
 		redisErrorsTotal.WithLabelValues(kind)
 	}
 	for _, c := range collectors {
@@ -111,7 +109,7 @@ func observeExchange(outcome string, took time.Duration) {
 	exchangeSeconds.WithLabelValues(outcome).Observe(took.Seconds())
 }
 
-// countRevocation counts one that an administrator made.
+// countRevocation counts a revocation by an administrator.
 func countRevocation(e *audit.Event) {
 	kinds := []string{"token", "application", "user", "grant", "key", "before", "all"}
 	if kind, ok := strings.CutPrefix(e.Type, "revoke."); ok && e.Decision == audit.Allowed && slices.Contains(kinds, kind) {
@@ -119,7 +117,7 @@ func countRevocation(e *audit.Event) {
 	}
 }
 
-// statusClass is the label for an HTTP status.
+// statusClass returns the label for an HTTP status.
 func statusClass(status int) string {
 	classes := [...]string{"1xx", "2xx", "3xx", "4xx", "5xx"}
 	if i := status/100 - 1; i >= 0 && i < len(classes) {
@@ -128,7 +126,7 @@ func statusClass(status int) string {
 	return "error"
 }
 
-// observers are the histograms of one action, looked up once.
+// observers are the histograms of an action, looked up in advance.
 type observers struct {
 	ok, own prometheus.Observer
 }
@@ -137,10 +135,10 @@ func newObservers(at endpoint) observers {
 	return observers{ok: requestSeconds.WithLabelValues(string(at), "2xx"), own: ownSeconds.WithLabelValues(string(at))}
 }
 
-// measure notes how long the call took.
+// measure records the duration of the call.
 func (c *call) measure(status int) {
 	took := time.Since(c.began)
-	own := max(0, took-c.atMeet)
+	own := max(0, took-c.meetTime)
 	if c.action != nil && status/100 == 2 {
 		c.action.seconds.ok.Observe(took.Seconds())
 		c.action.seconds.own.Observe(own.Seconds())
@@ -153,10 +151,10 @@ func (c *call) measure(status int) {
 	}
 }
 
-// waitForMeet adds the time since began to what was spent waiting for Meet.
-func (c *call) waitForMeet(began time.Time) { c.atMeet += time.Since(began) }
+// addMeetTime adds the time since began to the time spent waiting for Meet.
+func (c *call) addMeetTime(began time.Time) { c.meetTime += time.Since(began) }
 
-// observeCommand counts every command to Redis.
+// observeCommand records a Redis command.
 func observeCommand(ctx context.Context, cmd tokens.Command) {
 	redisSeconds.WithLabelValues(cmd.Name).Observe(cmd.Took.Seconds())
 	if cmd.Problem != "" {
@@ -165,9 +163,8 @@ func observeCommand(ctx context.Context, cmd tokens.Command) {
 	traceCommand(ctx, cmd)
 }
 
-// gauges are the numbers that are worked out when they are read, of the
-// configuration that is running. A gauge that is set instead would keep what the
-// configuration before had set last.
+// gauges collects values of the running configuration when they are scraped. A gauge
+// that is set would keep the value of an earlier one.
 type gauges struct{}
 
 var (
@@ -206,21 +203,21 @@ func (gauges) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// scrapePatience bounds what is asked of Redis for a scrape.
-const scrapePatience = time.Second
+// scrapeTimeout is the timeout of a scrape's Redis commands.
+const scrapeTimeout = time.Second
 
-// Collect implements prometheus.Collector. Without a configuration there is nothing
-// to tell.
+// Collect implements prometheus.Collector. It collects nothing if no configuration is
+// running.
 func (gauges) Collect(ch chan<- prometheus.Metric) {
 	app, err := ActiveApp()
 	if err != nil || app.authority == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), scrapePatience)
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
 	s := scrape{ch}
 	s.health(app.Authority().Health(ctx))
-	s.exchanges(app.gates)
+	s.exchanges(app.handlers)
 	state, audited := app.AuditState()
 	s.gauge(auditFailingDesc, oneIf(state.Failing))
 	if audited {
@@ -228,7 +225,6 @@ func (gauges) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// scrape collects samples.
 type scrape struct{ ch chan<- prometheus.Metric }
 
 func (s scrape) gauge(d *prometheus.Desc, value int, labels ...string) {
@@ -261,7 +257,7 @@ func (s scrape) health(h tokens.Health) {
 	s.counter(cacheLookupsDesc, h.Cache.Misses, "miss")
 }
 
-// exchanges sums up what the handlers' clients of Meet count.
+// exchanges collects the sums over all handlers.
 func (s scrape) exchanges(handlers []*Handler) {
 	var sum backendclient.Stats
 	for _, h := range handlers {

@@ -13,34 +13,33 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// authorityObserver turns what an Authority notices into metrics and log lines.
-// For a while after a reload two Authorities can be alive: only the one that was
-// started last has a say.
+// authorityObserver turns events of an Authority into metrics and log lines. After a
+// reload two Authorities may be running; only the one that was started last reports.
 type authorityObserver struct {
 	stale     atomic.Bool
-	authority *tokens.Authority // set before it is started
+	authority *tokens.Authority // set before it starts
 }
 
 // activeObserver is the observer of the Authority that was started last.
 var activeObserver atomic.Pointer[authorityObserver]
 
-func (o *authorityObserver) speaks() bool { return activeObserver.Load() == o }
+func (o *authorityObserver) isActive() bool { return activeObserver.Load() == o }
 
 // FeedLag implements tokens.Observer.
 func (o *authorityObserver) FeedLag(lag time.Duration) {
-	if o.speaks() {
+	if o.isActive() {
 		feedLagSeconds.WithLabelValues().Observe(lag.Seconds())
 	}
 }
 
 // FeedState implements tokens.Observer.
 func (o *authorityObserver) FeedState(fresh bool) {
-	if !o.speaks() {
+	if !o.isActive() {
 		return
 	}
 	if !fresh {
 		if !o.stale.Swap(true) {
-			go o.logSilence()
+			go o.logFeedStale()
 		}
 		return
 	}
@@ -49,9 +48,9 @@ func (o *authorityObserver) FeedState(fresh bool) {
 	}
 }
 
-// logSilence says why nothing is heard from Redis. Finding out may ask Redis, so it
-// is done beside what was going on.
-func (o *authorityObserver) logSilence() {
+// logFeedStale logs why the feed is silent. It runs in the background because it may
+// query Redis.
+func (o *authorityObserver) logFeedStale() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	logger().Warn("the feed from redis is silent: asking redis for each request until it is back",
@@ -60,7 +59,7 @@ func (o *authorityObserver) logSilence() {
 
 // KeysMissing implements tokens.Observer.
 func (o *authorityObserver) KeysMissing(ids []string) {
-	if !o.speaks() {
+	if !o.isActive() {
 		return
 	}
 	if len(ids) == 0 {
@@ -75,7 +74,7 @@ func (o *authorityObserver) KeysMissing(ids []string) {
 func (o *authorityObserver) PermissionsMissing(what string, refusing bool) {
 	cause := zap.String("cause", "NOPERM: the user may not use "+what)
 	switch {
-	case !o.speaks():
+	case !o.isActive():
 	case what == "":
 		logger().Info("redis lets its user do all that the gateway needs")
 	case refusing:
@@ -87,7 +86,7 @@ func (o *authorityObserver) PermissionsMissing(what string, refusing bool) {
 
 // StoreRolledBack implements tokens.Observer.
 func (o *authorityObserver) StoreRolledBack(lost int64, reapplied bool) {
-	if !o.speaks() {
+	if !o.isActive() {
 		return
 	}
 	storeRollbacksTotal.Inc()
@@ -96,7 +95,7 @@ func (o *authorityObserver) StoreRolledBack(lost int64, reapplied bool) {
 		zap.Int64("changes", lost), zap.Bool("reapplied", reapplied))
 }
 
-// logger is for what no configuration's own logger is there for.
+// logger is the logger for events without a configuration.
 func logger() *zap.Logger { return caddy.Log().Named(appName) }
 
 // Interface guards

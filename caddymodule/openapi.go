@@ -14,14 +14,12 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Paths of the API's own description.
 const (
 	pathOpenAPIYAML = "/openapi.yaml"
 	pathOpenAPIJSON = "/openapi.json"
 )
 
-// openAPIServer stands in the description where the base path that it was
-// fetched from belongs. It is there once.
+// openAPIServer is the placeholder for the server's URL in openapi.yaml.
 const openAPIServer = "https://gateway.invalid"
 
 //go:embed openapi.yaml
@@ -30,30 +28,29 @@ var openAPIYAML []byte
 // openAPIJSON is the same description as JSON.
 var openAPIJSON = sync.OnceValue(func() []byte {
 	body, err := yamlToJSON(openAPIYAML)
-	if err != nil { // the file is part of the binary
+	if err != nil { // embedded and tested
 		panic(err)
 	}
 	return body
 })
 
-// OpenAPIYAML returns the description of the API (OpenAPI 3.1) with the given
-// base URL as its server.
+// OpenAPIYAML returns the description of the API (OpenAPI 3.1) with base as its
+// server's URL.
 func OpenAPIYAML(base string) []byte { return withServer(openAPIYAML, base) }
 
-// OpenAPIJSON is OpenAPIYAML as JSON.
+// OpenAPIJSON returns the description of OpenAPIYAML in JSON.
 func OpenAPIJSON(base string) []byte { return withServer(openAPIJSON(), base) }
 
-// withServer puts the base URL into a description. A JSON string means the same
-// in YAML.
+// withServer sets the server's URL. A JSON string is also valid in YAML.
 func withServer(description []byte, base string) []byte {
 	quoted, err := json.Marshal(base)
-	if err != nil { // a string
+	if err != nil { // strings can always be encoded
 		panic(err)
 	}
 	return bytes.Replace(description, []byte(`"`+openAPIServer+`"`), quoted, 1)
 }
 
-// yamlToJSON converts a YAML document whose keys are texts.
+// yamlToJSON converts a YAML document whose keys are strings.
 func yamlToJSON(document []byte) ([]byte, error) {
 	var v any
 	if err := yaml.Unmarshal(document, &v); err != nil {
@@ -68,8 +65,7 @@ func yamlToJSON(document []byte) ([]byte, error) {
 
 var headerTypeYAML = []string{"application/yaml"} // RFC 9512
 
-// serveOpenAPI answers with the description, for the base path under which it
-// was asked.
+// serveOpenAPI answers with the description for the requested base path.
 func (c documentCall) serveOpenAPI() error {
 	base, description := c.publicBase(), c.h.description()
 	delete(c.w.Header(), "Vary")

@@ -12,18 +12,18 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// openAPI is the description that a site serves: that of every gateway, and of the
-// routes that this site's operator opened. It has no server yet.
+// openAPI is the description of the API with a site's opened routes. It has no server
+// yet.
 type openAPI struct{ yaml, json []byte }
 
-// describeRoutes returns the description with the given routes, made at the first call.
+// describeRoutes returns a function that builds the description at its first call.
 func describeRoutes(routes []Route) func() openAPI {
 	return sync.OnceValue(func() openAPI {
 		if len(routes) == 0 {
 			return openAPI{openAPIYAML, openAPIJSON()}
 		}
 		d, err := withRoutes(openAPIYAML, routes)
-		if err != nil { // the file is part of the binary, and the routes were parsed
+		if err != nil { // the file is embedded, and the routes are valid
 			panic(err)
 		}
 		return d
@@ -37,7 +37,7 @@ func withRoutes(description []byte, routes []Route) (openAPI, error) {
 		return openAPI{}, fmt.Errorf("reading the description: %w", err)
 	}
 	paths := member(doc.Content[0], "paths")
-	names := map[string]bool{} // paths that differ by a dash alone read the same
+	names := map[string]bool{} // paths that differ only in punctuation have the same id
 	for i := range routes {
 		r := &routes[i]
 		path, parameters := r.parameters()
@@ -79,8 +79,8 @@ func addMember(mapping *yaml.Node, name string, value *yaml.Node) {
 	mapping.Content = append(mapping.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: name}, value)
 }
 
-// parameters are those of the path, which OpenAPI wants to have names of their own:
-// the second {id} is {id2}.
+// parameters returns the path and its parameters. OpenAPI requires unique names: the
+// second {id} becomes {id2}.
 func (r *Route) parameters() (path string, parameters []any) {
 	seen := map[string]int{}
 	for segment := range strings.SplitSeq(r.Path[1:], "/") {
@@ -102,7 +102,7 @@ func (r *Route) parameters() (path string, parameters []any) {
 	return path, parameters
 }
 
-// operation is the route in terms of OpenAPI.
+// operation returns the route as an OpenAPI operation.
 func (r *Route) operation(ofPath []any) map[string]any {
 	parameters := append([]any{ref("parameters/RequestID")}, ofPath...)
 	if r.Idempotent {
@@ -158,7 +158,7 @@ func (r *Route) operationID() string {
 	return id.String()
 }
 
-// responses are those of the gateway; what Meet says of a success is its own.
+// responses lists the gateway's responses. The body of a success is Meet's.
 func (r *Route) responses() map[string]any {
 	success := map[string]any{
 		"description": "As Meet answers",

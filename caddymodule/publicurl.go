@@ -13,14 +13,14 @@ import (
 	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 )
 
-// address is where a request came to.
+// address is the address of a request.
 type address struct {
 	r      *http.Request
 	target parse.RequestTarget
-	base   string // the base path that it is below
+	base   string // matches target
 }
 
-// cutBasePath finds the longest of the base paths that the target is below.
+// cutBasePath removes the longest matching base path from the target.
 func (a *address) cutBasePath(basePaths []string) (rest string, ok bool) {
 	for _, base := range basePaths {
 		if rest, ok := strings.CutPrefix(a.target.Path, base); ok && strings.HasPrefix(rest, "/") {
@@ -31,9 +31,9 @@ func (a *address) cutBasePath(basePaths []string) (rest string, ok bool) {
 	return "", false
 }
 
-// cutWellKnown finds the base path behind a well-known name, where RFC 8414
-// §3.1 and RFC 9728 §3.1 put it: the metadata of
-// https://host/base is also at https://host/.well-known/name/base.
+// cutWellKnown finds the base path after a well-known name (RFC 8414 §3.1, RFC 9728
+// §3.1): the metadata of https://host/base are also at
+// https://host/.well-known/name/base.
 func (a *address) cutWellKnown(basePaths []string) (rest string, ok bool) {
 	for _, name := range []string{pathServerMetadata, pathResourceMetadata} {
 		base, found := strings.CutPrefix(a.target.Path, name)
@@ -45,15 +45,14 @@ func (a *address) cutWellKnown(basePaths []string) (rest string, ok bool) {
 	return "", false
 }
 
-// publicBase is the base path as the caller reached it: scheme, host, port and
-// path, without a slash at the end.
+// publicBase returns the base path's URL as the caller sees it, without a trailing
+// slash.
 func (a *address) publicBase() string { return a.publicRoot() + a.base }
 
-// publicURL is where the caller found a list: links to its other pages lead
-// there, in the same form.
+// publicURL is the URL of a list as the caller sees it. Links to other pages use it.
 type publicURL string
 
-// publicURL builds the address of this request as the caller used it.
+// publicURL returns the URL of this request as the caller sees it, without the query.
 func (a *address) publicURL() publicURL {
 	list := a.publicRoot() + a.target.Path
 	if a.target.Slash {
@@ -62,8 +61,8 @@ func (a *address) publicURL() publicURL {
 	return publicURL(list)
 }
 
-// publicRoot is what the caller puts before a path of this site: scheme, host, port,
-// and the prefix below which the site is mounted.
+// publicRoot returns the site's URL as the caller sees it: scheme, host, port and any
+// prefix that was stripped.
 func (a *address) publicRoot() string {
 	trusted, _ := caddyhttp.GetVar(a.r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
 	scheme, host := parse.Origin(a.r, trusted)
@@ -74,9 +73,8 @@ func (a *address) publicRoot() string {
 	return scheme + "://" + host + forwarded + a.strippedPrefix()
 }
 
-// strippedPrefix is what Caddy took off the path before the request came here
-// (handle_path, uri strip_prefix). It is empty if the path was rewritten otherwise:
-// then nothing tells what the caller has to write.
+// strippedPrefix returns the prefix that handle_path or uri strip_prefix removed from
+// the path. It returns "" after any other rewrite.
 func (a *address) strippedPrefix() string {
 	original, ok := a.r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
 	if !ok || original.RequestURI == a.r.RequestURI {
@@ -93,7 +91,7 @@ func (a *address) strippedPrefix() string {
 	return prefix
 }
 
-// page is the link to a page. The page size is carried on if the caller gave one.
+// page returns the link to a page, with the page size if the caller sent one.
 func (u publicURL) page(page, size int, withSize bool) string {
 	link := string(u)
 	separator := "?"

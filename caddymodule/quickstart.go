@@ -20,24 +20,23 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// quickstart registers the demo application and prints how to use it, once per
-// embedded store. It runs when the gateway accepts requests.
+// quickstart registers the demo application and prints how to use it, once per embedded
+// store and after the servers have started.
 func (a *App) quickstart(ctx caddy.Context) error {
 	inMemory, embedded := a.store.(*store.Embedded)
 	if !embedded {
 		return nil
 	}
-	gates := a.Gates()
-	i := slices.IndexFunc(gates, func(h *Handler) bool { return h.sandbox })
+	i := slices.IndexFunc(a.handlers, func(h *Handler) bool { return h.sandbox })
 	if i < 0 {
 		return nil
 	}
 	var err error
-	inMemory.Once(func() { err = a.printDemo(ctx, gates[i]) })
+	inMemory.Once(func() { err = a.printDemo(ctx, a.handlers[i]) })
 	return err
 }
 
-func (a *App) printDemo(ctx caddy.Context, gate *Handler) error {
+func (a *App) printDemo(ctx caddy.Context, h *Handler) error {
 	bounded, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	app, secret, err := a.Authority().CreateApplication(bounded, tokens.Application{
@@ -52,11 +51,11 @@ func (a *App) printDemo(ctx caddy.Context, gate *Handler) error {
 	if err != nil {
 		return err
 	}
-	base := baseURL(httpApp.(*caddyhttp.App), gate)
+	base := baseURL(httpApp.(*caddyhttp.App), h)
 	return writeDemo(os.Stdout, base, app.ID, secret)
 }
 
-// writeDemo prints four commands that work when pasted in this order.
+// writeDemo prints commands to paste in this order.
 func writeDemo(w io.Writer, base, id, secret string) error {
 	_, err := fmt.Fprintf(w, `
 The gateway is ready, with a Meet in memory behind it. Nothing is kept.
@@ -76,14 +75,14 @@ Paste these, one after the other: a token for a user, a room, the rooms, the tok
 	return err
 }
 
-// baseURL is where a gate can be reached from this machine.
-func baseURL(app *caddyhttp.App, gate *Handler) string {
-	path := gate.BasePaths[0]
+// baseURL returns the URL at which a handler can be reached from this machine.
+func baseURL(app *caddyhttp.App, h *Handler) string {
+	path := h.BasePaths[0]
 	if path == "/" {
 		path = ""
 	}
 	for _, server := range app.Servers {
-		hosts, found := findGate(server.Routes, gate, nil)
+		hosts, found := findHandler(server.Routes, h, nil)
 		if !found || len(server.Listen) == 0 {
 			continue
 		}
@@ -113,9 +112,8 @@ func serverOrigin(app *caddyhttp.App, server *caddyhttp.Server, hosts []string) 
 	return scheme + "://" + net.JoinHostPort(host, port)
 }
 
-// findGate looks for a gate in routes and those below them, and returns the host
-// names that lead to it.
-func findGate(routes caddyhttp.RouteList, gate *Handler, hosts []string) ([]string, bool) {
+// findHandler returns the host names of the route with the handler.
+func findHandler(routes caddyhttp.RouteList, h *Handler, hosts []string) ([]string, bool) {
 	for _, route := range routes {
 		names := hosts
 		for _, set := range route.MatcherSets {
@@ -128,11 +126,11 @@ func findGate(routes caddyhttp.RouteList, gate *Handler, hosts []string) ([]stri
 		for _, handler := range route.Handlers {
 			switch handler := handler.(type) {
 			case *Handler:
-				if handler == gate {
+				if handler == h {
 					return names, true
 				}
 			case *caddyhttp.Subroute:
-				if found, ok := findGate(handler.Routes, gate, names); ok {
+				if found, ok := findHandler(handler.Routes, h, names); ok {
 					return found, true
 				}
 			}

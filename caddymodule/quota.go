@@ -13,13 +13,12 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// eventQuota is emitted once a day for each quota of new users, when an
-// application has used 80 % of it. Its data: `client_id`, `quota` (users or
-// users_domain), `used`, `limit`, `dry_run`.
+// eventQuota is the event for an application that has used 80 % of a quota of new
+// users, emitted once a day per quota. Its data: `client_id`, `quota` (users or
+// users_domain), `used`, `limit` and `dry_run`.
 const eventQuota = "meet_gateway.quota_warning"
 
-// admit asks whether the quota lets the application bring in this user, before Meet
-// creates one.
+// admit charges the quota of new users before Meet creates the user.
 func (c *call) admit(mail tokens.Mail) (*tokens.Admission, error) {
 	ad, err := c.h.app.Authority().Admit(c.ctx, c.application, mail)
 	if ad != nil {
@@ -46,14 +45,14 @@ func (c *call) refundQuota(ad *tokens.Admission) {
 	if ad == nil || !ad.New {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), storeTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), storeTimeout)
 	defer cancel()
 	if err := ad.Withdraw(ctx); err != nil {
 		c.h.logger.Info("quota of new users could not be given back", zap.String("client_id", c.application.ID), zap.Error(err))
 	}
 }
 
-// isDefiniteRefusal reports whether Meet refused an exchange, so that it created no user.
+// isDefiniteRefusal reports whether Meet refused an exchange without creating a user.
 func isDefiniteRefusal(err error) bool {
 	for _, refused := range []error{
 		backendclient.ErrUserNotFound, backendclient.ErrInvalidMail, backendclient.ErrDomainRefused, backendclient.ErrDuplicateUser,

@@ -10,8 +10,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// grantRefreshToken is the grant of applications that may have refresh tokens
-// (RFC 6749 §6).
+// grantRefreshToken is the grant for applications with refresh tokens (RFC 6749 §6).
 const grantRefreshToken = "refresh_token"
 
 var (
@@ -19,8 +18,8 @@ var (
 	errOtherUser       = errors.New("scope names another user")
 )
 
-// serveRefresh gives a new pair of tokens for a refresh token. The application
-// was authenticated; its domains and the user are judged again.
+// serveRefresh exchanges a refresh token for new tokens. It checks the application's
+// domains and the user again.
 func (c tokenCall) serveRefresh(req clientRequest) error {
 	if !c.application.Refresh {
 		return errGrantNotAllowed
@@ -29,7 +28,7 @@ func (c tokenCall) serveRefresh(req clientRequest) error {
 	if err != nil {
 		return err
 	}
-	if err := c.judgeRefresh(req, wish); err != nil {
+	if err := c.checkRefresh(req, wish); err != nil {
 		return err
 	}
 	token, err := c.h.app.Authority().Refresh(c.ctx, c.application, req.refreshToken, wish.scopes...)
@@ -39,17 +38,17 @@ func (c tokenCall) serveRefresh(req clientRequest) error {
 	return c.writeToken(token)
 }
 
-// judgeRefresh asks Meet about the user while the refresh token is still
-// unspent: a Meet that does not answer costs no token.
-func (c tokenCall) judgeRefresh(req clientRequest, wish refreshScope) error {
+// checkRefresh checks the user at Meet before the refresh token is used, so that a
+// failure of Meet costs no token.
+func (c tokenCall) checkRefresh(req clientRequest, wish refreshScope) error {
 	ctx := c.ctx
 	id, err := c.h.app.Authority().Inspect(ctx, req.refreshToken)
 	switch {
 	case errors.Is(err, tokens.ErrUnavailable):
 		return err
 	case err != nil, id.Credential != tokens.RefreshToken, id.Application.ID != c.application.ID:
-		// Spent, or not good for this. Which it is, and whether a spent one was
-		// stolen, is decided where it is exchanged, in one step.
+		// The token is used, revoked or another application's. Refresh distinguishes
+		// these, and theft, in one step.
 		return c.checkRateLimit("")
 	}
 	c.entry.mail, c.entry.userID, c.entry.rule = id.User.Mail, id.User.ID, "refresh_token"
@@ -66,17 +65,16 @@ func (c tokenCall) judgeRefresh(req clientRequest, wish refreshScope) error {
 	return err
 }
 
-// refreshScope is the scope of a refresh request: scopes that are to be granted
-// again, or fewer of them, and the user's mail address, which the published API
-// calls the scope of a token request.
+// refreshScope is the scope of a refresh request: the scopes to grant, and the user's
+// mail address, which the published API sends as scope.
 type refreshScope struct {
 	scopes tokens.Scopes
 	mails  []tokens.Mail
 }
 
-// parseRefreshScope reads the scope of a refresh request (RFC 6749 §6). A word with
-// an @ is a mail address. The error is tokens.ErrScopeNotGranted: what is no scope was
-// not granted.
+// parseRefreshScope parses the scope of a refresh request (RFC 6749 §6). Words with an
+// @ are mail addresses. It returns tokens.ErrScopeNotGranted for words that are no
+// scopes.
 func parseRefreshScope(text string) (refreshScope, error) {
 	var wish refreshScope
 	var names []string

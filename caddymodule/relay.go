@@ -12,8 +12,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 )
 
-// relay writes Meet's answer in the published form. On a path that the operator opened,
-// an error keeps Meet's own words.
+// relay writes Meet's answer in the published form. On opened routes, errors keep
+// Meet's own words.
 func (c roomsCall) relay(a *backendclient.Response) error {
 	if a.Status < 300 {
 		return c.relaySuccess(a)
@@ -48,7 +48,7 @@ func (c roomsCall) relay(a *backendclient.Response) error {
 	return r
 }
 
-// notAMember refuses another user's room, in Meet's words.
+// notAMember refuses access to a room of others, in Meet's words.
 func (h *Handler) notAMember(text string) error {
 	if h.NotAMemberStatus == http.StatusNotFound {
 		return &refusal{status: http.StatusNotFound, detail: textNotFound, reason: reasonNotAMember}
@@ -65,7 +65,7 @@ func (c roomsCall) relaySuccess(a *backendclient.Response) error {
 		}
 	}
 	if err := c.entry.record(c.call, nil); err != nil {
-		// It was done at Meet: an error would make the caller do it twice.
+		// Meet has done it: an error would make the caller repeat it.
 		c.h.logger.Error("what was done at Meet is not in the audit trail yet", errorFields(c.call, err)...)
 	}
 	if c.endpoint == endpointRoomsRetrieve || c.endpoint == endpointRoomsCreate {
@@ -79,11 +79,11 @@ func (c roomsCall) relaySuccess(a *backendclient.Response) error {
 
 const reasonNotAMember = "not_a_member"
 
-// textNoPermission is Meet's answer for another user's room.
+// textNoPermission is Meet's answer for rooms of others.
 const textNoPermission = "You do not have permission to perform this action."
 
-// reasonOf403 tells apart why Meet forbids something: the user is no member of the
-// room, or the application lacks a scope at Meet.
+// reasonOf403 distinguishes a user who is not a member of the room from an application
+// without the scope at Meet.
 func reasonOf403(text string) string {
 	switch {
 	case text == textNoPermission:
@@ -94,9 +94,9 @@ func reasonOf403(text string) string {
 	return "forbidden_by_meet"
 }
 
-// textOfError is Meet's sentence in an error.
+// textOfError returns the sentence in one of Meet's errors, or "".
 func textOfError(body []byte) string {
-	var said map[string]any // a struct would take names in any letter case
+	var said map[string]any // a struct would ignore the case of names
 	if json.Unmarshal(body, &said) != nil {
 		return ""
 	}
@@ -108,10 +108,9 @@ func textOfError(body []byte) string {
 	return ""
 }
 
-// withBothKeys adds what an error object of Meet's lacks by the rule of
-// [refusal.body]: `error` to one that has only `detail`, the other way round, and
-// both to one that has only fields. Of a list of texts, as Meet answers what is
-// wrong with no field in particular, and of any other JSON it makes an object.
+// withBothKeys adds a missing `detail` or `error` to one of Meet's errors, by the rule
+// of [refusal.body]. It turns a list of texts, which Meet sends for errors of no
+// particular field, and other JSON into an object.
 func withBothKeys(body []byte) []byte {
 	var object map[string]json.RawMessage
 	if json.Unmarshal(body, &object) != nil || object == nil {
@@ -137,7 +136,7 @@ func withBothKeys(body []byte) []byte {
 	return both
 }
 
-// objectOf makes an error object of JSON that is none.
+// objectOf turns JSON that is no object into an error object.
 func objectOf(body []byte) []byte {
 	if !json.Valid(body) {
 		return body
@@ -159,8 +158,8 @@ func objectOf(body []byte) []byte {
 	return both
 }
 
-// fieldsOf are the texts by field in an error object of Meet's. A field of another
-// form is only named.
+// fieldsOf returns the texts of each field in one of Meet's errors. Values of another
+// form become a general text.
 func fieldsOf(object map[string]json.RawMessage) parse.FieldErrors {
 	fields := make(parse.FieldErrors, len(object))
 	for name, raw := range object {
@@ -173,8 +172,8 @@ func fieldsOf(object map[string]json.RawMessage) parse.FieldErrors {
 	return fields
 }
 
-// quoted is a text as JSON.
+// quoted encodes a string as JSON.
 func quoted(text string) json.RawMessage {
-	b, _ := json.Marshal(text) // a string can be encoded
+	b, _ := json.Marshal(text) // strings can always be encoded
 	return b
 }

@@ -20,8 +20,7 @@ const (
 	defaultRenew = "24h"
 )
 
-// renewFor is how long after a user's last request Meet's tokens are renewed. 0 means
-// that they are not.
+// renewFor parses the option renew; off is 0.
 func (h *Handler) renewFor() (time.Duration, error) {
 	if h.Renew == renewOff {
 		return 0, nil
@@ -33,8 +32,8 @@ func (h *Handler) renewFor() (time.Duration, error) {
 	return lately, nil
 }
 
-// mayRenew reports whether the application may still act for the user as it did when
-// Meet's token was fetched.
+// mayRenew reports whether the application may still act for the user in the way it
+// could when Meet's token was fetched.
 func (h *Handler) mayRenew(ctx context.Context, caller backendclient.Caller) bool {
 	authority, mail := h.app.Authority(), tokens.Mail(caller.Mail)
 	app, err := authority.Application(ctx, caller.Application)
@@ -45,18 +44,18 @@ func (h *Handler) mayRenew(ctx context.Context, caller backendclient.Caller) boo
 	return err == nil && generations == caller.Generations
 }
 
-// before returns the client of the same Meet in the running configuration, if this one
-// keeps all of its state.
+// before returns the running configuration's client for the same Meet, if the state is
+// shared.
 func (h *Handler) before() *backendclient.Client {
 	running, err := ActiveApp()
 	if err != nil || running.authority == nil || running.authority != h.app.authority {
 		return nil
 	}
-	i := slices.IndexFunc(running.gates, func(gate *Handler) bool { return gate.meetName() == h.meetName() })
+	i := slices.IndexFunc(running.handlers, func(other *Handler) bool { return other.meetName() == h.meetName() })
 	if i < 0 {
 		return nil
 	}
-	return running.gates[i].client
+	return running.handlers[i].client
 }
 
 // startRenewals renews Meet's tokens until stop is called.

@@ -4,10 +4,9 @@ package caddymodule
 
 import "net/http"
 
-// serveRevoke ends a token for the application that holds it (RFC 7009): an
-// access token, or a refresh token with all that came from it. A token that is
-// not valid needs no revoking, so it is answered like one that was (section 2.2).
-// There is no answer 200 before Redis has acknowledged.
+// serveRevoke revokes an access token, or a refresh token with its family, for the
+// application that holds it (RFC 7009). As RFC 7009 §2.2 asks, the answer for an
+// invalid token is the same. It answers only after Redis has acknowledged.
 func (c *call) serveRevoke() error {
 	token, err := c.readHeldTokenRequest()
 	if err != nil {

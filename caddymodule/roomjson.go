@@ -12,14 +12,13 @@ import (
 	"github.com/meet-gateway/meet-gateway/backendclient"
 )
 
-// completeRoom brings a room into the published form. Most are in it already, and
-// stay as they are, byte for byte.
+// completeRoom brings a room into the published form. Most rooms already have it and
+// are returned unchanged, byte for byte.
 func (h *Handler) completeRoom(room json.RawMessage) json.RawMessage {
 	return h.withURL(withoutNulls(room))
 }
 
-// withURL fills `url` where Meet leaves it out and the operator has said where rooms
-// are.
+// withURL adds `url` if Meet left it out and room_url_base is configured.
 func (h *Handler) withURL(room json.RawMessage) json.RawMessage {
 	if h.RoomURLBase == "" {
 		return room
@@ -38,7 +37,7 @@ func (h *Handler) withURL(room json.RawMessage) json.RawMessage {
 	return fmt.Appendf(room[:end:end], `,"url":"%s/%s"}`, h.RoomURLBase, slug)
 }
 
-// checkRoomURLBase checks where rooms are said to be.
+// checkRoomURLBase checks the option room_url_base.
 func checkRoomURLBase(s string) error {
 	u, err := url.Parse(s)
 	if err != nil || !isWebURL(s) || u.RawQuery != "" || u.Fragment != "" || strings.ContainsAny(s, `"\<> `) {
@@ -52,9 +51,9 @@ func isWebURL(s string) bool {
 	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.User == nil
 }
 
-// withoutNulls leaves out of a room what Meet has no value for: the PIN of a room
-// that is older than telephony, for example. The published schema has no null. A
-// room without any stays as it is, byte for byte.
+// withoutNulls removes members that are null, such as the PIN of a room created before
+// Meet had telephony: the published schema has no nulls. A room without any is returned
+// unchanged, byte for byte.
 func withoutNulls(room json.RawMessage) json.RawMessage {
 	if !bytes.Contains(room, []byte("null")) {
 		return room
@@ -80,9 +79,9 @@ func notNull(value json.RawMessage) json.RawMessage {
 	return value
 }
 
-// withoutMembers edits the members of a JSON object in their order; one for which
-// edit returns nil is left out. Of a name that comes twice the last value counts.
-// Anything but an object stays as it is.
+// withoutMembers edits the members of a JSON object in order and drops those for which
+// edit returns nil. The last of duplicate names counts. Other JSON is returned
+// unchanged.
 func withoutMembers(object json.RawMessage, edit func(name string, value json.RawMessage) json.RawMessage) json.RawMessage {
 	if !json.Valid(object) || bytes.TrimSpace(object)[0] != '{' {
 		return object

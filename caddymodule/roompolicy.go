@@ -12,35 +12,32 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// Access levels of Meet's rooms.
 const (
 	levelTrusted    = "trusted"
 	levelRestricted = "restricted"
 	levelPublic     = "public"
 )
 
-// levelsMeet in place of levels leaves them to Meet.
+// levelsMeet alone leaves access levels to Meet.
 const levelsMeet = "meet"
 
-// roomPolicy decides what Meet is told about a new room. Of what a caller sends
-// only what is named here is passed on.
+// roomPolicy decides which fields of a room's creation are sent to Meet, and with which
+// values.
 type roomPolicy struct {
 	levels []string
 	strict bool
 }
 
-// roomRequest is what Meet is told, in the order of Meet's documentation.
+// roomRequest is the body that is sent to Meet, in the order of Meet's documentation.
 type roomRequest struct {
 	AccessLevel   string          `json:"access_level,omitempty"`
 	Configuration json.RawMessage `json:"configuration,omitempty"`
 }
 
-// meetDecides reports whether levels are left to Meet.
 func (p roomPolicy) meetDecides() bool { return slices.Equal(p.levels, []string{levelsMeet}) }
 
-// body makes the body of a creation from what the caller sent. The access level
-// is always named, so that another default of Meet's makes no difference, unless it
-// is Meet that decides.
+// body returns the body for Meet. Unless Meet decides, it always has an access level,
+// so that Meet's default does not matter.
 func (p roomPolicy) body(sent []byte, defaults tokens.RoomDefaults) ([]byte, error) {
 	if p.strict {
 		return []byte("{}"), nil
@@ -70,7 +67,7 @@ func (p roomPolicy) body(sent []byte, defaults tokens.RoomDefaults) ([]byte, err
 	return json.Marshal(room)
 }
 
-// level checks an access level that a caller asks for, in Meet's words.
+// level checks a requested access level. Errors are in Meet's words.
 func (p roomPolicy) level(raw json.RawMessage) (string, error) {
 	var level string
 	if err := json.Unmarshal(raw, &level); err != nil {
@@ -88,7 +85,7 @@ func (p roomPolicy) level(raw json.RawMessage) (string, error) {
 	}
 }
 
-// cutText bounds what an answer repeats from a request, in bytes.
+// cutText limits the bytes of a request that an answer repeats.
 func cutText(s string) string {
 	const longest = 100
 	if len(s) > longest {

@@ -14,8 +14,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// serve verifies the token, checks the scope and asks Meet on behalf of the
-// user.
+// serve verifies the token, checks its scope and sends the request to Meet on behalf of
+// the user.
 func (c roomsCall) serve() error {
 	auth, err := parse.Authorization(c.r.Header)
 	if err != nil {
@@ -46,14 +46,13 @@ func (c roomsCall) serve() error {
 	}
 	began := time.Now()
 	answer, err := c.askMeet()
-	c.waitForMeet(began)
+	c.addMeetTime(began)
 	if err != nil {
 		return err
 	}
 	return c.relay(answer)
 }
 
-// verify judges a token.
 func (c roomsCall) verify(token string) (*tokens.Identity, error) {
 	ctx, span := startSpan(c.ctx, "meet_gateway.verify")
 	id, err := c.h.app.Authority().Verify(ctx, token)
@@ -75,7 +74,7 @@ func (c roomsCall) askMeet() (*backendclient.Response, error) {
 	}
 }
 
-// listRooms answers GET /rooms with any page size the published API allows.
+// listRooms answers GET /rooms, with any page size that the published API allows.
 func (c roomsCall) listRooms(caller backendclient.Caller) (*backendclient.Response, error) {
 	q, err := parse.RoomsQuery(c.target.Query)
 	if err != nil {
@@ -109,7 +108,7 @@ func (c roomsCall) listRooms(caller backendclient.Caller) (*backendclient.Respon
 // errInvalidPage is Meet's answer to pages that do not exist.
 var errInvalidPage = &refusal{status: http.StatusNotFound, detail: "Invalid page.", reason: "invalid_page"}
 
-// parsePage reads `page` as Meet does: empty is the first, `last` the last.
+// parsePage parses `page` as Meet does: empty is the first page, `last` the last one.
 func parsePage(q parse.RoomsParameters) (int, error) {
 	switch q.Page {
 	case "":
@@ -124,7 +123,8 @@ func parsePage(q parse.RoomsParameters) (int, error) {
 	return page, nil
 }
 
-// parsePageSize reads `page_size`, 1 to 100; what is not is answered as a bad page.
+// parsePageSize parses `page_size`, 1 to 100. Other values are answered as an invalid
+// page.
 func parsePageSize(q parse.RoomsParameters) (int, error) {
 	if q.PageSize == "" {
 		return backendclient.DefaultPageSize, nil
@@ -136,7 +136,7 @@ func parsePageSize(q parse.RoomsParameters) (int, error) {
 	return size, nil
 }
 
-// createRoom answers POST /rooms by the operator's policy.
+// createRoom answers POST /rooms according to the operator's policy.
 func (c roomsCall) createRoom(caller backendclient.Caller) (*backendclient.Response, error) {
 	key, err := c.idempotencyKey()
 	if err != nil {
@@ -156,13 +156,13 @@ func (c roomsCall) createRoom(caller backendclient.Caller) (*backendclient.Respo
 	})
 }
 
-// readJSON reads a body that is JSON, or empty, as Meet's rooms take them. What the
-// headers decide is answered without it.
+// readJSON reads a JSON body, which may be empty. Errors in the headers are answered
+// before the body is read.
 func (c roomsCall) readJSON() ([]byte, error) {
 	if err := checkLength(c.r, c.h.MaxRoomBody); err != nil {
 		return nil, err
 	}
-	if err := requireJSON(c.r.Header, announcesContent(c.r)); err != nil {
+	if err := requireJSON(c.r.Header, announcesBody(c.r)); err != nil {
 		return nil, err
 	}
 	body, err := readBody(c.w, c.r, c.h.MaxRoomBody)
@@ -172,7 +172,7 @@ func (c roomsCall) readJSON() ([]byte, error) {
 	return body, requireJSON(c.r.Header, len(body) > 0)
 }
 
-// requireJSON refuses content that is not JSON.
+// requireJSON refuses content of other media types.
 func requireJSON(h http.Header, hasContent bool) error {
 	mt, err := parse.MediaType(h)
 	if err != nil {
@@ -184,7 +184,7 @@ func requireJSON(h http.Header, hasContent bool) error {
 	return nil
 }
 
-// policy is the part of the configuration that new rooms depend on.
+// policy returns the configured policy for rooms.
 func (h *Handler) policy() roomPolicy {
 	return roomPolicy{levels: h.RoomAccessLevels, strict: h.StrictRooms}
 }

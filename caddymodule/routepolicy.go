@@ -18,20 +18,19 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// judgeNoMail is the word for routes on which no mail address is judged.
+// judgeNoMail disables the checks of mail addresses on a route.
 const judgeNoMail = "none"
 
 const fieldAccessLevel = "access_level"
 
-// maxNamedUsers is how many users one request may name: for each the quota of new
-// users is asked.
+// maxNamedUsers is the maximum number of users in one request. Each costs a check of
+// the quota.
 const maxNamedUsers = 100
 
-// judgesMail reports whether mail addresses in the body are under the
-// application's domains.
+// judgesMail reports whether mail addresses in the body are checked.
 func (r *Route) judgesMail() bool { return !slices.Equal(r.Mail, []string{judgeNoMail}) }
 
-// policy says in words how requests for the route are judged; "" for nil.
+// policy describes the checks of the route's requests, or returns "" for nil.
 func (r *Route) policy() string {
 	if r == nil {
 		return ""
@@ -53,11 +52,11 @@ func (r *Route) policy() string {
 	return strings.Join(words, "; ")
 }
 
-// changes reports whether requests of the route carry a body that matters.
+// changes reports whether requests have a body to check.
 func (r *Route) changes() bool { return r.Method != http.MethodGet && r.Method != http.MethodDelete }
 
-// judgedByDefault lists the routes whose line says nothing of mail.
-func judgedByDefault(routes []Route) []string {
+// routesWithoutMail lists the routes that do not configure `mail`.
+func routesWithoutMail(routes []Route) []string {
 	var lines []string
 	for _, r := range routes {
 		if r.changes() && len(r.Mail) == 0 {
@@ -67,18 +66,19 @@ func judgedByDefault(routes []Route) []string {
 	return lines
 }
 
-// routeJudge judges the body of a request to a path that the operator opened. What
-// it has accepted is forwarded byte for byte.
+// routeJudge checks the body of a request to an opened route. An accepted body is
+// forwarded unchanged, byte for byte.
 type routeJudge struct {
 	route  *Route
 	rooms  roomPolicy
-	mayAct func(tokens.Mail) error // nil: no application is known whose domains could decide
+	mayAct func(tokens.Mail) error // nil if no application is known, whose domains could decide
 
-	mails []tokens.Mail // of the fields that name users
+	mails []tokens.Mail // from the fields that hold users
 }
 
-// judge reads the body, and returns what to forward: the body, or nothing. Errors
-// are *parse.RequestError, parse.FieldErrors, tokens.ErrDomainNotAllowed and errPublicRooms.
+// judge checks the body and returns what to forward: the body, or nothing. Errors are
+// *parse.RequestError, parse.FieldErrors, tokens.ErrDomainNotAllowed and
+// errPublicRooms.
 func (j *routeJudge) judge(body []byte) ([]byte, error) {
 	if strictjson.HoldsNUL(body) {
 		return nil, parse.ErrJSON
@@ -95,8 +95,8 @@ func (j *routeJudge) judge(body []byte) ([]byte, error) {
 	return body, nil
 }
 
-// member judges one member of an object. field is the name at the top level below
-// which it is; errors name that.
+// member checks a member of an object. field is the top-level field that contains it,
+// for errors.
 func (j *routeJudge) member(field, name string, value json.RawMessage) error {
 	if field == "" {
 		field = fieldLabel(name)
@@ -115,8 +115,8 @@ func (j *routeJudge) member(field, name string, value json.RawMessage) error {
 	return j.value(field, value)
 }
 
-// fieldLabel is how errors call a field: by its name, but for names that may tell
-// somebody's address.
+// fieldLabel returns the name of a field for errors, unless it may contain a mail
+// address.
 func fieldLabel(name string) string {
 	if mayHoldMail(name) {
 		return "non_field_errors"
@@ -124,11 +124,11 @@ func fieldLabel(name string) string {
 	return cutText(name)
 }
 
-// name refuses names that another reader may take for one that is judged, and
-// addresses in place of names.
+// name refuses names that contain mail addresses and names that a lenient reader may
+// confuse with a checked one.
 func (j *routeJudge) name(field, name string) error {
 	judged := append([]string{fieldAccessLevel}, j.route.Mail...)
-	if i := slices.IndexFunc(judged, func(other string) bool { return readsAs(name, other) }); i >= 0 && !slices.Contains(judged, name) {
+	if i := slices.IndexFunc(judged, func(other string) bool { return sameName(name, other) }); i >= 0 && !slices.Contains(judged, name) {
 		return parse.FieldErrors{field: {fmt.Sprintf("The name of this field is %q.", judged[i])}}
 	}
 	if j.route.judgesMail() && mayHoldMail(name) {
@@ -137,9 +137,9 @@ func (j *routeJudge) name(field, name string) error {
 	return nil
 }
 
-// readsAs reports whether a name is another but for letter case and what is between
-// its words, as in accessLevel, or around them.
-func readsAs(name, other string) bool {
+// sameName reports whether two names differ only in case and punctuation, as
+// accessLevel and access_level.
+func sameName(name, other string) bool {
 	words := func(s string) string {
 		return strings.Map(func(r rune) rune {
 			if unicode.IsLetter(r) || unicode.IsDigit(r) {
@@ -151,7 +151,7 @@ func readsAs(name, other string) bool {
 	return strings.EqualFold(words(name), words(other))
 }
 
-// value judges what stands below a name.
+// value checks a value that is not a user field.
 func (j *routeJudge) value(field string, value json.RawMessage) error {
 	switch value[0] {
 	case '{':
@@ -180,12 +180,12 @@ func (j *routeJudge) value(field string, value json.RawMessage) error {
 	return nil
 }
 
-// user judges a field that names one user or several.
+// user checks a field that holds one user or a list of users.
 func (j *routeJudge) user(field string, value json.RawMessage) error {
 	switch {
 	case value[0] == '[':
 		return j.each(value, func(element json.RawMessage) error { return j.user(field, element) })
-	case string(value) == "null": // nobody: for Meet to refuse
+	case string(value) == "null": // left to Meet
 		return nil
 	case value[0] != '"':
 		return parse.FieldErrors{field: {"Not a valid string."}}
@@ -205,8 +205,8 @@ func (j *routeJudge) user(field string, value json.RawMessage) error {
 	return nil
 }
 
-// mail judges one address. It must be written as Meet is to read it: but for
-// letter case, in the one form that was judged.
+// mail checks one address, which must be in its canonical form except for case, so that
+// Meet reads the same address.
 func (j *routeJudge) mail(field, text string) (tokens.Mail, error) {
 	mail, err := tokens.ParseMail(text)
 	if err != nil || !strings.EqualFold(string(mail), text) || len(mail) != len(text) {
@@ -248,10 +248,9 @@ func sortedKeys(object map[string]json.RawMessage) []string {
 	return names
 }
 
-// mayHoldMail reports whether a text holds an at sign, or something that a reader
-// may take for one: other letters for it (Unicode's full-width and small forms),
-// percent-encoding, HTML's references and the escapes of JSON inside JSON, also several
-// times over.
+// mayHoldMail reports whether a text contains an @ or an encoding of one that a reader
+// might decode: Unicode's full-width and small forms, percent-encoding, HTML references
+// and string escapes, also nested.
 func mayHoldMail(text string) bool {
 	for range 4 {
 		if strings.ContainsAny(text, "@\uff20\ufe6b") || strings.Contains(text, overlongAt) || escapedAt.MatchString(text) {
@@ -263,16 +262,16 @@ func mayHoldMail(text string) bool {
 		}
 		text = decoded
 	}
-	return true // encoded more often than anything that is meant
+	return true // no honest text is encoded that often
 }
 
-// overlongAt is an at sign in more bytes than UTF-8 allows, which some readers take.
+// overlongAt is @ in overlong UTF-8, which lenient readers accept.
 const overlongAt = "\xc1\x80"
 
-// escapedAt is an at sign as JSON, JavaScript and Python write it in a text.
+// escapedAt matches @ in escapes of JSON, JavaScript and Python.
 var escapedAt = regexp.MustCompile(`(?i)[\\%]u(?:00(?:00)?40|ff20|fe6b|0000ff20|0000fe6b|\{0*(?:40|ff20|fe6b)\})|\\x(?:40|\{0*40\})|\\100`)
 
-// percentDecoded decodes what is percent-encoded, and leaves the rest.
+// percentDecoded decodes valid percent-encoding and keeps the rest.
 func percentDecoded(text string) string {
 	if !strings.Contains(text, "%") {
 		return text

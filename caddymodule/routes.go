@@ -16,7 +16,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// endpoint names what a route does. It is the label of metrics and logs.
+// endpoint is the kind of a route. It is a label in metrics and logs.
 type endpoint string
 
 const (
@@ -33,11 +33,11 @@ const (
 	endpointResourceMetadata endpoint = "resource_metadata"
 	endpointOpenAPI          endpoint = "openapi"
 	endpointDocs             endpoint = "docs"
-	endpointOperator         endpoint = "operator" // opened by a route line
+	endpointOperator         endpoint = "operator" // opened by the operator
 	endpointNone             endpoint = "none"     // no route matched
 )
 
-// Paths of the endpoints that applications authenticate at.
+// Paths of the endpoints with client authentication.
 const (
 	pathToken      = "/application/token"
 	pathRevoke     = "/application/revoke"
@@ -47,31 +47,32 @@ const (
 // pathMeetToken is the path of Meet's token endpoint below its API.
 const pathMeetToken = pathToken + "/"
 
-// Route opens one more path of Meet's external API. Nothing that is not listed
-// reaches Meet.
+// Route opens one path of Meet's external API. Paths that are not opened do not reach
+// Meet.
 type Route struct {
 	// The HTTP method: GET, POST, PUT, PATCH or DELETE. GET includes HEAD.
 	Method string `json:"method"`
-	// The path below the base path, without a trailing slash. A segment is a literal
-	// of a-z, 0-9, `-`, `.` and `_`, or `{id}` for a UUID, or `{slug}` for a room's
-	// slug. Paths of the gateway's own endpoints cannot be opened.
+	// The path below the base path, without a trailing slash. Each segment is a literal
+	// of a-z, 0-9, `-`, `.` and `_`, or `{id}` for a UUID, or `{slug}` for the slug of
+	// a room. Paths of the gateway's own endpoints cannot be opened.
 	Path string `json:"path"`
-	// The scope a token needs for it, for example `rooms:update`.
+	// The scope that a token needs, such as `rooms:update`.
 	Scope string `json:"scope"`
-	// The fields of the body, at any depth, that name users by mail address. Each
-	// must be an address that the application may act for, and counts against the
-	// quota of new users; any other text that holds an `@` is refused. `none` alone:
-	// no mail address in the body is judged. Default: every text that holds an `@` must
-	// be an address that the application may act for.
+	// The names of body fields, at any depth, that hold users' mail addresses. Each
+	// address must be one that the application may act for, and counts against the
+	// quota of new users; an `@` in any other text is refused. `none` alone allows any
+	// text. Default: each text with an `@` must be an address that the application may
+	// act for.
 	Mail []string `json:"mail,omitempty"`
-	// Whether an `Idempotency-Key` works as it does for room creations. Default: false.
+	// Whether the route supports `Idempotency-Key`, as room creation does. Default:
+	// false.
 	Idempotent bool `json:"idempotent,omitempty"`
-	// Whether the answer is a credential: nothing of it is logged or kept. Not
-	// together with `idempotent`. Default: false.
+	// Whether the answer contains a credential and must not be logged or stored.
+	// Excludes `idempotent`. Default: false.
 	Sensitive bool `json:"sensitive,omitempty"`
 }
 
-// segmentKind tells what a segment of a pattern accepts.
+// segmentKind is what a segment of a pattern matches.
 type segmentKind uint8
 
 const (
@@ -85,18 +86,18 @@ type segment struct {
 	literal string
 }
 
-// action is what happens on one method of a pattern.
+// action is what a pattern does for one method.
 type action struct {
 	method   string
 	endpoint endpoint
-	scope    string   // empty where the endpoint decides by itself
-	scopes   []string // scope, if there is one
-	route    *Route   // of the operator's line, or nil
+	scope    string   // empty if the endpoint checks no scope
+	scopes   []string // scope in a list
+	route    *Route   // nil unless the operator opened it
 	served   prometheus.Counter
 	seconds  observers
 }
 
-// pattern is one path of the closed route table.
+// pattern is a path of the route table.
 type pattern struct {
 	template string // "/rooms/{id}"
 	segments []segment
@@ -104,37 +105,36 @@ type pattern struct {
 	allow    string // value of the Allow header
 }
 
-// match is the outcome of looking a path up.
+// match is the result of looking up a path.
 type match struct {
 	pattern *pattern
-	// id is the canonical form of the first {id} segment, lower case with dashes, or
-	// empty if the segment is there but is no UUID.
+	// id is the first {id} segment in lower case with dashes, or empty if there is none
+	// or it is not a UUID.
 	id string
-	// path is the path rebuilt from parsed values, without a trailing slash.
+	// path is rebuilt from the parsed segments, without a trailing slash.
 	path string
-	// invalid is true if a typed segment does not have its type. Such a path is
-	// not found, but only callers with a valid token learn so, as at Meet.
+	// invalid is true if a typed segment does not match its type. That is not found,
+	// but only for callers with a valid token, as at Meet.
 	invalid bool
 }
 
-// belowRoom is the id of the room that the path is about, and "" where it is about
-// none.
-func (m match) belowRoom() string {
+// roomInPath returns the id of the room that a path below /rooms/{id} is about, or "".
+func (m match) roomInPath() string {
 	if m.pattern == nil || len(m.pattern.segments) < 2 || m.pattern.segments[0].literal != "rooms" || m.pattern.segments[1].kind != segmentID {
 		return ""
 	}
 	return m.id
 }
 
-// room is the id of the room that the path names, and "" for any other path.
+// room returns the id if the path is that of a room itself, or "".
 func (m match) room() string {
 	if m.pattern == nil || len(m.pattern.segments) != 2 {
 		return ""
 	}
-	return m.belowRoom()
+	return m.roomInPath()
 }
 
-// routeTable is the closed list of what the gateway serves.
+// routeTable is the closed list of served paths.
 type routeTable struct {
 	patterns []*pattern
 }
@@ -176,8 +176,8 @@ func newRouteTable(routes []Route) (*routeTable, error) {
 	return t, nil
 }
 
-// addDocs opens the page for integrators and what it loads. It is for readers and
-// no part of the API, so the description does not have it.
+// addDocs adds the page for integrators and its assets, which are not part of the API's
+// description.
 func (t *routeTable) addDocs() error {
 	for _, path := range []string{pathDocs, pathDocs + "/style.css", pathDocs + "/try.js"} {
 		if err := t.add(path, http.MethodGet, endpointDocs, "", nil); err != nil {
@@ -195,7 +195,7 @@ func (t *routeTable) add(path, method string, at endpoint, scope string, route *
 	i := slices.IndexFunc(t.patterns, func(p *pattern) bool { return slices.Equal(p.segments, segments) })
 	if i < 0 {
 		t.patterns = append(t.patterns, &pattern{template: path, segments: segments})
-		// A literal wins over a typed segment in the same place.
+		// At the same position a literal is preferred to a typed segment.
 		slices.SortStableFunc(t.patterns, func(a, b *pattern) int { return slices.CompareFunc(a.segments, b.segments, compareKind) })
 		i = slices.IndexFunc(t.patterns, func(p *pattern) bool { return slices.Equal(p.segments, segments) })
 	}
@@ -208,7 +208,7 @@ func (t *routeTable) add(path, method string, at endpoint, scope string, route *
 	return nil
 }
 
-// scopes lists what the routes ask for.
+// scopes returns all scopes that routes require.
 func (t *routeTable) scopes() tokens.Scopes {
 	var scopes tokens.Scopes
 	for _, p := range t.patterns {
@@ -221,7 +221,7 @@ func (t *routeTable) scopes() tokens.Scopes {
 	return scopes
 }
 
-// listOf is a list of a scope, or nil for none.
+// listOf returns a list with the scope, or nil.
 func listOf(scope string) []string {
 	if scope == "" {
 		return nil
@@ -231,8 +231,8 @@ func listOf(scope string) []string {
 
 func compareKind(a, b segment) int { return int(a.kind) - int(b.kind) }
 
-// action returns what the pattern does on a method, or nil. HEAD is served
-// where GET is (RFC 9110 §9.3.2).
+// action returns the action for a method, or nil. HEAD is served like GET (RFC 9110
+// §9.3.2).
 func (p *pattern) action(method string) *action {
 	if method == http.MethodHead {
 		method = http.MethodGet
@@ -257,10 +257,10 @@ func (p *pattern) allowed() string {
 	return strings.Join(methods, ", ")
 }
 
-// lookup finds the pattern of a path below the base path. The path has come
-// through parse.Target.
+// lookup finds the pattern of a path below the base path, which parse.Target has
+// accepted.
 func (t *routeTable) lookup(path string) (match, bool) {
-	var invalid match // the first pattern of the right shape
+	var invalid match // the first pattern that matches but for types
 	segments := strings.Count(path, "/")
 	for _, p := range t.patterns {
 		if len(p.segments) != segments {
@@ -277,7 +277,7 @@ func (t *routeTable) lookup(path string) (match, bool) {
 	return invalid, invalid.pattern != nil
 }
 
-// match compares a path of as many segments.
+// match matches a path with the right number of segments.
 func (p *pattern) match(path string) (match, bool) {
 	m := match{pattern: p, path: path}
 	rest := path
@@ -296,7 +296,7 @@ func (p *pattern) match(path string) (match, bool) {
 				continue
 			}
 			if id != value {
-				// By its place: another segment may read the same.
+				// Replaced by position: another segment may have the same text.
 				m.path = m.path[:len(m.path)-len(rest)-len(value)] + id + rest
 			}
 			if !m.invalid {
@@ -381,7 +381,8 @@ func (r Route) validate() error {
 	return nil
 }
 
-// isReserved reports whether a first segment is that of the gateway's own endpoints.
+// isReserved reports whether a path's first segment belongs to the gateway's own
+// endpoints.
 func isReserved(segment string) bool {
 	switch segment {
 	case "application", "identity", ".well-known", "openapi.yaml", "openapi.json":
@@ -400,20 +401,20 @@ const (
 	maxSlugLength = 100
 )
 
-// consistsOf reports whether s is not empty and has no characters but chars.
+// consistsOf reports whether s is not empty and contains only chars.
 func consistsOf(s, chars string) bool { return s != "" && strings.TrimLeft(s, chars) == "" }
 
 func isFieldName(s string) bool { return len(s) <= maxFieldName && consistsOf(s, fieldChars) }
 
 func isLiteral(s string) bool { return s != "." && s != ".." && consistsOf(s, literalChars) }
 
-// isSlug reports whether Meet could have given a room this slug.
+// isSlug reports whether s has the form of a room's slug.
 func isSlug(s string) bool { return len(s) <= maxSlugLength && consistsOf(s, slugChars) }
 
-// canonicalUUID returns s in lower case with dashes (RFC 9562 §4). Like Meet, it accepts
-// the dashed form and 32 hexadecimal digits, in any case.
+// canonicalUUID returns s in lower case with dashes (RFC 9562 §4). Like Meet, it
+// accepts either case and leaves dashes optional.
 func canonicalUUID(s string) (string, bool) {
-	const dashed, bare = 36, 32 // package uuid knows two more forms
+	const dashed, bare = 36, 32 // package uuid accepts other forms too
 	if len(s) != dashed && len(s) != bare || uuid.Validate(s) != nil {
 		return "", false
 	}

@@ -92,7 +92,7 @@ func TestMatch_Rooms(t *testing.T) {
 	} {
 		m, ok := table.lookup(path)
 		require.True(t, ok, path)
-		require.Equal(t, want, [2]string{m.room(), m.belowRoom()}, path)
+		require.Equal(t, want, [2]string{m.room(), m.roomInPath()}, path)
 	}
 }
 

@@ -19,11 +19,11 @@ func init() {
 	caddy.RegisterModule(Sandbox{})
 }
 
-// Sandbox is a Meet in memory, for trying the gateway out and for tests. It
-// provisions any user. Its rooms survive reloads, lead nowhere, and end with the
-// process. All configurations of a process share one.
+// Sandbox is a Meet in memory, for trials and tests. It creates any user. All
+// configurations of a process share its state, which survives reloads and is lost when
+// the process ends.
 type Sandbox struct {
-	// Where rooms are said to be on the web. Default: `https://meet.example.org`.
+	// The web address of rooms. Default: `https://meet.example.org`.
 	BaseURL string `json:"base_url,omitempty"`
 
 	pooled *pooledSandbox
@@ -34,7 +34,7 @@ const (
 	sandboxHost    = "meet.example.org"
 	sandboxBaseURL = "https://" + sandboxHost
 	sandboxClient  = "meet-gateway"
-	// Not a secret: the sandbox is in this process and holds nothing.
+	// Not a secret: the sandbox is only reachable in this process.
 	sandboxSecret = "sandbox"
 )
 
@@ -43,7 +43,7 @@ func (Sandbox) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.meet_sandbox", New: func() caddy.Module { return new(Sandbox) }}
 }
 
-// Provision opens the sandbox, or joins the one that is open.
+// Provision opens the sandbox or shares the open one.
 func (s *Sandbox) Provision(caddy.Context) error {
 	s.BaseURL = cmp.Or(s.BaseURL, sandboxBaseURL)
 	val, _, err := sandboxes.LoadOrNew(sandboxKey+" "+s.BaseURL, func() (caddy.Destructor, error) {
@@ -63,8 +63,7 @@ func (s *Sandbox) Provision(caddy.Context) error {
 	return nil
 }
 
-// Cleanup gives the sandbox back. It stays in its field: requests that are still
-// in flight use it.
+// Cleanup releases the sandbox. The pointer stays for requests in flight.
 func (s *Sandbox) Cleanup() error {
 	if s.pooled == nil {
 		return nil
@@ -73,7 +72,7 @@ func (s *Sandbox) Cleanup() error {
 	return err
 }
 
-// ServeHTTP answers as Meet does.
+// ServeHTTP answers like Meet.
 func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
 	s.pooled.ServeHTTP(w, r)
 	return nil
@@ -85,7 +84,7 @@ func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 //	    base_url <url>
 //	}
 func (s *Sandbox) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	d.Next() // consume the name
+	d.Next() // consume the word sandbox
 	if d.NextArg() {
 		return d.ArgErr()
 	}
@@ -103,7 +102,7 @@ func (s *Sandbox) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 // sandboxes keeps sandboxes across reloads.
 var sandboxes = caddy.NewUsagePool()
 
-// pooledSandbox is in memory only: there is nothing to close.
+// pooledSandbox needs no closing.
 type pooledSandbox struct{ *sandbox.Meet }
 
 // Destruct implements caddy.Destructor.

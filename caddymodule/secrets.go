@@ -13,9 +13,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/signing"
 )
 
-// resolveSecrets resolves the secrets that an operator configured. own is the
-// secret that the store brings, used if the operator gave none. Texts are never
-// repeated in errors.
+// resolveSecrets resolves the configured secrets, or returns own, the store's secret,
+// if there are none. Errors do not contain secrets.
 func resolveSecrets(texts []string, own []byte) ([][]byte, error) {
 	repl := caddy.NewReplacer()
 	var secrets [][]byte
@@ -26,7 +25,7 @@ func resolveSecrets(texts []string, own []byte) ([][]byte, error) {
 		}
 		if resolved == "" {
 			if len(texts) == 1 {
-				continue // as if it were not there
+				continue // as if it were not configured
 			}
 			return nil, fmt.Errorf("secret %d is empty: what it refers to has no value in the process that runs the gateway (a variable must be there when that is started)", i+1)
 		}
@@ -43,12 +42,12 @@ func resolveSecrets(texts []string, own []byte) ([][]byte, error) {
 	return [][]byte{own}, nil
 }
 
-// signingSecret stands for the key that is derived from the first secret, among
-// signing keys.
+// signingSecret in place of a signing key stands for the key that is derived from the
+// first secret.
 const signingSecret = "secret"
 
-// signingKeys parses the signing keys into o and returns their text for the
-// pool's key.
+// signingKeys parses the signing keys into o and returns their texts for the key of the
+// pool.
 func (a *App) signingKeys(o *tokens.Options) ([]string, error) {
 	repl := caddy.NewReplacer()
 	var texts []string

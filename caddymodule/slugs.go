@@ -12,12 +12,10 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// emptyList is a list of no rooms.
 const emptyList = `{"count":0,"next":null,"previous":null,"results":[]}`
 
-// findRoom answers GET /rooms?slug=: a list of the one room of the user with this
-// slug, or of none. A slug that was seen before costs Meet one request; another
-// one is looked for.
+// findRoom answers GET /rooms?slug= with a list of the user's room with this slug, or
+// an empty one. A slug in the index costs one request to Meet; others are searched for.
 func (c roomsCall) findRoom(caller backendclient.Caller, slug string, page int) (*backendclient.Response, error) {
 	if page > 1 {
 		return nil, errInvalidPage
@@ -42,14 +40,14 @@ func (c roomsCall) findRoom(caller backendclient.Caller, slug string, page int) 
 	return &backendclient.Response{Status: http.StatusOK, Body: list}, nil
 }
 
-// findKnownRoom retrieves the room that the index names, as the user: the index
-// is no permission. It returns nil if the room has to be looked for.
+// findKnownRoom retrieves the room that the index has for a slug, as the user. It
+// returns nil if the room has to be searched for.
 func (c roomsCall) findKnownRoom(caller backendclient.Caller, slug string) (*backendclient.Response, error) {
 	authority := c.h.app.Authority()
 	id, err := authority.FindSlug(c.ctx, c.h.host, slug)
 	if err != nil {
 		if errors.Is(err, tokens.ErrNotFound) || errors.Is(err, tokens.ErrUnavailable) {
-			return nil, nil // the index only saves time
+			return nil, nil // the index is only a shortcut
 		}
 		return nil, err
 	}
@@ -62,16 +60,16 @@ func (c roomsCall) findKnownRoom(caller backendclient.Caller, slug string) (*bac
 	case answer.Status == http.StatusOK && found == slug:
 		return answer, nil
 	case answer.Status == http.StatusForbidden:
-		// Somebody else's: it is not in this user's list.
+		// A room of others is not in this user's list.
 		return &backendclient.Response{Status: http.StatusNotFound}, nil
 	}
-	// Gone, or renamed. Not forgotten is no harm: it is looked for again.
+	// Deleted or renamed. If it stays in the index, the next request checks again.
 	_ = authority.ForgetSlug(c.ctx, c.h.host, slug, id)
 	return nil, nil
 }
 
-// rememberRooms notes rooms that Meet has shown. It costs nothing if they were
-// noted lately, and is written in the background.
+// rememberRooms adds rooms to the index in the background, unless they were added
+// recently.
 func (c roomsCall) rememberRooms(rooms ...json.RawMessage) {
 	bySlug := make(map[string]string, len(rooms))
 	for _, room := range rooms {

@@ -20,14 +20,14 @@ type tokenResponse struct {
 	AccessToken string `json:"access_token"`
 	TokenType   string `json:"token_type"`
 	ExpiresIn   int64  `json:"expires_in"`
-	// Scope is left out if nothing was granted, as at Meet.
+	// Scope is omitted if nothing was granted, as at Meet.
 	Scope        string `json:"scope,omitempty"`
 	RefreshToken string `json:"refresh_token,omitempty"`
 }
 
-// serve exchanges an application's credentials and a user's mail for an
-// access token. What the gateway can refuse by itself is refused before the
-// exchange, which costs Meet a second of CPU and may make a user.
+// serve exchanges an application's credentials and a user's mail address for an access
+// token. The gateway checks what it can before the exchange, which costs Meet a second
+// of CPU and may create a user.
 func (c tokenCall) serve() error {
 	body, err := c.readClientBody()
 	if err != nil {
@@ -49,7 +49,7 @@ func (c tokenCall) serve() error {
 		return err
 	}
 	c.entry.mail = mail
-	if err := c.unlessCurrent(req.clientSecret, func() error { return c.application.MayDelegate(mail) }); err != nil {
+	if err := c.recheckIfCached(req.clientSecret, func() error { return c.application.MayDelegate(mail) }); err != nil {
 		return err
 	}
 	c.entry.rule = "domain " + c.application.DomainFor(mail)
@@ -72,7 +72,7 @@ func (c tokenCall) serve() error {
 		return err
 	}
 	granted := knownScopes(meet.Scopes)
-	if !meet.Received.Before(c.began.Truncate(time.Millisecond)) { // what is kept may be out of date
+	if !meet.Received.Before(c.began.Truncate(time.Millisecond)) { // a cached token may be out of date
 		c.h.app.Authority().NoteGranted(c.application, c.h.host, c.application.Scopes.Intersect(c.h.scopes), granted)
 	}
 	token, err := c.h.app.Authority().Issue(c.ctx, tokens.Grant{
@@ -84,10 +84,10 @@ func (c tokenCall) serve() error {
 	return c.writeToken(token)
 }
 
-// exchange gets Meet's token. An application that was imported presents at Meet
-// what it has just presented here, from its first request on: Meet then sees the
-// client that it knows. If Meet does not, the gateway's own credentials do, as for
-// any application that has none. What Meet has switched off stays off.
+// exchange gets Meet's token. For an imported application it first presents the
+// application's own credentials, so that Meet sees the client that it knows, and falls
+// back to the gateway's credentials if Meet does not know them. It does not fall back
+// if Meet has disabled the application.
 func (c tokenCall) exchange(req clientRequest, mail tokens.Mail) (*backendclient.Token, error) {
 	if c.meetClientID == "" || c.meetClientID != c.application.LearnsBackend() {
 		return c.meetToken(c.caller(mail))
@@ -102,7 +102,7 @@ func (c tokenCall) exchange(req clientRequest, mail tokens.Mail) (*backendclient
 	}
 	learned := tokens.BackendCredentials{ClientID: c.meetClientID, ClientSecret: req.clientSecret}
 	if err := c.h.app.Authority().LearnBackend(c.ctx, c.application.ID, learned, !unknown); err != nil {
-		if errors.Is(err, tokens.ErrNotFound) { // it was deleted while Meet was asked
+		if errors.Is(err, tokens.ErrNotFound) { // deleted during the exchange
 			return nil, tokens.ErrInvalidClient
 		}
 		return nil, err
@@ -116,24 +116,24 @@ func (c tokenCall) exchange(req clientRequest, mail tokens.Mail) (*backendclient
 	return token, nil
 }
 
-// meetToken gets Meet's token for a caller, from the cache or by an exchange.
+// meetToken returns Meet's token for a caller, from the cache or by an exchange.
 func (c *call) meetToken(caller backendclient.Caller) (*backendclient.Token, error) {
 	return c.measureExchange(c.ctx, func(ctx context.Context) (*backendclient.Token, error) {
 		return c.h.client.Token(ctx, caller)
 	})
 }
 
-// measureExchange runs an exchange in a span and counts its time as Meet's.
+// measureExchange runs an exchange in a span and counts its time as waiting for Meet.
 func (c *call) measureExchange(ctx context.Context, exchange func(context.Context) (*backendclient.Token, error)) (*backendclient.Token, error) {
-	defer c.waitForMeet(time.Now())
+	defer c.addMeetTime(time.Now())
 	ctx, span := startSpan(ctx, "meet_gateway.exchange")
 	token, err := exchange(ctx)
 	c.endSpan(span, err)
 	return token, err
 }
 
-// knownScopes reads what Meet granted: none if it named none. A word that is no
-// scope grants nothing.
+// knownScopes returns the scopes that Meet granted. Names that are no scopes are
+// ignored.
 func knownScopes(names []string) tokens.Scopes {
 	var granted tokens.Scopes
 	for _, name := range names {

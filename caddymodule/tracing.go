@@ -17,14 +17,13 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// tracerName is the instrumentation scope of the gateway's spans.
 const tracerName = "github.com/meet-gateway/meet-gateway"
 
-// Where Caddy's `tracing` stands before the directive, a request's context holds a
-// span, and the gateway's own spans are below it. Without it nothing here costs more
-// than looking.
+// Spans are children of the span of Caddy's `tracing` directive. Without it, nothing is
+// allocated.
 
-// startSpan begins a span below that of ctx. Without one it returns ctx and nil.
+// startSpan starts a child of the span in ctx. If that is not recording, it returns ctx
+// and nil.
 func startSpan(ctx context.Context, name string, o ...trace.SpanStartOption) (context.Context, trace.Span) {
 	parent := trace.SpanFromContext(ctx)
 	if !parent.IsRecording() {
@@ -33,8 +32,7 @@ func startSpan(ctx context.Context, name string, o ...trace.SpanStartOption) (co
 	return parent.TracerProvider().Tracer(tracerName).Start(ctx, name, o...)
 }
 
-// endSpan ends a span that startSpan returned. A failure is shown by its reason, which
-// comes from a closed set.
+// endSpan ends a span of startSpan. A failure shows its reason, from a closed set.
 func (c *call) endSpan(span trace.Span, err error) {
 	if span == nil {
 		return
@@ -50,7 +48,7 @@ func failSpan(span trace.Span, reason string) {
 	span.SetAttributes(attribute.String("error.type", reason))
 }
 
-// traceID is the id of the trace that the call is part of; "" if it is part of none.
+// traceID returns the id of the call's trace, or "".
 func (c *call) traceID() string {
 	if s := trace.SpanContextFromContext(c.ctx); s.HasTraceID() {
 		return s.TraceID().String()
@@ -58,7 +56,7 @@ func (c *call) traceID() string {
 	return ""
 }
 
-// traceCall says in Caddy's span what the request was and what became of it.
+// traceCall adds the outcome to Caddy's span.
 func (c *call) traceCall(outcome string) {
 	span := trace.SpanFromContext(c.ctx)
 	if !span.IsRecording() {
@@ -76,9 +74,8 @@ func (c *call) traceCall(outcome string) {
 	span.SetAttributes(attributes...)
 }
 
-// keepTrace is the context of what goes on when the caller has left: the trace of the
-// one who came first, and nothing else.
-func keepTrace(ctx context.Context) context.Context {
+// detachedTrace returns a background context in the trace of ctx.
+func detachedTrace(ctx context.Context) context.Context {
 	span := trace.SpanFromContext(ctx)
 	if !span.SpanContext().IsValid() {
 		return context.Background()
@@ -86,8 +83,8 @@ func keepTrace(ctx context.Context) context.Context {
 	return trace.ContextWithSpan(context.Background(), span)
 }
 
-// traceCommand writes a span for a command to Redis that is over, by OpenTelemetry's
-// conventions for databases. Keys and values are not in it.
+// traceCommand adds a span for a finished Redis command, with OpenTelemetry's
+// attributes for databases but no keys or values.
 func traceCommand(ctx context.Context, cmd tokens.Command) {
 	parent := trace.SpanFromContext(ctx)
 	if !parent.IsRecording() {
@@ -102,11 +99,11 @@ func traceCommand(ctx context.Context, cmd tokens.Command) {
 	span.End(trace.WithTimestamp(cmd.Began.Add(cmd.Took)))
 }
 
-// observedTransport measures requests to Meet, and makes them part of a trace.
+// observedTransport measures and traces requests to Meet.
 type observedTransport struct {
 	next http.RoundTripper
 	host string
-	// token is the path of the token endpoint at Meet.
+	// token is the path of Meet's token endpoint.
 	token string
 }
 
@@ -125,13 +122,13 @@ func (t *observedTransport) RoundTrip(req *http.Request) (*http.Response, error)
 	}
 	meetSeconds.WithLabelValues(operation, status).Observe(time.Since(began).Seconds())
 	if span != nil {
-		endRequest(span, res, err)
+		endMeetSpan(span, res, err)
 	}
 	return res, err //nolint:wrapcheck // the transport's own
 }
 
-// start begins the span of a request and tells Meet of it. A trace that is not
-// recorded here is passed on all the same.
+// start starts a span for a request and propagates the trace to Meet, also one that is
+// not recorded here.
 func (t *observedTransport) start(req *http.Request, operation string) trace.Span {
 	ctx := req.Context()
 	parent := trace.SpanFromContext(ctx)
@@ -140,14 +137,14 @@ func (t *observedTransport) start(req *http.Request, operation string) trace.Spa
 	}
 	var span trace.Span
 	if parent.IsRecording() {
-		address, port := addressOf(t.host)
+		address, port := hostAndPort(t.host)
 		ctx, span = parent.TracerProvider().Tracer(tracerName).Start(ctx, req.Method,
 			trace.WithSpanKind(trace.SpanKindClient),
 			trace.WithAttributes(
 				attribute.String("http.request.method", req.Method),
 				attribute.String("server.address", address),
 				attribute.Int("server.port", port),
-				attribute.String("url.full", "https://"+t.host+req.URL.EscapedPath()), // no query: it may name somebody
+				attribute.String("url.full", "https://"+t.host+req.URL.EscapedPath()), // no query: it may contain personal data
 				attribute.String("meet_gateway.operation", operation),
 			))
 	}
@@ -155,8 +152,8 @@ func (t *observedTransport) start(req *http.Request, operation string) trace.Spa
 	return span
 }
 
-// addressOf parts a host, as Meet is asked for, into its name and its port.
-func addressOf(host string) (name string, port int) {
+// hostAndPort splits a host; the default port is 443.
+func hostAndPort(host string) (name string, port int) {
 	name, text, err := net.SplitHostPort(host)
 	if err != nil {
 		return host, 443
@@ -168,7 +165,7 @@ func addressOf(host string) (name string, port int) {
 	return name, port
 }
 
-func endRequest(span trace.Span, res *http.Response, err error) {
+func endMeetSpan(span trace.Span, res *http.Response, err error) {
 	switch {
 	case err != nil:
 		span.SetStatus(codes.Error, "no answer")

@@ -41,7 +41,7 @@ func TestTracing(t *testing.T) {
 	var err error
 	h.client, err = backendclient.New(backendclient.Options{
 		Transport: &observedTransport{next: h.upstream, host: "meet.example.org", token: "/external-api/v1.0/application/token/"},
-		Context:   h.upstream.Context, Detach: keepTrace, Host: "meet.example.org", Store: h.app.Authority(),
+		Context:   h.upstream.Context, Detach: detachedTrace, Host: "meet.example.org", Store: h.app.Authority(),
 	})
 	require.NoError(t, err)
 	token := issue(t, h, app)

@@ -9,9 +9,8 @@ import (
 	"golang.org/x/mod/module"
 )
 
-// Release is the version of the gateway, as semantic versioning has it. It is written
-// here and nowhere else: packages, images, the chart and the changelog are checked
-// against it.
+// Release is the gateway's version (Semantic Versioning). Tests compare packages,
+// images, the chart and the changelog with it.
 const Release = "0.1.0"
 
 const (
@@ -20,13 +19,13 @@ const (
 	unknown     = "unknown"
 )
 
-// Build tells what a binary was built from. What is not known is "unknown".
+// Build describes a binary. Unknown values are "unknown".
 type Build struct {
-	// Version is that of the gateway, such as 0.1.0.
+	// Version is the gateway's version, such as 0.1.0.
 	Version string
-	// Commit is the revision it was built from. A build of changed files has -dirty at the end.
+	// Commit is the revision, with -dirty appended if files were changed.
 	Commit string
-	// Date is when that commit was made, in RFC 3339.
+	// Date is the time of the commit, in RFC 3339.
 	Date string
 	// Caddy is the version of Caddy, such as v2.11.9.
 	Caddy string
@@ -34,7 +33,7 @@ type Build struct {
 	Go string
 }
 
-// BuildInfo tells what this binary was built from.
+// BuildInfo describes this binary.
 func BuildInfo() Build {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -43,9 +42,9 @@ func BuildInfo() Build {
 	return buildOf(info)
 }
 
-// buildOf reads what Go stamps into a binary: of the module in whose repository it was
-// built, the commit; of one that was downloaded, only the version, which of an untagged
-// commit has its date and the beginning of its name.
+// buildOf reads what Go stamps into a binary: the commit if it was built in this
+// repository, and the module's version otherwise, which for an untagged commit contains
+// its date and revision.
 func buildOf(info *debug.BuildInfo) Build {
 	b := Build{Version: Release, Commit: unknown, Date: unknown, Caddy: unknown, Go: info.GoVersion}
 	for _, m := range info.Deps {
@@ -84,7 +83,7 @@ func (b *Build) readPseudoVersion(version string) {
 	}
 }
 
-// String is what the command version shows: version, commit and day.
+// String returns version, commit and day.
 func (b Build) String() string {
 	day, _, _ := strings.Cut(b.Date, "T")
 	return b.Version + " (commit " + b.Commit + ", " + day + ")"

@@ -8,20 +8,20 @@ import (
 	"strings"
 )
 
-// Paths of the documents that clients configure themselves by.
+// Paths of metadata documents for clients.
 const (
 	pathJWKS             = "/.well-known/jwks.json"
 	pathServerMetadata   = "/.well-known/oauth-authorization-server"
 	pathResourceMetadata = "/.well-known/oauth-protected-resource"
 )
 
-// headerMaxAge lets verifiers keep the keys for a while. A new key is published
-// before it signs, so a copy this old misses nothing.
+// headerMaxAge allows verifiers to cache the keys. New keys are published long before
+// they sign.
 var headerMaxAge = []string{"public, max-age=300"}
 
-// serverMetadata describes the token endpoint and its neighbours (RFC 8414
-// §2). It names no scopes_supported, and neither does resourceMetadata:
-// clients send what stands there as scope, which is a mail address here.
+// serverMetadata describes the authorization server (RFC 8414 §2). Neither it nor
+// resourceMetadata has scopes_supported, since clients would send these scopes in token
+// requests, where scope is a mail address.
 type serverMetadata struct {
 	Issuer                string   `json:"issuer"`
 	TokenEndpoint         string   `json:"token_endpoint"`
@@ -35,7 +35,7 @@ type serverMetadata struct {
 	IntrospectionAuth     []string `json:"introspection_endpoint_auth_methods_supported"`
 }
 
-// resourceMetadata describes the rooms (RFC 9728 §2).
+// resourceMetadata describes the protected resource (RFC 9728 §2).
 type resourceMetadata struct {
 	Resource             string   `json:"resource"`
 	AuthorizationServers []string `json:"authorization_servers"`
@@ -44,13 +44,13 @@ type resourceMetadata struct {
 	Documentation        string   `json:"resource_documentation"`
 }
 
-// serveJWKS publishes the public signing keys (RFC 7517 §5). There are
-// none while tokens are signed with HS256.
+// serveJWKS answers with the public signing keys (RFC 7517 §5), of which HS256 has
+// none.
 func (c documentCall) serveJWKS() error {
 	return c.writePublic(c.h.app.Authority().JWKS(), headerMaxAge)
 }
 
-// serveServerMetadata answers for the base path under which it was asked.
+// serveServerMetadata answers for the requested base path.
 func (c documentCall) serveServerMetadata() error {
 	base := c.publicBase()
 	methods := []string{"client_secret_basic", "client_secret_post"}
@@ -68,7 +68,7 @@ func (c documentCall) serveServerMetadata() error {
 	}, headerNoStore)
 }
 
-// serveResourceMetadata answers for the base path under which it was asked.
+// serveResourceMetadata answers for the requested base path.
 func (c documentCall) serveResourceMetadata() error {
 	base := c.publicBase()
 	return c.writePublic(resourceMetadata{
@@ -80,7 +80,7 @@ func (c documentCall) serveResourceMetadata() error {
 	}, headerNoStore)
 }
 
-// writePublic answers with something that is the same for every caller.
+// writePublic writes an answer that is the same for all callers.
 func (c documentCall) writePublic(v any, cacheControl []string) error {
 	body, err := json.Marshal(v)
 	if err != nil {
@@ -91,13 +91,13 @@ func (c documentCall) writePublic(v any, cacheControl []string) error {
 	return writeJSON(c.w, http.StatusOK, body)
 }
 
-// addResourceMetadata lets a Bearer challenge say where the resource describes itself
-// (RFC 9728 §5.1), at the address that the caller is known to reach.
+// addResourceMetadata adds the resource's metadata to a Bearer challenge (RFC 9728
+// §5.1).
 func (c *call) addResourceMetadata(r *refusal) {
 	if !strings.HasPrefix(r.challenge, challengeBearer) {
 		return
 	}
-	if url := c.publicBase() + pathResourceMetadata; !strings.ContainsAny(url, `"\`) { // a Host can hold much
+	if url := c.publicBase() + pathResourceMetadata; !strings.ContainsAny(url, `"\`) { // Host may contain these
 		r.challenge += `, resource_metadata="` + url + `"`
 	}
 }

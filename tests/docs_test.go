@@ -45,7 +45,7 @@ func TestDocs_EveryMetricIsDocumented(t *testing.T) {
 	doc, err := os.ReadFile("../docs/monitoring.md")
 	require.NoError(t, err)
 	names := 0
-	for _, file := range []string{"metrics.go", "activeapps.go"} {
+	for _, file := range []string{"metrics.go", "metrics_applications.go"} {
 		code, err := os.ReadFile("../caddymodule/" + file)
 		require.NoError(t, err)
 		for _, m := range regexp.MustCompile(`(?:Desc|Opts|Vec)\(\s*"([a-z_]+)",`).FindAllStringSubmatch(string(code), -1) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Package health answers the probes of load balancers and of Kubernetes on a listener
-// of its own, so that they need no access to the admin endpoint.
+// Package health answers probes of load balancers and Kubernetes on its own listener,
+// so that they need no access to the admin endpoint.
 package health
 
 import (
@@ -20,21 +20,19 @@ import (
 )
 
 const (
-	// checkTimeout bounds one readiness check.
+	// checkTimeout is the timeout of a readiness check.
 	checkTimeout = 2 * time.Second
-	// checkInterval is how long a result is given again: strangers who reach the
-	// listener must not be able to keep Redis busy.
+	// checkInterval is how long a result is reused, so that callers cannot keep Redis
+	// busy.
 	checkInterval = 100 * time.Millisecond
-	// idleTimeout ends connections of probes that come rarely.
-	idleTimeout = time.Minute
+	idleTimeout   = time.Minute
 )
 
-// Check reports whether a request that is new to this gateway would be served. The
-// reason says why not, or what is not as it should be. It holds no address and no
-// credential.
+// Check reports whether the gateway can serve new requests. The reason explains why
+// not, or a degradation. It contains no address and no credential.
 type Check func(context.Context) (ready bool, reason string)
 
-// Server serves GET /livez and GET /readyz, and nothing else. It outlives reloads.
+// Server serves GET /livez and GET /readyz. It survives reloads.
 type Server struct {
 	address  string
 	check    atomic.Pointer[Check]
@@ -54,7 +52,7 @@ type answer struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// New makes a server for an address, host:port. It does not listen yet.
+// New returns a server for an address, host:port. Listen starts it.
 func New(address string) *Server {
 	s := &Server{address: address, draining: caddy.Exiting}
 	mux := http.NewServeMux()
@@ -83,9 +81,9 @@ func ParseAddress(address string) error {
 	return nil
 }
 
-// Listen begins to answer; until Use is called, /readyz says "starting". Later calls do
-// nothing. Unlike Caddy's listeners it does not share its port: a probe must never be
-// answered by another process.
+// Listen starts the server. Until Use is called, /readyz answers "starting". Later
+// calls have no effect. Unlike Caddy's listeners, this one does not share its port,
+// since another process must not answer its probes.
 func (s *Server) Listen(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -97,11 +95,11 @@ func (s *Server) Listen(ctx context.Context) error {
 		return fmt.Errorf("health: %w", err)
 	}
 	s.listener = l
-	go func() { _ = s.server.Serve(l) }() // it ends with Destruct
+	go func() { _ = s.server.Serve(l) }() // until Destruct
 	return nil
 }
 
-// Use sets the check of the configuration that is running.
+// Use sets the check of the running configuration.
 func (s *Server) Use(check Check) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -109,8 +107,7 @@ func (s *Server) Use(check Check) {
 	s.checked = time.Time{}
 }
 
-// Destruct implements caddy.Destructor: it ends the server. Probes that are being
-// answered are cut off, since what they asked for has ended.
+// Destruct implements caddy.Destructor. It cuts off probes in flight.
 func (s *Server) Destruct() error {
 	if err := s.server.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("health: %w", err)
@@ -131,7 +128,7 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
 	write(w, status, a)
 }
 
-// ready asks the check, one request at a time. Draining comes before everything else.
+// ready returns the check's result. A draining gateway is not ready.
 func (s *Server) ready(ctx context.Context) answer {
 	if s.draining() {
 		return answer{Ready: new(false), Reason: "draining"}
@@ -143,7 +140,8 @@ func (s *Server) ready(ctx context.Context) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if time.Since(s.checked) > checkInterval {
-		// The result is for all that wait, so the first one's hanging up must not end it.
+		// Others wait for the result too, so the first prober must not cancel the
+		// check.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTimeout)
 		defer cancel()
 		ready, reason := (*check)(ctx)
@@ -154,13 +152,13 @@ func (s *Server) ready(ctx context.Context) answer {
 
 func write(w http.ResponseWriter, status int, a answer) {
 	body, err := json.Marshal(a)
-	if err != nil { // two booleans and a text
+	if err != nil { // booleans and strings can always be encoded
 		panic(err)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // the prober has gone away
+	_, _ = w.Write(append(body, '\n')) // the prober may have disconnected
 }
 
 // Interface guards

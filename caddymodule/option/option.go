@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Package option reads the options of modules: their words in a Caddyfile, and the
-// placeholders in their texts.
+// Package option parses options of modules: their Caddyfile syntax and their
+// placeholders.
 package option
 
 import (
@@ -15,30 +15,30 @@ import (
 	"go.uber.org/zap"
 )
 
-// Line is an option of a block: its word, and what reads the rest of its line.
+// Line is an option of a block.
 type Line struct {
 	word, former string
 	many         bool
 	read         Reader
 }
 
-// Reader reads the line that the dispenser is at.
+// Reader parses the option that the dispenser is at.
 type Reader = func(*caddyfile.Dispenser) error
 
-// Once is an option that may be there once.
+// Once is an option that must not be repeated.
 func Once(word string, read Reader) Line { return Line{word: word, read: read} }
 
-// Many is an option that may be there several times.
+// Many is an option that may be repeated.
 func Many(word string, read Reader) Line { return Line{word: word, read: read, many: true} }
 
-// Formerly is the same option under a former word as well, which is read with a warning.
+// Formerly adds a former name of the option, which logs a warning.
 func (l Line) Formerly(word string) Line {
 	l.former = word
 	return l
 }
 
-// Block reads a block of options. An option that is not allowed is an error that lists
-// the allowed ones.
+// Block parses a block of options. An unknown option is an error that lists the known
+// ones.
 func Block(d *caddyfile.Dispenser, lines ...Line) error {
 	return BlockOr(d, func(d *caddyfile.Dispenser) error {
 		words := make([]string, len(lines))
@@ -49,7 +49,7 @@ func Block(d *caddyfile.Dispenser, lines ...Line) error {
 	}, lines...)
 }
 
-// BlockOr is Block with a reader for all other options.
+// BlockOr is Block with a reader for unknown options.
 func BlockOr(d *caddyfile.Dispenser, other Reader, lines ...Line) error {
 	seen := map[string]bool{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
@@ -84,7 +84,7 @@ func None(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// Flag sets an option that has no arguments.
+// Flag parses an option without arguments.
 func Flag(dst *bool) Reader {
 	return func(d *caddyfile.Dispenser) error {
 		*dst = true
@@ -92,7 +92,7 @@ func Flag(dst *bool) Reader {
 	}
 }
 
-// One reads the one argument of an option.
+// One parses an option with one argument.
 func One(dst *string) Reader {
 	return func(d *caddyfile.Dispenser) error {
 		if !d.AllArgs(dst) {
@@ -102,7 +102,7 @@ func One(dst *string) Reader {
 	}
 }
 
-// All reads one or more arguments.
+// All parses an option with one or more arguments.
 func All(dst *[]string) Reader {
 	return func(d *caddyfile.Dispenser) error {
 		if *dst = d.RemainingArgs(); len(*dst) == 0 {
@@ -112,7 +112,7 @@ func All(dst *[]string) Reader {
 	}
 }
 
-// Pair reads two arguments.
+// Pair parses an option with two arguments.
 func Pair(first, second *string) Reader {
 	return func(d *caddyfile.Dispenser) error {
 		if !d.AllArgs(first, second) {
@@ -122,7 +122,7 @@ func Pair(first, second *string) Reader {
 	}
 }
 
-// Append reads one argument of an option that may be there several times.
+// Append parses an option with one argument that may be repeated.
 func Append(dst *[]string) Reader {
 	return parsed(func(d *caddyfile.Dispenser, _, text string) error {
 		*dst = append(*dst, text)
@@ -130,7 +130,7 @@ func Append(dst *[]string) Reader {
 	})
 }
 
-// parsed reads one argument and gives it to parse, with the word of the option.
+// parsed passes an option's one argument to parse, with the option's name.
 func parsed(parse func(d *caddyfile.Dispenser, word, text string) error) Reader {
 	return func(d *caddyfile.Dispenser) error {
 		word := d.Val()
@@ -142,7 +142,7 @@ func parsed(parse func(d *caddyfile.Dispenser, word, text string) error) Reader 
 	}
 }
 
-// Number reads a number from 0 up.
+// Number parses an integer of at least 0.
 func Number(dst *int) Reader {
 	return parsed(func(d *caddyfile.Dispenser, word, text string) error {
 		n, err := strconv.Atoi(text)
@@ -154,7 +154,7 @@ func Number(dst *int) Reader {
 	})
 }
 
-// Positive reads a number from 1 up.
+// Positive parses an integer of at least 1.
 func Positive(dst *int) Reader {
 	return func(d *caddyfile.Dispenser) error {
 		word := d.Val()
@@ -168,7 +168,7 @@ func Positive(dst *int) Reader {
 	}
 }
 
-// Duration reads a duration, which must be positive.
+// Duration parses a positive duration.
 func Duration(dst *caddy.Duration) Reader {
 	return parsed(func(d *caddyfile.Dispenser, word, text string) error {
 		duration, err := caddy.ParseDuration(text)
@@ -180,7 +180,7 @@ func Duration(dst *caddy.Duration) Reader {
 	})
 }
 
-// Checked reads an option, then reports what check finds at the option's line.
+// Checked reports an error of check at the option's line.
 func Checked(read Reader, check func() error) Reader {
 	return func(d *caddyfile.Dispenser) error {
 		if err := read(d); err != nil {
@@ -193,10 +193,10 @@ func Checked(read Reader, check func() error) Reader {
 	}
 }
 
-// Join lists words for an error.
+// Join lists words for an error message.
 func Join(words []string) string { return strings.Join(words, ", ") }
 
-// Choice reads one of some numbers.
+// Choice parses one of the allowed numbers.
 func Choice(dst *int, allowed ...int) Reader {
 	words := make([]string, len(allowed))
 	for i, a := range allowed {
@@ -212,7 +212,7 @@ func Choice(dst *int, allowed ...int) Reader {
 	})
 }
 
-// Word reads one of some words.
+// Word parses one of the allowed words.
 func Word(dst *string, allowed ...string) Reader {
 	return parsed(func(d *caddyfile.Dispenser, word, text string) error {
 		if !slices.Contains(allowed, text) {
@@ -223,7 +223,7 @@ func Word(dst *string, allowed ...string) Reader {
 	})
 }
 
-// Words reads some of some words, each once.
+// Words parses one or more of the allowed words, without duplicates.
 func Words(dst *[]string, allowed ...string) Reader {
 	return func(d *caddyfile.Dispenser) error {
 		option := d.Val()
@@ -242,7 +242,7 @@ func Words(dst *[]string, allowed ...string) Reader {
 	}
 }
 
-// Size reads a number of bytes, such as 64KiB.
+// Size parses a number of bytes, such as 64KiB.
 func Size(dst *int64) Reader {
 	return parsed(func(d *caddyfile.Dispenser, word, text string) error {
 		const most = 64 << 20

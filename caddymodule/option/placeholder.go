@@ -11,9 +11,8 @@ import (
 
 var errEmptyFile = errors.New("the file is missing or empty")
 
-// Resolve replaces placeholders in a configured text. A variable that is not
-// set gives an empty text; a file that cannot be read, or a placeholder that
-// does not exist, is an error.
+// Resolve replaces placeholders. An unset variable becomes an empty string; an
+// unreadable or empty file and an unknown placeholder are errors.
 func Resolve(repl *caddy.Replacer, text string) (string, error) {
 	resolved, err := repl.ReplaceOrErr(text, false, true)
 	if err != nil {
@@ -25,6 +24,6 @@ func Resolve(repl *caddy.Replacer, text string) (string, error) {
 	return resolved, nil
 }
 
-// Holds reports whether a configured text holds a placeholder, so that its value is
-// known when the configuration is loaded and not before.
+// Holds reports whether text contains a placeholder, so that its value is not known
+// yet.
 func Holds(text string) bool { return strings.Contains(text, "{") }

@@ -14,10 +14,9 @@ import (
 // Scheme is the scheme of an Authorization header.
 type Scheme uint8
 
-// The schemes.
 const (
-	SchemeNone  Scheme = iota // no header, or an empty one
-	SchemeOther               // a scheme that the gateway does not speak
+	SchemeNone  Scheme = iota // no header or an empty one
+	SchemeOther               // not supported
 	SchemeBearer
 	SchemeBasic
 )
@@ -29,26 +28,26 @@ var (
 	ErrAuthorizationValue    = errors.New("malformed authorization value")
 )
 
-// Credential is what an Authorization header says (RFC 9110 §11.6.2).
-// It prints without the credential.
+// Credential is the value of an Authorization header (RFC 9110 §11.6.2). It prints only
+// its scheme.
 type Credential struct {
 	Scheme Scheme
 	// Token is the Bearer token (RFC 6750 §2.1), not yet verified.
 	Token string
-	// ID and Secret are the two halves of a Basic credential (RFC 7617).
+	// ID and Secret are a Basic credential (RFC 7617).
 	ID, Secret string
 }
 
-// String tells the scheme only.
+// String returns the scheme.
 func (c Credential) String() string {
 	return [...]string{"none", "other", "bearer", "basic"}[c.Scheme]
 }
 
-// GoString is String.
+// GoString implements fmt.GoStringer.
 func (c Credential) GoString() string { return c.String() }
 
-// Authorization reads the one Authorization header of a request. With an error the
-// scheme is set if it could be read.
+// Authorization parses a request's Authorization header. If it returns an error, the
+// scheme is still set if it is known.
 func Authorization(h http.Header) (Credential, error) {
 	values := h["Authorization"]
 	switch len(values) {
@@ -81,15 +80,15 @@ func parseBearer(value string) (Credential, error) {
 			if !isASCII(value) {
 				return a, ErrAuthorizationEncoding
 			}
-			return a, ErrAuthorizationValue // several tokens, or none
+			return a, ErrAuthorizationValue // such as several tokens
 		}
 	}
 	a.Token = value
 	return a, nil
 }
 
-// tokenByte holds the bytes that a token may have: more than RFC 6750 names, and
-// none that could separate it from another.
+// tokenByte are the bytes of a token: more than in RFC 6750, but none that separates
+// tokens.
 var tokenByte = func() (allowed [256]bool) {
 	for c := byte('!'); c <= '~'; c++ {
 		allowed[c] = c != ','
@@ -118,9 +117,8 @@ func parseBasic(value string) (Credential, error) {
 	return a, nil
 }
 
-// FormDecoded undoes the form encoding that RFC 6749 §2.3.1 wants inside
-// a Basic credential at the token endpoint. A value that is not encoded stays
-// as it is.
+// FormDecoded undoes the form encoding of Basic credentials at the token endpoint (RFC
+// 6749 §2.3.1). It returns unencoded values unchanged.
 func FormDecoded(s string) string {
 	if !strings.ContainsAny(s, "%+") {
 		return s
@@ -132,7 +130,7 @@ func FormDecoded(s string) string {
 	return decoded
 }
 
-// cutSpace splits at the first run of blanks and drops those at both ends.
+// cutSpace splits s at the first run of blanks and trims both ends.
 func cutSpace(s string) (before, after string) {
 	s = strings.Trim(s, " \t")
 	i := strings.IndexAny(s, " \t")

@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// FieldErrors are the texts for each field that is wrong, in Meet's words.
-type FieldErrors map[string][]string //nolint:errname // several at once
+// FieldErrors are texts for each invalid field, in Meet's words.
+type FieldErrors map[string][]string //nolint:errname // several errors
 
-// Error names no field.
+// Error implements error. It contains no field.
 func (FieldErrors) Error() string { return "invalid fields" }
 
-// Sentence says in one text what is wrong with which field.
+// Sentence joins all texts into one.
 func (e FieldErrors) Sentence() string {
 	var said []string
 	for _, name := range slices.Sorted(maps.Keys(e)) {
@@ -27,15 +27,15 @@ func (e FieldErrors) Sentence() string {
 	return strings.Join(said, " ")
 }
 
-// Add adds what is wrong with a field.
+// Add adds a text for a field.
 func (e FieldErrors) Add(field, text string) { e[field] = append(e[field], text) }
 
-// RequestError is a request that cannot be read at all. Its response has a code of RFC
-// 6749 §5.2 in "error", since no text is published for it.
+// RequestError is a malformed request. No text is published for it, so "error" in its
+// response is a code of RFC 6749 §5.2.
 type RequestError struct {
 	Status int
 	Text   string
 }
 
-// Error is the text for the client.
+// Error returns the text for the client.
 func (e *RequestError) Error() string { return e.Text }

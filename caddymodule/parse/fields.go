@@ -13,8 +13,8 @@ import (
 	"unicode/utf8"
 )
 
-// MediaType returns the media type of a request's body without parameters, or
-// empty if it has none. More than one Content-Type has no meaning.
+// MediaType returns the media type of a request without parameters, or "" if it has
+// none. Several Content-Type headers are an error.
 func MediaType(h http.Header) (string, error) {
 	values := h["Content-Type"]
 	switch len(values) {
@@ -31,7 +31,7 @@ func MediaType(h http.Header) (string, error) {
 	return mt, nil
 }
 
-// UnsupportedMediaType is the error for a body of another media type, in Meet's words.
+// UnsupportedMediaType returns the error for another media type, in Meet's words.
 func UnsupportedMediaType(mt string) error {
 	if len(mt) > 100 || !utf8.ValidString(mt) {
 		mt = ""
@@ -39,11 +39,11 @@ func UnsupportedMediaType(mt string) error {
 	return &RequestError{http.StatusUnsupportedMediaType, fmt.Sprintf("Unsupported media type \"%s\" in request.", mt)}
 }
 
-// NotText stands for a JSON value that cannot be read as text.
+// NotText marks a JSON value that is neither a string nor a number.
 var NotText string
 
-// JSONFields reads the fields of a flat JSON object. Numbers count as their
-// text, as at Meet.
+// JSONFields parses the fields of a JSON object. Numbers become strings, as at Meet;
+// null becomes nil.
 func JSONFields(body []byte) (map[string]*string, error) {
 	object, err := JSONObject(body)
 	if err != nil || object == nil {
@@ -56,8 +56,8 @@ func JSONFields(body []byte) (map[string]*string, error) {
 	return fields, nil
 }
 
-// textOf reads a JSON value as text: nil for null, NotText for what is
-// neither a string nor a number.
+// textOf returns a JSON string or number as text, nil for null, and NotText for other
+// values.
 func textOf(raw json.RawMessage) *string {
 	var text string
 	switch c := raw[0]; {
@@ -75,9 +75,9 @@ func textOf(raw json.RawMessage) *string {
 	return &text
 }
 
-// FormFields reads the known parameters of an application/x-www-form-urlencoded
-// body (RFC 6749 §3.2): an empty parameter counts as left out, an unknown one is
-// ignored however often it is sent, and a known one must not be sent twice.
+// FormFields parses the known parameters of an application/x-www-form-urlencoded body
+// (RFC 6749 §3.2). It ignores empty and unknown parameters; a known one must not be
+// repeated.
 func FormFields(body string, known []string) (map[string]*string, error) {
 	fields := make(map[string]*string, len(known))
 	for body != "" {

@@ -10,9 +10,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/caddymodule/strictjson"
 )
 
-// JSONObject reads a body that is one JSON object, or empty, which gives
-// nil. Errors are *RequestError and FieldErrors, in Meet's words where Meet has
-// some of its own.
+// JSONObject parses a body with one JSON object, or an empty body, for which it returns
+// nil. Errors are *RequestError and FieldErrors, in Meet's words if it has any.
 func JSONObject(body []byte) (map[string]json.RawMessage, error) {
 	object, err := strictjson.Object(body)
 	if err == nil {
@@ -24,14 +23,14 @@ func JSONObject(body []byte) (map[string]json.RawMessage, error) {
 	return nil, jsonError(err)
 }
 
-// ErrJSON is the error of JSON that cannot be read.
+// ErrJSON is the error for malformed JSON.
 var ErrJSON = jsonError(strictjson.ErrSyntax)
 
 func jsonError(err error) error {
 	return &RequestError{http.StatusBadRequest, "JSON parse error - " + err.Error() + "."}
 }
 
-// notAnObject is Meet's answer to JSON that is no object, by its first token.
+// notAnObject returns Meet's error for JSON that is not an object.
 func notAnObject(first json.Token) error {
 	kind := "list"
 	switch first.(type) {

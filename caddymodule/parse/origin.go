@@ -11,10 +11,9 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// Origin is the scheme and the host, with the port if it is not the default one,
-// that the caller used. X-Forwarded-Proto, -Host and -Port count only if the
-// request comes from a proxy that Caddy trusts, and only the value of the last
-// proxy, which is the one that is trusted.
+// Origin returns the scheme and the host that the caller used, with the port unless it
+// is the default one. X-Forwarded-Proto, -Host and -Port count only if trusted is true,
+// and only with their last value, which the trusted proxy has set.
 func Origin(r *http.Request, trusted bool) (scheme, host string) {
 	scheme, host = "http", r.Host
 	if r.TLS != nil {
@@ -35,7 +34,7 @@ func Origin(r *http.Request, trusted bool) (scheme, host string) {
 	return scheme, host
 }
 
-// withPort adds a port to a host that has none.
+// withPort adds a port to a host without one.
 func withPort(scheme, host, port string) string {
 	if _, _, err := net.SplitHostPort(host); err == nil {
 		return host
@@ -46,7 +45,7 @@ func withPort(scheme, host, port string) string {
 	return net.JoinHostPort(strings.Trim(host, "[]"), port)
 }
 
-// lastValue is the last of the values of a list header.
+// lastValue returns the last element of a list header.
 func lastValue(h http.Header, name string) string {
 	values := h[name]
 	if len(values) == 0 {
@@ -68,8 +67,8 @@ func validPort(s string) bool {
 	return err == nil && port > 0 && port <= 65535
 }
 
-// ForwardedPrefix is what a proxy took off the path before it sent the request on
-// (X-Forwarded-Prefix). As with the other headers, the last value counts.
+// ForwardedPrefix returns the path prefix that a proxy removed (X-Forwarded-Prefix). As
+// with other headers, the last value counts.
 func ForwardedPrefix(h http.Header) string {
 	prefix, err := Target(lastValue(h, "X-Forwarded-Prefix"))
 	if err != nil || prefix.Query != "" {

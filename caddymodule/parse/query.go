@@ -15,17 +15,15 @@ var (
 	ErrQuery             = errors.New("malformed query")
 )
 
-// RoomsParameters are the parameters of a list of rooms. One that was not sent is empty
-// and its flag is false.
+// RoomsParameters are the query parameters of a list of rooms.
 type RoomsParameters struct {
 	Page, PageSize, Slug          string
 	HasPage, HasPageSize, HasSlug bool
 }
 
-// RoomsQuery reads the allowed parameters of GET /rooms from a raw query.
-// Nothing else is understood, so nothing else can be forwarded: an unknown
-// parameter is ignored, a repeated known one is refused, because two readers
-// would pick different ones.
+// RoomsQuery parses the query of GET /rooms. It ignores unknown parameters, so that
+// they are never forwarded, and refuses repeated known ones, of which parsers may pick
+// either.
 func RoomsQuery(raw string) (RoomsParameters, error) {
 	var q RoomsParameters
 	for raw != "" {
@@ -68,7 +66,7 @@ func unescapeQuery(s string) (string, error) {
 		return s, nil
 	}
 	if strings.Contains(s, ";") {
-		return "", ErrQuery // once a separator, no longer one
+		return "", ErrQuery // some parsers take it for a separator
 	}
 	s, err := url.QueryUnescape(s)
 	if err != nil || !utf8.ValidString(s) || strings.ContainsFunc(s, isControl) {

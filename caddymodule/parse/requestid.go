@@ -9,18 +9,18 @@ import (
 	"net/http"
 )
 
-// maxRequestID is the longest request id that is taken over from a caller.
+// maxRequestID is the maximum length of a caller's request id.
 const maxRequestID = 64
 
-// RequestID returns the id under which a request is known here, at Meet and in
-// every log line: the caller's, if it sent exactly one of 1 to 64 characters out
-// of A-Z a-z 0-9 . _ - , and a random one otherwise.
+// RequestID returns the id of a request for logs, for Meet and for the caller. It is
+// the caller's if that has 1 to 64 characters of A-Z a-z 0-9 . _ - and is sent once;
+// otherwise it is random.
 func RequestID(h http.Header) string {
 	if values := h["X-Request-Id"]; len(values) == 1 && saneRequestID(values[0]) {
 		return values[0]
 	}
 	var b [16]byte
-	binary.LittleEndian.PutUint64(b[:8], rand.Uint64()) //nolint:gosec // no secret: it has to be new, not hard to guess
+	binary.LittleEndian.PutUint64(b[:8], rand.Uint64()) //nolint:gosec // an id must be unique, not secret
 	binary.LittleEndian.PutUint64(b[8:], rand.Uint64()) //nolint:gosec // the same
 	var text [2 * len(b)]byte
 	hex.Encode(text[:], b[:])

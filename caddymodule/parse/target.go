@@ -10,31 +10,27 @@ import (
 	"unicode/utf8"
 )
 
-// MaxTarget bounds the request target. The longest one that a route can match
-// is far shorter.
+// MaxTarget is the maximum length of a request target. No route needs more.
 const MaxTarget = 2048
 
-// ErrTarget is returned for a request target that has, or could have,
-// more than one meaning.
+// ErrTarget is returned for a request target that parsers could understand differently.
 var ErrTarget = errors.New("malformed request target")
 
-// RequestTarget is a request target in the one form that the gateway works with.
+// RequestTarget is a parsed request target.
 type RequestTarget struct {
-	// Path begins with a slash and never ends with one; it is empty for the root.
-	// Nothing in it is percent-decoded.
+	// Path begins with a slash and does not end with one; it is empty for the root. It
+	// is not percent-decoded.
 	Path string
-	// Slash is true if the caller's path ended with a slash.
+	// Slash reports whether the path ended with a slash.
 	Slash bool
 	// Query is the raw query, without the question mark.
 	Query string
 }
 
-// Target reads a raw request target (RFC 9112 §3.2). It accepts
-// origin-form only and refuses everything that two parsers could read
-// differently: dot segments, empty segments, encoded slashes, backslashes, dots
-// and percent signs, path parameters, fragments, control bytes and bytes that
-// are not ASCII. What it accepts is matched as it stands: a percent-encoded
-// path is a different path and matches no route.
+// Target parses a request target (RFC 9112 §3.2). It accepts only origin-form and
+// refuses dot segments, empty segments, path parameters, fragments, control bytes,
+// bytes outside ASCII, and encoded slashes, backslashes, dots and percent signs. Other
+// percent-encoding is kept, so that such a path matches no route.
 func Target(raw string) (RequestTarget, error) {
 	if len(raw) == 0 || len(raw) > MaxTarget || raw[0] != '/' {
 		return RequestTarget{}, ErrTarget
@@ -50,7 +46,7 @@ func Target(raw string) (RequestTarget, error) {
 	return t, nil
 }
 
-// validPath reports whether path, which begins with a slash, has one meaning.
+// validPath reports whether path, which begins with a slash, is unambiguous.
 func validPath(path string) bool {
 	start := 1 // of the current segment
 	encoded := false
@@ -85,8 +81,8 @@ func validPath(path string) bool {
 	return err == nil && utf8.ValidString(decoded)
 }
 
-// validEscape reports whether s begins with a percent-encoded byte that cannot
-// be taken for anything structural.
+// validEscape reports whether s begins with a percent-encoded byte without a structural
+// meaning.
 func validEscape(s string) bool {
 	if len(s) < 3 {
 		return false
@@ -103,8 +99,7 @@ func validEscape(s string) bool {
 	}
 }
 
-// validQuery refuses the bytes that have no place in a query (RFC 3986 section
-// 3.4); what is left is read by RoomsQuery.
+// validQuery refuses bytes that are not allowed in a query (RFC 3986 §3.4).
 func validQuery(query string) bool {
 	for i := range len(query) {
 		if c := query[i]; c <= 0x20 || c >= 0x7f || c == '#' || c == '\\' {
@@ -114,8 +109,8 @@ func validQuery(query string) bool {
 	return true
 }
 
-// pathByte holds the bytes that may stand unencoded in a segment: pchar of RFC
-// 3986 section 3.3 without the semicolon, which some servers cut paths at.
+// pathByte are the bytes allowed unencoded in a segment: pchar of RFC 3986 §3.3 without
+// the semicolon, at which some servers cut paths.
 var pathByte = func() (allowed [256]bool) {
 	const pchar = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,=:@"
 	for i := range len(pchar) {

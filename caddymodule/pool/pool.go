@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// Package pool is for what outlives a configuration and is shared by those that want
-// the same of it.
+// Package pool helps to share values across configurations, beside caddy.UsagePool.
 package pool
 
 import (
@@ -14,11 +13,11 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// Drain is how long things outlive the configuration they belong to: Caddy
-// cleans a configuration up while its last requests are still being served.
+// Drain is how long values outlive their last configuration, whose requests may still
+// be in flight.
 const Drain = time.Minute
 
-// Key hashes construction inputs. JSON keeps their borders apart.
+// Key hashes the inputs that a shared value is made from. JSON keeps them apart.
 func Key(kind string, inputs any) (string, error) {
 	b, err := json.Marshal(inputs)
 	if err != nil {
@@ -28,7 +27,7 @@ func Key(kind string, inputs any) (string, error) {
 	return kind + ":" + hex.EncodeToString(sum[:]), nil
 }
 
-// AfterDrain calls f later, or at once if the process ends.
+// AfterDrain calls f after wait, or at once if the process is exiting.
 func AfterDrain(wait time.Duration, f func() error) error {
 	if caddy.Exiting() {
 		return f()

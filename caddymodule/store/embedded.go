@@ -17,9 +17,8 @@ func init() {
 	caddy.RegisterModule(Embedded{})
 }
 
-// Embedded keeps the state in the memory of this process: for trying the
-// gateway out and for tests. It survives reloads and ends with the process. All
-// configurations of a process share one.
+// Embedded keeps the state in this process, for trials and tests. All configurations of
+// a process share it. It survives reloads and is lost when the process ends.
 type Embedded struct {
 	pooled *pooledStore
 }
@@ -31,7 +30,7 @@ func (Embedded) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "meet_gateway.stores.embedded", New: func() caddy.Module { return new(Embedded) }}
 }
 
-// Provision opens the store, or joins the one that is open.
+// Provision opens the store or shares the open one.
 func (s *Embedded) Provision(caddy.Context) error {
 	val, _, err := open.LoadOrNew(embeddedKey, func() (caddy.Destructor, error) {
 		store, err := embedded.Open()
@@ -39,7 +38,7 @@ func (s *Embedded) Provision(caddy.Context) error {
 			return nil, err
 		}
 		secret := make([]byte, 32)
-		_, _ = rand.Read(secret) // never fails, see crypto/rand
+		_, _ = rand.Read(secret) // never fails
 		return &pooledStore{Store: store, secret: secret}, nil
 	})
 	if err != nil {
@@ -49,7 +48,7 @@ func (s *Embedded) Provision(caddy.Context) error {
 	return nil
 }
 
-// Cleanup gives the store back.
+// Cleanup releases the store.
 func (s *Embedded) Cleanup() error {
 	if s.pooled == nil {
 		return nil
@@ -64,14 +63,13 @@ func (s *Embedded) Tokens() *tokens.Store { return s.pooled.Store }
 // Key implements Store.
 func (*Embedded) Key() string { return embeddedKey }
 
-// Secret implements Store: one that was drawn when the store was opened. Nobody
-// needs it after the process has ended.
+// Secret implements Store. The secret is generated with the store and lost with it.
 func (s *Embedded) Secret() []byte { return s.pooled.secret }
 
 // Where implements Store.
 func (*Embedded) Where() Where { return Where{Kind: "embedded"} }
 
-// Once calls f, unless it was called for this store before.
+// Once calls f once per store.
 func (s *Embedded) Once(f func()) { s.pooled.once.Do(f) }
 
 // UnmarshalCaddyfile sets up the store from Caddyfile tokens. Syntax:

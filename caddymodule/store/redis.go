@@ -26,43 +26,44 @@ func init() {
 	caddy.RegisterModule(Redis{})
 }
 
-// Redis keeps the state in Redis 7 or later: one server, a group watched by
-// Sentinels, or a Cluster. Any number of gateways share it.
+// Redis keeps the state in Redis 7 or later: a single server, a group watched by
+// Sentinels, or a Cluster. Any number of gateways can share it.
 //
-// All texts may hold placeholders such as `{env.REDIS_URL}` or
-// `{file./run/secrets/redis_password}`, which are resolved when the
-// configuration is loaded and never shown.
+// All texts may contain placeholders such as `{env.REDIS_URL}` or
+// `{file./run/secrets/redis_password}`, which are resolved when the configuration is
+// loaded and never shown.
 type Redis struct {
-	// `redis://user:password@host:6379/0`, or `rediss://` for TLS, or
-	// `unix:///path`. The other options override its parts.
-	// Default: `{env.REDIS_URL}`, unless addresses are given.
+	// The URL of a single server: `redis://user:password@host:6379/0`, `rediss://…` for
+	// TLS, or `unix:///path`. Other options override its parts. Default:
+	// `{env.REDIS_URL}` unless addresses are set.
 	URL string `json:"url,omitempty"`
-	// `host:port` of the server, of the Sentinels, or of some nodes of the Cluster.
+	// The `host:port` of the server, of the Sentinels, or of some nodes of the Cluster.
 	Addresses []string `json:"addresses,omitempty"`
-	// The name under which Sentinels watch the group. The addresses are then those
-	// of the Sentinels.
+	// The name of the group watched by Sentinels, whose addresses are then required.
+	// Default: none.
 	MasterName string `json:"master_name,omitempty"`
-	// Whether the addresses are nodes of a Redis Cluster.
+	// Whether the addresses are nodes of a Redis Cluster. Default: false.
 	Cluster bool `json:"cluster,omitempty"`
-	// The ACL user. Default: Redis's default user.
+	// The ACL user. Default: Redis's user `default`.
 	Username string `json:"username,omitempty"`
-	// Its password.
+	// The password. Default: none.
 	Password string `json:"password,omitempty"`
-	// The ACL user at the Sentinels, if they have one.
+	// The ACL user of the Sentinels. Default: none.
 	SentinelUsername string `json:"sentinel_username,omitempty"`
-	// Its password.
+	// The password of the Sentinels. Default: none.
 	SentinelPassword string `json:"sentinel_password,omitempty"`
-	// The number of the database. Default: 0. A Cluster has no other.
+	// The number of the database. A Cluster only has 0. Default: 0.
 	DB int `json:"db,omitempty"`
-	// TLS for all connections. Default: none, unless the URL begins with `rediss://`.
+	// The TLS settings of all connections. Default: no TLS unless the URL begins with
+	// `rediss://`.
 	TLS *TLS `json:"tls,omitempty"`
-	// The bound on connecting, on one command and on waiting for a free
-	// connection, each. Default: 500ms.
+	// The timeout of connecting, of a command, and of waiting for a free connection,
+	// each. Default: 500ms.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
-	// The number of connections per server. Default: 10 per CPU.
+	// The maximum number of connections per server. Default: 10 per CPU.
 	PoolSize int `json:"pool_size,omitempty"`
-	// How many replicas must have acknowledged a revocation or change before it is
-	// reported done. Default: 0, the primary alone.
+	// The number of replicas that must acknowledge a change before it is reported as
+	// done. Default: 0, only the primary.
 	WaitReplicas int `json:"wait_replicas,omitempty"`
 
 	key    string
@@ -70,14 +71,14 @@ type Redis struct {
 	where  Where
 }
 
-// TLS is TLS towards Redis. The server's certificate is always verified.
+// TLS configures TLS for Redis. The server's certificate is always verified.
 type TLS struct {
-	// A PEM file of certificate authorities. Default: the system's.
+	// A PEM file with certificate authorities. Default: the system's.
 	CA string `json:"ca,omitempty"`
-	// PEM files of the client's certificate and key. Default: none.
+	// PEM files with the client's certificate and key. Default: none.
 	Certificate string `json:"certificate,omitempty"`
 	Key         string `json:"key,omitempty"`
-	// The name in the server's certificate. Default: the host that is dialled.
+	// The expected name in the server's certificate. Default: the server's host name.
 	ServerName string `json:"server_name,omitempty"`
 }
 
@@ -86,7 +87,7 @@ func (Redis) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "meet_gateway.stores.redis", New: func() caddy.Module { return new(Redis) }}
 }
 
-// Provision resolves the options and takes a handle. It does not connect.
+// Provision opens the store or shares the open one. It does not connect.
 func (s *Redis) Provision(caddy.Context) error {
 	o, err := s.options()
 	if err != nil {
@@ -110,7 +111,7 @@ func (s *Redis) Provision(caddy.Context) error {
 	return nil
 }
 
-// whereOf takes addresses and the user out of the options.
+// whereOf describes the options for logs.
 func whereOf(o tokens.RedisOptions) Where {
 	w := Where{Kind: "redis", Address: strings.Join(o.Addresses, ","), User: o.Username}
 	if u, err := url.Parse(o.URL); err == nil && o.URL != "" {
@@ -123,8 +124,7 @@ func whereOf(o tokens.RedisOptions) Where {
 // Where implements Store.
 func (s *Redis) Where() Where { return s.where }
 
-// Cleanup gives the handle back. It stays in its field: the check at the start may
-// still run.
+// Cleanup releases the store. The pointer stays for a check that may still be running.
 func (s *Redis) Cleanup() error {
 	if s.pooled == nil {
 		return nil
@@ -139,10 +139,10 @@ func (s *Redis) Tokens() *tokens.Store { return s.pooled.Store }
 // Key implements Store.
 func (s *Redis) Key() string { return s.key }
 
-// Secret implements Store: Redis brings none.
+// Secret implements Store. Redis has none.
 func (*Redis) Secret() []byte { return nil }
 
-// options resolves placeholders into options that never go back into JSON.
+// options resolves placeholders. The result is never encoded.
 func (s *Redis) options() (tokens.RedisOptions, error) {
 	repl := caddy.NewReplacer()
 	var problem error
@@ -190,8 +190,8 @@ func (s *Redis) options() (tokens.RedisOptions, error) {
 	return o, nil
 }
 
-// poolKey is a hash over all that makes a handle what it is, certificates
-// included, so that a change of any opens another one.
+// poolKey hashes all options and the contents of certificate files, so that a change of
+// either opens a new store.
 func (s *Redis) poolKey(o tokens.RedisOptions) (string, error) {
 	var files []string
 	if s.TLS != nil {
@@ -209,7 +209,7 @@ func (s *Redis) poolKey(o tokens.RedisOptions) (string, error) {
 		}
 		files = append(files, o.TLS.ServerName)
 	}
-	o.TLS = nil // told by files
+	o.TLS = nil // covered by files
 	return pool.Key("redis", []any{o, files})
 }
 
@@ -265,7 +265,7 @@ func (s *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		if d.NextArg() {
 			return d.ArgErr()
 		}
-		if !option.Holds(s.URL) && !isRedisURL(s.URL) { // not repeated: it may hold a password
+		if !option.Holds(s.URL) && !isRedisURL(s.URL) { // not quoted: it may contain a password
 			return d.Err("the address of redis must look like redis://user:password@host:6379/0, or begin with rediss:// for TLS, or be unix:///path")
 		}
 	}
@@ -297,7 +297,7 @@ func (s *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// isRedisURL reports whether go-redis could read an address.
+// isRedisURL reports whether go-redis accepts the URL.
 func isRedisURL(text string) bool {
 	u, err := url.Parse(text)
 	if err != nil {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// Package store holds the stores: guest modules of the app that say where the state is
-// kept.
+// Package store contains the store modules, which keep the gateway's state.
 package store
 
 import (
@@ -14,41 +13,40 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// Store is what guest modules in the namespace meet_gateway.stores implement:
-// where the state is kept.
+// Store is implemented by guest modules in the namespace meet_gateway.stores.
 type Store interface {
-	// Tokens is the handle. It stays usable for requests in flight after the
-	// module was cleaned up.
+	// Tokens returns the store. It stays usable for requests in flight after Cleanup.
 	Tokens() *tokens.Store
-	// Key tells handles apart: equal keys share one handle. It holds no secret.
+	// Key identifies the store: modules with equal keys share it. It contains no
+	// secret.
 	Key() string
-	// Secret is a secret for deriving keys, if the store brings one of its own, and
-	// nil if the operator must give one.
+	// Secret returns a secret of the store's own, or nil if the operator must configure
+	// one.
 	Secret() []byte
-	// Where says where the state is, for logs.
+	// Where describes the store for logs.
 	Where() Where
 }
 
-// Where says where a store keeps the state. It holds no credential.
+// Where describes a store without credentials.
 type Where struct {
-	// Kind is the name of the module, Address one or more host:port, User the Redis
-	// user; empty if there is none.
+	// Kind is the name of the module, Address one or more host:port, and User the Redis
+	// user. Address and User may be empty.
 	Kind, Address, User string
 }
 
-// open keeps handles across reloads.
+// open contains the open stores of all configurations.
 var open = caddy.NewUsagePool()
 
-// pooledStore closes its handle some time after the last configuration let it go.
+// pooledStore closes its store some time after the last configuration released it.
 type pooledStore struct {
 	*tokens.Store
 	secret []byte
 	once   sync.Once
 }
 
-// Destruct implements caddy.Destructor. An Authority that still drains uses its
-// store, so the store waits longer. When the process ends, Caddy cleans modules up in any
-// order: the store stays open, for a gateway that takes itself off the list of gateways.
+// Destruct implements caddy.Destructor. The store outlives the Authorities that use it.
+// When the process exits, modules are cleaned up in any order, so the store is not
+// closed: a gateway may still remove itself from the list of gateways.
 func (s *pooledStore) Destruct() error {
 	if caddy.Exiting() {
 		return nil

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Package strictjson reads JSON that must mean the same to every reader: to the
-// gateway, which judges it, and to Meet, which acts on it.
+// Package strictjson accepts JSON that all parsers understand alike: the gateway, which
+// checks it, and Meet, which acts on it.
 package strictjson
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Errors of Object. They quote nothing that was sent.
+// Errors of Object. They quote no input.
 var (
 	ErrSyntax   = errors.New("the body is not valid JSON")
 	ErrEncoding = errors.New("the body is not UTF-8")
@@ -25,22 +25,20 @@ var (
 	ErrNumber   = errors.New("a number is too large")
 )
 
-// NotObjectError is JSON that is well-formed but no object.
+// NotObjectError is returned for well-formed JSON that is not an object.
 type NotObjectError struct {
-	// First is its first token.
 	First json.Token
 }
 
-// Error tells no value.
+// Error implements error. It quotes no input.
 func (*NotObjectError) Error() string { return "the body is not an object" }
 
-// maxDepth is how deeply JSON may be nested. Meet's own objects need three.
+// maxDepth limits nesting. Meet's own objects need three levels.
 const maxDepth = 32
 
-// Object reads a body that is one JSON object, or empty, which gives nil. It refuses
-// duplicate keys at any depth, half surrogates, numbers that are infinite for some
-// readers, and JSON that is nested more than 32 deep. Errors are those above and
-// *NotObjectError.
+// Object parses a body with one JSON object, or an empty body, for which it returns
+// nil. It refuses duplicate keys at any depth, unpaired surrogates, numbers outside
+// float64, and nesting deeper than 32. Errors are those above and *NotObjectError.
 func Object(body []byte) (map[string]json.RawMessage, error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return nil, nil
@@ -61,9 +59,9 @@ func Object(body []byte) (map[string]json.RawMessage, error) {
 	return object, nil
 }
 
-// check reads one JSON value to its end. jsontext refuses duplicate keys and half
-// surrogates. Meet answers the latter, and what is nested too deeply, with an error
-// that would look like an outage.
+// check reads one JSON value and the end of the body. jsontext refuses duplicate keys
+// and unpaired surrogates. Meet answers those, and deep nesting, with an error that
+// would look like an outage.
 func check(body []byte) error {
 	dec := jsontext.NewDecoder(bytes.NewBuffer(body))
 	for {
@@ -99,11 +97,11 @@ func notAnObject(body []byte) error {
 	return &NotObjectError{First: first}
 }
 
-// HoldsNUL reports whether a key or a text in valid JSON holds NUL, which no text in
-// Meet's database can.
+// HoldsNUL reports whether a key or string in valid JSON contains NUL, which Meet's
+// database cannot store.
 func HoldsNUL(body []byte) bool {
 	if !bytes.Contains(body, []byte(`\u0000`)) {
-		return false // NUL itself is no JSON
+		return false // unescaped NUL is not valid JSON
 	}
 	dec := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	for {

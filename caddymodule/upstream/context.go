@@ -15,21 +15,19 @@ import (
 	"github.com/meet-gateway/meet-gateway/backendclient"
 )
 
-// requestContext is the context of a request that the handler sees: what
-// Caddy's handlers expect to find in one, each made when it is asked for. The
-// replacer and the variables are used by a handler every time and hardly ever by a
-// transport alone. The rest, with all placeholders of HTTP requests, is what
-// caddyhttp.PrepareRequest makes of the request: that costs as much as the gate
-// itself.
+// requestContext is the context of a request that the handler sees. It provides what
+// Caddy's handlers expect in one, created on demand: the replacer and the variables,
+// which a handler always uses and a transport hardly ever, and everything else that
+// caddyhttp.PrepareRequest provides, which costs as much as the gateway itself.
 type requestContext struct {
 	context.Context
 	request  *http.Request
-	fallback *caddyhttp.Server // outside of any client's request
+	fallback *caddyhttp.Server // if there is no client's request
 	rec      *recorder
 
-	furnished sync.Once // the two below
-	repl      *caddy.Replacer
-	vars      map[string]any
+	varsOnce sync.Once // for repl and vars
+	repl     *caddy.Replacer
+	vars     map[string]any
 
 	prepared sync.Once
 	full     *http.Request // prepared by Caddy
@@ -39,12 +37,12 @@ func (u *Upstream) newContext(ctx context.Context) *requestContext {
 	return &requestContext{Context: ctx, fallback: u.server}
 }
 
-// furnish makes what is written to, for this request alone. A transport may ask
-// for it from several goroutines.
-func (c *requestContext) furnish() {
-	c.furnished.Do(func() {
+// prepareVars creates the replacer and the variables. A transport may call it from
+// several goroutines.
+func (c *requestContext) prepareVars() {
+	c.varsOnce.Do(func() {
 		c.vars = map[string]any{
-			// The headers are all ours, so reverse_proxy is to keep them as they are.
+			// The headers are ours, so reverse_proxy must keep them.
 			caddyhttp.TrustedProxyVarKey: true,
 			caddyhttp.ClientIPVarKey:     c.clientIP(),
 		}
@@ -53,18 +51,18 @@ func (c *requestContext) furnish() {
 	})
 }
 
-// clientIP is who the client is by what Caddy says (trusted_proxies), never by what
-// a header claims; "" outside of any client's request.
+// clientIP returns the client's address according to Caddy (trusted_proxies), or "" if
+// there is no client's request.
 func (c *requestContext) clientIP() string {
 	if source := backendclient.Source(c.Context); source != "" {
-		return source // of an exchange, which is in no client's request
+		return source // of an exchange, which belongs to no client's request
 	}
 	ip, _ := caddyhttp.GetVar(c.Context, caddyhttp.ClientIPVarKey).(string)
 	return ip
 }
 
-// peer is the address of the client's end of the connection; "@" for a socket that
-// has none, and outside of any client's request.
+// peer returns the address of the connection's peer, or "@" for a Unix socket or if
+// there is no client's request.
 func (c *requestContext) peer() string {
 	if original, ok := c.Context.Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
 		return original.RemoteAddr
@@ -79,8 +77,8 @@ func (c *requestContext) server() *caddyhttp.Server {
 	return c.fallback
 }
 
-// take makes a request the handler's. It is not copied: backendclient makes each for one
-// trip.
+// take turns r into the handler's request. It is not copied, since backendclient
+// creates one per attempt.
 func (c *requestContext) take(r *http.Request, rec *recorder) {
 	r.URL.Scheme, r.URL.Host = "", ""
 	r.RequestURI = requestURI(r.URL)
@@ -100,10 +98,10 @@ func (c *requestContext) Value(key any) any {
 	}
 	switch name {
 	case caddy.ReplacerCtxKey:
-		c.furnish()
+		c.prepareVars()
 		return c.repl
 	case caddyhttp.VarsCtxKey:
-		c.furnish()
+		c.prepareVars()
 		return c.vars
 	case caddyhttp.ServerCtxKey:
 		return c.server()
@@ -111,18 +109,18 @@ func (c *requestContext) Value(key any) any {
 	return c.prepare().Context().Value(key)
 }
 
-// placeholder resolves a placeholder that is not set.
+// placeholder resolves a placeholder that no handler has set.
 func (c *requestContext) placeholder(key string) (any, bool) {
 	if name, ok := strings.CutPrefix(key, "http.vars."); ok {
 		return c.vars[name], true
 	}
 	if strings.HasPrefix(key, "http.reverse_proxy.") {
-		return nil, false // set by it, or not there
+		return nil, false // only reverse_proxy sets these
 	}
 	return c.prepare().Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Get(key)
 }
 
-// prepare returns the request as Caddy prepares those of clients.
+// prepare returns the request as Caddy prepares a client's.
 func (c *requestContext) prepare() *http.Request {
 	c.prepared.Do(func() {
 		r := c.request.WithContext(c.Context)
@@ -131,8 +129,8 @@ func (c *requestContext) prepare() *http.Request {
 	return c.full
 }
 
-// requestURI is u.RequestURI for paths that need no escaping, which are all that
-// backendclient sends.
+// requestURI is u.RequestURI without the escaping, which backendclient's paths do not
+// need.
 func requestURI(u *url.URL) string {
 	if u.RawPath != "" || u.ForceQuery {
 		return u.RequestURI()
@@ -143,7 +141,7 @@ func requestURI(u *url.URL) string {
 	return u.Path + "?" + u.RawQuery
 }
 
-// peerIP cuts port, brackets and zone from a socket's address.
+// peerIP removes port, brackets and zone from an address.
 func peerIP(address string) string {
 	if i := strings.LastIndexByte(address, ':'); i >= 0 {
 		address = address[:i]

@@ -20,15 +20,13 @@ import (
 	"github.com/meet-gateway/meet-gateway/backendclient"
 )
 
-// directTransport carries backendclient's requests to Meet through the transport
-// of a reverse_proxy that has nothing to decide: one upstream, no health checks,
-// no retries, no changes of headers or answers. What the handler would add is
-// bookkeeping for things that are not there, and costs more than the whole gate:
-// two copies of the request, some twenty placeholders, and a line for the debug log
-// whether or not that is on. See
-// docs/decisions.md.
+// directTransport sends requests through the transport of a reverse_proxy, without its
+// handler. That is possible if the handler has one upstream and no health checks,
+// retries or changes of headers or answers. Its bookkeeping would cost more than the
+// whole gateway: two copies of the request, some twenty placeholders, and a line for
+// the debug log even if that is off. See docs/decisions.md.
 //
-// Meet gets the same request either way.
+// Meet receives the same request either way.
 type directTransport struct {
 	transport http.RoundTripper
 	// address is the upstream's host and port.
@@ -36,9 +34,8 @@ type directTransport struct {
 	logger  *zap.Logger
 }
 
-// bareProxy is a reverse_proxy that only names its upstream and how to talk to
-// it. A field that is not here, of this Caddy or of a later one, may ask for
-// something that only the handler does.
+// bareProxy is a reverse_proxy that configures only its upstream and transport. Any
+// other field, also of a later Caddy, may need the handler.
 type bareProxy struct {
 	Handler   string         `json:"handler"`
 	Upstreams []bareUpstream `json:"upstreams"`
@@ -68,8 +65,8 @@ type bareUpstream struct {
 	Dial string `json:"dial"`
 }
 
-// bareAddress returns the host and port of the upstream if a handler's configuration
-// is that of a bare reverse_proxy, and "" otherwise.
+// bareAddress returns the upstream's host and port if raw configures a bare
+// reverse_proxy, and otherwise "".
 func bareAddress(raw json.RawMessage) string {
 	var p bareProxy
 	dec := json.NewDecoder(bytes.NewReader(raw))
@@ -82,7 +79,7 @@ func bareAddress(raw json.RawMessage) string {
 	}
 	dial := p.Upstreams[0].Dial
 	if strings.Contains(dial, "{") {
-		return "" // may be another one for each request
+		return "" // may differ per request
 	}
 	addr, err := caddy.ParseNetworkAddress(dial)
 	if err != nil || addr.Network != "tcp" || addr.PortRangeSize() != 1 || addr.Host == "" {
@@ -91,7 +88,7 @@ func bareAddress(raw json.RawMessage) string {
 	return addr.JoinHostPort(0)
 }
 
-// newDirectTransport returns nil for a handler that is no bare reverse_proxy.
+// newDirectTransport returns nil unless the handler is a bare reverse_proxy.
 func newDirectTransport(config json.RawMessage, handler caddyhttp.MiddlewareHandler, logger *zap.Logger) *directTransport {
 	proxy, ok := handler.(*reverseproxy.Handler)
 	if !ok {
@@ -108,10 +105,10 @@ func newDirectTransport(config json.RawMessage, handler caddyhttp.MiddlewareHand
 	return &directTransport{transport: transport, address: address, logger: logger}
 }
 
-// send sends the request. Failures are *backendclient.TransportError, or the
-// context's own.
+// send sends the request. Errors are *backendclient.TransportError and errors of the
+// context.
 func (t *directTransport) send(req *http.Request, reqCtx *requestContext) (*http.Response, error) {
-	req.URL.Scheme, req.URL.Host = "", t.address // the transport knows whether to use TLS
+	req.URL.Scheme, req.URL.Host = "", t.address // the transport decides about TLS
 	reqCtx.request = req
 	t.forward(req, reqCtx)
 	began := time.Now()
@@ -122,7 +119,7 @@ func (t *directTransport) send(req *http.Request, reqCtx *requestContext) (*http
 	if err != nil {
 		return nil, directError(req, err)
 	}
-	if res.StatusCode == http.StatusSwitchingProtocols { // not asked for; its body is a connection
+	if res.StatusCode == http.StatusSwitchingProtocols { // the body would be a connection
 		_ = res.Body.Close()
 		return nil, &backendclient.TransportError{Status: http.StatusBadGateway, Err: errSwitches}
 	}
@@ -133,8 +130,8 @@ var headerVia = []string{"1.1 Caddy"}
 
 var errSwitches = errors.New("the backend wants to switch protocols")
 
-// forward sets what reverse_proxy sets in a request whose other headers are to
-// stay: who the client is, by which name Meet is called, and that there is a proxy.
+// forward sets the headers that reverse_proxy would set: the client's address, the host
+// and Via.
 func (*directTransport) forward(req *http.Request, reqCtx *requestContext) {
 	h := req.Header
 	client, peer := reqCtx.clientIP(), peerIP(reqCtx.peer())
@@ -152,7 +149,7 @@ func (*directTransport) forward(req *http.Request, reqCtx *requestContext) {
 	h["Via"] = headerVia
 }
 
-// logFields are those of a line of reverse_proxy, without headers.
+// logFields are the fields of reverse_proxy's log line, without headers.
 func (t *directTransport) logFields(req *http.Request, res *http.Response, err error, took time.Duration) []zap.Field {
 	fields := []zap.Field{
 		zap.String("upstream", t.address), zap.Duration("duration", took),
@@ -164,11 +161,10 @@ func (t *directTransport) logFields(req *http.Request, res *http.Response, err e
 	return append(fields, zap.Int("status", res.StatusCode))
 }
 
-// directError tells backendclient what a failure means, as transportError does for
-// those of a handler.
+// directError classifies an error for backendclient.
 func directError(req *http.Request, err error) error {
 	if ctxErr := req.Context().Err(); ctxErr != nil {
-		return ctxErr //nolint:wrapcheck // the errors of contexts are bare
+		return ctxErr //nolint:wrapcheck // bare, as callers compare it
 	}
 	te := &backendclient.TransportError{Status: http.StatusBadGateway, Err: err}
 	if _, ok := errors.AsType[reverseproxy.DialError](err); ok {

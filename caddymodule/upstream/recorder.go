@@ -9,23 +9,23 @@ import (
 	"sync"
 )
 
-// maxRecorded bounds a response of the handler that is held in memory.
-// backendclient reads less; this is what stops an endless answer.
+// maxRecorded is the maximum size of a response in memory. backendclient reads less;
+// this stops endless responses.
 const maxRecorded = 8 << 20
 
-// maxPooled is the largest buffer that is kept for the next answer.
+// maxPooled is the maximum size of a buffer to reuse.
 const maxPooled = 64 << 10
 
 var errTooLarge = errors.New("the answer is too large")
 
-// recorder is the ResponseWriter of a handler. Its buffer and its header map
-// serve the next one as soon as the answer's body is closed.
+// recorder is the ResponseWriter of the handler. It is reused once the response's body
+// is closed.
 type recorder struct {
 	header   http.Header
 	status   int
 	body     bytes.Buffer
 	overflow bool
-	err      error // in place of the end of the body
+	err      error // returned at the end of the body
 }
 
 var recorders = sync.Pool{New: func() any { return &recorder{header: make(http.Header)} }}
@@ -47,7 +47,7 @@ func (rec *recorder) release() {
 // Header implements http.ResponseWriter.
 func (rec *recorder) Header() http.Header { return rec.header }
 
-// WriteHeader implements http.ResponseWriter. Informational answers are dropped.
+// WriteHeader implements http.ResponseWriter. It drops informational responses.
 func (rec *recorder) WriteHeader(status int) {
 	if rec.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		rec.status = status
@@ -64,7 +64,7 @@ func (rec *recorder) Write(p []byte) (int, error) {
 	return rec.body.Write(p)
 }
 
-// Flush implements http.Flusher; everything is held until the end.
+// Flush implements http.Flusher. The response is buffered nevertheless.
 func (rec *recorder) Flush() { rec.WriteHeader(http.StatusOK) }
 
 func (rec *recorder) response(req *http.Request) *http.Response {
@@ -85,13 +85,13 @@ func (rec *recorder) response(req *http.Request) *http.Response {
 	return &a.response
 }
 
-// recordedAnswer is a response and its body in one piece.
+// recordedAnswer is a response with its body, in one allocation.
 type recordedAnswer struct {
 	response http.Response
 	body     recordedBody
 }
 
-// recordedBody reads a recorder's body and gives the recorder back when closed.
+// recordedBody reads the recorder's body. Close releases the recorder.
 type recordedBody struct{ rec *recorder }
 
 func (b *recordedBody) Read(p []byte) (int, error) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Package upstream carries requests to Meet through a handler of Caddy's, or through its
-// transport alone where the handler has nothing to decide.
+// Package upstream sends requests to Meet through a Caddy handler, or only its
+// transport if the handler has nothing to do.
 package upstream
 
 import (
@@ -18,38 +18,37 @@ import (
 	"github.com/meet-gateway/meet-gateway/backendclient"
 )
 
-// Upstream sends backendclient's requests to Meet through a handler of Caddy's,
-// usually reverse_proxy, as if a client had sent them. So the operator names the
-// upstream once, and load balancing, health checks and TLS hold for exchanges and
-// rooms alike.
+// Upstream sends backendclient's requests to Meet through a Caddy handler, usually
+// reverse_proxy, as if a client had sent them. The upstream is thus configured once,
+// and its load balancing, health checks and TLS apply to exchanges and rooms.
 //
-// Each request has a context, a replacer and variables of its own: requests for one
-// client run at the same time, and handlers write to all three.
+// Each request has its own context, replacer and variables, since requests of one
+// client run concurrently and handlers modify all three.
 type Upstream struct {
 	handler caddyhttp.MiddlewareHandler
-	// direct is nil unless the handler is a reverse_proxy with nothing to decide.
+	// direct is nil unless the handler is a bare reverse_proxy.
 	direct *directTransport
-	// server stands in for requests that belong to no client's request.
+	// server is used for requests that belong to no client's request.
 	server *caddyhttp.Server
 }
 
-// New makes an Upstream of a provisioned handler and its configuration in JSON.
+// New returns an Upstream for a provisioned handler and its JSON configuration.
 func New(handler caddyhttp.MiddlewareHandler, config json.RawMessage, logger *zap.Logger) *Upstream {
 	u := &Upstream{handler: handler, server: new(caddyhttp.Server)}
 	u.direct = newDirectTransport(config, handler, logger)
 	return u
 }
 
-// Handler is the handler that carries the requests.
+// Handler returns the handler.
 func (u *Upstream) Handler() caddyhttp.MiddlewareHandler { return u.handler }
 
-// Context makes the context that a request of RoundTrip should have. RoundTrip makes
-// one itself for a request that has another; that costs a copy of the request.
+// Context returns a context for a request to RoundTrip. Without it RoundTrip has to
+// copy the request.
 func (u *Upstream) Context(ctx context.Context) context.Context { return u.newContext(ctx) }
 
-// RoundTrip implements http.RoundTripper. It never follows a redirect and never
-// retries. A failure without a response is a *backendclient.TransportError or the
-// context's own error; a response that breaks off has a body that ends in an error.
+// RoundTrip implements http.RoundTripper. It follows no redirects and does not retry.
+// Errors are *backendclient.TransportError and errors of the context. The body of a
+// response that breaks off ends in an error.
 func (u *Upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 	reqCtx, ok := req.Context().(*requestContext)
 	if !ok {
@@ -62,7 +61,7 @@ func (u *Upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 	return u.send(req, reqCtx)
 }
 
-// send calls the handler and records its response.
+// send runs the handler and records its response.
 func (u *Upstream) send(req *http.Request, reqCtx *requestContext) (*http.Response, error) {
 	rec := recorders.Get().(*recorder)
 	rec.reset()
@@ -73,7 +72,7 @@ func (u *Upstream) send(req *http.Request, reqCtx *requestContext) (*http.Respon
 	const clientClosed = 499 // what reverse_proxy records when its context is cancelled
 	switch {
 	case err != nil && rec.status != 0 && ctxErr == nil:
-		// As with any transport: the response began, and reading it ends in an error.
+		// As with any transport, a response that breaks off ends in an error.
 		rec.err = err
 		return rec.response(req), nil
 	case err == nil && rec.status != 0 && (ctxErr == nil || rec.status != clientClosed):
@@ -91,8 +90,8 @@ func (u *Upstream) send(req *http.Request, reqCtx *requestContext) (*http.Respon
 
 var errNoAnswer = errors.New("the backend handler gave no answer")
 
-// serve calls the handler. A handler that breaks off its answer panics with
-// http.ErrAbortHandler, as net/http wants it; here it would end the process.
+// serve runs the handler. It recovers http.ErrAbortHandler, with which handlers break
+// off an answer and which would end the process here.
 func (u *Upstream) serve(rec *recorder, r *http.Request) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -112,24 +111,24 @@ func panicError(p any, rec *recorder) error {
 	return fmt.Errorf("panic: %v", p)
 }
 
-// noNext is what comes after the handler: nothing, so no answer.
+// noNext is the next handler, which answers nothing.
 var noNext = caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
 
-// transportError tells backendclient what a handler's error means.
+// transportError classifies a handler's error for backendclient.
 func transportError(err error, reqCtx *requestContext) error {
 	te := &backendclient.TransportError{Status: http.StatusBadGateway, Err: err}
 	if he, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
 		te.Status = he.StatusCode
 		if he.Err != nil {
-			te.Err = he.Err // without the place in Caddy's source
+			te.Err = he.Err // without the position in Caddy's source
 		}
 	}
 	if _, ok := errors.AsType[reverseproxy.DialError](err); ok {
 		te.NotSent = true
 	}
-	// 503 means that there was no upstream to send to, unless one had answered
-	// and an lb_retry_match gave its answer up.
-	reqCtx.furnish()
+	// 503 means that no upstream was available, unless lb_retry_match discarded an
+	// answer.
+	reqCtx.prepareVars()
 	if _, answered := reqCtx.repl.Get("http.reverse_proxy.status_code"); answered && te.Status == http.StatusServiceUnavailable {
 		te.Status = http.StatusBadGateway
 	}

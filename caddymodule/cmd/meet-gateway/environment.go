@@ -12,17 +12,16 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 )
 
-// prepareEnvironment takes variables that are set and empty for unset, and works out
-// what the shipped Caddyfile does with other names than the gateway's. Caddy gives
-// {$NAME:default} its default only where NAME is not there at all, and Compose files
-// set what they do not know to nothing.
+// prepareEnvironment unsets variables that are empty, since Caddy uses the default in
+// {$NAME:default} only for unset ones and Compose files set unknown variables to
+// nothing. It also prepares the shipped Caddyfile's answer to other host names.
 func prepareEnvironment() {
 	for _, name := range []string{
 		variableAddress, "MEET_GATEWAY_BIND", "MEET_STORE", "MEET_BACKEND", "MEET_GATEWAY_HEALTH", "MEET_GATEWAY_DRAIN",
 		"MEET_GATEWAY_SECRET_AT", "MEET_CLIENT_SECRET_AT", variableOtherNames,
 	} {
 		if value, set := os.LookupEnv(name); set && value == "" {
-			_ = os.Unsetenv(name) // a name that can be looked up
+			_ = os.Unsetenv(name) // fails only for invalid names
 		}
 	}
 	if _, set := os.LookupEnv(variableOtherNames); !set {
@@ -30,20 +29,20 @@ func prepareEnvironment() {
 			_ = os.Setenv(variableOtherNames, "misdirected "+strings.Join(addresses, " "))
 		}
 	}
-	// Caddy has read CADDY_ADMIN already. Nothing would be a port of its choice, open
-	// to everybody.
+	// Caddy has already read CADDY_ADMIN. An empty address would be a random port on
+	// all interfaces.
 	if caddy.DefaultAdminListen == "" {
 		caddy.DefaultAdminListen = "localhost:2019"
 	}
 }
 
-// variableOtherNames is what the shipped Caddyfile imports: a snippet of its own, and
-// the snippet's arguments.
+// variableOtherNames is imported by the shipped Caddyfile: the name of one of its
+// snippets, and the snippet's arguments.
 const variableOtherNames = "MEET_GATEWAY_OTHER_NAMES"
 
 const variableAddress = "MEET_GATEWAY_ADDR"
 
-// siteAddress is MEET_GATEWAY_ADDR as Caddy is going to have it; "" if it is not set.
+// siteAddress returns MEET_GATEWAY_ADDR as Caddy will see it, or "".
 func siteAddress(args []string) string {
 	address := os.Getenv(variableAddress)
 	for _, file := range envFiles(args) {
@@ -52,7 +51,7 @@ func siteAddress(args []string) string {
 	return address
 }
 
-// envFiles returns the values of --envfile. Caddy reads these files later.
+// envFiles returns the values of --envfile, which Caddy reads later.
 func envFiles(args []string) (files []string) {
 	for i, arg := range args {
 		arg = strings.TrimPrefix(arg, "-")
@@ -65,8 +64,8 @@ func envFiles(args []string) (files []string) {
 	return files
 }
 
-// addressIn is the MEET_GATEWAY_ADDR of a file for --envfile; "" if it has none. Caddy
-// says what is wrong with the file.
+// addressIn returns the MEET_GATEWAY_ADDR in a file for --envfile, or "". Caddy reports
+// errors in the file.
 func addressIn(file string) (address string) {
 	text, _ := os.ReadFile(file)
 	for line := range strings.Lines(string(text)) {
@@ -79,15 +78,14 @@ func addressIn(file string) (address string) {
 	return address
 }
 
-// otherNames returns addresses for every name that the given site addresses do not
-// serve, on the same ports. Caddy alone answers such a request with an empty 200. There
-// are none for a port on which every name is served.
+// otherNames returns site addresses for all host names that the given addresses do not
+// serve, on the same ports. Caddy would answer requests for them with an empty 200.
 func otherNames(addresses string) []string {
 	var others, served []string
 	for _, text := range strings.FieldsFunc(addresses, func(r rune) bool { return r == ',' || r == ' ' }) {
 		address, err := httpcaddyfile.ParseAddress(text)
 		if err != nil || address.Scheme != "" && address.Scheme != "http" && address.Scheme != "https" {
-			return nil // Caddy says what is wrong with it
+			return nil // Caddy reports it
 		}
 		port := address.Port
 		plain := address.Scheme == "http" || port == "80"
@@ -105,7 +103,7 @@ func otherNames(addresses string) []string {
 			others = append(others, "http://:"+port)
 			continue
 		}
-		others = append(others, "https://:"+port, "http://:80") // Caddy redirects from there
+		others = append(others, "https://:"+port, "http://:80") // where Caddy redirects from
 	}
 	slices.Sort(others)
 	return slices.DeleteFunc(slices.Compact(others), func(other string) bool {

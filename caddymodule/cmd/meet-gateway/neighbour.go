@@ -19,12 +19,12 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// neighbourPatience bounds the look for another gateway.
+// neighbourPatience is the timeout of the search for another gateway.
 const neighbourPatience = 300 * time.Millisecond
 
-// warnOfNeighbour says before a start what Caddy does not: that a port is taken, or
-// that another gateway answers on the same admin endpoint. On Linux Caddy shares its
-// ports with another Caddy, and each then gets some of the requests.
+// warnOfNeighbour warns before the start that a port is taken or that another gateway
+// answers at the admin endpoint. Caddy does not: on Linux it shares its ports with
+// other Caddy processes, and each gets some of the requests.
 func warnOfNeighbour(args []string, out io.Writer) {
 	if len(args) < 2 || !slices.Contains([]string{"run", "start"}, args[1]) {
 		return
@@ -36,7 +36,7 @@ func warnOfNeighbour(args []string, out io.Writer) {
 		return
 	}
 	if os.Getenv("LISTEN_FDS") != "" {
-		return // systemd has the port, and hands it over
+		return // systemd passes the port
 	}
 	address := cmp.Or(siteAddress(args), ":8080")
 	if configured(args) && taken(address) {
@@ -44,7 +44,7 @@ func warnOfNeighbour(args []string, out io.Writer) {
 	}
 }
 
-// answers reports whether a gateway's admin endpoint is at an address.
+// answers reports whether a gateway's admin endpoint answers at an address.
 func answers(address string) bool {
 	parsed, err := caddy.ParseNetworkAddress(address)
 	if err != nil || parsed.IsUnixNetwork() {
@@ -66,8 +66,8 @@ func answers(address string) bool {
 	return resp.StatusCode == http.StatusOK || resp.Header.Get("Content-Type") == "application/problem+json"
 }
 
-// configured reports whether the configuration takes its address from the
-// environment, as the shipped Caddyfile does.
+// configured reports whether the configuration uses MEET_GATEWAY_ADDR, as the shipped
+// Caddyfile does.
 func configured(args []string) bool {
 	name := "Caddyfile"
 	for i, arg := range args {
@@ -78,18 +78,18 @@ func configured(args []string) bool {
 			name = args[i+1]
 		}
 	}
-	text, err := os.ReadFile(name) //nolint:gosec // the configuration that its operator names
+	text, err := os.ReadFile(name) //nolint:gosec // a file that the operator names
 	return err == nil && strings.Contains(string(text), "MEET_GATEWAY_ADDR")
 }
 
-// taken reports whether a port cannot be listened on.
+// taken reports whether another process listens on the address.
 func taken(address string) bool {
 	if _, port, err := net.SplitHostPort(address); err != nil || port == "" {
 		return false
 	}
 	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", address)
 	if err == nil {
-		_ = l.Close() // it was only tried
+		_ = l.Close() // only a test
 	}
 	return errors.Is(err, syscall.EADDRINUSE)
 }

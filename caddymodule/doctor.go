@@ -31,20 +31,19 @@ import (
 )
 
 const (
-	// doctorTimeout bounds all that the doctor asks.
+	// doctorTimeout is the timeout of a whole diagnosis.
 	doctorTimeout = 4 * time.Second
-	// meetProbeTimeout bounds what one Meet is asked.
+	// meetProbeTimeout is the timeout for probing Meet.
 	meetProbeTimeout = 3 * time.Second
-	// doctorApplications is how many applications are looked at, doctorAliases how many
-	// of their aliases.
+	// doctorApplications and doctorAliases limit how many are checked.
 	doctorApplications = 2000
 	doctorAliases      = 500
-	// hintsFor is for how long a hint of a refused request counts.
-	hintsFor = time.Hour
+	// hintPeriod is how long hints of refused requests count.
+	hintPeriod = time.Hour
 )
 
-// Diagnose implements admin.Gateway. It changes nothing, here, in Redis or at Meet,
-// but for a key of its own in Redis that it removes.
+// Diagnose implements admin.Gateway. It changes nothing, except for a temporary key of
+// its own in Redis.
 func (a *App) Diagnose(ctx context.Context, adminAddress string) wire.Diagnosis {
 	ctx, cancel := context.WithTimeout(ctx, doctorTimeout)
 	defer cancel()
@@ -83,7 +82,7 @@ func (a *App) configurationFacts(adminAddress string) doctor.Configuration {
 	return c
 }
 
-// sites are the servers of the running configuration that the directive may be on.
+// sites returns the listeners of the running configuration.
 func sites() []doctor.Site {
 	mod, err := caddy.ActiveContext().AppIfConfigured("http")
 	if err != nil {
@@ -91,11 +90,11 @@ func sites() []doctor.Site {
 	}
 	var list []doctor.Site
 	for name, server := range mod.(*caddyhttp.App).Servers {
-		if strings.HasPrefix(name, "remaining_auto_https") { // they redirect, and nothing else
+		if strings.HasPrefix(name, "remaining_auto_https") { // these only redirect
 			continue
 		}
-		// Caddy keeps the configuration of trusted_proxies no longer than it needs it,
-		// and what it made of it to itself. Of another Caddy nothing is known.
+		// Caddy does not export what it made of trusted_proxies. If the field is
+		// renamed, assume that it is set.
 		trusted := reflect.ValueOf(server).Elem().FieldByName("trustedProxies")
 		proxied := !trusted.IsValid() || !trusted.IsNil()
 		for _, address := range server.Listen {
@@ -113,7 +112,7 @@ func (a *App) redisFacts(ctx context.Context, f *doctor.Facts) {
 	}
 	f.Gateways, f.Keys, f.MissingKeys, f.KeysError = s.Gateways, s.Keys, s.MissingKeys, s.KeysError
 	f.Gateways = slices.DeleteFunc(f.Gateways, func(g tokens.Gateway) bool {
-		_, former := outgoing.Load(g.ID) // this process, as it was configured before
+		_, former := retiredGateways.Load(g.ID) // this process under an earlier configuration
 		return former
 	})
 	redis, ok := a.store.(*store.Redis)
@@ -130,11 +129,11 @@ func (a *App) redisFacts(ctx context.Context, f *doctor.Facts) {
 	}
 	f.Redis.Replica = s.Store.Error != "" && a.Authority().Health(ctx).Problem == "replica"
 	if permissions.Refusing {
-		f.Redis.Problem = "" // it answers, and what it refuses is known
+		f.Redis.Problem = "" // Redis answers; the missing permissions are reported instead
 	}
 }
 
-// applicationFacts reads the applications, as many as time allows.
+// applicationFacts reads applications until the limit or the timeout.
 func (a *App) applicationFacts(ctx context.Context) ([]doctor.Application, error) {
 	var list []doctor.Application
 	aliases := 0
@@ -168,29 +167,29 @@ func (a *App) applicationFacts(ctx context.Context) ([]doctor.Application, error
 func (a *App) meetFacts(ctx context.Context) []doctor.Meet {
 	ctx, cancel := context.WithTimeout(ctx, meetProbeTimeout)
 	defer cancel()
-	hints := a.outages.recent("backend", time.Now(), hintsFor)
-	list := make([]doctor.Meet, len(a.Gates()))
+	hints := a.outages.recent("backend", time.Now(), hintPeriod)
+	list := make([]doctor.Meet, len(a.handlers))
 	var asked sync.WaitGroup
-	for i, gate := range a.Gates() {
-		asked.Go(func() { list[i] = gate.meetFacts(ctx) })
+	for i, h := range a.handlers {
+		asked.Go(func() { list[i] = h.meetFacts(ctx) })
 	}
 	asked.Wait()
-	since := time.Now().Add(-hintsFor)
-	for i, gate := range a.Gates() {
-		seen := gate.client.Observations()
+	since := time.Now().Add(-hintPeriod)
+	for i, h := range a.handlers {
+		seen := h.client.Observations()
 		hints = slices.DeleteFunc(hints, func(hint string) bool { return seen.Explains(hint, since) })
 		m := &list[i]
 		m.NoAudience, m.DuplicateMails, m.UnknownUsers = seen.NoAudience(since), seen.DuplicateUser.After(since), seen.UserNotFound.After(since)
 		m.Issued, m.TokenLifetime, m.PageSize = seen.TokenAt.After(since), seen.TokenLifetime, seen.PageSize
 	}
 	if len(list) > 0 {
-		list[0].Hints = hints // outages are counted for all gates together
+		list[0].Hints = hints // outages are shared by all handlers
 	}
 	return list
 }
 
-// meetFacts sends Meet an empty request for a token. Meet refuses it before it looks
-// at any secret, so it costs nothing and creates no user.
+// meetFacts sends Meet an empty token request. Meet refuses it before it checks a
+// secret or creates a user.
 func (h *Handler) meetFacts(ctx context.Context) doctor.Meet {
 	m := doctor.Meet{Host: h.host, Sandbox: h.sandbox, Credentials: h.fallback.ClientID != ""}
 	if h.sandbox {
@@ -209,23 +208,23 @@ func (h *Handler) meetFacts(ctx context.Context) doctor.Meet {
 	req.Header.Set("X-Forwarded-Proto", "https")
 	resp, err := h.upstream.RoundTrip(req)
 	if err != nil {
-		m.Problem = unreachable(err)
+		m.Problem = connectionProblem(err)
 		return m
 	}
 	defer resp.Body.Close()
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<16)) // what broke off is not as recorded
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<16)) // a truncated body is not the recorded answer
 	m.Status, m.Location = resp.StatusCode, resp.Header.Get("Location")
 	m.JSON = strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json")
-	m.AsRecorded = namesFields(body)
+	m.AsRecorded = isRecordedAnswer(body)
 	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
 		m.Date = date
 	}
 	return m
 }
 
-// namesFields reports whether an answer is the one that was recorded for an empty
-// request: a list of texts for each field of a token request, and nothing else.
-func namesFields(body []byte) bool {
+// isRecordedAnswer reports whether body is Meet's recorded answer to an empty token
+// request: a list of texts for each of its fields.
+func isRecordedAnswer(body []byte) bool {
 	var fields map[string][]string
 	if json.Unmarshal(body, &fields) != nil || len(fields) != 4 {
 		return false
@@ -238,8 +237,8 @@ func namesFields(body []byte) bool {
 	return true
 }
 
-// unreachable is why a connection failed, without an address.
-func unreachable(err error) string {
+// connectionProblem describes a connection failure without addresses.
+func connectionProblem(err error) string {
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() || errors.Is(err, context.DeadlineExceeded) {
 		return "no answer in time"
@@ -253,8 +252,8 @@ func unreachable(err error) string {
 	return "it cannot be reached; the log has the cause"
 }
 
-// upstreamFacts tells whether Meet is reached without TLS across a public network,
-// and when the certificate of its first upstream ends.
+// upstreamFacts reports whether Meet is reached without TLS over a public network, and
+// when the first upstream's certificate expires.
 func (h *Handler) upstreamFacts(ctx context.Context) (plain bool, expires time.Time) {
 	proxy, ok := h.upstream.Handler().(*reverseproxy.Handler)
 	if !ok || len(proxy.Upstreams) == 0 {
@@ -273,8 +272,7 @@ func (h *Handler) upstreamFacts(ctx context.Context) (plain bool, expires time.T
 	if strings.ContainsRune(name, '{') {
 		name = host
 	}
-	// Only when the certificate ends is looked at: whether it is trusted, the request
-	// through the transport tells.
+	// Only the expiry is read. The probe above verifies the certificate.
 	dialer := tls.Dialer{Config: &tls.Config{ServerName: name, InsecureSkipVerify: true}} //nolint:gosec // nothing is sent
 	conn, err := dialer.DialContext(ctx, "tcp", proxy.Upstreams[0].Dial)
 	if err != nil {

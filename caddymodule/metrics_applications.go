@@ -12,20 +12,19 @@ import (
 )
 
 const (
-	// rankingPeriod is how often it is found out which applications are the most active.
+	// rankingPeriod is the time between two rankings.
 	rankingPeriod = time.Minute
-	// maxRanked bounds how many applications take part in one ranking.
+	// maxRanked limits the applications in one ranking.
 	maxRanked = 10_000
 	otherApps = "other"
 )
 
-// activity counts requests by application for metrics_per_application. The most
-// active applications have series of their own, all others are one. An application
-// that becomes one of the most active starts a series from 0; what it did before stays
-// with the others, so that no series ever falls.
+// activity counts requests by application for metrics_per_application. Only the most
+// active applications have their own series. A new series starts at 0; the
+// application's earlier requests stay in `other`, so that no series decreases.
 type activity struct {
 	mu     sync.Mutex
-	series map[string]map[string]uint64 // application or other → status class → requests
+	series map[string]map[string]uint64 // by application (or otherApps) and status class
 	recent map[string]uint64            // requests since the last ranking
 	ranked time.Time
 	now    func() time.Time
@@ -36,7 +35,7 @@ var activeApplications = &activity{now: time.Now}
 var applicationDesc = newDesc("application_requests_total",
 	"Requests by application, for the most active ones (metrics_per_application), and by status class.", "application", "status")
 
-// count counts a request. most is how many applications have series of their own.
+// count counts a request. most is the number of applications with their own series.
 func (a *activity) count(application, status string, most int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -64,7 +63,7 @@ func (a *activity) add(application, status string) {
 	a.series[application][status]++
 }
 
-// rank gives the most active applications series of their own.
+// rank selects the applications with their own series.
 func (a *activity) rank(now time.Time, most int) {
 	names := make([]string, 0, len(a.recent))
 	for name := range a.recent {
@@ -73,7 +72,7 @@ func (a *activity) rank(now time.Time, most int) {
 	slices.SortFunc(names, func(x, y string) int { return cmp.Or(cmp.Compare(a.recent[y], a.recent[x]), cmp.Compare(x, y)) })
 	names = names[:min(most, len(names))]
 	for name := range a.series {
-		// An application that is silent keeps its series until another needs the place.
+		// An inactive application keeps its series while there is room.
 		if name != otherApps && !slices.Contains(names, name) {
 			if len(names) < most {
 				names = append(names, name)
@@ -93,7 +92,7 @@ func (a *activity) rank(now time.Time, most int) {
 	}
 }
 
-// restrict forgets the series that a configuration with most of them has no place for.
+// restrict removes series that a new configuration has no room for.
 func (a *activity) restrict(most int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -12,22 +12,22 @@ import (
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 )
 
-// Routes implements admin.Gateway: the closed route table of each gate.
+// Routes implements admin.Gateway.
 func (a *App) Routes() []wire.Routes {
-	gates := []wire.Routes{}
-	for _, gate := range a.Gates() {
-		gates = append(gates, gate.shownRoutes())
+	list := []wire.Routes{}
+	for _, h := range a.handlers {
+		list = append(list, h.listRoutes())
 	}
-	return gates
+	return list
 }
 
 // Backends implements admin.Gateway.
 func (a *App) Backends() []wire.Backend {
-	gates := []wire.Backend{}
-	for _, gate := range a.Gates() {
-		gates = append(gates, gate.backendStatus())
+	list := []wire.Backend{}
+	for _, h := range a.handlers {
+		list = append(list, h.backendStatus())
 	}
-	return gates
+	return list
 }
 
 // Version implements admin.Gateway.
@@ -36,7 +36,7 @@ func (*App) Version() string {
 	return b.Version + ", Caddy " + b.Caddy
 }
 
-func (h *Handler) shownRoutes() wire.Routes {
+func (h *Handler) listRoutes() wire.Routes {
 	s := wire.Routes{BasePaths: h.BasePaths, Routes: []wire.Route{}}
 	for _, p := range h.routes.patterns {
 		for _, a := range p.actions {
@@ -62,7 +62,7 @@ func (h *Handler) backendStatus() wire.Backend {
 		for _, u := range g.Upstreams {
 			s.Upstreams = append(s.Upstreams, healthOf(u))
 		}
-		s.Healthy = len(s.Upstreams) == 0 || // found by name for each request
+		s.Healthy = len(s.Upstreams) == 0 || // dynamic upstreams
 			slices.ContainsFunc(s.Upstreams, func(u wire.Upstream) bool { return u.Available })
 	case caddy.Module:
 		s.Kind = g.CaddyModule().ID.Name()
@@ -70,14 +70,14 @@ func (h *Handler) backendStatus() wire.Backend {
 	return s
 }
 
-// checksHealth reports whether anything can make an upstream unavailable.
+// checksHealth reports whether health checks or passive checks are enabled.
 func checksHealth(c *reverseproxy.HealthChecks) bool {
 	return c != nil && (c.Active != nil && c.Active.IsEnabled() ||
 		c.Passive != nil && (c.Passive.FailDuration > 0 || c.Passive.UnhealthyRequestCount > 0))
 }
 
-// healthOf reads what Caddy knows. Upstreams whose address is told by each
-// request have no host yet.
+// healthOf returns Caddy's state of an upstream. One with placeholders in its address
+// has no host yet.
 func healthOf(u *reverseproxy.Upstream) wire.Upstream {
 	s := wire.Upstream{Address: u.Dial, Available: true}
 	if u.Host != nil {

@@ -14,9 +14,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// sendOperatorRoute forwards a request to a path that the operator opened, by the
-// policy of its route line. Path and query are rebuilt: the path has no segment that
-// could hold a mail address, and no query is sent.
+// sendOperatorRoute forwards a request to an opened path, subject to the route's
+// policy. The path is rebuilt from segments that cannot contain a mail address, and the
+// query is dropped.
 func (c roomsCall) sendOperatorRoute(caller backendclient.Caller) (*backendclient.Response, error) {
 	judge := routeJudge{route: c.action.route, rooms: c.h.policy(), mayAct: c.application.MayDelegate}
 	var key string
@@ -38,15 +38,15 @@ func (c roomsCall) sendOperatorRoute(caller backendclient.Caller) (*backendclien
 		}
 		answer, err := c.h.client.Send(c.ctx, caller, r)
 		for _, ad := range admitted {
-			c.takeBack(ad, answer, err)
+			c.refundUnlessCreated(ad, answer, err)
 		}
 		return answer, err
 	}
-	// What the key stands for is the request as it was made, method and path included.
+	// The key identifies the request as the client made it, including method and path.
 	return c.withIdempotency(key, []byte(r.Method+" "+r.Path+"\n"+string(r.Body)), send)
 }
 
-// operatorRequest reads and judges the request.
+// operatorRequest reads and checks the request.
 func (c roomsCall) operatorRequest(judge *routeJudge) (backendclient.Request, error) {
 	r := backendclient.Request{
 		Method: c.r.Method, Path: c.match.path + "/", Query: url.Values{}, Room: c.match.room(), Sensitive: c.action.route.Sensitive,
@@ -54,7 +54,7 @@ func (c roomsCall) operatorRequest(judge *routeJudge) (backendclient.Request, er
 	if r.Method == http.MethodHead {
 		r.Method = http.MethodGet // net/http drops the body
 	}
-	if err := requireOneReading(c.r.Header); err != nil {
+	if err := requireUTF8(c.r.Header); err != nil {
 		return r, err
 	}
 	body, err := c.readJSON()
@@ -65,9 +65,8 @@ func (c roomsCall) operatorRequest(judge *routeJudge) (backendclient.Request, er
 	return r, err
 }
 
-// requireOneReading refuses what says that its bytes are to be read otherwise than as
-// UTF-8, which is how they are judged.
-func requireOneReading(h http.Header) error {
+// requireUTF8 refuses other charsets and encodings, since the body is checked as UTF-8.
+func requireUTF8(h http.Header) error {
 	_, parameters, err := mime.ParseMediaType(h.Get("Content-Type"))
 	if charset := parameters["charset"]; err != nil && h.Get("Content-Type") != "" || charset != "" && !strings.EqualFold(charset, "utf-8") {
 		return parse.UnsupportedMediaType(h.Get("Content-Type"))
@@ -80,7 +79,7 @@ func requireOneReading(h http.Header) error {
 	return nil
 }
 
-// admitAll asks the quota of new users about the users that a request names.
+// admitAll charges the quota of new users for all users in a request.
 func (c roomsCall) admitAll(mails []tokens.Mail) ([]*tokens.Admission, error) {
 	var admitted []*tokens.Admission
 	for _, mail := range mails {
@@ -96,8 +95,8 @@ func (c roomsCall) admitAll(mails []tokens.Mail) ([]*tokens.Admission, error) {
 	return admitted, nil
 }
 
-// takeBack undoes what the quota counted for a user whom Meet has certainly not made.
-func (c roomsCall) takeBack(ad *tokens.Admission, answer *backendclient.Response, err error) {
+// refundUnlessCreated refunds the quota if Meet certainly did not create the user.
+func (c roomsCall) refundUnlessCreated(ad *tokens.Admission, answer *backendclient.Response, err error) {
 	be, ok := errors.AsType[*backendclient.Error](err)
 	if ok && !be.Effect || err == nil && answer.Status >= http.StatusBadRequest {
 		c.refundQuota(ad)

@@ -19,7 +19,7 @@ func TestGateStatus(t *testing.T) {
 	require.NotNil(t, app.Backends())
 	table, err := newRouteTable([]Route{{Method: http.MethodPatch, Path: "/rooms/{id}", Scope: "rooms:update"}})
 	require.NoError(t, err)
-	app.gates = []*Handler{
+	app.handlers = []*Handler{
 		{BasePaths: []string{"/"}, host: "sandbox.example.org", routes: table, upstream: upstream.New(new(Sandbox), nil, nil)},
 		{
 			BasePaths: []string{"/a", "/b"}, host: "meet.example.org", routes: table,

@@ -22,7 +22,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/caddymodule/pool"
 )
 
-// Words of the options of an audit trail.
+// Values of the options.
 const (
 	mailHash  = "hash"
 	mailClear = "clear"
@@ -32,24 +32,25 @@ const (
 	failureRefuse   = "refuse"
 )
 
-// Audit keeps a trail of what is decided: tokens, rooms that are created, opened
+// Audit configures the audit trail, which records issued tokens, created rooms, opened
 // routes, revocations, quotas, adoption and administration. `meet audit verify` and
 // `meet audit query` read it.
 type Audit struct {
-	// Where lines are written: one of Caddy's log writers. A file is made with mode
-	// 0600 unless it says otherwise.
+	// The log writer for the trail, one of Caddy's. Files get mode 0600 by default.
+	// Required.
 	OutputRaw json.RawMessage `json:"output,omitempty" caddy:"namespace=caddy.logging.writers inline_key=output"`
 
-	// What lines hold of users' mail addresses: `hash`, which is keyed and the same as
-	// long as the secret is, `clear`, or `none`. Default: `hash`.
+	// How to record users' mail addresses: `hash` for a keyed hash, stable as long as
+	// the secret is, `clear`, or `none`. Default: `hash`.
 	Mail string `json:"mail,omitempty"`
 
-	// What happens while lines cannot be written, such as on a full disk: `continue`
-	// keeps what fits into memory, logs an error and sets a metric; `refuse` answers
-	// requests that would be in the trail with 503. Default: `continue`.
+	// What to do while the trail cannot be written, for example on a full disk:
+	// `continue` buffers lines in memory up to a limit, logs an error and sets a
+	// metric; `refuse` answers requests that must be recorded with 503. Default:
+	// `continue`.
 	OnFailure string `json:"on_failure,omitempty"`
 
-	// The name of this gateway in every line. Default: the name of the host.
+	// The name of this gateway in each line. Default: the host's name.
 	Gateway string `json:"gateway,omitempty"`
 
 	trail *audit.Trail
@@ -57,7 +58,7 @@ type Audit struct {
 	key   *audit.Key
 }
 
-// provision opens the trail, or takes the one that an earlier configuration writes.
+// provision opens the trail or shares that of another configuration.
 func (a *Audit) provision(ctx caddy.Context, secret []byte) error {
 	a.Mail = cmp.Or(a.Mail, mailHash)
 	a.OnFailure = cmp.Or(a.OnFailure, failureContinue)
@@ -68,7 +69,7 @@ func (a *Audit) provision(ctx caddy.Context, secret []byte) error {
 		return fmt.Errorf("audit: on_failure must be %s or %s, got %q", failureContinue, failureRefuse, a.OnFailure)
 	}
 	if a.Gateway == "" {
-		a.Gateway, _ = os.Hostname() // "" is no name, and no reason not to start
+		a.Gateway, _ = os.Hostname() // without a name if there is none
 	}
 	if a.OutputRaw == nil {
 		return errors.New("audit: no output: write `output file /var/log/meet-gateway/audit.log`, or another of Caddy's log writers")
@@ -81,14 +82,14 @@ func (a *Audit) provision(ctx caddy.Context, secret []byte) error {
 	if a.key, err = audit.NewKey(secret); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
-	if a.owner, err = borrowTrail(mod.(caddy.WriterOpener), a.key, a.Gateway); err != nil {
+	if a.owner, err = openTrail(mod.(caddy.WriterOpener), a.key, a.Gateway); err != nil {
 		return err
 	}
 	a.trail = a.owner.trail
 	return nil
 }
 
-// withPrivateMode gives a file writer a mode: Caddy's own is another one after the
+// withPrivateMode sets the mode of a file writer. Caddy's default changes after the
 // first rotation.
 func withPrivateMode(raw json.RawMessage) json.RawMessage {
 	var output map[string]json.RawMessage
@@ -103,7 +104,7 @@ func withPrivateMode(raw json.RawMessage) json.RawMessage {
 	return private
 }
 
-// mail puts a user's address into an event, as the operator wants it.
+// mail sets a user's mail address in the configured form.
 func (a *Audit) mail(e *audit.Event, mail string) {
 	switch {
 	case mail == "":
@@ -114,7 +115,7 @@ func (a *Audit) mail(e *audit.Event, mail string) {
 	}
 }
 
-// ready returns an error if requests are to be refused because the trail cannot be
+// ready returns an error if requests must be refused because the trail cannot be
 // written.
 func (a *Audit) ready() error {
 	if a == nil || a.OnFailure != failureRefuse {
@@ -123,7 +124,7 @@ func (a *Audit) ready() error {
 	return a.trail.Ready()
 }
 
-// write adds an event. An error means that what it is about must not be answered.
+// write writes an event. After an error the request must be refused.
 func (a *Audit) write(e audit.Event) error {
 	if a == nil {
 		return nil
@@ -134,8 +135,8 @@ func (a *Audit) write(e audit.Event) error {
 	return nil
 }
 
-// sharedTrail is a trail that all configurations with the same output write: two
-// writers of one file would be two chains in it.
+// sharedTrail is the trail of all configurations with the same output: a file with two
+// writers would contain two chains.
 type sharedTrail struct {
 	key   string
 	trail *audit.Trail
@@ -147,8 +148,8 @@ var (
 	trails   = map[string]*sharedTrail{}
 )
 
-// borrowTrail returns the trail that is written to an output.
-func borrowTrail(output caddy.WriterOpener, key *audit.Key, gateway string) (*sharedTrail, error) {
+// openTrail returns the trail for an output.
+func openTrail(output caddy.WriterOpener, key *audit.Key, gateway string) (*sharedTrail, error) {
 	trailsMu.Lock()
 	defer trailsMu.Unlock()
 	name := output.WriterKey()
@@ -172,8 +173,8 @@ func borrowTrail(output caddy.WriterOpener, key *audit.Key, gateway string) (*sh
 	return s, nil
 }
 
-// release closes the trail when no configuration has used it for a while: requests
-// of the last one may still be served.
+// release closes the trail some time after the last configuration released it, since
+// requests may still be in flight.
 func (s *sharedTrail) release() error {
 	trailsMu.Lock()
 	s.users--
@@ -193,7 +194,7 @@ func (s *sharedTrail) release() error {
 	})
 }
 
-// reportTrail tells the operator of a trail that cannot be written.
+// reportTrail logs when the trail starts and stops failing.
 func reportTrail(err error) {
 	if err != nil {
 		logger().Error("the audit trail cannot be written; lines are kept in memory as long as there is room", zap.Error(err))
@@ -202,7 +203,6 @@ func reportTrail(err error) {
 	logger().Info("the audit trail is written again")
 }
 
-// provisionAudit opens the trail if there is one.
 func (a *App) provisionAudit(ctx caddy.Context) error {
 	if a.Audit == nil {
 		return nil
@@ -214,7 +214,6 @@ func (a *App) provisionAudit(ctx caddy.Context) error {
 	return a.Audit.provision(ctx, secrets[0])
 }
 
-// cleanupAudit gives the trail back.
 func (a *App) cleanupAudit() error {
 	if a.Audit == nil || a.Audit.owner == nil {
 		return nil
@@ -222,21 +221,20 @@ func (a *App) cleanupAudit() error {
 	return a.Audit.owner.release()
 }
 
-// Record writes an event of administration; see admin.Auditor. It reports false if
-// there is no trail.
+// Record implements admin.Auditor. It reports false if there is no trail.
 func (a *App) Record(e audit.Event) bool {
 	countRevocation(&e)
 	if a.Audit == nil {
 		return false
 	}
-	_ = a.Audit.write(e) // it was done; the trail has it once it can be written
+	_ = a.Audit.write(e) // the change is made; the trail keeps the line until it can be written
 	return true
 }
 
-// AuditReady returns an error if what would be in the trail must not be done.
+// AuditReady implements admin.Auditor.
 func (a *App) AuditReady() error { return a.Audit.ready() }
 
-// AuditState tells where the trail is; false if there is none.
+// AuditState returns the state of the trail, or false if there is none.
 func (a *App) AuditState() (audit.State, bool) {
 	if a.Audit == nil {
 		return audit.State{}, false
@@ -244,7 +242,7 @@ func (a *App) AuditState() (audit.State, bool) {
 	return a.Audit.trail.State(), true
 }
 
-// unmarshalCaddyfile reads the block `audit`. Syntax:
+// unmarshalCaddyfile parses the block `audit`. Syntax:
 //
 //	audit {
 //	    output     <log writer> ...
@@ -271,8 +269,8 @@ func (a *Audit) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// unmarshalOutput reads the name and the options of a log writer. Those in Caddy's
-// own package have none.
+// unmarshalOutput parses a log writer. Those in Caddy's own package have no
+// unmarshaler.
 func (a *Audit) unmarshalOutput(d *caddyfile.Dispenser) error {
 	if !d.NextArg() {
 		return d.ArgErr()

@@ -9,11 +9,11 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// outcomeOK is the outcome of requests that were not refused.
+// outcomeOK is the outcome of successful requests.
 const outcomeOK = "ok"
 
-// note leaves what became of the request in metrics, placeholders and the access
-// log. Placeholders and log fields are worked out when they are read.
+// note records the outcome in metrics, placeholders and the access log. The latter two
+// are evaluated lazily.
 func (c *call) note(outcome string) {
 	c.outcome = outcome
 	c.traceCall(outcome)
@@ -34,8 +34,7 @@ func (c *call) note(outcome string) {
 	}
 }
 
-// placeholder publishes who the caller is, as Caddy's authentication does, and
-// what became of the request.
+// placeholder resolves the placeholders that [Handler] documents.
 func (c *call) placeholder(key string) (any, bool) {
 	switch key {
 	case "http.meet_gateway.endpoint":
@@ -64,8 +63,7 @@ func (c *call) placeholder(key string) (any, bool) {
 	return nil, false
 }
 
-// MarshalLogObject implements zapcore.ObjectMarshaler: the fields that are added
-// to the access log.
+// MarshalLogObject implements zapcore.ObjectMarshaler, for the access log.
 func (c *call) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	enc.AddString("request_id", c.requestID)
 	enc.AddString("endpoint", string(c.endpoint))
@@ -79,9 +77,8 @@ func (c *call) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	return nil
 }
 
-// knownClient is the id of the application that is calling, also where it is
-// refused: its secret was wrong, or its token revoked or expired. It is "" where
-// nothing is known: what was only claimed may be anything.
+// knownClient returns the id of the calling application if it exists, even if its
+// credential was refused, and otherwise "": a claimed id may be any text.
 func (c *call) knownClient() string {
 	if c.application != nil {
 		return c.application.ID
