@@ -73,7 +73,7 @@ type Application struct {
 	NotGranted []NotGranted `json:"not_granted,omitempty"`
 
 	generation    uint64
-	edits         uint64 // as counted counts them
+	edits         uint64 // counted by countingEdits
 	storedSecrets []secrets.Stored
 	sealed        sealed
 	read          time.Time         // from Redis

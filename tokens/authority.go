@@ -106,7 +106,7 @@ type Authority struct {
 	*adoption
 	*users
 	*admissions
-	*circumstances
+	*grants
 	*signer
 	*issuer
 	*verifier
@@ -205,24 +205,24 @@ func (a *Authority) join(c *core, o Options) {
 	}
 	a.users = newUsers(c)
 	a.admissions = &admissions{users: a.users, quotas: quota.New(o.Quota, c.db, c.keys, clock)}
-	a.circumstances = &circumstances{core: c, installations: a.installations, applications: a.applications, users: a.users}
+	a.grants = &grants{core: c, installations: a.installations, applications: a.applications, users: a.users}
 	a.signer = &signer{
 		core: c, issuer: cmp.Or(o.Issuer, "meet-gateway"), audience: cmp.Or(o.Audience, "meet-clients"), lifetime: o.Lifetime,
 	}
 	records := &records{core: c, users: a.users, keyUse: a.keyUse}
 	families := family.New(c.db, c.feed, c.keys, clock, o.Refresh.WithDefaults(), a.keyUse.Misses)
 	a.refreshes = &refreshes{
-		core: c, families: families, circumstances: a.circumstances, signer: a.signer, records: records, users: a.users,
+		core: c, families: families, grants: a.grants, signer: a.signer, records: records, users: a.users,
 	}
-	a.issuer = &issuer{circumstances: a.circumstances, signer: a.signer, records: records, families: families, users: a.users}
-	a.verifier = &verifier{core: c, signer: a.signer, circumstances: a.circumstances, refreshes: a.refreshes, keyUse: a.keyUse}
+	a.issuer = &issuer{core: c, grants: a.grants, signer: a.signer, records: records, families: families, users: a.users}
+	a.verifier = &verifier{core: c, signer: a.signer, grants: a.grants, refreshes: a.refreshes, keyUse: a.keyUse}
 	a.revocations = &revocations{
 		core: c, installations: a.installations, applications: a.applications, users: a.users, signer: a.signer,
 		records: records, refreshes: a.refreshes, keyUse: a.keyUse,
 	}
 	a.rekeying = &rekeying{
 		core: c, installations: a.installations, applications: a.applications, registry: a.registry, users: a.users,
-		circumstances: a.circumstances, keyUse: a.keyUse, families: families,
+		grants: a.grants, keyUse: a.keyUse, families: families,
 	}
 	a.gateways = gateways.New(c.db, c.feed, o.Version, a.keyUse.Used(), a.keyUse.Had())
 	a.reporter = &reporter{

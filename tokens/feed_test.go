@@ -174,7 +174,7 @@ func TestFeed_LostAnswers(t *testing.T) {
 		"delete": {deleteScript, func(a *Authority, app *Application, _ *Token) error {
 			return a.DeleteApplication(t.Context(), app.ID, 0)
 		}},
-		"application": {bumpScript, func(a *Authority, app *Application, _ *Token) error { return a.RevokeApplication(t.Context(), app.ID) }},
+		"application": {countIfScript, func(a *Authority, app *Application, _ *Token) error { return a.RevokeApplication(t.Context(), app.ID) }},
 		"grant": {revokeGrantScript, func(a *Authority, app *Application, _ *Token) error {
 			return a.RevokeGrant(t.Context(), app.ID, "alice@example.org")
 		}},

@@ -4,9 +4,11 @@ package tokens
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/family"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 )
 
 // Grant is a request to issue a token.
@@ -21,11 +23,11 @@ type Grant struct {
 	// Scopes are what Meet granted. The token gets those the application has too.
 	Scopes Scopes
 	// Unseen is true if [Authority.Generations] did not find the address a moment ago. It
-	// saves looking it up again before a user is made.
+	// saves a search before the user is created.
 	Unseen bool
 }
 
-// Token is an access token just issued.
+// Token is an access token that was just issued.
 type Token struct {
 	// Value is the JWT.
 	Value string
@@ -49,23 +51,23 @@ func (t *Token) GoString() string { return t.String() }
 
 // issuer issues access tokens.
 type issuer struct {
-	circumstances *circumstances
-	signer        *signer
-	records       *records
-	families      *family.Store
-	users         *users
+	*core
+	grants   *grants
+	signer   *signer
+	records  *records
+	families *family.Store
+	users    *users
 }
 
-// Issue signs an access token and records it. The token is not valid before
-// Redis has acknowledged the record. Errors: ErrUnavailable.
+// Issue signs an access token and records it. The token is valid once Redis has acknowledged
+// the record. The error is ErrUnavailable.
 func (i *issuer) Issue(ctx context.Context, g Grant) (*Token, error) {
-	// A token issued under a generation that another gateway has just counted up is revoked
-	// from the start, which is the safe side.
-	u, in, err := i.circumstances.userFor(ctx, g)
+	// If another gateway revokes the grant meanwhile, the token is revoked from the start.
+	in, u, err := i.userFor(ctx, g)
 	if err != nil {
 		return nil, err
 	}
-	t, err := i.signer.sign(g, u, in)
+	t, err := i.signer.sign(g, grantState{in, g.Application, u})
 	if err != nil {
 		return nil, err
 	}
@@ -75,11 +77,52 @@ func (i *issuer) Issue(ctx context.Context, g Grant) (*Token, error) {
 	i.users.noteSeen(u, g.Application.ID, g.BackendUserID)
 	token := &Token{Value: t.value, ID: t.id, UserID: u.ID, Scopes: t.scopes, Lifetime: t.lifetime}
 	if g.Application.Refresh {
-		if token.Refresh, err = i.families.Begin(ctx, family.Family{
-			Application: g.Application.ID, User: u.ID, BackendUserID: g.BackendUserID, Scopes: g.Scopes, IssuedUnder: t.issuedUnder.list(),
-		}, t.id); err != nil {
+		token.Refresh, err = i.families.Begin(ctx, family.Family{
+			Application: g.Application.ID, User: u.ID, BackendUserID: g.BackendUserID, Scopes: g.Scopes,
+			IssuedUnder: t.issuedUnder,
+		}, t.id)
+		if err != nil {
 			return nil, err
 		}
 	}
 	return token, nil
+}
+
+// userFor returns the user that a token is for, and the installation, from memory while that
+// is current. It creates the user if the address is new.
+func (i *issuer) userFor(ctx context.Context, g Grant) (*installation.State, *User, error) {
+	if err := i.feed.Believable(ctx); err != nil {
+		return nil, nil, err
+	}
+	if in, u := i.grants.rememberedUser(g.Mail); u != nil {
+		return in, u, nil
+	}
+	if id, ok := i.cache.mails.GetIfPresent(g.Mail); ok {
+		in, u, err := i.grants.readUser(ctx, id)
+		if !errors.Is(err, ErrNotFound) {
+			return in, u, err
+		}
+		i.cache.mails.Invalidate(g.Mail)
+	}
+	created, id, err := i.users.findOrCreate(ctx, g)
+	if err != nil {
+		return nil, nil, err
+	}
+	if created != nil {
+		i.cache.mails.Set(g.Mail, id)
+		in, err := i.grants.installation(ctx)
+		return in, created, err
+	}
+	in, u, err := i.grants.readUser(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		// Redis has the index entry and not the user, as after restoring an old snapshot.
+		if _, err := i.users.write(ctx, id, g.Mail, g.Application.ID); err != nil && !errors.Is(err, ErrConflict) {
+			return nil, nil, err
+		}
+		in, u, err = i.grants.readUser(ctx, id)
+	}
+	if err == nil {
+		i.cache.mails.Set(g.Mail, id)
+	}
+	return in, u, err
 }

@@ -209,7 +209,7 @@ func TestNoMailInRedis(t *testing.T) {
 	}
 	for name, script := range map[string]*redis.Script{
 		"save": saveScript, "confirm": confirmScript, "publish": feed.PublishScript, "admit": quota.AdmitScript, "withdraw": quota.WithdrawScript,
-		"new user": newUserScript, "grant": revokeGrantScript, "bump": bumpScript, "begin": idempotency.BeginScript, "settle": idempotency.SettleScript,
+		"new user": newUserScript, "grant": revokeGrantScript, "count": countIfScript, "begin": idempotency.BeginScript, "settle": idempotency.SettleScript,
 		"rotate": family.RotateScript, "edit again": editAgainScript, "family again": family.AgainScript,
 	} {
 		require.True(t, seen.called[script.Hash()], "%s was not run", name)

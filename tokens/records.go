@@ -16,9 +16,26 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// A record is what Redis holds of a token: state, hash of the whole token, four
-// generations as varints. Its key is made from the token's id. The hash shows that a
-// reply belongs to this token and not to another request (CVE-2025-29923).
+// generations are those that a token was issued under. A token is revoked if one of them
+// was counted up since.
+type generations [4]uint64
+
+// The places in generations.
+const (
+	ofInstallation = iota
+	ofApplication
+	ofUser
+	ofGrant
+)
+
+// after reports whether any of them is later than in o, which is then out of date.
+func (g generations) after(o generations) bool {
+	return g[ofInstallation] > o[ofInstallation] || g[ofApplication] > o[ofApplication] || g[ofUser] > o[ofUser] || g[ofGrant] > o[ofGrant]
+}
+
+// A token's record in Redis is one byte of state, the hash of the whole token, and its
+// generations as varints. Its key is made from the token's id. The hash shows that a reply
+// belongs to this token and not to another request (CVE-2025-29923).
 const (
 	recordRevoked = 0
 	recordLive    = 1
@@ -28,7 +45,7 @@ const (
 func encodeRecord(sum [sha256.Size]byte, g generations) []byte {
 	b := make([]byte, 0, recordHeader+8)
 	b = append(append(b, recordLive), sum[:]...)
-	for _, n := range []uint64{g.installation, g.application, g.user, g.grant} {
+	for _, n := range g {
 		b = binary.AppendUvarint(b, n)
 	}
 	return b
@@ -41,12 +58,12 @@ func decodeRecord(b []byte) (state byte, sum [sha256.Size]byte, g generations, e
 	state = b[0]
 	copy(sum[:], b[1:recordHeader])
 	rest := b[recordHeader:]
-	for _, n := range []*uint64{&g.installation, &g.application, &g.user, &g.grant} {
+	for i := range g {
 		v, size := binary.Uvarint(rest)
 		if size <= 0 {
 			return 0, sum, g, errors.New("token record is cut")
 		}
-		*n, rest = v, rest[size:]
+		g[i], rest = v, rest[size:]
 	}
 	if len(rest) != 0 || state > recordLive {
 		return 0, sum, g, fmt.Errorf("token record of an unknown form (state %d)", state)

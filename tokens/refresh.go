@@ -11,7 +11,6 @@ import (
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/family"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
-	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
@@ -31,11 +30,11 @@ type RefreshOptions = family.Options
 // refreshes exchanges, inspects and revokes refresh tokens.
 type refreshes struct {
 	*core
-	families      *family.Store
-	circumstances *circumstances
-	signer        *signer
-	records       *records
-	users         *users
+	families *family.Store
+	grants   *grants
+	signer   *signer
+	records  *records
+	users    *users
 }
 
 // Refresh exchanges a refresh token for a new pair (RFC 6749 §6). The application must
@@ -81,7 +80,7 @@ func (r *refreshes) refresh(ctx context.Context, app *Application, raw string, w
 	if err != nil {
 		return nil, err
 	}
-	t, err := r.signer.sign(e.grant, e.user, e.installation)
+	t, err := r.signer.sign(e.grant, e.state)
 	if err != nil {
 		return nil, err
 	}
@@ -101,12 +100,11 @@ func (r *refreshes) refresh(ctx context.Context, app *Application, raw string, w
 
 // exchange is the exchange of a refresh token that judge has allowed.
 type exchange struct {
-	family       string // its id
-	grant        Grant
-	user         *User
-	installation *installation.State
-	at           time.Time
-	seen         feed.Snapshot // before the rotation
+	family string // its id
+	grant  Grant
+	state  grantState
+	at     time.Time
+	seen   feed.Snapshot // before the rotation
 }
 
 // judge decides whether an application may exchange a refresh token.
@@ -119,14 +117,14 @@ func (r *refreshes) judge(ctx context.Context, p *family.Presented, app *Applica
 	if !now.Before(p.Till) {
 		return nil, deny(ErrInvalidGrant, "expired")
 	}
-	in, app, u, err := r.circumstances.ofFamily(ctx, f)
+	s, err := r.grants.ofFamily(ctx, f)
 	if errors.Is(err, ErrTokenInvalid) {
 		return nil, deny(ErrInvalidGrant, Reason(err))
 	}
 	if err != nil {
 		return nil, err
 	}
-	if !app.Refresh {
+	if !s.application.Refresh {
 		return nil, deny(ErrInvalidGrant, "refresh_not_allowed")
 	}
 	scopes := f.Scopes
@@ -135,8 +133,8 @@ func (r *refreshes) judge(ctx context.Context, p *family.Presented, app *Applica
 			return nil, deny(ErrScopeNotGranted, "scope_not_granted")
 		}
 	}
-	g := Grant{Application: app, Mail: u.Mail, BackendUserID: cmp.Or(u.BackendUserID, f.BackendUserID), Scopes: scopes}
-	return &exchange{family: p.ID, grant: g, user: u, installation: in, at: now}, nil
+	g := Grant{Application: s.application, Mail: s.user.Mail, BackendUserID: cmp.Or(s.user.BackendUserID, f.BackendUserID), Scopes: scopes}
+	return &exchange{family: p.ID, grant: g, state: s, at: now}, nil
 }
 
 // handOut returns a pair. It records the access token first, so that no gateway hands out
@@ -147,7 +145,7 @@ func (r *refreshes) handOut(ctx context.Context, e *exchange, pair *family.Pair)
 	if rest < time.Second {
 		return nil, deny(ErrInvalidGrant, "expired")
 	}
-	if err := r.records.add(ctx, &signed{id: pair.AccessID, record: pair.Record, lifetime: rest}, e.user); err != nil {
+	if err := r.records.add(ctx, &signed{id: pair.AccessID, record: pair.Record, lifetime: rest}, e.state.user); err != nil {
 		return nil, err
 	}
 	if r.feed.Replaced(e.seen) {
@@ -156,9 +154,9 @@ func (r *refreshes) handOut(ctx context.Context, e *exchange, pair *family.Pair)
 		return nil, feed.Unsteady("rotating a refresh token")
 	}
 	r.families.NoteGiven(ctx, e.family, pair)
-	r.users.noteSeen(e.user, e.grant.Application.ID, "")
+	r.users.noteSeen(e.state.user, e.grant.Application.ID, "")
 	return &Token{
-		Value: pair.Access, ID: pair.AccessID, UserID: e.user.ID, Scopes: pair.Scopes,
+		Value: pair.Access, ID: pair.AccessID, UserID: e.state.user.ID, Scopes: pair.Scopes,
 		Lifetime: rest.Truncate(time.Second), Refresh: pair.Refresh,
 	}, nil
 }
@@ -212,15 +210,15 @@ func (r *refreshes) identify(ctx context.Context, raw string) (*Identity, error)
 	case !r.now().Before(p.Till):
 		return nil, of(f.Application, deny(ErrTokenExpired, "expired"))
 	}
-	_, app, u, err := r.circumstances.ofFamily(ctx, f)
+	s, err := r.grants.ofFamily(ctx, f)
 	if err != nil {
 		return nil, of(f.Application, err)
 	}
-	if !app.Refresh {
+	if !s.application.Refresh {
 		return nil, deny(ErrTokenInvalid, "refresh_not_allowed")
 	}
 	return &Identity{
-		Credential: RefreshToken, Application: app, User: u, Scopes: f.Scopes.Intersect(app.Scopes),
+		Credential: RefreshToken, Application: s.application, User: s.user, Scopes: f.Scopes.Intersect(s.application.Scopes),
 		Issued: f.Since(), Expires: p.Till,
 	}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -97,7 +98,7 @@ func (r *registry) create(ctx context.Context, app Application, addSecrets func(
 // Errors: ErrNotFound, ErrConflict, ErrInvalidApplication, ErrUnavailable, and
 // that of change.
 func (r *registry) UpdateApplication(ctx context.Context, id string, version int64, change func(*Application) error) (*Application, error) {
-	app, err := r.change(ctx, id, version, counted(change))
+	app, err := r.change(ctx, id, version, countingEdits(change))
 	if err != nil {
 		return nil, err
 	}
@@ -195,6 +196,23 @@ func (r *registry) reindex(ctx context.Context, id, before, now string) error {
 		return unavailable("writing the index of applications", err)
 	}
 	return nil
+}
+
+// countingEdits makes a change count for the application's [Generations]. A change of limits
+// alone does not count: it relieves an overloaded Meet, and must not make the gateways fetch
+// every token from Meet again.
+func countingEdits(change func(*Application) error) func(*Application) error {
+	return func(n *Application) error {
+		before := n.clone()
+		if err := change(n); err != nil {
+			return err
+		}
+		before.Limits = n.Limits
+		if !reflect.DeepEqual(before, n) {
+			n.edits++
+		}
+		return nil
+	}
 }
 
 func without(list, drop []string) []string {

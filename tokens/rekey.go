@@ -42,7 +42,7 @@ type rekeying struct {
 	applications  *applications
 	registry      *registry
 	users         *users
-	circumstances *circumstances
+	grants        *grants
 	families      *family.Store
 	keyUse        *installation.KeyUse
 }
@@ -99,8 +99,8 @@ func (p *rekeying) one(ctx context.Context, key string, r *rekey.Report) error {
 	}
 }
 
-// family records a family of refresh tokens that was made with a former secret. One that
-// has ended, was revoked or lost its application needs no secret.
+// family records a family of refresh tokens that was made with a former secret. A family
+// that has ended or was revoked needs no secret.
 func (p *rekeying) family(ctx context.Context, key string, r *rekey.Report) error {
 	f, made, err := p.families.MadeWith(ctx, key)
 	switch {
@@ -110,15 +110,14 @@ func (p *rekeying) family(ctx context.Context, key string, r *rekey.Report) erro
 		r.Of(made).LeaveRefreshToken("unreadable")
 		return nil
 	}
-	_, app, u, err := p.circumstances.ofFamily(ctx, f)
+	s, err := p.grants.ofFamily(ctx, f)
 	switch {
 	case errors.Is(err, ErrUnavailable):
 		return err
-	case errors.Is(err, ErrTokenInvalid) && (app == nil || u == nil || app.MayDelegate(u.Mail) == nil):
+	case err != nil && !isReversible(err):
 		return nil
 	}
-	// It is valid, or would be if the application was enabled or allowed the domain.
-	r.Of(made).LeaveRefreshToken(named(app))
+	r.Of(made).LeaveRefreshToken(named(s.application))
 	return nil
 }
 

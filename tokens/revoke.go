@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,12 +19,10 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
-// Every revocation costs one write, whatever the number of tokens it ends. All
-// return nil only after Redis has acknowledged the write (and the replicas asked
-// for have) and the other gateways were told; ErrUnavailable means that it may or
-// may not have happened and that doing it again is safe.
-
-// revocations ends tokens.
+// revocations ends tokens. Each revocation costs one write, whatever the number of tokens it
+// ends. It returns nil once Redis and the configured replicas have acknowledged the write
+// and the other gateways were notified. After ErrUnavailable it may or may not have
+// happened, and repeating it is safe.
 type revocations struct {
 	*core
 	installations *installation.Store
@@ -35,9 +34,9 @@ type revocations struct {
 	keyUse        *installation.KeyUse
 }
 
-// RevokeToken ends one access token, given whole or by its id ("jti"), or the
-// family of a refresh token. A token that is expired, unknown or not ours is not
-// valid anyway: that is no error (RFC 7009 §2.2). Errors: ErrUnavailable.
+// RevokeToken ends one access token, given whole or by its id ("jti"), or the family of a
+// refresh token. An expired, unknown or foreign token is no error, since it is not valid
+// anyway (RFC 7009 §2.2). The error is ErrUnavailable.
 func (r *revocations) RevokeToken(ctx context.Context, rawOrID string) error {
 	if vault.IsID(rawOrID, vault.TokenID) {
 		return r.records.revoke(ctx, redisdb.KeyToken(rawOrID), [sha256.Size]byte{}, maxLifetime)
@@ -45,9 +44,9 @@ func (r *revocations) RevokeToken(ctx context.Context, rawOrID string) error {
 	return r.revokeRaw(ctx, rawOrID, "")
 }
 
-// IsToken reports whether a text is what [Authority.RevokeToken] can end, or could
-// have ended: a token of this installation, whole, or by its form the id of one.
-// The error is ErrUnavailable.
+// IsToken reports whether a text can be given to [Authority.RevokeToken]: it is a token of
+// this installation, valid or not, or has the form of a token's id. The error is
+// ErrUnavailable.
 func (r *revocations) IsToken(ctx context.Context, rawOrID string) (bool, error) {
 	if vault.IsID(rawOrID, vault.TokenID) {
 		return true, nil
@@ -62,8 +61,8 @@ func (r *revocations) IsToken(ctx context.Context, rawOrID string) (bool, error)
 	return err == nil, nil
 }
 
-// RevokeOwnToken is RevokeToken for the holder: only a token that was issued to
-// the application is ended. Errors: ErrNotOwner, ErrUnavailable.
+// RevokeOwnToken is RevokeToken for an application, which may only end its own tokens.
+// Errors: ErrNotOwner, ErrUnavailable.
 func (r *revocations) RevokeOwnToken(ctx context.Context, app *Application, raw string) error {
 	return r.revokeRaw(ctx, raw, app.ID)
 }
@@ -79,7 +78,7 @@ func (r *revocations) revokeRaw(ctx context.Context, raw, owner string) error {
 		if err = r.keyUse.OrMissing(ctx, err); errors.Is(err, ErrUnavailable) {
 			return err
 		}
-		return nil // what is not a token of ours needs no revoking
+		return nil // not a token of this installation
 	}
 	if owner != "" && t.Application != owner {
 		return deny(ErrNotOwner, "other_application")
@@ -91,21 +90,21 @@ func (r *revocations) revokeRaw(ctx context.Context, raw, owner string) error {
 	return r.records.revoke(ctx, t.key(), sum, min(rest, maxLifetime)+time.Second)
 }
 
-// RevokeApplication ends all tokens of an application issued so far. Its secrets
-// go on working. Errors: ErrNotFound, ErrUnavailable.
+// RevokeApplication ends all tokens of an application issued so far. Its secrets stay
+// valid. Errors: ErrNotFound, ErrUnavailable.
 func (r *revocations) RevokeApplication(ctx context.Context, id string) error {
-	return r.bump(ctx, redisdb.KeyApplication(id), bumpScript, []any{fieldVersion, fieldGeneration}, laterIfScript, fieldVersion, fieldGeneration)
+	return r.countUp(ctx, redisdb.KeyApplication(id), countIfScript, raiseIfScript, fieldVersion, fieldGeneration)
 }
 
-// RevokeUser ends all tokens for a user issued so far, whichever application
-// has them. Errors: ErrNotFound, ErrUnavailable.
+// RevokeUser ends all tokens issued for a user so far, of all applications. Errors:
+// ErrNotFound, ErrUnavailable.
 func (r *revocations) RevokeUser(ctx context.Context, idOrMail string) error {
 	u, err := r.users.User(ctx, idOrMail)
 	if err != nil {
 		return err
 	}
 	return u.eachID(func(id string) error {
-		return r.bump(ctx, redisdb.KeyUser(id), bumpScript, []any{fieldMail, fieldGeneration}, laterIfScript, fieldMail, fieldGeneration)
+		return r.countUp(ctx, redisdb.KeyUser(id), countIfScript, raiseIfScript, fieldMail, fieldGeneration)
 	})
 }
 
@@ -121,14 +120,19 @@ func (r *revocations) RevokeGrant(ctx context.Context, applicationID, idOrMail s
 		return err
 	}
 	return u.eachID(func(id string) error {
-		return r.bump(ctx, redisdb.KeyUser(id), revokeGrantScript, []any{app.ID, maxGrants}, revokeGrantScript, app.ID, maxGrants)
+		return r.countUp(ctx, redisdb.KeyUser(id), revokeGrantScript, revokeGrantScript, app.ID, maxGrants)
 	})
 }
 
-// bump runs a script that counts a generation up and answers it, or 0 if what it
-// belongs to is not there. again writes that generation where it was lost, given
-// againArgs and the generation.
-func (r *revocations) bump(ctx context.Context, key string, script *redisdb.Script, args []any, again *redisdb.Script, againArgs ...any) error {
+// RevokeAll ends all tokens issued so far. The error is ErrUnavailable.
+func (r *revocations) RevokeAll(ctx context.Context) error {
+	return r.countUp(ctx, redisdb.KeyInstallation, countScript, installation.Raise, fieldGeneration)
+}
+
+// countUp counts a generation up, which ends the tokens issued under the one before. script
+// answers the new generation, or 0 if the record does not exist. again repeats the change on
+// a Redis that lost it. It gets the same arguments, followed by the generation.
+func (r *revocations) countUp(ctx context.Context, key string, script, again *redisdb.Script, args ...any) error {
 	const doing = "revoking"
 	return r.feed.Refuse(ctx, doing, func(ctx context.Context) error {
 		return r.feed.Commit(ctx, feed.Commit{
@@ -142,17 +146,17 @@ func (r *revocations) bump(ctx context.Context, key string, script *redisdb.Scri
 					return nil, fmt.Errorf("%s: %w", doing, ErrNotFound)
 				}
 				return []journal.Entry{{
-					Rank: journal.Revocations, Key: key, Script: again, Args: append(againArgs, strconv.FormatInt(generation, 10)),
+					Rank: journal.Revocations, Key: key, Script: again, Args: append(slices.Clip(args), strconv.FormatInt(generation, 10)),
 				}}, nil
 			},
 		})
 	})
 }
 
-// RevokeKey ends all access tokens signed with the key. The key stays
-// configured; tokens it signs from now on are not valid either, so configure
-// another one first. Errors: ErrNotFound for a key that is neither configured nor
-// in use by other gateways, ErrConflict for the one that signs, ErrUnavailable.
+// RevokeKey ends all access tokens signed with a key, also those that it signs later. So
+// another key must be configured first. Errors: ErrNotFound for a key that is neither
+// configured nor in use by other gateways, ErrConflict for the one that signs,
+// ErrUnavailable.
 func (r *revocations) RevokeKey(ctx context.Context, kid string) error {
 	if _, ok := r.signing.AlgorithmOf(kid); !ok {
 		used := false
@@ -174,8 +178,8 @@ func (r *revocations) RevokeKey(ctx context.Context, kid string) error {
 	return r.installations.Withdraw(ctx, kid)
 }
 
-// RevokeBefore ends all tokens issued before the instant, which must not be in
-// the future. Errors: ErrInvalidInstant, ErrUnavailable.
+// RevokeBefore ends all tokens issued before a time, which must not be in the future.
+// Errors: ErrInvalidInstant, ErrUnavailable.
 func (r *revocations) RevokeBefore(ctx context.Context, t time.Time) error {
 	if t.After(r.now()) {
 		return fmt.Errorf("%w: it lies in the future", ErrInvalidInstant)
@@ -183,15 +187,38 @@ func (r *revocations) RevokeBefore(ctx context.Context, t time.Time) error {
 	return r.installations.RefuseBefore(ctx, t)
 }
 
-// RevokeAll ends all tokens issued so far. Errors: ErrUnavailable.
-func (r *revocations) RevokeAll(ctx context.Context) error {
-	return r.bump(ctx, redisdb.KeyInstallation, countScript, []any{fieldGeneration}, installation.Raise, fieldGeneration)
-}
+// countUp defines up, which counts a generation up, at least to the current second. Even a
+// generation that Redis has lost then never returns to a value that tokens were issued
+// under.
+const countUp = `
+local function up(field)
+  local value = math.max(tonumber(redis.call('HGET', KEYS[1], field) or '0') + 1, tonumber(redis.call('TIME')[1]))
+  redis.call('HSET', KEYS[1], field, string.format('%.0f', value))
+  return value
+end`
 
-// revokeGrantScript revokes a user's grant to an application and answers the
-// value it has got, or 0 if there is no such user. With a value given it makes
-// sure of that one, and answers 0 if there is nothing to do. ARGV: application,
-// number of grants to keep, value.
+// countScript counts a generation up and answers it. ARGV: field.
+var countScript = redisdb.NewScript(countUp + `
+return up(ARGV[1])`)
+
+// countIfScript is countScript for a record that exists, which has a certain field. It
+// answers 0 if the record does not exist. ARGV: that field, field to count up.
+var countIfScript = redisdb.NewScript(countUp + `
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
+return up(ARGV[2])`)
+
+// raiseIfScript is [installation.Raise] for a record that exists, which has a certain
+// field. ARGV: that field, field to raise, number.
+var raiseIfScript = journal.NewScript(`
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
+local have = tonumber(redis.call('HGET', KEYS[1], ARGV[2]) or '0')
+if have >= tonumber(ARGV[3]) then return 0 end
+redis.call('HSET', KEYS[1], ARGV[2], ARGV[3])
+return 1`)
+
+// revokeGrantScript counts a grant's generation up and answers it, or 0 if the user does not
+// exist. With a value it raises the generation to that value instead, and answers 0 if it is
+// as high. ARGV: application, number of grants to keep, value.
 var revokeGrantScript = journal.NewScript(countUp + `
 if redis.call('HEXISTS', KEYS[1], 'm') == 0 then return 0 end
 local function number(field) return tonumber(redis.call('HGET', KEYS[1], field) or '0') end
@@ -221,11 +248,10 @@ if redis.call('HLEN', KEYS[1]) > keep then
 end
 return value`)
 
-// maxGrants is how many revoked grants of a user are kept one by one.
+// maxGrants is how many revoked grants of a user are recorded one by one.
 const maxGrants = 64
 
-// eachID revokes all ids of a user's address. One that was never given to anybody may
-// not be there.
+// eachID revokes all ids of a user's address. The further ids may not exist.
 func (u *User) eachID(revoke func(id string) error) error {
 	for _, id := range u.others {
 		if err := revoke(id); err != nil && !errors.Is(err, ErrNotFound) {

@@ -8,24 +8,20 @@ import (
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/grammar"
-	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/knowntokens"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 	"github.com/meet-gateway/meet-gateway/tokens/signing"
 )
 
-// MaxToken is the longest token looked at, in bytes. Ours have about 500.
+// MaxToken is the longest token accepted, in bytes. Those issued here have about 500.
 const MaxToken = signing.MaxToken
 
 // Claims are those of an access token.
 type Claims = signing.Claims
 
-const (
-	// clockSkew is by how much the clocks of two gateways may differ before
-	// one refuses what the other issued ("iat" in the future).
-	clockSkew = 5 * time.Second
-)
+// clockSkew is how far in the future "iat" may be: the clocks of two gateways may differ.
+const clockSkew = 5 * time.Second
 
 // signer signs access tokens, and checks their signatures.
 type signer struct {
@@ -54,11 +50,11 @@ type signed struct {
 	issuedUnder generations
 }
 
-func (s *signer) sign(g Grant, u *User, in *installation.State) (*signed, error) {
-	app := g.Application
+func (s *signer) sign(g Grant, on grantState) (*signed, error) {
+	app, u := on.application, on.user
 	t := &signed{
 		id: vault.RandomID(vault.TokenID), scopes: g.Scopes.Intersect(app.Scopes), lifetime: s.lifetime,
-		issuedUnder: generations{in.Generation, app.generation, u.generation, u.grantCount},
+		issuedUnder: on.generations(),
 	}
 	if app.TokenLifetime != 0 {
 		t.lifetime = time.Duration(app.TokenLifetime)
@@ -82,7 +78,7 @@ func (s *signer) sign(g Grant, u *User, in *installation.State) (*signed, error)
 // userID is the public id of a user.
 type userID [vault.UserID]byte
 
-// userIDOf makes an id of text. One of another length is nobody's.
+// userIDOf converts an id. A text of another length becomes the zero id, which no user has.
 func userIDOf(text string) (id userID) {
 	if len(text) == len(id) {
 		copy(id[:], text)
@@ -90,8 +86,7 @@ func userIDOf(text string) (id userID) {
 	return id
 }
 
-// accessToken is a token whose signature was good and, after read, whose record says
-// that it is valid.
+// accessToken is a token with a good signature. Once Read is set, its record was live.
 type accessToken struct{ knowntokens.Token }
 
 func (t *accessToken) key() string                { return redisdb.KeyToken(string(t.ID[:])) }
@@ -100,9 +95,9 @@ func (t *accessToken) issuedAt() time.Time        { return time.Unix(t.Issued, 0
 func (t *accessToken) expiresAt() time.Time       { return time.Unix(t.Expires, 0) }
 func (t *accessToken) readAt() time.Time          { return time.Unix(0, t.Read) }
 func (t *accessToken) expired(now time.Time) bool { return now.Unix() >= t.Expires }
-func (t *accessToken) issuedUnder() generations   { return generationsFrom(t.Generations) }
+func (t *accessToken) issuedUnder() generations   { return t.Generations }
 
-// scopes are those that the token was issued with and the application still has.
+// scopes returns the scopes that the token was issued with and the application still has.
 func (t *accessToken) scopes(app *Application) Scopes {
 	all := t.Scopes
 	if all == nil {
@@ -111,8 +106,7 @@ func (t *accessToken) scopes(app *Application) Scopes {
 	return all.Intersect(app.Scopes)
 }
 
-// inTime judges the instants that a token names. Errors: ErrTokenInvalid,
-// ErrTokenExpired.
+// inTime checks "exp" and "iat". Errors: ErrTokenInvalid, ErrTokenExpired.
 func (t *accessToken) inTime(now time.Time) error {
 	switch {
 	case t.expired(now):
@@ -123,8 +117,8 @@ func (t *accessToken) inTime(now time.Time) error {
 	return nil
 }
 
-// parse checks form, signature and claims of an access token, and nothing that
-// can change. Errors: ErrTokenMalformed, ErrTokenForeign, ErrTokenInvalid.
+// parse checks the form, the signature and the claims of an access token, but not its time.
+// Errors: ErrTokenMalformed, ErrTokenForeign, ErrTokenInvalid.
 func (s *signer) parse(raw string) (*accessToken, error) {
 	c, kid, err := s.signing.Parse(raw, s.issuer, s.audience)
 	if err != nil {

@@ -68,10 +68,10 @@ func FuzzStoredRecords(f *testing.F) {
 		if u, err := users.decode("abcdefgh", map[string]string{field: value, fieldMail: sealedMail}); err == nil {
 			require.Equal(t, Mail("ada@example.org"), u.Mail)
 			require.GreaterOrEqual(t, u.revokedUpTo(id), u.grantFloor)
-			_ = generationsOf(&installation.State{}, &Application{ID: id}, u)
+			_ = grantState{&installation.State{}, &Application{ID: id}, u}.cacheKey()
 		}
 		if in, err := installation.Parse(map[string]string{field: value}); err == nil {
-			_ = overruled(in, whole, &User{Mail: "ada@example.org"}, generations{}, time.Now(), "key")
+			_ = grantState{in, whole, &User{Mail: "ada@example.org"}}.check(generations{}, time.Now(), "key")
 		}
 	})
 }

@@ -174,7 +174,7 @@ func TestUserID_LostAndGivenAgain(t *testing.T) {
 		_, err := b.Inspect(ctx, tok.Value)
 		require.NoError(t, err)
 	}
-	u, _, err := a.circumstances.userFor(ctx, Grant{Application: app, Mail: mail})
+	_, u, err := a.issuer.userFor(ctx, Grant{Application: app, Mail: mail})
 	require.NoError(t, err)
 	require.NotEqual(t, was.ID, u.ID, "one from now on")
 

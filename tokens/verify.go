@@ -15,49 +15,48 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// CredentialType is the kind of a credential, in the words of the identity API.
+// CredentialType is the kind of a credential, as the identity API names it.
 type CredentialType string
 
-// The three kinds of credential.
+// The kinds of credential.
 const (
 	AccessToken  CredentialType = "access_token"
 	RefreshToken CredentialType = "refresh_token"
 	Basic        CredentialType = "basic"
 )
 
-// Identity is what a valid credential turned out to be. What it points to is shared
-// between requests and must not be changed.
+// Identity describes a valid credential. Application and User are shared between requests
+// and must not be changed.
 type Identity struct {
 	// Credential is the kind of the credential.
 	Credential CredentialType
-	// Application is who was given it.
+	// Application is the application that it was issued to.
 	Application *Application
-	// User is for whom; nil for an application's own credential.
+	// User is the user that it is for; nil for an application's own credential.
 	User *User
-	// Scopes are what it may do now: what it was issued with and the
-	// application still has.
+	// Scopes are those that it was issued with and the application still has.
 	Scopes Scopes
-	// Issued and Expires bound its life; Expires is zero for no end.
+	// Issued and Expires bound its life. Expires is zero if it does not expire.
 	Issued, Expires time.Time
-	// TokenID is its "jti"; "" for other kinds.
+	// TokenID is the "jti" of an access token, else "".
 	TokenID string
-	// Generations are those that an access token was judged under.
+	// Generations are those of an access token's grant, see [Authority.Generations].
 	Generations Generations
 }
 
-// verifier judges credentials.
+// verifier decides whether credentials are valid.
 type verifier struct {
 	*core
-	signer        *signer
-	circumstances *circumstances
-	refreshes     *refreshes
-	keyUse        *installation.KeyUse
-	stats         stats
+	signer    *signer
+	grants    *grants
+	refreshes *refreshes
+	keyUse    *installation.KeyUse
+	stats     stats
 }
 
-// Verify finds out whether an access token is valid, and whose it is. It is on
-// the path of every request: while the feed is fresh and the token known, it
-// answers from memory; when the feed is stale, it asks Redis.
+// Verify finds out whether an access token is valid, and whose it is. It runs on every
+// request. While the feed is fresh it answers for a known token from memory; otherwise it
+// asks Redis.
 //
 // Errors: ErrTokenMalformed, ErrTokenForeign, ErrTokenExpired, ErrTokenInvalid,
 // ErrInactiveApplication, ErrUnavailable. [Reason] has details for logs.
@@ -69,10 +68,7 @@ func (v *verifier) Verify(ctx context.Context, raw string) (*Identity, error) {
 		if t, ok := v.cache.token(sum); ok && !outdated(t.readAt(), now) {
 			v.stats.hits.Add(1)
 			id, err := v.judge(ctx, &t, now)
-			if err != nil {
-				return nil, of(t.Application, err)
-			}
-			return id, nil
+			return id, of(t.Application, err)
 		}
 	}
 	v.stats.misses.Add(1)
@@ -80,13 +76,13 @@ func (v *verifier) Verify(ctx context.Context, raw string) (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !fresh || !v.circumstances.known(t, now) {
-		return v.readAndJudge(ctx, t, sum)
+	if fresh {
+		if _, ok := v.grants.remembered(t, now); ok {
+			id, err := v.readRecordAndJudge(ctx, t, sum, now)
+			return id, of(t.Application, err)
+		}
 	}
-	if err := v.read(ctx, t, sum); err != nil {
-		return nil, of(t.Application, err)
-	}
-	id, err := v.judge(ctx, t, now)
+	id, err := v.readAndJudge(ctx, t, sum)
 	return id, of(t.Application, err)
 }
 
@@ -96,8 +92,8 @@ func hashToken(raw string) [sha256.Size]byte {
 	return sha256.Sum256(append(usual[:0], raw...))
 }
 
-// Inspect decides as Verify does, but always on what Redis says now. It also
-// accepts refresh tokens: /identity and introspection do, nothing else may.
+// Inspect is Verify without memory. It also accepts refresh tokens, so it is only for
+// /identity and introspection.
 func (v *verifier) Inspect(ctx context.Context, raw string) (*Identity, error) {
 	if strings.HasPrefix(raw, RefreshPrefix) {
 		return v.refreshes.inspect(ctx, raw)
@@ -107,11 +103,12 @@ func (v *verifier) Inspect(ctx context.Context, raw string) (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	return v.readAndJudge(ctx, t, sum)
+	id, err := v.readAndJudge(ctx, t, sum)
+	return id, of(t.Application, err)
 }
 
-// parse checks what a token says and its signature. That a token which is remembered
-// was signed need not be found out again.
+// parse checks the claims and the signature of a token. The signature of a token in memory
+// was checked before.
 func (v *verifier) parse(ctx context.Context, raw string, sum [sha256.Size]byte) (*accessToken, error) {
 	if known, ok := v.cache.token(sum); ok {
 		return &known, known.inTime(v.now())
@@ -123,8 +120,11 @@ func (v *verifier) parse(ctx context.Context, raw string, sum [sha256.Size]byte)
 	return t, t.inTime(v.now())
 }
 
-// read compares the token with its record.
-func (v *verifier) read(ctx context.Context, t *accessToken, sum [sha256.Size]byte) error {
+const readingRecord = "reading a token's record"
+
+// readRecordAndJudge is readAndJudge for a token whose grant is in memory: it only reads the
+// token's record.
+func (v *verifier) readRecordAndJudge(ctx context.Context, t *accessToken, sum [sha256.Size]byte, now time.Time) (*Identity, error) {
 	key := t.key()
 	var since memory.Epoch
 	var value []byte
@@ -134,15 +134,48 @@ func (v *verifier) read(ctx context.Context, t *accessToken, sum [sha256.Size]by
 		return len(value) > 0, err
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return v.keep(t, sum, value, key, since)
+	if err := v.compare(t, sum, value, key, since); err != nil {
+		return nil, err
+	}
+	return v.judge(ctx, t, now)
 }
 
-const readingRecord = "reading a token's record"
+// readAndJudge reads a token's record and its grant from Redis, in one trip.
+func (v *verifier) readAndJudge(ctx context.Context, t *accessToken, sum [sha256.Size]byte) (*Identity, error) {
+	key := t.key()
+	var since memory.Epoch
+	var value []byte
+	var records grantRecords
+	err := v.feed.Read(ctx, readingRecord, func(ctx context.Context, r feed.Reader) (found bool, err error) {
+		since = v.cache.epochs.Now(key)
+		records = v.grants.records(t.Application, t.userID())
+		if value, records.hashes, err = redisdb.ValueAndHashes(ctx, r, key, records.keys[:]...); err != nil || len(value) == 0 {
+			return false, err
+		}
+		state, _, issuedUnder, err := decodeRecord(value)
+		return err != nil || state == recordRevoked || records.complete(issuedUnder), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := v.compare(t, sum, value, key, since); err != nil {
+		return nil, err
+	}
+	if t.expired(v.now()) {
+		return nil, deny(ErrTokenExpired, "expired")
+	}
+	s, err := v.grants.keep(&records)
+	if err != nil {
+		return nil, err
+	}
+	return v.judgeIn(ctx, t, s)
+}
 
-// keep compares the token with the record that was read since, and remembers it.
-func (v *verifier) keep(t *accessToken, sum [sha256.Size]byte, value []byte, key string, since memory.Epoch) error {
+// compare compares a token with its record, which was read after since, and remembers the
+// token if the record is live.
+func (v *verifier) compare(t *accessToken, sum [sha256.Size]byte, value []byte, key string, since memory.Epoch) error {
 	if len(value) == 0 {
 		return deny(ErrTokenInvalid, "unknown_token")
 	}
@@ -156,92 +189,46 @@ func (v *verifier) keep(t *accessToken, sum [sha256.Size]byte, value []byte, key
 	if state == recordRevoked {
 		return deny(ErrTokenInvalid, "revoked")
 	}
-	t.Generations, t.Read = issuedUnder.list(), v.now().UnixNano()
+	t.Generations, t.Read = issuedUnder, v.now().UnixNano()
 	v.cache.fillToken(sum, t, key, since)
 	return nil
 }
 
-// readAndJudge is read and judge on what Redis says now, in one trip.
-func (v *verifier) readAndJudge(ctx context.Context, t *accessToken, sum [sha256.Size]byte) (*Identity, error) {
-	key := t.key()
-	var since memory.Epoch
-	var value []byte
-	var on dependencies
-	err := v.feed.Read(ctx, readingRecord, func(ctx context.Context, r feed.Reader) (found bool, err error) {
-		since = v.cache.epochs.Now(key)
-		on = v.circumstances.before(t.Application, t.userID())
-		if value, on.hashes, err = redisdb.ValueAndHashes(ctx, r, key, on.keys[:]...); err != nil || len(value) == 0 {
-			return false, err
-		}
-		state, _, issuedUnder, err := decodeRecord(value)
-		return err != nil || state == recordRevoked || on.complete(issuedUnder), nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	id, err := func() (*Identity, error) {
-		if err := v.keep(t, sum, value, key, since); err != nil {
-			return nil, err
-		}
-		now := v.now()
-		if t.expired(now) {
-			return nil, deny(ErrTokenExpired, "expired")
-		}
-		in, app, u, err := v.circumstances.keep(&on)
-		if err != nil {
-			return nil, err
-		}
-		return v.judgeUnder(ctx, t, in, app, u)
-	}()
-	return id, of(t.Application, err)
-}
-
-// judge decides on a token whose signature and record are good: what can have
-// changed since.
+// judge decides on a token whose signature and record are good.
 func (v *verifier) judge(ctx context.Context, t *accessToken, now time.Time) (*Identity, error) {
 	if t.expired(now) {
 		return nil, deny(ErrTokenExpired, "expired")
 	}
-	in, app, u, err := v.circumstances.of(ctx, t, now)
+	s, err := v.grants.of(ctx, t, now)
 	if err != nil {
 		return nil, err
 	}
-	return v.judgeUnder(ctx, t, in, app, u)
+	return v.judgeIn(ctx, t, s)
 }
 
-// judgeUnder decides on a token under the circumstances.
-func (v *verifier) judgeUnder(ctx context.Context, t *accessToken, in *installation.State, app *Application, u *User) (*Identity, error) {
-	err := t.overruled(in, app, u)
-	if mayBeUndone(err) {
-		// It may have been undone where this gateway does not hear of it.
-		err = v.feed.Refuse(ctx, "judging a token", func(ctx context.Context) (err error) {
-			if in, app, u, err = v.circumstances.read(ctx, t.Application, t.userID(), t.issuedUnder()); err == nil {
-				err = t.overruled(in, app, u)
-			}
-			return err
-		})
+// judgeIn decides on a token, given the state of its grant.
+func (v *verifier) judgeIn(ctx context.Context, t *accessToken, s grantState) (*Identity, error) {
+	err := s.check(t.issuedUnder(), t.issuedAt(), t.KeyID)
+	if isReversible(err) {
+		s, err = v.checkNow(ctx, t)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return &Identity{
-		Credential: AccessToken, Application: app, User: u, Scopes: t.scopes(app),
-		Issued: t.issuedAt(), Expires: t.expiresAt(), TokenID: string(t.ID[:]), Generations: generationsOf(in, app, u),
+		Credential: AccessToken, Application: s.application, User: s.user, Scopes: t.scopes(s.application),
+		Issued: t.issuedAt(), Expires: t.expiresAt(), TokenID: string(t.ID[:]), Generations: s.cacheKey(),
 	}, nil
 }
 
-// overruled tells whether something revokes or forbids the token.
-func (t *accessToken) overruled(in *installation.State, app *Application, u *User) error {
-	return overruled(in, app, u, t.issuedUnder(), t.issuedAt(), t.KeyID)
-}
-
-// mayBeUndone reports whether what overrules a token can be taken back: an
-// application can be made active again, and be given a domain again. A revocation
-// is for good.
-func mayBeUndone(err error) bool {
-	switch Reason(err) {
-	case "application_inactive", "mail_denied", "domain_not_allowed":
-		return true
-	}
-	return false
+// checkNow checks a token's grant without memory: an operator may have reversed what made the
+// token invalid, and this gateway may not know yet.
+func (v *verifier) checkNow(ctx context.Context, t *accessToken) (s grantState, err error) {
+	err = v.feed.Refuse(ctx, "judging a token", func(ctx context.Context) (err error) {
+		if s, err = v.grants.read(ctx, t.Application, t.userID(), t.issuedUnder()); err != nil {
+			return err
+		}
+		return s.check(t.issuedUnder(), t.issuedAt(), t.KeyID)
+	})
+	return s, err
 }
