@@ -43,7 +43,7 @@ func TestDocs_EveryReasonIsExplained(t *testing.T) {
 		`caddymodule/limits.go: "limit_" + d.Policy.String()`, // the documentation has them as limit_…
 		"caddymodule/identity.go: code",                       // of identityRefusal, whose callers are read
 		"caddymodule/errors.go: tokens.Reason(err)",           // what deny was given
-		"tokens/circumstances.go: Reason(err)", "tokens/refresh.go: Reason(err)",
+		"tokens/grants.go: Reason(err)", "tokens/refresh.go: Reason(err)",
 	}
 	slices.Sort(unread)
 	require.ElementsMatch(t, handedOn, slices.Compact(unread), "reasons in a form that this test does not read")

@@ -3,19 +3,25 @@
 package tokens
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
 
 	"github.com/meet-gateway/meet-gateway/tokens/grammar"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/secrets"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/trial"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
-// Adopting moves a live installation behind the gateway: the gateway presents unknown
-// credentials to Meet once and registers those that Meet accepts. From then on it checks
+// Adoption moves a live installation behind the gateway: the gateway presents unknown
+// credentials to Meet once, and registers those that Meet accepts. From then on it checks
 // them itself, at a ten-thousandth of the cost.
+//
+// Two kinds of unknown client ids are not adopted: those that an operator has removed, and
+// those that an application already presents at Meet.
 
 // adoption registers applications that Meet knows and the gateway does not.
 type adoption struct {
@@ -31,14 +37,15 @@ type adoption struct {
 // [Authority.Authenticate] has returned ErrInvalidClient.
 //
 // ask presents the credentials to Meet and returns the application to register, with the
-// name and scopes that Meet tells. If ask returns ErrInvalidClient, the refusal is
+// name and the scopes that Meet answered. Without domains the application gets "*": Meet
+// alone decides for whom it may act. If ask returns ErrInvalidClient, the refusal is
 // remembered; other errors are not. Concurrent calls with the same credentials ask once.
 //
-// A client id whose application was deleted here, or that another application presents
-// at Meet, is refused without asking (see [Authority.AllowAdoption]).
+// A client id that must not be adopted is refused without asking (see
+// [Authority.AllowAdoption]).
 //
 // Errors: ErrInvalidClient, ErrInactiveApplication, ErrBusy while other credentials are
-// being tried, ErrUnavailable, and those of ask.
+// being tried, ErrUnavailable, those of [Authority.CreateApplication] and those of ask.
 func (a *adoption) Adopt(ctx context.Context, clientID, secret string, ask func(context.Context) (Application, error)) (*Application, error) {
 	if !grammar.IsClientID(clientID) || secret == "" || len(secret) > secrets.MaxLength {
 		return nil, deny(ErrInvalidClient, "unknown_client_or_wrong_secret")
@@ -66,9 +73,8 @@ func (a *adoption) Adopt(ctx context.Context, clientID, secret string, ask func(
 
 // try is the one call of Adopt that asks Meet.
 func (a *adoption) try(ctx context.Context, clientID, secret string, ask func(context.Context) (Application, error)) (*Application, error) {
-	// Another trial may have ended meanwhile.
 	if app, settled, err := a.settled(ctx, clientID, secret); settled {
-		return app, err
+		return app, err // by another trial, before this one began
 	}
 	found, err := ask(ctx)
 	if errors.Is(err, ErrInvalidClient) {
@@ -78,21 +84,15 @@ func (a *adoption) try(ctx context.Context, clientID, secret string, ask func(co
 	if err != nil {
 		return nil, err
 	}
-	return a.AdoptApplication(ctx, found, clientID, secret)
+	return a.register(ctx, found, clientID, secret)
 }
 
-// settled reports whether Meet need not be asked: the application is registered,
-// or the credentials were refused lately.
+// settled reports whether Meet need not be asked: the application is registered, the client
+// id must not be adopted, or Meet refused the credentials lately.
 func (a *adoption) settled(ctx context.Context, clientID, secret string) (*Application, bool, error) {
-	switch _, err := a.applications.CurrentApplication(ctx, clientID); {
-	case err == nil:
-		app, _, err := a.logins.Authenticate(ctx, clientID, secret)
+	app, registered, err := a.registered(ctx, clientID, secret)
+	if registered || err != nil {
 		return app, true, err
-	case !errors.Is(err, ErrNotFound):
-		return nil, true, err
-	}
-	if err := a.meetClients.adoptable(ctx, clientID); err != nil {
-		return nil, true, err
 	}
 	refused, err := a.trials.Refused(ctx, clientID, secret)
 	if err != nil {
@@ -104,18 +104,24 @@ func (a *adoption) settled(ctx context.Context, clientID, secret string) (*Appli
 	return nil, false, nil
 }
 
-// AdoptApplication registers an application with the client id and the secret that Meet
-// has accepted, which also become its backend credentials. Without domains of its own it
-// gets "*": Meet alone decides for whom it may act.
-//
-// Concurrent calls return the same application. Errors: those of
-// [Authority.CreateApplication]; ErrInvalidClient if it is registered with another
-// secret; ErrBusy.
-func (a *adoption) AdoptApplication(ctx context.Context, app Application, clientID, secret string) (*Application, error) {
-	app.Active = true
-	if app.Name == "" {
-		app.Name = "Adopted " + clientID
+// registered authenticates the application that has a client id, if there is one. If not, it
+// returns an error if the client id must not be adopted.
+func (a *adoption) registered(ctx context.Context, clientID, secret string) (app *Application, registered bool, err error) {
+	switch _, err := a.applications.CurrentApplication(ctx, clientID); {
+	case err == nil:
+		app, _, err := a.logins.Authenticate(ctx, clientID, secret)
+		return app, true, err
+	case !errors.Is(err, ErrNotFound):
+		return nil, false, err
 	}
+	return nil, false, a.meetClients.adoptable(ctx, clientID)
+}
+
+// register registers an application with the credentials that Meet has accepted, which also
+// become its backend credentials. Concurrent calls return the same application.
+func (a *adoption) register(ctx context.Context, app Application, clientID, secret string) (*Application, error) {
+	app.Active = true
+	app.Name = cmp.Or(app.Name, "Adopted "+clientID)
 	if len(app.Domains) == 0 {
 		app.Domains = []string{"*"}
 	}
@@ -130,27 +136,133 @@ func (a *adoption) AdoptApplication(ctx context.Context, app Application, client
 		return nil, err
 	}
 	defer unlock()
-	return a.register(ctx, app, clientID, secret)
-}
-
-// register is AdoptApplication under the lock of the client id.
-func (a *adoption) register(ctx context.Context, app Application, clientID, secret string) (*Application, error) {
-	switch _, err := a.applications.CurrentApplication(ctx, clientID); {
-	case err == nil:
-		found, _, err := a.logins.Authenticate(ctx, clientID, secret)
-		return found, err
-	case !errors.Is(err, ErrNotFound):
-		return nil, err
-	}
-	if err := a.meetClients.adoptable(ctx, clientID); err != nil {
-		return nil, err // it was removed while Meet was asked
+	// It may have been registered, or removed, while Meet was asked.
+	if app, registered, err := a.registered(ctx, clientID, secret); registered || err != nil {
+		return app, err
 	}
 	created, err := a.registry.create(ctx, app, func(n *Application) {
 		n.storedSecrets = []secrets.Stored{secrets.New(a.keys, vault.RandomID(8), n.ID, secret, n.Created)}
 	})
-	if errors.Is(err, ErrConflict) { // somebody has registered the client id meanwhile
+	if errors.Is(err, ErrConflict) { // another application has just taken the client id
 		found, _, err := a.logins.Authenticate(ctx, clientID, secret)
 		return found, err
 	}
 	return created, err
+}
+
+// Why a client id is not adopted. The reason is for logs; the client gets ErrInvalidClient.
+var (
+	errRemovedHere = deny(ErrInvalidClient, "removed_here")
+	errBackendOf   = deny(ErrInvalidClient, "backend_of_another_application")
+)
+
+// meetClients keeps track of the client ids that applications present at Meet, and of
+// those that must not be adopted.
+type meetClients struct {
+	*core
+	applications *applications
+}
+
+// adoptable returns nil if an unknown client id may be adopted. Errors: ErrInvalidClient,
+// ErrUnavailable.
+func (m *meetClients) adoptable(ctx context.Context, clientID string) error {
+	return m.feed.Refuse(ctx, "looking whether a client id may be adopted", func(ctx context.Context) error {
+		return m.checkAdoptable(ctx, clientID)
+	})
+}
+
+func (m *meetClients) checkAdoptable(ctx context.Context, clientID string) error {
+	var removed bool
+	var ids []string
+	err := m.feed.Read(ctx, "looking for a removed client id", func(ctx context.Context, r feed.Reader) (bool, error) {
+		n, err := r.Exists(ctx, redisdb.KeyRemoved(clientID)).Result()
+		if removed = n > 0; err != nil || removed {
+			return removed, err //nolint:wrapcheck // wrapped by Read
+		}
+		ids, err = r.SMembers(ctx, redisdb.KeyBackend(clientID)).Result()
+		return len(ids) > 0, err //nolint:wrapcheck // wrapped by Read
+	})
+	if err != nil {
+		return err
+	}
+	if removed {
+		return errRemovedHere
+	}
+	for _, id := range ids {
+		app, err := m.applications.read(ctx, id)
+		if errors.Is(err, ErrNotFound) {
+			continue // a left-over entry: creating or deleting it failed half-way
+		}
+		if err != nil {
+			return err
+		}
+		if slices.Contains(app.Aliases, clientID) {
+			continue // it was adopted just now
+		}
+		if app.BackendUnreadable() || app.Backend != nil && app.Backend.ClientID == clientID {
+			return errBackendOf
+		}
+	}
+	return nil
+}
+
+// markRemoved records that an operator has removed client ids.
+func (m *meetClients) markRemoved(ctx context.Context, clientIDs ...string) error {
+	for _, id := range clientIDs {
+		if err := m.db.Set(ctx, redisdb.KeyRemoved(id), "1", 0); err != nil {
+			return unavailable("noting a removed client id", err)
+		}
+	}
+	return nil
+}
+
+// AllowAdoption lets a client id be adopted again that an operator has removed. Errors:
+// ErrNotFound if the client id was not removed, ErrUnavailable.
+func (m *meetClients) AllowAdoption(ctx context.Context, clientID string) error {
+	if !grammar.IsClientID(clientID) {
+		return ErrNotFound
+	}
+	const doing = "forgetting a removed client id"
+	return m.feed.Refuse(ctx, doing, func(ctx context.Context) error {
+		removed, err := m.db.Delete(ctx, redisdb.KeyRemoved(clientID))
+		if err != nil {
+			return unavailable(doing, err)
+		}
+		if !removed {
+			return ErrNotFound
+		}
+		return nil
+	})
+}
+
+// clientIDsAtMeet are the client ids that the application may have at Meet.
+func (app *Application) clientIDsAtMeet() []string {
+	ids := app.Aliases
+	if app.Backend != nil && grammar.IsClientID(app.Backend.ClientID) {
+		ids = append(slices.Clip(ids), app.Backend.ClientID)
+	}
+	return uniq(ids)
+}
+
+// record records which application presents a client id at Meet. It is called before the
+// application is written; a left-over entry does no harm.
+func (m *meetClients) record(ctx context.Context, app *Application) error {
+	if app.Backend == nil {
+		return nil
+	}
+	if err := m.db.AddMember(ctx, redisdb.KeyBackend(app.Backend.ClientID), app.ID); err != nil {
+		return unavailable("noting backend credentials", err)
+	}
+	return nil
+}
+
+// forget undoes record for an application that was deleted.
+func (m *meetClients) forget(ctx context.Context, app *Application) error {
+	if app.Backend == nil {
+		return nil
+	}
+	if err := m.db.RemoveMember(ctx, redisdb.KeyBackend(app.Backend.ClientID), app.ID); err != nil {
+		return unavailable("forgetting backend credentials", err)
+	}
+	return nil
 }

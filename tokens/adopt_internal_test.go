@@ -5,11 +5,14 @@ package tokens
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/tokens/django/djangotest"
@@ -138,10 +141,16 @@ func TestAdopt_NothingInClearAndNotForLong(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, refused)
 
-	app, err := a.AdoptApplication(ctx, Application{}, "the-client", "the-secret")
+	app, err := a.register(ctx, Application{}, "the-client", "the-secret")
 	require.NoError(t, err)
 	require.Equal(t, "Adopted the-client", app.Name)
 	require.NotContains(t, server.Dump(), "the-secret")
+	_, err = a.register(ctx, Application{}, "the-client", "another")
+	require.ErrorIs(t, err, ErrInvalidClient)
+	require.NoError(t, a.DeleteApplication(ctx, app.ID, 0))
+	_, err = a.register(ctx, Application{}, "the-client", "the-secret")
+	require.ErrorIs(t, err, ErrInvalidClient, "removed while Meet was asked")
+	require.Equal(t, "removed_here", Reason(err))
 
 	server.Close()
 	_, err = a.Adopt(ctx, "other", "secret", nil)
@@ -149,6 +158,24 @@ func TestAdopt_NothingInClearAndNotForLong(t *testing.T) {
 	_, err = a.trials.Refused(ctx, "other", "secret")
 	require.ErrorIs(t, err, ErrUnavailable)
 	require.ErrorIs(t, a.trials.NoteRefusal(ctx, "other", "secret"), ErrUnavailable)
-	_, err = a.AdoptApplication(ctx, Application{}, "other", "secret")
+	_, err = a.register(ctx, Application{}, "other", "secret")
 	require.ErrorIs(t, err, ErrUnavailable)
+}
+
+// Two gateways that register the same client id at a time get one application.
+func TestAdopt_RegistersOnce(t *testing.T) {
+	_, a, b := pairOfNodes(t)
+	ids := make([]string, 8)
+	var wg sync.WaitGroup
+	for i := range ids {
+		wg.Go(func() {
+			app, err := []*Authority{a, b}[i%2].register(t.Context(), Application{}, "the-client", "the-secret")
+			if assert.NoError(t, err) {
+				ids[i] = app.ID
+			}
+		})
+	}
+	wg.Wait()
+	require.NotEmpty(t, ids[0])
+	require.Len(t, slices.Compact(ids), 1)
 }

@@ -67,7 +67,7 @@ func (r *registry) create(ctx context.Context, app Application, addSecrets func(
 	if err := wanted.take(ctx); err != nil {
 		return nil, err
 	}
-	if err := r.meetClients.note(ctx, n); err != nil {
+	if err := r.meetClients.record(ctx, n); err != nil {
 		wanted.drop(ctx)
 		return nil, err
 	}
@@ -161,7 +161,7 @@ func (r *registry) edit(ctx context.Context, old *Application, change func(*Appl
 // noteBeforeSave makes the notes that must exist before a record is written. Left-over
 // notes do no harm.
 func (r *registry) noteBeforeSave(ctx context.Context, old, n *Application, removed []string) error {
-	if err := r.meetClients.note(ctx, n); err != nil {
+	if err := r.meetClients.record(ctx, n); err != nil {
 		return err
 	}
 	if err := r.meetClients.markRemoved(ctx, removed...); err != nil {

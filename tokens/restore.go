@@ -113,7 +113,7 @@ func (r *registry) restored(ctx context.Context, key string) error {
 	if err != nil {
 		return nil //nolint:nilerr // unreadable, so nobody can use it
 	}
-	if err := r.meetClients.note(ctx, app); err != nil {
+	if err := r.meetClients.record(ctx, app); err != nil {
 		return err
 	}
 	if err := r.db.AddSorted(ctx, redisdb.KeyIndex, indexMember(app.Name, app.ID)); err != nil {

@@ -80,8 +80,6 @@ func testAdopted(t *testing.T, b *tokens.Authority, app *tokens.Application, cli
 	require.Equal(t, app.ID, same.ID)
 	_, err = b.Adopt(ctx, clientID, "another", meet)
 	require.ErrorIs(t, err, tokens.ErrInvalidClient)
-	_, err = b.AdoptApplication(ctx, tokens.Application{}, clientID, "another")
-	require.ErrorIs(t, err, tokens.ErrInvalidClient)
 	for _, bad := range [][2]string{{"", secret}, {"a b", secret}, {clientID, ""}} {
 		_, err = b.Adopt(ctx, bad[0], bad[1], meet)
 		require.ErrorIs(t, err, tokens.ErrInvalidClient)
@@ -94,40 +92,26 @@ func testAdoptRace(t *testing.T, open Opener) {
 	clientID, secret := tokens.NewPassword(), tokens.NewPassword()
 	ids := make([]string, 8)
 	var asked atomic.Int32
-	together := func(do func(i int)) {
-		var wg sync.WaitGroup
-		for i := range ids {
-			wg.Go(func() { do(i) })
-		}
-		wg.Wait()
-		for _, id := range ids {
-			require.NotEmpty(t, id)
-			require.Equal(t, ids[0], id, "one application")
-		}
-	}
-	together(func(i int) {
-		app, err := nodes[i%2].Adopt(ctx, clientID, secret, func(context.Context) (tokens.Application, error) {
-			asked.Add(1)
-			return tokens.Application{}, nil
+	var wg sync.WaitGroup
+	for i := range ids {
+		wg.Go(func() {
+			app, err := nodes[i%2].Adopt(ctx, clientID, secret, func(context.Context) (tokens.Application, error) {
+				asked.Add(1)
+				return tokens.Application{}, nil
+			})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			ids[i] = app.ID
 		})
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		ids[i] = app.ID
-	})
+	}
+	wg.Wait()
+	for _, id := range ids {
+		require.NotEmpty(t, id)
+		require.Equal(t, ids[0], id, "one application")
+	}
 	require.EqualValues(t, 1, asked.Load(), "Meet is asked once")
-
-	clear(ids)
-	clientID = tokens.NewPassword()
-	together(func(i int) {
-		app, err := nodes[i%2].AdoptApplication(ctx, tokens.Application{}, clientID, secret)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		ids[i] = app.ID
-	})
 }
 
 func change(t *testing.T, a *tokens.Authority, app *tokens.Application, edit func(*tokens.Application)) {
@@ -153,8 +137,6 @@ func testAdoptNotAgain(t *testing.T, open Opener) {
 		_, err := adopt(clientID)
 		require.ErrorIs(t, err, tokens.ErrInvalidClient)
 		require.Equal(t, reason, tokens.Reason(err))
-		_, err = a.AdoptApplication(ctx, tokens.Application{}, clientID, "secret")
-		require.ErrorIs(t, err, tokens.ErrInvalidClient)
 		require.Equal(t, before, asked, "Meet is not asked")
 	}
 
