@@ -156,7 +156,7 @@ var rooms = []room{
 	},
 	{
 		folder:       "tokens/signing",
-		mayImport:    []string{golangJWT, "github.com/go-jose/go-jose", ours("tokens/internal/failure"), ours("tokens/internal/vault")},
+		mayImport:    []string{golangJWT, "github.com/go-jose/go-jose", "github.com/go-json-experiment/json", ours("tokens/internal/failure"), ours("tokens/internal/vault")},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", goRedis, ours("backendclient"), ours("caddymodule"), ours("tests")},
 	},
 	{

@@ -55,7 +55,7 @@ func numericDate(s int64) *jwt.NumericDate {
 	return jwt.NewNumericDate(time.Unix(s, 0))
 }
 
-// Validate checks what the parser does not: that nothing needed is missing.
+// Validate checks that the required claims are complete.
 func (c *Claims) Validate() error {
 	if !vault.IsID(c.ClientID, vault.ApplicationID) || !vault.IsID(c.Subject, vault.UserID) || !vault.IsID(c.ID, vault.TokenID) || !c.Delegated {
 		return errors.New("claims are incomplete")
@@ -63,25 +63,25 @@ func (c *Claims) Validate() error {
 	return nil
 }
 
-// parser has no state. Time is judged by rules of our own: its leeway would let a token
-// live on after its "exp".
+// parser has no state. It does not check the time, because its leeway would accept a token
+// after its "exp".
 var parser = jwt.NewParser(jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation(), jwt.WithValidMethods(validMethods))
 
-// MaxToken is the longest token looked at, in bytes. Ours have about 500.
+// MaxToken is the longest token accepted, in bytes. Those issued here have about 500.
 const MaxToken = 4096
 
-// UnknownKey is the refusal of a token that says it was issued here, by the id of
-// its key.
+// UnknownKey is the refusal of a token whose claims name this installation and whose key is
+// not in the set.
 type UnknownKey struct { //nolint:errname // a refusal among others
 	*failure.Denial
-	ID string
+	ID string // of the key
 }
 
 // Unwrap returns the refusal.
 func (u *UnknownKey) Unwrap() error { return u.Denial }
 
-// Parse checks form, signature and claims of an access token, but not its time,
-// and returns the id of its key. Errors: ErrTokenMalformed, ErrTokenForeign,
+// Parse checks the form, the signature and the claims of an access token, but not its time.
+// It returns the id of its key. Errors: ErrTokenMalformed, ErrTokenForeign,
 // ErrTokenInvalid, [UnknownKey].
 func (s *Set) Parse(raw, issuer, audience string) (c *Claims, kid string, err error) {
 	if len(raw) > MaxToken || strings.Count(raw, ".") != 2 || !isBase64URL(raw) {
@@ -104,14 +104,14 @@ func (s *Set) Parse(raw, issuer, audience string) (c *Claims, kid string, err er
 		return nil, "", failure.Deny(failure.ErrTokenInvalid, "no_exp")
 	}
 	key := s.verify[kid]
-	if err := exact(raw, c, key.header); err != nil {
+	if err := checkNames(raw, c, key.header); err != nil {
 		return nil, "", err
 	}
 	return c, key.id, nil
 }
 
-// keyOf returns the key that a token says it was signed with. ours says that it
-// names this deployment.
+// keyOf returns the key that a token's header names. ours is true if its claims name this
+// installation.
 func (s *Set) keyOf(t *jwt.Token, ours bool) (any, error) {
 	kid, _ := t.Header["kid"].(string)
 	k, ok := s.verify[kid]
@@ -134,7 +134,7 @@ func (s *Set) keyOf(t *jwt.Token, ours bool) (any, error) {
 	return k.key, nil
 }
 
-// refusal is what the parser's error means.
+// refusal translates an error of the parser.
 func refusal(err error, kid string) error {
 	if u, ok := errors.AsType[*UnknownKey](err); ok {
 		return u
@@ -146,13 +146,13 @@ func refusal(err error, kid string) error {
 	case errors.Is(err, jwt.ErrTokenMalformed):
 		return failure.Deny(failure.ErrTokenMalformed, "not_a_jwt")
 	case errors.Is(err, jwt.ErrTokenSignatureInvalid) && kid == "", errors.Is(err, jwt.ErrTokenUnverifiable):
-		return failure.Deny(failure.ErrTokenForeign, "unknown_key") // an algorithm we never use, or nobody does
+		return failure.Deny(failure.ErrTokenForeign, "unknown_key") // no key, or an algorithm that no key has
 	}
 	return failure.Deny(failure.ErrTokenInvalid, "bad_signature")
 }
 
-// isBase64URL reports whether a token holds nothing but the letters of base64url
-// and dots. Go's decoder skips line breaks, also when it is strict.
+// isBase64URL reports whether a token consists of base64url characters and dots. Go's
+// decoder skips line breaks, even when it is strict.
 func isBase64URL(raw string) bool {
 	for i := range len(raw) {
 		if c := raw[i]; ('0' > c || c > '9') && ('A' > c || c > 'Z') && ('a' > c || c > 'z') && c != '-' && c != '_' && c != '.' {

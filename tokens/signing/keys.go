@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-// Package signing signs access tokens and checks their signatures, with keys of its
-// own or with those derived from the secrets.
+// Package signing signs access tokens and checks their signatures. [Parse] reads a key,
+// [NewSet] joins keys, [Set.Sign] signs claims and [Set.Parse] checks a token. Without keys
+// of its own a set signs with keys derived from the secrets.
 package signing
 
 import (
@@ -34,8 +35,8 @@ type Key struct {
 func (k *Key) ID() string { return k.jwk.KeyID }
 
 // Parse reads a private key in PEM (PKCS #8, SEC 1 or PKCS #1). The
-// algorithm is a property of the key: Ed25519 signs EdDSA, P-256 ES256, and RSA
-// of at least 2048 bits RS256. Others are refused.
+// algorithm follows from the key: EdDSA for Ed25519, ES256 for P-256, and RS256 for RSA of
+// at least 2048 bits. Other keys are refused.
 func Parse(data []byte) (*Key, error) {
 	block, _ := pem.Decode(data)
 	if block == nil {
@@ -84,12 +85,12 @@ func parsePrivateKey(block *pem.Block) (any, error) {
 	return nil, fmt.Errorf("signing key: a PEM block %q is not an unencrypted private key", block.Type)
 }
 
-// verificationKey is what a token with a certain "kid" is checked with.
+// verificationKey checks the tokens with its "kid".
 type verificationKey struct {
 	id  string
 	alg string
 	key any
-	// header is that of the tokens signed with it here, encoded.
+	// header is the encoded header of tokens that Sign makes with the key.
 	header string
 }
 
@@ -113,8 +114,8 @@ type Set struct {
 	jwks   []jose.JSONWebKey
 }
 
-// NewSet lets the first key sign, or the first secret if there is none or
-// secretSigns.
+// NewSet makes a set. The first key signs, or the first secret if there are no keys or
+// secretSigns is true.
 func NewSet(kr *vault.Ring, keys []*Key, secretSigns bool) (*Set, error) {
 	s := &Set{verify: map[string]verificationKey{}}
 	secretSigns = secretSigns || len(keys) == 0
@@ -158,9 +159,8 @@ func (s *Set) IDs() []string { return s.order }
 // JWKS is a JWK Set.
 type JWKS = jose.JSONWebKeySet
 
-// JWKS returns the public keys as a JWK Set (RFC 7517 §5), without those that are
-// withdrawn. It is empty while tokens are signed with HS256: a symmetric key is
-// never published.
+// JWKS returns the public keys that are not withdrawn as a JWK Set (RFC 7517 §5). Secrets
+// are symmetric keys and never published.
 func (s *Set) JWKS(withdrawn func(kid string) bool) JWKS {
 	keys := []jose.JSONWebKey{}
 	for _, k := range s.jwks {
