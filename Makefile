@@ -97,7 +97,7 @@ fmt: ## Format all Go files and Caddyfiles
 	@go run $(GOFUMPT) -w .
 	@for f in $(CADDYFILES); do go run ./caddymodule/cmd/meet-gateway fmt --overwrite "$$f"; done
 
-bench: ## Measure what the gateway costs and write docs/benchmarks.md (QUICK=1: in three minutes)
+bench: ## Measure what the gateway costs and write docs/benchmarks.md (QUICK=1: in four minutes)
 	@.ci/install bench
 	@go run ./tests/bench $(if $(QUICK),-quick)
 

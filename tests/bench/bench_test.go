@@ -17,11 +17,37 @@ import (
 )
 
 func TestSpreadOf(t *testing.T) {
-	same := func(v float64) float64 { return v }
-	require.Equal(t, spread{Median: 2, Min: 1, Max: 9}, spreadOf([]float64{9, 1, 2}, same))
-	require.Equal(t, spread{Median: 3, Min: 1, Max: 9}, spreadOf([]float64{9, 1, 2, 4}, same))
+	require.Equal(t, spread{Median: 2, Low: 1, High: 9}, spreadOf([]float64{9, 1, 2}, itself), "too few for an interval: the range")
+	require.Equal(t, spread{Median: 3, Low: 1, High: 9}, spreadOf([]float64{9, 1, 2, 4}, itself))
+	require.Equal(t, spread{Median: 5, Low: 2, High: 8}, spreadOf([]float64{9, 1, 2, 4, 3, 5, 6, 7, 8}, itself), "the 95 % confidence interval of the median")
 	require.Equal(t, "1.05 (1.00 to 1.10)", spread{1.05, 1, 1.1}.String())
 	require.Equal(t, "105.0 (99.0 to 110.5)", spread{105, 99, 110.5}.String())
+}
+
+func TestVerdict(t *testing.T) {
+	require.Empty(t, verdict(spread{1, 1, 1}, 0))
+	require.Equal(t, "≤ 1.05: met", verdict(spread{1.01, 1, 1.05}, 1.05))
+	require.Equal(t, "≤ 1.05: met, within the spread", verdict(spread{1.05, 1, 1.1}, 1.05))
+	require.Equal(t, "≤ 1.05: **missed**", verdict(spread{1.2, 1.1, 1.3}, 1.05))
+	require.Equal(t, "≤ 1.05: **missed**, within the spread", verdict(spread{1.06, 1, 1.1}, 1.05))
+}
+
+func TestParseContention(t *testing.T) {
+	// 2 cores with 8 goroutines each: 16 × 40,000 × 1,000 ns are 640,000 µs.
+	callers := "      flat  flat%   sum%        cum   cum%   calls calls% + context\n" +
+		"                                      12800.50us 49.63% |   github.com/meet-gateway/meet-gateway/tokens/limit.(*Limiter).take\n" +
+		"                                       6400.00us 20.24% |   github.com/alicebob/miniredis/v2.withTx (inline)\n" +
+		"                                       3200.00us 10.00% |   sync.(*RWMutex).Unlock (inline)\n" +
+		"35464691.10us 86.26% 86.26% 35464691.10us 86.26%                | sync.(*Mutex).Unlock\n" +
+		"                                      64000.00us   100% |   github.com/meet-gateway/meet-gateway/tokens.(*knownTokens).set.deferwrap1\n"
+	c, err := parseContention(2, "BenchmarkGate_Contention-2   \t   40000\t     1000 ns/op\t  1.0 %-waiting\n", callers)
+	require.NoError(t, err)
+	require.InDelta(t, 12, c.Waiting, 0.01)
+	require.Len(t, c.Mutexes, 2)
+	require.Equal(t, "tokens.(*knownTokens).set.deferwrap1", c.Mutexes[0].Function)
+	require.InDelta(t, 10, c.worst(), 0.01)
+	_, err = parseContention(2, "FAIL", callers)
+	require.Error(t, err)
 }
 
 func TestParseWrk(t *testing.T) {
@@ -81,8 +107,8 @@ func TestDelayedHoldsBackEachQuestion(t *testing.T) {
 	const delay = 20 * time.Millisecond
 	relay, err := startDelayed(echo.Addr().String(), delay)
 	require.NoError(t, err)
-	defer relay.close()
-	conn, err := net.Dial("tcp", relay.address())
+	defer relay.Stop()
+	conn, err := net.Dial("tcp", relay.Listen)
 	require.NoError(t, err)
 	defer conn.Close()
 	began := time.Now()
@@ -101,11 +127,6 @@ func TestParseInfo(t *testing.T) {
 	d := after.since(before)
 	require.Equal(t, counters{commands: map[string]int64{"get": 2, "set": 3}, in: 50, out: 60, memory: 100}, d)
 	require.EqualValues(t, 5, d.total())
-}
-
-func TestParseMicros(t *testing.T) {
-	got := parseMicros([]byte("goos: linux\npkg: github.com/meet-gateway/meet-gateway/tokens\nBenchmarkVerify_New/HS256-2   \t 2144\t 217880 ns/op\t 11663 B/op\t 240 allocs/op\nPASS\n"))
-	require.Equal(t, []micro{{Package: "tokens", Name: "Verify_New/HS256", Time: "217880", Bytes: "11663", Allocations: "240"}}, got)
 }
 
 func TestRecording(t *testing.T) {
@@ -135,12 +156,16 @@ func filled() *report {
 	pairs := []pair{{run(80 * time.Millisecond), run(84 * time.Millisecond)}}
 	return &report{
 		Machine: machine{Cores: 2, CPU: "test"}, Settings: newSettings(false),
-		Cases:  []*result{{ID: "hot", Name: "one hot token", A: "plain", B: "gate", Pairs: pairs, Budget: 1.05}, {ID: "token", Name: "token endpoint", Pairs: pairs, Budget: 2, Extra: 10}},
-		Peers:  []peer{{result: &result{ID: "nginx", Name: "nginx", Pairs: pairs}, What: "something", Without: "something else"}},
-		Fixed:  &fixedRate{Rate: 4000, Pairs: []latencyPair{{latency{P50: 1, P99: 2, P999: 3}, latency{P50: 1, P99: 2.2, P999: 3}}}},
-		Memory: []resident{{"idle", 50 << 20, 60 << 20}},
-		Sweeps: []*sweep{{ID: "tokens", Name: "tokens", Points: []point{{X: 1, Plain: spread{80, 79, 81}, Gate: spread{84, 83, 85}}, {X: 1000, Plain: spread{80, 79, 81}, Gate: spread{90, 83, 95}}}}},
-		Micros: []micro{{"tokens", "Verify", "1000", "0", "0"}},
+		Cases:      []*result{{ID: "hot", Name: "one hot token", A: "plain", B: "gate", Pairs: pairs, Budget: 1.05}, {ID: "token", Name: "token endpoint", Pairs: pairs, Budget: 2, Extra: 10}},
+		Peers:      []peer{{result: &result{ID: "nginx", Name: "nginx", Pairs: pairs}, What: "something", Without: "something else"}},
+		Fixed:      &fixedRate{Rate: 4000, Pairs: []latencyPair{{latency{P50: 1, P99: 2, P999: 3}, latency{P50: 1, P99: 2.2, P999: 3}}}},
+		Memory:     []resident{{"idle", 0, memory{50e6, 5e6}, memory{60e6, 6e6}}, {"100,000 tokens", 100_000, memory{50e6, 5e6}, memory{90e6, 46e6}}},
+		Sweeps:     []*sweep{{ID: "tokens", Name: "tokens", Points: []point{{X: 1, Plain: spread{80, 79, 81}, Gate: spread{84, 83, 85}}, {X: 1000, Plain: spread{80, 79, 81}, Gate: spread{90, 83, 95}}}}},
+		Micros:     []string{"pkg: tokens", "BenchmarkVerify 1 1000 ns/op"},
+		Contention: []contended{{Cores: 8, Waiting: 3, Mutexes: []share{{Function: "tokens.f", Percent: 2}}}},
+		Live:       []livePoint{{Records: 6_000_000, Applications: 1_000_000, Known: spread{1, 1, 1}, New: spread{1, 1, 1}, CPU: spread{30, 30, 30}, Sampled: 100}},
+		Trips:      []trips{{Name: "identity", Near: 0.2, Far: 2.3, Budget: 2}},
+		Speeds:     speeds{"cases": {100, 200}},
 		Coefficients: coefficients{
 			HotCPU: 84, NewCPU: 120, CreateCPU: 100, TokenCPU: 200, NewCommands: 1, TokenCommands: 5, RedisCPU: 5,
 			MemoryToken: 200, MemoryUser: 400, MemoryMeetToken: 900, MemoryCached: 1500, HeartbeatCommands: 3, HeartbeatBytes: 500, ChangeBytes: 100, ChangeCPU: 5,
@@ -155,8 +180,15 @@ func TestReport(t *testing.T) {
 	require.NoError(t, filled().write(top))
 	text, err := os.ReadFile(top + "/docs/benchmarks.md")
 	require.NoError(t, err)
-	require.Contains(t, string(text), "| one hot token | plain | 80.0 (80.0 to 80.0) | 84.0 (84.0 to 84.0) | 1.05 (1.05 to 1.05) | 1.05 | ≤ 1.05: met |")
-	require.Contains(t, string(text), "0.93 (0.93 to 0.93)", "signing counts for A")
+	require.Contains(t, string(text), "| one hot token | plain | 80.0 (80.0 to 80.0) | 84.0 (84.0 to 84.0) | 1.05 (1.05 to 1.05) | ≤ 1.05: met |")
+	require.Contains(t, string(text), "0.93 (0.93 to 0.93)", "what is added to A counts")
+	for _, want := range []string{
+		"Machine's speed: 150.0 (100.0 to 200.0) million steps", "| heap for a known token, with its part of a user and of Meet's token | 400.00 B | ≤ 500: met |",
+		"`GOMAXPROCS` 8 | 2.00 % | ≤ 1: **missed** |", "identity | 2.00 | ≤ 2: met |", "| 6,000,000 | 1,000,000 |",
+	} {
+		require.Contains(t, string(text), want)
+	}
+	require.NotContains(t, string(text), "<no value>")
 	require.NotContains(t, string(text), "quick run (`QUICK=1`)")
 	text, err = os.ReadFile(top + "/docs/scaling.md")
 	require.NoError(t, err)
@@ -172,7 +204,6 @@ func TestReport(t *testing.T) {
 			require.NoError(t, err)
 		}
 	}
-	require.Contains(t, verdict(spread{1.06, 1, 2}, 1.05), "missed")
 }
 
 // A quick run leaves parts out.

@@ -18,16 +18,16 @@ import (
 // in microseconds, memory in bytes.
 type coefficients struct {
 	// CPU of the gateway and commands at Redis for one request of a kind.
-	HotCPU, NewCPU, ListCPU, CreateCPU, TokenCPU, IdentityCPU, GarbageCPU                   float64
-	HotCommands, NewCommands, ListCommands, CreateCommands, TokenCommands, IdentityCommands float64
-	RedisCPU                                                                                float64 // per command
-	RedisBytesNew, RedisBytesToken                                                          float64 // on the network, both ways, per request
-	MemoryToken, MemoryUser, MemoryMeetToken                                                float64 // in Redis, for each
-	MemoryCached                                                                            float64 // in the gateway, for each token known
-	HeartbeatCommands                                                                       float64 // per second and node
-	HeartbeatBytes                                                                          float64
-	ChangeBytes                                                                             float64 // per change and node
-	ChangeCPU                                                                               float64 // of Redis, per change and node
+	HotCPU, NewCPU, ListCPU, CreateCPU, TokenCPU, IdentityCPU, GarbageCPU float64
+	HotCommands, NewCommands, TokenCommands, IdentityCommands             float64
+	RedisCPU                                                              float64 // per command
+	RedisBytesNew, RedisBytesToken                                        float64 // on the network, both ways, per request
+	MemoryToken, MemoryUser, MemoryMeetToken                              float64 // in Redis, for each
+	MemoryCached                                                          float64 // in the gateway, for each token known
+	HeartbeatCommands                                                     float64 // per second and node
+	HeartbeatBytes                                                        float64
+	ChangeBytes                                                           float64 // per change and node
+	ChangeCPU                                                             float64 // of Redis, per change and node
 }
 
 // spreadRequests is one check of the model of the caches: requests for tokens
@@ -59,48 +59,29 @@ func expectedDistinct(n, k float64) float64 {
 // capacity measures what the model needs beside the cases, and checks it.
 func (b *bench) capacity(ctx context.Context) error {
 	c := &b.report.Coefficients
-	for _, r := range b.report.Cases {
-		cpu, commands := r.b(sample.cpuPerRequest), r.b(sample.commandsPerRequest)
-		bytes := r.b(func(s sample) float64 { return float64(s.RedisIn+s.RedisOut) / float64(s.Requests) })
-		switch r.ID {
-		case "hot":
-			c.HotCPU, c.HotCommands = cpu, commands
-		case "new-hs256":
-			c.NewCPU, c.NewCommands, c.RedisBytesNew = cpu, commands, bytes
-		case "list":
-			c.ListCPU, c.ListCommands = cpu, commands
-		case "create":
-			c.CreateCPU, c.CreateCommands = cpu, commands
-		case "token":
-			c.TokenCPU, c.TokenCommands, c.RedisBytesToken = cpu, commands, bytes
-			c.RedisCPU = r.b(func(s sample) float64 {
-				var n int64
-				for _, calls := range s.Commands {
-					n += calls
-				}
-				return float64(s.RedisCPU.Nanoseconds()) / 1000 / float64(n)
-			})
-		case "identity":
-			c.IdentityCPU, c.IdentityCommands = cpu, commands
-		case "garbage":
-			c.GarbageCPU = cpu
+	if err := b.blend(ctx); err != nil {
+		return err
+	}
+	commands := func(id string) float64 { return b.report.Case(id).b(sample.commandsPerRequest) }
+	// Costs that the mixture has no kind for are taken from their ratios to plain, so
+	// that they belong to the same seconds as the others.
+	toHot := func(id string) float64 {
+		return c.HotCPU * b.report.Case(id).ratios().Median / b.report.Case("hot").ratios().Median
+	}
+	c.NewCPU, c.GarbageCPU = toHot("new-hs256"), toHot("garbage")
+	c.HotCommands, c.NewCommands = commands("hot"), commands("new-hs256")
+	c.TokenCommands, c.IdentityCommands = commands("token"), commands("identity")
+	c.RedisBytesNew, c.RedisBytesToken = b.report.Case("new-hs256").b(redisBytes), b.report.Case("token").b(redisBytes)
+	c.RedisCPU = b.report.Case("token").b(func(s sample) float64 {
+		return float64(s.RedisCPU.Nanoseconds()) / 1000 / (s.commandsPerRequest() * float64(s.Requests))
+	})
+	c.MemoryCached = b.report.perToken(func(m memory) int64 { return m.RSS })
+	for _, run := range []func(context.Context) error{b.memory, b.spreads, b.feeds} {
+		if err := run(ctx); err != nil {
+			return err
 		}
 	}
-	for _, s := range b.report.Sweeps {
-		if first, last := s.Points[0], s.Points[len(s.Points)-1]; s.ID == "tokens" {
-			c.MemoryCached = float64(last.RSS-first.RSS) / float64(last.X-first.X)
-		}
-	}
-	if err := b.memory(ctx); err != nil {
-		return err
-	}
-	if err := b.spreads(ctx); err != nil {
-		return err
-	}
-	if err := b.feeds(ctx); err != nil {
-		return err
-	}
-	return b.blend(ctx)
+	return nil
 }
 
 // memory finds out what a token and a user take in Redis.
@@ -236,6 +217,9 @@ func (b *bench) feeds(ctx context.Context) error {
 		steps, changes = []int{1, 8}, 100
 	}
 	for _, n := range steps {
+		if err := b.report.Speeds.note("feed"); err != nil {
+			return err
+		}
 		s, err := b.feed(ctx, n, changes)
 		if err != nil {
 			return err
@@ -357,8 +341,9 @@ func (b *bench) blend(ctx context.Context) error {
 		return err
 	}
 	var ratios, measured, predicted, commands, predictedCommands []float64
+	costs := map[string][]float64{}
 	for range b.s.fewer() {
-		if err := b.report.BlendSpeeds.note(); err != nil {
+		if err := b.report.Speeds.note("blend"); err != nil {
 			return err
 		}
 		before, err := b.measure(ctx, whole, b.s.Run)
@@ -372,6 +357,7 @@ func (b *bench) blend(ctx context.Context) error {
 				return err
 			}
 			cpu += p.part * s.cpuPerRequest()
+			costs[p.kind] = append(costs[p.kind], s.cpuPerRequest())
 			calls += p.part * s.commandsPerRequest()
 		}
 		after, err := b.measure(ctx, whole, b.s.Run)
@@ -383,11 +369,14 @@ func (b *bench) blend(ctx context.Context) error {
 		commands = append(commands, (before.commandsPerRequest()+after.commandsPerRequest())/2)
 		predictedCommands = append(predictedCommands, calls)
 	}
-	median := func(of []float64) float64 { return spreadOf(of, func(v float64) float64 { return v }).Median }
+	median := func(of []float64) float64 { return spreadOf(of, itself).Median }
 	b.report.Blend = blended{
-		CPU: spreadOf(ratios, func(v float64) float64 { return v }), PredictedCPU: median(predicted), MeasuredCPU: median(measured),
+		CPU: spreadOf(ratios, itself), PredictedCPU: median(predicted), MeasuredCPU: median(measured),
 		PredictedCommands: median(predictedCommands), MeasuredCommands: median(commands),
 	}
+	c := &b.report.Coefficients
+	c.HotCPU, c.ListCPU, c.CreateCPU = median(costs["read"]), median(costs["list"]), median(costs["create"])
+	c.TokenCPU, c.IdentityCPU = median(costs["token"]), median(costs["identity"])
 	m := b.report.Blend
 	fmt.Fprintf(os.Stderr, "%-28s predicted %.1f µs, %.2f commands  measured %.1f µs, %.2f commands  ratio %s\n", "blend", m.PredictedCPU, m.PredictedCommands, m.MeasuredCPU, m.MeasuredCommands, m.CPU)
 	return nil

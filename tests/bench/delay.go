@@ -7,101 +7,25 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
-	"slices"
 	"strings"
-	"sync"
 	"time"
+
+	"github.com/Shopify/toxiproxy/v2"
+	"github.com/rs/zerolog"
 )
 
-// delayed relays TCP connections and holds back what the client sends, so that each
-// question takes the delay longer. It costs this process CPU and not what is
-// measured.
-type delayed struct {
-	listener net.Listener
-	to       string
-	delay    time.Duration
-	running  sync.WaitGroup
-
-	mu    sync.Mutex
-	conns []net.Conn
-}
-
-func startDelayed(to string, delay time.Duration) (*delayed, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+// startDelayed relays connections and holds back what a client sends, so that each
+// question takes the delay longer. It costs this process CPU, not the one measured.
+func startDelayed(to string, delay time.Duration) (*toxiproxy.Proxy, error) {
+	relay := toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop()), "delayed", "127.0.0.1:0", to)
+	if err := relay.Start(); err != nil {
 		return nil, err
 	}
-	d := &delayed{listener: l, to: to, delay: delay}
-	d.running.Go(d.serve)
-	return d, nil
-}
-
-func (d *delayed) address() string { return d.listener.Addr().String() }
-
-func (d *delayed) close() {
-	_ = d.listener.Close()
-	d.mu.Lock()
-	for _, c := range d.conns {
-		_ = c.Close()
-	}
-	d.mu.Unlock()
-	d.running.Wait()
-}
-
-func (d *delayed) serve() {
-	for {
-		client, err := d.listener.Accept()
-		if err != nil {
-			return
-		}
-		server, err := net.Dial("tcp", d.to)
-		if err != nil {
-			_ = client.Close()
-			continue
-		}
-		d.mu.Lock()
-		d.conns = append(d.conns, client, server)
-		d.mu.Unlock()
-		d.running.Go(func() { d.hold(server, client) })
-		d.running.Go(func() {
-			_, _ = io.Copy(client, server)
-			_ = client.Close()
-		})
-	}
-}
-
-// piece is something that was sent and when it is due.
-type piece struct {
-	bytes []byte
-	due   time.Time
-}
-
-// hold passes on what it reads, each piece a delay later, and reads on meanwhile.
-func (d *delayed) hold(server, client net.Conn) {
-	pieces := make(chan piece, 1024)
-	d.running.Go(func() {
-		defer server.Close()
-		for p := range pieces {
-			time.Sleep(time.Until(p.due))
-			if _, err := server.Write(p.bytes); err != nil {
-				_ = client.Close()
-			}
-		}
-	})
-	defer close(pieces)
-	buffer := make([]byte, 32<<10)
-	for {
-		n, err := client.Read(buffer)
-		if n > 0 {
-			pieces <- piece{bytes: slices.Clone(buffer[:n]), due: time.Now().Add(d.delay)}
-		}
-		if err != nil {
-			return
-		}
-	}
+	latency := fmt.Sprintf(`{"type":"latency","stream":"upstream","attributes":{"latency":%d}}`, delay.Milliseconds())
+	_, err := relay.Toxics.AddToxicJson(strings.NewReader(latency))
+	return relay, err
 }
 
 // redisDelay is how far away Redis is in the table of trips.
@@ -112,6 +36,7 @@ const redisDelay = time.Millisecond
 type trips struct {
 	Name      string
 	Near, Far float64
+	Budget    float64 // of trips, 0 for none
 }
 
 // Trips is for the report.
@@ -122,20 +47,20 @@ func (t trips) Trips() float64 {
 // farRedis measures, one request after the other, what a Redis that is a millisecond
 // away adds to each kind of request.
 func (b *bench) farRedis(ctx context.Context) error {
-	if !strings.Contains("far-redis", b.s.Filter) {
-		return nil
+	if err := b.report.Speeds.note("trips"); err != nil {
+		return err
 	}
 	relay, err := startDelayed(b.redis.address, redisDelay)
 	if err != nil {
 		return err
 	}
-	defer relay.close()
+	defer relay.Stop()
 	near, err := b.startGate(ctx, "gate-near", gateOptions{})
 	if err != nil {
 		return err
 	}
 	defer near.stop()
-	far, err := b.startGate(ctx, "gate-far", gateOptions{redis: relay.address()})
+	far, err := b.startGate(ctx, "gate-far", gateOptions{redis: relay.Listen})
 	if err != nil {
 		return err
 	}
@@ -159,16 +84,17 @@ func (b *bench) farRedis(ctx context.Context) error {
 	identity := request{method: http.MethodGet, path: "/identity", authorization: known.requests[0].authorization}
 	for _, kind := range []struct {
 		name      string
+		budget    float64
 		near, far []request
 	}{
-		{"a read with a known token", known.requests, known.requests},
-		{"the first read of a user here, Meet's token in Redis", reads(fresh[:n]), reads(fresh[n : 2*n])},
-		{"a read with a token not known here", reads(fresh[2*n : 3*n]), reads(fresh[3*n:])},
-		{"`POST application/token`, exchange cached", []request{token}, []request{token}},
-		{"`POST application/token` for a user that is new, exchange included", firsts[:n], firsts[n:]},
-		{"`GET /identity`", []request{identity}, []request{identity}},
+		{"a read with a known token", 0, known.requests, known.requests},
+		{"the first read of a user here, Meet's token in Redis", 0, reads(fresh[:n]), reads(fresh[n : 2*n])},
+		{"a read with a token not known here", 0, reads(fresh[2*n : 3*n]), reads(fresh[3*n:])},
+		{"`POST application/token`, exchange cached", 2, []request{token}, []request{token}},
+		{"`POST application/token` for a user that is new, exchange included", 0, firsts[:n], firsts[n:]},
+		{"`GET /identity`", 2, []request{identity}, []request{identity}},
 	} {
-		t := trips{Name: kind.name}
+		t := trips{Name: kind.name, Budget: kind.budget}
 		if t.Near, err = oneByOne(ctx, near, kind.near, n); err != nil {
 			return err
 		}
@@ -199,11 +125,11 @@ func oneByOne(ctx context.Context, s *server, requests []request, n int) (float6
 			took = append(took, float64(time.Since(began).Microseconds())/1000)
 		}
 	}
-	if len(took) == 0 {
-		return 0, errors.New("nothing was measured")
-	}
-	return spreadOf(took, func(v float64) float64 { return v }).Median, nil
+	return spreadOf(took, itself).Median, nil
 }
+
+// caller keeps a connection for each of its requests under way.
+var caller = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections}}
 
 // ask sends one request and reads the answer.
 func ask(ctx context.Context, address string, r request) (status int, err error) {
@@ -217,7 +143,7 @@ func ask(ctx context.Context, address string, r request) (status int, err error)
 	if r.contentType != "" {
 		req.Header.Set("Content-Type", r.contentType)
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := caller.Do(req)
 	if err != nil {
 		return 0, err
 	}

@@ -42,7 +42,7 @@ func newLab(ctx context.Context, top, binary string) (*lab, error) {
 	l := &lab{top: top, dir: dir, binary: binary, secret: randomHex(32)}
 	if l.binary == "" {
 		l.binary = filepath.Join(dir, "meet-gateway")
-		if err := l.build(ctx, l.binary, "auto"); err != nil {
+		if err := l.build(ctx); err != nil {
 			l.close()
 			return nil, err
 		}
@@ -59,10 +59,9 @@ func newLab(ctx context.Context, top, binary string) (*lab, error) {
 	return l, nil
 }
 
-// build makes the gateway's binary as make build does, pgo aside: "auto" takes
-// the profile beside main.go if there is one.
-func (l *lab) build(ctx context.Context, binary, pgo string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-pgo", pgo, "-o", binary, "./caddymodule/cmd/meet-gateway")
+// build makes the gateway's binary as make build does.
+func (l *lab) build(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", l.binary, "./caddymodule/cmd/meet-gateway")
 	cmd.Dir = l.top
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("building the gateway: %w\n%s", err, out)
@@ -113,7 +112,7 @@ type caddySite struct {
 	global string // inside the global options
 	site   string // inside the site
 	log    bool   // a JSON access log to a file
-	tls    bool   // a certificate that nobody has signed
+	tls    bool   // a certificate of Caddy's own authority
 	env    []string
 }
 
@@ -136,14 +135,10 @@ func (l *lab) startCaddy(ctx context.Context, name string, c caddySite) (*server
 	}
 	site := "http://:" + port
 	if c.tls {
-		certificate, key, err := l.certificate()
-		if err != nil {
-			return nil, err
-		}
 		site = "https://127.0.0.1:" + port
-		c.site += fmt.Sprintf("\ntls %s %s\n", certificate, key)
+		c.site += "\ntls internal\n"
 	}
-	text := fmt.Sprintf("{\nadmin %s\nauto_https off\npersist_config off\n%s\n}\n%s {\nbind 127.0.0.1\n%s\n}\n", s.admin, c.global, site, c.site)
+	text := fmt.Sprintf("{\nadmin %s\nauto_https disable_redirects\nskip_install_trust\npersist_config off\n%s\n}\n%s {\nbind 127.0.0.1\n%s\n}\n", s.admin, c.global, site, c.site)
 	file := filepath.Join(l.dir, name+".caddyfile")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err

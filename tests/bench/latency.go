@@ -38,35 +38,33 @@ type fixedRate struct {
 	PauseA, PauseB float64
 }
 
-func (f *fixedRate) spread(value func(latencyPair) float64) spread { return spreadOf(f.Pairs, value) }
-
-// A99, B99 and Ratio99 are for the report.
-func (f *fixedRate) A50() spread { return f.spread(func(p latencyPair) float64 { return p.A.P50 }) }
-
-func (f *fixedRate) B50() spread { return f.spread(func(p latencyPair) float64 { return p.B.P50 }) }
-
-func (f *fixedRate) A99() spread { return f.spread(func(p latencyPair) float64 { return p.A.P99 }) }
-
-func (f *fixedRate) B99() spread { return f.spread(func(p latencyPair) float64 { return p.B.P99 }) }
-
-func (f *fixedRate) A999() spread { return f.spread(func(p latencyPair) float64 { return p.A.P999 }) }
-
-func (f *fixedRate) B999() spread { return f.spread(func(p latencyPair) float64 { return p.B.P999 }) }
-
-func (f *fixedRate) Ratio99() spread {
-	return f.spread(func(p latencyPair) float64 { return p.B.P99 / p.A.P99 })
+// Of is one of the percentiles, of plain or gate.
+func (f *fixedRate) Of(plain bool, value func(latency) float64) spread {
+	return spreadOf(f.Pairs, func(p latencyPair) float64 {
+		if plain {
+			return value(p.A)
+		}
+		return value(p.B)
+	})
 }
 
-// vegeta builds the load generator that keeps a rate whatever the server does, so
-// that a server that stalls does not make its own measurement rarer (wrk waits
-// for each answer). Its module is pinned beside this program.
-func (b *bench) vegeta(ctx context.Context) (string, error) {
-	binary := filepath.Join(b.dir, "vegeta")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/tsenart/vegeta/v12")
-	cmd.Dir = filepath.Join(b.top, "tests/bench/vegeta")
+func p50(l latency) float64  { return l.P50 }
+func p99(l latency) float64  { return l.P99 }
+func p999(l latency) float64 { return l.P999 }
+
+// Ratio99 compares the two at p99.
+func (f *fixedRate) Ratio99() spread {
+	return spreadOf(f.Pairs, func(p latencyPair) float64 { return p.B.P99 / p.A.P99 })
+}
+
+// tool builds a program whose module is pinned in a folder beside this one.
+func (l *lab) tool(ctx context.Context, folder, module string) (string, error) {
+	binary := filepath.Join(l.dir, folder)
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, module)
+	cmd.Dir = filepath.Join(l.top, "tests/bench", folder)
 	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=readonly")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building vegeta: %w\n%s", err, out)
+		return "", fmt.Errorf("building %s: %w\n%s", module, err, out)
 	}
 	return binary, nil
 }
@@ -80,7 +78,9 @@ func (b *bench) latencies(ctx context.Context) error {
 	if !strings.Contains("p99", b.s.Filter) {
 		return nil
 	}
-	binary, err := b.vegeta(ctx)
+	// It keeps its rate whatever the server does, so that a server that stalls does not
+	// make its own measurement rarer: wrk waits for each answer.
+	binary, err := b.tool(ctx, "vegeta", "github.com/tsenart/vegeta/v12")
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (b *bench) latencies(ctx context.Context) error {
 	if err := b.warm(ctx, on(&load{requests: reads(known), connections: connections}, gate)); err != nil {
 		return err
 	}
-	if err := b.report.remember(b.plain, gate, "a gate that knows 100,000 tokens of 10,000 users"); err != nil {
+	if err := b.remember(ctx, gate, "100,000 known tokens of 10,000 users", manyKnown); err != nil {
 		return err
 	}
 	l, err := b.oneToken(ctx)
@@ -112,6 +112,9 @@ func (b *bench) latencies(ctx context.Context) error {
 	f := &fixedRate{Rate: int(float64(saturated.Answers) / b.s.Fixed.Seconds() / 2)}
 	fmt.Fprintf(os.Stderr, "%-28s %d/s", "latency", f.Rate)
 	for i := range b.s.fewer() + 1 {
+		if err := b.report.Speeds.note("latency"); err != nil {
+			return err
+		}
 		var p latencyPair
 		if p.A, err = b.attack(ctx, binary, b.plain, l.requests[0], f.Rate); err != nil {
 			return err
@@ -129,32 +132,15 @@ func (b *bench) latencies(ctx context.Context) error {
 	if f.PauseB, err = longestPause(ctx, gate); err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "  p99 A %s ms  B %s ms  ratio %s  longest pause A %.2f ms  B %.2f ms\n", f.A99(), f.B99(), f.Ratio99(), f.PauseA, f.PauseB)
+	fmt.Fprintf(os.Stderr, "  p99 A %s ms  B %s ms  ratio %s  longest pause A %.2f ms  B %.2f ms\n", f.Of(true, p99), f.Of(false, p99), f.Ratio99(), f.PauseA, f.PauseB)
 	b.report.Fixed = f
 	return nil
 }
 
-// longestPause asks a Caddy for its metrics.
+// longestPause is the longest stop for a garbage collection of the latest 256, in
+// milliseconds.
 func longestPause(ctx context.Context, s *server) (float64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.admin+"/metrics", http.NoBody)
-	if err != nil {
-		return 0, err
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		return 0, err
-	}
-	_, rest, found := strings.Cut(string(text), `go_gc_duration_seconds{quantile="1"} `)
-	if !found {
-		return 0, fmt.Errorf("%s has no metric of garbage collections", s.name)
-	}
-	value, _, _ := strings.Cut(rest, "\n")
-	seconds, err := strconv.ParseFloat(value, 64)
+	seconds, err := metric(ctx, s, `go_gc_duration_seconds{quantile="1"}`)
 	return seconds * 1000, err
 }
 

@@ -54,13 +54,19 @@ func describe(ctx context.Context, l *lab) machine {
 		{"nginx", []string{"nginx", "-v"}},
 		{"HAProxy", []string{"haproxy", "-v"}},
 	} {
-		if v := version.FindString(output(ctx, l.top, tool.args[0], tool.args[1:]...)); v != "" {
+		printed := output(ctx, l.top, tool.args[0], tool.args[1:]...)
+		if _, after, found := strings.Cut(printed, tool.name+" "); found {
+			printed = after
+		}
+		if v := version.FindString(printed); v != "" {
 			m.Versions = append(m.Versions, tool.name+" "+v)
 		}
 	}
-	if b, err := os.ReadFile(l.top + "/tests/bench/vegeta/go.mod"); err == nil {
-		if _, rest, ok := bytes.Cut(b, []byte("tsenart/vegeta/v12 v")); ok {
-			m.Versions = append(m.Versions, "vegeta "+strings.Fields(string(rest))[0])
+	for folder, module := range map[string]string{"vegeta": "tsenart/vegeta/v12 v", "peers": "oauth2-proxy/oauth2-proxy/v7 v"} {
+		if b, err := os.ReadFile(l.top + "/tests/bench/" + folder + "/go.mod"); err == nil {
+			if _, rest, ok := bytes.Cut(b, []byte(module)); ok {
+				m.Versions = append(m.Versions, strings.Split(module, "/")[1]+" "+strings.Fields(string(rest))[0])
+			}
 		}
 	}
 	return m

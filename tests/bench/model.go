@@ -47,10 +47,6 @@ type model struct {
 	*report
 	C     coefficients
 	Plans []plan
-	// MaxNodes is where the feed fills half of a core of Redis, by changes per second.
-	Assumed struct {
-		Cores, Utilisation, Lifetime, TokensPerUser, ShardMemory, RedisBusy, ChangesPerToken float64
-	}
 	Bends []bend
 }
 
@@ -59,8 +55,6 @@ type bend struct{ Changes, Nodes float64 }
 
 func newModel(r *report) *model {
 	m := &model{report: r, C: r.Coefficients}
-	a := &m.Assumed
-	a.Cores, a.Utilisation, a.Lifetime, a.TokensPerUser, a.ShardMemory, a.RedisBusy, a.ChangesPerToken = nodeCores, nodeUtilisation, tokenLifetime, tokensPerUser, shardMemory, redisBusy, changesPerToken
 	for _, d := range []demand{{1e3, 1e5}, {1e4, 1e6}, {1e5, 1e7}, {1e6, 1e8}} {
 		m.Plans = append(m.Plans, m.plan(d, false), m.plan(d, true))
 	}

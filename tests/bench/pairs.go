@@ -8,18 +8,20 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"golang.org/x/perf/benchmath"
 )
 
 // sample is one run of one server.
 type sample struct {
 	sent
-	CPU time.Duration `json:"cpu"`
+	CPU time.Duration
 	// What was asked of Redis and the upstream meanwhile, by everybody.
-	Commands map[string]int64 `json:"commands,omitempty"`
-	RedisIn  int64            `json:"redis_in"`
-	RedisOut int64            `json:"redis_out"`
-	RedisCPU time.Duration    `json:"redis_cpu"`
-	Upstream int64            `json:"upstream"`
+	Commands map[string]int64
+	RedisIn  int64
+	RedisOut int64
+	RedisCPU time.Duration
+	Upstream int64
 }
 
 // commandsPerRequest is how many commands Redis had to carry out. What scripts
@@ -151,12 +153,12 @@ func (l *lab) pairs(ctx context.Context, a, b *target, n int, d time.Duration) (
 	return done, nil
 }
 
-// spread is the middle of some values and the range they lie in.
-type spread struct {
-	Median float64 `json:"median"`
-	Min    float64 `json:"min"`
-	Max    float64 `json:"max"`
-}
+// spread is the median of some values and an interval around it: the 95 % confidence
+// interval of the median, or from fewer than six values the range they lie in.
+type spread struct{ Median, Low, High float64 }
+
+// itself is for spreadOf.
+func itself(v float64) float64 { return v }
 
 // spreadOf needs at least one value.
 func spreadOf[T any](of []T, value func(T) float64) spread {
@@ -164,12 +166,8 @@ func spreadOf[T any](of []T, value func(T) float64) spread {
 	for i, x := range of {
 		values[i] = value(x)
 	}
-	slices.Sort(values)
-	middle := values[len(values)/2]
-	if len(values)%2 == 0 {
-		middle = (values[len(values)/2-1] + middle) / 2
-	}
-	return spread{Median: middle, Min: values[0], Max: values[len(values)-1]}
+	s := benchmath.AssumeNothing.Summary(benchmath.NewSample(values, &benchmath.DefaultThresholds), 0.95)
+	return spread{Median: s.Center, Low: max(s.Lo, slices.Min(values)), High: min(s.Hi, slices.Max(values))}
 }
 
 func (s spread) String() string {
@@ -177,5 +175,5 @@ func (s spread) String() string {
 	if math.Abs(s.Median) >= 10 {
 		digits = 1
 	}
-	return fmt.Sprintf("%.*f (%.*f to %.*f)", digits, s.Median, digits, s.Min, digits, s.Max)
+	return fmt.Sprintf("%.*f (%.*f to %.*f)", digits, s.Median, digits, s.Low, digits, s.High)
 }

@@ -4,11 +4,19 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -21,7 +29,7 @@ type peer struct {
 }
 
 func (b *bench) peers(ctx context.Context) error {
-	for _, run := range []func(context.Context) error{b.haproxy, b.nginxAuthRequest, b.caddyForwardAuth} {
+	for _, run := range []func(context.Context) error{b.haproxy, b.nginxAuthRequest, b.caddyForwardAuth, b.oauth2Proxy} {
 		if err := run(ctx); err != nil {
 			return err
 		}
@@ -31,6 +39,9 @@ func (b *bench) peers(ctx context.Context) error {
 
 // against measures a peer against plain Caddy, as all cases are.
 func (b *bench) against(ctx context.Context, p peer, l *load, s *server) error {
+	if err := b.report.Speeds.note("peers"); err != nil {
+		return err
+	}
 	cases := b.report.Cases
 	p.A, p.B = "plain", "peer"
 	err := b.compare(ctx, p.result, b.s.fewer(), on(l, b.plain), on(l, s))
@@ -96,24 +107,17 @@ func (b *bench) haproxy(ctx context.Context) error {
 	if err := os.WriteFile(users, []byte("abcdefgh "+meetToken+"\n"), 0o600); err != nil {
 		return err
 	}
-	s := &server{name: "haproxy"}
-	if s.address, err = freeAddress(); err != nil {
-		return err
-	}
-	config := fmt.Sprintf(haproxyConfig, s.address, key, users, b.upstream.address)
-	file := filepath.Join(b.dir, "haproxy.cfg")
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		return err
-	}
-	p, err := b.start("haproxy", nil, "haproxy", "-db", "-f", file)
+	s, err := b.serve(ctx, "haproxy", func(address string) (*process, error) {
+		file := filepath.Join(b.dir, "haproxy.cfg")
+		if err := os.WriteFile(file, fmt.Appendf(nil, haproxyConfig, address, key, users, b.upstream.address), 0o600); err != nil {
+			return nil, err
+		}
+		return b.start("haproxy", nil, "haproxy", "-db", "-f", file)
+	})
 	if err != nil {
 		return err
 	}
-	defer p.stop()
-	s.processes = []*process{p}
-	if err := p.listening(ctx, s.address); err != nil {
-		return err
-	}
+	defer s.stop()
 	return b.against(ctx, peer{
 		result:  &result{ID: "haproxy", Name: "HAProxy `jwt_verify`"},
 		What:    "signature, issuer, audience, expiry and scope checked on every request; Meet's token out of a static map",
@@ -121,72 +125,79 @@ func (b *bench) haproxy(ctx context.Context) error {
 	}, &load{requests: []request{read(token)}, connections: connections}, s)
 }
 
-// startTokenService runs this program as the token service.
-func (b *bench) startTokenService(ctx context.Context) (*process, string, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, "", err
-	}
+// serve starts a server on an address that is free and waits until it listens.
+func (l *lab) serve(ctx context.Context, name string, start func(address string) (*process, error)) (*server, error) {
 	address, err := freeAddress()
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	p, err := b.start("tokenservice", []string{"MEET_GATEWAY_SECRET=" + b.secret}, self, "-token-service", address, "-redis", b.redis.address)
+	p, err := start(address)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	return p, address, p.listening(ctx, address)
+	return &server{name: name, address: address, processes: []*process{p}}, p.listening(ctx, address)
+}
+
+// startTokenService runs this program as the token service.
+func (b *bench) startTokenService(ctx context.Context) (*server, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return b.serve(ctx, "tokenservice", func(address string) (*process, error) {
+		return b.start("tokenservice", []string{"MEET_GATEWAY_SECRET=" + b.secret}, self, "-token-service", address, "-redis", b.redis.address)
+	})
 }
 
 const subrequestWithout = "no tokens issued, no exchange with Meet (the service has one token for all), no provisioning, no `/identity`, no contract (paging, errors, closed routes); " +
 	"every request is two"
+
+// nginxConfig takes the addresses of Meet, the token service and nginx itself.
+const nginxConfig = `
+upstream meet { server %s; keepalive 64; keepalive_requests 1000000000; }
+upstream tokens { server %s; keepalive 64; keepalive_requests 1000000000; }
+server {
+	listen %s backlog=4096;
+	keepalive_requests 1000000000;
+	proxy_http_version 1.1;
+	location /external-api/v1.0/rooms/ {
+		auth_request /_verify;
+		auth_request_set $meet $upstream_http_authorization;
+		proxy_set_header Authorization $meet;
+		proxy_set_header Connection "";
+		proxy_set_header Cookie "";
+		proxy_set_header X-Forwarded-Proto https;
+		proxy_set_header X-Forwarded-For $remote_addr;
+		proxy_pass http://meet;
+	}
+	location = /_verify {
+		internal;
+		proxy_pass_request_body off;
+		proxy_set_header Content-Length "";
+		proxy_set_header Connection "";
+		proxy_pass http://tokens;
+	}
+}
+`
 
 func (b *bench) nginxAuthRequest(ctx context.Context) error {
 	if _, err := exec.LookPath("nginx"); err != nil {
 		b.report.Missing = append(b.report.Missing, "nginx is not installed")
 		return nil
 	}
-	service, address, err := b.startTokenService(ctx)
+	service, err := b.startTokenService(ctx)
 	if err != nil {
 		return err
 	}
 	defer service.stop()
-	s := &server{name: "nginx"}
-	if s.address, err = freeAddress(); err != nil {
-		return err
-	}
-	config := fmt.Sprintf(`
-	upstream meet { server %s; keepalive 64; keepalive_requests 1000000000; }
-	upstream tokens { server %s; keepalive 64; keepalive_requests 1000000000; }
-	server {
-		listen %s backlog=4096;
-		keepalive_requests 1000000000;
-		proxy_http_version 1.1;
-		location /external-api/v1.0/rooms/ {
-			auth_request /_verify;
-			auth_request_set $meet $upstream_http_authorization;
-			proxy_set_header Authorization $meet;
-			proxy_set_header Connection "";
-			proxy_set_header Cookie "";
-			proxy_set_header X-Forwarded-Proto https;
-			proxy_set_header X-Forwarded-For $remote_addr;
-			proxy_pass http://meet;
-		}
-		location = /_verify {
-			internal;
-			proxy_pass_request_body off;
-			proxy_set_header Content-Length "";
-			proxy_set_header Connection "";
-			proxy_pass http://tokens;
-		}
-	}
-`, b.upstream.address, address, s.address)
-	p, err := startNginx(ctx, b.lab, "nginx-peer", config, s.address)
+	s, err := b.serve(ctx, "nginx", func(address string) (*process, error) {
+		return startNginx(ctx, b.lab, "nginx-peer", fmt.Sprintf(nginxConfig, b.upstream.address, service.address, address), address)
+	})
 	if err != nil {
 		return err
 	}
-	defer p.stop()
-	s.processes = []*process{p, service}
+	defer s.stop()
+	s.processes = append(s.processes, service.processes...)
 	l, err := b.oneToken(ctx)
 	if err != nil {
 		return err
@@ -199,20 +210,20 @@ func (b *bench) nginxAuthRequest(ctx context.Context) error {
 }
 
 func (b *bench) caddyForwardAuth(ctx context.Context) error {
-	service, address, err := b.startTokenService(ctx)
+	service, err := b.startTokenService(ctx)
 	if err != nil {
 		return err
 	}
 	defer service.stop()
 	s, err := b.startCaddy(ctx, "forward-auth", caddySite{site: strings.Join([]string{
-		"forward_auth " + address + " {", "uri /", "copy_headers Authorization", "}",
+		"forward_auth " + service.address + " {", "uri /", "copy_headers Authorization", "}",
 		"reverse_proxy " + b.upstream.address,
 	}, "\n")})
 	if err != nil {
 		return err
 	}
 	defer s.stop()
-	s.processes = append(s.processes, service)
+	s.processes = append(s.processes, service.processes...)
 	l, err := b.oneToken(ctx)
 	if err != nil {
 		return err
@@ -222,4 +233,68 @@ func (b *bench) caddyForwardAuth(ctx context.Context) error {
 		What:    "the service verifies as the gateway does, revocation included; CPU of both processes",
 		Without: subrequestWithout,
 	}, l, s)
+}
+
+// oauth2Proxy verifies a bearer token against the keys of an OpenID provider, which is a
+// stand-in that has one key.
+func (b *bench) oauth2Proxy(ctx context.Context) error {
+	binary, err := b.tool(ctx, "peers", "github.com/oauth2-proxy/oauth2-proxy/v7")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		b.report.Missing = append(b.report.Missing, "oauth2-proxy could not be built")
+		return nil
+	}
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return err
+	}
+	provider := startProvider(&key.PublicKey)
+	defer provider.Close()
+	unsigned := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{
+		"iss": provider.URL, "aud": "meet-clients", "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix(),
+		"sub": "abcdefgh", "email": string(mail(0)), "email_verified": true, "scope": allScopes.String(),
+	})
+	unsigned.Header["kid"] = "1"
+	token, err := unsigned.SignedString(key)
+	if err != nil {
+		return err
+	}
+	s, err := b.serve(ctx, "oauth2-proxy", func(address string) (*process, error) {
+		return b.start("oauth2-proxy", nil, binary, "--http-address="+address, "--upstream=http://"+b.upstream.address+"/", "--provider=oidc",
+			"--oidc-issuer-url="+provider.URL, "--client-id=meet-clients", "--client-secret=none", "--cookie-secret="+randomHex(16), "--cookie-secure=false",
+			"--email-domain=*", "--skip-jwt-bearer-tokens", "--request-logging=false", "--auth-logging=false", "--standard-logging=false")
+	})
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	return b.against(ctx, peer{
+		result:  &result{ID: "oauth2-proxy", Name: "oauth2-proxy with bearer tokens"},
+		What:    "signature (RS256, keys of an OpenID provider), issuer, audience, expiry",
+		Without: "no revocation, no scopes, no tokens issued, no exchange with Meet, no provisioning, no `/identity`, no contract (paging, errors, closed routes)",
+	}, &load{requests: []request{read(token)}, connections: connections}, s)
+}
+
+// startProvider serves what an OpenID provider publishes about itself and its key.
+func startProvider(key *rsa.PublicKey) *httptest.Server {
+	provider := httptest.NewUnstartedServer(nil)
+	url := "http://" + provider.Listener.Addr().String()
+	document := func(fields map[string]any) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(fields)
+		}
+	}
+	pages := http.NewServeMux()
+	pages.Handle("/.well-known/openid-configuration", document(map[string]any{
+		"issuer": url, "authorization_endpoint": url + "/authorize", "token_endpoint": url + "/token", "jwks_uri": url + "/keys",
+		"id_token_signing_alg_values_supported": []string{"RS256"},
+	}))
+	number := base64.RawURLEncoding.EncodeToString
+	pages.Handle("/keys", document(map[string]any{"keys": []any{map[string]any{
+		"kty": "RSA", "kid": "1", "alg": "RS256", "use": "sig", "n": number(key.N.Bytes()), "e": number(big.NewInt(int64(key.E)).Bytes()),
+	}}}))
+	provider.Config.Handler = pages
+	provider.Start()
+	return provider
 }

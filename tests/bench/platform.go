@@ -5,8 +5,8 @@ package main
 import (
 	"context"
 	"fmt"
-	"sync"
-	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/signing"
@@ -66,30 +66,16 @@ func mail(user int) tokens.Mail { return tokens.Mail(fmt.Sprintf("user%d@example
 // modulo users.
 func (p *platform) issue(ctx context.Context, n int, clients []client, users int) ([]*tokens.Token, error) {
 	issued := make([]*tokens.Token, n)
-	var next atomic.Int64
-	var workers sync.WaitGroup
-	failures := make(chan error, 16)
-	for range cap(failures) {
-		workers.Go(func() {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= n {
-					return
-				}
-				t, err := p.authority.Issue(ctx, tokens.Grant{Application: clients[i%len(clients)].Application, Mail: mail(i % users), Scopes: allScopes})
-				if err != nil {
-					failures <- fmt.Errorf("issuing a token: %w", err)
-					return
-				}
-				issued[i] = t
-			}
+	workers, ctx := errgroup.WithContext(ctx)
+	workers.SetLimit(16)
+	for i := range issued {
+		workers.Go(func() (err error) {
+			issued[i], err = p.authority.Issue(ctx, tokens.Grant{Application: clients[i%len(clients)].Application, Mail: mail(i % users), Scopes: allScopes})
+			return err
 		})
 	}
-	workers.Wait()
-	select {
-	case err := <-failures:
-		return nil, err
-	default:
-		return issued, nil
+	if err := workers.Wait(); err != nil {
+		return nil, fmt.Errorf("issuing tokens: %w", err)
 	}
+	return issued, nil
 }

@@ -2,7 +2,10 @@
 
 package main
 
-import "os"
+import (
+	"fmt"
+	"os"
+)
 
 // speedSteps takes some milliseconds.
 const speedSteps = 4_000_000
@@ -32,21 +35,21 @@ func machineSpeed() (float64, error) {
 	return speedSteps / (after - before).Seconds() / 1e6, nil
 }
 
-// speeds collects the machine's speed while a table is measured.
-type speeds []float64
+// speeds collects the machine's speed while each table is measured.
+type speeds map[string][]float64
 
-func (s *speeds) note() error {
+func (s speeds) note(table string) error {
 	v, err := machineSpeed()
 	if err == nil {
-		*s = append(*s, v)
+		s[table] = append(s[table], v)
 	}
 	return err
 }
 
-// Spread is for the report: the zero spread if nothing was noted.
-func (s speeds) Spread() spread {
-	if len(s) == 0 {
-		return spread{}
+// Line is for the report.
+func (s speeds) Line(table string) string {
+	if len(s[table]) == 0 {
+		return ""
 	}
-	return spreadOf(s, func(v float64) float64 { return v })
+	return fmt.Sprintf("Machine's speed: %s million steps a second.", spreadOf(s[table], itself))
 }

@@ -26,7 +26,7 @@ func plot(title, xName, yName string, xs []int, lines []series) string {
 	top := 0.0
 	for _, l := range lines {
 		for _, v := range l.values {
-			top = max(top, v.Max)
+			top = max(top, v.High)
 		}
 	}
 	top = niceAbove(top)
@@ -58,7 +58,7 @@ func plot(title, xName, yName string, xs []int, lines []series) string {
 		var path []string
 		for j, v := range l.values {
 			path = append(path, fmt.Sprintf("%.1f,%.1f", x(xs[j]), y(v.Median)))
-			fmt.Fprintf(&b, `<line x1="%[1]f" x2="%[1]f" y1="%.1[2]f" y2="%.1[3]f" stroke="%[4]s" stroke-width="1"/>`+"\n", x(xs[j]), y(v.Min), y(v.Max), l.color)
+			fmt.Fprintf(&b, `<line x1="%[1]f" x2="%[1]f" y1="%.1[2]f" y2="%.1[3]f" stroke="%[4]s" stroke-width="1"/>`+"\n", x(xs[j]), y(v.Low), y(v.High), l.color)
 			fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="3" fill="%s"/>`+"\n", x(xs[j]), y(v.Median), l.color)
 		}
 		fmt.Fprintf(&b, `<polyline points="%s" fill="none" stroke="%s" stroke-width="2"/>`+"\n", strings.Join(path, " "), l.color)

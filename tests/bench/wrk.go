@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // loadScript makes wrk send the requests of a file.
@@ -77,24 +79,17 @@ func (g *generator) run(ctx context.Context, l *load, d time.Duration, addresses
 	if err != nil {
 		return sent{}, err
 	}
-	type outcome struct {
-		sent
-		err error
+	outcomes := make([]sent, len(addresses))
+	all, ctx := errgroup.WithContext(ctx)
+	for i, address := range addresses {
+		all.Go(func() (err error) {
+			outcomes[i], err = g.one(ctx, file, l, max(l.connections/len(addresses), 1), d, address)
+			return err
+		})
 	}
-	outcomes := make(chan outcome, len(addresses))
-	for _, address := range addresses {
-		go func() {
-			s, err := g.one(ctx, file, l, max(l.connections/len(addresses), 1), d, address)
-			outcomes <- outcome{s, err}
-		}()
-	}
+	err = all.Wait()
 	var sum sent
-	for range addresses {
-		o := <-outcomes
-		if o.err != nil {
-			err = o.err
-			continue
-		}
+	for _, o := range outcomes {
 		sum.Requests += o.Requests
 		sum.Refused += o.Refused
 		sum.Broken += o.Broken
