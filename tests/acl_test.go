@@ -46,9 +46,9 @@ func TestACL_DocumentedUserIsEnough(t *testing.T) {
 	}
 }
 
-// TestACL_Sentinels does so in a group watched by Sentinels that all speak TLS only,
-// as the two users that docs/redis.md recommends; through a failover, and without
-// the Sentinels.
+// TestACL_Sentinels does the same in a group watched by Sentinels, over TLS only, as
+// the two users that docs/redis.md recommends. It includes a failover, and a phase
+// without Sentinels.
 func TestACL_Sentinels(t *testing.T) {
 	group := redistest.SentinelSecure(t)
 	for _, s := range group.Data {

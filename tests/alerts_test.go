@@ -19,7 +19,8 @@ import (
 
 const rulesFile = "../deploy/prometheus/rules.yaml"
 
-// fault is what the metrics of gateway gw1 say in a fault, from the tenth minute on.
+// fault lists the metrics of gateway gw1 during a fault, which starts in the tenth
+// minute.
 type fault struct {
 	// row is how the row of the tables in docs/outages.md begins; "" for
 	// faults that are not in it.
@@ -89,7 +90,7 @@ var faults = []fault{
 	{alerts: nil}, // nothing is wrong
 }
 
-// healthy is what a gateway says of which nothing is wrong.
+// healthy returns the metrics of a healthy gateway.
 func healthy() map[string]string {
 	series := map[string]string{
 		"ready": "1+0x80", "feed_fresh": "1+0x80", "feed_refused": "0+0x80", "keys_missing": "0+0x80", "audit_failing": "0+0x80", "exchanges_queued": "0+0x80",
@@ -120,7 +121,7 @@ func promtool(t *testing.T, args ...string) {
 	require.NoError(t, err, string(out))
 }
 
-// Each fault fires the alert that is named beside its row, and only related ones.
+// Each fault fires the alert that is named in its row, and otherwise only related ones.
 func TestAlerts_FireByFault(t *testing.T) {
 	var tests []any
 	for _, f := range faults {

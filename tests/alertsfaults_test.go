@@ -26,11 +26,11 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
-// Faults are done to real gateways, and what their metrics say is recorded. Prometheus
-// rules read that as ten minutes of health and ten of the fault: promtool's clock is
-// its own, so no test waits for the time that an alert takes.
+// Faults are injected into real gateways, and their metrics are recorded. The
+// Prometheus rules then read the recording as ten minutes of health and ten minutes of
+// the fault. promtool has its own clock, so no test waits for an alert.
 
-// watched is a gateway as a process, whose metrics are read.
+// watched is a gateway process whose metrics are read.
 type watched struct {
 	t          *testing.T
 	dir        string
@@ -39,7 +39,8 @@ type watched struct {
 	process    *child.Process
 }
 
-// startWatched runs a gateway with what its global option and its directive hold.
+// startWatched runs a gateway with the given lines in its global option and its
+// directive.
 func startWatched(t *testing.T, global, gate string) *watched {
 	t.Helper()
 	g := &watched{t: t, dir: t.TempDir(), client: &http.Client{Timeout: 20 * time.Second}}
@@ -75,7 +76,7 @@ func startWatched(t *testing.T, global, gate string) *watched {
 	return g
 }
 
-// start runs the process, again if it has ended, and returns when it serves.
+// start runs the process, or runs it again if it has ended, and returns when it serves.
 func (g *watched) start() {
 	g.t.Helper()
 	program, err := binary()
@@ -142,7 +143,7 @@ func (g *watched) rooms(bearer string) int {
 	return status
 }
 
-// samples are what a gateway's metrics say, by series without the prefix.
+// samples are the metrics of a gateway, by series without the prefix.
 type samples map[string]string
 
 func (g *watched) scrape() samples {
@@ -168,21 +169,21 @@ func (g *watched) shows(series, value string) {
 	}, time.Minute, 20*time.Millisecond, "%s is not %s", series, value)
 }
 
-// healthy waits until nothing is wrong.
+// healthy waits until no metric shows a problem.
 func (g *watched) healthy() {
 	g.t.Helper()
 	g.shows("ready", "1")
 	g.shows("feed_fresh", "1")
 }
 
-// recording is what the metrics of some gateways said: the first of them in health.
+// recording holds the metrics of some gateways, first in health and then in the fault.
 type recording struct {
 	row     string
 	related []string // alerts that may fire beside those of the row
 	taken   [][]samples
 }
 
-// scene is a group of gateways to which faults are done, one after the other.
+// scene is a group of gateways into which faults are injected one after the other.
 type scene struct {
 	gateways []*watched
 	recorded *recordings
@@ -193,9 +194,8 @@ type recordings struct {
 	all []recording
 }
 
-// fault records a row of the table of outages, or for what is not in it the name of an
-// alert. do does the fault and takes what the
-// metrics say then, at least once.
+// fault records a row of the tables of outages, or, for a fault without a row, the name
+// of an alert. do causes the fault and calls take at least once while it lasts.
 func (s *scene) fault(row string, do func(take func()), related ...string) {
 	r := recording{row: row, related: related}
 	take := func() {
@@ -215,12 +215,12 @@ func (s *scene) fault(row string, do func(take func()), related ...string) {
 	s.recorded.all = append(s.recorded.all, r)
 }
 
-// Both may fire wherever requests are answered with 5xx.
+// Both may fire whenever requests are answered with 5xx.
 var burn = []string{"ErrorBudgetFast", "ErrorBudgetSlow"}
 
 const alertsSecret = "\nsecret alerts-test-0123456789-0123456789-01234567\nstaleness 5s"
 
-// scenes begin with those that wait the longest.
+// scenes starts with those that take the longest.
 var scenes = []struct {
 	name string
 	do   func(t *testing.T, s *scene)
@@ -498,8 +498,8 @@ func closeConnection(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// Each fault of the table of outages, done to a real gateway, fires the alert that is
-// named beside its row, and only related ones; nothing fires before.
+// Each fault of the tables of outages, in a real gateway, fires the alert that is named
+// in its row, and otherwise only related ones. No alert fires before the fault.
 func TestAlerts_FireByRealFaults(t *testing.T) {
 	if _, err := exec.LookPath("promtool"); err != nil {
 		t.Skip("there is no promtool here; .ci/install brings it")
@@ -532,8 +532,8 @@ func TestAlerts_FireByRealFaults(t *testing.T) {
 	testRules(t, tests)
 }
 
-// test is the test for promtool that a recording makes: the first samples for ten
-// minutes, then one by one, and the last ones held for ten minutes.
+// test converts a recording to a test for promtool: the first samples for ten minutes,
+// then each once, and the last ones for ten minutes.
 func (r *recording) test(rules, alert string, related []string) map[string]any {
 	var input []map[string]string
 	for i := range r.taken[0] {

@@ -19,17 +19,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// room is a folder and what the packages in it, their tests left aside, have to
-// do with others. A name stands for itself and all packages below; a package
-// belongs to the deepest room that it is in.
-type room struct {
+// layer is a folder with import rules for its packages, without their tests. A name in
+// a rule covers the package and all packages below it. A package belongs to the deepest
+// layer that contains it.
+type layer struct {
 	folder string
-	// mayImport are the modules that its code imports itself. The standard
-	// library and its own packages are free. Empty: whatever is not forbidden.
+	// mayImport lists the modules that its code may import directly, besides the
+	// standard library and its own packages. Empty: all that are not forbidden.
 	mayImport []string
-	// mustNotImport are packages that its code leaves to another room.
+	// mustNotImport lists packages that its code must not import directly.
 	mustNotImport []string
-	// mustNotReach are packages that it does not even get through others.
+	// mustNotReach lists packages that it must not import, directly or indirectly.
 	mustNotReach []string
 }
 
@@ -41,10 +41,10 @@ const (
 	golangJWT  = "github.com/golang-jwt/jwt"
 )
 
-// The domain knows no transport, the client no storage, and neither the other;
-// so each can be read, tested and used alone. Caddy's room joins them and leaves
-// tokens and Redis to the domain.
-var rooms = []room{
+// The domain (tokens) knows no transport, the client (backendclient) knows no storage,
+// and neither knows the other, so each can be read, tested and used alone. caddymodule
+// joins them and leaves tokens and Redis to the domain.
+var layers = []layer{
 	{
 		folder: "tokens",
 		mayImport: []string{
@@ -295,11 +295,11 @@ type listed struct {
 func TestArchitecture_ImportRules(t *testing.T) {
 	packages := listPackages(t)
 	standard := standardLibrary(t)
-	for _, r := range rooms {
+	for _, r := range layers {
 		t.Run(r.folder, func(t *testing.T) {
 			var seen int
 			for _, p := range packages {
-				if roomOf(p.ImportPath).folder != r.folder {
+				if layerOf(p.ImportPath).folder != r.folder {
 					continue
 				}
 				seen++
@@ -307,13 +307,13 @@ func TestArchitecture_ImportRules(t *testing.T) {
 					t.Error(violation)
 				}
 			}
-			require.NotZero(t, seen, "the room is empty")
+			require.NotZero(t, seen, "the layer is empty")
 		})
 	}
 }
 
 // The domain reads through feed.Read, refuses through feed.Refuse and changes through
-// feed.Commit: it does not even get hold of the client of go-redis.
+// feed.Commit. It has no access to the go-redis client.
 func TestArchitecture_NobodyElseHasTheRedisClient(t *testing.T) {
 	own := []string{"redisdb", "feed", "journal"}
 	err := filepath.WalkDir(atTop("tokens"), func(name string, entry fs.DirEntry, err error) error {
@@ -333,7 +333,7 @@ func TestArchitecture_NobodyElseHasTheRedisClient(t *testing.T) {
 // The rules themselves must be able to fail.
 func TestArchitecture_ImportRulesCatch(t *testing.T) {
 	standard := map[string]bool{"fmt": true, "net/http": true}
-	r := room{
+	r := layer{
 		folder:        "tokens",
 		mayImport:     []string{"example.org/allowed"},
 		mustNotImport: []string{"example.org/allowed/not-this"},
@@ -343,12 +343,12 @@ func TestArchitecture_ImportRulesCatch(t *testing.T) {
 		imports, deps []string
 		want          int
 	}{
-		"what is allowed":             {[]string{"fmt", "example.org/allowed/v2", ours("tokens/django")}, nil, 0},
-		"a module that is not named":  {[]string{"example.org/other"}, nil, 1},
-		"a name that only begins so":  {[]string{"example.org/allowed-too"}, nil, 1},
-		"what another room does":      {[]string{"example.org/allowed/not-this"}, nil, 1},
-		"what must not be reached":    {nil, []string{"net/http/httptest"}, 1},
-		"another room, not forbidden": {[]string{ours("caddymodule")}, nil, 1},
+		"what is allowed":              {[]string{"fmt", "example.org/allowed/v2", ours("tokens/django")}, nil, 0},
+		"a module that is not named":   {[]string{"example.org/other"}, nil, 1},
+		"a name that only begins so":   {[]string{"example.org/allowed-too"}, nil, 1},
+		"what another layer does":      {[]string{"example.org/allowed/not-this"}, nil, 1},
+		"what must not be reached":     {nil, []string{"net/http/httptest"}, 1},
+		"another layer, not forbidden": {[]string{ours("caddymodule")}, nil, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := listed{ImportPath: ours("tokens"), Imports: test.imports, Deps: test.deps}
@@ -357,12 +357,12 @@ func TestArchitecture_ImportRulesCatch(t *testing.T) {
 	}
 }
 
-// Every package that ships has a rule of its own, so that a new one gets one too.
+// Every shipped package has its own rule, so a new package needs one too.
 func TestArchitecture_EveryPackageHasARule(t *testing.T) {
 	for _, p := range listPackages(t) {
 		folder := strings.TrimPrefix(p.ImportPath, modulePath+"/")
 		top, _, _ := strings.Cut(folder, "/")
-		if top != "tests" && top != "deploy" && roomOf(p.ImportPath).folder != folder {
+		if top != "tests" && top != "deploy" && layerOf(p.ImportPath).folder != folder {
 			t.Errorf("%s has no row in the table of this test", folder)
 		}
 	}
@@ -376,7 +376,7 @@ func TestArchitecture_EveryPackageSaysWhatItIs(t *testing.T) {
 	}
 }
 
-// What a machine happens to be called or to fetch from is of no use to the next.
+// Names of the build machine do not belong in the repository.
 func TestArchitecture_NoFileNamesTheMachineItWasWrittenOn(t *testing.T) {
 	strange := machineNames(t)
 	err := filepath.WalkDir(atTop(), func(name string, entry fs.DirEntry, err error) error {
@@ -406,9 +406,9 @@ func TestArchitecture_NoFileNamesTheMachineItWasWrittenOn(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// roomOf is the deepest room that holds a package, or none.
-func roomOf(pkg string) (deepest room) {
-	for _, r := range rooms {
+// layerOf returns the deepest layer that contains a package, or none.
+func layerOf(pkg string) (deepest layer) {
+	for _, r := range layers {
 		if within(pkg, ours(r.folder)) && len(r.folder) > len(deepest.folder) {
 			deepest = r
 		}
@@ -416,7 +416,7 @@ func roomOf(pkg string) (deepest room) {
 	return deepest
 }
 
-func (r room) violations(p listed, standard map[string]bool) []string {
+func (r layer) violations(p listed, standard map[string]bool) []string {
 	var found []string
 	for _, imported := range p.Imports {
 		allowed := len(r.mayImport) == 0 || standard[imported] ||
@@ -440,7 +440,7 @@ func withinAny(pkg string, paths []string) bool {
 	return slices.ContainsFunc(paths, func(path string) bool { return within(pkg, path) })
 }
 
-// machineNames are this checkout's path, its neighbours' and the hosts from which modules come.
+// machineNames returns the path of this checkout, those of its neighbours, and the hosts from which modules come.
 func machineNames(t *testing.T) []string {
 	t.Helper()
 	top, err := filepath.Abs(atTop())
@@ -506,7 +506,7 @@ func goCommand(t *testing.T, args ...string) []byte {
 // atTop is a path below the top of the repository, from where these tests run.
 func atTop(elem ...string) string { return filepath.Join(append([]string{".."}, elem...)...) }
 
-// A file that is copied alone keeps its licence.
+// Every file has an SPDX line, so a copied file keeps its licence.
 func TestArchitecture_FilesNameTheirLicence(t *testing.T) {
 	err := filepath.WalkDir(atTop(), func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {

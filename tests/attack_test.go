@@ -64,10 +64,10 @@ func TestPaths_NothingAmbiguousReachesTheBackend(t *testing.T) {
 	require.Len(t, meet.Requests(), before)
 }
 
-// What reaches Meet is written from scratch: no header of a client's gets there,
-// under any spelling (Caddy CVE-2026-30851 and CVE-2026-52845, Traefik
-// CVE-2026-33433, oauth2-proxy CVE-2025-64484, APISIX CVE-2026-39998), nor can a
-// client have ours removed (Traefik CVE-2024-45410, Go CVE-2021-33197).
+// Requests to Meet are written from scratch: no header of a client reaches Meet under
+// any spelling (Caddy CVE-2026-30851 and CVE-2026-52845, Traefik CVE-2026-33433,
+// oauth2-proxy CVE-2025-64484, APISIX CVE-2026-39998), and no client can have the
+// gateway's headers removed (Traefik CVE-2024-45410, Go CVE-2021-33197).
 func TestHeaders_ForgedIdentityNeverReachesBackend(t *testing.T) {
 	meet := gatewaytest.StartMeet(t, sandbox.Quickstart(), nil)
 	const trusted = "trusted_proxies static 127.0.0.1/32"
@@ -129,7 +129,7 @@ func TestBodies_ChunkedRequestsArriveWithALength(t *testing.T) {
 	require.NotEmpty(t, requests[len(requests)-1].Header.Get("Content-Length"))
 }
 
-// Exactly one of each header that decides something (Envoy CVE-2021-32777).
+// Meet receives each decisive header exactly once (Envoy CVE-2021-32777).
 func TestHeaders_RepeatedOnesRefused(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{})
 	app := g.AddApplication(nil)
@@ -143,7 +143,7 @@ func TestHeaders_RepeatedOnesRefused(t *testing.T) {
 	require.Equal(t, 400, a.Status)
 }
 
-// A token in the address would end in logs: it is not read there.
+// A token in the URL would end up in logs, so the gateway does not read it there.
 func TestToken_NeverReadFromTheQuery(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{})
 	app := g.AddApplication(nil)
@@ -152,8 +152,8 @@ func TestToken_NeverReadFromTheQuery(t *testing.T) {
 	require.Equal(t, 400, g.Do("POST", tokenPath+"?client_id="+app.ID+"&client_secret=x&grant_type=client_credentials&scope=a@b.example", "").Status)
 }
 
-// Requests from elsewhere than an application's own networks are refused by the
-// address that Caddy trusts, not by what a header says.
+// A request from outside an application's networks is refused by the address that Caddy
+// trusts, not by the value of a header.
 func TestNetworks_HeaderCannotClaimAnAddress(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{})
 	elsewhere := g.AddApplication(func(a *tokens.Application) { a.Networks = prefixes("203.0.113.0/24") })
@@ -203,10 +203,10 @@ func TestSecrets_AbsentFromAdminConfigLogsAndMetrics(t *testing.T) {
 	require.Contains(t, g.Logs(), `"reason":"bad_signature"`)
 }
 
-// HTTP/1.1 tells answers apart by their order alone: where something answers once
-// too often, or too late, what was meant for one user is read as the answer to the
-// next one (go-redis CVE-2025-29923, Traefik CVE-2026-71324). A room that was not
-// asked for is given to nobody.
+// HTTP/1.1 matches responses to requests only by their order. If a server sends one
+// response too many, or one too late, a user gets the response for another user
+// (go-redis CVE-2025-29923, Traefik CVE-2026-71324). The gateway never returns a room
+// other than the requested one.
 func TestAnswers_AnotherRequestsRoomIsGivenToNobody(t *testing.T) {
 	meet := startRawMeet(t)
 	for _, more := range []string{"", whole} {
@@ -225,8 +225,8 @@ func TestAnswers_AnotherRequestsRoomIsGivenToNobody(t *testing.T) {
 	}
 }
 
-// An id is brought into Meet's form where it stands. A slug that reads the same is
-// not touched: it would name another room than the one that was asked for.
+// An id is normalised to Meet's form in its place. A slug that looks like an id stays
+// as it is, because the normalised one would name another room.
 func TestPaths_OnlyTheIDIsRewritten(t *testing.T) {
 	meet := startRawMeet(t)
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: "route POST /rooms/{slug}/merge/{id} rooms:create\n" + meet.backend("")})

@@ -19,7 +19,8 @@ import (
 
 const auditSecret = "audit-test-0123456789-0123456789"
 
-// auditTypes returns the types of events in a trail, those of the trail itself left out.
+// auditTypes returns the types of the events in a trail, except those about the trail
+// itself.
 func auditTypes(t *testing.T, path string) (types []string) {
 	t.Helper()
 	_, err := audit.Query([]string{path}, audit.Filter{}, func(l audit.Line) error {
@@ -32,8 +33,8 @@ func auditTypes(t *testing.T, path string) (types []string) {
 	return types
 }
 
-// Every decision of the data plane and of administration is one line; the chain goes
-// on over reloads; no credential and no mail address is in it.
+// Every decision about API requests and administration is one line. The chain continues
+// over reloads, and no line contains a credential or a mail address.
 func TestAudit_Trail(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	config := gatewaytest.Config{
@@ -90,8 +91,8 @@ func TestAudit_Trail(t *testing.T) {
 	require.NotContains(t, g.Logs(), "wrong-canary-secret")
 }
 
-// Where the operator wants it so, nothing is done that cannot be put on record: a
-// full disk is 503, for administration too, and reading goes on.
+// With on_failure refuse, nothing is done that cannot be recorded: a full disk causes
+// 503, for administration too, and reading rooms still works.
 func TestAudit_FullDisk(t *testing.T) {
 	if _, err := os.Stat("/dev/full"); err != nil {
 		t.Skip("there is no /dev/full here")
@@ -121,8 +122,8 @@ func TestAudit_FullDisk(t *testing.T) {
 	}
 }
 
-// Mail addresses are there in clear if that is wanted, and the fields are those that
-// Meet's own audit log has.
+// With mail clear, lines contain mail addresses. The fields are those of Meet's own
+// audit log.
 func TestAudit_Line(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded\naudit {\noutput file " + path + "\nmail clear\ngateway gw-7\n}"})

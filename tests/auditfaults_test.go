@@ -26,14 +26,14 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// auditCommand runs `meet audit` without any gateway and returns its output and its
-// exit status.
+// auditCommand runs `meet audit` without a gateway and returns its output and exit
+// status.
 func auditCommand(t *testing.T, args ...string) (output string, status int) {
 	t.Helper()
 	program, err := binary()
 	require.NoError(t, err)
 	cmd := exec.Command(program, append([]string{"meet", "audit"}, args...)...)
-	cmd.Env = append(os.Environ(), "CADDY_ADMIN=127.0.0.1:1") // nobody is there
+	cmd.Env = append(os.Environ(), "CADDY_ADMIN=127.0.0.1:1") // no server listens there
 	out, err := cmd.CombinedOutput()
 	if _, failed := err.(*exec.ExitError); !failed { //nolint:errorlint // Run returns it as it is
 		require.NoError(t, err, string(out))
@@ -63,9 +63,9 @@ func linesByRequest(t *testing.T, files ...string) map[string]audit.Event {
 	return lines
 }
 
-// What a gateway that is killed has answered is in its trail: a line is handed to the
-// operating system before the answer is given. The next start says that the one before
-// did not end well.
+// Everything that a killed gateway has answered is in its trail, because each line is
+// handed to the operating system before the response is sent. The next start records
+// that the previous run did not end properly.
 func TestAudit_Killed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	g := startWatched(t, "store embedded\nsecret "+auditSecret+"\nlimit token off\nlimit token_user off\naudit {\noutput file "+path+"\n}", "backend sandbox")
@@ -109,8 +109,8 @@ func TestAudit_Killed(t *testing.T) {
 	require.NotContains(t, output, "without being closed")
 }
 
-// A log writer of Caddy's rotates by itself: the chain goes on, and a file that is
-// missing is found.
+// Caddy's log writer rotates by itself. The chain continues over the files, and a
+// missing file is detected.
 func TestAudit_RotatedBySize(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	g := gatewaytest.Start(t, gatewaytest.Config{
@@ -159,13 +159,13 @@ func TestAudit_RotatedBySize(t *testing.T) {
 	require.Regexp(t, `removed: lines \d+ to \d+ are missing`, output)
 }
 
-// disk is a place for a trail that can be full.
+// disk is a place for a trail that can become full.
 type disk struct {
 	folder     func(t *testing.T) string
 	fill, free func(t *testing.T, g *watched, folder string)
 }
 
-// smallDisk is a file system of its own. Only root may make one.
+// smallDisk is a separate file system. Only root can create one.
 var smallDisk = disk{
 	folder: func(t *testing.T) string {
 		folder := t.TempDir()
@@ -183,7 +183,7 @@ var smallDisk = disk{
 	},
 }
 
-// smallFiles is a limit of how large files become.
+// smallFiles limits the size of files.
 var smallFiles = disk{
 	folder: func(t *testing.T) string { return t.TempDir() },
 	fill: func(t *testing.T, g *watched, folder string) {
@@ -194,9 +194,9 @@ var smallFiles = disk{
 	free: func(t *testing.T, g *watched, _ string) { require.NoError(t, g.process.LimitFileSize(child.NoLimit)) },
 }
 
-// A disk that is full refuses what cannot be put on record, or goes on and alarms, as
-// the operator wants it. When there is room again, the trail is whole: nothing that
-// was answered is missing.
+// On a full disk the gateway refuses what it cannot record, or continues and raises an
+// alarm, as configured. Once there is space again, the trail is complete: every
+// answered request is in it.
 func TestAudit_DiskFull(t *testing.T) {
 	for name, disk := range map[string]disk{"file system": smallDisk, "limit of files": smallFiles} {
 		for _, option := range []string{"refuse", "continue"} {
@@ -247,7 +247,7 @@ func TestAudit_DiskFull(t *testing.T) {
 	}
 }
 
-// Questions of an auditor are answered by the files alone, when no gateway runs.
+// The files alone answer an auditor's questions, without a running gateway.
 func TestAudit_Questions(t *testing.T) {
 	meet, g, app, bearer := startRoutes(t, "\nunknown_applications adopt")
 	room := g.Do(http.MethodPost, roomsPath, "{}", "Authorization", bearer, "Content-Type", "application/json", "X-Request-Id", "question-1")
@@ -272,7 +272,7 @@ func TestAudit_Questions(t *testing.T) {
 		return events
 	}
 
-	// Who made this room, for whom, by which rule?
+	// Who created this room, for whom, by which rule?
 	for _, name := range []string{roomID, slug} {
 		made := ask("--room", name, "--event", audit.RoomCreated)
 		require.Len(t, made, 1)
@@ -283,7 +283,7 @@ func TestAudit_Questions(t *testing.T) {
 		require.Equal(t, made, forWhom)
 		require.Empty(t, ask("--user", "bob@example.com", "--secret-file", secret))
 	}
-	// What else became of it, and what does the application do?
+	// What else happened to it, and what does the application do?
 	used := ask("--room", roomID, "--event", audit.RouteUsed)
 	require.Len(t, used, 1)
 	require.Equal(t, &audit.Party{Type: "route", ID: "DELETE /rooms/{id}"}, used[0].Target)
@@ -291,7 +291,7 @@ func TestAudit_Questions(t *testing.T) {
 	require.Equal(t, audit.Allowed, used[0].Decision)
 	require.Len(t, ask("--application", app.ID, "--decision", audit.Allowed), 3) // a token, a room, a route
 
-	// Who was let in without being registered?
+	// Who was adopted?
 	adopted := ask("--event", "application")
 	require.Len(t, adopted, 2)
 	require.Equal(t, []string{audit.AdoptRefused, audit.Refused}, []string{adopted[0].Type, adopted[0].Decision})
@@ -303,7 +303,7 @@ func TestAudit_Questions(t *testing.T) {
 	require.NotContains(t, output, "alice")
 }
 
-// A quota of new users that is used up is on record, with the one who was refused.
+// An exceeded quota of new users is recorded, with the user who was refused.
 func TestAudit_Quota(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded\nsecret " + auditSecret + "\nlimit users 1/1d\naudit {\noutput file " + path + "\n}"})

@@ -19,13 +19,12 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
-// whole makes a backend more than a bare reverse_proxy, so that its handler runs
-// and not its transport alone. It changes nothing else.
+// whole turns a bare reverse_proxy into one with an option, so that its handler runs
+// and not only its transport. It changes nothing else.
 const whole = "lb_policy first"
 
-// rawMeet speaks HTTP/1.1 byte by byte: exchanges of credentials succeed, and
-// everything else is answered with what the test has set, after which the
-// connection is closed.
+// rawMeet speaks HTTP/1.1 byte by byte. Exchanges succeed. All other requests get the
+// bytes that the test has set, and the connection is closed afterwards.
 type rawMeet struct {
 	address string
 
@@ -80,12 +79,12 @@ func (m *rawMeet) serve(c net.Conn) {
 	_, _ = io.WriteString(c, answer)
 }
 
-// backend is it as a backend, with more options.
+// backend returns its backend block, with more options.
 func (m *rawMeet) backend(more string) string {
 	return fmt.Sprintf("backend %s {\nhost meet.example.org\ncredentials %s %s\n%s\n}", m.address, gatewaytest.MeetClientID, gatewaytest.MeetClientSecret, more)
 }
 
-// say sets the answer and forgets what was asked.
+// say sets the response and forgets earlier requests.
 func (m *rawMeet) say(answer string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -103,9 +102,9 @@ func jsonAnswer(status, body string, headers ...string) string {
 		strings.Join(append(headers, ""), "\r\n") + fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(body), body)
 }
 
-// A bare backend is reached without the handler of reverse_proxy. Whatever Meet
-// answers, or fails to, makes no difference to that: it is asked the same, and the
-// caller is told the same.
+// A bare backend is called without the handler of reverse_proxy. For every response or
+// failure of Meet, both ways send the same request to Meet and the same response to the
+// caller.
 func TestBackend_BareIsAskedAsWhole(t *testing.T) {
 	const (
 		room   = `{"id":"5eed0000-0000-4000-8000-000000000001","name":"n","slug":"s","access_level":"trusted","configuration":{}}`
@@ -224,8 +223,8 @@ func TestBackend_BareFailsAsWhole(t *testing.T) {
 	}
 }
 
-// ask makes a request that may be answered with what is described nowhere, and
-// returns what was said but for what is never the same.
+// ask makes a request whose response the description may not contain, and returns the
+// response without its variable parts.
 func ask(t *testing.T, g *gatewaytest.Gateway, method, path, body, token string) string {
 	t.Helper()
 	r, err := http.NewRequest(method, g.URL+path, strings.NewReader(body))

@@ -28,8 +28,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// caller is a client that is in use today: its requests as it sends them, and of
-// each answer what it makes something of.
+// caller is a real client: the requests that it sends, and the parts of each response
+// that it uses.
 type caller struct {
 	Client   string `json:"client"`
 	Where    string `json:"where"`
@@ -137,8 +137,8 @@ func (c *caller) settings() sandbox.Settings {
 	return s
 }
 
-// faults has Meet refuse some creations over their slugs. Meet checks them
-// before it asks the database.
+// faults makes Meet refuse some creations because of their slugs, which Meet checks
+// before it queries the database.
 func (c *caller) faults(meet http.Handler) http.Handler {
 	left := c.Meet.SlugCollisions
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -155,7 +155,7 @@ func (c *caller) faults(meet http.Handler) http.Handler {
 
 var placeholder = regexp.MustCompile(`\{([a-z_]+)\}`)
 
-// filled puts in what is known by now.
+// filled inserts the values that are known so far.
 func filled(text string, known map[string]string) string {
 	return placeholder.ReplaceAllStringFunc(text, func(name string) string {
 		if value, ok := known[strings.Trim(name, "{}")]; ok {
@@ -167,7 +167,7 @@ func filled(text string, known map[string]string) string {
 
 var isUUID = regexp.MustCompile(`^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$`)
 
-// is checks that a field is there as a client needs it.
+// is checks that a response has a field in the form that the client needs.
 func is(object map[string]any, name, kind string) error {
 	value, there := object[name]
 	text, isText := value.(string)
@@ -216,8 +216,8 @@ func TestCallers_NeedsCatch(t *testing.T) {
 	}
 }
 
-// The standard library of Go for OAuth, in every style it has of presenting
-// credentials, with its cache and its refreshing.
+// Go's standard OAuth client, with every way of presenting credentials, with its cache
+// and its refreshing.
 func TestCallers_GoOAuth2(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{})
 	app := g.AddApplication(refreshing)
@@ -251,8 +251,8 @@ func TestCallers_GoOAuth2(t *testing.T) {
 	}
 }
 
-// curl -L is what people try first. It turns a redirected POST into a GET, so
-// there must be no redirect.
+// curl -L is what people try first. It turns a redirected POST into a GET, so the
+// gateway must not redirect.
 func TestCallers_Curl(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: "base_path /external-api/v1.0 /\nbackend sandbox"})
 	app := g.AddApplication(nil)
@@ -281,8 +281,8 @@ func TestCallers_Curl(t *testing.T) {
 	}
 }
 
-// curl runs the real one and returns the status, the number of redirects it
-// followed, and the body.
+// curl runs the real curl and returns the status, the number of redirects, and the
+// body.
 func curl(t *testing.T, address string, args ...string) (status, body string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

@@ -42,7 +42,7 @@ func TestDocs_CompatibilityOptionsExist(t *testing.T) {
 			require.NoError(t, err, code)
 		}
 	}
-	// What changes an answer belongs into the table.
+	// Options that change an answer belong in the table.
 	for _, option := range options {
 		if strings.HasSuffix(option, "_status") || strings.HasSuffix(option, "_style") || strings.Contains(option, "room_") || strings.HasPrefix(option, "strict_") {
 			require.True(t, named[option] || option == "max_room_body", "%s is not in docs/compatibility.md", option)
@@ -50,7 +50,7 @@ func TestDocs_CompatibilityOptionsExist(t *testing.T) {
 	}
 }
 
-// allowedOptions are those that a parse error names.
+// allowedOptions returns the options that a parse error lists.
 func allowedOptions(t *testing.T, caddyfile string) []string {
 	t.Helper()
 	_, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
@@ -60,7 +60,7 @@ func allowedOptions(t *testing.T, caddyfile string) []string {
 	return strings.Split(strings.TrimSpace(list[1]), ", ")
 }
 
-// Every client that is replayed is in the table of clients, in the same words.
+// Every replayed client is in the table of clients, under the same name.
 func TestDocs_CompatibilityNamesTheClients(t *testing.T) {
 	doc, err := os.ReadFile("../docs/compatibility.md")
 	require.NoError(t, err)

@@ -13,7 +13,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
-// The rows of docs/compatibility.md that no other test is about.
+// These rows of docs/compatibility.md have no other test.
 func TestCompatibility_Rows(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: "base_path /external-api/v1.0\nbackend sandbox"})
 	app := g.AddApplication(nil)
@@ -54,8 +54,8 @@ func TestCompatibility_StrictRoomsIgnoreTheBody(t *testing.T) {
 	require.Equal(t, 413, create(`{"a":"`+strings.Repeat("a", 64<<10)+`"}`, "application/json").Status)
 }
 
-// createUndescribed creates a room with a body that the description does not have,
-// past the judge, and returns the status.
+// createUndescribed creates a room with a body that the description does not contain,
+// without comparing the exchange, and returns the status.
 func createUndescribed(t *testing.T, target, body, authorization string) int {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, target, strings.NewReader(body))

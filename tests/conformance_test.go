@@ -23,8 +23,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// A client of Meet's meets at the gateway what Meet answers, but for what
-// docs/compatibility.md says.
+// A client of Meet gets the same answers from the gateway, except for the differences
+// in docs/compatibility.md.
 func TestConformance_Gateway(t *testing.T) {
 	production := sandbox.Production()
 	provisioning := production
@@ -63,7 +63,7 @@ func requireConforming(t *testing.T, settings sandbox.Settings) {
 	require.ErrorIs(t, err, conformance.ErrFixtures)
 }
 
-// What a gateway may answer otherwise is a row of the table for integrators.
+// Every allowed difference of a gateway is a row of the table for integrators.
 func TestConformance_GatewayRowsAreDocumented(t *testing.T) {
 	table, err := os.ReadFile("../caddymodule/conformance/contract.yaml")
 	require.NoError(t, err)
@@ -76,8 +76,8 @@ func TestConformance_GatewayRowsAreDocumented(t *testing.T) {
 	}
 }
 
-// What the command says that a gateway would answer is what one in front of that Meet
-// does answer.
+// The command predicts how a gateway would answer in front of a changed Meet. A gateway
+// in front of that Meet does answer so.
 func TestConformance_TheGatewayDoesWhatIsSaid(t *testing.T) {
 	says := func(status int, body string) func(*httptest.ResponseRecorder) {
 		return func(w *httptest.ResponseRecorder) { w.Code, w.Body = status, bytes.NewBufferString(body) }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// Package tests looks at the gateway from outside: through HTTP, its commands
-// and the exported names of its packages. It holds also the repository to its
-// own rules: who imports whom, and that its build files agree.
+// Package tests tests the gateway from outside: through HTTP, its commands, and the
+// exported names of its packages. It also checks the rules of the repository, such as
+// imports and consistent build files.
 package tests

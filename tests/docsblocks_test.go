@@ -43,8 +43,8 @@ func documented(t *testing.T) []block {
 	return blocks
 }
 
-// places are where a block of a Caddyfile may belong: it is a whole one, or lines
-// of a site, of the directive, of the backend or of a global option.
+// places are templates into which a Caddyfile block may fit: a whole file, or lines of
+// a site, the directive, the backend, or a global option.
 var places = []string{
 	"%s",
 	":80 {\n%s\n}\n",
@@ -80,8 +80,8 @@ func TestDocs_EveryCaddyfileAdapts(t *testing.T) {
 	require.GreaterOrEqual(t, found, 5, "the blocks are not seen any more")
 }
 
-// A JSON block is a configuration, the same as the README's Caddyfile, or a body
-// of the admin API.
+// Every JSON block is a configuration equal to the README's Caddyfile, or a body of the
+// admin API.
 func TestDocs_EveryJSONIsRight(t *testing.T) {
 	var readme []byte
 	for _, b := range documented(t) {
@@ -112,7 +112,7 @@ func TestDocs_EveryJSONIsRight(t *testing.T) {
 	require.Positive(t, problems)
 }
 
-// A YAML block is a file for `meet app apply`: a gateway takes it.
+// Every YAML block is a file for `meet app apply` that a gateway accepts.
 func TestDocs_EveryYAMLIsRight(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{})
 	for _, b := range documented(t) {

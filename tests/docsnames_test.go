@@ -17,7 +17,8 @@ import (
 )
 
 // TestDocs_EveryNamedFileExists looks up the files, packages and tests that documents
-// name in code spans, and the files that comments name. What moves must move there too.
+// name in code spans, and the files that comments name. A renamed file must be renamed
+// there too.
 func TestDocs_EveryNamedFileExists(t *testing.T) {
 	here := readNames(t)
 	for _, page := range here.pages {
@@ -53,7 +54,7 @@ func TestDocs_EveryNamedFileExists_Catches(t *testing.T) {
 	}
 }
 
-// names are what the repository has.
+// names lists the contents of the repository.
 type names struct {
 	paths map[string]bool // of files and folders, from the top
 	tests map[string]bool
@@ -61,8 +62,8 @@ type names struct {
 	code  []string // Go
 }
 
-// knows reports whether a name is one of something that exists here, or does not look like
-// one of a file, a package or a test.
+// knows reports whether a name exists here, or does not look like the name of a file, a
+// package or a test.
 func (n names) knows(name string) bool {
 	switch {
 	case regexp.MustCompile(`^(tokens|backendclient|caddymodule|tests|deploy|docs|\.ci)/[\w./-]*$`).MatchString(name):
@@ -75,7 +76,7 @@ func (n names) knows(name string) bool {
 	return true
 }
 
-// ends reports whether the path of a file is this or ends in it.
+// ends reports whether a file has this path, or a path that ends in it.
 func (n names) ends(name string) bool {
 	for file := range n.paths {
 		if file == name || strings.HasSuffix(file, "/"+name) {

@@ -17,7 +17,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// fenced are the code blocks of a page.
+// fenced matches the code blocks of a page.
 var fenced = regexp.MustCompile("(?ms)^```[a-z]*\n.*?^```$")
 
 func page(t *testing.T, file string) string {
@@ -27,8 +27,8 @@ func page(t *testing.T, file string) string {
 	return string(content)
 }
 
-// TestDocs_IntegratorsCommandsWork runs the integrator's guide from its first command
-// to its last, as it stands there, in one shell.
+// TestDocs_IntegratorsCommandsWork runs all commands of the integrator's guide as
+// printed, in order, in one shell.
 func TestDocs_IntegratorsCommandsWork(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{})
 	app := g.AddApplication(func(a *tokens.Application) { a.Refresh = true })
@@ -66,7 +66,8 @@ func TestDocs_IntegratorsCommandsWork(t *testing.T) {
 	require.Equal(t, http.StatusUnauthorized, a.Status, "the last command revoked it: %s", a.Body)
 }
 
-// TestDocs_EveryLinkLeads follows the links between the pages, to the heading.
+// TestDocs_EveryLinkLeads checks that every link between pages leads to an existing
+// page and heading.
 func TestDocs_EveryLinkLeads(t *testing.T) {
 	pages := []string{"../README.md", "../CONTRIBUTING.md", "../SECURITY.md", "../CHANGELOG.md"}
 	for _, pattern := range []string{"../docs/*.md", "../docs/*/*.md"} {
@@ -91,7 +92,7 @@ func TestDocs_EveryLinkLeads(t *testing.T) {
 	}
 }
 
-// anchors are the names that a page's headings have in links.
+// anchors returns the link names of a page's headings.
 func anchors(content string) []string {
 	var names []string
 	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(fenced.ReplaceAllString(content, ""), -1) {
@@ -101,7 +102,7 @@ func anchors(content string) []string {
 	return names
 }
 
-// TestDocs_ProductionStaysShort holds what the page is for.
+// TestDocs_ProductionStaysShort limits the page to what fits on one screen or two.
 func TestDocs_ProductionStaysShort(t *testing.T) {
 	require.LessOrEqual(t, strings.Count(page(t, "../docs/production.md"), "\n"), 60)
 }

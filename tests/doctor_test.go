@@ -38,8 +38,8 @@ const (
 	doctorMail   = "canary.of.the.doctor@example.com"
 )
 
-// patient is a gateway as docs/operations.md wants it, with a Redis and a Meet of its
-// own, to which things are done.
+// patient is a gateway set up as docs/operations.md says, with its own Redis and Meet,
+// in which tests cause faults.
 type patient struct {
 	*gatewaytest.Gateway
 	redis *redistest.Server
@@ -73,7 +73,7 @@ func newPatient(t *testing.T) *patient {
 	return p
 }
 
-// address is that of Redis for the documented user.
+// address returns the address of Redis for the documented user.
 func (*patient) address(server string) string {
 	return "redis://meet-gateway:" + aclPassword + "@" + server
 }
@@ -85,7 +85,7 @@ func secretFile(t *testing.T, secret string) string {
 	return path
 }
 
-// diagnosis is what the doctor finds. Nothing that is nobody's business is in it.
+// diagnosis returns the doctor's report, and checks that it contains nothing secret.
 func (p *patient) diagnosis(t *testing.T) adminwire.Diagnosis {
 	t.Helper()
 	answer := p.Do(http.MethodGet, "http://"+p.Admin+"/meet-gateway/doctor", "")
@@ -103,8 +103,8 @@ func (p *patient) diagnosis(t *testing.T) adminwire.Diagnosis {
 	return d
 }
 
-// is waits until the doctor finds these checks and nothing else, and returns what he
-// says. That the machine of the test is slow is no fault.
+// is waits until the doctor reports exactly these checks, and returns the findings. It
+// ignores findings about a slow test machine.
 func (p *patient) is(t *testing.T, want ...string) []adminwire.Finding {
 	t.Helper()
 	var d adminwire.Diagnosis
@@ -132,7 +132,8 @@ func (p *patient) set(t *testing.T, name string, value any) {
 	require.NoError(t, p.redis.Client().Do(t.Context(), "CONFIG", "SET", name, value).Err())
 }
 
-// another is a second gateway of the installation, until the function is called.
+// another starts a second gateway of the installation and returns a function that stops
+// it.
 func (p *patient) another(t *testing.T, change func(*tokens.Options)) (leave func()) {
 	t.Helper()
 	s, err := tokens.OpenRedis(tokens.RedisOptions{Addresses: []string{p.redis.Addr()}, Timeout: 10 * time.Second})
@@ -150,8 +151,8 @@ func (p *patient) another(t *testing.T, change func(*tokens.Options)) (leave fun
 	return leave
 }
 
-// Faults of Redis, of other gateways and of applications: each is named, and nothing
-// else is, and when it has passed the doctor is silent.
+// The doctor names each fault of Redis, of other gateways and of applications, and no
+// other. When the fault is fixed, it reports nothing.
 func TestDoctor_RedisAndGateways(t *testing.T) {
 	p := newPatient(t)
 	ctx := t.Context()
@@ -239,8 +240,8 @@ func TestDoctor_RedisAndGateways(t *testing.T) {
 	}
 }
 
-// announce puts another gateway into the list, as it does itself: one that was last
-// heard of a while ago, or whose clock is ahead.
+// announce adds a gateway to the list as a gateway would, but last heard of a while
+// ago, or with a clock that is ahead.
 func (p *patient) announce(t *testing.T, ago time.Duration, ahead float64) (leave func()) {
 	t.Helper()
 	self := p.Authority().Self()
@@ -263,7 +264,7 @@ func (p *patient) application(t *testing.T, change func(*tokens.Application)) (r
 	}
 }
 
-// Each command that the Redis user lacks is named, and so are keys and channels.
+// The doctor names each command, key and channel that the Redis user lacks.
 func TestDoctor_PermissionsOneByOne(t *testing.T) {
 	p := newPatient(t)
 	acl := func(t *testing.T, rules ...any) {
@@ -292,7 +293,7 @@ func TestDoctor_PermissionsOneByOne(t *testing.T) {
 	p.is(t)
 }
 
-// What Meet answers wrongly.
+// Faults in Meet's answers.
 func TestDoctor_Meet(t *testing.T) {
 	p := newPatient(t)
 	healthy := *p.answer.Load()
@@ -354,7 +355,7 @@ func TestDoctor_Meet(t *testing.T) {
 	}
 }
 
-// What requests have shown of Meet within the last hour.
+// Findings from requests of the last hour.
 func TestDoctor_MeetAsRequestsSawIt(t *testing.T) {
 	p := newPatient(t)
 	healthy := *p.answer.Load()
@@ -425,7 +426,7 @@ func TestDoctor_MeetAsRequestsSawIt(t *testing.T) {
 	}
 }
 
-// What the operator wrote.
+// Faults in the operator's configuration.
 func TestDoctor_Configuration(t *testing.T) {
 	p := newPatient(t)
 	t.Setenv("DOCTOR_SECRET", doctorSecret)
@@ -480,14 +481,14 @@ func TestDoctor_Configuration(t *testing.T) {
 	})
 }
 
-// A gateway whose secret is not that of the others.
+// A gateway with another secret than the others.
 func TestDoctor_AnotherSecret(t *testing.T) {
 	p := newPatient(t)
 	p.another(t, func(o *tokens.Options) { o.Secrets = [][]byte{[]byte("another-secret-0123456789-0123456789")} })
 	require.Contains(t, p.is(t, "keys_missing")[0].About, "key ")
 }
 
-// What lies between: a network that is slow, one that mutes the feed, and none.
+// Faults of the network: slow, dropping the feed, and down.
 func TestDoctor_Network(t *testing.T) {
 	p := newPatient(t)
 	network := redistest.Proxied(t, p.redis)
@@ -526,7 +527,7 @@ func TestDoctor_Network(t *testing.T) {
 	p.is(t, "redis_unusable")
 }
 
-// A primary under Sentinels that takes writes when it is cut off.
+// A primary under Sentinel that accepts writes while it is cut off.
 func TestDoctor_Sentinels(t *testing.T) {
 	group := redistest.SentinelGroup(t, 1, "--appendonly", "yes")
 	meet := strictMeet(t, nil)
@@ -540,7 +541,7 @@ func TestDoctor_Sentinels(t *testing.T) {
 	p.is(t)
 }
 
-// The certificate of Meet's upstream.
+// The certificate of Meet's upstream is about to expire.
 func TestDoctor_Certificate(t *testing.T) {
 	p := newPatient(t)
 	for days, want := range map[int][]string{60: nil, 3: {"meet_certificate"}} {
@@ -556,7 +557,8 @@ func TestDoctor_Certificate(t *testing.T) {
 	}
 }
 
-// shortCertificate makes one for meet.example.org, and the file for those who trust it.
+// shortCertificate creates a short-lived certificate for meet.example.org, and the file
+// to trust it.
 func shortCertificate(t *testing.T, life time.Duration) (tls.Certificate, string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

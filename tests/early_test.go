@@ -32,9 +32,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// A first flight over HTTP/3 can be recorded and sent again, and its source address
-// be a false one. Until the handshake is complete only reads are served, and of those
-// none that the address decides about (RFC 8470).
+// Early data over HTTP/3 can be recorded and replayed, from a false source address.
+// Until the handshake is complete, the gateway serves only reads that do not depend on
+// the address (RFC 8470).
 func TestEarlyData(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{})
 	c := newEarlyClient(t, g, gatewaytest.Config{})
@@ -90,8 +90,8 @@ type earlyClient struct {
 	address *net.UDPAddr
 }
 
-// newEarlyClient serves the gateway by TLS, with a certificate of the test's, and gets
-// a session ticket.
+// newEarlyClient serves the gateway over TLS with a test certificate, and obtains a
+// session ticket.
 func newEarlyClient(t *testing.T, g *gatewaytest.Gateway, c gatewaytest.Config) *earlyClient {
 	t.Helper()
 	_, port, _ := strings.Cut(strings.TrimPrefix(g.URL, "http://"), ":")

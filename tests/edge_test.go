@@ -22,9 +22,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// A client that announces a body and waits for leave to send it (Expect:
-// 100-continue), or that just never sends it, gets an answer that does not depend on
-// the body at once, and the connection is closed after it.
+// A client that announces a body and waits for permission to send it (Expect:
+// 100-continue), or never sends it, gets at once any response that does not depend on
+// the body. The connection is closed afterwards.
 func TestBody_RefusedWithoutIt(t *testing.T) {
 	meet := strictMeet(t, nil)
 	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded\nlimit create_user 1/1h\ngateways 1", Gate: meet.Backend()})
@@ -61,7 +61,8 @@ func TestBody_RefusedWithoutIt(t *testing.T) {
 	}
 }
 
-// Whoever waits for leave gets it where the body is needed, and the connection is kept.
+// If the body is needed, a waiting client gets permission to send it, and the
+// connection stays open.
 func TestBody_LeaveToSendIt(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{})
 	token := gatewaytest.Bearer(g.Token(g.AddApplication(nil), "ada@example.org"))
@@ -84,8 +85,8 @@ func TestBody_LeaveToSendIt(t *testing.T) {
 	}
 }
 
-// unjudged makes a request that is not compared with the description: it knows no site that
-// is mounted below a path.
+// unjudged makes a request that is not compared with the description, which does not
+// know sites mounted below a path.
 func unjudged(t *testing.T, g *gatewaytest.Gateway, method, path, body string, headers ...string) *gatewaytest.Answer {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, g.URL+path, strings.NewReader(body))
@@ -110,8 +111,8 @@ func dialGateway(t *testing.T, g *gatewaytest.Gateway) net.Conn {
 	return conn
 }
 
-// The caller's address is what the last proxy that is trusted says, whatever the
-// caller has written before it and whether trusted_proxies_strict is there or not.
+// The caller's address is what the last trusted proxy says, whatever the caller wrote
+// before it, with or without trusted_proxies_strict.
 func TestTrustedProxies_ReadFromTheRight(t *testing.T) {
 	for name, servers := range map[string]string{
 		"as it is":           "trusted_proxies static 127.0.0.0/8 10.0.0.0/8",
@@ -147,7 +148,7 @@ func TestTrustedProxies_ReadFromTheRight(t *testing.T) {
 				require.Equal(t, "203.0.113.9, 127.0.0.1", r.Header.Get("X-Forwarded-For"), "Meet is told the same")
 			}
 
-			// Both limits of failures count by it.
+			// Both limits of failures use this address.
 			other := g.AddApplication(nil)
 			guess := func(id, chain string) int {
 				return g.Do("POST", tokenPath, gatewaytest.TokenBody(id, "wrong", "alice@example.com"), "Content-Type", jsonType, header, chain).Status
@@ -162,7 +163,7 @@ func TestTrustedProxies_ReadFromTheRight(t *testing.T) {
 	}
 }
 
-// Links carry the path as the caller used it, wherever a part of it was taken off.
+// Links contain the path as the caller used it, wherever a prefix was removed.
 func TestPrefix_LinksCarryIt(t *testing.T) {
 	meet := strictMeet(t, nil)
 	roomsOfAlice(meet, 3)
@@ -205,8 +206,8 @@ func TestPrefix_LinksCarryIt(t *testing.T) {
 	check("", "", "X-Forwarded-Prefix", "/evil")
 }
 
-// What stands to the left of something that is no address was written by the caller, or by
-// nobody that is trusted. The address is then the proxy's own, for all that looks at it.
+// Everything left of an element that is no address comes from the caller or an
+// untrusted proxy. The address is then the proxy's own, for all checks.
 func TestTrustedProxies_NoAddressOnTheWay(t *testing.T) {
 	const proxy = "127.0.0.1"
 	meet := strictMeet(t, nil)

@@ -19,8 +19,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// expecting sends the head of a request that waits for leave to send its body, and
-// returns the first answer. After any but 100 nothing may be waited for.
+// expecting sends the head of a request that waits for permission to send its body, and
+// returns the first response. After any response but 100, the test must not wait.
 func expecting(t *testing.T, address, method, path, framing string, headers ...string) *http.Response {
 	t.Helper()
 	res, rest := firstAnswer(t, address, method, path, framing, headers...)
@@ -31,7 +31,7 @@ func expecting(t *testing.T, address, method, path, framing string, headers ...s
 	return res
 }
 
-// firstAnswer is expecting for an answer that only has to come.
+// firstAnswer is expecting for tests that need only the response.
 func firstAnswer(t *testing.T, address, method, path, framing string, headers ...string) (*http.Response, *bufio.Reader) {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
@@ -55,7 +55,7 @@ func firstAnswer(t *testing.T, address, method, path, framing string, headers ..
 	return res, r
 }
 
-// Whatever is refused without the body is refused before it is sent.
+// A refusal that does not depend on the body arrives before the body is sent.
 func TestExpect_RefusalsDoNotWait(t *testing.T) {
 	meet := strictMeet(t, nil)
 	healthAddress := claimPort(t).Addr()
@@ -191,7 +191,7 @@ func TestExpect_RefusalsDoNotWait(t *testing.T) {
 		require.Equal(t, want, expecting(t, healthAddress, "POST", path, "Content-Length: 10").StatusCode, path)
 	}
 
-	// What the body decides is waited for.
+	// The gateway waits if the response depends on the body.
 	for path, headers := range map[string][]string{
 		tokenPath:                        {"Content-Type", formType, "Authorization", basicOf(app.ID, app.Secret)},
 		tokenPath + "/":                  {"Content-Type", jsonType},
@@ -202,7 +202,7 @@ func TestExpect_RefusalsDoNotWait(t *testing.T) {
 		require.Equal(t, http.StatusContinue, expecting(t, gate, "POST", path, "Content-Length: "+strconv.Itoa(10), headers...).StatusCode, path)
 	}
 
-	// Tokens that Meet judges.
+	// Tokens that Meet checks.
 	g.Reload(gatewaytest.Config{Global: "store embedded\nlimit create_user 1/1h\ngateways 1", Gate: meet.Backend() + "\nforeign_tokens passthrough\nroute PATCH /rooms/{id} rooms:update"})
 	for _, r := range []row{
 		{"media type", "POST", roomsPath, 415, []string{"Content-Type", "text/plain"}},

@@ -14,8 +14,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
-// A token that Meet itself issued stands for one of its add-ons, or of its
-// identity provider.
+// A token from Meet itself belongs to one of its add-ons or to its identity provider.
 func TestForeignTokens(t *testing.T) {
 	meet := strictMeet(t, nil)
 	roomsOfAlice(meet, 30)
@@ -67,7 +66,7 @@ func TestForeignTokens(t *testing.T) {
 	require.Equal(t, 401, refused.Status)
 	require.Equal(t, "Invalid token.", refused.JSON(t)["detail"])
 
-	// What the gateway itself hands out is never shown to Meet.
+	// Credentials of the gateway never reach Meet.
 	app := g.AddApplication(nil)
 	before = len(meet.Requests())
 	token := g.Token(app, "alice@example.com")

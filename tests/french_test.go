@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// translations are the pages of docs/fr, and what each is a translation of.
+// translations maps the pages of docs/fr to their originals.
 var translations = map[string]string{
 	"installation.md":      "install.md",
 	"guide-integrateur.md": "integrators.md",
@@ -19,8 +19,8 @@ var translations = map[string]string{
 
 var heading = regexp.MustCompile(`(?m)^#+ `)
 
-// TestFrench_KeepsInStep compares what needs no translation: the levels of the
-// headings and the code blocks, in their order.
+// TestFrench_KeepsInStep compares what needs no translation: the levels of headings,
+// and the code blocks in order.
 func TestFrench_KeepsInStep(t *testing.T) {
 	pages, err := filepath.Glob("../docs/fr/*.md")
 	require.NoError(t, err)
@@ -34,9 +34,8 @@ func TestFrench_KeepsInStep(t *testing.T) {
 	}
 }
 
-// TestFrench_Typography looks at what a French reader sees first: a space that does
-// not break before a double punctuation mark and inside quotation marks, and the
-// typographic apostrophe.
+// TestFrench_Typography checks for a non-breaking space before double punctuation and
+// inside quotation marks, and for typographic apostrophes.
 func TestFrench_Typography(t *testing.T) {
 	for french := range translations {
 		text := fenced.ReplaceAllString(page(t, "../docs/fr/"+french), "")

@@ -44,17 +44,17 @@ func dial(t *testing.T, g *gatewaytest.Gateway) *net.TCPConn {
 	return conn.(*net.TCPConn)
 }
 
-// hangUp sends a request and closes the connection after a while.
+// hangUp sends a request and closes the connection after a delay.
 func hangUp(t *testing.T, g *gatewaytest.Gateway, request string, after time.Duration) {
 	t.Helper()
 	conn := dial(t, g)
 	_, err := io.WriteString(conn, request)
 	require.NoError(t, err)
-	time.Sleep(after) // the point at which the caller goes away; no verdict hangs on it
+	time.Sleep(after) // when the caller disconnects; the result does not depend on it
 	require.NoError(t, conn.Close())
 }
 
-// halfClosed sends a request, closes the sending half at once, and reads the answer.
+// halfClosed sends a request, closes the sending half at once, and reads the response.
 func halfClosed(t *testing.T, g *gatewaytest.Gateway, request string) *http.Response {
 	t.Helper()
 	conn := dial(t, g)
@@ -68,7 +68,7 @@ func halfClosed(t *testing.T, g *gatewaytest.Gateway, request string) *http.Resp
 	return res
 }
 
-// handled waits until the access log has so many lines for requests to a path.
+// handled waits until the access log has this many lines for a path.
 func handled(t *testing.T, g *gatewaytest.Gateway, path string, n int) (lines []string) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -83,8 +83,8 @@ func handled(t *testing.T, g *gatewaytest.Gateway, path string, n int) (lines []
 	return lines
 }
 
-// slowRedis starts a gateway whose Redis takes a moment for each command, so that a
-// caller can hang up between any two.
+// slowRedis starts a gateway with a slow Redis, so that a caller can disconnect between
+// any two commands.
 func slowRedis(t *testing.T, global, gate string) *gatewaytest.Gateway {
 	t.Helper()
 	proxy := redistest.Proxied(t, redistest.Standalone(t))
@@ -96,8 +96,7 @@ func slowRedis(t *testing.T, global, gate string) *gatewaytest.Gateway {
 
 const hangUps = 40
 
-// A caller who goes away is no outage: neither in the log, nor in the metrics, nor in
-// the access log.
+// A disconnected caller is no outage in the log, the metrics or the access log.
 func TestHangUp_IsNoOutage(t *testing.T) {
 	g := slowRedis(t, "limit failed off\nlimit failed_source off\nlimit create_user off", "backend sandbox\nroute PATCH /rooms/{id} rooms:update")
 	app := g.AddApplication(nil)
@@ -127,7 +126,7 @@ func TestHangUp_IsNoOutage(t *testing.T) {
 	}
 }
 
-// Every judged attempt counts, whether or not the caller reads the answer.
+// Every checked attempt counts, whether or not the caller reads the response.
 func TestHangUp_GuessesCount(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded\nlimit failed 3/1h\ngateways 1"})
 	imported, err := g.Authority().ImportApplication(t.Context(), tokens.Application{
@@ -144,8 +143,8 @@ func TestHangUp_GuessesCount(t *testing.T) {
 	}
 }
 
-// A request that was taken up is carried out, also if its caller closes the sending
-// half of the connection at once, as some clients do.
+// A started request completes even if its caller closes the sending half of the
+// connection at once, as some clients do.
 func TestHangUp_HalfClosedIsAnswered(t *testing.T) {
 	g := slowRedis(t, "", "backend sandbox")
 	app := g.AddApplication(refreshing)
@@ -154,7 +153,7 @@ func TestHangUp_HalfClosedIsAnswered(t *testing.T) {
 	require.Equal(t, http.StatusOK, halfClosed(t, g, wire(g, "GET", base+"/identity", "", "Authorization", basicOf(app.ID, app.Secret))).StatusCode)
 }
 
-// A family that is found reused is ended whole, though the thief hangs up.
+// A reused family ends as a whole even if the thief disconnects.
 func TestHangUp_EndsAFamilyWhole(t *testing.T) {
 	g := slowRedis(t, "", "backend sandbox")
 	app := g.AddApplication(refreshing)
@@ -184,7 +183,7 @@ func TestHangUp_EndsAFamilyWhole(t *testing.T) {
 	}
 }
 
-// What an administrator asks for is done whole, though the administrator hangs up.
+// An administrative change completes even if the administrator disconnects.
 func TestHangUp_AdministrationIsDoneWhole(t *testing.T) {
 	g := slowRedis(t, "", "backend sandbox")
 	random := rand.New(rand.NewPCG(5, 6))
@@ -196,7 +195,7 @@ func TestHangUp_AdministrationIsDoneWhole(t *testing.T) {
 		body := `{"aliases":["stays"]}`
 		_, err = fmt.Fprintf(conn, "PATCH /meet-gateway/applications/%s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", app.ID, g.Admin, len(body), body)
 		require.NoError(t, err)
-		time.Sleep(time.Duration(random.IntN(25)) * time.Millisecond) // the point at which the caller goes away; no verdict hangs on it
+		time.Sleep(time.Duration(random.IntN(25)) * time.Millisecond) // when the caller disconnects; the result does not depend on it
 		require.NoError(t, conn.Close())
 		require.Eventually(t, func() bool {
 			now, err := g.Authority().CurrentApplication(t.Context(), app.ID)
@@ -208,8 +207,8 @@ func TestHangUp_AdministrationIsDoneWhole(t *testing.T) {
 	}
 }
 
-// A body that ends because its caller goes away is a request that was given up, by
-// whichever protocol it came: nothing was wrong with it.
+// If a body ends because its caller disconnected, the request counts as canceled, over
+// every protocol, and not as malformed.
 func TestHangUp_InTheBody(t *testing.T) {
 	meet := strictMeet(t, nil)
 	config := gatewaytest.Config{
@@ -244,7 +243,7 @@ func TestHangUp_InTheBody(t *testing.T) {
 			canceled(t, r.path, n)
 		}
 	}
-	// One that is framed wrongly has a caller to be told so.
+	// A wrongly framed request has a caller who gets an error.
 	answer := g.Raw("POST " + base + "/rooms HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: " + token + "\r\nTransfer-Encoding: chunked\r\n\r\nno length\r\n")
 	require.True(t, strings.HasPrefix(answer, "HTTP/1.1 400 "), answer)
 

@@ -123,7 +123,7 @@ func TestHealth_PortThatIsTakenIsAnError(t *testing.T) {
 	require.Error(t, g.TryReload(gatewaytest.Config{Global: "store embedded\nhealth " + address}))
 }
 
-// A balancer must see that a gateway is going before it goes.
+// A gateway says draining before it stops serving.
 func TestHealth_DrainingSaysNotReadyFirst(t *testing.T) {
 	path, err := binary()
 	require.NoError(t, err)

@@ -36,7 +36,7 @@ func TestIdempotency_OneRoomHoweverOftenAsked(t *testing.T) {
 		return g.Do("POST", path, body, "Authorization", token, "Content-Type", "application/json", "Idempotency-Key", key)
 	}
 
-	// An impatient client: sixteen at once, of which one is carried out.
+	// An impatient client sends sixteen requests at once, and one is carried out.
 	answers := make([]*gatewaytest.Answer, 16)
 	var done sync.WaitGroup
 	for i := range answers {
@@ -77,7 +77,7 @@ func TestIdempotency_OneRoomHoweverOftenAsked(t *testing.T) {
 	meet.AddUser(sandbox.User{Sub: "carol", Email: "carol@example.com", Active: true})
 	require.NotEqual(t, room["id"], create(roomsPath, "attempt-1", `{}`, gatewaytest.Bearer(g.Token(app, "carol@example.com"))).JSON(t)["id"])
 
-	// A refused request had no effect: the key is free for the mended one.
+	// A refused request had no effect: the key is free for the corrected one.
 	require.Equal(t, http.StatusBadRequest, create(roomsPath, "attempt-2", `{"access_level":"nope"}`, token).Status)
 	require.Equal(t, http.StatusCreated, create(roomsPath, "attempt-2", `{}`, token).Status)
 
@@ -92,7 +92,7 @@ func TestIdempotency_LostAnswerIsNeverSentAgain(t *testing.T) {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method == http.MethodPost && r.URL.Path == roomsPath+"/" {
 				creations.Add(1)
-				panic(http.ErrAbortHandler) // carried out, perhaps, and not answered
+				panic(http.ErrAbortHandler) // possibly carried out, and not answered
 			}
 			next.ServeHTTP(w, r)
 		})

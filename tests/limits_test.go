@@ -53,8 +53,8 @@ func TestLimits_TooManyRequests(t *testing.T) {
 	require.Equal(t, http.StatusTooManyRequests, g.TokenRequest(app, "alice@example.com").Status)
 }
 
-// An attacker who guesses is slowed down where he is. The application he guesses
-// at goes on from everywhere else.
+// Guesses are limited per network. The application under attack still works from all
+// other networks.
 func TestLimits_GuessingLocksNobodyOut(t *testing.T) {
 	meet := strictMeet(t, nil)
 	g := gatewaytest.Start(t, gatewaytest.Config{
@@ -85,7 +85,7 @@ func TestLimits_GuessingLocksNobodyOut(t *testing.T) {
 	}
 }
 
-// Guesses that come at once are not more than the limit either.
+// Simultaneous guesses do not exceed the limit either.
 func TestLimits_GuessingAtOnce(t *testing.T) {
 	meet := strictMeet(t, nil)
 	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded\nlimit failed 3/1h\ngateways 1", Gate: meet.Backend()})
@@ -166,8 +166,8 @@ func TestAdopt_LiveInstallationMovesBehindTheGateway(t *testing.T) {
 	require.Equal(t, http.StatusUnauthorized, refused.Status)
 }
 
-// What an operator has deleted stays deleted, and nobody becomes a second
-// application by an application's own credentials at Meet.
+// A deleted application stays deleted, and an application's credentials at Meet never
+// create a second application.
 func TestAdopt_DeletedStaysDeleted(t *testing.T) {
 	meet := strictMeet(t, nil)
 	for _, id := range []string{"old-client", "by-hand"} {
@@ -194,8 +194,8 @@ func TestAdopt_DeletedStaysDeleted(t *testing.T) {
 	require.Equal(t, http.StatusOK, ask("old-client"))
 }
 
-// An imported application is at Meet who it was before: with the gateway's own
-// application out of order, its requests succeed all the same.
+// An imported application keeps its identity at Meet: its requests succeed even if the
+// gateway's own application is disabled.
 func TestImport_MeetSeesTheSameClient(t *testing.T) {
 	meet := strictMeet(t, nil)
 	meet.AddApplication(sandbox.Application{ClientID: djangotest.ClientID(0), Secret: djangotest.Secret(0), Active: true, Scopes: []string{"rooms:list"}})
@@ -225,8 +225,8 @@ func TestImport_MeetSeesTheSameClient(t *testing.T) {
 	rooms := g.Do("GET", roomsPath, "", "Authorization", gatewaytest.Bearer(first.JSON(t)["access_token"].(string)))
 	require.Equal(t, http.StatusOK, rooms.Status, rooms.Body)
 
-	// What Meet has switched off stays off. Whom Meet does not know at all goes there
-	// as the gateway.
+	// An application that Meet has disabled stays disabled. One that Meet does not know
+	// uses the gateway's credentials.
 	meet.SetApplicationActive(gatewaytest.MeetClientID, true)
 	meet.AddApplication(sandbox.Application{ClientID: djangotest.ClientID(1), Secret: djangotest.Secret(1)})
 	require.Equal(t, http.StatusUnauthorized, ask(1).Status)
@@ -258,7 +258,7 @@ func TestSlug_SeenRoomCostsOneRequest(t *testing.T) {
 	}, 10*time.Second, 20*time.Millisecond)
 }
 
-// What applications ask about their own tokens counts as asking for one does.
+// Revocation and introspection count like token requests.
 func TestLimits_RevokeAndIntrospect(t *testing.T) {
 	meet := strictMeet(t, nil)
 	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded\nlimit token 4/1h\ngateways 1", Gate: meet.Backend()})
@@ -299,8 +299,8 @@ func TestLimits_RevokeAndIntrospect(t *testing.T) {
 	}
 }
 
-// An imported application that is deleted while its credentials are tried at Meet is
-// told what it would be told a moment later.
+// If an imported application is deleted while its credentials are tried at Meet, it
+// gets the response of a deleted application.
 func TestToken_DeletedWhileMeetIsAsked(t *testing.T) {
 	var g *gatewaytest.Gateway
 	var imported *tokens.Application

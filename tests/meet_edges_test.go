@@ -20,8 +20,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// A creation that was sent is seen through: its answer is kept under the
-// Idempotency-Key although nobody was left to read it.
+// A creation that was sent is completed: its response is stored under the
+// Idempotency-Key although its caller has disconnected.
 func TestIdempotency_CallerHangsUpTheRoomIsKept(t *testing.T) {
 	var creations atomic.Int32
 	arrived, release := make(chan struct{}, 1), make(chan struct{})
@@ -61,7 +61,7 @@ func TestIdempotency_CallerHangsUpTheRoomIsKept(t *testing.T) {
 	require.Equal(t, http.StatusOK, g.Do("GET", roomsPath+"/"+id, "", "Authorization", token).Status)
 }
 
-// Keys of two sites whose Meets are different are two keys.
+// The same key at two sites with different Meets is two keys.
 func TestIdempotency_TwoMeetsTwoKeys(t *testing.T) {
 	one, two := strictMeet(t, nil), strictMeet(t, nil)
 	second := strings.Replace(two.Backend("path /external-api/v1.0"), "host meet.example.org", "host meet.example.org:443", 1)
@@ -84,8 +84,8 @@ func tokenAt(t *testing.T, g *gatewaytest.Gateway, base string, app *gatewaytest
 	return a.JSON(t)["access_token"].(string)
 }
 
-// A user whom one Meet has disabled is refused there, costs it one request in some
-// seconds, loses nothing for good, and is nobody's business at another Meet.
+// A user whom one Meet has disabled is refused there, at the cost of one request every
+// few seconds. The tokens stay valid, and another Meet is not affected.
 func TestRooms_UserDisabledAtOneMeet(t *testing.T) {
 	one, two := strictMeet(t, nil), strictMeet(t, nil)
 	two.SetUserActive("inactive@example.com", true)
@@ -136,8 +136,8 @@ func TestRooms_UserDisabledAtOneMeet(t *testing.T) {
 	require.Equal(t, 200, again.Status, again.Body)
 }
 
-// Meet looks at the secret first: what it says of mail, domain or user proves the
-// credentials, and the application is adopted although there is no token yet.
+// Meet checks the secret first. An error about mail, domain or user therefore proves
+// the credentials, and the application is adopted although there is no token yet.
 func TestAdopt_RefusalThatProvesTheCredentials(t *testing.T) {
 	meet := strictMeet(t, nil)
 	for _, id := range []string{"bad-mail", "no-user", "other-domain"} {
@@ -175,7 +175,7 @@ func TestAdopt_RefusalThatProvesTheCredentials(t *testing.T) {
 	}
 }
 
-// A wall between the gateway and Meet that answers as Meet might proves nothing.
+// An answer of a proxy between the gateway and Meet proves nothing.
 func TestAdopt_OtherWordsProveNothing(t *testing.T) {
 	wall := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", jsonType)
@@ -189,8 +189,8 @@ func TestAdopt_OtherWordsProveNothing(t *testing.T) {
 	require.ErrorIs(t, err, tokens.ErrNotFound)
 }
 
-// The gateway's own application at Meet is the operator's: switched off, it is an
-// outage, and no reason for applications to fetch token after token.
+// If the operator's own application at Meet is disabled, that is an outage:
+// applications must not request token after token.
 func TestMeet_SharedApplicationSwitchedOff(t *testing.T) {
 	meet := strictMeet(t, nil)
 	meet.AddApplication(sandbox.Application{ClientID: "own", Secret: "own-secret", Active: true, Scopes: []string{"rooms:list"}})
@@ -222,7 +222,7 @@ func TestMeet_SharedApplicationSwitchedOff(t *testing.T) {
 	require.Eventually(t, func() bool { return g.Do("GET", roomsPath, "", "Authorization", sharedToken).Status == 200 }, 15*time.Second, 100*time.Millisecond)
 }
 
-// A room that is older than telephony has no PIN, and the published schema no null.
+// A room from before telephony has no PIN, and the published schema has no null.
 func TestRooms_NoPINIsLeftOut(t *testing.T) {
 	meet := strictMeet(t, nil)
 	roomsOfAlice(meet, 1)
@@ -235,7 +235,8 @@ func TestRooms_NoPINIsLeftOut(t *testing.T) {
 	}
 }
 
-// A caller's own token, too, gets the room that was asked for, or 502; and a list, or 502.
+// With a foreign token, too, a caller gets the requested room or 502, and a list or
+// 502.
 func TestForeignTokens_OtherRoomIs502(t *testing.T) {
 	var body atomic.Value
 	meet := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -285,7 +286,7 @@ func TestToken_InternationalisedDomain(t *testing.T) {
 	require.Equal(t, 400, g.TokenRequest(app, "usér@münchen.example").Status)
 }
 
-// A token that Meet's application has cut down says so to the operator.
+// If Meet's application restricts the scopes of a token, the operator can see it.
 func TestToken_CutDownByMeetSaysSo(t *testing.T) {
 	meet := strictMeet(t, nil)
 	meet.AddApplication(sandbox.Application{ClientID: gatewaytest.MeetClientID, Secret: gatewaytest.MeetClientSecret, Active: true, Scopes: []string{"rooms:list"}})
@@ -295,8 +296,8 @@ func TestToken_CutDownByMeetSaysSo(t *testing.T) {
 	require.Contains(t, g.Logs(), "grant it to the application that is presented to Meet")
 }
 
-// What was kept at Meet is dropped by everything that an operator does about an
-// application or a user: a scope that was ticked there is found at once.
+// Every change to an application or user drops the stored tokens of Meet, so a scope
+// that was granted in Meet works at once.
 func TestMeet_RevokingAndEditingDropWhatWasKept(t *testing.T) {
 	meet := strictMeet(t, nil)
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
@@ -344,8 +345,7 @@ func TestMeet_RevokingAndEditingDropWhatWasKept(t *testing.T) {
 	}
 }
 
-// What Meet does not grant is said where an operator looks at the application, until
-// Meet grants it.
+// A scope that Meet does not grant is shown with the application, until Meet grants it.
 func TestMeet_WhatIsNotGrantedIsShown(t *testing.T) {
 	meet := strictMeet(t, nil)
 	atMeet := sandbox.Application{ClientID: gatewaytest.MeetClientID, Secret: gatewaytest.MeetClientSecret, Active: true, Scopes: []string{"rooms:list", "rooms:retrieve"}}
@@ -380,7 +380,7 @@ func TestMeet_WhatIsNotGrantedIsShown(t *testing.T) {
 	require.NotContains(t, strings.Join(shown().Warnings(), " "), "not granted")
 }
 
-// Meet's audit log names the source of a delegation where one caller waits for it.
+// Meet's audit log names the source of a delegation if exactly one caller waits for it.
 func TestToken_ExchangeCarriesTheCallersAddress(t *testing.T) {
 	meet := strictMeet(t, nil)
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})

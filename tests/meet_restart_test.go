@@ -17,8 +17,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
-// listenQueue is a listener like that of a Meet whose workers are busy or gone: while
-// it is shut, the kernel takes connections and requests, and nobody looks at them.
+// listenQueue is the listener of a Meet whose workers are busy or gone. While it is
+// shut, the kernel accepts connections and requests, and nobody reads them.
 type listenQueue struct {
 	net.Listener
 	mu   sync.Mutex
@@ -65,7 +65,7 @@ func (q *listenQueue) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-// madeRooms are the creations that a Meet has carried out, by the id of the request.
+// madeRooms lists the creations that a Meet has carried out, by request id.
 type madeRooms struct {
 	mu   sync.Mutex
 	made map[string]int
@@ -73,7 +73,7 @@ type madeRooms struct {
 
 func (m *madeRooms) count(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(w, r.WithContext(context.WithoutCancel(r.Context()))) // Meet's workers do not notice who is gone
+		next.ServeHTTP(w, r.WithContext(context.WithoutCancel(r.Context()))) // Meet's workers do not notice a disconnect
 		if r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, roomsPath) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
@@ -94,9 +94,9 @@ func (m *madeRooms) all() int {
 	return len(m.made)
 }
 
-// When Meet restarts, what waited in its listen queue may have been carried out or not.
-// Whatever came of it, a room that was made was answered or is told to be unknown; and
-// what is said to be certain not to have happened has not happened.
+// When Meet restarts, requests in its listen queue may or may not be carried out. In
+// every case, a created room is either answered or reported as unknown, and a request
+// reported as certainly not carried out was not.
 func TestMeet_RestartHidesNoRoom(t *testing.T) {
 	made := &madeRooms{made: map[string]int{}}
 	var handler http.Handler
@@ -142,7 +142,7 @@ func TestMeet_RestartHidesNoRoom(t *testing.T) {
 	lost := atOnce("lost") // Meet restarts, and the queue is gone
 	queue.reopen()
 	server.Close()
-	away := atOnce("away") // nobody listens
+	away := atOnce("away") // no listener
 	queue = newListenQueue(t, meet.Address)
 	server = serve(queue)
 

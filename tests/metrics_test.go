@@ -21,8 +21,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// A reload that mends what a gauge complained of shows at once: no gauge keeps what
-// the configuration before had set.
+// A reload that fixes a problem resets its gauge: no gauge keeps the value of the
+// previous configuration.
 func TestMetrics_AfterAReload(t *testing.T) {
 	redis := redistest.Standalone(t)
 	const ours, others = "\nsecret ours-0123456789-0123456789-0123456789", "\nsecret others-0123456789-0123456789-01234567"
@@ -57,7 +57,7 @@ func TestMetrics_AfterAReload(t *testing.T) {
 	require.Equal(t, "0", metric(t, g, "caddy_meet_gateway_feed_fresh"))
 }
 
-// seriesIn returns the series of a scrape, all of them.
+// seriesIn returns all series of a scrape.
 func seriesIn(metrics string) map[string]bool {
 	found := map[string]bool{}
 	for line := range strings.Lines(metrics) {
@@ -68,8 +68,8 @@ func seriesIn(metrics string) map[string]bool {
 	return found
 }
 
-// Whatever callers and Meet come up with, it makes no series: labels are from closed
-// sets. Nothing of who calls, for whom and with what is in any metric.
+// No input of callers or Meet creates a series: labels come from closed sets. No metric
+// contains who calls, for whom, or with what.
 func TestMetrics_LabelsAreClosed(t *testing.T) {
 	var status atomic.Int64
 	meet := gatewaytest.StartMeet(t, sandbox.Quickstart(), func(meet http.Handler) http.Handler {
@@ -145,7 +145,7 @@ func TestMetrics_LabelsAreClosed(t *testing.T) {
 	}
 }
 
-// So many applications have series of their own, and the others are one.
+// The configured number of applications have their own series; all others share one.
 func TestMetrics_PerApplication(t *testing.T) {
 	const most = 3
 	g := gatewaytest.Start(t, gatewaytest.Config{Global: fmt.Sprintf("store embedded\nmetrics_per_application %d\nlimit failed off\nlimit failed_source off", most)})

@@ -91,7 +91,7 @@ func TestRevoke(t *testing.T) {
 	}
 }
 
-// Nobody is told that a token is revoked before Redis has said so.
+// A revocation is confirmed only after Redis has acknowledged it.
 func TestRevoke_NotBeforeRedisAcknowledges(t *testing.T) {
 	server := redistest.Standalone(t)
 	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store redis " + server.URL() + " {\ntimeout 200ms\n}\nsecret 0123456789-0123456789-0123456789-abc"})
@@ -194,7 +194,7 @@ func TestRefreshGrant(t *testing.T) {
 	a = asClient(g, app, "/application/token", "grant_type", "refresh_token")
 	require.JSONEq(t, `{"refresh_token":["This field is required."],"error":"invalid_request","detail":"refresh_token: This field is required."}`, a.Body)
 
-	// None of these has spent it.
+	// None of these has used it up.
 	a = refresh(app, first["refresh_token"].(string), "scope", "Ada@example.org")
 	require.Equal(t, 200, a.Status, a.Body)
 	second := a.JSON(t)
@@ -203,12 +203,12 @@ func TestRefreshGrant(t *testing.T) {
 	require.Equal(t, first["scope"], second["scope"])
 	require.Equal(t, "no-store", a.Header.Get("Cache-Control"))
 
-	// An answer that got lost is given again.
+	// A lost answer is repeated.
 	again := refresh(app, first["refresh_token"].(string)).JSON(t)
 	require.Equal(t, second["access_token"], again["access_token"])
 	require.Equal(t, second["refresh_token"], again["refresh_token"])
 
-	// Older ones are a theft: everything ends.
+	// An older one means theft: the family ends.
 	require.Equal(t, 200, refresh(app, second["refresh_token"].(string)).Status)
 	third := refresh(app, second["refresh_token"].(string)).JSON(t)
 	require.Equal(t, 400, refresh(app, first["refresh_token"].(string)).Status)
@@ -216,8 +216,8 @@ func TestRefreshGrant(t *testing.T) {
 	require.Equal(t, 401, g.Do(http.MethodGet, base+"/rooms", "", "Authorization", gatewaytest.Bearer(third["access_token"].(string))).Status)
 }
 
-// The scope of a refresh request is what was granted, or less (RFC 6749 §6), and it
-// may name the user. Clients such as Spring send back the scope that they were told.
+// The scope of a refresh request is what was granted, or less (RFC 6749 §6), and may
+// name the user. Clients such as Spring send back the scope of the response.
 func TestRefreshGrant_ScopeIsTheSameOrNarrower(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{})
 	app := g.AddApplication(refreshing)
@@ -241,7 +241,7 @@ func TestRefreshGrant_ScopeIsTheSameOrNarrower(t *testing.T) {
 		require.Equal(t, "invalid_scope", a.JSON(t)["error"], scope)
 		require.Equal(t, []any{text}, a.JSON(t)["scope"], scope)
 	}
-	// None of these has spent it.
+	// None of these has used it up.
 	for _, tc := range []struct{ scope, want string }{
 		{granted, granted},
 		{"rooms:list", "rooms:list"},
@@ -262,8 +262,8 @@ func TestRefreshGrant_ScopeIsTheSameOrNarrower(t *testing.T) {
 	}
 }
 
-// What may have changed since the grant is judged again, by Meet too, and a
-// refusal costs nobody a token.
+// A refresh checks again what may have changed since the grant, at Meet too. A refusal
+// costs no token.
 func TestRefreshGrant_JudgesAgain(t *testing.T) {
 	meet := strictMeet(t, nil)
 	meet.AddApplication(sandbox.Application{ClientID: "second", Secret: "second-secret", Active: true, Scopes: []string{"rooms:list"}})
@@ -288,7 +288,7 @@ func TestRefreshGrant_JudgesAgain(t *testing.T) {
 	a := refresh()
 	require.Equal(t, 401, a.Status)
 	require.JSONEq(t, `{"detail":"Application is inactive","error":"Application is inactive"}`, a.Body)
-	// With credentials that nothing is kept for, Meet has to be asked.
+	// Without a stored token for the credentials, the gateway calls Meet.
 	change(func(a *tokens.Application) {
 		a.Active, a.Backend = true, &tokens.BackendCredentials{ClientID: "second", ClientSecret: "second-secret"}
 	})
@@ -368,7 +368,8 @@ func TestWellKnown(t *testing.T) {
 	require.Equal(t, 405, g.Do(http.MethodPost, "/.well-known/jwks.json", "").Status)
 }
 
-// Behind a proxy the challenge names what the caller called, as the documents do.
+// Behind a proxy, the challenge and the documents name the address that the caller
+// used.
 func TestWellKnown_BehindAProxy(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{Servers: "trusted_proxies static 127.0.0.1/32"})
 	forwarded := []string{"X-Forwarded-Proto", "https", "X-Forwarded-Host", "api.example.net", "X-Forwarded-Port", "8443"}
@@ -379,9 +380,9 @@ func TestWellKnown_BehindAProxy(t *testing.T) {
 	require.Equal(t, "https://api.example.net:8443"+base, a.JSON(t)["resource"])
 }
 
-// Who verifies tokens with the published keys compares `iss` with the issuer of the
-// metadata (RFC 9068 §4), which is where it was fetched (RFC 8414 section
-// 3.3): the option makes them one.
+// Verifiers that use the published keys compare `iss` with the issuer of the metadata
+// (RFC 9068 §4), which is the address it was fetched from (RFC 8414 §3.3). The option
+// makes both equal.
 func TestWellKnown_IssuerOfTokens(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{})
 	g.Reload(gatewaytest.Config{Global: "store embedded\nissuer " + g.URL + base})
@@ -402,7 +403,7 @@ func TestJWKS_HoldsTheConfiguredKeys(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "key.pem")
 	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600))
 
-	// Published first, while the secret signs, and then used.
+	// The key is published first, while the secret signs, and then used.
 	global := "store embedded\nsigning_key secret\nsigning_key {file." + file + "}"
 	g := gatewaytest.Start(t, gatewaytest.Config{Global: global})
 	require.Equal(t, "HS256", g.Authority().Algorithm())

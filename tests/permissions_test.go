@@ -20,8 +20,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/storetest"
 )
 
-// limited is a gateway whose Redis user loses permissions, and another one beside it
-// whose does not.
+// limited is a gateway whose Redis user loses permissions, beside one whose user does
+// not.
 type limited struct {
 	*gatewaytest.Gateway
 	redis    *redistest.Server
@@ -61,7 +61,7 @@ func (l *limited) acl(t *testing.T, rules ...any) {
 }
 
 // refused makes one request of each kind, all new to this gateway, and returns those
-// that were answered with 503.
+// that got 503.
 func (l *limited) refused(t *testing.T) (list []string) {
 	t.Helper()
 	l.requests++
@@ -104,7 +104,7 @@ func (l *limited) refused(t *testing.T) (list []string) {
 	return list
 }
 
-// served waits until all requests are.
+// served waits until all requests are served.
 func (l *limited) served(t *testing.T) {
 	t.Helper()
 	var refused []string
@@ -119,7 +119,8 @@ func (l *limited) served(t *testing.T) {
 	}
 }
 
-// ready is what the admin API says, which load balancers and `meet status` go by.
+// ready returns the readiness of the admin API, which load balancers and `meet status`
+// use.
 func (l *limited) ready(t *testing.T) (bool, adminwire.Status) {
 	t.Helper()
 	var s adminwire.Status
@@ -129,7 +130,7 @@ func (l *limited) ready(t *testing.T) (bool, adminwire.Status) {
 	return s.Ready && a.Status == http.StatusOK, s
 }
 
-// findings are what the doctor says of permissions.
+// findings returns what the doctor says about permissions.
 func (l *limited) findings(t *testing.T) string {
 	t.Helper()
 	var d adminwire.Diagnosis
@@ -142,10 +143,10 @@ func (l *limited) findings(t *testing.T) string {
 	return ""
 }
 
-// Ready means that a new request would be served. A gateway whose Redis user loses a
-// permission either goes on serving every kind of request, and says what is missing, or
-// is not ready, and says why in status, log, metrics and doctor, also when it no longer
-// believes Redis for it. tokens has a test of each permission.
+// A ready gateway serves new requests. If its Redis user loses a permission, the
+// gateway either keeps serving every kind of request and reports what is missing, or it
+// is not ready and gives the reason in status, log, metrics and doctor, even when it no
+// longer trusts Redis because of it. Package tokens tests each permission.
 func TestPermissions_ReadyMeansServed(t *testing.T) {
 	l := startLimited(t)
 	keys, channels := []any{"resetkeys", "~mg1:*"}, []any{"resetchannels", "&mg1:*"}
@@ -198,7 +199,7 @@ func TestPermissions_ReadyMeansServed(t *testing.T) {
 	}
 }
 
-// Where replicas are waited for, WAIT is needed.
+// With wait_replicas, WAIT is required.
 func TestPermissions_WaitReplicas(t *testing.T) {
 	redis := redistest.SentinelGroup(t, 1)
 	for _, s := range redis.Data {

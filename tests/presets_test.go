@@ -26,7 +26,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// preset is a block of docs/caddyfile.md, found by a word in it.
+// preset returns a block of docs/caddyfile.md that contains a word.
 func preset(t *testing.T, word string) string {
 	t.Helper()
 	var found []string
@@ -44,7 +44,7 @@ var presetWords = map[string]string{
 	"grant_access": "/grant-access", "update_delete": "DELETE", "transit_code": "/users/transit-code", "access_levels": "room_access_levels restricted",
 }
 
-// What docs show is what the golden files of package caddymodule adapt.
+// The documented presets are the golden files of package caddymodule.
 func TestPresets_Golden(t *testing.T) {
 	for name, word := range presetWords {
 		golden, err := os.ReadFile("../caddymodule/testdata/adapt/preset_" + name + ".caddyfiletest")
@@ -53,10 +53,9 @@ func TestPresets_Golden(t *testing.T) {
 	}
 }
 
-// comingMeet is a Meet with what its open pull requests add, and behaves as they say:
-// grant-access and the filter by slug (#1682), update, soft deletion (#1724), transit
-// codes whose scope is looked up again in the database (#1600), allowed access levels
-// (#1619).
+// comingMeet is a Meet with the changes of its open pull requests: grant-access and the
+// filter by slug (#1682), update, soft deletion (#1724), transit codes whose scope is
+// looked up again in the database (#1600), and allowed access levels (#1619).
 type comingMeet struct {
 	*gatewaytest.Meet
 	allowed []string // access levels
@@ -134,7 +133,7 @@ func (m *comingMeet) serve(meet http.Handler, w http.ResponseWriter, r *http.Req
 	_, _ = io.WriteString(w, answer)
 }
 
-// answer gives 0 for what today's Meet answers.
+// answer returns 0 if today's Meet handles the request.
 func (m *comingMeet) answer(meet http.Handler, r *http.Request, path string, body []byte) (status int, answer string) {
 	id, rest, _ := strings.Cut(strings.TrimPrefix(path, "/rooms/"), "/")
 	switch {
@@ -194,7 +193,7 @@ func (m *comingMeet) enter(meet http.Handler, r *http.Request, scope string) (st
 	return 0, "", claims.UserID
 }
 
-// mine is a room in which the user of the request has one of some roles.
+// mine returns a room in which the user of the request has one of some roles.
 func (m *comingMeet) mine(meet http.Handler, r *http.Request, scope, id string, roles ...sandbox.Role) (room sandbox.Room, status int, answer string) {
 	status, answer, user := m.enter(meet, r, scope)
 	if status != 0 {
@@ -252,8 +251,8 @@ func (m *comingMeet) update(meet http.Handler, r *http.Request, id string, body 
 	return http.StatusOK, fmt.Sprintf(`{"id":%q,"name":%q,"slug":%q,"access_level":%q,"configuration":{}}`, id, room.Slug, room.Slug, room.AccessLevel)
 }
 
-// refuseLevel is about the list of allowed levels. A level that is not named is the
-// default, which is in the list, or Meet does not start.
+// refuseLevel checks the list of allowed levels. A missing level means the default,
+// which must be in the list for Meet to start.
 func (m *comingMeet) refuseLevel(body []byte) (int, string) {
 	var asked struct {
 		AccessLevel *string `json:"access_level"`
@@ -264,7 +263,7 @@ func (m *comingMeet) refuseLevel(body []byte) (int, string) {
 	return http.StatusBadRequest, fmt.Sprintf(`{"access_level":["\"%s\" is not a valid choice."]}`, *asked.AccessLevel)
 }
 
-// opened is a gateway with a preset in front of a coming Meet.
+// opened is a gateway with a preset in front of a comingMeet.
 type opened struct {
 	*gatewaytest.Gateway
 	meet *comingMeet
@@ -337,7 +336,8 @@ func (m *comingMeet) setGranted(scopes ...string) {
 	m.granted = scopes
 }
 
-// A Meet that filters by slug is asked as it is, once; the answer is that of any Meet.
+// A Meet that filters by slug gets one request, and the response is the same as with
+// any Meet.
 func TestPresets_SlugFilter(t *testing.T) {
 	answers := map[bool][]string{}
 	for _, filters := range []bool{true, false} {

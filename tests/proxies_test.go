@@ -24,8 +24,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// The proxies of docs/operations.md, configured as they are there, say who calls and by
-// which address, and pass on nothing that the caller wrote.
+// The documented proxies pass on the caller's address and the address it used, and
+// nothing that the caller wrote.
 func TestProxies_AsDocumented(t *testing.T) {
 	docs, err := os.ReadFile("../docs/operations.md")
 	require.NoError(t, err)

@@ -18,10 +18,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// TestPublished_AnyRequest makes requests that the published description allows,
-// good and bad ones, in both forms of a path, and compares the answers with a
-// model of a dozen lines. That they are as described is seen to where every
-// answer passes.
+// TestPublished_AnyRequest makes valid and invalid requests within the published
+// description, with and without the trailing slash, and compares the responses with a
+// model of a dozen lines. The transport compares every response with the description.
 func TestPublished_AnyRequest(t *testing.T) {
 	const listed = 45
 	meet := strictMeet(t, nil)

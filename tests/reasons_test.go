@@ -19,9 +19,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestDocs_EveryReasonIsExplained looks for the reasons in the code that refuses: in each
-// package, whatever form they have there. A form that it cannot read fails, so that none
-// stays out of the documentation for that.
+// TestDocs_EveryReasonIsExplained finds the refusal reasons in the code of each
+// package, in whatever form they appear. A form that it cannot read fails the test, so
+// that no reason stays undocumented.
 func TestDocs_EveryReasonIsExplained(t *testing.T) {
 	doc, err := os.ReadFile("../docs/refusals.md")
 	require.NoError(t, err)
@@ -38,7 +38,7 @@ func TestDocs_EveryReasonIsExplained(t *testing.T) {
 			return nil
 		}))
 	}
-	// What is no word that the code names.
+	// Reasons that are no literal or constant.
 	handedOn := []string{
 		`caddymodule/limits.go: "limit_" + d.Policy.String()`, // the documentation has them as limit_…
 		"caddymodule/identity.go: code",                       // of identityRefusal, whose callers are read
@@ -93,7 +93,7 @@ func readReasons(t *testing.T, dir string) *reasonReader {
 	return r
 }
 
-// declared notes constants that are texts, and functions.
+// declared notes text constants and functions.
 func (r *reasonReader) declared(decl ast.Decl) {
 	switch decl := decl.(type) {
 	case *ast.FuncDecl:
@@ -139,7 +139,7 @@ func (r *reasonReader) visit(n ast.Node) bool {
 	return true
 }
 
-// read takes the reason that an expression is.
+// read takes the reason from an expression.
 func (r *reasonReader) read(e ast.Expr) {
 	if text, ok := literal(e); ok {
 		r.found[text] = r.fset.Position(e.Pos()).String()

@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A chart can only read files of its own: it has copies of the board and of the rules.
+// A chart can only read its own files, so it has copies of the dashboard and of the
+// rules.
 func TestRelease_ChartHasTheBoardAndTheRules(t *testing.T) {
 	for original, copied := range map[string]string{
 		"deploy/prometheus/rules.yaml":     "deploy/helm/meet-gateway/files/rules.yaml",

@@ -23,10 +23,11 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
-// release is a binary and the Caddyfile that was shipped with it.
+// release is a binary and its shipped Caddyfile.
 type release struct{ binary, caddyfile string }
 
-// installation is one Redis and one Meet, for gateways set up as docs/production.md says.
+// installation is one Redis and one Meet for gateways set up as docs/production.md
+// says.
 type installation struct {
 	t     *testing.T
 	redis *redistest.Server
@@ -77,7 +78,7 @@ func (m *member) start(r release) {
 	require.True(m.t, m.process.Running(), m.out.String())
 }
 
-// ready is what /readyz says, or 0 if nobody does.
+// ready returns the status of /readyz, or 0 without a response.
 func (m *member) ready() int {
 	res, err := (&http.Client{Timeout: 10 * time.Second}).Get("http://" + m.health.Addr() + "/readyz")
 	if err != nil {
@@ -87,7 +88,7 @@ func (m *member) ready() int {
 	return res.StatusCode
 }
 
-// stop ends the gateway as systemd does, and returns when it has ended by itself.
+// stop sends SIGTERM, as systemd does, and returns when the gateway has ended.
 func (m *member) stop() {
 	m.t.Helper()
 	require.NoError(m.t, m.process.Signal(syscall.SIGTERM))
@@ -115,7 +116,7 @@ func (m *member) application(name string) (id, secret string) {
 	return made.ID, made.Secret
 }
 
-// call makes a request and reads its answer. A failure to get one has the status 0.
+// call makes a request and reads its response. Without a response, the status is 0.
 func call(client *http.Client, method, url, token, body string) (status int, answer map[string]any, text string) {
 	r, err := http.NewRequest(method, url, strings.NewReader(body))
 	if err != nil {

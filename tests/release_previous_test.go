@@ -16,14 +16,14 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
-// stalenessBound is how long a gateway may trust what it remembers, by default. What is
-// revoked is refused everywhere then.
+// stalenessBound is how long a gateway may trust its memory by default. After it, a
+// revoked token is refused everywhere.
 const stalenessBound = 5 * time.Second
 
-// The release before this one and this one share a Redis while an installation is
-// upgraded, and again while it goes back. Neither gives a wrong answer about what the
-// other one made, changed or revoked. MEET_GATEWAY_PREVIOUS is a folder with the
-// previous one's binary and Caddyfile, which .ci/previous makes.
+// The previous release and this one share a Redis during an upgrade and during a
+// downgrade. Neither gives a wrong answer about what the other one created, changed or
+// revoked. MEET_GATEWAY_PREVIOUS is a folder with the previous binary and Caddyfile,
+// which .ci/previous creates.
 func TestRelease_PreviousOneBesideThisOne(t *testing.T) {
 	previous := os.Getenv("MEET_GATEWAY_PREVIOUS")
 	if previous == "" {
@@ -67,7 +67,7 @@ func TestRelease_PreviousOneBesideThisOne(t *testing.T) {
 	}
 }
 
-// mixed is what was done at one gateway and must be so at the other.
+// mixed is a change made at one gateway that must be visible at the other.
 type mixed struct {
 	t        *testing.T
 	gateways []*member
@@ -78,14 +78,15 @@ type mixed struct {
 	asked   int
 }
 
-// client is not shared between phases: a gateway that was replaced ended its connections.
+// client is not shared between phases, because a replaced gateway has closed its
+// connections.
 func (m *mixed) client() *http.Client {
 	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Second}}
 }
 
 func (m *mixed) close() { m.t.Logf("%d requests, %d tokens revoked", m.asked, len(m.revoked)) }
 
-// ask wants one status. It reports whether it got it.
+// ask makes a request and reports whether it got the wanted status.
 func (m *mixed) ask(client *http.Client, want int, what, method, url, token, body string) (map[string]any, bool) {
 	status, answer, text := call(client, method, url, token, body)
 	m.mu.Lock()
@@ -97,8 +98,8 @@ func (m *mixed) ask(client *http.Client, want int, what, method, url, token, bod
 	return answer, status == want
 }
 
-// phase lives through one mixture of releases under load, in both directions: what one
-// gateway made is used, changed and revoked at the other.
+// phase runs one mixture of releases under load, in both directions: objects created at
+// one gateway are used, changed and revoked at the other.
 func (m *mixed) phase(name string, mails []string) {
 	var all sync.WaitGroup
 	for w, mail := range mails {
@@ -128,7 +129,7 @@ func (m *mixed) phase(name string, mails []string) {
 	}
 }
 
-// round has an application of its own now and then, since each is edited by both.
+// round creates a new application now and then, since both gateways edit it.
 func (m *mixed) round(client *http.Client, what string, here, there *member, mail string, edit bool) bool {
 	id, secret := here.application("Calendar")
 	mint := func(g *member) (string, bool) {
@@ -175,7 +176,8 @@ func (m *mixed) round(client *http.Client, what string, here, there *member, mai
 	return !m.t.Failed()
 }
 
-// edit takes a scope from an application at one gateway, and gives it back at the other.
+// edit removes a scope from an application at one gateway and adds it again at the
+// other.
 func (m *mixed) edit(client *http.Client, what string, here, there *member, id, token string) {
 	change := func(at *member, scopes string, want int) {
 		_, ok := m.ask(client, http.StatusOK, what, http.MethodPatch, "http://"+at.admin.Addr()+"/meet-gateway/applications/"+id, "", `{"scopes":[`+scopes+`]}`)
@@ -194,7 +196,7 @@ func (m *mixed) refused(client *http.Client, what string, g *member, token strin
 	m.becomes(client, what, g, token, http.StatusUnauthorized)
 }
 
-// becomes waits for an answer that a change must lead to within the staleness bound.
+// becomes waits for the response that a change must cause within the staleness bound.
 func (m *mixed) becomes(client *http.Client, what string, g *member, token string, want int) {
 	changed := time.Now()
 	for {

@@ -22,9 +22,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
-// While two gateways behind the HAProxy of deploy/compose are restarted one after the
-// other, each request is answered, and as if nothing were restarted.
-// MEET_GATEWAY_ROLLING makes it ten restarts and 20,000 requests.
+// While two gateways behind the HAProxy of deploy/compose restart one after the other,
+// every request gets the same response as without restarts. MEET_GATEWAY_ROLLING makes
+// ten restarts and 20,000 requests.
 func TestRelease_RollingRestartFailsNoRequest(t *testing.T) {
 	restarts, requests := 2, 2000
 	if os.Getenv("MEET_GATEWAY_ROLLING") != "" {
@@ -67,8 +67,8 @@ func TestRelease_RollingRestartFailsNoRequest(t *testing.T) {
 	t.Logf("%d restarts, %d requests, none failed", restarts, l.answered.Load())
 }
 
-// haproxy starts the one of deploy/compose in front of gateways. Its addresses are other
-// ones, and it asks for readiness five times as often, so that a drain may be shorter.
+// haproxy starts the HAProxy of deploy/compose with other addresses. It checks
+// readiness five times as often, so that drains can be shorter.
 func (i *installation) haproxy(gateways []*member) (url string) {
 	i.t.Helper()
 	path, err := exec.LookPath("haproxy")
@@ -102,7 +102,7 @@ func (i *installation) haproxy(gateways []*member) (url string) {
 	return url
 }
 
-// up is how many gateways HAProxy sends requests to.
+// up returns to how many gateways HAProxy sends requests.
 func (i *installation) up(proxy string) int {
 	_, _, text := call(http.DefaultClient, http.MethodGet, proxy+"/up", "", "")
 	n, err := strconv.Atoi(strings.TrimSpace(text))
@@ -112,7 +112,7 @@ func (i *installation) up(proxy string) int {
 	return n
 }
 
-// load is what clients do, and what they were answered.
+// load is the requests of clients and their responses.
 type load struct {
 	base, id, secret string
 	enough           chan struct{}
@@ -121,8 +121,8 @@ type load struct {
 	failed           []string
 }
 
-// run is one client: it keeps its connection, fetches tokens, makes rooms and reads them,
-// a request each twelve milliseconds.
+// run is one client. It keeps its connection, gets tokens, and creates and reads rooms,
+// with a request every twelve milliseconds.
 func (l *load) run(mail string) {
 	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 2}}
 	defer client.CloseIdleConnections()

@@ -16,8 +16,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/child"
 )
 
-// Whoever holds the socket, as systemd does, restarts the gateway and no caller is
-// refused: what comes meanwhile waits.
+// A process that holds the socket, as systemd does, can restart the gateway without a
+// refused connection: new callers wait.
 func TestRelease_RestartsOnASocketThatIsHandedOver(t *testing.T) {
 	path, err := binary()
 	require.NoError(t, err)

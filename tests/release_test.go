@@ -15,7 +15,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/caddymodule"
 )
 
-// The version is in caddymodule/version.go, and what has to repeat it says the same.
+// The version is defined in caddymodule/version.go. All files that repeat it agree.
 func TestRelease_OneVersion(t *testing.T) {
 	for file, line := range map[string]string{
 		"deploy/helm/meet-gateway/Chart.yaml": "\nversion: " + caddymodule.Release + "\nappVersion: " + caddymodule.Release + "\n",
@@ -28,8 +28,8 @@ func TestRelease_OneVersion(t *testing.T) {
 	}
 }
 
-// Go refuses a module that has a file which some system cannot have, such as nul: then
-// nobody can build with it.
+// Go refuses a module with a file name that some system cannot store, such as nul.
+// Nobody could build with it.
 func TestRelease_IsAModuleThatGoTakes(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), "git", "ls-files")
 	cmd.Dir = atTop()

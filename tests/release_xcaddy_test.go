@@ -17,8 +17,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
-// A Caddy that xcaddy built serves what README and docs show, as Caddyfile and as JSON.
-// MEET_GATEWAY_CADDY is that Caddy; .ci/deploy-check builds it.
+// A Caddy built by xcaddy serves the configurations of README and docs, as Caddyfile
+// and as JSON. MEET_GATEWAY_CADDY is that Caddy; .ci/deploy-check builds it.
 func TestRelease_CaddyOfYourOwn(t *testing.T) {
 	caddy := os.Getenv("MEET_GATEWAY_CADDY")
 	if caddy == "" {

@@ -97,8 +97,8 @@ func TestReload_ManyTimesLeaksNothing(t *testing.T) {
 	require.LessOrEqual(t, goroutines(t, before+5), before+5)
 }
 
-// goroutines counts them once they are no more than wanted, or when that does
-// not happen for a while.
+// goroutines returns the number of goroutines once it is at most the wanted one, or
+// after a timeout.
 func goroutines(t *testing.T, wanted int) int {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -116,8 +116,8 @@ func goroutines(t *testing.T, wanted int) int {
 	}
 }
 
-// The shipped Caddyfile is for trying out when nothing is in the environment, such as
-// that of a shell from which somebody reloads a gateway in production.
+// With an empty environment, the shipped Caddyfile is a trial configuration. Reloading
+// a production gateway from such a shell must fail.
 func TestReload_ProductionDoesNotBecomeATrial(t *testing.T) {
 	server := redistest.Standalone(t)
 	redis := "store redis redis://" + server.Addr() + "\nsecret 0123456789-0123456789-0123456789"
@@ -130,7 +130,7 @@ func TestReload_ProductionDoesNotBecomeATrial(t *testing.T) {
 
 	g.Reload(gatewaytest.Config{Global: redis + "\nquickstart"})
 	require.NotEmpty(t, g.Token(app, "alice@example.com"), "quickstart has no effect with redis")
-	g.Reload(gatewaytest.Config{}) // somebody who means it writes no quickstart
+	g.Reload(gatewaytest.Config{}) // a deliberate configuration has no quickstart
 	require.NotEmpty(t, g.Token(g.AddApplication(nil), "alice@example.com"))
 }
 

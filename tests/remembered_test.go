@@ -15,8 +15,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// A token request is decided from memory. What would turn the application away is looked
-// up before it does: it may have been changed where the gateway did not hear of it.
+// A token request is decided from memory, but a refusal is checked in Redis first,
+// because the application may have changed without this gateway hearing of it.
 func TestToken_RefusalsAskRedis(t *testing.T) {
 	server := redistest.Standalone(t)
 	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store redis " + server.URL() + "\nsecret 0123456789-0123456789-0123456789-abc"})

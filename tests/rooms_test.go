@@ -197,7 +197,7 @@ func TestRooms_Slug(t *testing.T) {
 func TestRooms_CreationPolicy(t *testing.T) {
 	settings := sandbox.Quickstart()
 	settings.AllowPublicAccess = true
-	settings.DefaultAccessLevel = "public" // what the gateway must not leave to chance
+	settings.DefaultAccessLevel = "public" // the gateway must send a level
 	meet := gatewaytest.StartMeet(t, settings, nil)
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
 	app := g.AddApplication(nil)

@@ -20,9 +20,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// nextMeet stands in for a Meet with what its open pull requests add: grant-access
+// nextMeet is a Meet with the endpoints of its open pull requests: grant-access
 // (#1682), transit codes (#1600), update, soft deletion (#1724) and allowed access
-// levels (#1619). It answers what it is asked in the words of those.
+// levels (#1619). It answers in their words.
 type nextMeet struct {
 	*gatewaytest.Meet
 	mu      sync.Mutex
@@ -71,7 +71,7 @@ func (n *nextMeet) take() []string {
 	return arrived
 }
 
-// lastHeader is that of the last request that reached an opened route.
+// lastHeader returns the header of the last request to an opened route.
 func (n *nextMeet) lastHeader() http.Header {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -149,8 +149,8 @@ func TestRoutes_FenceOnEveryOpenedRoute(t *testing.T) {
 	require.NotContains(t, g.Logs(), `"reason":"invalid_fields","status":400,"endpoint":"operator","request_id":"victim`)
 }
 
-// What says that it is to be read otherwise than as it was judged does not arrive, and
-// of what arrives Meet gets the body alone.
+// Headers that would change how Meet reads the checked body do not reach Meet. Of the
+// request, Meet gets only the body.
 func TestRoutes_HostileRequests(t *testing.T) {
 	meet, g, _, token := startRoutes(t, "")
 	const foreign = `{"email":"victim@other.org"}`
@@ -211,7 +211,7 @@ func TestRoutes_HostileRequests(t *testing.T) {
 	require.NotContains(t, g.Logs(), `"reason":"victim`)
 }
 
-// A path of several ids is rebuilt of their canonical forms, each in its place.
+// A path with several ids is rebuilt from their canonical forms, in order.
 func TestRoutes_SeveralIDs(t *testing.T) {
 	meet, g, _, token := startRoutes(t, "route PUT /rooms/{id}/accesses/{id} rooms:update")
 	plain := func(id string) string { return strings.ToUpper(strings.ReplaceAll(id, "-", "")) }
@@ -338,7 +338,7 @@ func TestRoutes_QuotaOfNewUsers(t *testing.T) {
 	require.Equal(t, 403, grant("two@example.com"))
 }
 
-// The description that the gateway serves has the opened routes.
+// The served description contains the opened routes.
 func TestRoutes_InTheDescription(t *testing.T) {
 	_, g, _, _ := startRoutes(t, "")
 	var doc struct {

@@ -41,7 +41,7 @@ var binary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// binaryDir is empty until somebody needs the binary.
+// binaryDir is empty until a test needs the binary.
 var binaryDir string
 
 func TestMain(m *testing.M) {
@@ -52,7 +52,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// shipped is the gateway as a process, run with the Caddyfile at the top level.
+// shipped is a gateway process with the Caddyfile of the repository.
 type shipped struct {
 	t       *testing.T
 	process *child.Process
@@ -156,7 +156,7 @@ func TestShipped_ProductionByEnvironment(t *testing.T) {
 	require.NotContains(t, s.out.String(), "client secret")
 }
 
-// What a caller puts where it does not belong is not in the access log.
+// A credential in the query does not appear in the access log.
 func TestShipped_AccessLogWithoutCredentials(t *testing.T) {
 	s := startShipped(t)
 	s.waitFor("serving initial configuration")
@@ -181,7 +181,7 @@ func TestShipped_AccessLogWithoutCredentials(t *testing.T) {
 	require.NotContains(t, s.out.String(), "Y2FuYXJ5")
 }
 
-// Compose files set what they do not know to nothing: it counts as not set.
+// Compose files set unknown variables to the empty string, which counts as not set.
 func TestShipped_EmptyVariables(t *testing.T) {
 	path, err := binary()
 	require.NoError(t, err)
@@ -217,7 +217,7 @@ func TestShipped_RedisWithoutASecretRefusesToStart(t *testing.T) {
 	}
 }
 
-// A health check by address must not pass on nothing: what is not served is 421.
+// A health check by address must not succeed for nothing: an unknown name gets 421.
 func TestShipped_OtherNamesAreMisdirected(t *testing.T) {
 	port := func(s *shipped) string { return strings.Split(s.address, ":")[1] }
 	s := startShipped(t, "MEET_TRUSTED_PROXIES=127.0.0.1/32")
@@ -244,7 +244,7 @@ func TestShipped_OtherNamesAreMisdirected(t *testing.T) {
 	require.Contains(t, body, `"issuer":"http://gateway.example"`, "no proxy is trusted")
 }
 
-// getAs asks for a path under a name.
+// getAs requests a path under a host name.
 func getAs(t *testing.T, s *shipped, host, path string, headers ...string) (status int, body string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.address+path, nil)

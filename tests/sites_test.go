@@ -103,7 +103,7 @@ func TestBackend_ReverseProxyOptions(t *testing.T) {
 	require.Equal(t, "mine", last.Get("X-Seen-Id"))
 }
 
-// handle_response of reverse_proxy runs Caddy's own routes inside the gate.
+// handle_response of reverse_proxy runs Caddy's own routes inside the handler.
 func TestBackend_HandleResponse(t *testing.T) {
 	meet := gatewaytest.StartMeet(t, sandbox.Quickstart(), nil)
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend("@gone status 404", "handle_response @gone {\nheader X-Handled yes\nrespond `{\"detail\":\"handled\"}` 404\n}")})
@@ -115,8 +115,7 @@ func TestBackend_HandleResponse(t *testing.T) {
 	require.Equal(t, 200, g.Do("GET", roomsPath, "", "Authorization", token).Status)
 }
 
-// reverse_proxy sends TLS upstreams their own address as Host, which Meet would
-// refuse.
+// reverse_proxy sends TLS upstreams their own address as Host, which Meet would refuse.
 func TestBackend_HostOverTLS(t *testing.T) {
 	meet := sandbox.New(sandbox.Production())
 	meet.AddApplication(sandbox.Application{ClientID: "a", Secret: "b", Scopes: []string{"rooms:list"}, Active: true})
@@ -133,7 +132,8 @@ func TestBackend_HostOverTLS(t *testing.T) {
 	}
 }
 
-// What was allowed is what is sent, also with a configuration in JSON.
+// The request that was checked is the request that is sent, with a JSON configuration
+// too.
 func TestBackend_RewriteRefused(t *testing.T) {
 	meet := gatewaytest.StartMeet(t, sandbox.Quickstart(), nil)
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})

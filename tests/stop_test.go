@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A gateway that is stopped takes itself off the list: it is not taken for one that is
-// cut off, or counted among those that share the limits. Once would prove little, since
-// Caddy cleans modules up in any order.
+// A stopped gateway removes itself from the list. Otherwise it would count as cut off,
+// and as one of those that share the limits. The test repeats, because Caddy cleans up
+// modules in any order.
 func TestStop_TakesTheGatewayOffTheList(t *testing.T) {
 	path, err := binary()
 	require.NoError(t, err)

@@ -29,14 +29,14 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// receiver takes spans as an OpenTelemetry collector does, over OTLP/HTTP.
+// receiver accepts spans over OTLP/HTTP, like an OpenTelemetry collector.
 type receiver struct {
 	mu    sync.Mutex
 	spans []*trace.Span
 	raw   strings.Builder // all that was sent
 }
 
-// startReceiver has Caddy send the spans of the test to a receiver.
+// startReceiver makes Caddy send the spans of the test to a receiver.
 func startReceiver(t *testing.T) *receiver {
 	t.Helper()
 	r := new(receiver)
@@ -65,7 +65,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// of returns the spans of a trace, once its root has come: it ends last.
+// of returns the spans of a trace, once its root has arrived, which ends last.
 func (r *receiver) of(t *testing.T, traceID string) traceSpans {
 	t.Helper()
 	var spans traceSpans
@@ -80,7 +80,7 @@ func (r *receiver) of(t *testing.T, traceID string) traceSpans {
 
 type traceSpans []*trace.Span
 
-// named returns the spans with a name that are below another one.
+// named returns the spans with a name below another span.
 func (spans traceSpans) named(t *testing.T, name string, parent *trace.Span) traceSpans {
 	t.Helper()
 	var found traceSpans
@@ -105,7 +105,7 @@ func attributes(s *trace.Span) map[string]string {
 	return values
 }
 
-// listeningMeet is a Meet that keeps the headers of requests.
+// listeningMeet is a Meet that records the headers of requests.
 type listeningMeet struct {
 	*gatewaytest.Meet
 	mu   sync.Mutex
@@ -139,7 +139,7 @@ const (
 	callersSpan  = "b7ad6b7169203331"
 )
 
-// callersHeaders are what a caller may know of traces, in all the ways there are.
+// callersHeaders are trace headers of a caller, in all formats.
 var callersHeaders = []string{
 	"Traceparent", "00-" + callersTrace + "-" + callersSpan + "-01", "Tracestate", "caller=canary-state", "Baggage", "user=canary-baggage",
 	"B3", "80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-1", "X-B3-TraceId", "80f198ee56343ba864fe8b2a57d3eff7",
@@ -147,9 +147,9 @@ var callersHeaders = []string{
 	"X-Cloud-Trace-Context", "canary-google/1;o=1",
 }
 
-// A request under Caddy's tracing is one trace, from the caller to Meet: spans are
-// where they belong and have the attributes of OpenTelemetry's conventions; log and
-// audit trail hold its id; no credential and no mail address is sent along.
+// With Caddy's tracing, a request is one trace from the caller to Meet. Spans are in
+// the right place and have the attributes of OpenTelemetry's conventions. Log and audit
+// trail contain its id. No credential and no mail address is sent to the collector.
 func TestTracing_ToACollector(t *testing.T) {
 	spans := startReceiver(t)
 	redis := redistest.Standalone(t)
@@ -252,7 +252,7 @@ func TestTracing_ToACollector(t *testing.T) {
 	}
 }
 
-// requireParent makes sure that Meet got one request, and was told that it is below a span.
+// requireParent checks that Meet got one request whose parent is a given span.
 func requireParent(t *testing.T, seen []http.Header, traceID string, parent *trace.Span) {
 	t.Helper()
 	require.Len(t, seen, 1)
@@ -260,8 +260,8 @@ func requireParent(t *testing.T, seen []http.Header, traceID string, parent *tra
 	require.Empty(t, seen[0].Get("Baggage"))
 }
 
-// Without tracing nothing that a caller says of traces reaches Meet, on exchanges and
-// on all other requests, whether the backend is bare or has options of its own.
+// Without tracing, no trace header of a caller reaches Meet, on exchanges and on all
+// other requests, with a bare backend and with options.
 func TestTracing_OffKeepsCallersHeaders(t *testing.T) {
 	for _, option := range []string{"", "header_up X-Backend-Option on"} {
 		meet := startListeningMeet(t)

@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// retired are words that code, texts and documents no longer use, and the words in
-// their place; docs/glossary.md explains the latter.
+// retired maps words that code, texts and documents no longer use to their
+// replacements. docs/glossary.md explains the latter.
 var retired = map[string]string{
 	`bornAgain|recordAgain|rotateAgain|createAgain|tellAgain`: "journal.Replay",
 	`orSettling|editLog|changeLog`:                            "Refuse, or the journal",

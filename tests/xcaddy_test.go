@@ -78,8 +78,8 @@ func TestXcaddy_ModuleIsThisOne(t *testing.T) {
 	require.Equal(t, ".", b.Replacements[0].New)
 }
 
-// A replace directive counts in the main module only, and an xcaddy build has
-// another main module: it would be a different build.
+// A replace directive counts only in the main module, and an xcaddy build has another
+// main module. With one, it would be a different build.
 func TestXcaddy_GoModReplacesNothing(t *testing.T) {
 	var mod struct {
 		Module  struct{ Path string }
@@ -90,8 +90,8 @@ func TestXcaddy_GoModReplacesNothing(t *testing.T) {
 	require.Empty(t, mod.Replace)
 }
 
-// xcaddy adds Caddy's standard modules by itself; what else the main package
-// imports for its side effects is a plugin.
+// xcaddy adds Caddy's standard modules by itself. Every other blank import of the main
+// package is a plugin.
 func TestXcaddy_PluginsAreThoseOfTheMainPackage(t *testing.T) {
 	b, _ := readBuilder(t)
 	var plugins []string
@@ -109,8 +109,8 @@ func TestXcaddy_CommentHasTheEquivalentCommand(t *testing.T) {
 	require.Empty(t, b.BuildFlags+b.ModFlags, "flags are given to xcaddy by the environment, which the command does not show")
 }
 
-// blankImports are the packages that a package of ours imports for their side
-// effects, without the standard library and Caddy. Our own packages count in any case.
+// blankImports returns the blank imports of one of our packages, without the standard
+// library and Caddy, but always with our own packages.
 func blankImports(t *testing.T, dir string) []string {
 	t.Helper()
 	files, err := filepath.Glob(atTop(dir, "*.go"))

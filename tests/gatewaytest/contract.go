@@ -12,7 +12,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/contract"
 )
 
-// running is the one gateway of this process.
+// running is the only gateway of this process.
 var running atomic.Pointer[judged]
 
 type judged struct {
@@ -20,9 +20,8 @@ type judged struct {
 	judge   *contract.Judge
 }
 
-// Judged carries requests out; every exchange with the gateway that is running
-// is judged by what is written down about it, and the test fails over what is
-// not. Clients of tests use it as their transport.
+// Judged is a transport for test clients. It compares every exchange with the running
+// gateway to the API descriptions, and fails the test on a difference.
 var Judged http.RoundTripper = &contract.Transport{
 	Next: http.DefaultTransport,
 	Judge: func(r *http.Request) *contract.Judge {
@@ -39,7 +38,7 @@ var Judged http.RoundTripper = &contract.Transport{
 	},
 }
 
-// judgeBy has exchanges judged by what a Caddyfile serves.
+// judgeBy configures the comparison for the sites of a Caddyfile.
 func (g *Gateway) judgeBy(caddyfile string) {
 	g.t.Helper()
 	var bases []string

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-// Package gatewaytest starts a real Caddy with the gateway's modules inside a
-// test's process, on free loopback ports. (Caddy's own caddytest pins its ports,
-// so that two packages cannot run at once.)
+// Package gatewaytest starts a real Caddy with the gateway's modules inside a test
+// process, on free loopback ports. (Caddy's own caddytest uses fixed ports, so two
+// packages cannot run at once.)
 //
 // Caddy has one configuration per process: tests that use this package must not
 // run in parallel.
@@ -47,7 +47,7 @@ type Gateway struct {
 	loaded time.Time
 }
 
-// Base is where the published API is served.
+// Base returns the URL of the published API.
 func (g *Gateway) Base() string { return g.URL + "/external-api/v1.0" }
 
 // Config is a Caddyfile in parts. The zero value is the embedded store with the
@@ -99,8 +99,8 @@ func (g *Gateway) Reload(c Config) {
 	require.NoError(g.t, g.TryReload(c))
 }
 
-// TryReload is Reload for configurations that may be refused. The old one then
-// goes on.
+// TryReload is Reload for configurations that may be refused. The old configuration
+// then keeps running.
 func (g *Gateway) TryReload(c Config) error {
 	g.t.Helper()
 	return g.Load(g.Caddyfile(c))
@@ -121,7 +121,7 @@ func (g *Gateway) Load(caddyfile string) error {
 	return err
 }
 
-// Caddyfile puts a configuration together.
+// Caddyfile assembles a configuration.
 func (g *Gateway) Caddyfile(c Config) string {
 	if c.Global == "" {
 		c.Global = "store embedded"
@@ -166,7 +166,7 @@ func (g *Gateway) Logs() string {
 	return string(b)
 }
 
-// Authority is the gateway's, for looking inside.
+// Authority returns the Authority of the gateway, for white-box checks.
 func (g *Gateway) Authority() *tokens.Authority {
 	g.t.Helper()
 	app, err := caddymodule.ActiveApp()
@@ -198,7 +198,7 @@ func (g *Gateway) AddApplication(change func(*tokens.Application)) *Client {
 	return &Client{Application: made, Secret: secret}
 }
 
-// Answer is an answer that was read to its end.
+// Answer is a response with its whole body.
 type Answer struct {
 	Status int
 	Header http.Header
@@ -262,8 +262,8 @@ func (g *Gateway) Send(r *http.Request) *Answer {
 	return &Answer{Status: res.StatusCode, Header: res.Header, Body: string(b)}
 }
 
-// Raw sends bytes as they are and returns what comes back until the server
-// closes the connection: for requests that net/http would not write.
+// Raw sends bytes unchanged and returns all that comes back until the server closes the
+// connection. Use it for requests that net/http would not write.
 func (g *Gateway) Raw(request string) string {
 	g.t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(g.URL, "http://"))
@@ -277,7 +277,7 @@ func (g *Gateway) Raw(request string) string {
 	return b.String()
 }
 
-// TokenRequest asks for a token as most clients do: JSON.
+// TokenRequest requests a token with a JSON body, as most clients do.
 func (g *Gateway) TokenRequest(c *Client, mail string) *Answer {
 	g.t.Helper()
 	return g.Do(http.MethodPost, "/external-api/v1.0/application/token/", TokenBody(c.ID, c.Secret, mail), "Content-Type", "application/json")
@@ -305,7 +305,7 @@ func (g *Gateway) Token(c *Client, mail string) string {
 // Bearer is the value of an Authorization header.
 func Bearer(token string) string { return "Bearer " + token }
 
-// Meet is a sandbox that is reached over TCP, as a real Meet is.
+// Meet is a sandbox served over TCP, like a real Meet.
 type Meet struct {
 	*sandbox.Meet
 	// Address is host and port.
@@ -318,7 +318,7 @@ const (
 	MeetClientSecret = "gateway-secret-at-meet"
 )
 
-// StartMeet serves a sandbox with an application for the gateway. wrap may put
+// StartMeet serves a sandbox with an application for the gateway. wrap may inject
 // faults in front of it.
 func StartMeet(t testing.TB, s sandbox.Settings, wrap func(http.Handler) http.Handler) *Meet {
 	t.Helper()
@@ -336,13 +336,13 @@ func StartMeet(t testing.TB, s sandbox.Settings, wrap func(http.Handler) http.Ha
 	return &Meet{Meet: meet, Address: strings.TrimPrefix(server.URL, "http://")}
 }
 
-// Backend is the backend block that reaches this Meet.
+// Backend returns the backend block for this Meet.
 func (m *Meet) Backend(more ...string) string {
 	return fmt.Sprintf("backend %s {\nhost meet.example.org\ncredentials %s %s\n%s\n}", m.Address, MeetClientID, MeetClientSecret, strings.Join(more, "\n"))
 }
 
-// claimAddress returns a loopback address that is the test's until it ends, also
-// while nobody listens there and against tests of other packages.
+// claimAddress reserves a loopback address until the test ends, even while nothing
+// listens there, and against tests of other packages.
 func claimAddress(t testing.TB) string {
 	t.Helper()
 	claim, err := child.ClaimPort()
@@ -351,7 +351,7 @@ func claimAddress(t testing.TB) string {
 	return claim.Addr()
 }
 
-// Metrics returns what a Prometheus reads, in its text format.
+// Metrics returns the metrics in Prometheus' text format.
 func (g *Gateway) Metrics() string {
 	g.t.Helper()
 	res, err := http.Get("http://" + g.Admin + "/metrics")

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 
-// Package seed decides where the randomness of tests begins: at the same place
-// each time, so that a change is blamed for nothing but itself, or somewhere new
-// in a soak, so that the rare is found by somebody who looks for it.
+// Package seed chooses the seeds of random tests. By default they are fixed, so that a
+// failure comes from the change under test. In a soak they are drawn, to find rare
+// failures.
 //
-// Importing it does so for the properties of pgregory.net/rapid too.
+// Importing it also seeds the properties of pgregory.net/rapid.
 package seed
 
 import (
@@ -18,11 +18,11 @@ import (
 	_ "pgregory.net/rapid" // registers its flags
 )
 
-// Soak is the environment variable that has seeds drawn if it is not empty.
-// `make soak` sets it.
+// Soak is the environment variable that makes tests draw their seeds if it is not
+// empty. `make soak` sets it.
 const Soak = "MEET_GATEWAY_SOAK"
 
-// fixed is the seed otherwise.
+// fixed is the default seed.
 const fixed = 1
 
 func init() {
@@ -35,8 +35,8 @@ func init() {
 	}
 }
 
-// Of returns the seed in an environment variable, if there is one, else the fixed
-// one, or in a soak a drawn one. The test's log says which.
+// Of returns the seed from an environment variable, or the fixed one, or in a soak a
+// drawn one. It logs the choice.
 func Of(t *testing.T, variable string) uint64 {
 	t.Helper()
 	seed := uint64(fixed)
