@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Command grafana writes the board for Grafana, meet-gateway.json, into the folder it
-// is run in. A test runs every query of the board.
+// Command grafana writes the Grafana dashboard, meet-gateway.json, into the current folder.
+// A test runs every query of the dashboard.
 //
 //go:generate go run .
 package main
@@ -18,8 +18,8 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/timeseries"
 )
 
-// panel is one graph. In queries, metric(…) puts the gateway's prefix and the
-// variables' selection in.
+// panel is one graph. In queries, metric(…) inserts the gateway's prefix and the selection
+// of the variables.
 type panel struct {
 	title, what, unit, query, legend string
 }
@@ -47,30 +47,30 @@ var rows = []row{
 	{"Requests", []panel{
 		{"Ready", "1 if a request that is new to the gateway would be decided.", "short", metric("ready"), "{{instance}}"},
 		{"Requests by outcome", "ok, or the reason of the refusal.", "reqps", rate("outcome", "requests_total"), "{{outcome}}"},
-		{"Time of requests, p99", "By endpoint.", "s", p99("endpoint", "request_duration_seconds"), "{{endpoint}}"},
-		{"The gateway's own time, p99", "Without waiting for Meet.", "s", p99("endpoint", "gateway_duration_seconds"), "{{endpoint}}"},
+		{"Request duration, p99", "By endpoint.", "s", p99("endpoint", "request_duration_seconds"), "{{endpoint}}"},
+		{"Duration in the gateway, p99", "Without waiting for Meet.", "s", p99("endpoint", "gateway_duration_seconds"), "{{endpoint}}"},
 	}},
 	{"Meet", []panel{
 		{"Requests to Meet", "By operation and status class.", "reqps", rate("operation, status", "backend_request_duration_seconds_count"), "{{operation}} {{status}}"},
-		{"Time at Meet, p99", "By operation.", "s", p99("operation", "backend_request_duration_seconds"), "{{operation}}"},
-		{"Exchanges that wait", "Each costs Meet a second of CPU.", "short", metric("exchanges_queued"), "{{instance}}"},
-		{"Exchanges saved", "By where Meet's token came from.", "ops", rate("source", "exchanges_saved_total"), "{{source}}"},
+		{"Duration at Meet, p99", "By operation.", "s", p99("operation", "backend_request_duration_seconds"), "{{operation}}"},
+		{"Waiting exchanges", "Each costs Meet a second of CPU.", "short", metric("exchanges_queued"), "{{instance}}"},
+		{"Exchanges saved", "By source of Meet's token.", "ops", rate("source", "exchanges_saved_total"), "{{source}}"},
 	}},
 	{"Redis", []panel{
-		{"Commands, p99", "By command.", "s", p99("command", "redis_command_duration_seconds"), "{{command}}"},
+		{"Command duration, p99", "By command.", "s", p99("command", "redis_command_duration_seconds"), "{{command}}"},
 		{"Failures", "By kind.", "ops", rate("kind", "redis_errors_total"), "{{kind}}"},
-		{"Why Redis is not believed", "1 for the reason.", "short", metric("store_problem"), "{{instance}} {{problem}}"},
-		{"Replacements and rollbacks", "Rollbacks lost something.", "short", metric("store_rollbacks_total") + " or " + metric("store_replacements_total"), "{{__name__}} {{instance}}"},
+		{"Problem with Redis", "1 for the current problem.", "short", metric("store_problem"), "{{instance}} {{problem}}"},
+		{"Replacements and rollbacks", "A rollback has lost changes.", "short", metric("store_rollbacks_total") + " or " + metric("store_replacements_total"), "{{__name__}} {{instance}}"},
 	}},
-	{"Memory, limits and the trail", []panel{
+	{"Memory, limits and audit trail", []panel{
 		{"Feed", "1 while the gateway decides from memory.", "short", metric("feed_fresh"), "{{instance}}"},
-		{"Subscription refused", "1 while Redis does not let the gateway's user subscribe.", "short", metric("feed_refused"), "{{instance}}"},
-		{"Lag of the feed, p99", "How late a revocation is seen.", "s", p99("instance", "feed_lag_seconds"), "{{instance}}"},
-		{"Tokens looked up in memory", "", "ops", rate("result", "cache_lookups_total"), "{{result}}"},
+		{"Subscription refused", "1 while Redis refuses the subscription of the gateway's user.", "short", metric("feed_refused"), "{{instance}}"},
+		{"Lag of the feed, p99", "How late a revocation arrives.", "s", p99("instance", "feed_lag_seconds"), "{{instance}}"},
+		{"Token look-ups in memory", "", "ops", rate("result", "cache_lookups_total"), "{{result}}"},
 		{"Entries in memory", "", "short", "sum by (cache) (" + metric("cache_entries") + ")", "{{cache}}"},
 		{"Refused by limits", "By limit.", "reqps", rate("limit", "limit_refusals_total"), "{{limit}}"},
 		{"Revocations", "By kind.", "ops", rate("kind", "revocations_total"), "{{kind}}"},
-		{"Keys missing", "Keys that other gateways use.", "short", metric("keys_missing"), "{{instance}}"},
+		{"Keys missing", "Keys that other gateways use and this one lacks.", "short", metric("keys_missing"), "{{instance}}"},
 		{"Audit trail failing", "1 while it cannot be written.", "short", metric("audit_failing"), "{{instance}}"},
 	}},
 }

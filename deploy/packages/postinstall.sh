@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the user and the secret, and starts again what ran.
+# Creates the user and the secret, and restarts a running service.
 set -e
 
 if ! getent group meet-gateway >/dev/null 2>&1; then
@@ -10,7 +10,7 @@ if ! id meet-gateway >/dev/null 2>&1; then
 		adduser -S -D -H -h /var/lib/meet-gateway -s /sbin/nologin -G meet-gateway meet-gateway
 fi
 
-# Every gateway of an installation needs the same one: copy it to the others.
+# All gateways of an installation need the same secret: copy it to the others.
 if [ ! -e /etc/meet-gateway/secrets/secret ]; then
 	(umask 077 && head -c 32 /dev/urandom | base64 >/etc/meet-gateway/secrets/secret)
 fi

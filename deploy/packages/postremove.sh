@@ -1,5 +1,5 @@
 #!/bin/sh
-# A purge takes the secrets and the state along; a removal keeps them.
+# A purge deletes the secrets and the state; a removal keeps them.
 set -e
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload || true

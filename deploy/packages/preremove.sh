@@ -2,7 +2,7 @@
 # Stops the service, unless a newer version follows.
 set -e
 case "${1-}" in
-upgrade | failed-upgrade | 1 | 2) exit 0 ;; # so says deb; rpm says how many versions are left
+upgrade | failed-upgrade | 1 | 2) exit 0 ;; # deb passes a word, rpm the number of versions that remain
 esac
 if [ -d /run/systemd/system ]; then
 	systemctl --no-reload disable --now meet-gateway.socket meet-gateway.service || true
