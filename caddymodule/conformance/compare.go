@@ -3,6 +3,7 @@
 package conformance
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -17,9 +18,9 @@ import (
 	"github.com/dustin/go-humanize/english"
 )
 
-// Difference is one thing in an answer that is not as recorded.
+// Difference is one part of an answer that differs from the recording.
 type Difference struct {
-	// At is where: "status", the name of a header, or a path into the body.
+	// At is "status", the name of a header, or a path into the body.
 	At       string `json:"at"`
 	Expected string `json:"expected"`
 	Got      string `json:"got"`
@@ -27,28 +28,28 @@ type Difference struct {
 	kind kind
 }
 
-// kind is what sort of thing differs.
+// kind says what differs; a greater kind is graver.
 type kind int
 
 const (
-	kindWords   kind = iota // a text of an error
+	kindWords   kind = iota // the text of an error
 	kindHeader              // a header
-	kindExtra               // something more in a body
-	kindValue               // a value in an answer that is no error
-	kindShape               // something is missing, or of another type
-	kindPaging              // number and order of rooms, and links
-	kindNotJSON             // JSON was expected
+	kindExtra               // an extra member of a body
+	kindValue               // a value in a successful answer
+	kindShape               // a missing member, or one of another type
+	kindPaging              // the number and order of rooms, or a link
+	kindNotJSON             // an answer that should be JSON
 	kindStatus
 )
 
-// comparison compares one answer with what is expected.
+// comparison compares one answer with the expected one.
 type comparison struct {
 	shapes  map[string]any
-	host    string // that links should name
-	page    string // that was asked for, "" where it is no list
+	host    string // the host that links should have
+	page    string // the requested page of a list; "" otherwise
 	size    int    // rooms on a page
 	gateway bool
-	rooms   *int // how many there must be in all, if that is known
+	rooms   *int // the expected number of rooms in all, if it is known
 	found   []Difference
 	status  int
 }
@@ -99,7 +100,7 @@ func (c *comparison) object(want map[string]any, got any, at string) {
 		switch {
 		case there:
 			c.body(want[key], value, join(at, name))
-		case !optional && (!c.gateway || want[key] != "<text or null>"): // it leaves out what is null
+		case !optional && (!c.gateway || want[key] != "<text or null>"): // the gateway omits null
 			c.add(kindShape, join(at, name), expectation(want[key]), "nothing")
 		}
 	}
@@ -121,7 +122,7 @@ func (c *comparison) array(want []any, got any, at string) {
 			for i, element := range list {
 				c.body(shape, element, fmt.Sprintf("%s[%d]", at, i))
 				if len(c.found) > 0 {
-					return // one of a kind is enough
+					return // one difference is enough
 				}
 			}
 			return
@@ -141,7 +142,7 @@ var (
 	jwtForm  = regexp.MustCompile(`^[\w-]+\.[\w-]+\.[\w-]*$`)
 )
 
-// forms are the placeholders that stand for a form of text or a type.
+// forms are the placeholders for a type or a form of text.
 var forms = map[string]func(any) bool{
 	"<uuid>":         textThat(uuidForm.MatchString),
 	"<jwt>":          textThat(jwtForm.MatchString),
@@ -151,7 +152,7 @@ var forms = map[string]func(any) bool{
 	"<number>":       func(v any) bool { _, ok := v.(float64); return ok },
 	"<bool>":         func(v any) bool { _, ok := v.(bool); return ok },
 	"<object>":       func(v any) bool { _, ok := v.(map[string]any); return ok },
-	"<parse error>":  textThat(func(s string) bool { return strings.HasPrefix(s, "JSON parse error - ") }), // the rest is Python's, by version
+	"<parse error>":  textThat(func(s string) bool { return strings.HasPrefix(s, "JSON parse error - ") }), // the rest depends on the version of Python
 	"<link or null>": func(v any) bool { return v == nil || textThat(isURL)(v) },
 	"<text or null>": func(v any) bool { _, ok := v.(string); return ok || v == nil },
 }
@@ -178,19 +179,19 @@ func (c *comparison) placeholder(name string, got any, at string) {
 	}
 }
 
-// list checks that a page of a list holds what its number says, and its links.
+// list checks the number of rooms on a page of a list, and its links.
 func (c *comparison) list(got any) {
 	object, _ := got.(map[string]any)
 	count, isNumber := object["count"].(float64)
 	results, isList := object["results"].([]any)
 	if !isNumber || !isList {
-		return // said already
+		return // reported already
 	}
 	number := func(n int) string { return strconv.Itoa(n) }
 	pages := max(1, (int(count)+c.size-1)/c.size)
 	page, err := strconv.Atoi(c.page)
 	if err != nil {
-		page = pages // the last
+		page = pages // "last"
 	}
 	if c.rooms != nil && int(count) != *c.rooms {
 		c.add(kindPaging, "count", number(*c.rooms), number(int(count)))
@@ -226,7 +227,7 @@ func (c *comparison) link(name string, got any, page int, there bool) {
 	}
 	u, err := url.Parse(text)
 	if err != nil {
-		return // said already
+		return // reported already
 	}
 	if n := u.Query().Get("page"); n != strconv.Itoa(page) && (page != 1 || n != "") {
 		c.add(kindPaging, name, fmt.Sprintf("a link to page %d", page), "a link to page "+quoted(n))
@@ -236,7 +237,7 @@ func (c *comparison) link(name string, got any, page int, there bool) {
 	}
 }
 
-// headers compares those that matter. The parameters of a media type do not.
+// headers compares the recorded headers, without the parameters of a media type.
 func (c *comparison) headers(want map[string]string, got http.Header) {
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		value := got.Get(name)
@@ -246,15 +247,15 @@ func (c *comparison) headers(want map[string]string, got http.Header) {
 				if want[name] == jsonType {
 					k = kindNotJSON
 				}
-				c.add(k, name, want[name], orNothing(value))
+				c.add(k, name, want[name], cmp.Or(value, "nothing"))
 			}
 			continue
 		}
 		switch form, isForm := forms[want[name]]; {
 		case isForm && !form(value):
-			c.add(kindHeader, name, "a "+strings.Trim(want[name], "<>"), orNothing(value))
+			c.add(kindHeader, name, "a "+strings.Trim(want[name], "<>"), cmp.Or(value, "nothing"))
 		case !isForm && value != want[name]:
-			c.add(kindHeader, name, want[name], orNothing(value))
+			c.add(kindHeader, name, want[name], cmp.Or(value, "nothing"))
 		}
 	}
 }
@@ -276,7 +277,7 @@ func join(at, name string) string {
 	return at + "." + name
 }
 
-// typeOf says what a value is, without the value: it may be a room's PIN.
+// typeOf describes a value without showing it, because it may be a room's PIN.
 func typeOf(v any) string {
 	switch v := v.(type) {
 	case nil:
@@ -301,13 +302,6 @@ func expectation(want any) string {
 		return quoted(s)
 	}
 	return typeOf(want)
-}
-
-func orNothing(s string) string {
-	if s == "" {
-		return "nothing"
-	}
-	return s
 }
 
 func quoted(s string) string {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 
-// Package conformance replays what was recorded of Meet's external API against a
-// running Meet, or against a gateway, and says which answers differ and what that
-// means for a gateway in front of it. contract.yaml is the table of what is asked
-// and expected.
+// Package conformance replays the recorded requests of Meet's external API against a
+// running Meet or a gateway. It reports which answers differ, and what that means for a
+// gateway in front of this Meet. contract.yaml holds the requests and the expected
+// answers. Use [Run].
 package conformance
 
 import (
@@ -26,7 +26,7 @@ type table struct {
 	Lines  []line         `yaml:"lines"`
 }
 
-// line is one request and what Meet was recorded to answer, by settings.
+// line is one request and its recorded answers, one per set of Meet's settings.
 type line struct {
 	Line      string            `yaml:"line"`
 	About     string            `yaml:"about"`
@@ -53,13 +53,13 @@ type expected struct {
 	Gateway  string            `yaml:"gateway"`
 }
 
-// atGateway is what a gateway answers otherwise than Meet.
+// atGateway says how the answer of a gateway differs from that of Meet.
 type atGateway struct {
-	Row    string `yaml:"row"` // of docs/compatibility.md
+	Row    string `yaml:"row"` // in docs/compatibility.md
 	Status int    `yaml:"status"`
 	Size   int    `yaml:"size"` // rooms on a page
 	Rooms  *int   `yaml:"rooms"`
-	Skip   bool   `yaml:"skip"` // it has no such path
+	Skip   bool   `yaml:"skip"` // a gateway has no such path
 }
 
 var contract = sync.OnceValues(func() (*table, error) {
@@ -79,7 +79,7 @@ var contract = sync.OnceValues(func() (*table, error) {
 	return t, nil
 })
 
-// plain makes of what YAML reads what encoding/json reads.
+// plain converts a value from YAML to the types of encoding/json.
 func plain(v any) any {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -92,13 +92,12 @@ func plain(v any) any {
 	return out
 }
 
-// method and path of what a line asks.
 func (l *line) method() string { m, _, _ := strings.Cut(l.Asks, " "); return m }
 
 func (l *line) path() string { _, p, _ := strings.Cut(l.Asks, " "); return p }
 
-// outcome is what the gateway makes of an answer: what its caller gets, why, and
-// whether another token is fetched first.
+// outcome says how the gateway handles an answer of Meet: the status and the reason for
+// its caller, and whether it fetched another token first.
 type outcome struct {
 	status int
 	reason string
@@ -108,7 +107,7 @@ type outcome struct {
 
 const anewWords = ", after another token"
 
-// String writes it as the table does: "502 misconfigured, after another token".
+// String returns the form of contract.yaml, such as "502 misconfigured, after another token".
 func (o outcome) String() string {
 	s := strconv.Itoa(o.status)
 	if o.reason != "ok" {
@@ -126,6 +125,6 @@ func parseOutcome(s string) outcome {
 	if !found {
 		reason = "ok"
 	}
-	n, _ := strconv.Atoi(status) // the table is ours
+	n, _ := strconv.Atoi(status) // contract.yaml is tested
 	return outcome{status: n, reason: reason, anew: anew}
 }

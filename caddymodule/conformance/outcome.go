@@ -14,7 +14,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/backendclient"
 )
 
-// answer is one answer of Meet's, read to its end.
+// answer is an answer of Meet with its whole body.
 type answer struct {
 	status int
 	header http.Header
@@ -26,8 +26,8 @@ const (
 	heartbeat = "{root}/__lbheartbeat__"
 )
 
-// statuses is what the gateway answers for a reason of package backendclient: at the
-// token endpoint, and at the rooms. A test of the gateway compares it with its table.
+// statuses are the gateway's statuses for each reason of package backendclient, at the
+// token endpoint and at the rooms. A test compares them with the gateway's own table.
 var statuses = map[string][2]int{
 	"ok":                    {200, 200},
 	"user_not_found":        {400, 401},
@@ -51,7 +51,7 @@ var statuses = map[string][2]int{
 	"other":                 {500, 500},
 }
 
-// StatusOf is what the gateway answers where [backendclient.Reason] is reason.
+// StatusOf returns the gateway's status for a reason of [backendclient.Reason].
 func StatusOf(reason string, atTokenEndpoint bool) int {
 	if atTokenEndpoint {
 		return statuses[reason][0]
@@ -59,9 +59,9 @@ func StatusOf(reason string, atTokenEndpoint bool) int {
 	return statuses[reason][1]
 }
 
-// made asks the gateway's own client what it makes of an answer. empty is what Meet
-// answers to a token request without fields, which the client asks where it has to
-// tell two causes apart. room is the id of the room that is asked for, if it is one.
+// made gives an answer to the gateway's own client and returns the outcome. empty is
+// Meet's answer to a token request without fields, which the client sends to tell two
+// causes apart. room is the id of the requested room, if there is one.
 func made(method, path, room string, a, empty *answer) outcome {
 	canned := &canned{answer: a, empty: empty, exchange: path == tokenPath}
 	client, err := backendclient.New(backendclient.Options{Transport: canned, Host: "meet.example.org"})
@@ -79,7 +79,7 @@ func made(method, path, room string, a, empty *answer) outcome {
 	case canned.exchange:
 		_, err = client.Exchange(ctx, caller)
 	default:
-		values, _ := url.ParseQuery(query) // that of the table
+		values, _ := url.ParseQuery(query) // from contract.yaml
 		r := backendclient.Request{Method: method, Path: strings.TrimSuffix(path, "/") + "/", Query: values}
 		if method == http.MethodGet {
 			r.Room = room
@@ -96,7 +96,7 @@ func made(method, path, room string, a, empty *answer) outcome {
 	return o
 }
 
-// sent makes a request for rooms. What looks like a list must also be one.
+// sent sends a request for rooms. The answer to a list must also parse as one.
 func sent(ctx context.Context, client *backendclient.Client, caller backendclient.Caller, r backendclient.Request) (int, error) {
 	relayed, err := client.Send(ctx, caller, r)
 	if err != nil {
@@ -108,12 +108,12 @@ func sent(ctx context.Context, client *backendclient.Client, caller backendclien
 	return relayed.Status, err
 }
 
-// canned is a Meet that gives one answer, and tokens where those are not the matter.
+// canned is a Meet that gives one answer. It issues tokens unless the exchange is tested.
 type canned struct {
 	answer, empty *answer
 	exchange      bool
 	tokens        int
-	anew          bool // another token was fetched
+	anew          bool // the client fetched another token
 }
 
 // RoundTrip implements http.RoundTripper.

@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// Group is what a difference means for a gateway in front of this Meet.
+// Group says what a difference means for a gateway in front of this Meet.
 type Group struct {
 	Name  string `json:"group"`
 	Title string `json:"title"`
 	Lines int    `json:"lines"`
 }
 
-// Names of groups, the gravest first.
+// The groups, the gravest first.
 const (
 	groupFails     = "fails"
 	groupOpens     = "opens"
@@ -50,8 +50,8 @@ func groupIndex(name string) int {
 	return slices.IndexFunc(groups, func(g Group) bool { return g.Name == name })
 }
 
-// groupOf says what the differences of one line mean. before is what the gateway made
-// of the recorded answer, now what it makes of this one.
+// groupOf returns the group of the differences of a line. before is the outcome of the
+// recorded answer, now that of the new one.
 func groupOf(l *line, want *expected, before, now outcome, found []Difference) string {
 	switch {
 	case l.Either != "":
@@ -76,8 +76,8 @@ func groupOf(l *line, want *expected, before, now outcome, found []Difference) s
 	return gravest
 }
 
-// groupOfDifference is of a difference of which the gateway makes nothing else. Of
-// what the token endpoint says, callers see nothing.
+// groupOfDifference returns the group of a difference that does not change the outcome.
+// Callers never see the texts of Meet's token endpoint.
 func groupOfDifference(l *line, want *expected, d Difference) string {
 	switch d.kind {
 	case kindNotJSON:
@@ -99,7 +99,7 @@ func groupOfDifference(l *line, want *expected, d Difference) string {
 	return groupWords
 }
 
-// Result is one line that was asked.
+// Result is the outcome of one line.
 type Result struct {
 	Line        string       `json:"line"`
 	About       string       `json:"about"`
@@ -107,23 +107,23 @@ type Result struct {
 	Asked       string       `json:"asked"`
 	Group       string       `json:"group"`
 	Differences []Difference `json:"differences"`
-	// Before and Now are what the gateway makes of the recorded answer and of this.
+	// Before and Now are the outcomes of the recorded answer and of this one.
 	Before string `json:"gateway_before,omitempty"`
 	Now    string `json:"gateway_now,omitempty"`
-	// Hint is what the gateway would tell its operator.
+	// Hint is the hint that the gateway would log for its operator.
 	Hint string `json:"hint,omitempty"`
 
 	took time.Duration
 }
 
-// LeftOut is a line that was not asked.
+// LeftOut is a line that was skipped.
 type LeftOut struct {
 	Line   string `json:"line"`
 	About  string `json:"about"`
 	Reason string `json:"reason"`
 }
 
-// Report is what came out.
+// Report is the result of [Run].
 type Report struct {
 	Backend string    `json:"backend"`
 	Gateway bool      `json:"gateway"`
@@ -131,7 +131,7 @@ type Report struct {
 	Same    int       `json:"same"`
 	Differ  []Result  `json:"differ"`
 	Left    []LeftOut `json:"left_out"`
-	// Made are the ids of rooms that were made. Meet has no way to delete them yet.
+	// Made are the ids of the rooms that the run created. Meet cannot delete them yet.
 	Made []string `json:"rooms_made"`
 
 	same []Result
@@ -150,10 +150,10 @@ func (r *Report) leaveOut(l *line, reason string) {
 	r.Left = append(r.Left, LeftOut{l.Line, l.About, reason})
 }
 
-// answered reports whether anything was answered yet.
+// answered reports whether there was any answer yet.
 func (r *Report) answered() bool { return r.Same+len(r.Differ) > 0 }
 
-// Groups counts the lines that differ, by group, the gravest first.
+// Groups counts the differing lines of each group, the gravest first.
 func (r *Report) Groups() []Group {
 	var some []Group
 	for _, g := range groups {
@@ -171,7 +171,7 @@ func (r *Report) Groups() []Group {
 
 const junitName = "meet conformance"
 
-// junit is the form that build servers read.
+// junit is the report format of build servers.
 type junit struct {
 	XMLName  xml.Name     `xml:"testsuites"`
 	Name     string       `xml:"name,attr"`
@@ -209,7 +209,8 @@ type junitSkipped struct {
 	Message string `xml:"message,attr"`
 }
 
-// JUnit writes the report as JUnit does: a suite for each subject, a case for each line.
+// JUnit writes the report in JUnit's format, with a suite for each subject and a case for
+// each line.
 func (r *Report) JUnit() ([]byte, error) {
 	all := junit{Name: junitName}
 	suite := func(about string) *junitSuite {
@@ -239,7 +240,7 @@ func (r *Report) JUnit() ([]byte, error) {
 	return all.write()
 }
 
-// JUnitFailed writes, in the same form, that the comparison failed.
+// JUnitFailed reports, in the same format, that the run itself failed.
 func JUnitFailed(err error) ([]byte, error) {
 	failed := junitCase{Class: "meet", Name: "comparison", Time: "0", Error: &junitFailure{Type: "failed", Message: err.Error()}}
 	all := junit{Name: junitName, Tests: 1, Errors: 1, Suites: []junitSuite{{Name: "meet", Tests: 1, Errors: 1, Cases: []junitCase{failed}}}}
@@ -254,7 +255,7 @@ func (j junit) write() ([]byte, error) {
 	return append([]byte(xml.Header), append(b, '\n')...), nil
 }
 
-// Sentences say what differs, one line each.
+// Sentences describe the differences, one line each.
 func (r *Result) Sentences() []string {
 	lines := []string{r.Asked}
 	for _, d := range r.Differences {

@@ -22,50 +22,50 @@ import (
 	"github.com/dustin/go-humanize/english"
 )
 
-// Options says what to ask, and about whom.
+// Options are the options of [Run].
 type Options struct {
-	// Backend is scheme and host of a Meet, or of a gateway.
+	// Backend has the scheme and host of a Meet or of a gateway.
 	Backend *url.URL
-	// BasePath is where it serves the API, without a slash at the end.
+	// BasePath is the base path of the API there, without a trailing slash.
 	BasePath string
-	// Host is sent as Host header. Default: that of Backend.
+	// Host is the Host header. Default: the host of Backend.
 	Host string
-	// ForwardedProto is sent as X-Forwarded-Proto; "" sends none.
+	// ForwardedProto is the X-Forwarded-Proto header. Default: none.
 	ForwardedProto string
 
-	// ClientID and ClientSecret are of an application that has all scopes.
+	// ClientID and ClientSecret belong to an application that has all scopes.
 	ClientID, ClientSecret string
-	// Mail is of a user whom the application may act for. The others are optional: of
-	// another user, who is not in Room; of a domain that the application may not act
-	// for; of a user who is disabled; of two users at once; of nobody (asked with
-	// Write alone: Meet may make a user).
+	// Mail is the address of a user that the application may act for. The others are
+	// optional: a second user without access to Room, a domain that the application
+	// may not act for, a disabled user, an address that two users share, and an unknown
+	// address (sent only with Write, because Meet may create the user).
 	Mail, SecondMail, RefusedMail, DisabledMail, SharedMail, UnknownMail string
-	// Room is the id of a room of Mail's. Default: the first of the list.
+	// Room is the id of a room of Mail. Default: the first one of the list.
 	Room string
 
-	// Write allows what makes rooms and users.
+	// Write allows requests that create rooms and users.
 	Write bool
-	// Gateway says that Backend is a gateway: what docs/compatibility.md says of it is
-	// expected, in place of what Meet answers.
+	// Gateway says that Backend is a gateway. The expected answers then include the
+	// differences that docs/compatibility.md lists.
 	Gateway bool
 	// RequestTimeout bounds one request. Default: 20 s.
 	RequestTimeout time.Duration
-	// Transport carries the requests. Default: one that uses no proxy.
+	// Transport carries the requests. The default uses no proxy.
 	Transport http.RoundTripper
 }
 
-// Errors of Run.
+// The errors of [Run].
 var (
-	// ErrUnreachable means that nothing answers.
+	// ErrUnreachable reports that there is no answer.
 	ErrUnreachable = errors.New("no answer")
-	// ErrFixtures means that what Options name is not as they say.
+	// ErrFixtures reports that the application or a user in the Options is not as described.
 	ErrFixtures = errors.New("the fixtures are not right")
 )
 
 const (
 	meetPageSize = 20
 	maxAnswer    = 1 << 20
-	// gaveUp is after how many requests in a row without an answer nothing more is asked.
+	// gaveUp is the number of successive requests without an answer that ends the run.
 	gaveUp = 3
 )
 
@@ -75,15 +75,15 @@ type runner struct {
 	table  *table
 	client *http.Client
 	vars   map[string]string
-	none   map[string]string // tokens that there are none of, and why
-	empty  *answer           // to a token request without fields
-	silent int               // requests in a row without an answer
+	none   map[string]string // why there is no such token
+	empty  *answer           // Meet's answer to a token request without fields
+	silent int               // successive requests without an answer
 	cause  error
 	report *Report
 }
 
-// Run replays the contract. Without [ErrUnreachable] and [ErrFixtures] the report says
-// what differs.
+// Run replays the contract and reports the differences. It fails with [ErrUnreachable] or
+// [ErrFixtures]; the report is then incomplete.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	t, err := contract()
 	if err != nil {
@@ -116,7 +116,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	return r.report, nil
 }
 
-// line asks one line and notes how the answer differs.
+// line sends the request of one line and reports how the answer differs.
 func (r *runner) line(ctx context.Context, l *line) error {
 	if reason := r.leftOut(l); reason != "" {
 		r.report.leaveOut(l, reason)
@@ -151,7 +151,7 @@ func (r *runner) line(ctx context.Context, l *line) error {
 	return nil
 }
 
-// leftOut says why a line is not asked, or nothing.
+// leftOut returns why a line is skipped, or "".
 func (r *runner) leftOut(l *line) string {
 	switch {
 	case l.Write && !r.Write:
@@ -166,7 +166,7 @@ func (r *runner) leftOut(l *line) string {
 	return ""
 }
 
-// flagOf names the flag that gives a variable, and who it is about.
+// flagOf is the flag that sets a variable.
 var flagOf = map[string]string{
 	"mail": "--mail", "second_mail": "--second-mail", "refused_mail": "--refused-mail", "disabled_mail": "--disabled-mail",
 	"shared_mail": "--shared-mail", "unknown_mail": "--unknown-mail", "second_token": "--second-mail", "disabled_token": "--disabled-mail",
@@ -174,7 +174,7 @@ var flagOf = map[string]string{
 
 var variable = regexp.MustCompile(`\{[A-Za-z_]+\}`)
 
-// expand fills in variables. missing names what there is none of.
+// expand fills in the variables of a text. missing explains a variable without a value.
 func (r *runner) expand(ctx context.Context, text string, write func(string) string) (filled, missing string, err error) {
 	filled = variable.ReplaceAllStringFunc(text, func(name string) string {
 		name = strings.Trim(name, "{}")
@@ -196,7 +196,7 @@ func (r *runner) expand(ctx context.Context, text string, write func(string) str
 	return filled, missing, err
 }
 
-// tampered is a token with another signature.
+// tampered returns the token with another signature.
 func tampered(token string) string {
 	at := strings.LastIndexByte(token, '.') + 1
 	if at == 0 || at == len(token) {
@@ -211,7 +211,7 @@ func tampered(token string) string {
 
 func asIs(s string) string { return s }
 
-// asJSON writes a value inside a JSON text.
+// asJSON escapes a value for a JSON string.
 func asJSON(s string) string {
 	b, err := json.Marshal(s)
 	if err != nil {
@@ -220,7 +220,7 @@ func asJSON(s string) string {
 	return string(b[1 : len(b)-1])
 }
 
-// request makes the request of a line, or says why there is none.
+// request builds the request of a line, or returns why there is none.
 func (r *runner) request(ctx context.Context, l *line) (*http.Request, string, error) {
 	path, root := strings.CutPrefix(l.path(), "{root}")
 	if !root {
@@ -264,7 +264,7 @@ func (r *runner) build(ctx context.Context, method, path string, headers map[str
 	return request, "", nil
 }
 
-// token gets the token of a further user.
+// token requests the token of a further user.
 func (r *runner) token(ctx context.Context, mail, name string) (string, error) {
 	if r.vars[mail] == "" || r.none[name] != "" {
 		return "", nil
@@ -284,7 +284,7 @@ func (r *runner) token(ctx context.Context, mail, name string) (string, error) {
 	return r.vars[name], nil
 }
 
-// ask sends a request. No answer is nil, until nothing answers any more.
+// ask sends a request. The answer is nil if there is none; the error tells the run to end.
 func (r *runner) ask(ctx context.Context, request *http.Request) (*answer, error) {
 	got, err := r.read(request)
 	if err == nil {
@@ -302,7 +302,7 @@ func (r *runner) ask(ctx context.Context, request *http.Request) (*answer, error
 	return nil, nil
 }
 
-// cause is what is wrong, without the address that was asked.
+// cause strips the requested address from an error.
 func cause(err error) error {
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		return e.Err
@@ -326,7 +326,7 @@ func (r *runner) read(request *http.Request) (*answer, error) {
 	return &answer{status: response.StatusCode, header: response.Header, body: body}, nil
 }
 
-// fixtures says what is wrong if Meet refuses the very fixtures.
+// fixtures returns an error if Meet refuses the application or the user of the Options.
 func (r *runner) fixtures(got *answer) error {
 	o := made(http.MethodPost, tokenPath, "", got, r.empty)
 	switch o.reason {
@@ -339,7 +339,7 @@ func (r *runner) fixtures(got *answer) error {
 	return fmt.Errorf("%w: no token is given to --client-id for --mail: %d %s", ErrFixtures, got.status, r.redact(textOf(got.body)))
 }
 
-// take keeps what later lines need.
+// take keeps the values that later lines need.
 func (r *runner) take(l *line, got *answer) {
 	for name, key := range l.Takes {
 		value := member(got.body, key)
@@ -390,13 +390,13 @@ func member(body []byte, path string) string {
 	return ""
 }
 
-// textOf is the sentence of an error.
+// textOf returns the text of an error.
 func textOf(body []byte) string {
 	return cmp.Or(member(body, "detail"), member(body, "error"))
 }
 
-// judge compares an answer with all that is recorded for a line. What it says is of
-// the recorded answer that is nearest.
+// judge compares an answer with all recorded answers of a line, and reports the
+// differences from the nearest one.
 func (r *runner) judge(l *line, got *answer, request *http.Request) Result {
 	result := Result{Line: l.Line, About: l.About, Situation: l.Situation, Asked: l.Asks}
 	if got == nil {
@@ -453,7 +453,7 @@ func (c *comparison) distance() int {
 func (r *runner) compare(l *line, want *expected, got *answer) *comparison {
 	c := &comparison{shapes: r.table.Shapes, host: r.Host, page: l.Page, size: meetPageSize, gateway: r.Gateway, status: want.Status}
 	status, body := want.Status, want.JSON
-	own := 0 // the gateway's own status, in place of one that is no success
+	own := 0 // the gateway's own status for an error
 	if r.Gateway && l.AtGateway != nil {
 		if want.Status >= http.StatusMultipleChoices {
 			own = l.AtGateway.Status
@@ -461,7 +461,7 @@ func (r *runner) compare(l *line, want *expected, got *answer) *comparison {
 		status, c.size, c.rooms = cmp.Or(own, status), cmp.Or(l.AtGateway.Size, c.size), l.AtGateway.Rooms
 	}
 	if r.Gateway && l.method() != http.MethodHead && (status >= http.StatusBadRequest || own != 0) {
-		body = nil // of the body, below
+		body = nil // compared below
 	}
 	if got.status != status {
 		c.add(kindStatus, "status", strconv.Itoa(status), strconv.Itoa(got.status))
@@ -475,7 +475,7 @@ func (r *runner) compare(l *line, want *expected, got *answer) *comparison {
 		return c
 	}
 	headers := want.Headers
-	if _, names := headers["Location"]; names && member(got.body, "url") == "" { // the page of a room, where Meet knows its own address
+	if _, names := headers["Location"]; names && member(got.body, "url") == "" { // recorded from a Meet that knows its public address
 		headers = maps.Clone(headers)
 		delete(headers, "Location")
 	}
@@ -492,7 +492,7 @@ func (r *runner) compare(l *line, want *expected, got *answer) *comparison {
 	return c
 }
 
-// gatewayError checks that an error of a gateway has the form of all its errors.
+// gatewayError checks the format of a gateway's error.
 func (c *comparison) gatewayError(method string, got *answer) {
 	c.headers(map[string]string{"Content-Type": jsonType}, got.header)
 	if method == http.MethodHead {
@@ -507,7 +507,7 @@ func (c *comparison) gatewayError(method string, got *answer) {
 
 var mailForm = regexp.MustCompile(`[^\s"'<>]+(?:@|%40)[^\s"'<>]+`)
 
-// redact takes credentials and addresses out of a text, and bounds it.
+// redact removes credentials and addresses from a text, and shortens it.
 func (r *runner) redact(text string) string {
 	for _, name := range []string{"client_secret", "token", "second_token", "disabled_token", "mail", "MAIL", "second_mail", "refused_mail", "disabled_mail", "shared_mail", "unknown_mail", "client_id"} {
 		if value := r.vars[name]; len(value) > 3 {
@@ -523,7 +523,7 @@ func (r *runner) redact(text string) string {
 	return text
 }
 
-// sort puts results of the gravest group first, in the order of the table within one.
+// sort puts the gravest group first, and keeps the order of the table within a group.
 func (r *Report) sort() {
 	slices.SortStableFunc(r.Differ, func(a, b Result) int { return groupIndex(a.Group) - groupIndex(b.Group) })
 }

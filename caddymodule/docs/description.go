@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// api is the part of the description that the page shows.
+// api is the part of the OpenAPI description that the page shows.
 type api struct {
 	About  template.HTML
 	Groups []*group
@@ -43,7 +43,7 @@ type answer struct {
 	Status, About, Example string
 }
 
-// The description as it is written, as far as it is read here.
+// The parts of the OpenAPI document that the page uses.
 type (
 	document struct {
 		Info  struct{ Description string }
@@ -88,7 +88,7 @@ type (
 	}
 )
 
-// UnmarshalJSON implements json.Unmarshaler: a reference, or what it stands for.
+// UnmarshalJSON implements json.Unmarshaler. The value is a reference, or stands in place.
 func (r *reference[T]) UnmarshalJSON(text []byte) error {
 	var ref struct {
 		Ref string `json:"$ref"`
@@ -107,10 +107,10 @@ func (r *reference[T]) resolve(components map[string]T) T {
 	return r.Value
 }
 
-// methods in the order in which they are shown.
+// methods are in the order of the page.
 var methods = []string{"get", "post", "put", "patch", "delete"}
 
-// parse reads a description. Titles are in the language, if they are translated.
+// parse reads a description and translates its titles.
 func parse(description []byte, lang string) (*api, error) {
 	var d document
 	if err := json.Unmarshal(description, &d); err != nil {
@@ -157,7 +157,7 @@ func parse(description []byte, lang string) (*api, error) {
 	return a, nil
 }
 
-// tokenFirst sorts paths by name, but for the one that everything begins with.
+// tokenFirst sorts paths by name, after the token endpoint.
 func tokenFirst(a, b string) int {
 	const token = "/application/token"
 	if (a == token) != (b == token) {
@@ -171,7 +171,7 @@ func (o *operation) describeBody(d *document, content map[string]media) error {
 	if len(kinds) == 0 {
 		return nil
 	}
-	m := content[kinds[0]] // JSON, if there is one
+	m := content[kinds[0]] // JSON if it is among them
 	s := m.Schema
 	if i := strings.LastIndexByte(s.Ref, '/'); i >= 0 {
 		s = d.Components.Schemas[s.Ref[i+1:]]
@@ -212,7 +212,7 @@ func addField(to *[]field, name, in string, required bool, description string, s
 	return nil
 }
 
-// firstExample is the first by name.
+// firstExample returns the first example by name.
 func firstExample(m media) string {
 	for _, name := range slices.Sorted(maps.Keys(m.Examples)) {
 		return indented(m.Examples[name].Value)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-// Package docs renders the page for integrators: a guide, examples in seven
-// languages, the API's own description, and a form to try it. The page is whole
-// without JavaScript and loads nothing from elsewhere. It knows no HTTP.
+// Package docs renders the page for integrators: a guide, examples in seven languages, the
+// OpenAPI description, and a form to try the API. The page works without JavaScript and
+// loads nothing from other servers. Use [Page], [Asset] and [Language].
 package docs
 
 import (
@@ -28,10 +28,10 @@ var files embed.FS
 const ContentSecurityPolicy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// anyBase stands in the examples where the base URL belongs.
+// anyBase is the placeholder for the base URL in the examples.
 const anyBase = "https://gateway.invalid"
 
-// Assets are what the page loads, by name, with their media types.
+// Assets are the files that the page loads, with their media types.
 var Assets = map[string]string{"style.css": "text/css; charset=utf-8", "try.js": "text/javascript; charset=utf-8"}
 
 // Asset returns one of the Assets.
@@ -39,26 +39,26 @@ func Asset(name string) []byte { return mustRead(name) }
 
 func mustRead(name string) []byte {
 	content, err := files.ReadFile("files/" + name)
-	if err != nil { // part of the binary
+	if err != nil { // it is part of the binary
 		panic(err)
 	}
 	return content
 }
 
-// Languages of the page. The first is for readers of neither.
+// Languages are the languages of the page. The first one is the default.
 var Languages = []string{"en", "fr"}
 
 var matcher = language.NewMatcher([]language.Tag{language.English, language.French})
 
-// Language chooses one of the Languages: the one asked for, if it is one of them,
-// else by the value of Accept-Language (RFC 9110 §12.5.4).
+// Language returns the requested language if it is one of [Languages], else the best match
+// for the value of Accept-Language (RFC 9110 §12.5.4).
 func Language(asked, acceptLanguage string) string {
 	for _, l := range Languages {
 		if asked == l {
 			return l
 		}
 	}
-	const longest = 200 // beyond, parsing costs more than it tells
+	const longest = 200 // longer values cost more to parse than they are worth
 	tags, _, err := language.ParseAcceptLanguage(acceptLanguage[:min(len(acceptLanguage), longest)])
 	if err != nil {
 		return Languages[0]
@@ -80,11 +80,11 @@ var exampleFiles = []example{
 	{Name: "C#", File: "CSharp.cs"},
 }
 
-// page is what the template gets.
+// page is the data of the template.
 type page struct {
 	Lang, Base string
-	// Path is that of Base. Assets and requests go there: scheme and host are those
-	// of the page, whatever is known of them here.
+	// Path is the path of Base. Assets and requests use it with the scheme and host of the
+	// page, which a proxy may have changed.
 	Path     string
 	W        map[string]string // words, in the page's language
 	Guide    template.HTML
@@ -96,8 +96,8 @@ var parsed = sync.OnceValue(func() *template.Template {
 	return template.Must(template.New("page.html").ParseFS(files, "files/page.html"))
 })
 
-// Page renders the page. description is the API's, as JSON; base is the address
-// that it is served at, without a slash at the end.
+// Page renders the page. description is the OpenAPI document as JSON; base is the public
+// address of the API, without a trailing slash.
 func Page(description []byte, base, lang string) ([]byte, error) {
 	address, err := url.Parse(base)
 	if err != nil {
@@ -125,16 +125,16 @@ func Page(description []byte, base, lang string) ([]byte, error) {
 
 var converter = goldmark.New(goldmark.WithExtensions(extension.Table)) // escapes HTML
 
-// markdown converts a text of ours.
+// markdown renders a text of this binary.
 func markdown(text string) (template.HTML, error) {
 	var out bytes.Buffer
 	if err := converter.Convert([]byte(text), &out); err != nil {
 		return "", fmt.Errorf("converting Markdown: %w", err)
 	}
-	return template.HTML(out.String()), nil //nolint:gosec // a text of this binary, with HTML escaped
+	return template.HTML(out.String()), nil //nolint:gosec // HTML is escaped
 }
 
-// indented is a JSON value for readers.
+// indented formats a JSON value for readers.
 func indented(value json.RawMessage) string {
 	var out bytes.Buffer
 	if json.Indent(&out, value, "", "  ") != nil {

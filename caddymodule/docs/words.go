@@ -2,7 +2,7 @@
 
 package docs
 
-// words are the page's own, by language.
+// words are the texts of the page, by language.
 var words = map[string]map[string]string{
 	"en": {
 		"title": "Meet API: a page for integrators", "skip": "Skip to the content", "contents": "Contents", "language": "Language",
@@ -32,7 +32,7 @@ var words = map[string]map[string]string{
 	},
 }
 
-// translations are of the titles in the description.
+// translations are the translated titles of the description.
 var translations = map[string]map[string]string{
 	"fr": {
 		"Authentication": "Authentification", "Rooms": "Salles", "Identity": "Identité", "Discovery": "Découverte",
@@ -56,7 +56,7 @@ var translations = map[string]map[string]string{
 	},
 }
 
-// translated is a text in the language, or as it is.
+// translated returns the text in the language, or unchanged.
 func translated(lang, text string) string {
 	if t, ok := translations[lang][text]; ok {
 		return t

@@ -3,6 +3,7 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"slices"
@@ -15,9 +16,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// Bounds beyond which something is found.
+// The bounds of the checks.
 const (
-	minDistinct   = 10 // different bytes of a secret: 32 random ones have 28 or more
+	minDistinct   = 10 // different bytes in a secret; 32 random bytes have 28 or more
 	maxMemoryFill = 0.8
 	maxClockOff   = 2 * time.Second
 	maxLatency    = 50 * time.Millisecond
@@ -27,24 +28,24 @@ const (
 	oldestRedis   = 7
 	meetClockOff  = 30 * time.Second
 	minTokenLife  = time.Hour // Meet's default
-	// recordedPageSize is that of the Meet that was recorded.
+	// recordedPageSize is the page size of the recorded Meet.
 	recordedPageSize = 20
-	maxPerCheck      = 20  // findings of one check
-	firstErrorCode   = 500 // of HTTP
+	maxPerCheck      = 20  // findings per check
+	firstErrorCode   = 500 // HTTP status
 )
 
-// check looks at one thing.
+// check looks for one problem.
 type check struct {
 	name string
-	// needsRedis is left out while Redis cannot be used: all of it would be wrong.
+	// needsRedis skips the check while Redis cannot be used.
 	needsRedis bool
 	look       func(f *Facts, found func(about, cause, fix string))
 }
 
-// Count is how many checks there are.
+// Count is the number of checks.
 func Count() int { return len(checks) }
 
-// Names are the names of the checks, for the documentation.
+// Names returns the names of the checks, for the documentation.
 func Names() []string {
 	names := make([]string, 0, len(checks))
 	for _, c := range checks {
@@ -53,7 +54,7 @@ func Names() []string {
 	return names
 }
 
-// Diagnose runs every check. Nothing it returns holds a secret.
+// Diagnose runs every check. The findings hold no secret.
 func Diagnose(f *Facts) []wire.Finding {
 	findings := []wire.Finding{}
 	for _, c := range checks {
@@ -119,12 +120,12 @@ var configurationChecks = []check{
 	}},
 }
 
-// inEarnest reports whether there is a real Meet: what is for trying out may be open.
+// inEarnest reports whether there is a real Meet. A trial may be open to everyone.
 func (f *Facts) inEarnest() bool {
 	return slices.ContainsFunc(f.Meets, func(m Meet) bool { return !m.Sandbox })
 }
 
-// open reports whether an address can be reached from other machines.
+// open reports whether other machines can reach an address.
 func open(address string) bool {
 	network, rest, found := strings.Cut(address, "/")
 	if !found {
@@ -158,7 +159,7 @@ var redisChecks = []check{
 	}},
 	{name: "redis_version", needsRedis: true, look: func(f *Facts, found finder) {
 		major := 0
-		_, _ = fmt.Sscanf(f.Redis.Settings.Version, "%d", &major) // what is no number is not known
+		_, _ = fmt.Sscanf(f.Redis.Settings.Version, "%d", &major) // 0 if it is not a number
 		if major > 0 && major < oldestRedis {
 			found("", "Redis "+f.Redis.Settings.Version+" is too old", "install Redis 7 or later")
 		}
@@ -200,16 +201,9 @@ var redisChecks = []check{
 	}},
 	{name: "redis_feed", needsRedis: true, look: func(f *Facts, found finder) {
 		if !f.Configuration.Embedded && !f.Redis.FeedFresh && f.Redis.Permissions.OK() {
-			found("", "this gateway does not hear of changes and asks Redis for each request: "+orUnknown(f.Redis.FeedProblem), "redis-cli PUBSUB CHANNELS 'mg1:*'; let connections of subscribers through")
+			found("", "this gateway does not hear of changes and asks Redis for each request: "+cmp.Or(f.Redis.FeedProblem, "the cause is not known"), "redis-cli PUBSUB CHANNELS 'mg1:*'; let connections of subscribers through")
 		}
 	}},
-}
-
-func orUnknown(s string) string {
-	if s == "" {
-		return "the cause is not known"
-	}
-	return s
 }
 
 var gatewayChecks = []check{
@@ -274,7 +268,7 @@ func sameElements(a, b []string) bool {
 	return slices.Equal(a, b)
 }
 
-// eachMeet is for checks of a Meet that is real.
+// eachMeet runs a check for each real Meet.
 func eachMeet(look func(m *Meet, f *Facts, found finder)) func(*Facts, finder) {
 	return func(f *Facts, found finder) {
 		for i := range f.Meets {
@@ -382,7 +376,7 @@ var meetChecks = []check{
 
 func redirects(m *Meet) bool { return m.Status >= 300 && m.Status < 400 }
 
-// eachApplication is for checks of applications that are active.
+// eachApplication runs a check for each active application.
 func eachApplication(look func(a Application, f *Facts, found finder)) func(*Facts, finder) {
 	return func(f *Facts, found finder) {
 		for _, a := range f.Applications {
@@ -416,11 +410,7 @@ var applicationChecks = []check{
 		}
 	})},
 	{name: "application_idle", needsRedis: true, look: eachApplication(func(a Application, f *Facts, found finder) {
-		seen := a.LastUsed
-		if seen.IsZero() {
-			seen = a.Created
-		}
-		if f.Now.Sub(seen) > secretIdle {
+		if f.Now.Sub(cmp.Or(a.LastUsed, a.Created)) > secretIdle {
 			found(aboutApplication(a), "its secret has not been used for 90 days", "meet-gateway meet app disable "+a.ID)
 		}
 	})},

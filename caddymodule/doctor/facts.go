@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-// Package doctor says what is wrong with an installation, given what is known of it:
-// its configuration, Redis, the gateways, Meet and the applications. It asks nothing:
-// the caller has collected the facts.
+// Package doctor finds what is wrong with an installation: with its configuration, Redis,
+// the gateways, Meet and the applications. The caller collects the [Facts]; [Diagnose]
+// only judges them.
 package doctor
 
 import (
@@ -11,104 +11,103 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// Facts are what is known. Zero values are facts as well, but for those of Redis and
-// Meet that were not found out: Known tells.
+// Facts describe an installation. A zero value is a fact too, except for Redis and Meet,
+// where Known tells whether they could be asked.
 type Facts struct {
 	Now           time.Time
 	Configuration Configuration
 	Redis         Redis
 	Gateways      []tokens.Gateway
 	Keys          []tokens.KeyStatus
-	// MissingKeys are in use by other gateways and not configured here; KeysError is set
-	// if this is the gateway that is wrong.
+	// MissingKeys are used by other gateways and not configured here. KeysError is set if
+	// this gateway is the wrong one.
 	MissingKeys  []string
 	KeysError    string
 	Meets        []Meet
 	Applications []Application
 }
 
-// Configuration is what the operator wrote.
+// Configuration is the operator's configuration.
 type Configuration struct {
-	// Embedded tells that the state is in the memory of this process.
+	// Embedded reports that the state is in the memory of this process.
 	Embedded bool
-	// Secrets describe the secrets in their order.
+	// Secrets describe the configured secrets, in order.
 	Secrets []Secret
-	// AdminAddress is where the admin endpoint listens.
+	// AdminAddress is the address of the admin endpoint.
 	AdminAddress string
-	// GatewaysExpected is how many gateways share the limits (option nodes).
+	// GatewaysExpected is the option `gateways`: the number of gateways that share the limits.
 	GatewaysExpected int
 	Sites            []Site
 }
 
-// Secret describes a secret without telling it.
+// Secret describes a secret without revealing it.
 type Secret struct {
-	// Literal tells that it stands in the configuration, by itself or by {$NAME}.
+	// Literal reports that the configuration contains the secret itself, also by {$NAME}.
 	Literal bool
-	// Distinct is how many different bytes it has, Length how many in all.
+	// Length is its number of bytes, Distinct the number of different ones.
 	Distinct, Length int
 }
 
-// Site is a server that the directive is on.
+// Site is a server with the directive.
 type Site struct {
 	Address string
-	// Plain tells that it serves HTTP without TLS, Proxied that trusted_proxies is set.
+	// Plain reports HTTP without TLS, Proxied that trusted_proxies is set.
 	Plain, Proxied bool
 }
 
-// Redis is what is known of Redis.
+// Redis describes Redis.
 type Redis struct {
-	// Problem says why it cannot be used; then nothing else is known.
+	// Problem says why Redis cannot be used. The other fields are then unknown.
 	Problem string
-	// Replica tells that the problem is that it is a replica.
+	// Replica reports that the problem is a replica in place of the primary.
 	Replica     bool
 	Mode        string
 	Settings    tokens.StoreSettings
 	Permissions tokens.Permissions
 	Latency     time.Duration
-	// FeedProblem says why changes are not heard.
+	// FeedProblem says why this gateway does not hear of changes.
 	FeedProblem string
 	FeedFresh   bool
 	// WaitReplicas is the option wait_replicas.
 	WaitReplicas int
 }
 
-// Meet is what one gate's Meet answered to a request that it must refuse: an empty
-// request for a token.
+// Meet describes a Meet by its answer to an empty token request, which it must refuse.
 type Meet struct {
 	Host string
-	// Sandbox is the Meet in memory, of which nothing else is known.
+	// Sandbox is the Meet in memory. The other fields are then unknown.
 	Sandbox bool
 	// Problem says why there was no answer.
 	Problem  string
 	Status   int
 	JSON     bool
 	Location string
-	// AsRecorded tells that the answer names the fields that are missing, as recorded.
+	// AsRecorded reports that the answer names the missing fields, as in the recording.
 	AsRecorded bool
-	// Date is that of the answer; zero if it had none.
+	// Date is the Date header of the answer, or zero.
 	Date time.Time
-	// TLSExpires is when the upstream's certificate ends; zero without TLS.
+	// TLSExpires is the end of the upstream's certificate; zero without TLS.
 	TLSExpires time.Time
-	// Plain tells that it is reached without TLS on another machine.
+	// Plain reports a Meet on another machine without TLS.
 	Plain bool
-	// Credentials tells that the gateway has credentials of its own there.
+	// Credentials reports that the gateway has credentials of its own there.
 	Credentials bool
-	// Hints are what it was seen to be set up wrongly lately, by requests.
+	// Hints are the wrong settings that recent requests have shown.
 	Hints []string
-	// NoAudience, DuplicateMails and UnknownUsers are what requests have shown lately:
-	// tokens without an audience that Meet itself refuses, addresses that several users
-	// share, and users whom Meet neither knew nor made.
+	// Recent requests have shown these: tokens without an audience, which Meet itself
+	// refuses; addresses that several users share; users that Meet neither knew nor
+	// created.
 	NoAudience, DuplicateMails, UnknownUsers bool
-	// Issued tells that a token of Meet's was seen lately, which lives for TokenLifetime.
+	// Issued reports that Meet issued a token recently, which lives for TokenLifetime.
 	Issued        bool
 	TokenLifetime time.Duration
-	// PageSize is how many rooms are on a page of its list; 0 if that is not known.
+	// PageSize is the number of rooms on a page of Meet's list; 0 if it is unknown.
 	PageSize int
 }
 
-// Application is an application and what was found out about it.
+// Application is an application with its lost aliases.
 type Application struct {
 	*tokens.Application
-	// LostAliases are client ids that it lists and that lead to another, or nowhere.
+	// LostAliases are client ids that it lists, but that do not lead to it.
 	LostAliases []string
 }
