@@ -130,7 +130,7 @@ func (v *verifier) readRecordAndJudge(ctx context.Context, t *accessToken, sum [
 	var value []byte
 	err := v.feed.Read(ctx, readingRecord, func(ctx context.Context, _ feed.Reader) (found bool, err error) {
 		since = v.cache.epochs.Now(key)
-		value, err = v.db.GetTogether(ctx, key)
+		value, err = v.db.GetBatched(ctx, key)
 		return len(value) > 0, err
 	})
 	if err != nil {

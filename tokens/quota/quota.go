@@ -143,7 +143,7 @@ func (ad *Admission) Limited() bool { return ad.Application.Limit != 0 || ad.Dom
 // ErrQuotaExceeded, ErrUnavailable.
 func (ad *Admission) Count(ctx context.Context, applicationID, mail, domain string) error {
 	k := ad.quotas.ring.First()
-	ad.key = redisdb.KeyFence(applicationID, ad.quotas.now())
+	ad.key = redisdb.KeyQuota(applicationID, ad.quotas.now())
 	ad.fields = [2]string{"m:" + keyedHash(k, "mail", mail), "d:" + keyedHash(k, "domain", domain)}
 	dry := 0
 	if ad.DryRun {

@@ -170,6 +170,6 @@ func (s *Store) NoteGiven(ctx context.Context, id string, given *Pair) {
 		Rank: journal.Families, Key: redisdb.KeyFamily(id), Script: givenScript,
 		Args: []any{s.hashes(given.Refresh)[0], s.now().UnixMilli()},
 	}
-	_, _ = s.db.Run(ctx, n.Script, n.Key, n.Args...)
+	_ = s.db.Eval(ctx, n.Script, n.Key, n.Args...)
 	s.feed.Journal().Add(n) // when the rotation is made again, so is this
 }

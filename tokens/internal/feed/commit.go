@@ -82,7 +82,8 @@ func (f *Feed) Commit(ctx context.Context, c Commit) error {
 // gateways may have in memory.
 func (f *Feed) Write(ctx context.Context, script *redisdb.Script, key string, args ...any) (*redisdb.Reply, error) {
 	if isRestoring(ctx) {
-		return f.db.Run(ctx, script, key, args...)
+		reply := f.db.Eval(ctx, script, key, args...)
+		return reply, redisdb.IgnoreNil(reply.Err())
 	}
 	reply, err := f.db.Write(ctx, script, key, args...)
 	if redisdb.IsReadOnly(err) {

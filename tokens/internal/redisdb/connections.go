@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// connections are those that are open to Redis, so that they can be ended when
-// they lead to a server that is the primary no longer: go-redis keeps a
-// connection for as long as it works, and a deposed primary works.
+// connections are the open connections to Redis. They are closed when their server is no
+// longer the primary: go-redis keeps a connection for as long as it works, and a deposed
+// primary goes on answering.
 type connections struct {
 	dialer net.Dialer
 	tls    *tls.Config
@@ -25,16 +25,16 @@ type connections struct {
 	open map[*connection]bool
 }
 
-func newConnections(o Options, config *tls.Config) *connections {
-	return &connections{dialer: net.Dialer{Timeout: o.Timeout, Control: o.Control}, tls: config, open: map[*connection]bool{}}
+func newConnections(timeout time.Duration, config *tls.Config) *connections {
+	return &connections{dialer: net.Dialer{Timeout: timeout}, tls: config, open: map[*connection]bool{}}
 }
 
-// forFeed marks the context with which the connection of a feed is opened. A
-// feed that hears nothing new is found out by its silence, and what was proven
-// by it until then is still true: it is not dropped with the others.
+// forFeed marks the context that opens the connection of a feed. That connection is not
+// dropped with the others: what was proven through it is still true, and a feed that hears
+// nothing new is noticed by its silence.
 type forFeed struct{}
 
-// dial opens a connection, with TLS if that is configured.
+// dial opens a connection, with TLS if configured.
 func (c *connections) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	raw, err := c.dialer.DialContext(ctx, network, addr)
 	if err != nil {
@@ -45,7 +45,7 @@ func (c *connections) dial(ctx context.Context, network, addr string) (net.Conn,
 		_ = raw.Close()
 		return nil, fmt.Errorf("connection to %s is a %T", addr, raw)
 	}
-	n := &connection{stream: s, of: c, addr: addr, feed: ctx.Value(forFeed{}) != nil}
+	n := &connection{stream: s, all: c, addr: addr, feed: ctx.Value(forFeed{}) != nil}
 	c.mu.Lock()
 	c.open[n] = true
 	c.mu.Unlock()
@@ -71,25 +71,24 @@ func (c *connections) dial(ctx context.Context, network, addr string) (net.Conn,
 	return secure, nil
 }
 
-// drop ends the connections that which says yes to. Commands that run on them
-// are tried again on others.
-func (c *connections) drop(which func(*connection) bool) {
+// drop closes the connections that match. go-redis retries their commands on others.
+func (c *connections) drop(match func(*connection) bool) {
 	c.mu.Lock()
-	var ended []*connection
+	var matching []*connection
 	for n := range c.open {
-		if which(n) {
-			ended = append(ended, n)
+		if match(n) {
+			matching = append(matching, n)
 		}
 	}
 	c.mu.Unlock()
-	for _, n := range ended {
+	for _, n := range matching {
 		n.dropped.Store(true)
 		_ = n.Close()
 	}
 }
 
-// stream is a connection of the operating system. go-redis looks at its socket
-// before it uses a connection again.
+// stream is a connection with a socket, which go-redis inspects before it reuses the
+// connection.
 type stream interface {
 	net.Conn
 	syscall.Conn
@@ -97,7 +96,7 @@ type stream interface {
 
 type connection struct {
 	stream
-	of      *connections
+	all     *connections
 	addr    string
 	feed    bool
 	dropped atomic.Bool
@@ -105,35 +104,34 @@ type connection struct {
 
 // Close implements [net.Conn].
 func (n *connection) Close() error {
-	n.of.mu.Lock()
-	delete(n.of.open, n)
-	n.of.mu.Unlock()
+	n.all.mu.Lock()
+	delete(n.all.open, n)
+	n.all.mu.Unlock()
 	return n.stream.Close()
 }
 
-// ended says of a connection that was dropped what is said of one that the
-// server closed: that is what go-redis tries again after.
-func (n *connection) ended(err error) error {
+// asEOF returns io.EOF for an error of a dropped connection, so that go-redis retries.
+func (n *connection) asEOF(err error) error {
 	if err != nil && n.dropped.Load() {
 		return io.EOF
 	}
 	return err
 }
 
-// Read implements [net.Conn], as the following do.
+// Read implements [net.Conn], as do the methods below.
 func (n *connection) Read(b []byte) (int, error) {
 	size, err := n.stream.Read(b)
-	return size, n.ended(err)
+	return size, n.asEOF(err)
 }
 
 func (n *connection) Write(b []byte) (int, error) {
 	size, err := n.stream.Write(b)
-	return size, n.ended(err)
+	return size, n.asEOF(err)
 }
 
-func (n *connection) SetDeadline(t time.Time) error     { return n.ended(n.stream.SetDeadline(t)) }
-func (n *connection) SetReadDeadline(t time.Time) error { return n.ended(n.stream.SetReadDeadline(t)) }
+func (n *connection) SetDeadline(t time.Time) error     { return n.asEOF(n.stream.SetDeadline(t)) }
+func (n *connection) SetReadDeadline(t time.Time) error { return n.asEOF(n.stream.SetReadDeadline(t)) }
 
 func (n *connection) SetWriteDeadline(t time.Time) error {
-	return n.ended(n.stream.SetWriteDeadline(t))
+	return n.asEOF(n.stream.SetWriteDeadline(t))
 }

@@ -12,55 +12,50 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
-// KeyPrefix begins the name of everything in Redis. The names are in this one
-// place; docs/redis.md tells what each holds and how long it stays. One operation
-// touches one key, so that any of them works on a Cluster without hash tags; a lock of
-// an exchange alone is kept beside what it is for.
+// KeyPrefix begins the name of every key and channel. docs/redis.md lists what each key
+// holds and when it expires. Every operation touches one key, so that it works on a Cluster
+// without hash tags. The lock of an exchange is the exception: it is kept beside its token.
 const KeyPrefix = "mg1:"
 
 // Keys of the installation, and channels.
 const (
-	KeyFeed         = KeyPrefix + "feed"     // counter of changes
+	KeyFeed         = KeyPrefix + "feed"     // number of the last change
 	KeyInstallation = KeyPrefix + "inst"     // hash: generation, not-before, withdrawn keys
 	KeyIndex        = KeyPrefix + "apps"     // sorted set: name and id of every application
-	KeyRekeyed      = KeyPrefix + "rekeyed"  // what the last pass has left of former secrets
-	KeyGateways     = KeyPrefix + "gateways" // hash: every gateway, as it describes itself
+	KeyRekeyed      = KeyPrefix + "rekeyed"  // what the last "meet secret rekey" left under former secrets
+	KeyGateways     = KeyPrefix + "gateways" // hash: description of every gateway
 	ChannelFeed     = KeyPrefix + "feed"     // every change
 	ChannelNode     = KeyPrefix + "node:"    // + node: its own heartbeats
 )
 
-// KeyApplication names an application's record.
+// KeyApplication is the record of an application.
 func KeyApplication(id string) string { return KeyPrefix + "a:" + id }
 
-// KeyAlias names the index entry of a further client id.
+// KeyAlias is the index entry of an alias.
 func KeyAlias(alias string) string { return KeyPrefix + "c:" + alias }
 
-// KeyBackend names the index entry of a client id at Meet.
+// KeyBackend is the index entry of a client id at Meet.
 func KeyBackend(clientID string) string { return KeyPrefix + "b:" + clientID }
 
-// KeyRemoved names the mark of a client id that must not be adopted again.
+// KeyRemoved marks a client id that must not be adopted again.
 func KeyRemoved(clientID string) string { return KeyPrefix + "x:" + clientID }
 
-// KeyUser names a user's record.
+// KeyUser is the record of a user.
 func KeyUser(id string) string { return KeyPrefix + "u:" + id }
 
-// KeyMail names the index entry of a mail address, by a keyed hash.
-func KeyMail(k *vault.Key, mail string) string {
-	sum := k.Sum(vault.ForMails, mail)
-	return KeyPrefix + "m:" + base64.RawURLEncoding.EncodeToString(sum[:16])
-}
+// KeyMail is the index entry of a mail address.
+func KeyMail(k *vault.Key, mail string) string { return hashedKey("m", k.Sum(vault.ForMails, mail)) }
 
-// KeyToken names a token's record by a hash of its id, so that who reads Redis
-// cannot write the claims that belong to a record.
+// KeyToken is the record of an access token. The name is a hash, so that a reader of Redis
+// does not learn the id that the claims need.
 func KeyToken(tokenID string) string {
-	id := RecordOf([]byte(tokenID))
-	return KeyPrefix + "t:" + base64.RawURLEncoding.EncodeToString(id[:])
+	return hashedKey("t", sha256.Sum256([]byte(tokenID)))
 }
 
-// RecordID is what tells the record of a token from others, in its name.
+// RecordID identifies the record of a token. KeyToken is "mg1:t:" and its base64url.
 type RecordID [16]byte
 
-// RecordOf is that of the record of a token.
+// RecordOf returns the RecordID of a token id.
 func RecordOf(tokenID []byte) RecordID {
 	sum := sha256.Sum256(tokenID)
 	return RecordID(sum[:])
@@ -69,41 +64,43 @@ func RecordOf(tokenID []byte) RecordID {
 // Beginning is the first four bytes.
 func (id RecordID) Beginning() uint32 { return binary.BigEndian.Uint32(id[:]) }
 
-// ParseRecordID reads it from the name of a record, without what the names of all have.
+// ParseRecordID parses what follows "mg1:t:" in a key.
 func ParseRecordID(name string) (id RecordID, ok bool) {
 	n, err := base64.RawURLEncoding.Strict().Decode(id[:], []byte(name))
 	return id, err == nil && n == len(id)
 }
 
-// KeyFamily names a family of refresh tokens.
+// KeyFamily is a family of refresh tokens.
 func KeyFamily(id string) string { return KeyPrefix + "r:" + id }
 
-// KeyMeetToken names a kept token of Meet, by a keyed hash.
+// KeyMeetToken is a cached token of Meet.
 func KeyMeetToken(k *vault.Key, key string) string {
 	sum := k.Sum(vault.ForMeet, key)
 	return KeyPrefix + "k:" + hex.EncodeToString(sum[:16])
 }
 
-// KeyMeetLock names the lock of an exchange. What is in braces is the name of the token
-// that is exchanged for: a Cluster keeps both at one server, so that one script can look
-// for the token and take the lock.
+// KeyMeetLock is the lock of an exchange. The hash tag in braces puts it in the slot of the
+// token, so that one script can look for the token and take the lock.
 func KeyMeetLock(k *vault.Key, key string) string {
 	return KeyPrefix + "l:{" + KeyMeetToken(k, key) + "}"
 }
 
-// KeyReplay names what became of a request with an Idempotency-Key.
+// KeyReplay is the outcome of a request with an Idempotency-Key.
 func KeyReplay(k *vault.Key, applicationID, userID, key string) string {
-	sum := k.Sum(vault.ForReplays, "key", applicationID, userID, key)
-	return KeyPrefix + "i:" + base64.RawURLEncoding.EncodeToString(sum[:16])
+	return hashedKey("i", k.Sum(vault.ForReplays, "key", applicationID, userID, key))
 }
 
-// KeyFence names the count of an application's new users of a day.
-func KeyFence(applicationID string, day time.Time) string {
+// KeyQuota counts the new users of an application on one day.
+func KeyQuota(applicationID string, day time.Time) string {
 	return KeyPrefix + "f:" + applicationID + ":" + day.UTC().Format("20060102")
 }
 
-// KeyName names what is found by things that Redis must not tell anybody.
+// KeyName is a key of the given kind for parts that Redis must not reveal.
 func KeyName(k *vault.Key, kind string, parts ...string) string {
-	sum := k.Sum(vault.ForNames, append([]string{kind}, parts...)...)
+	return hashedKey(kind, k.Sum(vault.ForNames, append([]string{kind}, parts...)...))
+}
+
+// hashedKey names a key by the first half of a hash.
+func hashedKey(kind string, sum [sha256.Size]byte) string {
 	return KeyPrefix + kind + ":" + base64.RawURLEncoding.EncodeToString(sum[:16])
 }

@@ -16,106 +16,36 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
 )
 
-const (
-	// permissionsLife is how long what the user may do is taken to be known. A command
-	// that is refused ends it at once.
-	permissionsLife = 5 * time.Second
-	// lackingLife is the same while something is missing, so that it is soon noticed
-	// that it was permitted.
-	lackingLife = time.Second
-)
-
-// need is a command that the gateway sends, by itself or in a script. A question mark
-// among its arguments stands for a key or a channel.
-type need struct {
-	command string
-	// spare tells that requests are served without it.
-	spare bool
+// commands are all commands that the gateway sends, itself or in scripts, with arguments
+// that Redis accepts; a question mark stands for a key or a channel. A test compares them
+// with what a server has counted. docs/redis.md has the line that permits them.
+var commands = []string{
+	"PING", "TIME", "INFO server", "WAIT 0 1", "SCAN 0", "MULTI", "EXEC", "PUBLISH ? -", "SUBSCRIBE ?",
+	"EVAL return 0", "EVALSHA ffffffffffffffffffffffffffffffffffffffff 0",
+	"EXISTS ?", "DEL ?", "EXPIRE ? 1", "PEXPIRE ? 1", "PEXPIREAT ? 1", "PERSIST ?", "PTTL ?",
+	"GET ?", "SET ? x", "SETNX ? x", "GETRANGE ? 0 0", "SETRANGE ? 0 x", "INCR ?", "INCRBY ? 0",
+	"HSET ? f x", "HSETNX ? f x", "HGET ? f", "HMGET ? f", "HGETALL ?", "HEXISTS ? f", "HKEYS ?", "HLEN ?", "HINCRBY ? f 1", "HDEL ? f",
+	"ZADD ? 0 x", "ZRANGEBYLEX ? - +", "ZREM ? x", "SADD ? x", "SMEMBERS ?", "SREM ? x",
 }
 
-// needs are all commands that the gateway sends; a test compares them with what a
-// server has counted. docs/redis.md has the line that permits them.
-var needs = []need{
-	{"PING", false},
-	{"TIME", false},
-	{"EXISTS ?", false},
-	{"GET ?", false},
-	{"SET ? x", false},
-	{"SETNX ? x", false},
-	{"GETRANGE ? 0 0", false},
-	{"SETRANGE ? 0 x", false},
-	{"INCR ?", false},
-	{"INCRBY ? 0", false},
-	{"DEL ?", false},
-	{"EXPIRE ? 1", false},
-	{"PEXPIRE ? 1", false},
-	{"PEXPIREAT ? 1", false},
-	{"PERSIST ?", false},
-	{"PTTL ?", false},
-	{"HSET ? f x", false},
-	{"HSETNX ? f x", false},
-	{"HGET ? f", false},
-	{"HMGET ? f", false},
-	{"HGETALL ?", false},
-	{"HEXISTS ? f", false},
-	{"HKEYS ?", false},
-	{"HLEN ?", false},
-	{"HINCRBY ? f 1", false},
-	{"HDEL ? f", false},
-	{"ZADD ? 0 x", false},
-	{"ZRANGEBYLEX ? - +", true},
-	{"ZREM ? x", false},
-	{"SADD ? x", false},
-	{"SMEMBERS ?", false},
-	{"SREM ? x", false},
-	{"MULTI", false},
-	{"EXEC", false},
-	{"EVAL return 0", false},
-	{"EVALSHA ffffffffffffffffffffffffffffffffffffffff 0", false},
-	{"SCAN 0", true},
-	{"PUBLISH ? -", false},
-	{"SUBSCRIBE ?", true},
-	{"WAIT 0 1", true}, // but see Options.WaitReplicas
-	{"INFO server", true},
+// keyPatterns are the keys of the gateway.
+var keyPatterns = []string{
+	KeyPrefix + "a:*", KeyIndex, KeyPrefix + "b:*", KeyPrefix + "c:*", KeyPrefix + "f:*", KeyFeed, KeyGateways,
+	KeyPrefix + "i:*", KeyInstallation, KeyPrefix + "k:*", KeyPrefix + "l:*", KeyPrefix + "m:*", KeyPrefix + "n:*",
+	KeyPrefix + "q:*", KeyPrefix + "r:*", KeyRekeyed, KeyPrefix + "s:*", KeyPrefix + "t:*", KeyPrefix + "u:*", KeyPrefix + "x:*",
 }
 
-type keyPattern struct {
-	name string
-	// spare tells that requests are served without it.
-	spare bool
-}
-
-// patterns are the keys of the gateway, by what their names begin with, or whole.
-var patterns = []keyPattern{
-	{KeyPrefix + "a:*", false},
-	{KeyPrefix + "apps", false},
-	{KeyPrefix + "b:*", false},
-	{KeyPrefix + "c:*", false},
-	{KeyPrefix + "f:*", false},
-	{KeyPrefix + "feed", false},
-	{KeyPrefix + "gateways", true},
-	{KeyPrefix + "i:*", false},
-	{KeyPrefix + "inst", false},
-	{KeyPrefix + "k:*", false},
-	{KeyPrefix + "l:*", false},
-	{KeyPrefix + "m:*", false},
-	{KeyPrefix + "n:*", false},
-	{KeyPrefix + "q:*", false},
-	{KeyPrefix + "r:*", false},
-	{KeyPrefix + "rekeyed", true},
-	{KeyPrefix + "s:*", false},
-	{KeyPrefix + "t:*", false},
-	{KeyPrefix + "u:*", false},
-	{KeyPrefix + "x:*", false},
-}
-
-// channels are those of the gateway.
+// channels are the channels of the gateway.
 var channels = []string{ChannelFeed, ChannelNode + "*"}
 
-// mayScript asks Redis what its user may do, of commands that are given as arrays of
-// words, and sends none of them. It answers 1 or 0: for each command, with whatever key
-// or channel; for each key, whether it may be read, and written; for each channel.
-var mayScript = NewScript(`
+// optional are the commands and keys that requests can do without. WAIT is not among them
+// if it is used; see DB.needs.
+var optional = []string{"ZRANGEBYLEX", "SCAN", "SUBSCRIBE", "WAIT", "INFO", KeyGateways, KeyRekeyed}
+
+// permissionsScript asks Redis which commands its user may run, and runs none of them.
+// Commands are arrays of words. It answers 1 or 0: for each command, with any of the keys
+// and channels; for each key, whether it may be read, then written; for each channel.
+var permissionsScript = NewScript(`
 if not redis.acl_check_cmd then return {} end
 local ask, answer = cjson.decode(ARGV[1]), {}
 local function may(commands, names)
@@ -130,49 +60,43 @@ local function may(commands, names)
 end
 for _, command in ipairs(ask.commands) do answer[#answer + 1] = may({command}, ask.names) end
 for _, key in ipairs(ask.keys) do
-	answer[#answer + 1] = may(ask.reading, {key})
-	answer[#answer + 1] = may(ask.writing, {key})
+	answer[#answer + 1] = may(ask.read, {key})
+	answer[#answer + 1] = may(ask.write, {key})
 end
-for _, channel in ipairs(ask.channels) do answer[#answer + 1] = may(ask.telling, {channel}) end
+for _, channel in ipairs(ask.channels) do answer[#answer + 1] = may(ask.channel, {channel}) end
 return answer`)
 
-// mayQuestions are the argument of mayScript.
-var mayQuestions = sync.OnceValue(func() string {
+// permissionsQuestion is the argument of permissionsScript.
+var permissionsQuestion = sync.OnceValue(func() string {
 	words := func(commands ...string) (list [][]string) {
 		for _, c := range commands {
 			list = append(list, strings.Fields(c))
 		}
 		return list
 	}
-	var commands, keys, told []string
-	for _, n := range needs {
-		commands = append(commands, n.command)
+	examples := func(patterns []string) (list []string) {
+		for _, p := range patterns {
+			list = append(list, strings.ReplaceAll(p, "*", "permissions"))
+		}
+		return list
 	}
-	for _, p := range patterns {
-		keys = append(keys, example(p.name))
-	}
-	for _, c := range channels {
-		told = append(told, example(c))
-	}
-	text, _ := json.Marshal(map[string]any{ // texts alone
+	keys, told := examples(keyPatterns), examples(channels)
+	text, _ := json.Marshal(map[string]any{ // strings alone, so it cannot fail
 		"commands": words(commands...), "keys": keys, "channels": told, "names": slices.Concat(keys, told),
-		"reading": words("GET ?", "HGET ? f", "SMEMBERS ?", "ZRANGEBYLEX ? - +"),
-		"writing": words("DEL ?", "HDEL ? f", "SREM ? x", "ZREM ? x"),
-		"telling": words("PUBLISH ? x", "SUBSCRIBE ?"),
+		"read":    words("GET ?", "HGET ? f", "SMEMBERS ?", "ZRANGEBYLEX ? - +"),
+		"write":   words("DEL ?", "HDEL ? f", "SREM ? x", "ZREM ? x"),
+		"channel": words("PUBLISH ? x", "SUBSCRIBE ?"),
 	})
 	return string(text)
 })
 
-// example is a name that a pattern matches.
-func example(pattern string) string { return strings.ReplaceAll(pattern, "*", "permissions") }
-
-// Permissions is what the Redis user may not do.
+// Permissions lists what the gateway needs and its Redis user may not do.
 type Permissions struct {
-	// Commands that it may not run.
 	Commands []string
-	// Keys and Channels that it may not use, as patterns.
+	// Keys and Channels are patterns. " (to read)" or " (to write)" follows one that
+	// lacks only that.
 	Keys, Channels []string
-	// Refusing tells that requests cannot be served without what is missing.
+	// Refusing means that requests cannot be served without what is missing.
 	Refusing bool
 }
 
@@ -181,7 +105,7 @@ func (p Permissions) OK() bool {
 	return len(p.Commands) == 0 && len(p.Keys) == 0 && len(p.Channels) == 0
 }
 
-// String says what is missing.
+// String lists what is missing.
 func (p Permissions) String() string {
 	var parts []string
 	for _, of := range []struct {
@@ -199,38 +123,30 @@ func (p Permissions) String() string {
 	return strings.Join(parts, " and ")
 }
 
-// Permissions asks Redis what of what the gateway needs its user may not do. Nothing
-// is missing of which Redis does not tell: before version 7 it cannot. The error is
-// ErrUnavailable.
-func (s *DB) Permissions(ctx context.Context) (Permissions, error) {
+// Permissions asks Redis what its user may not do. Redis before version 7 cannot tell; then
+// nothing is missing. The error is ErrUnavailable.
+func (db *DB) Permissions(ctx context.Context) (Permissions, error) {
 	var mu sync.Mutex
 	var all Permissions
-	ask := func(ctx context.Context, c *redis.Client) error {
-		p, err := s.permissionsAt(ctx, c)
+	err := db.onPrimaries(ctx, func(ctx context.Context, c redis.Cmdable) error { // each has its own users
+		p, err := db.permissionsAt(ctx, c)
 		mu.Lock()
 		defer mu.Unlock()
 		all.add(p)
 		return err
-	}
-	var err error
-	switch c := s.rdb.(type) {
-	case *redis.ClusterClient: // each server has users of its own
-		err = c.ForEachMaster(ctx, ask)
-	case *redis.Client:
-		err = ask(ctx, c)
-	}
+	})
 	if err != nil {
 		return Permissions{}, failure.Unavailable("asking what the user may do", err)
 	}
 	return all, nil
 }
 
-func (s *DB) permissionsAt(ctx context.Context, c *redis.Client) (Permissions, error) {
-	answers, err := mayScript.Run(ctx, c, nil, mayQuestions()).BoolSlice()
+func (db *DB) permissionsAt(ctx context.Context, c redis.Cmdable) (p Permissions, err error) {
+	answers, err := permissionsScript.Run(ctx, c, nil, permissionsQuestion()).BoolSlice()
 	if err != nil {
-		for _, command := range []string{"evalsha", "eval"} { // without these it cannot be asked
-			if redis.HasErrorPrefix(err, "NOPERM") && strings.Contains(err.Error(), "'"+command+"'") {
-				return Permissions{Commands: []string{strings.ToUpper(command)}, Refusing: true}, nil
+		for _, command := range []string{"EVALSHA", "EVAL"} { // the script itself needs these
+			if redis.HasErrorPrefix(err, "NOPERM") && strings.Contains(err.Error(), "'"+strings.ToLower(command)+"'") {
+				return Permissions{Commands: []string{command}, Refusing: true}, nil
 			}
 		}
 		return Permissions{}, err
@@ -238,30 +154,28 @@ func (s *DB) permissionsAt(ctx context.Context, c *redis.Client) (Permissions, e
 	if len(answers) == 0 {
 		return Permissions{}, nil
 	}
-	var p Permissions
-	next := func() (yes bool) {
-		yes, answers = answers[0], answers[1:]
-		return yes
+	next := func() (permitted bool) {
+		permitted, answers = answers[0], answers[1:]
+		return permitted
 	}
-	for _, n := range needs {
-		if !next() {
-			name, _, _ := strings.Cut(n.command, " ")
+	for _, c := range commands {
+		if name, _, _ := strings.Cut(c, " "); !next() {
 			p.Commands = append(p.Commands, name)
-			p.Refusing = p.Refusing || !n.spare || name == "WAIT" && (s.wait > 0 || s.sentinels != nil)
+			p.Refusing = p.Refusing || db.needs(name)
 		}
 	}
-	for _, pattern := range patterns {
-		switch read, written := next(), next(); {
-		case read && written:
+	for _, pattern := range keyPatterns {
+		read, written := next(), next()
+		if read && written {
 			continue
-		case read:
-			p.Keys = append(p.Keys, pattern.name+" (to write)")
-		case written:
-			p.Keys = append(p.Keys, pattern.name+" (to read)")
-		default:
-			p.Keys = append(p.Keys, pattern.name)
 		}
-		p.Refusing = p.Refusing || !pattern.spare
+		p.Refusing = p.Refusing || db.needs(pattern)
+		if read {
+			pattern += " (to write)"
+		} else if written {
+			pattern += " (to read)"
+		}
+		p.Keys = append(p.Keys, pattern)
 	}
 	for _, channel := range channels {
 		if !next() {
@@ -272,22 +186,27 @@ func (s *DB) permissionsAt(ctx context.Context, c *redis.Client) (Permissions, e
 	return p, nil
 }
 
-// shorten names what is missing of all keys, or all channels, once. Whether commands
-// that need these are permitted cannot be told then.
+// needs reports whether requests need a command or a key.
+func (db *DB) needs(name string) bool {
+	return !slices.Contains(optional, name) || name == "WAIT" && (db.wait > 0 || db.sentinels != nil)
+}
+
+// shorten replaces a list of all keys, or all channels, by one pattern. The commands that
+// need these are then removed: whether they are permitted cannot be told.
 func (p *Permissions) shorten() {
-	told := []string{"PUBLISH", "SUBSCRIBE"}
+	pubsub := func(name string) bool { return name == "PUBLISH" || name == "SUBSCRIBE" }
 	keyed := func(name string) bool {
-		return !slices.Contains(told, name) && slices.ContainsFunc(needs, func(n need) bool { return strings.HasPrefix(n.command, name+" ?") })
+		return !pubsub(name) && slices.ContainsFunc(commands, func(c string) bool { return strings.HasPrefix(c, name+" ?") })
 	}
 	for _, what := range []string{"", " (to read)", " (to write)"} {
-		if !slices.ContainsFunc(patterns, func(k keyPattern) bool { return !slices.Contains(p.Keys, k.name+what) }) {
+		if !slices.ContainsFunc(keyPatterns, func(pattern string) bool { return !slices.Contains(p.Keys, pattern+what) }) {
 			p.Keys = []string{KeyPrefix + "*" + what}
 			p.Commands = slices.DeleteFunc(p.Commands, keyed)
 		}
 	}
 	if len(p.Channels) == len(channels) {
 		p.Channels = []string{KeyPrefix + "*"}
-		p.Commands = slices.DeleteFunc(p.Commands, func(name string) bool { return slices.Contains(told, name) })
+		p.Commands = slices.DeleteFunc(p.Commands, pubsub)
 	}
 }
 
@@ -306,49 +225,67 @@ func (p *Permissions) add(o Permissions) {
 	p.Refusing = p.Refusing || o.Refusing
 }
 
-// permitted is what is known of the permissions.
-type permitted struct {
+const (
+	// permissionsTTL is how long permissions are cached. A refused command ends it at once.
+	permissionsTTL = 5 * time.Second
+	// lackingTTL is the same while something is missing, so that a fix is noticed soon.
+	lackingTTL = time.Second
+)
+
+type permissionCache struct {
 	mu      sync.Mutex
 	known   Permissions
 	until   time.Time
-	refused atomic.Bool // a command was, since they were found out
+	refused atomic.Bool // a command was refused since they were read
 }
 
-// Permitted is Permissions, found out anew when a command was refused, and every few
-// seconds.
-func (s *DB) Permitted(ctx context.Context) (Permissions, error) {
-	s.permitted.mu.Lock()
-	defer s.permitted.mu.Unlock()
-	if refused := s.permitted.refused.Swap(false); !refused && time.Now().Before(s.permitted.until) {
-		return s.permitted.known, nil
+// Permitted is Permissions, cached for some seconds unless Redis refuses a command.
+func (db *DB) Permitted(ctx context.Context) (Permissions, error) {
+	c := &db.permissions
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if refused := c.refused.Swap(false); !refused && time.Now().Before(c.until) {
+		return c.known, nil
 	}
-	p, err := s.Permissions(ctx)
+	p, err := db.Permissions(ctx)
 	if err != nil {
-		s.permitted.until = time.Time{}
+		c.until = time.Time{}
 		return p, err
 	}
-	life := permissionsLife
+	ttl := permissionsTTL
 	if !p.OK() {
-		life = lackingLife
+		ttl = lackingTTL
 	}
-	s.permitted.known, s.permitted.until = p, time.Now().Add(life)
+	c.known, c.until = p, time.Now().Add(ttl)
 	return p, nil
 }
 
-// Refusing returns an error if the user lacks what requests need. It is ErrUnavailable.
-func (s *DB) Refusing(ctx context.Context) error {
-	p, err := s.Permitted(ctx)
+// Refusing returns ErrUnavailable if the user lacks what requests need.
+func (db *DB) Refusing(ctx context.Context) error {
+	p, err := db.Permitted(ctx)
 	if err != nil || !p.Refusing {
 		return err
 	}
-	return failure.Unavailable("serving requests", &lacking{permissions: p})
+	return failure.Unavailable("serving requests", &lackError{permissions: p})
 }
 
-// lacking is a failure for want of permissions, with what is missing.
-type lacking struct {
+// Explained adds what the user lacks to an error with which Redis refused it. The error of
+// a script names neither the command nor the key.
+func (db *DB) Explained(ctx context.Context, err error) error {
+	if !IsForbidden(err) {
+		return err
+	}
+	if p, failed := db.Permissions(ctx); failed == nil && !p.OK() {
+		return &lackError{permissions: p, err: err}
+	}
+	return err
+}
+
+// lackError says which permissions are missing.
+type lackError struct {
 	permissions Permissions
-	err         error // what was refused; nil if nothing was yet
+	err         error // what Redis refused; nil if nothing yet
 }
 
-func (l *lacking) Error() string { return "NOPERM: the user may not use " + l.permissions.String() }
-func (l *lacking) Unwrap() error { return l.err }
+func (l *lackError) Error() string { return "NOPERM: the user may not use " + l.permissions.String() }
+func (l *lackError) Unwrap() error { return l.err }

@@ -16,85 +16,72 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// Sentinels say which server of a group is the primary. A primary that they have
-// replaced goes on answering, and taking writes, until they have made it a
-// replica: seconds with the usual settings, longer if it is cut off from them.
-// Nothing that it says itself tells that it was replaced, so the Sentinels are
-// asked: before every connection, before every heartbeat, whenever one of them
-// announces a change, before anybody is turned away for what Redis says, and
-// before a token that was written is handed out.
+// sentinels find the primary of a group. A deposed primary goes on taking writes until the
+// Sentinels have made it a replica, and its own answers do not show that it was deposed.
+// So the Sentinels are asked before every connection, before every heartbeat, when one of
+// them announces a change, and before a refusal or a write is confirmed.
 //
-// All of them are asked, and the one with the newest configuration is believed:
-// every failover counts an epoch up, so one that was away, or cut off with the
-// old primary, is told from the others. All are waited for, but for those that
-// have kept silent the last time: the one that led a failover knows of it first.
+// All are asked, and the answer with the highest epoch counts, which every failover
+// increases. All are waited for, because the Sentinel that led a failover knows of it
+// first; one that was silent the last time is not.
 //
-// The way back is not taken: for seconds after a failover most Sentinels have not
-// heard of it, and what would be written to the old primary by going back to it
-// is lost. Only a majority that says so for goBack on end is believed though it is
-// older: Sentinels that were set up anew count from the beginning.
+// An answer with a lower epoch than the known one is ignored: for seconds after a failover
+// most Sentinels have not heard of it. Sentinels that were set up anew count from zero, so
+// a majority that gives a lower epoch for acceptOlderAfter is believed.
 //
-// When fewer than a majority answer, what was known goes on to count, and has to be
-// proven otherwise: the others may have replaced the primary, and this gateway may
-// be cut off from them together with it. Every failover promotes a replica, and
-// that follows the old primary no longer. So the primary is believed as long as all
-// its replicas follow it (see DB.followed). Sentinels that are away, and nothing
-// else, are no outage.
+// Without a majority the known primary counts if it can prove itself: see DB.followed.
 type sentinels struct {
 	group   string
 	members []*sentinel
 	conns   *connections
-	// patience bounds one round. It is half of what connecting may take, of which
-	// it is a part, and at most maxPatience.
-	patience time.Duration
+	// timeout bounds one round. It is half of the timeout for connecting, which a round is
+	// part of, and at most maxRound.
+	timeout time.Duration
 
-	asking  chan struct{} // one round at a time; guards the three below
-	began   time.Time     // when the last round began that came to an end
-	quorum  bool          // whether a majority answered then
-	older   time.Time     // since when a majority is older than what is known; zero if it is not
-	running sync.WaitGroup
-	// answering is how many answered in the last round.
-	answering atomic.Int32
-	watched   sync.Once
+	turn       chan struct{} // one round at a time; guards the three below
+	began      time.Time     // when the last completed round began
+	quorum     bool          // whether a majority answered it
+	olderSince time.Time     // since when a majority has given a lower epoch; else zero
+	running    sync.WaitGroup
+	answering  atomic.Int32 // how many answered the last round
+	watched    sync.Once
 
 	mu      sync.Mutex
-	primary sentinelAnswer // what counts; its address is "" if it was never known
+	primary primary // its address is "" until the first answer
 	closed  bool
 	feeds   []*redis.PubSub
 }
 
-// maxPatience is well below a usual staleness bound: so long is waited for
-// Sentinels that fall silent.
-const maxPatience = 500 * time.Millisecond
+// maxRound is well below a usual staleness bound.
+const maxRound = 500 * time.Millisecond
 
-// goBack is well above the two seconds in which Sentinels tell each other.
-const goBack = 30 * time.Second
+// acceptOlderAfter is well above the two seconds in which Sentinels inform each other.
+const acceptOlderAfter = 30 * time.Second
 
 type sentinel struct {
 	client *redis.Client
 	busy   atomic.Bool // one question at a time, so that a silent one costs one connection
-	silent atomic.Bool // whether it was waited for in vain the last time
+	silent atomic.Bool // whether it did not answer the last question in time
 }
 
-// sentinelAnswer is who is the primary, since which failover, and who could be
-// the next.
-type sentinelAnswer struct {
+// primary is what a Sentinel says of the primary.
+type primary struct {
 	addr  string // host:port
-	epoch uint64 // counted from 1; 0 if the Sentinel does not tell
-	// replicas is how many replicas there are, counted from 1; 0 if the Sentinel
-	// does not tell. Those that are gone count until SENTINEL RESET.
+	epoch uint64 // of the last failover, plus 1; 0 if unknown
+	// replicas is the number of replicas plus 1; 0 if unknown. Sentinels count replicas
+	// that are gone until SENTINEL RESET.
 	replicas int
 }
 
 var (
 	// ErrNoSentinel means that no Sentinel answered with a primary.
 	ErrNoSentinel = errors.New("no Sentinel knows the primary")
-	// ErrUndecided means that they name different primaries.
+	// ErrUndecided means that the Sentinels name different primaries.
 	ErrUndecided = errors.New("the Sentinels contradict each other")
 )
 
 func newSentinels(u *redis.UniversalOptions, conns *connections) *sentinels {
-	s := &sentinels{group: u.MasterName, conns: conns, patience: min(u.DialTimeout/2, maxPatience), asking: make(chan struct{}, 1)}
+	s := &sentinels{group: u.MasterName, conns: conns, timeout: min(u.DialTimeout/2, maxRound), turn: make(chan struct{}, 1)}
 	for _, addr := range u.Addrs {
 		s.members = append(s.members, &sentinel{client: redis.NewClient(&redis.Options{
 			Addr: addr, Username: u.SentinelUsername, Password: u.SentinelPassword, TLSConfig: u.TLSConfig,
@@ -108,11 +95,11 @@ func newSentinels(u *redis.UniversalOptions, conns *connections) *sentinels {
 	return s
 }
 
-// dial opens a connection to the primary. go-redis's idea of the address is a
+// dial opens a connection to the primary. The address that go-redis passes is a
 // placeholder.
 func (s *sentinels) dial(ctx context.Context, network, _ string) (net.Conn, error) {
 	s.watched.Do(s.watch)
-	if _, err := s.ask(ctx); err != nil {
+	if _, err := s.update(ctx); err != nil {
 		return nil, err
 	}
 	addr := s.current().addr
@@ -123,32 +110,32 @@ func (s *sentinels) dial(ctx context.Context, network, _ string) (net.Conn, erro
 	if err != nil {
 		return nil, err
 	}
-	if s.current().addr != addr { // it was replaced meanwhile, and who dropped the others missed this one
+	if s.current().addr != addr { // replaced meanwhile, before this connection could be dropped
 		_ = c.Close()
-		return nil, fmt.Errorf("connecting to %s: it is the primary no longer", addr)
+		return nil, fmt.Errorf("connecting to %s: it is no longer the primary", addr)
 	}
 	return c, nil
 }
 
-func (s *sentinels) current() sentinelAnswer {
+func (s *sentinels) current() primary {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.primary
 }
 
-// ask makes sure that connections lead to what is the primary now: at the time
-// of the call or later. It reports whether a majority of the Sentinels answered;
-// if not, what was known counts, and has to be proven.
-func (s *sentinels) ask(ctx context.Context) (quorum bool, err error) {
+// update asks the Sentinels, and drops the connections to a former primary. Callers that
+// wait share the next round. It reports whether a majority answered; if not, the known
+// primary has to prove itself.
+func (s *sentinels) update(ctx context.Context) (quorum bool, err error) {
 	called := time.Now()
 	select {
-	case s.asking <- struct{}{}:
-		defer func() { <-s.asking }()
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
 	case <-ctx.Done():
 		return false, fmt.Errorf("asking the Sentinels: %w", ctx.Err())
 	}
 	if s.began.After(called) {
-		return s.quorum, nil // a round that began while this call waited
+		return s.quorum, nil // another round began and ended meanwhile
 	}
 	began := time.Now()
 	answer, quorum, err := s.round(ctx)
@@ -169,17 +156,17 @@ func (s *sentinels) ask(ctx context.Context) (quorum bool, err error) {
 	return quorum, nil
 }
 
-// saw notes how many replicas the primary itself has shown: one that the
-// Sentinels have not counted yet could be the next primary too.
-func (s *sentinels) saw(replicas int) {
+// noteReplicas raises the number of replicas to what the primary itself has shown: a
+// replica that the Sentinels have not counted yet could be promoted too.
+func (s *sentinels) noteReplicas(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.primary.replicas > 0 {
-		s.primary.replicas = max(s.primary.replicas, replicas+1)
+		s.primary.replicas = max(s.primary.replicas, n+1)
 	}
 }
 
-// run runs f, which close waits for. It reports false after close.
+// run runs f in a goroutine that close waits for. It reports false after close.
 func (s *sentinels) run(f func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -190,45 +177,44 @@ func (s *sentinels) run(f func()) bool {
 }
 
 // round asks all Sentinels once, and reports whether a majority answered.
-func (s *sentinels) round(ctx context.Context) (answer sentinelAnswer, quorum bool, err error) {
-	given, err := s.gather(ctx)
+func (s *sentinels) round(ctx context.Context) (answer primary, quorum bool, err error) {
+	answers, err := s.collect(ctx)
 	if err != nil {
-		return sentinelAnswer{}, false, err
+		return primary{}, false, err
 	}
-	s.answering.Store(int32(len(given)))
-	if len(given) == 0 {
-		return sentinelAnswer{}, false, ErrNoSentinel
+	s.answering.Store(int32(len(answers)))
+	if len(answers) == 0 {
+		return primary{}, false, ErrNoSentinel
 	}
-	quorum = 2*len(given) > len(s.members)
-	a, err := newest(given)
+	quorum = 2*len(answers) > len(s.members)
+	answer, err = newest(answers)
 	if err != nil {
-		return a, quorum, err
+		return answer, quorum, err
 	}
 	known := s.current()
-	// A minority may not have heard of the latest replicas.
-	if !quorum {
-		a.replicas = max(a.replicas, known.replicas)
+	if !quorum { // a minority may not have heard of the latest replicas
+		answer.replicas = max(answer.replicas, known.replicas)
 	}
-	known.replicas = a.replicas
+	known.replicas = answer.replicas
 	switch {
-	case a.epoch == 0 && known.epoch != 0 && !quorum:
+	case answer.epoch == 0 && known.epoch != 0 && !quorum:
 		return known, quorum, nil
-	case !a.olderThan(known):
-		s.older = time.Time{}
-		return a, quorum, nil
-	case !s.mayGoBack(quorum):
-		return known, quorum, nil
+	case answer.epoch == 0 || answer.epoch >= known.epoch:
+		s.olderSince = time.Time{}
+		return answer, quorum, nil
+	case s.acceptOlder(quorum):
+		return answer, quorum, nil
 	}
-	return a, quorum, nil
+	return known, quorum, nil
 }
 
-// gather returns what the Sentinels say that say anything.
-func (s *sentinels) gather(ctx context.Context) ([]sentinelAnswer, error) {
-	type answer struct {
-		sentinelAnswer
+// collect returns the answers of the Sentinels that answer.
+func (s *sentinels) collect(ctx context.Context) ([]primary, error) {
+	type reply struct {
+		primary
 		awaited bool
 	}
-	answers := make(chan answer, len(s.members))
+	replies := make(chan reply, len(s.members))
 	pending := 0
 	for _, m := range s.members {
 		if !m.busy.CompareAndSwap(false, true) {
@@ -237,12 +223,12 @@ func (s *sentinels) gather(ctx context.Context) ([]sentinelAnswer, error) {
 		awaited := !m.silent.Load()
 		if !s.run(func() {
 			defer m.busy.Store(false)
-			// The caller may not wait for it, and its connection is worth keeping.
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.patience)
+			// The connection is kept even if the caller stops waiting.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.timeout)
 			defer cancel()
-			said := m.ask(ctx, s.group)
+			answer := m.ask(ctx, s.group)
 			m.silent.Store(ctx.Err() != nil)
-			answers <- answer{said, awaited}
+			replies <- reply{answer, awaited}
 		}) {
 			return nil, net.ErrClosed
 		}
@@ -250,73 +236,67 @@ func (s *sentinels) gather(ctx context.Context) ([]sentinelAnswer, error) {
 			pending++
 		}
 	}
-	var given []sentinelAnswer
+	var answers []primary
 	for pending > 0 {
 		select {
-		case a := <-answers:
-			if a.awaited {
+		case r := <-replies:
+			if r.awaited {
 				pending--
 			}
-			if a.addr != "" {
-				given = append(given, a.sentinelAnswer)
+			if r.addr != "" {
+				answers = append(answers, r.primary)
 			}
 		case <-ctx.Done():
 			return nil, fmt.Errorf("asking the Sentinels: %w", ctx.Err())
 		}
 	}
-	return given, nil
+	return answers, nil
 }
 
-// olderThan reports whether an answer is about an earlier failover, as far as it
-// tells.
-func (a sentinelAnswer) olderThan(b sentinelAnswer) bool { return a.epoch != 0 && a.epoch < b.epoch }
-
-// mayGoBack reports whether an answer counts that is older than what is known.
-func (s *sentinels) mayGoBack(majority bool) bool {
+// acceptOlder reports whether an answer with a lower epoch than the known one counts.
+func (s *sentinels) acceptOlder(majority bool) bool {
 	switch {
 	case !majority:
 		return false
-	case s.older.IsZero():
-		s.older = time.Now()
+	case s.olderSince.IsZero():
+		s.olderSince = time.Now()
 		return false
 	}
-	return time.Since(s.older) >= goBack
+	return time.Since(s.olderSince) >= acceptOlderAfter
 }
 
-// newest returns the answer of the latest failover, and of several about the
-// same the one that is given more often.
-func newest(given []sentinelAnswer) (sentinelAnswer, error) {
+// newest returns the answer with the highest epoch. Of several, the most frequent counts.
+func newest(answers []primary) (primary, error) {
 	votes := map[string]int{}
-	var latest uint64
-	replicas := 0
-	for _, a := range given {
-		latest = max(latest, a.epoch)
-		replicas = max(replicas, a.replicas)
+	var best primary
+	for _, a := range answers {
+		best.epoch = max(best.epoch, a.epoch)
+		best.replicas = max(best.replicas, a.replicas)
 	}
-	for _, a := range given {
-		if a.epoch == latest {
+	for _, a := range answers {
+		if a.epoch == best.epoch {
 			votes[a.addr]++
 		}
 	}
-	best, count, tied := "", 0, false
+	most, tied := 0, false
 	for addr, n := range votes {
 		switch {
-		case n > count:
-			best, count, tied = addr, n, false
-		case n == count:
+		case n > most:
+			best.addr, most, tied = addr, n, false
+		case n == most:
 			tied = true
 		}
 	}
 	if tied {
-		return sentinelAnswer{}, ErrUndecided
+		return primary{}, ErrUndecided
 	}
-	return sentinelAnswer{best, latest, replicas}, nil
+	return best, nil
 }
 
-// ask returns what one Sentinel says; no address if it says nothing.
-func (m *sentinel) ask(ctx context.Context, group string) sentinelAnswer {
+// ask returns the answer of one Sentinel, without an address if there is none.
+func (m *sentinel) ask(ctx context.Context, group string) primary {
 	pipe := m.client.Pipeline()
-	// The epoch first: with an address that is newer than it no harm is done.
+	// The epoch first: an address that is newer than its epoch does no harm.
 	state := redis.NewMapStringStringCmd(ctx, "sentinel", "master", group)
 	_ = pipe.Process(ctx, state)
 	addr := redis.NewStringSliceCmd(ctx, "sentinel", "get-master-addr-by-name", group)
@@ -324,10 +304,10 @@ func (m *sentinel) ask(ctx context.Context, group string) sentinelAnswer {
 	_, _ = pipe.Exec(ctx) // each has its own error
 	at, err := addr.Result()
 	if err != nil || len(at) != 2 {
-		return sentinelAnswer{}
+		return primary{}
 	}
-	answer := sentinelAnswer{addr: net.JoinHostPort(at[0], at[1])}
-	if epoch, err := strconv.ParseUint(state.Val()["config-epoch"], 10, 64); err == nil { // not everybody may ask for it
+	answer := primary{addr: net.JoinHostPort(at[0], at[1])}
+	if epoch, err := strconv.ParseUint(state.Val()["config-epoch"], 10, 64); err == nil { // the user may lack permission
 		answer.epoch = epoch + 1
 	}
 	if replicas, err := strconv.Atoi(state.Val()["num-slaves"]); err == nil {
@@ -336,27 +316,27 @@ func (m *sentinel) ask(ctx context.Context, group string) sentinelAnswer {
 	return answer
 }
 
-// watch listens to the Sentinels: what they announce is known at once and not
-// at the next heartbeat.
+// watch subscribes to the announcements of the Sentinels, so that a failover is known
+// before the next heartbeat.
 func (s *sentinels) watch() {
 	ctx := context.Background()
 	for _, m := range s.members {
-		feed := m.client.Subscribe(ctx) // to nothing yet, which connects to nobody
+		feed := m.client.Subscribe(ctx) // to no channel yet, so it does not connect
 		s.mu.Lock()
 		s.feeds = append(s.feeds, feed)
 		s.mu.Unlock()
 		s.run(func() {
-			_ = feed.Subscribe(ctx, "+switch-master") // Channel tries again
+			_ = feed.Subscribe(ctx, "+switch-master") // Channel retries
 			for range feed.Channel() {
-				ctx, cancel := context.WithTimeout(ctx, s.patience)
-				_, _ = s.ask(ctx) // the next heartbeat asks again
+				ctx, cancel := context.WithTimeout(ctx, s.timeout)
+				_, _ = s.update(ctx) // the next heartbeat retries
 				cancel()
 			}
 		})
 	}
 }
 
-// close ends the listening.
+// close ends the subscriptions and closes the connections to the Sentinels.
 func (s *sentinels) close() error {
 	s.mu.Lock()
 	s.closed = true

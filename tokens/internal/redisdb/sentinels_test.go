@@ -44,31 +44,31 @@ func TestSentinels_Round(t *testing.T) {
 		addr  string
 		epoch int
 	}
-	known := sentinelAnswer{"known:6379", 5, 4}
+	known := primary{"known:6379", 5, 4}
 	gone := says{"gone", 0} // nobody is there
 	const replicas = 3      // those that the Sentinels tell, counted from 1
 	for name, c := range map[string]struct {
 		sentinels []says
-		want      sentinelAnswer
+		want      primary
 		quorum    bool
 		err       error
 	}{
-		"all agree":                           {[]says{{"a", 6}, {"a", 6}, {"a", 6}}, sentinelAnswer{"a:6379", 6, replicas}, true, nil},
-		"the majority":                        {[]says{{"a", 6}, {"a", 6}, gone}, sentinelAnswer{"a:6379", 6, replicas}, true, nil},
-		"the newest, though it is alone":      {[]says{{"b", 7}, {"a", 6}, gone}, sentinelAnswer{"b:6379", 7, replicas}, true, nil},
-		"the newest, though it is last":       {[]says{{"a", 6}, {"a", 6}, {"b", 7}}, sentinelAnswer{"b:6379", 7, replicas}, true, nil},
-		"a majority that has not heard of it": {[]says{{"a", 4}, {"a", 4}, gone}, sentinelAnswer{"known:6379", 5, replicas}, true, nil},
-		"and one that has, though it is last": {[]says{{"a", 4}, {"a", 4}, {"b", 6}}, sentinelAnswer{"b:6379", 6, replicas}, true, nil},
-		"all that have not heard of it":       {[]says{{"a", 1}, {"a", 1}, {"a", 1}}, sentinelAnswer{"known:6379", 5, replicas}, true, nil},
-		"one alone that is newer":             {[]says{{"b", 7}, gone, gone}, sentinelAnswer{"b:6379", 7, 4}, false, nil},
+		"all agree":                           {[]says{{"a", 6}, {"a", 6}, {"a", 6}}, primary{"a:6379", 6, replicas}, true, nil},
+		"the majority":                        {[]says{{"a", 6}, {"a", 6}, gone}, primary{"a:6379", 6, replicas}, true, nil},
+		"the newest, though it is alone":      {[]says{{"b", 7}, {"a", 6}, gone}, primary{"b:6379", 7, replicas}, true, nil},
+		"the newest, though it is last":       {[]says{{"a", 6}, {"a", 6}, {"b", 7}}, primary{"b:6379", 7, replicas}, true, nil},
+		"a majority that has not heard of it": {[]says{{"a", 4}, {"a", 4}, gone}, primary{"known:6379", 5, replicas}, true, nil},
+		"and one that has, though it is last": {[]says{{"a", 4}, {"a", 4}, {"b", 6}}, primary{"b:6379", 6, replicas}, true, nil},
+		"all that have not heard of it":       {[]says{{"a", 1}, {"a", 1}, {"a", 1}}, primary{"known:6379", 5, replicas}, true, nil},
+		"one alone that is newer":             {[]says{{"b", 7}, gone, gone}, primary{"b:6379", 7, 4}, false, nil},
 		"one alone that is older":             {[]says{{"b", 4}, gone, gone}, known, false, nil},
 		"one alone that tells no epoch":       {[]says{{"b", -1}, gone, gone}, known, false, nil},
-		"who does not know the group":         {[]says{{"", 0}, {"a", 6}, {"", 0}}, sentinelAnswer{"a:6379", 6, 4}, false, nil},
-		"no epochs: votes":                    {[]says{{"a", -1}, {"b", -1}, {"a", -1}}, sentinelAnswer{"a:6379", 0, 0}, true, nil},
-		"no epochs: a tie":                    {[]says{{"a", -1}, {"b", -1}, gone}, sentinelAnswer{}, true, ErrUndecided},
-		"nobody":                              {[]says{gone, gone, gone}, sentinelAnswer{}, false, ErrNoSentinel},
-		"nobody knows the group":              {[]says{{"", 0}, {"", 0}, {"", 0}}, sentinelAnswer{}, false, ErrNoSentinel},
-		"the only one, set up anew":           {[]says{{"a", 1}}, sentinelAnswer{"known:6379", 5, replicas}, true, nil},
+		"who does not know the group":         {[]says{{"", 0}, {"a", 6}, {"", 0}}, primary{"a:6379", 6, 4}, false, nil},
+		"no epochs: votes":                    {[]says{{"a", -1}, {"b", -1}, {"a", -1}}, primary{"a:6379", 0, 0}, true, nil},
+		"no epochs: a tie":                    {[]says{{"a", -1}, {"b", -1}, gone}, primary{}, true, ErrUndecided},
+		"nobody":                              {[]says{gone, gone, gone}, primary{}, false, ErrNoSentinel},
+		"nobody knows the group":              {[]says{{"", 0}, {"", 0}, {"", 0}}, primary{}, false, ErrNoSentinel},
+		"the only one, set up anew":           {[]says{{"a", 1}}, primary{"known:6379", 5, replicas}, true, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := &redis.UniversalOptions{MasterName: "group", DialTimeout: 20 * time.Second}
@@ -79,7 +79,7 @@ func TestSentinels_Round(t *testing.T) {
 				}
 				u.Addrs = append(u.Addrs, addr)
 			}
-			s := newSentinels(u, newConnections(Options{Timeout: time.Second}, nil))
+			s := newSentinels(u, newConnections(time.Second, nil))
 			defer func() { require.NoError(t, s.close()) }()
 			s.primary = known
 			got, quorum, err := s.round(t.Context())
@@ -109,10 +109,10 @@ func TestSentinels_Silent(t *testing.T) {
 	s := newSentinels(&redis.UniversalOptions{
 		MasterName: "group", DialTimeout: 20 * time.Second, ReadTimeout: 20 * time.Second,
 		Addrs: []string{mute.Addr().String(), fakeSentinel(t, "a", 6), fakeSentinel(t, "a", 6)},
-	}, newConnections(Options{Timeout: time.Second}, nil))
+	}, newConnections(time.Second, nil))
 	defer func() { require.NoError(t, s.close()) }()
 	silent := s.members[0]
-	quorum, err := s.ask(t.Context())
+	quorum, err := s.update(t.Context())
 	require.NoError(t, err)
 	require.True(t, quorum)
 	require.Equal(t, "a:6379", s.current().addr)
@@ -120,8 +120,8 @@ func TestSentinels_Silent(t *testing.T) {
 	require.Eventually(t, silent.silent.Load, 20*time.Second, time.Millisecond)
 	close(speak)
 	require.Eventually(t, func() bool {
-		_, err := s.ask(t.Context())
-		return err == nil && s.current() == sentinelAnswer{"b:6379", 7, 3}
+		_, err := s.update(t.Context())
+		return err == nil && s.current() == primary{"b:6379", 7, 3}
 	}, 20*time.Second, time.Millisecond)
 	require.False(t, silent.silent.Load())
 }
@@ -135,9 +135,9 @@ func TestSentinels_GoBack(t *testing.T) {
 		want   string
 	}{
 		"at once":                    {[]int{1, 1}, 0, "known:6379"},
-		"after some time":            {[]int{1, 1}, goBack, "new:6379"},
-		"a minority, after any time": {[]int{1}, goBack, "known:6379"},
-		"heard something newer":      {[]int{1, 1, 5}, goBack, "new:6379"},
+		"after some time":            {[]int{1, 1}, acceptOlderAfter, "new:6379"},
+		"a minority, after any time": {[]int{1}, acceptOlderAfter, "known:6379"},
+		"heard something newer":      {[]int{1, 1, 5}, acceptOlderAfter, "new:6379"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := &redis.UniversalOptions{MasterName: "group", DialTimeout: 20 * time.Second}
@@ -147,23 +147,23 @@ func TestSentinels_GoBack(t *testing.T) {
 			for len(u.Addrs) < 3 {
 				u.Addrs = append(u.Addrs, "127.0.0.1:1")
 			}
-			s := newSentinels(u, newConnections(Options{Timeout: time.Second}, nil))
+			s := newSentinels(u, newConnections(time.Second, nil))
 			defer func() { require.NoError(t, s.close()) }()
-			s.primary = sentinelAnswer{"known:6379", 5, 3}
+			s.primary = primary{"known:6379", 5, 3}
 			if c.since > 0 {
-				s.older = time.Now().Add(-c.since)
+				s.olderSince = time.Now().Add(-c.since)
 			}
 			got, _, err := s.round(t.Context())
 			require.NoError(t, err)
 			require.Equal(t, c.want, got.addr)
-			require.Equal(t, c.epochs[len(c.epochs)-1] == 5, s.older.IsZero())
+			require.Equal(t, c.epochs[len(c.epochs)-1] == 5, s.olderSince.IsZero())
 		})
 	}
 }
 
 func requireQuorum(t *testing.T, s *sentinels) {
 	t.Helper()
-	quorum, err := s.ask(t.Context())
+	quorum, err := s.update(t.Context())
 	require.NoError(t, err)
 	require.True(t, quorum)
 }
@@ -172,7 +172,7 @@ func requireQuorum(t *testing.T, s *sentinels) {
 func TestSentinels_Failover(t *testing.T) {
 	group := redistest.Sentinel(t)
 	s := newSentinels(&redis.UniversalOptions{MasterName: redistest.MasterName, DialTimeout: 20 * time.Second, Addrs: group.Addrs()},
-		newConnections(Options{Timeout: time.Second}, nil))
+		newConnections(time.Second, nil))
 	defer func() { require.NoError(t, s.close()) }()
 	requireQuorum(t, s)
 	before := s.current()
@@ -188,7 +188,7 @@ func TestSentinels_DropConnections(t *testing.T) {
 	redisServer, err := server.NewServer("127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(redisServer.Close)
-	conns := newConnections(Options{Timeout: 20 * time.Second}, nil)
+	conns := newConnections(20 * time.Second, nil)
 	old, err := conns.dial(t.Context(), "tcp", redisServer.Addr().String())
 	require.NoError(t, err)
 	s := newSentinels(&redis.UniversalOptions{MasterName: "group", DialTimeout: 20 * time.Second, Addrs: []string{fakeSentinel(t, "a", 6)}}, conns)

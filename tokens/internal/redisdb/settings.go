@@ -4,6 +4,8 @@ package redisdb
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,78 +15,55 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
 )
 
-// Settings is what Redis says of itself with INFO. What it does not say is
-// empty or zero; Known is false if it says nothing, as the embedded store does.
+// Settings is what Redis tells of itself with INFO. Fields that it does not tell are empty.
+// Known is false if it tells nothing, as the embedded store.
 type Settings struct {
 	Known   bool
 	Version string
-	// AppendOnly tells whether it keeps a file of every change.
+	// AppendOnly means that Redis writes every change to a file.
 	AppendOnly bool
-	// Policy is maxmemory-policy: what it does when it is full.
+	// Policy is maxmemory-policy: what Redis does when it is full.
 	Policy string
 	// MaxMemory and UsedMemory are in bytes; MaxMemory 0 is no bound.
 	MaxMemory, UsedMemory int64
-	// Replicas are those connected; MinReplicas how many it wants for a write.
+	// Replicas is how many are connected. MinReplicas is 1 if writes need replicas.
 	Replicas, MinReplicas int
 }
 
-// Settings asks every primary and returns the worst of what they say. The error is
-// ErrUnavailable; a user that may not ask is no error.
-func (s *DB) Settings(ctx context.Context) (Settings, error) {
+// policyKeep is the maxmemory-policy that evicts nothing.
+const policyKeep = "noeviction"
+
+// Settings asks every primary and combines the worst answers. The error is
+// ErrUnavailable; a user that may not ask is not an error.
+func (db *DB) Settings(ctx context.Context) (Settings, error) {
 	var mu sync.Mutex
 	var worst Settings
-	err := s.onPrimaries(ctx, func(ctx context.Context, c redis.Cmdable) error {
-		one, err := settingsOf(ctx, c)
+	err := db.onPrimaries(ctx, func(ctx context.Context, c redis.Cmdable) error {
+		info, err := askInfo(ctx, c, "server", "persistence", "memory", "replication")
+		if err != nil {
+			return failure.Unavailable("asking Redis for its settings", err)
+		}
 		mu.Lock()
 		defer mu.Unlock()
-		worst = worst.orWorse(one)
-		return err
+		worst = worst.orWorse(readSettings(info))
+		return nil
 	})
 	return worst, err
 }
 
-func settingsOf(ctx context.Context, c redis.Cmdable) (Settings, error) {
-	info, err := c.Info(ctx, "server", "persistence", "memory", "replication").Result()
-	if redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "wrong number") || redis.HasErrorPrefix(err, "section") ||
-		redis.HasErrorPrefix(err, "syntax") {
-		return Settings{}, nil
+func readSettings(info map[string]string) Settings {
+	aof, known := info["aof_enabled"]
+	s := Settings{
+		Known: known, Version: info["redis_version"], AppendOnly: aof == "1", Policy: info["maxmemory_policy"],
+		MaxMemory: parseInt(info["maxmemory"]), UsedMemory: parseInt(info["used_memory"]), Replicas: int(parseInt(info["connected_slaves"])),
 	}
-	if err != nil {
-		return Settings{}, failure.Unavailable("asking Redis for its settings", err)
-	}
-	return readSettings(info), nil
-}
-
-func readSettings(info string) Settings {
-	var s Settings
-	number := func(text string) int64 {
-		n, _ := strconv.ParseInt(text, 10, 64) // a number, or another server's notion of one
-		return n
-	}
-	for line := range strings.Lines(info) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
-		switch name {
-		case "redis_version":
-			s.Version = value
-		case "aof_enabled":
-			s.Known, s.AppendOnly = true, value == "1"
-		case "maxmemory_policy":
-			s.Policy = value
-		case "maxmemory":
-			s.MaxMemory = number(value)
-		case "used_memory":
-			s.UsedMemory = number(value)
-		case "connected_slaves":
-			s.Replicas = int(number(value))
-		case "min_slaves_good_slaves":
-			// It is there only if min-replicas-to-write is set; it is the number of good ones.
-			s.MinReplicas = 1
-		}
+	if _, needed := info["min_slaves_good_slaves"]; needed { // told only if min-replicas-to-write is set
+		s.MinReplicas = 1
 	}
 	return s
 }
 
-// orWorse is what is to be said of two servers together.
+// orWorse combines the settings of two servers.
 func (s Settings) orWorse(o Settings) Settings {
 	switch {
 	case !s.Known:
@@ -99,15 +78,14 @@ func (s Settings) orWorse(o Settings) Settings {
 	if o.fill() > s.fill() {
 		s.MaxMemory, s.UsedMemory = o.MaxMemory, o.UsedMemory
 	}
-	if versionLess(o.Version, s.Version) {
+	if slices.Compare(versionNumbers(o.Version), versionNumbers(s.Version)) < 0 {
 		s.Version = o.Version
 	}
 	s.Replicas, s.MinReplicas = min(s.Replicas, o.Replicas), min(s.MinReplicas, o.MinReplicas)
 	return s
 }
 
-// fill is how much of the memory that it may use is used, from 0 to 1; 0 without a
-// bound.
+// fill is the share of the memory that is used, from 0 to 1; 0 without a bound.
 func (s Settings) fill() float64 {
 	if s.MaxMemory == 0 {
 		return 0
@@ -115,24 +93,16 @@ func (s Settings) fill() float64 {
 	return float64(s.UsedMemory) / float64(s.MaxMemory)
 }
 
-// policyKeep is the maxmemory-policy that removes nothing.
-const policyKeep = "noeviction"
-
-// versionLess compares versions such as 7.0.15 number by number.
-func versionLess(a, b string) bool {
-	x, y := strings.Split(a, "."), strings.Split(b, ".")
-	for i := range min(len(x), len(y)) {
-		m, _ := strconv.Atoi(x[i]) // what is no number is 0
-		n, _ := strconv.Atoi(y[i])
-		if m != n {
-			return m < n
-		}
+// versionNumbers splits a version such as 7.0.15.
+func versionNumbers(version string) (numbers []int64) {
+	for part := range strings.SplitSeq(version, ".") {
+		numbers = append(numbers, parseInt(part))
 	}
-	return len(x) < len(y)
+	return numbers
 }
 
-// Warnings says which settings of Redis lose state, each with the line of
-// redis.conf that fixes it.
+// Warnings lists the settings that lose data, each with the line of redis.conf that fixes
+// it.
 func (s Settings) Warnings() []string {
 	if !s.Known {
 		return nil
@@ -145,4 +115,33 @@ func (s Settings) Warnings() []string {
 		list = append(list, "redis may evict keys (maxmemory-policy "+s.Policy+"): an evicted application is a deleted one; set `maxmemory-policy noeviction`")
 	}
 	return list
+}
+
+// askInfo returns sections of INFO. They are empty if Redis refuses: the user may not ask,
+// or the server (the embedded one) does not know the sections.
+func askInfo(ctx context.Context, c redis.Cmdable, sections ...string) (map[string]string, error) {
+	text, err := c.Info(ctx, sections...).Result()
+	if refusal, ok := errors.AsType[redis.Error](err); ok {
+		if word, _, _ := strings.Cut(refusal.Error(), " "); word == "NOPERM" || word == "ERR" {
+			return nil, nil
+		}
+	}
+	return parseInfo(text), err
+}
+
+// parseInfo parses an answer to INFO.
+func parseInfo(text string) map[string]string {
+	fields := map[string]string{}
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			fields[name] = value
+		}
+	}
+	return fields
+}
+
+// parseInt parses a number; a missing or malformed one is 0.
+func parseInt(text string) int64 {
+	n, _ := strconv.ParseInt(text, 10, 64)
+	return n
 }

@@ -20,7 +20,7 @@ import (
 )
 
 // Whoever asks gets the value of the key that was asked for, alone or in company.
-func TestGetTogether(t *testing.T) {
+func TestGetBatched(t *testing.T) {
 	server := miniredis.RunT(t)
 	db, err := redisdb.Open(redisdb.Options{URL: "redis://" + server.Addr()})
 	require.NoError(t, err)
@@ -36,7 +36,7 @@ func TestGetTogether(t *testing.T) {
 			for i := range 100 {
 				i := (i + 7*g) % 110
 				commands.Add(1)
-				value, err := db.GetTogether(t.Context(), fmt.Sprint("k", i))
+				value, err := db.GetBatched(t.Context(), fmt.Sprint("k", i))
 				if i >= 100 && !errors.Is(err, redis.Nil) || i < 100 && (err != nil || string(value) != strconv.Itoa(i)) {
 					t.Error(i, string(value), err)
 				}
@@ -49,7 +49,7 @@ func TestGetTogether(t *testing.T) {
 }
 
 // Who goes away takes nobody along, and is not kept waiting for others.
-func TestGetTogether_SomebodyGoesAway(t *testing.T) {
+func TestGetBatched_SomebodyGoesAway(t *testing.T) {
 	server := miniredis.RunT(t)
 	db, err := redisdb.Open(redisdb.Options{URL: "redis://" + server.Addr()})
 	require.NoError(t, err)
@@ -61,10 +61,10 @@ func TestGetTogether_SomebodyGoesAway(t *testing.T) {
 	for i := range 200 {
 		wait.Go(func() {
 			if i%2 == 0 {
-				_, _ = db.GetTogether(gone, "k")
+				_, _ = db.GetBatched(gone, "k")
 				return
 			}
-			value, err := db.GetTogether(t.Context(), "k")
+			value, err := db.GetBatched(t.Context(), "k")
 			if err != nil || string(value) != "v" {
 				t.Error(string(value), err)
 			}
@@ -74,7 +74,7 @@ func TestGetTogether_SomebodyGoesAway(t *testing.T) {
 }
 
 // What goes wrong is told to all on the trip, in time.
-func TestGetTogether_RedisIsAway(t *testing.T) {
+func TestGetBatched_RedisIsAway(t *testing.T) {
 	server := miniredis.RunT(t)
 	db, err := redisdb.Open(redisdb.Options{URL: "redis://" + server.Addr(), Timeout: 100 * time.Millisecond})
 	require.NoError(t, err)
@@ -83,7 +83,7 @@ func TestGetTogether_RedisIsAway(t *testing.T) {
 	var wait sync.WaitGroup
 	for range 20 {
 		wait.Go(func() {
-			if _, err := db.GetTogether(t.Context(), "k"); err == nil || errors.Is(err, redis.Nil) {
+			if _, err := db.GetBatched(t.Context(), "k"); err == nil || errors.Is(err, redis.Nil) {
 				t.Error(err)
 			}
 		})

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+
+package redisdb
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Command is a command that was sent to Redis, or a pipeline of several.
+type Command struct {
+	// Name is the name of the command, in lower case; "pipeline" for several in one.
+	Name string
+	// Began is when it was handed to the connection pool. Took is the time until the
+	// answer; it includes waiting for a connection and one retry.
+	Began time.Time
+	Took  time.Duration
+	// Problem is one of [CommandProblems], or "" for an answer.
+	Problem string
+}
+
+// OnCommand sets a function that is called after every command, for metrics and traces,
+// with the context of the command. It is called concurrently and must not block. nil
+// removes it.
+func (db *DB) OnCommand(f func(context.Context, Command)) {
+	if f == nil {
+		db.onCommand.Store(nil)
+		return
+	}
+	db.onCommand.Store(&f)
+}
+
+// observeCommands hooks into each server of a Cluster, below the client that redirects.
+func (db *DB) observeCommands() {
+	if c, ok := db.rdb.(*redis.ClusterClient); ok {
+		c.OnNewNode(func(node *redis.Client) { node.AddHook(commandHook{db}) })
+		return
+	}
+	db.rdb.AddHook(commandHook{db})
+}
+
+// commandHook reports names and outcomes of commands. It does not look at arguments, which
+// hold keys and values.
+type commandHook struct{ db *DB }
+
+// DialHook implements redis.Hook.
+func (commandHook) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+// ProcessHook implements redis.Hook.
+func (h commandHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		began := time.Now()
+		err := next(ctx, cmd)
+		h.report(ctx, cmd.Name(), began, err)
+		return err
+	}
+}
+
+// ProcessPipelineHook implements redis.Hook.
+func (h commandHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		began := time.Now()
+		err := next(ctx, cmds)
+		h.report(ctx, "pipeline", began, err)
+		return err
+	}
+}
+
+func (h commandHook) report(ctx context.Context, name string, began time.Time, err error) {
+	problem := commandProblem(err)
+	if problem == "noperm" {
+		h.db.permissions.refused.Store(true)
+	}
+	if f := h.db.onCommand.Load(); f != nil {
+		(*f)(ctx, Command{Name: name, Began: began, Took: time.Since(began), Problem: problem})
+	}
+}
+
+// Interface guards
+var _ redis.Hook = commandHook{}
