@@ -326,13 +326,13 @@ var scenes = []struct {
 		}
 		g := s.gateways[0]
 		s.fault("This gateway cut off from the Sentinels", func(take func()) {
-			for _, relay := range way.Sentinels {
-				relay.Cut()
+			for _, proxy := range way.Sentinels {
+				proxy.Cut(t)
 			}
 			g.shows("sentinels_answering", "0")
 			take()
-			for _, relay := range way.Sentinels {
-				relay.Restore()
+			for _, proxy := range way.Sentinels {
+				proxy.Restore(t)
 			}
 		})
 		s.fault("After a failover", func(take func()) {
@@ -346,14 +346,14 @@ var scenes = []struct {
 		master := redis.Master(t)
 		replica := redis.Data[slices.IndexFunc(redis.Data, func(n *redistest.Server) bool { return n != master })]
 		s.fault("Cut off from most Sentinels", func(take func()) {
-			for _, relay := range way.Sentinels {
-				relay.Cut()
+			for _, proxy := range way.Sentinels {
+				proxy.Cut(t)
 			}
 			replica.Stop(t)
 			g.shows(problem("sentinels_silent"), "1")
 			take()
-			for _, relay := range way.Sentinels {
-				relay.Restore()
+			for _, proxy := range way.Sentinels {
+				proxy.Restore(t)
 			}
 			replica.Start(t)
 			redis.AwaitReplica(t)

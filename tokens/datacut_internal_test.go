@@ -38,8 +38,8 @@ func TestOutage_DataServersCutOff(t *testing.T) {
 		eventually(t, func() bool { _, err := a.Verify(ctx, tok.Value); return err == nil })
 	}
 
-	for _, r := range way.Data {
-		r.Cut()
+	for _, p := range way.Data {
+		p.Cut(t)
 	}
 	require.NoError(t, b.RevokeToken(ctx, doomed.Value))
 	revoked := time.Now()
@@ -63,8 +63,8 @@ func TestOutage_DataServersCutOff(t *testing.T) {
 
 	// The primary is replaced meanwhile.
 	group.Failover(t)
-	for _, r := range way.Data {
-		r.Restore()
+	for _, p := range way.Data {
+		p.Restore(t)
 	}
 	eventually(t, func() bool {
 		_, err := a.Verify(ctx, known.Value)

@@ -457,12 +457,17 @@ func (s *campaign) draw() *trouble {
 		}
 	}
 	startSentinel := func(n *redistest.Server) { start(n); sentinelPace(n) }
-	relays := func(rs []*redistest.Relay, f func(*redistest.Relay)) {
-		for _, r := range rs {
-			f(r)
+	proxies := func(list []*redistest.Proxy, f func(*redistest.Proxy)) {
+		for _, p := range list {
+			f(p)
 		}
 	}
-	restore := func() { relays(network.All(), (*redistest.Relay).Restore) }
+	cut := func(p *redistest.Proxy) { p.Cut(t) }
+	silence := func(p *redistest.Proxy) { p.Silent(t) }
+	delay := func(least, spread int) func(*redistest.Proxy) { // in milliseconds
+		return func(p *redistest.Proxy) { p.Latency(t, time.Duration(least+2*s.random.IntN(spread))*time.Millisecond) }
+	}
+	restore := func() { proxies(network.All(), func(p *redistest.Proxy) { p.Restore(t) }) }
 	var p *redistest.Server
 	var some []*redistest.Server
 	faults := []*trouble{
@@ -661,36 +666,36 @@ func (s *campaign) draw() *trouble {
 			ask(p, "REPLICAOF", "NO", "ONE")
 		}},
 		{name: "gateway cut off from the servers", node: g, excuses: away, inject: func() {
-			relays(network.Data, (*redistest.Relay).Cut)
+			proxies(network.Data, cut)
 			s.between(time.Second, 12*time.Second)
 		}, mend: restore},
 		{name: "gateway's way to the servers silent", node: g, excuses: away, inject: func() {
-			relays(network.Data, (*redistest.Relay).Silent)
+			proxies(network.Data, silence)
 			s.between(time.Second, 12*time.Second)
 		}, mend: restore},
 		{name: "gateway's way to everything silent", node: g, excuses: away, inject: func() {
-			relays(network.All(), (*redistest.Relay).Silent)
+			proxies(network.All(), silence)
 			s.between(time.Second, 12*time.Second)
 		}, mend: restore},
 		{name: "gateway's way slow", node: g, excuses: nil, inject: func() {
-			relays(network.All(), func(r *redistest.Relay) { r.Latency(time.Duration(20+s.random.IntN(80)) * time.Millisecond) })
+			proxies(network.All(), delay(40, 80))
 			s.between(time.Second, 8*time.Second)
 		}, mend: restore},
 		{name: "gateway's way slower than the timeout", node: g, excuses: away, inject: func() {
-			relays(network.Data, func(r *redistest.Relay) { r.Latency(time.Duration(400+s.random.IntN(800)) * time.Millisecond) })
+			proxies(network.Data, delay(800, 800))
 			s.between(time.Second, 8*time.Second)
 		}, mend: restore},
 		{name: "gateway cut off from the sentinels", node: g, inject: func() {
-			relays(network.Sentinels, (*redistest.Relay).Cut)
+			proxies(network.Sentinels, cut)
 			s.between(time.Second, 9*time.Second)
 		}, mend: restore},
 		{name: "gateway's way to the sentinels silent", node: g, inject: func() {
-			relays(network.Sentinels, (*redistest.Relay).Silent)
+			proxies(network.Sentinels, silence)
 			s.between(time.Second, 9*time.Second)
 		}, mend: restore},
 		{name: "gateway hears the sentinels too late for a failover", excuses: away, moves: true, inject: func() {
 			p = s.master()
-			relays(network.Sentinels, (*redistest.Relay).Silent)
+			proxies(network.Sentinels, silence)
 			s.order()
 			s.replaced(p)
 			s.last(6 * time.Second)

@@ -4,44 +4,56 @@ package redistest
 
 import (
 	"bytes"
-	"context"
-	"encoding/json"
-	"errors"
+	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
-
-	"github.com/Shopify/toxiproxy/v2"
-	"github.com/rs/zerolog"
 
 	"github.com/meet-gateway/meet-gateway/tests/child"
 )
 
-// Proxy is a network in front of one server that can be cut, slowed down or
-// muted, while the server itself is well and others reach it as before.
+// Proxy is the network in front of one server. It can be cut, slowed down or muted, while
+// the server is well and reachable at its own address.
 type Proxy struct {
-	server *Server
-	claim  *child.PortClaim
-	proxy  *toxiproxy.Proxy
+	server  *Server
+	claim   *child.PortClaim
+	renames map[string]string // replacements in what the server sends
+	running sync.WaitGroup
+
+	mu       sync.Mutex
+	changed  *sync.Cond
+	fault    fault
+	listener net.Listener      // nil while cut
+	conns    map[net.Conn]bool // whether bytes for it were swallowed
 }
 
-// Proxied puts a network in front of a server. A test of several gateways gives
-// each of them one of its own, so that it can part one of them from the server.
-//
-// With Cluster and Sentinel it covers no more than the first contact: those
-// tell their clients the servers' real addresses.
+type fault struct {
+	cut, silent, muteFeeds bool
+	delay                  time.Duration
+}
+
+// Proxied puts a network in front of a server. In a test of several gateways each gets its
+// own, so that one of them can be cut off. With Cluster and Sentinel it covers only the
+// first contact, since those tell clients the real addresses; see Network.
 func Proxied(t testing.TB, s *Server) *Proxy {
 	t.Helper()
-	api := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	return startProxy(t, s, nil)
+}
+
+func startProxy(t testing.TB, s *Server, renames map[string]string) *Proxy {
+	t.Helper()
 	for attempt := 1; ; attempt++ {
 		claim, err := child.ClaimPort()
 		if err != nil {
 			t.Fatal("redistest:", err)
 		}
-		p := &Proxy{server: s, claim: claim, proxy: toxiproxy.NewProxy(api, t.Name(), claim.Addr(), s.Addr())}
-		if err = p.proxy.Start(); err == nil {
+		p := &Proxy{server: s, claim: claim, renames: renames, conns: map[net.Conn]bool{}}
+		p.changed = sync.NewCond(&p.mu)
+		if err = p.listen(); err == nil {
 			t.Cleanup(func() {
-				p.proxy.Stop()
+				p.Cut(t)
+				p.running.Wait()
 				claim.Release()
 			})
 			return p
@@ -56,7 +68,7 @@ func Proxied(t testing.TB, s *Server) *Proxy {
 // Addr is the host:port at which the server is reached through the proxy.
 func (p *Proxy) Addr() string { return p.claim.Addr() }
 
-// URL is the server's URL through the proxy.
+// URL is the URL of the server through the proxy.
 func (p *Proxy) URL() string {
 	return strings.Replace(p.server.URL(), p.server.Addr(), p.Addr(), 1)
 }
@@ -64,71 +76,196 @@ func (p *Proxy) URL() string {
 // Cut closes all connections and refuses new ones until Restore.
 func (p *Proxy) Cut(t testing.TB) {
 	t.Helper()
-	p.proxy.Stop()
+	p.set(func(f *fault) { f.cut = true })
+	p.disconnect()
 }
 
-// Drop closes all connections once; new ones are accepted at once.
+// Drop closes all connections once.
 func (p *Proxy) Drop(t testing.TB) {
 	t.Helper()
-	p.proxy.Stop()
-	p.start(t)
+	p.disconnect()
+	p.mustListen(t)
 }
 
-// Latency delays every answer by d until Restore; it takes the place of an
-// earlier latency.
+func (p *Proxy) disconnect() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.listener != nil {
+		_ = p.listener.Close()
+		p.listener = nil
+	}
+	for c := range p.conns {
+		_ = c.Close()
+	}
+}
+
+// Latency delays every answer by d until Restore. It replaces an earlier latency.
 func (p *Proxy) Latency(t testing.TB, d time.Duration) {
 	t.Helper()
-	// Toxiproxy changes a fault in place while connections read it: replace it.
-	err := p.proxy.Toxics.RemoveToxic(context.Background(), faultName("latency", "downstream"))
-	if err != nil && !errors.Is(err, toxiproxy.ErrToxicNotFound) {
-		t.Fatal("redistest: ending the earlier latency:", err)
-	}
-	p.set(t, "latency", "downstream", map[string]int64{"latency": d.Milliseconds()})
+	p.set(func(f *fault) { f.delay = d })
 }
 
-// Silent lets no byte through in either direction until Restore. Connections
-// stay open and new ones are accepted: nothing but time tells that it is so.
+// Silent holds back every byte in both directions until Restore. Connections stay open, and
+// new ones are accepted.
 func (p *Proxy) Silent(t testing.TB) {
 	t.Helper()
-	p.set(t, "timeout", "upstream", map[string]int64{"timeout": 0})
-	p.set(t, "timeout", "downstream", map[string]int64{"timeout": 0})
+	p.set(func(f *fault) { f.silent = true })
 }
 
-// MuteFeeds makes every connection silent on which a published message is about
-// to arrive, until Restore; all others go on. It is the feed that looks alive
-// and brings nothing.
+// MuteFeeds swallows everything on a connection from the first published message on, until
+// Restore. Other connections work: the feed looks alive and brings nothing.
 func (p *Proxy) MuteFeeds(t testing.TB) {
 	t.Helper()
-	p.set(t, muteFeedType, "downstream", nil)
+	p.set(func(f *fault) { f.muteFeeds = true })
 }
 
-// Restore ends every fault. Connections on which bytes were swallowed are
-// closed, since they could only be misread.
+// Restore ends every fault. Bytes that were held back arrive, and connections on which bytes
+// were swallowed are closed.
 func (p *Proxy) Restore(t testing.TB) {
 	t.Helper()
-	p.proxy.Toxics.ResetToxics(context.Background())
-	p.start(t)
+	p.set(func(f *fault) { *f = fault{} })
+	p.mu.Lock()
+	for c, swallowed := range p.conns {
+		if swallowed {
+			_ = c.Close()
+		}
+	}
+	p.mu.Unlock()
+	p.mustListen(t)
 }
 
-func (p *Proxy) start(t testing.TB) {
+func (p *Proxy) mustListen(t testing.TB) {
 	t.Helper()
-	if err := p.proxy.Start(); err != nil && !errors.Is(err, toxiproxy.ErrProxyAlreadyStarted) {
+	if err := p.listen(); err != nil {
 		t.Fatal("redistest: restoring the network:", err)
 	}
 }
 
-// set adds a toxic, which is toxiproxy's word for a fault, unless it is there.
-func (p *Proxy) set(t testing.TB, kind, direction string, attributes map[string]int64) {
-	t.Helper()
-	toxic, err := json.Marshal(map[string]any{
-		"name": faultName(kind, direction), "type": kind, "stream": direction, "attributes": attributes,
-	})
-	if err == nil {
-		_, err = p.proxy.Toxics.AddToxicJson(bytes.NewReader(toxic))
+func (p *Proxy) set(change func(*fault)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change(&p.fault)
+	p.changed.Broadcast()
+}
+
+// listen accepts connections unless it does already.
+func (p *Proxy) listen() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.listener != nil {
+		return nil
 	}
-	if err != nil && !errors.Is(err, toxiproxy.ErrToxicAlreadyExists) {
-		t.Fatalf("redistest: adding %s to the network: %v", kind, err)
+	l, err := net.Listen("tcp", p.Addr())
+	if err != nil {
+		return err
+	}
+	p.listener = l
+	p.running.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			p.mu.Lock()
+			if p.listener != l { // disconnected meanwhile
+				_ = c.Close()
+			}
+			p.conns[c] = false
+			p.mu.Unlock()
+			p.running.Go(func() { p.serve(c) })
+		}
+	})
+	return nil
+}
+
+func (p *Proxy) serve(client net.Conn) {
+	defer p.close(client)
+	server, err := net.Dial("tcp", p.server.Addr())
+	if err != nil {
+		return
+	}
+	p.mu.Lock()
+	p.conns[server] = false
+	p.mu.Unlock()
+	defer p.close(server)
+	done := make(chan struct{}, 2)
+	p.running.Go(func() { p.requests(server, client); done <- struct{}{} })
+	p.running.Go(func() { p.answers(client, server); done <- struct{}{} })
+	<-done
+}
+
+func (p *Proxy) close(c net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.conns, c)
+	_ = c.Close()
+}
+
+// requests copies what the client sends, until one side closes.
+func (p *Proxy) requests(server, client net.Conn) {
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := client.Read(buffer)
+		if err != nil {
+			return
+		}
+		p.hold(nil)
+		if _, err := server.Write(buffer[:n]); err != nil {
+			return
+		}
 	}
 }
 
-func faultName(kind, direction string) string { return kind + "_" + direction }
+// answers copies what the server sends, until one side closes.
+func (p *Proxy) answers(client, server net.Conn) {
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := server.Read(buffer)
+		if err != nil {
+			return
+		}
+		read, data := time.Now(), buffer[:n]
+		for old, name := range p.renames {
+			data = bytes.ReplaceAll(data, []byte(old), []byte(name))
+		}
+		p.hold(&read)
+		if p.swallows(client, data) {
+			continue
+		}
+		if _, err := client.Write(data); err != nil {
+			return
+		}
+	}
+}
+
+// hold waits while the proxy is silent and, given when an answer was read, for the latency.
+func (p *Proxy) hold(read *time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for !p.fault.cut {
+		left := time.Duration(0)
+		if read != nil {
+			left = p.fault.delay - time.Since(*read)
+		}
+		if !p.fault.silent && left <= 0 {
+			return
+		}
+		if left > 0 {
+			timer := time.AfterFunc(left, p.changed.Broadcast)
+			defer timer.Stop()
+		}
+		p.changed.Wait()
+	}
+}
+
+// swallows reports whether data must not reach the client, because it follows a published
+// message while feeds are muted. Chunks do not end where messages do, so the rest of the
+// connection is swallowed too.
+func (p *Proxy) swallows(client net.Conn, data []byte) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fault.muteFeeds && bytes.Contains(data, []byte("message\r\n")) { // also pmessage and smessage
+		p.conns[client] = true
+	}
+	return p.conns[client]
+}

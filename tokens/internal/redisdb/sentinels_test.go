@@ -188,7 +188,7 @@ func TestSentinels_DropConnections(t *testing.T) {
 	redisServer, err := server.NewServer("127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(redisServer.Close)
-	conns := newConnections(20 * time.Second, nil)
+	conns := newConnections(20*time.Second, nil)
 	old, err := conns.dial(t.Context(), "tcp", redisServer.Addr().String())
 	require.NoError(t, err)
 	s := newSentinels(&redis.UniversalOptions{MasterName: "group", DialTimeout: 20 * time.Second, Addrs: []string{fakeSentinel(t, "a", 6)}}, conns)
