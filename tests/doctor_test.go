@@ -56,7 +56,7 @@ type ill = func(meet http.Handler) http.Handler
 func newPatient(t *testing.T) *patient {
 	t.Helper()
 	p := &patient{redis: redistest.Standalone(t, "--appendonly", "yes")}
-	require.NoError(t, p.redis.Client().Do(t.Context(), documentedUser(t, "meet-gateway")...).Err())
+	require.NoError(t, p.redis.Client().Do(t.Context(), redistest.DocumentedUser(t, "meet-gateway")...).Err())
 	p.meet = strictMeet(t, func(meet http.Handler) http.Handler {
 		p.answer.Store(&meet)
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*p.answer.Load()).ServeHTTP(w, r) })
@@ -75,7 +75,7 @@ func newPatient(t *testing.T) *patient {
 
 // address returns the address of Redis for the documented user.
 func (*patient) address(server string) string {
-	return "redis://meet-gateway:" + aclPassword + "@" + server
+	return "redis://meet-gateway:" + redistest.ACLPassword + "@" + server
 }
 
 func secretFile(t *testing.T, secret string) string {
@@ -90,7 +90,7 @@ func (p *patient) diagnosis(t *testing.T) adminwire.Diagnosis {
 	t.Helper()
 	answer := p.Do(http.MethodGet, "http://"+p.Admin+"/meet-gateway/doctor", "")
 	require.Equal(t, http.StatusOK, answer.Status, answer.Body)
-	canaries := []string{doctorSecret, aclPassword, gatewaytest.MeetClientSecret, doctorMail, "canary"}
+	canaries := []string{doctorSecret, redistest.ACLPassword, gatewaytest.MeetClientSecret, doctorMail, "canary"}
 	if p.app != nil {
 		canaries = append(canaries, p.app.Secret)
 	}
@@ -453,12 +453,12 @@ func TestDoctor_Configuration(t *testing.T) {
 		{"from {env.NAME}", global(secretLine, "secret {env.DOCTOR_SECRET}"), nil},
 		{"plain HTTP", plain, []string{"http_plain"}},
 		{"no credentials", bare, []string{"meet_credentials"}},
-		{"replicas that are not there", global(aclPassword+"@"+p.redis.Addr(), aclPassword+"@"+p.redis.Addr()+" {\nwait_replicas 1\n}"), []string{"redis_replicas"}},
+		{"replicas that are not there", global(redistest.ACLPassword+"@"+p.redis.Addr(), redistest.ACLPassword+"@"+p.redis.Addr()+" {\nwait_replicas 1\n}"), []string{"redis_replicas"}},
 		{"trusted proxies, strict", strict, nil},
 		{"as it was", p.config, nil},
 		{"embedded", gatewaytest.Config{Global: "store embedded", Gate: p.config.Gate, Servers: p.config.Servers}, []string{"store_embedded"}},
 		{"for trying out", gatewaytest.Config{}, nil},
-		{"a wrong password", global(aclPassword, "wrong-canary"), []string{"redis_unusable"}},
+		{"a wrong password", global(redistest.ACLPassword, "wrong-canary"), []string{"redis_unusable"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p.Reload(c.config)

@@ -35,9 +35,9 @@ type limited struct {
 func startLimited(t *testing.T) *limited {
 	t.Helper()
 	l := &limited{redis: redistest.Standalone(t, "--appendonly", "yes"), meet: strictMeet(t, nil)}
-	require.NoError(t, l.redis.Client().Do(t.Context(), documentedUser(t, "meet-gateway")...).Err())
+	require.NoError(t, l.redis.Client().Do(t.Context(), redistest.DocumentedUser(t, "meet-gateway")...).Err())
 	l.Gateway = gatewaytest.Start(t, gatewaytest.Config{
-		Global: "store redis redis://meet-gateway:" + aclPassword + "@" + l.redis.Addr() +
+		Global: "store redis redis://meet-gateway:" + redistest.ACLPassword + "@" + l.redis.Addr() +
 			"\nsecret {file." + secretFile(t, doctorSecret) + "}\nstaleness 1s\nlimit adopt off",
 		Gate: l.meet.Backend() + "\nunknown_applications adopt",
 	})
@@ -203,11 +203,11 @@ func TestPermissions_ReadyMeansServed(t *testing.T) {
 func TestPermissions_WaitReplicas(t *testing.T) {
 	redis := redistest.SentinelGroup(t, 1)
 	for _, s := range redis.Data {
-		require.NoError(t, s.Client().Do(t.Context(), append(documentedUser(t, "meet-gateway"), "-wait")...).Err())
+		require.NoError(t, s.Client().Do(t.Context(), append(redistest.DocumentedUser(t, "meet-gateway"), "-wait")...).Err())
 	}
 	server := redis.Master(t)
 	g := gatewaytest.Start(t, gatewaytest.Config{
-		Global: "store redis redis://meet-gateway:" + aclPassword + "@" + server.Addr() + " {\nwait_replicas 1\n}\nsecret {file." + secretFile(t, doctorSecret) + "}",
+		Global: "store redis redis://meet-gateway:" + redistest.ACLPassword + "@" + server.Addr() + " {\nwait_replicas 1\n}\nsecret {file." + secretFile(t, doctorSecret) + "}",
 		Gate:   "backend sandbox",
 	})
 	l := &limited{Gateway: g, redis: server}

@@ -12,8 +12,8 @@ import (
 // NoLimit is no limit for [Process.LimitFileSize].
 const NoLimit = math.MaxUint64
 
-// LimitFileSize bounds the files that the child writes: beyond, its writes fail as they
-// do on a full disk.
+// LimitFileSize bounds the files that the child writes. Further writes fail, as on a full
+// disk.
 func (p *Process) LimitFileSize(bytes uint64) error {
 	limit := unix.Rlimit{Cur: bytes, Max: NoLimit}
 	if err := unix.Prlimit(p.handle.Pid, unix.RLIMIT_FSIZE, &limit, nil); err != nil {

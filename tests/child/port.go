@@ -13,25 +13,22 @@ import (
 	"syscall"
 )
 
-// Ports are taken below the range from which kernels pick the source ports of
-// outgoing connections, so that a server can be stopped and started again on
-// its port. The bus of a cluster node is busOffset above its port.
+// Ports are below the range of source ports of outgoing connections, so that a server can be
+// restarted on its port. The bus of a cluster node is busOffset above its port.
 const (
 	firstPort = 12000
 	lastPort  = 21999
 	busOffset = 10000
 )
 
-// PortClaim keeps a port, and the bus port that belongs to it, for one server.
-// It outlives the listening socket and holds between test binaries: without it
-// another package could take the port of a server that is stopped for a while.
+// PortClaim reserves a port and its bus port for one server, also while it does not listen.
+// Other test binaries respect it.
 type PortClaim struct {
-	// Port is the number.
 	Port int
 	lock *os.File
 }
 
-// ClaimPort finds a port on which nothing listens and that nobody has claimed.
+// ClaimPort claims a port on which nothing listens.
 func ClaimPort() (*PortClaim, error) {
 	dir := filepath.Join(os.TempDir(), fmt.Sprintf("test-ports-%d", os.Getuid()))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -54,10 +51,10 @@ func ClaimPort() (*PortClaim, error) {
 	return nil, fmt.Errorf("no free port between %d and %d", firstPort, lastPort)
 }
 
-// Release gives the port back. The kernel does the same when the process ends.
+// Release ends the claim. So does the end of the process.
 func (c *PortClaim) Release() { _ = c.lock.Close() }
 
-// Addr is the port's address on loopback, host:port.
+// Addr is host:port on loopback.
 func (c *PortClaim) Addr() string { return loopback(c.Port) }
 
 func lockFile(name string) (*os.File, error) {

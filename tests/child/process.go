@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// stopPatience is how long a process may take to end by itself.
+// stopPatience bounds a graceful shutdown.
 const stopPatience = 10 * time.Second
 
-// Process is one running child. Its handle stays valid after the end of the
-// child, so no signal can reach a stranger that was given the same id.
+// Process is a child. Its handle stays valid after the child has ended, so that a signal does
+// not reach another process with the same id.
 type Process struct {
 	handle *os.Process
 	ended  chan struct{}
@@ -27,8 +27,7 @@ func Start(cmd *exec.Cmd) (*Process, error) {
 	p := &Process{ended: make(chan struct{})}
 	started := make(chan error)
 	go func() {
-		// The kernel ties the child to the thread that started it rather than to
-		// the process, so that thread must live as long as the child.
+		// The child dies with the thread that started it, so the thread must live as long.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
@@ -43,10 +42,10 @@ func Start(cmd *exec.Cmd) (*Process, error) {
 	return p, <-started
 }
 
-// ID is the child's process id.
+// ID is the process id.
 func (p *Process) ID() int { return p.handle.Pid }
 
-// Running reports whether the child has not been seen to end.
+// Running reports whether the child has not ended.
 func (p *Process) Running() bool {
 	select {
 	case <-p.ended:
@@ -56,7 +55,7 @@ func (p *Process) Running() bool {
 	}
 }
 
-// Signal sends s; a child that has ended already is no error.
+// Signal sends a signal. It is no error if the child has ended.
 func (p *Process) Signal(s os.Signal) error {
 	if err := p.handle.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
@@ -64,10 +63,10 @@ func (p *Process) Signal(s os.Signal) error {
 	return nil
 }
 
-// Terminate asks the child to end in good order and makes sure that it does.
+// Terminate sends SIGTERM, and SIGKILL if the child does not end.
 func (p *Process) Terminate() {
 	_ = p.Signal(syscall.SIGTERM)
-	_ = p.Signal(syscall.SIGCONT) // a stopped child would not see the request
+	_ = p.Signal(syscall.SIGCONT) // a stopped child does not handle SIGTERM
 	select {
 	case <-p.ended:
 	case <-time.After(stopPatience):
@@ -75,7 +74,7 @@ func (p *Process) Terminate() {
 	}
 }
 
-// Kill ends the child at once, as a crash or a pulled plug does.
+// Kill sends SIGKILL and waits for the end.
 func (p *Process) Kill() {
 	_ = p.Signal(syscall.SIGKILL)
 	<-p.ended

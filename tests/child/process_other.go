@@ -6,9 +6,8 @@ package child
 
 import "syscall"
 
-// dieWithParent does nothing where the kernel offers nothing for it: there a
-// child outlives a test binary that was killed.
+// dieWithParent does nothing: a child outlives a test binary that is killed.
 func dieWithParent() *syscall.SysProcAttr { return nil }
 
-// Suspended trusts that SIGSTOP has been obeyed.
+// Suspended assumes that SIGSTOP has taken effect.
 func (p *Process) Suspended() bool { return true }

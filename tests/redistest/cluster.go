@@ -16,18 +16,17 @@ const (
 	clusterSlots   = 16384
 )
 
-// ClusterServers is a Redis Cluster of three masters without replicas: one node
-// gone means that its third of the keys is away, and CLUSTERDOWN for all of them.
+// ClusterServers is a Redis Cluster of three masters without replicas. If one of them is
+// down, the others answer CLUSTERDOWN.
 type ClusterServers struct {
-	// Nodes are the masters, in no order that means anything.
+	// Nodes are the masters.
 	Nodes []*Server
 
 	client *redis.ClusterClient
 }
 
-// Cluster starts a cluster and returns when every node says that it is whole.
-// That takes a little more than the two seconds for which a new master refuses
-// to serve.
+// Cluster starts a cluster and returns when every node is ready. A new master refuses to
+// serve for two seconds.
 func Cluster(t testing.TB) *ClusterServers {
 	t.Helper()
 	c := new(ClusterServers)
@@ -43,7 +42,7 @@ func Cluster(t testing.TB) *ClusterServers {
 	}
 	for i, n := range c.Nodes {
 		first, last := i*clusterSlots/clusterMasters, (i+1)*clusterSlots/clusterMasters-1
-		// Epochs that differ from the start spare the nodes a round of settling whose is which.
+		// With different epochs the nodes need not resolve a conflict first.
 		n.do(t, "CLUSTER", "SET-CONFIG-EPOCH", i+1)
 		n.do(t, "CLUSTER", "ADDSLOTSRANGE", first, last)
 		for _, other := range c.Nodes[:i] {
@@ -65,14 +64,14 @@ func (c *ClusterServers) Addrs() []string {
 	return addrs
 }
 
-// URL names all nodes in the form that redis.ParseClusterURL reads.
+// URL is for redis.ParseClusterURL.
 func (c *ClusterServers) URL() string {
 	addrs := c.Addrs()
 	u := url.URL{Scheme: "redis", Host: addrs[0], RawQuery: url.Values{"addr": addrs[1:]}.Encode()}
 	return u.String()
 }
 
-// Client is a client of the whole cluster. It is closed with the test.
+// Client is a client of the cluster. It is closed at the end of the test.
 func (c *ClusterServers) Client() *redis.ClusterClient { return c.client }
 
 // FlushAll empties every node.
@@ -83,7 +82,7 @@ func (c *ClusterServers) FlushAll(t testing.TB) {
 	}
 }
 
-// Slot is the slot of a key.
+// Slot returns the slot of a key.
 func (c *ClusterServers) Slot(t testing.TB, key string) int {
 	t.Helper()
 	slot, ok := c.Nodes[0].do(t, "CLUSTER", "KEYSLOT", key).(int64)
@@ -93,7 +92,7 @@ func (c *ClusterServers) Slot(t testing.TB, key string) int {
 	return int(slot)
 }
 
-// Owner is the node that serves a slot.
+// Owner returns the node that serves a slot.
 func (c *ClusterServers) Owner(t testing.TB, slot int) *Server {
 	t.Helper()
 	var owner *Server
@@ -104,7 +103,7 @@ func (c *ClusterServers) Owner(t testing.TB, slot int) *Server {
 	return owner
 }
 
-// await returns when every node knows all others and serves.
+// await waits until every node knows all others and serves.
 func (c *ClusterServers) await(t testing.TB) {
 	t.Helper()
 	for _, n := range c.Nodes {
@@ -118,7 +117,7 @@ func (c *ClusterServers) await(t testing.TB) {
 	}
 }
 
-// agreedOwner is the node that all nodes believe to serve a slot, or nil.
+// agreedOwner returns the node that serves a slot according to all nodes, or nil.
 func (c *ClusterServers) agreedOwner(slot int) *Server {
 	var agreed *Server
 	for _, n := range c.Nodes {

@@ -23,12 +23,12 @@ const MasterName = "mymaster"
 
 const sentinels = 3
 
-// sentinelConfig is what a sentinel starts from; it writes what it learns to
-// the same file. Its arguments are how it listens, and the master's port.
+// sentinelConfig is the configuration of a sentinel, which also writes to it. Its arguments
+// are the lines about listening, and the port of the master.
 //
-// Two sentinels must agree that the master is down, which it is when it has not
-// answered for two seconds: quick for a test, slow enough for a busy machine. After a failover they start none of
-// their own for twice the failover timeout.
+// Two sentinels must agree that the master has not answered for two seconds: quick for a
+// test, slow enough for a busy machine. After a failover they wait for twice the failover
+// timeout before they start another one.
 const sentinelConfig = `%s
 bind 127.0.0.1
 protected-mode no
@@ -39,9 +39,8 @@ sentinel failover-timeout ` + MasterName + ` 3000
 
 // SentinelServers is a master with replicas, watched by three sentinels.
 type SentinelServers struct {
-	// Data are the data servers; which of them is the master changes.
-	Data []*Server
-	// Sentinels are the watchers.
+	// Data are the data servers, one of which is the master.
+	Data      []*Server
 	Sentinels []*Server
 
 	client *redis.Client
@@ -53,23 +52,23 @@ const (
 	SentinelPassword = "redistest-sentinels"
 )
 
-// Sentinel starts a master, one replica and the sentinels, and returns when these
+// Sentinel starts a master, one replica and three sentinels, and returns when the sentinels
 // know each other and the replica is in step.
 func Sentinel(t testing.TB) *SentinelServers {
 	t.Helper()
 	return SentinelGroup(t, 1)
 }
 
-// SentinelGroup is Sentinel with any number of replicas. Further arguments are
-// options of the data servers.
+// SentinelGroup is Sentinel with a number of replicas. Further arguments are options of the
+// data servers.
 func SentinelGroup(t testing.TB, replicas int, extraArgs ...string) *SentinelServers {
 	t.Helper()
 	data := func(args ...string) *Server { return Standalone(t, append(args, extraArgs...)...) }
 	return startSentinels(t, replicas, data, func(n *Server) string { return "port " + strconv.Itoa(n.claim.Port) })
 }
 
-// SentinelSecure is Sentinel with servers that all speak TLS only, with one
-// certificate, and want a password: DataPassword and SentinelPassword.
+// SentinelSecure is Sentinel with TLS and passwords: DataPassword and SentinelPassword. All
+// servers have the same certificate.
 func SentinelSecure(t testing.TB) *SentinelServers {
 	t.Helper()
 	dir := t.TempDir()
@@ -110,7 +109,8 @@ func SentinelSecure(t testing.TB) *SentinelServers {
 	})
 }
 
-// startSentinels starts data servers and, given how they listen, sentinels.
+// startSentinels starts data servers and sentinels. listen returns the lines of the
+// configuration of a sentinel about listening.
 func startSentinels(t testing.TB, replicas int, data func(args ...string) *Server, listen func(*Server) string) *SentinelServers {
 	t.Helper()
 	master := data()
@@ -128,11 +128,10 @@ func startSentinels(t testing.TB, replicas int, data func(args ...string) *Serve
 		s.Sentinels = append(s.Sentinels, startSentinel(t, master, listen, ""))
 	}
 	for _, n := range s.Sentinels {
-		// By default they look at the servers every ten seconds and talk to each other
-		// every two. They wait for four talks before they correct a server's role: it
-		// must take longer than a promotion, about a second, or they undo each other's.
-		// When they were not given the processor for two seconds they distrust their
-		// clock, and do nothing for longer than a test waits.
+		// By default they poll the servers every ten seconds and publish every two. They
+		// correct the role of a server after four publish periods, which must be longer
+		// than a promotion (a second), or they undo it. A sentinel that did not run for two
+		// seconds goes into TILT mode, which lasts longer than a test waits.
 		n.do(t, "SENTINEL", "DEBUG", "INFO-PERIOD", 500, "PUBLISH-PERIOD", 1000, "TILT-PERIOD", 3000)
 	}
 	s.awaitWatch(t)
@@ -145,7 +144,7 @@ func startSentinels(t testing.TB, replicas int, data func(args ...string) *Serve
 	return s
 }
 
-// startSentinel starts one sentinel.
+// startSentinel starts one sentinel. more are further lines of its configuration.
 func startSentinel(t testing.TB, master *Server, listen func(*Server) string, more string) *Server {
 	t.Helper()
 	return launch(t, func(n *Server) error {
@@ -158,9 +157,8 @@ func startSentinel(t testing.TB, master *Server, listen func(*Server) string, mo
 	})
 }
 
-// Deaf starts a further sentinel that the others do not know, and that hears
-// nothing of what they do, as one that is cut off from them: for it the master
-// that it was given stays the master.
+// Deaf starts another sentinel that is cut off from the others: for it the current master
+// stays the master.
 func (s *SentinelServers) Deaf(t testing.TB) *Server {
 	t.Helper()
 	master := s.Master(t)
@@ -185,7 +183,7 @@ func (s *SentinelServers) Addrs() []string {
 	return addrs
 }
 
-// URL names the sentinels and the master in the form that redis.ParseFailoverURL reads.
+// URL is for redis.ParseFailoverURL.
 func (s *SentinelServers) URL() string {
 	addrs := s.Addrs()
 	query := url.Values{"master_name": {MasterName}, "addr": addrs[1:]}
@@ -193,10 +191,11 @@ func (s *SentinelServers) URL() string {
 	return u.String()
 }
 
-// Client is a client that asks the sentinels for the master. It is closed with the test.
+// Client is a client that asks the sentinels for the master. It is closed at the end of the
+// test.
 func (s *SentinelServers) Client() *redis.Client { return s.client }
 
-// Master is the server on which all sentinels agree. It waits for an agreement.
+// Master waits until all sentinels agree on a master, and returns it.
 func (s *SentinelServers) Master(t testing.TB) *Server {
 	t.Helper()
 	var master *Server
@@ -207,15 +206,14 @@ func (s *SentinelServers) Master(t testing.TB) *Server {
 	return master
 }
 
-// FlushAll empties the master, and thereby the replica.
+// FlushAll empties the master and, through it, the replicas.
 func (s *SentinelServers) FlushAll(t testing.TB) {
 	t.Helper()
 	s.Master(t).FlushAll(t)
 }
 
-// Failover makes the replica the master by order, waits until the former master
-// follows it, and returns the new master. Writes that the former master took
-// while it was being replaced are lost, as in any failover.
+// Failover orders a failover, waits until the former master follows the new one, and returns
+// the new one. Writes to the former master in between are lost.
 func (s *SentinelServers) Failover(t testing.TB) *Server {
 	t.Helper()
 	master := s.order(t, s.Master(t))
@@ -223,9 +221,8 @@ func (s *SentinelServers) Failover(t testing.TB) *Server {
 	return master
 }
 
-// Depose makes the replica the master by order, and lets the former master go on
-// taking writes as if nothing had happened, as one does that the sentinels do not
-// reach, until demote is called.
+// Depose orders a failover and keeps the former master from becoming a replica, as if the
+// sentinels could not reach it, until demote is called.
 func (s *SentinelServers) Depose(t testing.TB) (former, master *Server, demote func()) {
 	t.Helper()
 	former = s.Master(t)
@@ -237,7 +234,7 @@ func (s *SentinelServers) Depose(t testing.TB) (former, master *Server, demote f
 	}
 }
 
-// order has a failover carried out and returns the new master.
+// order orders a failover and returns the new master.
 func (s *SentinelServers) order(t testing.TB, former *Server) *Server {
 	t.Helper()
 	s.AwaitReplica(t)
@@ -249,7 +246,7 @@ func (s *SentinelServers) order(t testing.TB, former *Server) *Server {
 			return false
 		}
 		if watched.Val()["port"] == strconv.Itoa(former.claim.Port) {
-			// Refused or given up while the sentinel does not find the replica well enough.
+			// The sentinel refuses while the replica is not in step.
 			_ = leader.Do(ctx, "SENTINEL", "FAILOVER", MasterName)
 			return false
 		}
@@ -258,8 +255,8 @@ func (s *SentinelServers) order(t testing.TB, former *Server) *Server {
 	return s.AwaitFailover(t, former)
 }
 
-// AwaitFailover returns the new master when the sentinels have replaced former,
-// which the test has stopped, killed or paused.
+// AwaitFailover waits until the sentinels have replaced the former master, and returns the new
+// one.
 func (s *SentinelServers) AwaitFailover(t testing.TB, former *Server) *Server {
 	t.Helper()
 	var master *Server
@@ -270,7 +267,7 @@ func (s *SentinelServers) AwaitFailover(t testing.TB, former *Server) *Server {
 	return master
 }
 
-// awaitWatch returns when the sentinels know each other and the replica.
+// awaitWatch waits until the sentinels know each other and the replicas.
 func (s *SentinelServers) awaitWatch(t testing.TB) {
 	t.Helper()
 	for _, n := range s.Sentinels {
@@ -282,9 +279,8 @@ func (s *SentinelServers) awaitWatch(t testing.TB) {
 	s.AwaitReplica(t)
 }
 
-// AwaitReplica returns when every running sentinel has seen that the replicas
-// follow the master. One that has still seen it as a master would at once undo
-// its promotion.
+// AwaitReplica waits until every running sentinel has seen that the replicas follow the
+// master. Otherwise a sentinel could undo the next promotion.
 func (s *SentinelServers) AwaitReplica(t testing.TB) {
 	t.Helper()
 	for _, n := range s.Sentinels {
@@ -302,7 +298,7 @@ func (s *SentinelServers) AwaitReplica(t testing.TB) {
 	}
 }
 
-// agreedMaster is the server that every running sentinel takes for the master, or nil.
+// agreedMaster returns the master according to all running sentinels, or nil.
 func (s *SentinelServers) agreedMaster() *Server {
 	agreed := ""
 	for _, n := range s.Sentinels {

@@ -27,23 +27,21 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/child"
 )
 
-// patience bounds every wait of this package. It is generous, because a wait
-// ends as soon as what it waits for is there.
+// patience bounds every wait of this package.
 const patience = 30 * time.Second
 
-// errAddressInUse is a port lost to a process that knows nothing of our claims.
+// errAddressInUse means that a process without a claim took the port.
 var errAddressInUse = errors.New("address already in use")
 
-// Server is one redis-server process on loopback with a port and a folder of
-// its own, which it keeps when it is stopped and started again.
-// Its methods may be called from several goroutines.
+// Server is a redis-server process on loopback. It keeps its port and its folder when it is
+// restarted. Its methods may be called concurrently.
 type Server struct {
 	dir      string
 	claim    *child.PortClaim
-	args     []string       // of redis-server, complete
+	args     []string       // of redis-server
 	password string         // of the default user, from --requirepass
 	roots    *x509.CertPool // of a server with TLS
-	// certificates is where the certificate of a server with TLS is, if not in dir.
+	// certificates is the folder of the certificate, if not dir.
 	certificates string
 
 	mu   sync.Mutex
@@ -52,9 +50,9 @@ type Server struct {
 	client *redis.Client
 }
 
-// Standalone starts a server that keeps nothing on disk. Further arguments are
-// options of redis-server, such as "--appendonly", "yes". The default user must
-// stay usable; its password, if any, is to be given as "--requirepass", "…".
+// Standalone starts a server that keeps nothing on disk. Further arguments are options of
+// redis-server, such as "--appendonly", "yes". A password of the default user must be given
+// as "--requirepass", "…".
 func Standalone(t testing.TB, extraArgs ...string) *Server {
 	t.Helper()
 	return launch(t, func(s *Server) error {
@@ -64,7 +62,7 @@ func Standalone(t testing.TB, extraArgs ...string) *Server {
 	})
 }
 
-// configure adds a test's own options.
+// configure adds options of a test.
 func (s *Server) configure(extraArgs []string) {
 	s.args = append(s.args, extraArgs...)
 	if i := slices.Index(extraArgs, "--requirepass"); i >= 0 && i+1 < len(extraArgs) {
@@ -72,8 +70,8 @@ func (s *Server) configure(extraArgs []string) {
 	}
 }
 
-// launch starts a server that prepare has given its arguments and files, on
-// another port if the first one is lost at the last moment.
+// launch starts a server. prepare sets its arguments and writes its files. If another process
+// takes the port, launch tries another one.
 func launch(t testing.TB, prepare func(*Server) error) *Server {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
@@ -129,12 +127,10 @@ func (s *Server) URL() string {
 	return u.String()
 }
 
-// Client is a client of the server for the test's own looking and tampering.
-// It is closed with the test.
+// Client is a client of the server. It is closed at the end of the test.
 func (s *Server) Client() *redis.Client { return s.client }
 
-// Start runs the server again on its port and in its folder, and returns when
-// it answers. What it kept on disk is there again, nothing else.
+// Start restarts the server and returns when it answers. It loads what it kept on disk.
 func (s *Server) Start(t testing.TB) {
 	t.Helper()
 	if err := s.start(); err != nil {
@@ -142,8 +138,8 @@ func (s *Server) Start(t testing.TB) {
 	}
 }
 
-// Stop ends the server in good order and returns when the process is gone.
-// A server that is paused or stopped already may be stopped too.
+// Stop shuts the server down and returns when the process has ended. The server may be
+// paused or stopped.
 func (s *Server) Stop(t testing.TB) {
 	t.Helper()
 	s.mu.Lock()
@@ -151,7 +147,7 @@ func (s *Server) Stop(t testing.TB) {
 	s.proc.Terminate()
 }
 
-// Kill ends the server as a crash does and returns when the process is gone.
+// Kill ends the server as a crash does and returns when the process has ended.
 func (s *Server) Kill(t testing.TB) {
 	t.Helper()
 	s.mu.Lock()
@@ -159,8 +155,7 @@ func (s *Server) Kill(t testing.TB) {
 	s.proc.Kill()
 }
 
-// Pause makes the server silent: the kernel still accepts connections for it,
-// and it says nothing on any of them until Resume.
+// Pause stops the process until Resume. The kernel still accepts connections for it.
 func (s *Server) Pause(t testing.TB) {
 	t.Helper()
 	s.mu.Lock()
@@ -171,7 +166,7 @@ func (s *Server) Pause(t testing.TB) {
 	eventually(t, "the server to come to a halt", s.proc.Suspended)
 }
 
-// Resume lets a paused server go on where it was.
+// Resume ends Pause.
 func (s *Server) Resume(t testing.TB) {
 	t.Helper()
 	s.mu.Lock()
@@ -194,9 +189,7 @@ func (s *Server) FlushAll(t testing.TB) {
 	s.do(t, "FLUSHALL", "SYNC")
 }
 
-// SetReadOnly makes the server refuse writes with READONLY while it goes on
-// answering reads, as a former master does after a failover that its clients
-// have not noticed.
+// SetReadOnly makes the server a replica: it answers reads and refuses writes with READONLY.
 func (s *Server) SetReadOnly(t testing.TB, readOnly bool) {
 	t.Helper()
 	if readOnly {
@@ -206,14 +199,14 @@ func (s *Server) SetReadOnly(t testing.TB, readOnly bool) {
 	s.do(t, "REPLICAOF", "NO", "ONE")
 }
 
-// RequireReplicas makes the server refuse writes with NOREPLICAS while it has
-// fewer replicas than n.
+// RequireReplicas makes the server refuse writes with NOREPLICAS while it has fewer than n
+// replicas.
 func (s *Server) RequireReplicas(t testing.TB, n int) {
 	t.Helper()
 	s.do(t, "CONFIG", "SET", "min-replicas-to-write", n)
 }
 
-// do runs one command that must succeed.
+// do runs a command that must succeed.
 func (s *Server) do(t testing.TB, args ...any) any {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -273,11 +266,10 @@ func (s *Server) start() error {
 	return nil
 }
 
-// answers reports whether it is really proc that serves at the address, not a
-// stranger who got the port first, and whether its data is loaded.
-// It makes a new client each time: a client that has failed holds off for a while.
+// answers reports whether proc, and no other process, serves at the address and has loaded
+// its data. It makes a new client each time, since a client that failed backs off.
 func (s *Server) answers(proc *child.Process) bool {
-	conn, err := net.Dial("tcp", s.Addr()) // a client would write each failure to the test's output
+	conn, err := net.Dial("tcp", s.Addr()) // a client would log each failure
 	if err != nil {
 		return false
 	}
@@ -297,7 +289,7 @@ func (s *Server) answers(proc *child.Process) bool {
 	return err == nil && infoField(info, "process_id") == strconv.Itoa(proc.ID())
 }
 
-// end is the cleanup: nothing is worth keeping, so the process is killed.
+// end is the cleanup.
 func (s *Server) end() {
 	_ = s.client.Close()
 	s.mu.Lock()
@@ -316,10 +308,10 @@ func infoField(info, name string) string {
 	return ""
 }
 
-// pollEvery is the pace of waiting for another process.
+// pollEvery is the interval of polls.
 const pollEvery = 3 * time.Millisecond
 
-// eventually waits until done reports true and fails the test if it never does.
+// eventually waits until done reports true, and fails the test if it never does.
 func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !done(); {

@@ -7,9 +7,8 @@ import (
 	"testing"
 )
 
-// SlotMove is a slot on its way from one node to another. Until it is finished
-// the cluster answers ASK for keys that are at the new node already, and
-// TRYAGAIN where an operation needs keys of both.
+// SlotMove is a slot that moves from one node to another. Until it has finished, the cluster
+// answers ASK for keys that have moved, and TRYAGAIN to an operation on keys of both nodes.
 type SlotMove struct {
 	cluster    *ClusterServers
 	slot       int
@@ -17,15 +16,14 @@ type SlotMove struct {
 	fromID, id any
 }
 
-// MoveSlot moves a slot with all its keys to another node while the cluster
-// serves; clients that remember the old owner are answered MOVED.
+// MoveSlot moves a slot with its keys to another node. Clients that use the old one are
+// answered MOVED.
 func (c *ClusterServers) MoveSlot(t testing.TB, slot int) {
 	t.Helper()
 	c.BeginSlotMove(t, slot).Finish(t)
 }
 
-// BeginSlotMove opens the move of a slot to another node and leaves it open:
-// no key has moved yet.
+// BeginSlotMove begins to move a slot to another node, without any key.
 func (c *ClusterServers) BeginSlotMove(t testing.TB, slot int) *SlotMove {
 	t.Helper()
 	m := &SlotMove{cluster: c, slot: slot, from: c.Owner(t, slot)}
@@ -40,7 +38,7 @@ func (c *ClusterServers) BeginSlotMove(t testing.TB, slot int) *SlotMove {
 	return m
 }
 
-// MoveKeys moves up to count keys and returns how many it found to move.
+// MoveKeys moves up to count keys and returns how many it moved.
 func (m *SlotMove) MoveKeys(t testing.TB, count int) int {
 	t.Helper()
 	keys, ok := m.from.do(t, "CLUSTER", "GETKEYSINSLOT", m.slot, count).([]any)
@@ -54,14 +52,12 @@ func (m *SlotMove) MoveKeys(t testing.TB, count int) int {
 	return len(keys)
 }
 
-// Finish moves the keys that are left, hands the slot over and returns when all
-// nodes know it.
+// Finish moves the remaining keys and the slot, and returns when all nodes know the new owner.
 func (m *SlotMove) Finish(t testing.TB) {
 	t.Helper()
 	for m.MoveKeys(t, 100) > 0 {
 	}
-	// The new owner first: were the old one to forget the slot before the new one
-	// claims it, nobody would serve it.
+	// The new owner first, so that some node always serves the slot.
 	m.to.do(t, "CLUSTER", "SETSLOT", m.slot, "NODE", m.id)
 	for _, n := range m.cluster.Nodes {
 		if n != m.to {

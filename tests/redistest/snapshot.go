@@ -8,13 +8,13 @@ import (
 	"testing"
 )
 
-// dumpFile is where redis-server looks for its data when it starts.
+// dumpFile is what redis-server loads when it starts.
 const dumpFile = "dump.rdb"
 
-// Snapshot is all data of a server at one moment, in Redis' own dump format.
+// Snapshot is an RDB dump of a server.
 type Snapshot []byte
 
-// SaveSnapshot takes the server's data as it is now.
+// SaveSnapshot dumps the data of the server.
 func (s *Server) SaveSnapshot(t testing.TB) Snapshot {
 	t.Helper()
 	s.do(t, "SAVE")
@@ -23,14 +23,13 @@ func (s *Server) SaveSnapshot(t testing.TB) Snapshot {
 		t.Fatal("redistest: reading the snapshot:", err)
 	}
 	if err := os.Remove(filepath.Join(s.dir, dumpFile)); err != nil {
-		t.Fatal("redistest: removing the snapshot:", err) // else a plain restart would bring it back
+		t.Fatal("redistest: removing the snapshot:", err) // or a restart would load it
 	}
 	return dump
 }
 
-// RestoreSnapshot restarts the server with the data of a snapshot, as an
-// operator does from a backup: whatever happened since is undone.
-// It is for servers without append-only file, which would win over the snapshot.
+// RestoreSnapshot restarts the server with the data of a snapshot. It must have no append-only
+// file, which would be loaded instead.
 func (s *Server) RestoreSnapshot(t testing.TB, snapshot Snapshot) {
 	t.Helper()
 	s.Stop(t)

@@ -26,8 +26,7 @@ const (
 	keyFile         = "redis.key"
 )
 
-// StandaloneTLS starts a server that speaks TLS only. Its certificate, made for
-// it, is its own authority.
+// StandaloneTLS starts a server that accepts only TLS, with a self-signed certificate.
 func StandaloneTLS(t testing.TB, extraArgs ...string) *Server {
 	t.Helper()
 	return launch(t, func(s *Server) error {
@@ -48,12 +47,12 @@ func StandaloneTLS(t testing.TB, extraArgs ...string) *Server {
 	})
 }
 
-// CertificateFile is the PEM file that a client of a server with TLS has to trust.
+// CertificateFile is the PEM file that a client must trust.
 func (s *Server) CertificateFile() string {
 	return filepath.Join(cmp.Or(s.certificates, s.dir), certificateFile)
 }
 
-// TLSConfig is what a client of the server needs, nil without TLS.
+// TLSConfig is for clients of the server; nil without TLS.
 func (s *Server) TLSConfig() *tls.Config {
 	if s.roots == nil {
 		return nil
@@ -61,7 +60,7 @@ func (s *Server) TLSConfig() *tls.Config {
 	return &tls.Config{RootCAs: s.roots, MinVersion: tls.VersionTLS12}
 }
 
-// writeCertificate makes a key and a certificate for loopback that signs itself.
+// writeCertificate writes a key and a self-signed certificate for loopback.
 func writeCertificate(dir string) (*x509.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

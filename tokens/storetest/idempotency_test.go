@@ -139,7 +139,7 @@ func testIdempotencySecretRotated(t *testing.T, open Opener) {
 
 func testIdempotencyOutage(t *testing.T, _ Opener) {
 	ctx := t.Context()
-	store := Elsewhere(t)
+	store := newStore(t)
 	a, err := tokens.New(tokens.Options{Store: store, Secrets: [][]byte{Secret}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, a.Close()) })

@@ -65,7 +65,7 @@ func testLimits(t *testing.T, open Opener) {
 }
 
 func testLimitsOutage(t *testing.T, _ Opener) {
-	store := Elsewhere(t)
+	store := newStore(t)
 	a, err := tokens.New(tokens.Options{Store: store, Secrets: [][]byte{Secret}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, a.Close()) })

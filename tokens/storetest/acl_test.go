@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-package tests
+package storetest
 
 import (
-	"os"
-	"regexp"
-	"strings"
 	"testing"
 	"time"
 
@@ -13,13 +10,11 @@ import (
 
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 	"github.com/meet-gateway/meet-gateway/tokens"
-	"github.com/meet-gateway/meet-gateway/tokens/storetest"
 )
 
-// TestACL_DocumentedUserIsEnough runs everything the gateway does with Redis as
-// the user that docs/redis.md recommends.
+// TestACL_DocumentedUserIsEnough runs the suite as the user that docs/redis.md recommends.
 func TestACL_DocumentedUserIsEnough(t *testing.T) {
-	command := documentedUser(t, "meet-gateway")
+	command := redistest.DocumentedUser(t, "meet-gateway")
 	for name, start := range map[string]func() ([]*redistest.Server, tokens.RedisOptions){
 		"server": func() ([]*redistest.Server, tokens.RedisOptions) {
 			s := redistest.Standalone(t)
@@ -32,11 +27,11 @@ func TestACL_DocumentedUserIsEnough(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			servers, o := start()
-			o.Username, o.Password, o.Timeout = "meet-gateway", aclPassword, 10*time.Second
+			o.Username, o.Password, o.Timeout = "meet-gateway", redistest.ACLPassword, 10*time.Second
 			for _, s := range servers {
 				require.NoError(t, s.Client().Do(t.Context(), command...).Err())
 			}
-			storetest.Run(t, func(t *testing.T) *tokens.Store {
+			runSuite(t, func(t *testing.T) *tokens.Store {
 				s, err := tokens.OpenRedis(o)
 				require.NoError(t, err)
 				return s
@@ -52,28 +47,28 @@ func TestACL_DocumentedUserIsEnough(t *testing.T) {
 func TestACL_Sentinels(t *testing.T) {
 	group := redistest.SentinelSecure(t)
 	for _, s := range group.Data {
-		require.NoError(t, s.Client().Do(t.Context(), documentedUser(t, "meet-gateway")...).Err())
+		require.NoError(t, s.Client().Do(t.Context(), redistest.DocumentedUser(t, "meet-gateway")...).Err())
 	}
 	for _, s := range group.Sentinels {
-		require.NoError(t, s.Client().Do(t.Context(), documentedUser(t, "meet-gateway-sentinel")...).Err())
+		require.NoError(t, s.Client().Do(t.Context(), redistest.DocumentedUser(t, "meet-gateway-sentinel")...).Err())
 	}
 	open := func(t *testing.T) *tokens.Store {
 		s, err := tokens.OpenRedis(tokens.RedisOptions{
 			Addresses: group.Addrs(), MasterName: redistest.MasterName, TLS: group.Data[0].TLSConfig(), WaitReplicas: 1, Timeout: 10 * time.Second,
-			Username: "meet-gateway", Password: aclPassword,
-			SentinelUsername: "meet-gateway-sentinel", SentinelPassword: aclPassword,
+			Username: "meet-gateway", Password: redistest.ACLPassword,
+			SentinelUsername: "meet-gateway-sentinel", SentinelPassword: redistest.ACLPassword,
 		})
 		require.NoError(t, err)
 		return s
 	}
-	storetest.Run(t, open)
+	runSuite(t, open)
 
-	a := storetest.Node(t, open)
-	app, _ := storetest.App(t, a)
-	tok := storetest.Issue(t, a, app, "alice@example.org")
+	a := Node(t, open)
+	app, _ := App(t, a)
+	tok := Issue(t, a, app, "alice@example.org")
 	group.Failover(t)
 	well := func(what string) {
-		storetest.Eventually(t, what, func() bool {
+		Eventually(t, what, func() bool {
 			if a.Ready(t.Context()) != nil || !a.Fresh() {
 				return false
 			}
@@ -88,21 +83,6 @@ func TestACL_Sentinels(t *testing.T) {
 	}
 	well("the replica vouches for the primary")
 	requireNothingDenied(t, group.Data)
-}
-
-const aclPassword = "acl-test-password"
-
-// documentedUser returns the command that docs/redis.md has for a user.
-func documentedUser(t *testing.T, name string) (command []any) {
-	t.Helper()
-	doc, err := os.ReadFile("../docs/redis.md")
-	require.NoError(t, err)
-	line := regexp.MustCompile(`(?m)^ACL SETUSER ` + name + ` .*$`).FindString(string(doc))
-	require.NotEmpty(t, line)
-	for word := range strings.FieldsSeq(strings.Replace(line, ">PASSWORD", ">"+aclPassword, 1)) {
-		command = append(command, word)
-	}
-	return command
 }
 
 func requireNothingDenied(t *testing.T, servers []*redistest.Server) {

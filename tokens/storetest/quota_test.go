@@ -15,7 +15,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-func fenced(f tokens.QuotaOptions) func(*tokens.Options) {
+func withQuota(f tokens.QuotaOptions) func(*tokens.Options) {
 	return func(o *tokens.Options) { o.Quota = f }
 }
 
@@ -28,12 +28,12 @@ func newMail(domain string) tokens.Mail {
 	return m
 }
 
-func testFence(t *testing.T, open Opener) {
+func testQuota(t *testing.T, open Opener) {
 	ctx := t.Context()
 	c := newClock()
 	clock := func(o *tokens.Options) { o.Now = c.Now }
-	a := Node(t, open, fenced(tokens.QuotaOptions{Users: 5, UsersDomain: 3}), clock)
-	b := Node(t, open, fenced(tokens.QuotaOptions{Users: 5, UsersDomain: 3}), clock)
+	a := Node(t, open, withQuota(tokens.QuotaOptions{Users: 5, UsersDomain: 3}), clock)
+	b := Node(t, open, withQuota(tokens.QuotaOptions{Users: 5, UsersDomain: 3}), clock)
 	app, _ := App(t, a, func(n *tokens.Application) { n.Domains = []string{"*"} })
 
 	one := newMail("one.example")
@@ -118,7 +118,7 @@ func testQuotaScope(t *testing.T, a, b *tokens.Authority, app *tokens.Applicatio
 func testQuotaModes(t *testing.T, open Opener) {
 	t.Helper()
 	ctx := t.Context()
-	dry := Node(t, open, fenced(tokens.QuotaOptions{Users: 1, DryRun: true}))
+	dry := Node(t, open, withQuota(tokens.QuotaOptions{Users: 1, DryRun: true}))
 	app, _ := App(t, dry)
 	for i := range 3 {
 		ad, err := dry.Admit(ctx, app, newMail("example.org"))
@@ -132,11 +132,11 @@ func testQuotaModes(t *testing.T, open Opener) {
 	require.Equal(t, tokens.Admission{}, *ad)
 }
 
-func testFenceRace(t *testing.T, open Opener) {
+func testQuotaRace(t *testing.T, open Opener) {
 	ctx := t.Context()
 	nodes := []*tokens.Authority{
-		Node(t, open, fenced(tokens.QuotaOptions{Users: 10})),
-		Node(t, open, fenced(tokens.QuotaOptions{Users: 10})),
+		Node(t, open, withQuota(tokens.QuotaOptions{Users: 10})),
+		Node(t, open, withQuota(tokens.QuotaOptions{Users: 10})),
 	}
 	app, _ := App(t, nodes[0])
 	var admitted, refused, warned atomic.Int32
