@@ -13,16 +13,15 @@ import (
 
 const (
 	maxArgon2Memory = 256 << 10 // KiB; Django 5.2 has 100 MiB
-	maxArgon2Work   = 4 << 20   // KiB written over all passes
+	maxArgon2Work   = 4 << 20   // KiB written in all passes
 	maxArgon2Lanes  = 16        // Django 5.2 has 8
 
 	minArgon2Salt, maxArgon2Salt = 8, 64  // RFC 9106 §3.1; Django's have 22 bytes
 	minArgon2Hash, maxArgon2Hash = 16, 64 // Django's have 32 bytes, once 16
 )
 
-// argon2Hash is variety$v=19$m=KiB,t=passes,p=lanes$salt$hash, with the salt
-// and the hash in base64 without padding: the encoding of the reference
-// implementation, and the only order in which it writes the parameters.
+// argon2Hash is variety$v=19$m=KiB,t=passes,p=lanes$salt$hash, with the salt and the hash in
+// base64 without padding, as the reference implementation writes it.
 type argon2Hash struct {
 	key                   func(password, salt []byte, time, memory uint32, threads uint8, keyLen uint32) []byte
 	memory, passes, lanes int
@@ -84,7 +83,7 @@ func (h *argon2Hash) parseParameters(s string) error {
 		return tooCostly("more than %d lanes", maxArgon2Lanes)
 	case h.passes > maxArgon2Work/h.memory:
 		return tooCostly("more than %d KiB over all passes", maxArgon2Work)
-	case h.memory < 8*h.lanes: // RFC 9106 §3.1; the library would silently take more
+	case h.memory < 8*h.lanes: // RFC 9106 §3.1; the library would use more without an error
 		return malformed("less than 8 KiB of memory for each lane")
 	}
 	return nil

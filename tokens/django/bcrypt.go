@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	maxBCryptCost = 16 // Django 5.2 has 12; each one more doubles the time
+	maxBCryptCost = 16 // Django 5.2 has 12; each step doubles the time
 	bcryptLength  = 60 // $2b$ and two digits, $, 22 of salt, 31 of hash
 )
 
-// bcryptHash is $2b$cost$salthash behind Django's own "$".
+// bcryptHash is $2b$cost$salthash, which follows the "$" of Django.
 type bcryptHash struct {
 	encoded   []byte // without the name of the algorithm
 	prehashed bool   // bcrypt_sha256
@@ -30,7 +30,7 @@ func parseBCryptHash(rest string, prehashed bool) (hash, error) {
 		return nil, malformed("want $2b$, a cost of two digits and 53 characters")
 	}
 	switch rest[2] {
-	case 'a', 'b', 'y': // differ in bugs that this implementation never had
+	case 'a', 'b', 'y': // they differ only in bugs of other implementations
 	default:
 		return nil, fmt.Errorf("%w: bcrypt other than 2a, 2b and 2y", ErrUnsupported)
 	}
@@ -60,7 +60,7 @@ func isBCryptDigit(c byte) bool {
 func (h *bcryptHash) verify(password string) (bool, error) {
 	key := []byte(password)
 	if h.prehashed {
-		// In hexadecimal, because bcrypt would stop at a NUL of the digest.
+		// In hexadecimal, because bcrypt stops at a NUL.
 		sum := sha256.Sum256(key)
 		key = hex.AppendEncode(nil, sum[:])
 	}
@@ -72,6 +72,6 @@ func (h *bcryptHash) verify(password string) (bool, error) {
 	case errors.Is(err, bcrypt.ErrMismatchedHashAndPassword):
 		return false, nil
 	default:
-		return false, malformed("bcrypt cannot read it") // the library's message may quote the hash
+		return false, malformed("bcrypt cannot read it") // the error of the library may quote the hash
 	}
 }

@@ -13,78 +13,73 @@ import (
 	"time"
 )
 
-// Labels of the models that are read, as dumpdata writes them.
+// Labels of the models, as dumpdata writes them.
 const (
 	modelApplication = "core.application"
 	modelDomain      = "core.applicationdomain"
 )
 
-// Dump is what a dump says about Meet's applications.
+// Dump is the applications of a dump.
 type Dump struct {
 	// Applications are in the order of the file.
 	Applications []Application
-	// Records counts everything in the file, DomainRecords the allowed domains.
+	// Records counts the records of the file, DomainRecords those of allowed domains.
 	//
-	// A dump of applications with no domain record at all may be one from which
-	// core.applicationdomain was left out: every application then looks as if
-	// it might act for everybody. Ask before believing it.
+	// If a dump has no domain record at all, core.applicationdomain may have been left out.
+	// Every application then seems to be allowed any domain, so ask before you import it.
 	Records, DomainRecords int
-	// Ignored counts the records of other models by their label.
+	// Ignored counts the records of other models by label.
 	Ignored map[string]int
 	// Problems are in the order of the file.
 	Problems []Problem
 }
 
-// Application is an application of Meet. Its texts have been checked, so that
-// they can be shown and compared; see [ReadDump].
+// Application is an application of Meet. Its texts are safe to show and to compare; see
+// [ReadDump].
 type Application struct {
-	// Record is its place in the file, from 1.
+	// Record is its position in the file, from 1.
 	Record int
-	// PK is its primary key, a UUID.
+	// PK is the primary key, a UUID.
 	PK string
-	// ClientID is what its integrator presents: 1 to 100 visible characters.
+	// ClientID has 1 to 100 visible characters.
 	ClientID string
-	// Name is for people; it may be empty and have up to 255 characters.
+	// Name has up to 255 characters.
 	Name string
-	// SecretHash is what [Verify] takes, or empty if the dump has nothing of
-	// the kind. Never show it.
+	// SecretHash is for [Verify]; empty if the dump has no usable hash. Never show it.
 	SecretHash string `json:"-"`
-	// Active is false for a disabled application, and when the dump does not tell.
+	// Active is false for a disabled application, and if the dump does not say.
 	Active bool
-	// Scopes are without repeats, in the order of the file.
+	// Scopes have no duplicates and are in the order of the file.
 	Scopes []string
-	// Domains are the mail domains it may act for: in lower case, sorted,
-	// without repeats.
+	// Domains are its mail domains, in lower case, sorted and without duplicates.
 	Domains []string
-	// AnyDomain tells that the dump has no domain for it, which at Meet means
-	// every domain. It is false when its domains cannot be read: it then may
-	// act for nobody.
+	// AnyDomain means that the dump has no domain for it, which at Meet allows every domain.
+	// It is false if its domains cannot be read; then it has none.
 	AnyDomain bool
-	// Created and Updated are zero if the dump does not tell.
+	// Created and Updated are zero if the dump does not say.
 	Created, Updated time.Time
 }
 
-// String leaves the hash out.
+// String omits the hash.
 func (a Application) String() string { return a.ClientID + " (" + a.PK + ")" }
 
 // GoString is String.
 func (a Application) GoString() string { return a.String() }
 
-// Problem is something in a dump that was not taken as it is. It never holds a
-// secret or a hash.
+// Problem is something in a dump that was changed or left out. It never contains a secret or a
+// hash.
 type Problem struct {
-	// Record is the place in the file, from 1.
+	// Record is the position in the file, from 1.
 	Record int
-	// Model is core.application, core.applicationdomain or, when not even that
-	// can be read, empty.
+	// Model is core.application or core.applicationdomain; empty if it cannot be read.
 	Model string
-	// PK is the primary key, or empty when it cannot be read.
+	// PK is the primary key; empty if it cannot be read.
 	PK string
-	// Field is the field it is about, or empty when it is about the record.
+	// Field is the name of the field; empty for the whole record.
 	Field string
 	// Reason is a sentence for operators.
 	Reason string
-	// Skipped tells that the whole record was left out.
+	// Skipped means that the whole record was left out.
 	Skipped bool
 }
 
@@ -105,21 +100,18 @@ func (p Problem) String() string {
 	return b.String()
 }
 
-// ReadDump reads what manage.py dumpdata writes of core.application and
-// core.applicationdomain, in its formats json (also several of them in a row)
-// and jsonl. Other models are counted and otherwise ignored, as are fields it
-// does not know. The models may come in any order.
+// ReadDump reads core.application and core.applicationdomain from the output of manage.py
+// dumpdata, in the formats json (also several files concatenated) and jsonl. The models may
+// come in any order. Other models are counted; unknown fields are ignored.
 //
-// What is wrong with one record is a [Problem] and stops nothing: the record,
-// or the part of it that cannot be used, is left out, and never in a way that
-// allows more than Meet did. Of two applications with one primary key or one
-// client id the first counts. An application without a usable hash is kept,
-// with an empty SecretHash.
+// An invalid record is a [Problem]. The record, or its invalid part, is left out, but never so
+// that more is allowed than at Meet. Of two applications with the same primary key or client
+// id, the first one counts. An application without a usable hash has an empty SecretHash.
 //
-// The error means that nothing can be taken: the file cannot be read, is not
-// JSON, has records and none of them is a serialized object, ends too early (it wraps [io.ErrUnexpectedEOF]) or has a record of
-// more than 1 MiB. Memory is in proportion to the applications, domains and
-// problems of the file, not to its size; a caller bounds the reader.
+// It is an error if the file cannot be read, is not JSON, has records but no serialized
+// object, ends too early ([io.ErrUnexpectedEOF]), or has a record of more than 1 MiB. Memory
+// grows with the applications, domains and problems, not with the size of the file; the
+// caller bounds the reader.
 func ReadDump(r io.Reader) (*Dump, error) {
 	records, err := newRecordReader(r)
 	if err != nil {
@@ -141,23 +133,21 @@ func ReadDump(r io.Reader) (*Dump, error) {
 	}
 }
 
-// dumpReader collects a dump. Domains wait until all applications are known.
+// dumpReader collects a dump. Domains are assigned once all applications are known.
 type dumpReader struct {
 	dump       Dump
 	byPK       map[string]int // folded primary key to index in Applications
 	byClientID map[string]int
 	domains    []domainRecord
-	// unclear tells that some record may have confined an application of which
-	// it cannot be told which one.
-	unclear bool
-	// serialized tells that some record looked like one.
-	serialized bool
+	// unclear means that an invalid record may have restricted an unknown application.
+	unclear    bool
+	serialized bool // some record was a serialized object
 }
 
 type domainRecord struct {
-	problem     Problem // with the record, the model and the key filled in
-	application reference
-	domain      string // empty if it cannot be used
+	problem     Problem // with Record, Model and PK
+	application string  // its primary key
+	domain      string  // empty if it is invalid
 }
 
 func newDumpReader() *dumpReader {
@@ -235,10 +225,10 @@ func (d *dumpReader) addApplication(at Problem, f fields) {
 
 func (d *dumpReader) addDomain(at Problem, f fields) {
 	d.dump.DomainRecords++
-	application, ok := readReference(f["application"])
+	application, ok := readKey(f["application"])
 	if !ok {
 		d.unclear = true
-		d.skip(at, "application", "is missing or not a reference; no application here counts as free of domains")
+		d.skip(at, "application", "is missing or not a key; no application here counts as free of domains")
 		return
 	}
 	domain, ok := f.domain()
@@ -248,23 +238,19 @@ func (d *dumpReader) addDomain(at Problem, f fields) {
 	d.domains = append(d.domains, domainRecord{problem: at, application: application, domain: domain})
 }
 
-// finish gives the applications their domains.
+// finish assigns the domains to the applications.
 func (d *dumpReader) finish() *Dump {
 	apps := d.dump.Applications
 	confined := make([]bool, len(apps))
 	for _, r := range d.domains {
-		i, found := d.resolve(r.application)
-		switch {
-		case found:
-			confined[i] = true
-			if r.domain != "" {
-				apps[i].Domains = append(apps[i].Domains, r.domain)
-			}
-		case r.application.natural:
-			d.unclear = true
-			d.skip(r.problem, "application", "is a natural key of no application here; no application here counts as free of domains")
-		default:
+		i, found := d.byPK[foldKey(r.application)]
+		if !found {
 			d.skip(r.problem, "application", "is not in the dump, or was skipped")
+			continue
+		}
+		confined[i] = true
+		if r.domain != "" {
+			apps[i].Domains = append(apps[i].Domains, r.domain)
 		}
 	}
 	for i := range apps {
@@ -274,17 +260,6 @@ func (d *dumpReader) finish() *Dump {
 	}
 	slices.SortStableFunc(d.dump.Problems, func(a, b Problem) int { return cmp.Compare(a.Record, b.Record) })
 	return &d.dump
-}
-
-// resolve finds the application of a domain: by primary key or, in a dump
-// made with --natural-foreign, by what is unique about it.
-func (d *dumpReader) resolve(r reference) (int, bool) {
-	if r.natural {
-		i, found := d.byClientID[r.key]
-		return i, found
-	}
-	i, found := d.byPK[foldKey(r.key)]
-	return i, found
 }
 
 func (d *dumpReader) report(at Problem, field, reason string) {

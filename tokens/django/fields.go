@@ -12,7 +12,7 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of what a field may hold, in characters where Meet's columns count so.
+// Maximum lengths, in characters where Meet's columns count those.
 const (
 	maxKey      = 64
 	maxClientID = 100
@@ -21,11 +21,10 @@ const (
 	maxDomain   = 253
 )
 
-// fields are the fields of a serialized object. Their names are matched
-// exactly, as Django does.
+// fields are the fields of a serialized object. Names are case-sensitive, as in Django.
 type fields map[string]json.RawMessage
 
-// text returns a string; null and a missing field are none.
+// text returns a string; false for null and a missing field.
 func (f fields) text(name string) (string, bool) { return readString(f[name]) }
 
 func (f fields) clientID() (string, bool) {
@@ -54,7 +53,7 @@ func (f fields) name(report func(field, reason string)) string {
 	return strings.TrimSpace(printable)
 }
 
-// secretHash returns a hash that Verify takes, or nothing.
+// secretHash returns a hash for Verify, or "".
 func (f fields) secretHash(report func(field, reason string)) string {
 	s, ok := f.text("client_secret")
 	if !ok || s == "" {
@@ -91,18 +90,12 @@ func (f fields) active(report func(field, reason string)) bool {
 	}
 }
 
-// scopes reads a list, a list as JSON text (what Django makes of a PostgreSQL
-// array) or the array as PostgreSQL's own text.
+// scopes reads a list, or the JSON text of a list, as Django writes a PostgreSQL array.
 func (f fields) scopes(report func(field, reason string)) []string {
 	raw := f["scopes"]
 	names, ok := readList(raw)
 	if s, isText := readString(raw); isText {
-		s = strings.TrimSpace(s)
-		if strings.HasPrefix(s, "{") {
-			names, ok = readPostgresArray(s)
-		} else {
-			names, ok = readList(json.RawMessage(s))
-		}
+		names, ok = readList(json.RawMessage(s))
 	}
 	if !ok {
 		report("scopes", "is missing or not a list of texts; taken as none")
@@ -121,8 +114,7 @@ func (f fields) scopes(report func(field, reason string)) []string {
 	return scopes
 }
 
-// instant reads a date and time. Without a zone, as Django writes it when it
-// does not keep zones, it is taken as UTC.
+// instant reads a date and time. One without a zone (USE_TZ off) is taken as UTC.
 func (f fields) instant(name string, report func(field, reason string)) time.Time {
 	raw := f[name]
 	if raw == nil || string(raw) == "null" {
@@ -138,18 +130,18 @@ func (f fields) instant(name string, report func(field, reason string)) time.Tim
 	return time.Time{}
 }
 
-// domain reads a domain and folds it as Meet does. Nothing but a plain name
-// gets through: what would be a wildcard here is none at Meet.
+// domain reads a domain and folds it as Meet does. Only a plain name is accepted, since
+// wildcards mean nothing at Meet.
 func (f fields) domain() (string, bool) {
 	s, ok := f.text("domain")
 	s = strings.TrimSpace(s)
-	if !ok || !isVisible(s, maxDomain) { // ASCII before it is folded
+	if !ok || !isVisible(s, maxDomain) { // ASCII, so folding is safe
 		return "", false
 	}
 	s = strings.ToLower(s)
 	labels := strings.Split(s, ".")
 	top := labels[len(labels)-1]
-	if len(labels) < 2 || strings.Trim(top, "0123456789") == "" { // an address is no domain
+	if len(labels) < 2 || strings.Trim(top, "0123456789") == "" { // an IP address
 		return "", false
 	}
 	if slices.ContainsFunc(labels, func(l string) bool { return !isDomainLabel(l) }) {
@@ -166,24 +158,7 @@ func isDomainLabel(s string) bool {
 	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }
 
-// reference points to another object.
-type reference struct {
-	key     string
-	natural bool // key is not the primary key
-}
-
-// readReference reads a primary key, or a natural key of one part: a list.
-func readReference(raw json.RawMessage) (reference, bool) {
-	if key, ok := readKey(raw); ok {
-		return reference{key: key}, true
-	}
-	if parts, ok := readList(raw); ok && len(parts) == 1 {
-		return reference{key: parts[0], natural: true}, true
-	}
-	return reference{}, false
-}
-
-// readKey reads a primary key: a text or a number, fit to be shown.
+// readKey reads a primary key, a text or a number. It is safe to show.
 func readKey(raw json.RawMessage) (string, bool) {
 	s, ok := readString(raw)
 	var number json.Number
@@ -196,10 +171,10 @@ func readKey(raw json.RawMessage) (string, bool) {
 	return s, true
 }
 
-// foldKey brings the spellings of one UUID together.
+// foldKey makes the spellings of a UUID equal.
 func foldKey(key string) string { return strings.ToLower(strings.ReplaceAll(key, "-", "")) }
 
-// readString reads a JSON string. Null is none.
+// readString reads a JSON string; false for null.
 func readString(raw json.RawMessage) (string, bool) {
 	var s *string
 	if json.Unmarshal(raw, &s) != nil || s == nil {
@@ -208,7 +183,7 @@ func readString(raw json.RawMessage) (string, bool) {
 	return *s, true
 }
 
-// readList reads a JSON list of strings. Null is none, as is a null in it.
+// readList reads a JSON list of strings; false for null, and for a null in it.
 func readList(raw json.RawMessage) ([]string, bool) {
 	var list []*string
 	if json.Unmarshal(raw, &list) != nil || list == nil {
@@ -224,31 +199,7 @@ func readList(raw json.RawMessage) ([]string, bool) {
 	return names, true
 }
 
-// readPostgresArray reads {a,"b"}: a one-dimensional array of texts that need
-// no escape, which no scope does.
-func readPostgresArray(s string) ([]string, bool) {
-	inner, ok := strings.CutSuffix(strings.TrimPrefix(s, "{"), "}")
-	if !ok || strings.ContainsAny(inner, "{}") {
-		return nil, false
-	}
-	if inner == "" {
-		return []string{}, true
-	}
-	var names []string
-	for element := range strings.SplitSeq(inner, ",") {
-		if quoted, isQuoted := strings.CutPrefix(element, `"`); isQuoted {
-			if element, ok = strings.CutSuffix(quoted, `"`); !ok {
-				return nil, false
-			}
-		} else if strings.EqualFold(element, "null") {
-			return nil, false
-		}
-		names = append(names, element)
-	}
-	return names, true
-}
-
-// isVisible reports whether s is 1 to longest characters of visible ASCII.
+// isVisible reports whether s has 1 to longest visible ASCII characters.
 func isVisible(s string, longest int) bool {
 	if s == "" || len(s) > longest {
 		return false

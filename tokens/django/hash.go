@@ -9,19 +9,16 @@ import (
 	"strings"
 )
 
-// Errors about encoded hashes. They are matched with [errors.Is]; what is
-// wrapped around them never holds a part of the hash.
+// Errors about encoded hashes, for [errors.Is]. They never contain a part of the hash.
 var (
-	// ErrNotHash means that the text is nothing Django would take for a
-	// password hash: a secret in clear, an unusable password ("!…"), nothing.
+	// ErrNotHash means that Django would not take the text for a password hash: it is a
+	// secret in clear, an unusable password ("!…"), or empty.
 	ErrNotHash = errors.New("not a Django password hash")
-	// ErrUnsupported means that Django may know the algorithm and we do not.
+	// ErrUnsupported means that Django may support the algorithm and this package does not.
 	ErrUnsupported = errors.New("unsupported password hash")
-	// ErrMalformed means that the algorithm is known and the rest is not in
-	// its form.
+	// ErrMalformed means that the algorithm is known and the rest is invalid.
 	ErrMalformed = errors.New("malformed password hash")
-	// ErrTooCostly means that checking the hash would cost more than this
-	// package spends on one.
+	// ErrTooCostly means that the parameters of the hash exceed the bounds of Verify.
 	ErrTooCostly = errors.New("password hash is too costly to check")
 )
 
@@ -34,15 +31,15 @@ const (
 	BCrypt       = "bcrypt"
 )
 
-// maxEncoded is twice what Meet's column holds.
+// maxEncoded is twice the length of Meet's column.
 const maxEncoded = 512
 
-// hash is a parsed hash whose cost is within bounds.
+// hash is a parsed hash within the bounds of Verify.
 type hash interface {
 	verify(password string) (bool, error)
 }
 
-// parsers read what follows "algorithm$".
+// parsers parse what follows "algorithm$".
 var parsers = map[string]func(rest string) (hash, error){
 	PBKDF2SHA256: parsePBKDF2SHA256,
 	PBKDF2SHA1:   parsePBKDF2SHA1,
@@ -51,26 +48,24 @@ var parsers = map[string]func(rest string) (hash, error){
 	BCrypt:       parseBCrypt,
 }
 
-// unsupported are the other algorithms that Django has or had. Naming them
-// tells a hash that cannot be used from a secret in clear.
+// unsupported are the other algorithms of Django. With them a hash is not taken for a secret
+// in clear.
 var unsupported = map[string]bool{
 	"scrypt": true, "md5": true, "sha1": true, "crypt": true,
 	"unsalted_md5": true, "unsalted_sha1": true,
 }
 
-// Verify reports whether encoded was made from the password by one of Django's
-// hashers: pbkdf2_sha256, pbkdf2_sha1, argon2 (argon2id and argon2i of version
-// 19), bcrypt_sha256 or bcrypt. As with Django's, a plain bcrypt hash stands
-// for the first 72 bytes of the password only.
+// Verify reports whether encoded is the hash of the password by one of Django's hashers:
+// pbkdf2_sha256, pbkdf2_sha1, argon2 (argon2id and argon2i, version 19), bcrypt_sha256 or
+// bcrypt. As in Django, plain bcrypt hashes only the first 72 bytes of a password.
 //
-// The comparison takes constant time. An empty password, or one with a NUL, is
-// never right: Meet refuses both before it hashes.
+// The comparison takes constant time. An empty password, or one with a NUL, never matches,
+// because Meet refuses both.
 //
-// A hash that Verify cannot check is an error, one of [ErrNotHash],
-// [ErrUnsupported], [ErrMalformed] and [ErrTooCostly]. The cost is bounded: at
-// most 10,000,000 PBKDF2 iterations, a bcrypt cost of 16, and for argon2
-// 256 MiB, 16 lanes and 4 GiB written over all passes. That is some seconds of
-// CPU at most; argon2 spreads them over its lanes.
+// Errors: [ErrNotHash], [ErrUnsupported], [ErrMalformed] and [ErrTooCostly]. The bounds are
+// 10,000,000 iterations for PBKDF2, a cost of 16 for bcrypt, and for argon2 256 MiB, 16 lanes
+// and 4 GiB written in all passes. That is a few seconds of CPU; argon2 spreads them over its
+// lanes.
 func Verify(encoded, password string) (bool, error) {
 	_, h, err := parse(encoded)
 	if err != nil {
@@ -82,9 +77,8 @@ func Verify(encoded, password string) (bool, error) {
 	return h.verify(password)
 }
 
-// Identify returns the name of the algorithm of a hash that [Verify] can
-// check, without checking it. Its errors are those of Verify; the name is
-// returned with the error when it is known.
+// Identify returns the name of the algorithm of a hash, and the error that [Verify] would
+// return. The name is also returned with an error, if it is known.
 func Identify(encoded string) (algorithm string, err error) {
 	algorithm, _, err = parse(encoded)
 	return algorithm, err
@@ -112,14 +106,12 @@ func parse(encoded string) (string, hash, error) {
 	return algorithm, h, nil
 }
 
-// isUnsaltedMD5 reports whether s is 32 hexadecimal digits, which is how
-// Django's oldest hashes look.
+// isUnsaltedMD5 reports whether s looks like one of Django's oldest hashes.
 func isUnsaltedMD5(s string) bool {
 	return len(s) == 32 && strings.Trim(s, "0123456789abcdef") == ""
 }
 
-// decode reads base64 in its one canonical form; the decoder alone would skip
-// line ends and, where Django compares texts, accept several for one hash.
+// decode decodes base64 in its canonical form. The decoder alone skips line ends.
 func decode(e *base64.Encoding, s string, shortest, longest int) ([]byte, bool) {
 	b, err := e.Strict().DecodeString(s)
 	if err != nil || len(b) < shortest || len(b) > longest || len(s) != e.EncodedLen(len(b)) {
@@ -134,8 +126,8 @@ func tooCostly(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrTooCostly, fmt.Sprintf(format, args...))
 }
 
-// number reads a positive decimal number without sign or leading zero. Of one
-// with more than nine digits it returns the first nine: beyond every bound too.
+// number parses a positive decimal number without sign or leading zero. Of a longer number it
+// returns the first nine digits, which exceed every bound too.
 func number(s string) (n int, ok bool) {
 	if s == "" || s[0] == '0' {
 		return 0, false

@@ -18,8 +18,7 @@ const (
 	maxSalt       = 128        // Django's have 22 characters
 )
 
-// pbkdf2Hash is iterations$salt$base64: RFC 8018 §5.2, with as many bytes of
-// key as the digest has.
+// pbkdf2Hash is iterations$salt$base64 (RFC 8018 §5.2). The key is as long as the digest.
 type pbkdf2Hash struct {
 	digest     func() gohash.Hash
 	iterations int
@@ -55,7 +54,7 @@ func parsePBKDF2(rest string, digest func() gohash.Hash, size int) (hash, error)
 func (h *pbkdf2Hash) verify(password string) (bool, error) {
 	got, err := pbkdf2.Key(h.digest, password, []byte(h.salt), h.iterations, len(h.want))
 	if err != nil {
-		return false, fmt.Errorf("pbkdf2: %w", err) // only where FIPS 140 is enforced
+		return false, fmt.Errorf("pbkdf2: %w", err) // only in FIPS 140 mode
 	}
 	return subtle.ConstantTimeCompare(got, h.want) == 1, nil
 }

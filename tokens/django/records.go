@@ -11,25 +11,24 @@ import (
 	"io"
 )
 
-// maxRecord bounds one serialized object, with the space around it. An
-// application has about one KiB.
+// maxRecord bounds one serialized object with the space around it. An application has about
+// one KiB.
 const maxRecord = 1 << 20
 
 var errRecordTooLarge = fmt.Errorf("longer than %d bytes", maxRecord)
 
-// recordReader reads one serialized object after the other, from JSON arrays
-// in a row or from JSON objects in a row.
+// recordReader reads serialized objects from a sequence of JSON arrays or of JSON objects.
 type recordReader struct {
-	input *boundedReader
-	dec   *json.Decoder
-	// arrays tells that the objects are in arrays, inside that one is open.
-	arrays, inside bool
+	input  *boundedReader
+	dec    *json.Decoder
+	arrays bool // the objects are in arrays
+	inside bool // of an array
 }
 
 func newRecordReader(r io.Reader) (*recordReader, error) {
 	br := bufio.NewReader(r)
 	if b, _ := br.Peek(3); bytes.Equal(b, []byte("\ufeff")) {
-		_, _ = br.Discard(len(b)) // the byte order mark some shells write
+		_, _ = br.Discard(len(b)) // the byte order mark that some shells write
 	}
 	input := &boundedReader{r: br, limit: maxRecord}
 	first, err := firstByte(br)
@@ -44,7 +43,7 @@ func newRecordReader(r io.Reader) (*recordReader, error) {
 	return &recordReader{input: input, dec: json.NewDecoder(input), arrays: first == '['}, nil
 }
 
-// firstByte skips white space and returns what follows, without taking it.
+// firstByte skips white space and peeks at the next byte.
 func firstByte(br *bufio.Reader) (byte, error) {
 	for range maxRecord {
 		b, err := br.ReadByte()
@@ -60,7 +59,7 @@ func firstByte(br *bufio.Reader) (byte, error) {
 	return 0, errRecordTooLarge
 }
 
-// next returns the next object, and io.EOF after the last.
+// next returns the next object, and io.EOF after the last one.
 func (r *recordReader) next() (json.RawMessage, error) {
 	r.input.limit = r.dec.InputOffset() + maxRecord
 	for r.arrays && (!r.inside || !r.dec.More()) {
@@ -87,7 +86,7 @@ func (r *recordReader) next() (json.RawMessage, error) {
 	return raw, nil
 }
 
-// explain keeps what the file holds out of the error.
+// explain keeps the contents of the file out of the error.
 func (r *recordReader) explain(err error) error {
 	var syntax *json.SyntaxError
 	switch {
@@ -100,8 +99,8 @@ func (r *recordReader) explain(err error) error {
 	}
 }
 
-// boundedReader fails beyond a limit that its owner moves on. A json.Decoder
-// alone reads a record of any size into memory.
+// boundedReader fails beyond a limit, which its owner raises. A json.Decoder alone reads a
+// record of any size into memory.
 type boundedReader struct {
 	r           io.Reader
 	read, limit int64

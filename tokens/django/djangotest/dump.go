@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// Package djangotest makes dumps of Meet's applications for tests.
+// Package djangotest writes dumps of Meet's applications for tests.
 package djangotest
 
 import (
@@ -15,22 +15,20 @@ import (
 
 // Options of [WriteDump]. The zero value is an empty dump.
 type Options struct {
-	// Applications is how many there are, from number 0.
+	// Applications is the number of applications.
 	Applications int
-	// Domains is how many mail domains each may act for. Default (0): none,
-	// which at Meet means every domain.
+	// Domains is the number of mail domains of each. Default: 0, which at Meet allows every
+	// domain.
 	Domains int
-	// Iterations is the PBKDF2 cost of the secrets. Default (0): 1, for tests
-	// in which the cost does not matter. Meet has 1,000,000.
+	// Iterations is the PBKDF2 cost of the secrets. Default: 1; Meet has 1,000,000.
 	Iterations int
 	// Lines writes one object a line (dumpdata --format jsonl).
 	Lines bool
 }
 
-// WriteDump writes what manage.py dumpdata would: all applications, then all
-// domains. Application number i has the primary key PK(i), the client id
-// ClientID(i), the secret Secret(i), the scopes rooms:list and rooms:create,
-// and the domains Domain(i, 0), Domain(i, 1) and so on. All are active.
+// WriteDump writes a dump as manage.py dumpdata does: all applications, then all domains.
+// Application i has PK(i), ClientID(i), Secret(i), the scopes rooms:list and rooms:create, and
+// the domains Domain(i, 0), Domain(i, 1) and so on. All are active.
 func WriteDump(w io.Writer, o Options) error {
 	d := writer{w: bufio.NewWriter(w), lines: o.Lines}
 	d.open()
@@ -51,22 +49,20 @@ func WriteDump(w io.Writer, o Options) error {
 	return d.close()
 }
 
-// PK returns the primary key of application number i, a UUID.
+// PK returns the primary key of application i, a UUID.
 func PK(i int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012x", i) }
 
-// ClientID returns the client id of application number i: 40 letters and
-// digits, as Meet makes them.
+// ClientID returns the client id of application i: 40 letters and digits, as at Meet.
 func ClientID(i int) string { return fmt.Sprintf("client%034d", i) }
 
-// Secret returns the secret of application number i: 128 letters and digits,
-// as Meet makes them.
+// Secret returns the secret of application i: 128 letters and digits, as at Meet.
 func Secret(i int) string { return fmt.Sprintf("secret%0122d", i) }
 
-// Domain returns mail domain number j of application number i.
+// Domain returns mail domain j of application i.
 func Domain(i, j int) string { return fmt.Sprintf("d%d.platform%d.example", j, i) }
 
-// Hash returns a secret as Django's PBKDF2PasswordHasher keeps it. It panics
-// where FIPS 140 mode refuses the parameters.
+// Hash returns the hash of Django's PBKDF2PasswordHasher. It panics if FIPS 140 mode refuses
+// the parameters.
 func Hash(secret, salt string, iterations int) string {
 	key, err := pbkdf2.Key(sha256.New, secret, []byte(salt), iterations, sha256.Size)
 	if err != nil {
@@ -75,7 +71,7 @@ func Hash(secret, salt string, iterations int) string {
 	return fmt.Sprintf("pbkdf2_sha256$%d$%s$%s", iterations, salt, base64.StdEncoding.EncodeToString(key))
 }
 
-// writer separates objects. A bufio.Writer keeps its first error for Flush.
+// writer separates objects. Flush returns the first error of a bufio.Writer.
 type writer struct {
 	w     *bufio.Writer
 	lines bool
