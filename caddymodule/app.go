@@ -190,8 +190,8 @@ func (a *App) checkReload() error {
 		return nil
 	}
 	if _, inRedis := running.store.(*store.Redis); inRedis {
-		return errors.New("the gateway that is running keeps its state in Redis, and this configuration is the one for trying out (embedded, quickstart): " +
-			"variables such as {$MEET_STORE} are read where `reload` is called, so call it with the environment that the gateway was started with")
+		return errors.New("the running gateway uses Redis and this configuration the embedded store with quickstart, for trying out: " +
+			"call `reload` with the environment that the gateway was started with, because variables such as {$MEET_STORE} are read there")
 	}
 	return nil
 }
@@ -210,18 +210,19 @@ func (a *App) readFormerNames() {
 // loadAuthority returns the Authority of an earlier configuration with the same inputs,
 // or creates one.
 func (a *App) loadAuthority() error {
-	o, err := a.options()
-	if err != nil {
+	o := a.authorityOptions()
+	var err error
+	if o.Secrets, err = resolveSecrets(a.Secrets, a.store.Secret()); err != nil {
 		return err
 	}
-	limits, err := parseLimits(a.Limits, a.QuotaDryRun)
-	if err != nil {
-		return fmt.Errorf("limit: %w", err)
+	var rates *limit.Rates
+	if rates, o.Quota, err = a.parseLimits(); err != nil {
+		return err
 	}
 	if a.Gateways < 0 { // 0 is the default
 		return errors.New("gateways must not be negative")
 	}
-	o.Quota = limits.quota
+	o.Store, o.Version = a.store.Tokens(), BuildInfo().Version
 	signing, err := a.signingKeys(&o)
 	if err != nil {
 		return err
@@ -240,7 +241,7 @@ func (a *App) loadAuthority() error {
 		if p.Authority, err = tokens.New(o); err != nil {
 			return nil, err
 		}
-		p.limiter = limit.New(limit.Options{Shared: p.Authority, Rates: limits.rates, Nodes: a.Gateways})
+		p.limiter = limit.New(limit.Options{Shared: p.Authority, Rates: rates, Nodes: a.Gateways})
 		return p, nil
 	})
 	if err != nil {
@@ -248,17 +249,6 @@ func (a *App) loadAuthority() error {
 	}
 	a.key, a.authority = key, val.(*pooledAuthority)
 	return nil
-}
-
-func (a *App) options() (tokens.Options, error) {
-	secrets, err := resolveSecrets(a.Secrets, a.store.Secret())
-	if err != nil {
-		return tokens.Options{}, err
-	}
-	o := a.authorityOptions()
-	o.Store, o.Secrets = a.store.Tokens(), secrets
-	o.Version = BuildInfo().Version
-	return o, nil
 }
 
 // authorityOptions returns the options that contain no placeholders.
@@ -320,7 +310,7 @@ func (a *App) checkStore() {
 	defer cancel()
 	redis := a.store.Tokens()
 	if err := redis.Ping(ctx); err != nil {
-		a.logger.Error("redis cannot be used; until it can, requests are answered with 503",
+		a.logger.Error("redis is unavailable; requests are answered with 503 until it is back",
 			zap.String("cause", tokens.StoreProblem(err)), zap.Error(err))
 		return
 	}

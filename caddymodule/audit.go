@@ -197,7 +197,7 @@ func (s *sharedTrail) release() error {
 // reportTrail logs when the trail starts and stops failing.
 func reportTrail(err error) {
 	if err != nil {
-		logger().Error("the audit trail cannot be written; lines are kept in memory as long as there is room", zap.Error(err))
+		logger().Error("the audit trail cannot be written; lines are buffered in memory up to a limit", zap.Error(err))
 		return
 	}
 	logger().Info("the audit trail is written again")
@@ -291,7 +291,7 @@ func (a *Audit) unmarshalOutput(d *caddyfile.Dispenser) error {
 		}
 		var ok bool
 		if writer, ok = mod.(caddy.WriterOpener); !ok {
-			return d.Errf("module %s is no log writer", name)
+			return d.Errf("module %s is not a log writer", name)
 		}
 	}
 	a.OutputRaw = caddyconfig.JSONModuleObject(writer, "output", name, nil)

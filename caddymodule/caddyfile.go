@@ -97,7 +97,10 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		option.Once("gateways", option.Positive(&a.Gateways)).Formerly("nodes"),
 		option.Once("quota_dry_run", option.Flag(&a.QuotaDryRun)).Formerly("fence_dry_run"),
 		option.Once("health", option.Checked(option.One(&a.Health), a.checkHealth)),
-		option.Once("audit", a.unmarshalAudit),
+		option.Once("audit", func(d *caddyfile.Dispenser) error {
+			a.Audit = new(Audit)
+			return a.Audit.unmarshalCaddyfile(d)
+		}),
 		option.Once("metrics_per_application", option.Positive(&a.MetricsPerApplication)),
 		option.Once("quickstart", option.Flag(&a.Quickstart)),
 	)
@@ -124,7 +127,7 @@ func (a *App) checkSigningKey() error {
 		return nil
 	}
 	if _, err := signing.Parse([]byte(key)); err != nil {
-		return errors.New("signing_key is no private key in PEM; write {file./path/to/key.pem}, and make one with: openssl genpkey -algorithm ed25519")
+		return errors.New("signing_key is not a private key in PEM; write {file./path/to/key.pem}, and make a key with: openssl genpkey -algorithm ed25519")
 	}
 	return nil
 }
@@ -137,11 +140,6 @@ func (a *App) checkHealth() error {
 		return nil
 	}
 	return health.ParseAddress(a.Health)
-}
-
-func (a *App) unmarshalAudit(d *caddyfile.Dispenser) error {
-	a.Audit = new(Audit)
-	return a.Audit.unmarshalCaddyfile(d)
 }
 
 // unmarshalRefresh parses the block `refresh`.
@@ -202,7 +200,7 @@ func (a *App) unmarshalStore(d *caddyfile.Dispenser) error {
 	}
 	guest, ok := mod.(store.Store)
 	if !ok {
-		return d.Errf("module %s.%s is no store", storeNamespace, name)
+		return d.Errf("module %s.%s is not a store", storeNamespace, name)
 	}
 	a.StoreRaw = caddyconfig.JSONModuleObject(guest, "type", name, nil)
 	return nil
@@ -309,7 +307,7 @@ func (h *Handler) unmarshalCaddyfile(helper httpcaddyfile.Helper) error {
 func (h *Handler) unmarshalLevels(d *caddyfile.Dispenser) error {
 	err := option.Words(&h.RoomAccessLevels, levelTrusted, levelRestricted, levelPublic, levelsMeet)(d)
 	if err == nil && len(h.RoomAccessLevels) > 1 && slices.Contains(h.RoomAccessLevels, levelsMeet) {
-		return d.Err("room_access_levels: meet stands alone")
+		return d.Err("room_access_levels: meet must be the only value")
 	}
 	return err
 }
@@ -404,7 +402,7 @@ func (h *Handler) unmarshalBackendOptions(d *caddyfile.Dispenser) ([]caddyfile.T
 	var others []caddyfile.Token
 	other := func(d *caddyfile.Dispenser) error {
 		if d.Val() == "rewrite" || d.Val() == "method" {
-			return d.Errf("%s would send another request than the one that was allowed (path says where Meet's API is)", d.Val())
+			return d.Errf("%s is not allowed, because the gateway decides which request is sent; use path for the location of Meet's API", d.Val())
 		}
 		others = append(others, d.NextSegment()...)
 		return nil
@@ -412,7 +410,7 @@ func (h *Handler) unmarshalBackendOptions(d *caddyfile.Dispenser) ([]caddyfile.T
 	err := option.BlockOr(d, other,
 		option.Once("host", option.Checked(option.One(&h.BackendHost), func() error {
 			if !option.Holds(h.BackendHost) && !isHost(h.BackendHost) {
-				return fmt.Errorf("host %q must be a name such as meet.example.org, with the port if it is not the default one, and nothing else", h.BackendHost)
+				return fmt.Errorf("host %q must be a host name such as meet.example.org, with a port if it is not the default one", h.BackendHost)
 			}
 			return nil
 		})),
@@ -424,7 +422,7 @@ func (h *Handler) unmarshalBackendOptions(d *caddyfile.Dispenser) ([]caddyfile.T
 		})),
 		option.Once("credentials", option.Checked(option.Pair(&h.Credentials.ClientID, &h.Credentials.ClientSecret), func() error {
 			if (h.Credentials.ClientID == "") != (h.Credentials.ClientSecret == "") {
-				return errors.New("credentials are a client id and a client secret, and one of them is empty")
+				return errors.New("credentials need a client id and a client secret; one of them is empty")
 			}
 			return nil
 		})),

@@ -29,7 +29,7 @@ func (c documentCall) serveDocs() error {
 	delete(h, "Vary") // the answer does not depend on Authorization
 	name := path.Base(c.match.pattern.template)
 	if mediaType, ok := docs.Assets[name]; ok {
-		return c.writeDocs(mediaType, docs.Asset(name))
+		return writeBody(c.w, http.StatusOK, []string{mediaType}, docs.Asset(name))
 	}
 	query, err := url.ParseQuery(c.target.Query)
 	if err != nil {
@@ -43,12 +43,5 @@ func (c documentCall) serveDocs() error {
 	if err != nil {
 		return err
 	}
-	return c.writeDocs("text/html; charset=utf-8", page)
-}
-
-func (c documentCall) writeDocs(mediaType string, body []byte) error {
-	c.w.Header()["Content-Type"] = []string{mediaType}
-	c.w.WriteHeader(http.StatusOK)
-	_, _ = c.w.Write(body)
-	return nil
+	return writeBody(c.w, http.StatusOK, []string{"text/html; charset=utf-8"}, page)
 }

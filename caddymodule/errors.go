@@ -20,15 +20,13 @@ import (
 
 // Errors of this package. Each has a row in the table failures.
 var (
-	errUnknownPath      = errors.New("no such path")
-	errMethodNotAllowed = errors.New("method not allowed")
-	errNoToken          = errors.New("no bearer token")
-	errScope            = errors.New("scope missing")
-	errSource           = errors.New("source address not allowed")
-	errTooEarly         = errors.New("request in TLS early data")
-	errInvalidRoom      = errors.New("room is not a UUID")
-	errPublicRooms      = errors.New("public rooms are not allowed")
-	errSharedInactive   = errors.New("the application that the gateway itself presents to Meet is inactive")
+	errUnknownPath    = errors.New("unknown path")
+	errNoToken        = errors.New("no bearer token")
+	errSource         = errors.New("source address not allowed")
+	errTooEarly       = errors.New("request in TLS early data")
+	errInvalidRoom    = errors.New("room is not a UUID")
+	errPublicRooms    = errors.New("public rooms are not allowed")
+	errSharedInactive = errors.New("the application that the gateway itself presents to Meet is inactive")
 )
 
 // Values of "error" for which no text is published, from RFC 6749 §5.2 and §4.1.2.1 or
@@ -294,7 +292,6 @@ func insufficientScope(scope string) error {
 	return &refusal{
 		status: http.StatusForbidden, detail: "Insufficient permissions. Required scope: '" + scope + "'", reason: "insufficient_scope",
 		challenge: challengeBearer + `, error="insufficient_scope", scope="` + scope + `"`,
-		cause:     errScope,
 	}
 }
 
@@ -302,7 +299,7 @@ func insufficientScope(scope string) error {
 func methodNotAllowed(method, allow string) error {
 	return &refusal{
 		status: http.StatusMethodNotAllowed, detail: fmt.Sprintf("Method \"%s\" not allowed.", cutText(method)), reason: "method_not_allowed",
-		allow: allow, cause: errMethodNotAllowed,
+		allow: allow,
 	}
 }
 

@@ -210,8 +210,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.description = describeRoutes(h.Routes)
 	h.scopes = h.routes.scopes()
 	if routes := routesWithoutMail(h.Routes); len(routes) > 0 {
-		h.logger.Info("on opened routes every text with an @ must be a mail address that the application may act for, and access_level "+
-			"one of room_access_levels; `mail` in the block of a route says otherwise", zap.Strings("routes", routes))
+		h.logger.Info("on these routes, each text with an @ must be a mail address that the application may act for, and access_level "+
+			"one of room_access_levels; configure `mail` in a route's block to change that", zap.Strings("routes", routes))
 	}
 	if err := h.provisionBackend(ctx); err != nil {
 		return err
@@ -358,7 +358,7 @@ func (h *Handler) resolveBackend(guest caddyhttp.MiddlewareHandler) error {
 			return fmt.Errorf("backend credentials: client secret: %w", err)
 		}
 		if (id == "") != (secret == "") {
-			return errors.New("backend credentials: client id and client secret belong together, one of them is empty")
+			return errors.New("backend credentials need a client id and a client secret; one of them is empty")
 		}
 		h.fallback = backendclient.Credentials{ClientID: id, ClientSecret: secret}
 	}
@@ -371,7 +371,7 @@ func (h *Handler) resolveBackend(guest caddyhttp.MiddlewareHandler) error {
 		h.logger.Warn("the sandbox backend is for trying out: it is a Meet in memory, rooms lead nowhere and are lost when this process ends")
 	case *reverseproxy.Handler:
 		if g.Rewrite != nil {
-			return errors.New("backend: rewrite would send another request than the one that was allowed; backend_path says where Meet's API is")
+			return errors.New("backend: rewrite is not allowed, because the gateway decides which request is sent; use backend_path for the location of Meet's API")
 		}
 		if h.host == "" {
 			h.host = upstreamHost(g)

@@ -42,7 +42,12 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) error {
 		w.WriteHeader(status)
 		return nil
 	}
-	w.Header()["Content-Type"] = headerTypeJSON
+	return writeBody(w, status, headerTypeJSON, body)
+}
+
+// writeBody writes an answer of any media type.
+func writeBody(w http.ResponseWriter, status int, mediaType []string, body []byte) error {
+	w.Header()["Content-Type"] = mediaType
 	w.WriteHeader(status)
 	_, _ = w.Write(body)
 	return nil

@@ -49,7 +49,7 @@ func (c roomsCall) withIdempotency(key string, body []byte, send func() (*backen
 	if err := c.finishIdempotent(attempt, answer, err); err != nil {
 		// The caller gets the answer nevertheless. A retry with the key is not sent
 		// again.
-		c.h.logger.Error("answer could not be kept for its idempotency key", zap.String("request_id", c.requestID), zap.Error(err))
+		c.h.logger.Error("storing the answer for its idempotency key failed", zap.String("request_id", c.requestID), zap.Error(err))
 	}
 	return answer, err
 }

@@ -3,35 +3,28 @@
 package caddymodule
 
 import (
-	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
 
-type limits struct {
-	rates *limit.Rates
-	quota tokens.QuotaOptions
-}
-
 // parseLimits parses the options limit and quota_dry_run.
-func parseLimits(rates map[string]string, dryRun bool) (limits, error) {
-	r, err := limit.ParseRates(rates)
+func (a *App) parseLimits() (*limit.Rates, tokens.QuotaOptions, error) {
+	quota := tokens.QuotaOptions{DryRun: a.QuotaDryRun}
+	rates, err := limit.ParseRates(a.Limits)
 	if err != nil {
-		return limits{}, err
+		return nil, quota, fmt.Errorf("limit: %w", err)
 	}
-	l := limits{rates: r, quota: tokens.QuotaOptions{DryRun: dryRun}}
-	if users, ok := r.Get(limit.Users); ok {
-		l.quota.Users = users.Count
+	if users, ok := rates.Get(limit.Users); ok {
+		quota.Users = users.Count
 	}
-	if users, ok := r.Get(limit.UsersDomain); ok {
-		l.quota.UsersDomain = users.Count
+	if users, ok := rates.Get(limit.UsersDomain); ok {
+		quota.UsersDomain = users.Count
 	}
-	return l, nil
+	return rates, quota, nil
 }
-
-var errRateLimited = errors.New("too many requests")
 
 // applyDecision sets the RateLimit headers and returns a 429 for a request over the
 // limit.
@@ -49,7 +42,7 @@ func (c *call) applyDecision(d limit.Decision) error {
 	limitRefusalsTotal.WithLabelValues(d.Policy.String()).Inc()
 	return &refusal{
 		status: http.StatusTooManyRequests, detail: "Too many requests.", code: codeRateLimited,
-		reason: "limit_" + d.Policy.String(), retryAfter: d.RetryAfter, cause: errRateLimited,
+		reason: "limit_" + d.Policy.String(), retryAfter: d.RetryAfter,
 	}
 }
 

@@ -128,8 +128,8 @@ func (c *call) logFields(r *refusal) []zap.Field {
 }
 
 // hintScopeAtMeet explains a token with fewer scopes than its application.
-const hintScopeAtMeet = "the application has this scope and its token has not: grant it to the application that is presented to Meet, " +
-	"in Meet's admin; tokens issued from then on have it"
+const hintScopeAtMeet = "the application has this scope, but its token does not: grant the scope in Meet's admin to the application that is presented to Meet; " +
+	"new tokens then have it"
 
 // errorFields returns the log fields for an error that the answer does not show.
 func errorFields(c *call, err error) []zap.Field {

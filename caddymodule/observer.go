@@ -44,7 +44,7 @@ func (o *authorityObserver) FeedState(fresh bool) {
 		return
 	}
 	if o.stale.Swap(false) {
-		logger().Info("the feed from redis is back")
+		logger().Info("the feed from redis is restored")
 	}
 }
 
@@ -53,7 +53,7 @@ func (o *authorityObserver) FeedState(fresh bool) {
 func (o *authorityObserver) logFeedStale() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	logger().Warn("the feed from redis is silent: asking redis for each request until it is back",
+	logger().Warn("no heartbeat in the feed from redis: checking redis on every request until it is back",
 		zap.String("cause", o.authority.FeedProblem(ctx)))
 }
 
@@ -66,8 +66,8 @@ func (o *authorityObserver) KeysMissing(ids []string) {
 		logger().Info("every key that other gateways use is configured here")
 		return
 	}
-	logger().Error("other gateways sign, hash and encrypt with keys that this one was not given: what they make is answered with 503 here. "+
-		"All gateways need the same secrets and signing keys; if a key is not to be used any more, withdraw it (meet revoke key)", zap.Strings("keys", ids))
+	logger().Error("other gateways use keys that are not configured here, so this gateway answers their tokens with 503. "+
+		"Configure the same secrets and signing keys on all gateways, or withdraw a key that is no longer used (meet revoke key)", zap.Strings("keys", ids))
 }
 
 // PermissionsMissing implements tokens.Observer.
@@ -76,11 +76,11 @@ func (o *authorityObserver) PermissionsMissing(what string, refusing bool) {
 	switch {
 	case !o.isActive():
 	case what == "":
-		logger().Info("redis lets its user do all that the gateway needs")
+		logger().Info("the redis user has all permissions that the gateway needs")
 	case refusing:
-		logger().Error("redis refuses its user what requests need, so this gateway is not ready; docs/redis.md has the line for ACL SETUSER", cause)
+		logger().Error("the redis user lacks permissions that requests need, so this gateway is not ready; docs/redis.md has the line for ACL SETUSER", cause)
 	default:
-		logger().Warn("redis refuses its user something that the gateway needs, but not to serve requests; docs/redis.md has the line for ACL SETUSER", cause)
+		logger().Warn("the redis user lacks permissions that the gateway needs, though not for requests; docs/redis.md has the line for ACL SETUSER", cause)
 	}
 }
 

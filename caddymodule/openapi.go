@@ -72,8 +72,5 @@ func (c documentCall) serveOpenAPI() error {
 	if strings.HasSuffix(c.match.pattern.template, pathOpenAPIJSON) {
 		return writeJSON(c.w, http.StatusOK, withServer(description.json, base))
 	}
-	c.w.Header()["Content-Type"] = headerTypeYAML
-	c.w.WriteHeader(http.StatusOK)
-	_, err := c.w.Write(withServer(description.yaml, base))
-	return err
+	return writeBody(c.w, http.StatusOK, headerTypeYAML, withServer(description.yaml, base))
 }

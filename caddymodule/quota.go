@@ -33,7 +33,7 @@ func (c *call) admit(mail tokens.Mail) (*tokens.Admission, error) {
 			c.entry.recordMore(c, audit.QuotaExceeded, decision, "quota_exceeded", func(e *audit.Event) { e.DryRun = ad.DryRun })
 		}
 		if ad.Exceeded && ad.DryRun {
-			c.h.logger.Info("quota of new users is used up; no user is refused, this is a dry run",
+			c.h.logger.Info("quota of new users exceeded; the user is not refused, because this is a dry run",
 				zap.String("client_id", c.application.ID), zap.String("request_id", c.requestID))
 		}
 	}
@@ -48,7 +48,7 @@ func (c *call) refundQuota(ad *tokens.Admission) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), storeTimeout)
 	defer cancel()
 	if err := ad.Withdraw(ctx); err != nil {
-		c.h.logger.Info("quota of new users could not be given back", zap.String("client_id", c.application.ID), zap.Error(err))
+		c.h.logger.Info("refunding the quota of new users failed", zap.String("client_id", c.application.ID), zap.Error(err))
 	}
 }
 

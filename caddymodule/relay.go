@@ -66,7 +66,7 @@ func (c roomsCall) relaySuccess(a *backendclient.Response) error {
 	}
 	if err := c.entry.record(c.call, nil); err != nil {
 		// Meet has done it: an error would make the caller repeat it.
-		c.h.logger.Error("what was done at Meet is not in the audit trail yet", errorFields(c.call, err)...)
+		c.h.logger.Error("a change at Meet is not in the audit trail yet", errorFields(c.call, err)...)
 	}
 	if c.endpoint == endpointRoomsRetrieve || c.endpoint == endpointRoomsCreate {
 		body = c.h.completeRoom(body)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"html"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -87,7 +88,7 @@ func (j *routeJudge) judge(body []byte) ([]byte, error) {
 	if err != nil || object == nil {
 		return nil, err
 	}
-	for _, name := range sortedKeys(object) {
+	for _, name := range slices.Sorted(maps.Keys(object)) {
 		if err := j.member("", name, object[name]); err != nil {
 			return nil, err
 		}
@@ -159,7 +160,7 @@ func (j *routeJudge) value(field string, value json.RawMessage) error {
 		if err != nil {
 			return parse.ErrJSON
 		}
-		for _, name := range sortedKeys(object) {
+		for _, name := range slices.Sorted(maps.Keys(object)) {
 			if err := j.member(field, name, object[name]); err != nil {
 				return err
 			}
@@ -237,15 +238,6 @@ func stringOf(value json.RawMessage) (string, error) {
 		return "", parse.ErrJSON
 	}
 	return text, nil
-}
-
-func sortedKeys(object map[string]json.RawMessage) []string {
-	names := make([]string, 0, len(object))
-	for name := range object {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 // mayHoldMail reports whether a text contains an @ or an encoding of one that a reader

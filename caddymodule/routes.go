@@ -201,9 +201,13 @@ func (t *routeTable) add(path, method string, at endpoint, scope string, route *
 	}
 	p := t.patterns[i]
 	if p.action(method) != nil {
-		return fmt.Errorf("route %s %s is already there", method, path)
+		return fmt.Errorf("duplicate route %s %s", method, path)
 	}
-	p.actions = append(p.actions, action{method, at, scope, listOf(scope), route, requestsTotal.WithLabelValues(string(at), outcomeOK), newObservers(at)})
+	var scopes []string
+	if scope != "" {
+		scopes = []string{scope}
+	}
+	p.actions = append(p.actions, action{method, at, scope, scopes, route, requestsTotal.WithLabelValues(string(at), outcomeOK), newObservers(at)})
 	p.allow = p.allowed()
 	return nil
 }
@@ -219,14 +223,6 @@ func (t *routeTable) scopes() tokens.Scopes {
 		}
 	}
 	return scopes
-}
-
-// listOf returns a list with the scope, or nil.
-func listOf(scope string) []string {
-	if scope == "" {
-		return nil
-	}
-	return []string{scope}
 }
 
 func compareKind(a, b segment) int { return int(a.kind) - int(b.kind) }
@@ -334,7 +330,7 @@ func parsePattern(path string) ([]segment, error) {
 		case isLiteral(s):
 			segments = append(segments, segment{literal: s})
 		case strings.Contains(s, "{"):
-			return nil, fmt.Errorf("path %q: write {id} for a UUID and {slug} for a room's slug; Caddy's placeholders, such as {uuid}, mean nothing here", path)
+			return nil, fmt.Errorf("path %q: write {id} for a UUID and {slug} for a room's slug; Caddy's placeholders, such as {uuid}, are not supported here", path)
 		default:
 			return nil, fmt.Errorf("path %q: a segment is {id}, {slug} or made of a-z, 0-9, -, . and _", path)
 		}
@@ -363,20 +359,20 @@ func (r Route) validate() error {
 	for i, field := range r.Mail {
 		switch {
 		case field == judgeNoMail && len(r.Mail) > 1:
-			return errors.New("route mail: none stands alone")
+			return errors.New("route mail: none must be the only value")
 		case !isFieldName(field):
-			return fmt.Errorf("route mail: %q is no name of a field", field)
+			return fmt.Errorf("route mail: %q is not the name of a field", field)
 		case slices.Contains(r.Mail[:i], field):
 			return fmt.Errorf("route mail: duplicate %s", field)
 		case field == fieldAccessLevel:
-			return errors.New("route mail: access_level holds no mail address")
+			return errors.New("route mail: access_level does not contain mail addresses")
 		}
 	}
 	if r.Idempotent && r.Method == http.MethodGet {
-		return errors.New("route idempotent: a GET changes nothing")
+		return errors.New("route idempotent: not for GET, which changes nothing")
 	}
 	if r.Idempotent && r.Sensitive {
-		return errors.New("route idempotent keeps a copy of the answer, which sensitive forbids")
+		return errors.New("route idempotent stores the answer, which sensitive forbids")
 	}
 	return nil
 }

@@ -123,23 +123,23 @@ func TestNewRouteTable_RefusesBadRoutes(t *testing.T) {
 		route Route
 		want  string
 	}{
-		{Route{Method: "GET", Path: "/rooms/{id}", Scope: "x"}, "route GET /rooms/{id} is already there"},
+		{Route{Method: "GET", Path: "/rooms/{id}", Scope: "x"}, "duplicate route GET /rooms/{id}"},
 		{Route{Method: "get", Path: "/rooms/{id}/x", Scope: "x"}, `route method "get" is not one of GET, POST, PUT, PATCH, DELETE`},
 		{Route{Method: "OPTIONS", Path: "/rooms/{id}/x", Scope: "x"}, `route method "OPTIONS" is not one of GET, POST, PUT, PATCH, DELETE`},
 		{Route{Method: "POST", Path: "/application/token/x", Scope: "x"}, `route path "/application/token/x" is below one of the gateway's own endpoints: application, identity, openapi, .well-known`},
 		{Route{Method: "GET", Path: "/{slug}/x", Scope: "x"}, `route path "/{slug}/x" must begin with a slash and a literal segment, such as /rooms/{id}`},
 		{Route{Method: "GET", Path: "users", Scope: "x"}, `route path "users" must begin with a slash and a literal segment, such as /rooms/{id}`},
-		{Route{Method: "POST", Path: "/users/x", Scope: "x", Mail: []string{"none", "email"}}, "route mail: none stands alone"},
-		{Route{Method: "POST", Path: "/users/x", Scope: "x", Mail: []string{"e mail"}}, `route mail: "e mail" is no name of a field`},
+		{Route{Method: "POST", Path: "/users/x", Scope: "x", Mail: []string{"none", "email"}}, "route mail: none must be the only value"},
+		{Route{Method: "POST", Path: "/users/x", Scope: "x", Mail: []string{"e mail"}}, `route mail: "e mail" is not the name of a field`},
 		{Route{Method: "POST", Path: "/users/x", Scope: "x", Mail: []string{"email", "email"}}, "route mail: duplicate email"},
-		{Route{Method: "POST", Path: "/users/x", Scope: "x", Mail: []string{"access_level"}}, "route mail: access_level holds no mail address"},
-		{Route{Method: "GET", Path: "/users/x", Scope: "x", Idempotent: true}, "route idempotent: a GET changes nothing"},
-		{Route{Method: "POST", Path: "/users/x", Scope: "x", Idempotent: true, Sensitive: true}, "route idempotent keeps a copy of the answer, which sensitive forbids"},
+		{Route{Method: "POST", Path: "/users/x", Scope: "x", Mail: []string{"access_level"}}, "route mail: access_level does not contain mail addresses"},
+		{Route{Method: "GET", Path: "/users/x", Scope: "x", Idempotent: true}, "route idempotent: not for GET, which changes nothing"},
+		{Route{Method: "POST", Path: "/users/x", Scope: "x", Idempotent: true, Sensitive: true}, "route idempotent stores the answer, which sensitive forbids"},
 		{Route{Method: "GET", Path: "/rooms/{id}/", Scope: "x"}, `path "/rooms/{id}/" must begin with a slash and not end with one`},
 		{Route{Method: "GET", Path: "/rooms/{id}/../x", Scope: "x"}, `path "/rooms/{id}/../x": a segment is {id}, {slug} or made of a-z, 0-9, -, . and _`},
 		{Route{Method: "GET", Path: "/rooms//x", Scope: "x"}, `path "/rooms//x": a segment is {id}, {slug} or made of a-z, 0-9, -, . and _`},
 		{Route{Method: "GET", Path: "/rooms/*", Scope: "x"}, `path "/rooms/*": a segment is {id}, {slug} or made of a-z, 0-9, -, . and _`},
-		{Route{Method: "GET", Path: "/rooms/{id}{id}", Scope: "x"}, `path "/rooms/{id}{id}": write {id} for a UUID and {slug} for a room's slug; Caddy's placeholders, such as {uuid}, mean nothing here`},
+		{Route{Method: "GET", Path: "/rooms/{id}{id}", Scope: "x"}, `path "/rooms/{id}{id}": write {id} for a UUID and {slug} for a room's slug; Caddy's placeholders, such as {uuid}, are not supported here`},
 		{Route{Method: "GET", Path: "/rooms/{id}/x", Scope: ""}, "a route needs a scope"},
 	} {
 		_, err := newRouteTable([]Route{tc.route})

@@ -27,7 +27,7 @@ func resolveSecrets(texts []string, own []byte) ([][]byte, error) {
 			if len(texts) == 1 {
 				continue // as if it were not configured
 			}
-			return nil, fmt.Errorf("secret %d is empty: what it refers to has no value in the process that runs the gateway (a variable must be there when that is started)", i+1)
+			return nil, fmt.Errorf("secret %d is empty: its variable or file has no value in the gateway's process (variables must be set when that starts)", i+1)
 		}
 		secrets = append(secrets, []byte(resolved))
 	}
@@ -54,7 +54,7 @@ func (a *App) signingKeys(o *tokens.Options) ([]string, error) {
 	for i, text := range a.SigningKeys {
 		if text == signingSecret {
 			if i > 0 {
-				return nil, fmt.Errorf("signing_key %d: %s can only be the first, the one that signs; secrets verify anyway", i+1, signingSecret)
+				return nil, fmt.Errorf("signing_key %d: %s can only be the first key, which signs; secrets verify anyway", i+1, signingSecret)
 			}
 			o.SecretSigns = true
 			texts = append(texts, text)

@@ -147,7 +147,7 @@ func Number(dst *int) Reader {
 	return parsed(func(d *caddyfile.Dispenser, word, text string) error {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 0 {
-			return d.Errf("%s must be a number from 0 up, got %q", word, text)
+			return d.Errf("%s must be a number of at least 0, got %q", word, text)
 		}
 		*dst = n
 		return nil

@@ -17,62 +17,36 @@ var (
 
 // RoomsParameters are the query parameters of a list of rooms.
 type RoomsParameters struct {
-	Page, PageSize, Slug          string
-	HasPage, HasPageSize, HasSlug bool
+	Page, PageSize, Slug string
+	HasPage, HasPageSize bool
 }
 
-// RoomsQuery parses the query of GET /rooms. It ignores unknown parameters, so that
-// they are never forwarded, and refuses repeated known ones, of which parsers may pick
-// either.
+// RoomsQuery parses the query of GET /rooms. It ignores unknown parameters, so that they
+// are never forwarded, and refuses repeated known ones, of which parsers may pick either.
 func RoomsQuery(raw string) (RoomsParameters, error) {
-	var q RoomsParameters
-	for raw != "" {
-		var pair string
-		pair, raw, _ = strings.Cut(raw, "&")
-		if pair == "" {
-			continue
+	if raw == "" {
+		return RoomsParameters{}, nil
+	}
+	query, err := url.ParseQuery(raw)
+	if err != nil {
+		return RoomsParameters{}, ErrQuery
+	}
+	for name, values := range query {
+		for _, text := range append(values, name) {
+			if !utf8.ValidString(text) || strings.ContainsFunc(text, isControl) {
+				return RoomsParameters{}, ErrQuery
+			}
 		}
-		key, value, _ := strings.Cut(pair, "=")
-		key, err := unescapeQuery(key)
-		if err != nil {
-			return RoomsParameters{}, err
-		}
-		value, err = unescapeQuery(value)
-		if err != nil {
-			return RoomsParameters{}, err
-		}
-		var dst *string
-		var seen *bool
-		switch key {
-		case "page":
-			dst, seen = &q.Page, &q.HasPage
-		case "page_size":
-			dst, seen = &q.PageSize, &q.HasPageSize
-		case "slug":
-			dst, seen = &q.Slug, &q.HasSlug
-		default:
-			continue
-		}
-		if *seen {
+	}
+	for _, name := range []string{"page", "page_size", "slug"} {
+		if len(query[name]) > 1 {
 			return RoomsParameters{}, ErrRepeatedParameter
 		}
-		*dst, *seen = value, true
 	}
-	return q, nil
-}
-
-func unescapeQuery(s string) (string, error) {
-	if !strings.ContainsAny(s, "%+;") {
-		return s, nil
-	}
-	if strings.Contains(s, ";") {
-		return "", ErrQuery // some parsers take it for a separator
-	}
-	s, err := url.QueryUnescape(s)
-	if err != nil || !utf8.ValidString(s) || strings.ContainsFunc(s, isControl) {
-		return "", ErrQuery
-	}
-	return s, nil
+	return RoomsParameters{
+		Page: query.Get("page"), HasPage: query.Has("page"),
+		PageSize: query.Get("page_size"), HasPageSize: query.Has("page_size"), Slug: query.Get("slug"),
+	}, nil
 }
 
 func isControl(r rune) bool { return r < 0x20 || r == 0x7f }

@@ -4,12 +4,10 @@ package store
 
 import (
 	"crypto/rand"
-	"fmt"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
-	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/embedded"
 )
 
@@ -19,11 +17,7 @@ func init() {
 
 // Embedded keeps the state in this process, for trials and tests. All configurations of
 // a process share it. It survives reloads and is lost when the process ends.
-type Embedded struct {
-	pooled *pooledStore
-}
-
-const embeddedKey = "embedded"
+type Embedded struct{ shared }
 
 // CaddyModule returns the Caddy module information.
 func (Embedded) CaddyModule() caddy.ModuleInfo {
@@ -32,42 +26,16 @@ func (Embedded) CaddyModule() caddy.ModuleInfo {
 
 // Provision opens the store or shares the open one.
 func (s *Embedded) Provision(caddy.Context) error {
-	val, _, err := open.LoadOrNew(embeddedKey, func() (caddy.Destructor, error) {
+	return s.acquire("embedded", func() (*pooledStore, error) {
 		store, err := embedded.Open()
 		if err != nil {
 			return nil, err
 		}
 		secret := make([]byte, 32)
 		_, _ = rand.Read(secret) // never fails
-		return &pooledStore{Store: store, secret: secret}, nil
+		return &pooledStore{Store: store, where: Where{Kind: "embedded"}, secret: secret}, nil
 	})
-	if err != nil {
-		return fmt.Errorf("opening the embedded store: %w", err)
-	}
-	s.pooled = val.(*pooledStore)
-	return nil
 }
-
-// Cleanup releases the store.
-func (s *Embedded) Cleanup() error {
-	if s.pooled == nil {
-		return nil
-	}
-	_, err := open.Delete(embeddedKey)
-	return err
-}
-
-// Tokens implements Store.
-func (s *Embedded) Tokens() *tokens.Store { return s.pooled.Store }
-
-// Key implements Store.
-func (*Embedded) Key() string { return embeddedKey }
-
-// Secret implements Store. The secret is generated with the store and lost with it.
-func (s *Embedded) Secret() []byte { return s.pooled.secret }
-
-// Where implements Store.
-func (*Embedded) Where() Where { return Where{Kind: "embedded"} }
 
 // Once calls f once per store.
 func (s *Embedded) Once(f func()) { s.pooled.once.Do(f) }
@@ -90,7 +58,6 @@ func (s *Embedded) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 var (
 	_ caddy.Module          = (*Embedded)(nil)
 	_ caddy.Provisioner     = (*Embedded)(nil)
-	_ caddy.CleanerUpper    = (*Embedded)(nil)
 	_ caddyfile.Unmarshaler = (*Embedded)(nil)
 	_ Store                 = (*Embedded)(nil)
 )

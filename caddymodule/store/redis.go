@@ -66,9 +66,7 @@ type Redis struct {
 	// done. Default: 0, only the primary.
 	WaitReplicas int `json:"wait_replicas,omitempty"`
 
-	key    string
-	pooled *pooledStore
-	where  Where
+	shared
 }
 
 // TLS configures TLS for Redis. The server's certificate is always verified.
@@ -89,26 +87,23 @@ func (Redis) CaddyModule() caddy.ModuleInfo {
 
 // Provision opens the store or shares the open one. It does not connect.
 func (s *Redis) Provision(caddy.Context) error {
-	o, err := s.options()
+	o, files, err := s.options()
+	if err != nil {
+		return fmt.Errorf("redis store: %w", err)
+	}
+	keyed := o
+	keyed.TLS = nil // covered by files
+	key, err := pool.Key("redis", []any{keyed, files})
 	if err != nil {
 		return err
 	}
-	s.key, err = s.poolKey(o)
-	if err != nil {
-		return err
-	}
-	val, _, err := open.LoadOrNew(s.key, func() (caddy.Destructor, error) {
+	return s.acquire(key, func() (*pooledStore, error) {
 		store, err := tokens.OpenRedis(o)
 		if err != nil {
 			return nil, err
 		}
-		return &pooledStore{Store: store}, nil
+		return &pooledStore{Store: store, where: whereOf(o)}, nil
 	})
-	if err != nil {
-		return fmt.Errorf("opening the redis store: %w", err)
-	}
-	s.pooled, s.where = val.(*pooledStore), whereOf(o)
-	return nil
 }
 
 // whereOf describes the options for logs.
@@ -121,39 +116,18 @@ func whereOf(o tokens.RedisOptions) Where {
 	return w
 }
 
-// Where implements Store.
-func (s *Redis) Where() Where { return s.where }
-
-// Cleanup releases the store. The pointer stays for a check that may still be running.
-func (s *Redis) Cleanup() error {
-	if s.pooled == nil {
-		return nil
-	}
-	_, err := open.Delete(s.key)
-	return err
-}
-
-// Tokens implements Store.
-func (s *Redis) Tokens() *tokens.Store { return s.pooled.Store }
-
-// Key implements Store.
-func (s *Redis) Key() string { return s.key }
-
-// Secret implements Store. Redis has none.
-func (*Redis) Secret() []byte { return nil }
-
-// options resolves placeholders. The result is never encoded.
-func (s *Redis) options() (tokens.RedisOptions, error) {
+// options resolves placeholders. The result is never encoded. files are what o.TLS was
+// made from.
+func (s *Redis) options() (o tokens.RedisOptions, files []string, err error) {
 	repl := caddy.NewReplacer()
-	var problem error
 	resolve := func(name, value string) string {
-		text, err := option.Resolve(repl, value)
-		if err != nil {
-			problem = errors.Join(problem, fmt.Errorf("redis store: %s: %w", name, err))
+		text, problem := option.Resolve(repl, value)
+		if problem != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", name, problem))
 		}
 		return text
 	}
-	o := tokens.RedisOptions{
+	o = tokens.RedisOptions{
 		URL:              resolve("url", s.URL),
 		MasterName:       resolve("master_name", s.MasterName),
 		Cluster:          s.Cluster,
@@ -173,69 +147,50 @@ func (s *Redis) options() (tokens.RedisOptions, error) {
 		if s.URL == "" {
 			o.URL = resolve("url", "{env.REDIS_URL}")
 		}
-		if o.URL == "" && problem == nil {
-			problem = errors.New("redis store: no url: write `store redis <url>` or set REDIS_URL, for example redis://localhost:6379/0")
+		if o.URL == "" && err == nil {
+			err = errors.New("no url: write `store redis <url>` or set REDIS_URL, for example redis://localhost:6379/0")
 		}
 	}
-	if problem != nil {
-		return o, problem
-	}
-	if s.TLS != nil {
-		config, err := s.TLS.config(repl)
-		if err != nil {
-			return o, fmt.Errorf("redis store: tls: %w", err)
+	if err == nil && s.TLS != nil {
+		if o.TLS, files, err = s.TLS.config(repl); err != nil {
+			err = fmt.Errorf("tls: %w", err)
 		}
-		o.TLS = config
 	}
-	return o, nil
+	return o, files, err
 }
 
-// poolKey hashes all options and the contents of certificate files, so that a change of
-// either opens a new store.
-func (s *Redis) poolKey(o tokens.RedisOptions) (string, error) {
-	var files []string
-	if s.TLS != nil {
-		repl := caddy.NewReplacer()
-		for _, name := range []string{s.TLS.CA, s.TLS.Certificate, s.TLS.Key} {
-			content := ""
-			if name != "" {
-				b, err := os.ReadFile(repl.ReplaceAll(name, ""))
-				if err != nil {
-					return "", fmt.Errorf("redis store: tls: %w", err)
-				}
-				content = string(b)
-			}
-			files = append(files, content)
+// config reads the files. It also returns their contents and the server's name, by which
+// configurations differ.
+func (t *TLS) config(repl *caddy.Replacer) (*tls.Config, []string, error) {
+	var contents [3][]byte
+	for i, file := range []struct{ option, name string }{{"ca", t.CA}, {"certificate", t.Certificate}, {"key", t.Key}} {
+		if file.name == "" {
+			continue
 		}
-		files = append(files, o.TLS.ServerName)
+		var err error
+		if contents[i], err = os.ReadFile(repl.ReplaceAll(file.name, "")); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", file.option, err)
+		}
 	}
-	o.TLS = nil // covered by files
-	return pool.Key("redis", []any{o, files})
-}
-
-func (t *TLS) config(repl *caddy.Replacer) (*tls.Config, error) {
+	ca, certificate, key := contents[0], contents[1], contents[2]
 	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: repl.ReplaceAll(t.ServerName, "")}
 	if t.CA != "" {
-		pem, err := os.ReadFile(repl.ReplaceAll(t.CA, ""))
-		if err != nil {
-			return nil, fmt.Errorf("ca: %w", err)
-		}
 		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s holds no certificate", t.CA)
+		if !config.RootCAs.AppendCertsFromPEM(ca) {
+			return nil, nil, fmt.Errorf("%s contains no certificate", t.CA)
 		}
 	}
 	if (t.Certificate == "") != (t.Key == "") {
-		return nil, errors.New("a client certificate and its key belong together")
+		return nil, nil, errors.New("a client certificate and its key must be set together")
 	}
 	if t.Certificate != "" {
-		pair, err := tls.LoadX509KeyPair(repl.ReplaceAll(t.Certificate, ""), repl.ReplaceAll(t.Key, ""))
+		pair, err := tls.X509KeyPair(certificate, key)
 		if err != nil {
-			return nil, fmt.Errorf("certificate: %w", err)
+			return nil, nil, fmt.Errorf("certificate: %w", err)
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}
-	return config, nil
+	return config, []string{string(ca), string(certificate), string(key), config.ServerName}, nil
 }
 
 // UnmarshalCaddyfile sets up the store from Caddyfile tokens. Syntax:
@@ -290,7 +245,7 @@ func (s *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	case s.Cluster && s.MasterName != "":
 		return d.Err("cluster and master_name exclude each other: the addresses are nodes of a Cluster, or Sentinels")
 	case s.Cluster && s.DB != 0:
-		return d.Err("a Cluster has only the db 0")
+		return d.Err("a Cluster only has db 0")
 	case s.MasterName != "" && len(s.Addresses) == 0:
 		return d.Err("master_name needs the addresses of the Sentinels: write `address <host:port...>`")
 	}
@@ -340,7 +295,6 @@ func (s *Redis) unmarshalTLS(d *caddyfile.Dispenser) error {
 var (
 	_ caddy.Module          = (*Redis)(nil)
 	_ caddy.Provisioner     = (*Redis)(nil)
-	_ caddy.CleanerUpper    = (*Redis)(nil)
 	_ caddyfile.Unmarshaler = (*Redis)(nil)
 	_ Store                 = (*Redis)(nil)
 )

@@ -4,6 +4,7 @@
 package store
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -40,6 +41,7 @@ var open = caddy.NewUsagePool()
 // pooledStore closes its store some time after the last configuration released it.
 type pooledStore struct {
 	*tokens.Store
+	where  Where
 	secret []byte
 	once   sync.Once
 }
@@ -54,5 +56,47 @@ func (s *pooledStore) Destruct() error {
 	return pool.AfterDrain(pool.Drain+10*time.Second, s.Close)
 }
 
+// shared implements Store and caddy.CleanerUpper for the modules.
+type shared struct {
+	key    string
+	pooled *pooledStore
+}
+
+// acquire shares the store with this key, or opens it.
+func (s *shared) acquire(key string, openStore func() (*pooledStore, error)) error {
+	val, _, err := open.LoadOrNew(key, func() (caddy.Destructor, error) { return openStore() })
+	if err != nil {
+		return fmt.Errorf("opening the store: %w", err)
+	}
+	s.key, s.pooled = key, val.(*pooledStore)
+	return nil
+}
+
+// Cleanup releases the store. The pointer stays for requests in flight and for checks
+// that may still be running.
+func (s *shared) Cleanup() error {
+	if s.pooled == nil {
+		return nil
+	}
+	_, err := open.Delete(s.key)
+	return err
+}
+
+// Tokens implements Store.
+func (s *shared) Tokens() *tokens.Store { return s.pooled.Store }
+
+// Key implements Store.
+func (s *shared) Key() string { return s.key }
+
+// Secret implements Store.
+func (s *shared) Secret() []byte { return s.pooled.secret }
+
+// Where implements Store.
+func (s *shared) Where() Where { return s.pooled.where }
+
 // Interface guards
-var _ caddy.Destructor = (*pooledStore)(nil)
+var (
+	_ Store              = (*shared)(nil)
+	_ caddy.CleanerUpper = (*shared)(nil)
+	_ caddy.Destructor   = (*pooledStore)(nil)
+)
