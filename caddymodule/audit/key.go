@@ -11,10 +11,10 @@ import (
 	"strings"
 )
 
-// Key is what heads and mail addresses are keyed with. Both parts are derived from
-// one of the gateway's secrets, each for its purpose alone.
+// Key holds the keys for heads and for mail addresses. Both are derived from one of the
+// gateway's secrets, for separate purposes.
 type Key struct {
-	// ID tells keys apart: 8 hexadecimal digits.
+	// ID identifies the key: 8 hexadecimal digits.
 	ID    string
 	heads []byte
 	mails []byte
@@ -24,7 +24,7 @@ type Key struct {
 func NewKey(secret []byte) (*Key, error) {
 	derive := func(purpose string) []byte {
 		key, err := hkdf.Key(sha256.New, secret, []byte("meet-gateway audit"), purpose, sha256.Size)
-		if err != nil { // only for lengths that are never asked for
+		if err != nil { // only for lengths that are not used here
 			panic(err)
 		}
 		return key
@@ -35,8 +35,8 @@ func NewKey(secret []byte) (*Key, error) {
 	return &Key{ID: hex.EncodeToString(derive("id")[:4]), heads: derive("head"), mails: derive("mail")}, nil
 }
 
-// MailHash is the keyed hash of a mail address: the same for one address as long as
-// the secret is the same, and no help in guessing the address without it.
+// MailHash returns the keyed hash of a mail address. It is stable as long as the secret
+// is, and does not reveal the address without the secret.
 func (k *Key) MailHash(mail string) string {
 	return hex.EncodeToString(k.mac(k.mails, strings.ToLower(mail))[:16])
 }

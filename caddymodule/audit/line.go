@@ -22,23 +22,23 @@ type link struct {
 	Prev string `json:"prev"`
 }
 
-// head is what the lines have beside an event that the trail writes about itself.
+// head holds the additional fields of the lines that the trail writes about itself.
 type head struct {
-	// Key and MAC are the id of the key and the keyed hash of the place.
+	// Key is the id of the key; MAC is the keyed hash of the place in the chain.
 	Key string `json:"key"`
 	MAC string `json:"mac"`
 	// First is the number of the first line of the file.
 	First uint64 `json:"first,omitempty"`
-	// Unclean is true where the trail goes on after one that was not closed: the
-	// process was killed, or the machine failed.
+	// Unclean is true if the trail before was not closed: the process was killed, or
+	// the machine failed.
 	Unclean bool `json:"unclean,omitempty"`
-	// Torn is true if the last line of that was not whole.
+	// Torn is true if its last line was incomplete.
 	Torn bool `json:"torn,omitempty"`
 	// Lost counts events that could not be written and are not in the chain.
 	Lost uint64 `json:"lost,omitempty"`
 }
 
-// Lines that a trail writes about itself. All of them carry a head.
+// The lines that a trail writes about itself. Each carries a head.
 const (
 	opened  = "audit.opened"
 	minute  = "audit.head"
@@ -47,13 +47,13 @@ const (
 	closed  = "audit.closed"
 )
 
-// hashSuffix is how every line ends: the hash of all bytes before it.
+// hashSuffix is the length of the end of each line: the hash of all bytes before it.
 const (
 	hashName   = `,"hash":"`
 	hashSuffix = len(hashName) + 2*sha256.Size + len(`"}`)
 )
 
-// encode makes the line of an event at its place, without a newline, and returns its hash.
+// encode returns the line of an event, without a newline, and its hash.
 func encode(l link, e *Event, h *head) (line []byte, hash string, err error) {
 	line, err = json.Marshal(struct {
 		link
@@ -71,7 +71,7 @@ func encode(l link, e *Event, h *head) (line []byte, hash string, err error) {
 	return append(line, `"}`...), hash, nil
 }
 
-// record is a line that was read.
+// record is a decoded line.
 type record struct {
 	link
 	Event
@@ -79,8 +79,8 @@ type record struct {
 	Hash string `json:"hash"`
 }
 
-// decode reads a line. intact is false if the hash at its end is not that of the
-// bytes before it.
+// decode reads a line. intact reports whether the hash at its end matches the bytes
+// before it.
 func decode(line []byte) (r record, intact bool, err error) {
 	if err := json.Unmarshal(line, &r); err != nil {
 		return r, false, fmt.Errorf("not a JSON object: %w", err)

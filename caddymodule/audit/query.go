@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Filter selects events. What is empty selects all.
+// Filter selects events. An empty field selects all.
 type Filter struct {
 	Room        string // id or slug
 	User        string // public id, or a mail address
@@ -18,11 +18,11 @@ type Filter struct {
 	RequestID   string
 	Since       time.Time
 	Until       time.Time
-	// Keys find users by mail in trails that hold keyed hashes of it.
+	// Keys find users by mail address in trails with keyed hashes.
 	Keys []*Key
 }
 
-// Line is an event that was found, and the line as it is in the file.
+// Line is a selected event with its line of the file.
 type Line struct {
 	Event
 	Raw  []byte
@@ -30,8 +30,8 @@ type Line struct {
 	Line int
 }
 
-// Query calls each with the events that the filter selects, file by file, and
-// returns how many lines could not be read. It checks no hashes: see [Verify].
+// Query calls each for the selected events, file by file, and returns the number of
+// unreadable lines. It does not check hashes: see [Verify].
 func Query(files []string, f Filter, each func(Line) error) (unreadable int, err error) {
 	mails := []string{strings.ToLower(f.User)}
 	for _, k := range f.Keys {

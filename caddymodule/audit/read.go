@@ -14,23 +14,22 @@ import (
 	"strings"
 )
 
-// entry is a line as it was found.
+// entry is a line with its place.
 type entry struct {
 	record
 	file   string
 	line   int // from 1
 	raw    []byte
 	intact bool
-	// broken says why the line could not be read; torn that the file ends in it.
+	// broken says why the line is unreadable. torn reports that it has no newline.
 	broken error
 	torn   bool
 }
 
-// maxLine bounds what is read as one line.
+// maxLine bounds the length of a line.
 const maxLine = 1 << 20
 
-// readFile reads all lines of a file. Files that a log writer has compressed with
-// gzip are read as they are.
+// readFile calls each for all lines of a file, which may be compressed with gzip.
 func readFile(path string, each func(entry) error) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -64,7 +63,8 @@ func readFile(path string, each func(entry) error) error {
 	}
 }
 
-// readLine returns a line without its newline; io.EOF with one that has none.
+// readLine returns a line without its newline. It returns io.EOF with a last line that has
+// none.
 func readLine(r *bufio.Reader) ([]byte, error) {
 	var line []byte
 	for {
@@ -74,14 +74,14 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 		case err == nil:
 			return line[:len(line)-1], nil
 		case !errors.Is(err, bufio.ErrBufferFull):
-			return line, err //nolint:wrapcheck // the caller says where
+			return line, err //nolint:wrapcheck // the caller adds the place
 		case len(line) > maxLine:
 			return nil, fmt.Errorf("longer than %d bytes", maxLine)
 		}
 	}
 }
 
-// Files returns the files of a trail that is written to path, the rotated ones first.
+// Files returns the files of the trail at path, the rotated ones first.
 func Files(path string) ([]string, error) {
 	ext := filepath.Ext(path)
 	rolled, err := filepath.Glob(escapeGlob(strings.TrimSuffix(path, ext)) + "-*" + escapeGlob(ext) + "*")

@@ -14,49 +14,48 @@ import (
 	"time"
 )
 
-// headPeriod is how often a head is written while events come in.
+// headPeriod is the period of heads while there are events.
 const headPeriod = time.Minute
 
-// maxPiece is how much is written at a time; no line is longer.
+// maxPiece bounds one write. No line is longer.
 const maxPiece = 256 << 10
 
-// maxPending bounds what is kept in memory while the writer takes nothing.
+// maxPending bounds the memory for lines that cannot be written.
 const maxPending = 4 << 20
 
-// ErrNotWritten means that the trail cannot be written, such as on a full disk.
+// ErrNotWritten reports that the trail cannot be written, such as on a full disk.
 var ErrNotWritten = errors.New("the audit trail cannot be written")
 
-// Options make a [Trail].
+// Options are the options of [Open].
 type Options struct {
-	// Open opens what lines are written to. Each write is one or several whole lines.
+	// Open opens the writer. Each write is one or more whole lines.
 	Open func() (io.WriteCloser, error)
-	// File is the path of the file that is written, "" if it is none: a trail over a
-	// file goes on with the chain that is there.
+	// File is the path of the file, or "" if the writer is no file. A trail continues the
+	// chain in an existing file.
 	File string
 	// Gateway is the name in every line.
 	Gateway string
 	// Key makes the heads.
 	Key *Key
-	// OnState is told when writing fails and when it works again. It must not call
-	// the trail.
+	// OnState is called when writing fails, and with nil when it works again. It must
+	// not call the trail.
 	OnState func(err error)
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time
 }
 
-// Trail is a chain of lines that is being written. It is safe for concurrent use.
-// A line has been handed to the operating system when Write returns, so that killing
-// the process loses none.
+// Trail writes a chain of lines. It is safe for concurrent use. When Write returns, the
+// operating system has the line, so killing the process loses none.
 type Trail struct {
 	o Options
 
 	mu      sync.Mutex
 	w       io.WriteCloser
-	last    link // of the last line; Prev is its hash
+	last    link // place of the last line; Prev is its hash
 	headed  time.Time
-	dirty   bool   // lines since the last head
-	pending []byte // lines that are not written yet
-	from    uint64 // number of the first line that was pending when writing began
+	dirty   bool   // there are lines since the last head
+	pending []byte // lines to write
+	from    uint64 // number of the first pending line
 	failing error
 	lost    uint64 // events since the last gap line
 	total   uint64 // events lost in all
@@ -117,13 +116,13 @@ func (t *Trail) resume() (*head, error) {
 	return h, nil
 }
 
-// Write adds an event. Unless the error is nil the line is not written yet; it is
-// kept and written as soon as that is possible, unless there are too many.
+// Write adds an event. After an error the line is kept and written as soon as possible,
+// unless too many are waiting.
 func (t *Trail) Write(e Event) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.pending) > maxPending {
-		_ = t.flush() // what it could not write is still pending, and counted below
+		_ = t.flush() // lines that it cannot write stay pending
 	}
 	if len(t.pending) > maxPending {
 		t.lost++
@@ -145,7 +144,7 @@ func (t *Trail) Write(e Event) error {
 	return nil
 }
 
-// Ready tries to write what is pending. An error is ErrNotWritten.
+// Ready tries to write the pending lines. It fails with [ErrNotWritten].
 func (t *Trail) Ready() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -155,34 +154,34 @@ func (t *Trail) Ready() error {
 	return t.flush()
 }
 
-// State is where a trail is.
+// State is the position of a trail.
 type State struct {
 	Chain string `json:"chain"`
 	Seq   uint64 `json:"seq"`
-	// Hash is that of the last line, for `meet audit verify --head`.
+	// Hash is the hash of the last line, for `meet audit verify --head`.
 	Hash string `json:"hash"`
 	File string `json:"file,omitempty"`
-	// Failing tells that lines cannot be written now; Lost counts events that never
-	// will be.
+	// Failing reports that lines cannot be written now. Lost counts the events that the
+	// trail gave up.
 	Failing bool   `json:"failing,omitempty"`
 	Lost    uint64 `json:"lost,omitempty"`
 }
 
-// State returns where the trail is.
+// State returns the position of the trail.
 func (t *Trail) State() State {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return State{Chain: t.last.Chain, Seq: t.last.Seq, Hash: t.last.Prev, File: t.o.File, Failing: t.failing != nil, Lost: t.total}
 }
 
-// Use replaces the key and the name for what is written from now on, after a reload.
+// Use replaces the key and the name of the gateway for later lines, after a reload.
 func (t *Trail) Use(key *Key, gateway string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.o.Key, t.o.Gateway = key, gateway
 }
 
-// Close ends the trail with a head. What cannot be written is lost.
+// Close ends the trail with a head. Lines that cannot be written are lost.
 func (t *Trail) Close() error {
 	t.mu.Lock()
 	if t.closed {
@@ -201,7 +200,7 @@ func (t *Trail) Close() error {
 	return err
 }
 
-// beat writes heads.
+// beat writes heads periodically.
 func (t *Trail) beat() {
 	tick := time.NewTicker(headPeriod / 4)
 	defer tick.Stop()
@@ -229,8 +228,8 @@ func (t *Trail) beatOnce() {
 	}
 }
 
-// writeHead adds a line with a keyed head. A failure shows at the next write. The
-// trail is locked, as for all below.
+// writeHead adds a line with a keyed head. A failure shows at the next write. The caller
+// holds the lock, as for all methods below.
 func (t *Trail) writeHead(kind string, h *head) {
 	if t.o.Key != nil {
 		h.Key, h.MAC = t.o.Key.ID, t.o.Key.head(t.last.Chain, t.last.Seq+1, t.last.Prev)
@@ -245,7 +244,7 @@ func (t *Trail) writeHead(kind string, h *head) {
 	}
 }
 
-// add chains a line and puts it behind those that are pending.
+// add chains a line and appends it to the pending ones.
 func (t *Trail) add(e *Event, h *head) error {
 	e.Time, e.LogType, e.Gateway = t.o.Now().UTC().Truncate(time.Microsecond), "audit", t.o.Gateway
 	next := link{Chain: t.last.Chain, Seq: t.last.Seq + 1, Prev: t.last.Prev}
@@ -261,12 +260,12 @@ func (t *Trail) add(e *Event, h *head) error {
 	return nil
 }
 
-// flush writes what is pending. What was written in part goes on where it stopped.
+// flush writes the pending lines. After a partial write it continues where it stopped.
 func (t *Trail) flush() error {
 	var err error
 	for len(t.pending) > 0 && err == nil {
 		piece := t.pending
-		if len(piece) > maxPiece { // a log writer takes no more than fits into one file
+		if len(piece) > maxPiece { // a log writer refuses more than fits into one file
 			piece = piece[:bytes.LastIndexByte(piece[:maxPiece], '\n')+1]
 		}
 		var n int
@@ -286,8 +285,7 @@ func (t *Trail) flush() error {
 	return nil
 }
 
-// noticeRotation writes a head into a file that has just been begun. Log writers
-// rotate by themselves and tell nobody.
+// noticeRotation writes a head into a new file. Log writers rotate without notice.
 func (t *Trail) noticeRotation() {
 	if t.o.File == "" {
 		return
@@ -313,7 +311,7 @@ type end struct {
 func readEnd(path string) (end, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return end{}, err //nolint:wrapcheck // the caller says of what
+		return end{}, err //nolint:wrapcheck // the caller adds the file
 	}
 	defer f.Close()
 	size, err := f.Seek(0, io.SeekEnd)
@@ -329,7 +327,7 @@ func readEnd(path string) (end, error) {
 	var e end
 	e.torn = len(tail) > 0 && tail[len(tail)-1] != '\n'
 	lines := bytes.Split(tail, []byte{'\n'})
-	for i := len(lines) - 2; i >= 0; i-- { // after the last newline there is no line, or a torn one
+	for i := len(lines) - 2; i >= 0; i-- { // the last element is empty or a torn line
 		if r, intact, err := decode(lines[i]); err == nil && intact {
 			e.last = &r
 			return e, nil

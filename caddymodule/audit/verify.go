@@ -14,24 +14,24 @@ import (
 
 // Kinds of findings.
 const (
-	Changed = "changed" // a line is not as it was written
+	Changed = "changed" // a line was changed
 	Removed = "removed" // lines are missing
-	Swapped = "swapped" // a line is not in its place, or there twice
-	Cut     = "cut"     // the end, or the beginning of a file, is missing
-	Forged  = "forged"  // a head is not this gateway's
+	Swapped = "swapped" // a line is out of place or repeated
+	Cut     = "cut"     // the end or the beginning of a file is missing
+	Forged  = "forged"  // a head is of another gateway
 )
 
-// Finding is something that is wrong with a trail.
+// Finding is a fault in a trail.
 type Finding struct {
 	Kind string `json:"kind"`
 	File string `json:"file,omitempty"`
-	// Line is where in the file, from 1; 0 if it is about no line that is there.
+	// Line is the line in the file, from 1; 0 if the finding is about a missing line.
 	Line int    `json:"line,omitempty"`
 	Seq  uint64 `json:"seq,omitempty"`
 	Text string `json:"text"`
 }
 
-// String is one sentence that begins with the place.
+// String returns one sentence, starting with the place.
 func (f Finding) String() string {
 	at := ""
 	if f.File != "" {
@@ -43,7 +43,7 @@ func (f Finding) String() string {
 	return at + f.Kind + ": " + f.Text
 }
 
-// Chain is one chain of lines that was found.
+// Chain is a chain of lines in the files.
 type Chain struct {
 	ID string `json:"chain"`
 	// First and Last are the numbers of its first and last line.
@@ -51,30 +51,29 @@ type Chain struct {
 	Last  uint64 `json:"last"`
 	// Head is the hash of the last line.
 	Head string `json:"head"`
-	// Closed tells that the last line says that nothing comes after it.
+	// Closed reports that the last line closes the chain.
 	Closed bool `json:"closed"`
-	// Signed is the number of the last line with a keyed head that was checked.
+	// Signed is the number of the last line with a verified head.
 	Signed uint64 `json:"signed,omitempty"`
 }
 
-// Report is what a check came to.
+// Report is the result of [Verify].
 type Report struct {
 	Lines    int       `json:"lines"`
 	Chains   []Chain   `json:"chains"`
 	Findings []Finding `json:"findings"`
-	// Notes are what an auditor should know and what is no fault in the files.
+	// Notes are remarks for an auditor that are no faults.
 	Notes []string `json:"notes"`
 }
 
-// OK reports whether nothing is wrong.
+// OK reports whether there are no findings.
 func (r *Report) OK() bool { return len(r.Findings) == 0 }
 
-// VerifyOptions tell what is known beside the files.
+// VerifyOptions are the options of [Verify].
 type VerifyOptions struct {
-	// Head is the hash of a line that must be there, noted elsewhere; "" for none.
+	// Head is the hash of a line that must be present, noted elsewhere; "" for none.
 	Head string
-	// Keys check the keyed heads. Without them, a chain that was computed
-	// anew is not found out.
+	// Keys check the keyed heads. Without them, a recomputed chain is not detected.
 	Keys []*Key
 }
 
@@ -100,7 +99,7 @@ type verifier struct {
 	report *Report
 	chains map[string][]entry // in the order of the files
 	order  []string
-	found  bool // the head that must be there
+	found  bool // the required head
 }
 
 func (v *verifier) find(kind string, e entry, text string, args ...any) {
@@ -111,9 +110,9 @@ func (v *verifier) note(text string, args ...any) {
 	v.report.Notes = append(v.report.Notes, fmt.Sprintf(text, args...))
 }
 
-// read takes the lines of a file in, and finds those that cannot be read.
+// read reads the lines of a file and reports the unreadable ones.
 func (v *verifier) read(file string) error {
-	var broken []entry // until the next line that can be read
+	var broken []entry // since the last readable line
 	err := readFile(file, func(e entry) error {
 		v.report.Lines++
 		if e.broken != nil {
@@ -135,8 +134,8 @@ func (v *verifier) read(file string) error {
 	return err
 }
 
-// blame says what lines are that cannot be read: torn by a failure that the next
-// line knows of, cut, or changed.
+// blame classifies unreadable lines: torn by a failure that the next line records, cut,
+// or changed.
 func (v *verifier) blame(broken []entry, next *entry) {
 	for i, e := range broken {
 		last := i == len(broken)-1
@@ -188,7 +187,7 @@ func (v *verifier) checkChain(id string) {
 	v.report.Chains = append(v.report.Chains, c)
 }
 
-// checkOrder finds lines that stand behind later ones of the same file.
+// checkOrder finds lines that follow later ones in the same file.
 func (v *verifier) checkOrder(lines []entry) {
 	for i := 1; i < len(lines); i++ {
 		if was := lines[i-1]; was.file == lines[i].file && lines[i].Seq < was.Seq {
@@ -197,7 +196,7 @@ func (v *verifier) checkOrder(lines []entry) {
 	}
 }
 
-// dropRepeated finds lines that are there twice.
+// dropRepeated reports repeated lines and removes them.
 func (v *verifier) dropRepeated(lines []entry) []entry {
 	kept := lines[:1]
 	for _, e := range lines[1:] {
@@ -215,7 +214,7 @@ func (v *verifier) dropRepeated(lines []entry) []entry {
 	return kept
 }
 
-// checkLink checks that one line follows another.
+// checkLink checks that a line follows the one before.
 func (v *verifier) checkLink(was, e entry) {
 	switch {
 	case e.Seq == was.Seq+2:
@@ -227,7 +226,7 @@ func (v *verifier) checkLink(was, e entry) {
 	}
 }
 
-// checkBeginning finds out whether the first lines of a file are missing.
+// checkBeginning checks whether the first lines of a file are missing.
 func (v *verifier) checkBeginning(lines []entry) {
 	first := lines[0]
 	for _, e := range lines {
@@ -244,7 +243,7 @@ func (v *verifier) checkBeginning(lines []entry) {
 	}
 }
 
-// checkMAC reports whether a line has a head of this gateway.
+// checkMAC reports whether a line has a valid head.
 func (v *verifier) checkMAC(e entry) bool {
 	isHead := strings.HasPrefix(e.Type, "audit.")
 	if len(v.o.Keys) == 0 || !isHead {
@@ -264,7 +263,7 @@ func (v *verifier) checkMAC(e entry) bool {
 	return false
 }
 
-// checkHead looks for the line that must be there.
+// checkHead looks for the required line.
 func (v *verifier) checkHead() {
 	if v.o.Head == "" || v.found {
 		return
