@@ -121,9 +121,14 @@ func TestDelayedHoldsBackEachQuestion(t *testing.T) {
 	require.GreaterOrEqual(t, time.Since(began), delay)
 }
 
-func TestParseInfo(t *testing.T) {
-	before := parseInfo("# Stats\r\ntotal_net_input_bytes:100\r\ntotal_net_output_bytes:200\r\nused_memory:1000\r\ncmdstat_get:calls=10,usec=5\r\ncmdstat_info:calls=1,usec=5\r\n")
-	after := parseInfo("total_net_input_bytes:150\r\ntotal_net_output_bytes:260\r\nused_memory:1100\r\ncmdstat_get:calls=12,usec=5\r\ncmdstat_set:calls=3,usec=5\r\ncmdstat_info:calls=2,usec=5\r\n")
+func TestCountersOf(t *testing.T) {
+	info := func(in, out, memory string, commands map[string]string) counters {
+		return countersOf(map[string]map[string]string{
+			"Stats": {"total_net_input_bytes": in, "total_net_output_bytes": out}, "Memory": {"used_memory": memory}, "Commandstats": commands,
+		})
+	}
+	before := info("100", "200", "1000", map[string]string{"cmdstat_get": "calls=10,usec=5", "cmdstat_info": "calls=1,usec=5"})
+	after := info("150", "260", "1100", map[string]string{"cmdstat_get": "calls=12,usec=5", "cmdstat_set": "calls=3,usec=5", "cmdstat_info": "calls=2,usec=5"})
 	d := after.since(before)
 	require.Equal(t, counters{commands: map[string]int64{"get": 2, "set": 3}, in: 50, out: 60, memory: 100}, d)
 	require.EqualValues(t, 5, d.total())

@@ -58,6 +58,11 @@ func expectedDistinct(n, k float64) float64 {
 
 // capacity measures what the model needs beside the cases, and checks it.
 func (b *bench) capacity(ctx context.Context) error {
+	for _, id := range []string{"hot", "new-hs256", "token", "identity", "garbage"} {
+		if b.report.Case(id) == nil {
+			return fmt.Errorf("the case %s is missing", id)
+		}
+	}
 	c := &b.report.Coefficients
 	if err := b.blend(ctx); err != nil {
 		return err

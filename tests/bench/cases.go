@@ -93,6 +93,7 @@ type bench struct {
 	*lab
 	s        settings
 	began    time.Time
+	failed   error // of all parts
 	platform *platform
 	clients  []client
 	plain    *server
@@ -116,7 +117,7 @@ func newSettings(quick bool) settings {
 		return settings{Quick: true, Pairs: 2, Run: time.Second, Fixed: 2 * time.Second, Limit: 5 * time.Minute}
 	}
 	// Many short runs: what disturbs a machine comes and goes in seconds.
-	return settings{Pairs: 9, Run: time.Second, Sweep: true, Fixed: 5 * time.Second, Limit: 17 * time.Minute}
+	return settings{Pairs: 9, Run: time.Second, Sweep: true, Fixed: 5 * time.Second, Limit: 19 * time.Minute}
 }
 
 // fewer is the number of pairs where no budget hangs on them.
@@ -208,7 +209,7 @@ func (b *bench) cases(ctx context.Context) error {
 		if !strings.Contains(c.ids, b.s.Filter) {
 			continue
 		}
-		if err := c.run(ctx); err != nil {
+		if err := b.attempt(ctx, c.ids, c.run); err != nil {
 			return err
 		}
 	}

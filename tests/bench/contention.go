@@ -39,13 +39,18 @@ func (b *bench) contention(ctx context.Context) error {
 		return nil
 	}
 	binary, profile := filepath.Join(b.dir, "contention.test"), filepath.Join(b.dir, "contention.pprof")
+	build := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary, "./caddymodule")
+	build.Dir = b.top
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("building the benchmark of contention: %w\n%s", err, out)
+	}
 	for _, cores := range []int{2, 4, 8} {
 		if err := b.report.Speeds.note("contention"); err != nil {
 			return err
 		}
-		test := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "Gate_Contention", "-benchtime", fmt.Sprint(contentionRuns, "x"),
-			"-cpu", strconv.Itoa(cores), "-mutexprofile", profile, "-o", binary, "./caddymodule")
-		test.Dir = b.top
+		test := exec.CommandContext(ctx, binary, "-test.run", "^$", "-test.bench", "_Contention$", "-test.benchtime", fmt.Sprint(contentionRuns, "x"),
+			"-test.cpu", strconv.Itoa(cores), "-test.mutexprofile", profile)
+		test.Dir = filepath.Join(b.top, "caddymodule")
 		printed, err := test.CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("measuring contention: %w\n%s", err, printed)
@@ -65,7 +70,7 @@ func (b *bench) contention(ctx context.Context) error {
 }
 
 var (
-	contentionLine = regexp.MustCompile(`(?m)^BenchmarkGate_Contention\S*\s+(\d+)\s+([\d.]+) ns/op`)
+	contentionLine = regexp.MustCompile(`(?m)^Benchmark\w+_Contention\S*\s+(\d+)\s+([\d.]+) ns/op`)
 	// waitedFor is a line of pprof -peek about a function that calls the one of the
 	// heading: its delay and its name.
 	waitedFor = regexp.MustCompile(`^\s+([\d.]+)us\s+[\d.]+%\s+\|\s+(\S+)`)

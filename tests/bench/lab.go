@@ -8,13 +8,11 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 )
 
 // lab holds what is running for the measurements, all of it on loopback.
@@ -28,7 +26,6 @@ type lab struct {
 	upstream *upstream
 	redis    *redisServer
 
-	mu      sync.Mutex
 	running []*process
 }
 
@@ -72,19 +69,14 @@ func (l *lab) build(ctx context.Context) error {
 // start runs a process that ends with the lab.
 func (l *lab) start(name string, env []string, command string, args ...string) (*process, error) {
 	p, err := start(l.dir, name, env, command, args...)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		l.running = append(l.running, p)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.running = append(l.running, p)
-	return p, nil
+	return p, err
 }
 
 // close ends everything, the last started first.
 func (l *lab) close() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	for _, p := range slices.Backward(l.running) {
 		p.stop()
 	}
@@ -107,6 +99,19 @@ func (s *server) stop() {
 	}
 }
 
+// serve starts a server on an address that is free and waits until it listens.
+func (l *lab) serve(ctx context.Context, name string, start func(address string) (*process, error)) (*server, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	p, err := start(address)
+	if err != nil {
+		return nil, err
+	}
+	return &server{name: name, address: address, processes: []*process{p}}, p.listening(ctx, address)
+}
+
 // caddySite is the configuration of one Caddy process, plain or gateway.
 type caddySite struct {
 	global string // inside the global options
@@ -118,39 +123,35 @@ type caddySite struct {
 
 // startCaddy runs the binary with a Caddyfile.
 func (l *lab) startCaddy(ctx context.Context, name string, c caddySite) (*server, error) {
-	s := &server{name: name}
-	var err error
-	if s.address, err = freeAddress(); err != nil {
-		return nil, err
-	}
-	if s.admin, err = freeAddress(); err != nil {
-		return nil, err
-	}
-	_, port, err := net.SplitHostPort(s.address)
+	admin, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
-	if c.log {
-		c.site += fmt.Sprintf("\nlog {\noutput file %s {\nroll_size 1GiB\n}\n}\n", filepath.Join(l.dir, name+".access.json"))
-	}
-	site := "http://:" + port
-	if c.tls {
-		site = "https://127.0.0.1:" + port
-		c.site += "\ntls internal\n"
-	}
-	text := fmt.Sprintf("{\nadmin %s\nauto_https disable_redirects\nskip_install_trust\npersist_config off\n%s\n}\n%s {\nbind 127.0.0.1\n%s\n}\n", s.admin, c.global, site, c.site)
-	file := filepath.Join(l.dir, name+".caddyfile")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		return nil, err
-	}
-	home := filepath.Join(l.dir, name+".home")
-	env := []string{"MEET_GATEWAY_SECRET=" + l.secret, "XDG_DATA_HOME=" + home, "XDG_CONFIG_HOME=" + home}
-	p, err := l.start(name, append(env, c.env...), l.binary, "run", "--config", file, "--adapter", "caddyfile")
+	s, err := l.serve(ctx, name, func(address string) (*process, error) {
+		_, port, _ := strings.Cut(address, ":")
+		site := "http://:" + port
+		if c.tls {
+			site = "https://" + address
+			c.site += "\ntls internal\n"
+		}
+		if c.log {
+			c.site += fmt.Sprintf("\nlog {\noutput file %s {\nroll_size 1GiB\n}\n}\n", filepath.Join(l.dir, name+".access.json"))
+		}
+		text := fmt.Appendf(nil, "{\nadmin %s\nauto_https disable_redirects\nskip_install_trust\npersist_config off\n%s\n}\n%s {\nbind 127.0.0.1\n%s\n}\n",
+			admin, c.global, site, c.site)
+		file := filepath.Join(l.dir, name+".caddyfile")
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			return nil, err
+		}
+		home := filepath.Join(l.dir, name+".home")
+		env := []string{"MEET_GATEWAY_SECRET=" + l.secret, "XDG_DATA_HOME=" + home, "XDG_CONFIG_HOME=" + home}
+		return l.start(name, append(env, c.env...), l.binary, "run", "--config", file, "--adapter", "caddyfile")
+	})
 	if err != nil {
 		return nil, err
 	}
-	s.processes = []*process{p}
-	return s, p.listening(ctx, s.address)
+	s.admin = admin
+	return s, nil
 }
 
 // startPlain is what the gateway is compared with: the same binary as a proxy

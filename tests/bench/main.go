@@ -8,6 +8,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -79,16 +80,29 @@ func run(ctx context.Context, s settings, binary string) error {
 		if s.Filter != "" && i > 2 && part.name != s.Filter || b.late(part.name) {
 			continue
 		}
-		if err := part.run(ctx); err != nil {
+		if err := b.attempt(ctx, part.name, part.run); err != nil {
 			return err
 		}
 	}
 	b.report.Took = time.Since(began).Round(time.Minute)
 	b.report.print()
-	if s.Filter != "" {
-		return nil
+	if s.Filter == "" {
+		b.failed = errors.Join(b.failed, b.report.write(top))
 	}
-	return b.report.write(top)
+	return b.failed
+}
+
+// attempt runs a part. One that fails is named in the report, and the others go on; the
+// error it returns is the end of the context.
+func (b *bench) attempt(ctx context.Context, name string, run func(context.Context) error) error {
+	err := run(ctx)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	fmt.Fprintln(os.Stderr, name, "failed:", err)
+	b.report.Failed = append(b.report.Failed, name)
+	b.failed = errors.Join(b.failed, fmt.Errorf("%s: %w", name, err))
+	return nil
 }
 
 // late reports that the time is over, and notes that a part is left out.

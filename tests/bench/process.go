@@ -120,42 +120,27 @@ func (p *process) cpu() (time.Duration, error) {
 func (p *process) rss() (int64, error) {
 	var sum int64
 	for _, pid := range p.pids() {
-		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 		if err != nil {
 			return 0, err
 		}
-		_, rest, _ := strings.Cut(string(status), "VmRSS:")
-		fields := strings.Fields(rest)
-		if len(fields) == 0 {
-			return 0, fmt.Errorf("%s: no VmRSS", p.name)
+		var size, resident int64 // pages
+		if _, err := fmt.Sscan(string(statm), &size, &resident); err != nil {
+			return 0, fmt.Errorf("%s: reading statm: %w", p.name, err)
 		}
-		kib, err := strconv.ParseInt(fields[0], 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("%s: VmRSS: %w", p.name, err)
-		}
-		sum += kib << 10
+		sum += resident * int64(os.Getpagesize())
 	}
 	return sum, nil
 }
 
 // children are the processes that pid has started.
-func children(pid int) ([]int, error) {
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+func children(pid int) (pids []int, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
 	if err != nil {
 		return nil, err
 	}
-	var pids []int
-	for _, stat := range stats {
-		b, err := os.ReadFile(stat)
-		if err != nil {
-			continue // a process that has ended
-		}
-		// "pid (command) state parent …"; the command may hold anything.
-		fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-		if len(fields) < 2 || fields[1] != strconv.Itoa(pid) {
-			continue
-		}
-		child, err := strconv.Atoi(filepath.Base(filepath.Dir(stat)))
+	for _, field := range strings.Fields(string(text)) {
+		child, err := strconv.Atoi(field)
 		if err != nil {
 			return nil, err
 		}

@@ -20,20 +20,17 @@ type redisServer struct {
 }
 
 func startRedis(ctx context.Context, l *lab) (*redisServer, error) {
-	address, err := freeAddress()
+	s, err := l.serve(ctx, "redis", func(address string) (*process, error) {
+		_, port, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		return l.start("redis", nil, "redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", l.dir)
+	})
 	if err != nil {
 		return nil, err
 	}
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, err
-	}
-	p, err := l.start("redis", nil, "redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", l.dir)
-	if err != nil {
-		return nil, err
-	}
-	r := &redisServer{process: p, address: address, client: redis.NewClient(&redis.Options{Addr: address})}
-	return r, p.listening(ctx, address)
+	return &redisServer{process: s.processes[0], address: s.address, client: redis.NewClient(&redis.Options{Addr: s.address})}, nil
 }
 
 // counters are Redis's own counts since it started.
@@ -66,33 +63,29 @@ func (c counters) since(earlier counters) counters {
 }
 
 func (r *redisServer) counters(ctx context.Context) (counters, error) {
-	text, err := r.client.Info(ctx, "everything").Result()
+	info, err := r.client.InfoMap(ctx, "everything").Result()
 	if err != nil {
 		return counters{}, fmt.Errorf("asking Redis for its counters: %w", err)
 	}
-	return parseInfo(text), nil
+	return countersOf(info), nil
 }
 
-// parseInfo reads the answer to INFO.
-func parseInfo(text string) counters {
-	c := counters{commands: map[string]int64{}}
-	for line := range strings.Lines(text) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
-		if command, ok := strings.CutPrefix(name, "cmdstat_"); ok {
-			if command == "info" || strings.HasPrefix(command, "memory") || strings.HasPrefix(command, "config") {
-				continue
-			}
+// countersOf reads the answer to INFO, by section and name. Numbers that are missing
+// count as 0.
+func countersOf(info map[string]map[string]string) counters {
+	number := func(text string) int64 {
+		n, _ := strconv.ParseInt(text, 10, 64)
+		return n
+	}
+	c := counters{
+		commands: map[string]int64{}, memory: number(info["Memory"]["used_memory"]),
+		in: number(info["Stats"]["total_net_input_bytes"]), out: number(info["Stats"]["total_net_output_bytes"]),
+	}
+	for name, value := range info["Commandstats"] {
+		command := strings.TrimPrefix(name, "cmdstat_")
+		if command != "info" && !strings.HasPrefix(command, "memory") && !strings.HasPrefix(command, "config") {
 			calls, _, _ := strings.Cut(strings.TrimPrefix(value, "calls="), ",")
-			c.commands[command], _ = strconv.ParseInt(calls, 10, 64)
-			continue
-		}
-		switch name {
-		case "total_net_input_bytes":
-			c.in, _ = strconv.ParseInt(value, 10, 64)
-		case "total_net_output_bytes":
-			c.out, _ = strconv.ParseInt(value, 10, 64)
-		case "used_memory":
-			c.memory, _ = strconv.ParseInt(value, 10, 64)
+			c.commands[command] = number(calls)
 		}
 	}
 	return c

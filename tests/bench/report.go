@@ -24,7 +24,8 @@ type report struct {
 	Settings     settings
 	Took         time.Duration
 	LeftOut      []string // parts for which there was no time
-	Missing      []string // sentences about peers that were not measured
+	Failed       []string // parts that could not be measured
+	Missing      []string // sentences about programs that are not installed
 	Cases        []*result
 	Peers        []peer
 	Fixed        *fixedRate
@@ -276,7 +277,7 @@ func (r *report) write(top string) error {
 		return fmt.Errorf("docs/benchmarks.md: %w", err)
 	}
 	files := map[string][]byte{"benchmarks.md": benchmarks}
-	if r.Coefficients.HotCPU > 0 {
+	if len(r.Feeds) > 0 { // the last that is measured of the capacity
 		if files["scaling.md"], err = render(scalingTemplate, newModel(r)); err != nil {
 			return fmt.Errorf("docs/scaling.md: %w", err)
 		}
