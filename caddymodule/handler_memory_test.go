@@ -31,7 +31,7 @@ func TestGate_MemoryOfKnownTokens(t *testing.T) {
 		require.NoError(t, err)
 		return store
 	}
-	for perUser, budget := range map[int]float64{1: 1100, 10: 350} {
+	for perUser, budget := range map[int]float64{1: 1650, 10: 300} {
 		t.Run(fmt.Sprintf("%d a user", perUser), func(t *testing.T) {
 			h, app, _ := newGateOver(t, open(), meetLikeGuest)
 			var err error
@@ -69,6 +69,7 @@ func TestGate_MemoryOfKnownTokens(t *testing.T) {
 			t.Logf("%d tokens a user: %.0f bytes a token", perUser, each)
 			require.Less(t, each, budget)
 			runtime.KeepAlive(all)
+			runtime.KeepAlive(h)
 		})
 	}
 }
