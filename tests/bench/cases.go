@@ -205,6 +205,7 @@ func (b *bench) cases(ctx context.Context) error {
 		{"three", b.threeNodes},
 		{"far-redis", b.farRedis},
 		{"seen seen-traced seen-traced-plain", b.seen},
+		{"gogc", b.collector},
 	} {
 		if !strings.Contains(c.ids, b.s.Filter) {
 			continue
