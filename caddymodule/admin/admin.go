@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Package admin is the gateway's own part of Caddy's admin API. It knows the app
-// that is running by what [Gateway] says and by nothing else.
+// Package admin adds the gateway's own resources to Caddy's admin API. It knows the
+// running app only as a [Gateway].
 package admin
 
 import (
@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/dustin/go-humanize"
 	"go.uber.org/zap"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
@@ -29,49 +31,49 @@ func init() {
 	caddy.RegisterModule(api{})
 }
 
-// Bounds of what is read from an administrator.
+// Bounds of request bodies.
 const (
 	maxBody       = 1 << 20
 	maxImportBody = 128 << 20
 )
 
-// changeTime bounds a call that changes something, the reading of its body included.
+// changeTime bounds a call that changes something, including the reading of its body.
 // Applying a file with thousands of applications takes minutes.
 const changeTime = 15 * time.Minute
 
-// api serves the gateway's own administration below /meet-gateway/ on
-// Caddy's admin endpoint: applications, users, revocation and status. It answers
-// in JSON, errors as problem details (RFC 9457). docs/admin-api.md describes it.
+// api serves the gateway's administration below /meet-gateway/ on Caddy's admin endpoint.
+// It answers in JSON, and errors as problem details (RFC 9457). docs/admin-api.md describes
+// it.
 //
-// Caddy decides who may call it: the local endpoint's address and permissions, or
-// the access control of remote administration.
+// Caddy decides who may call it: by the address and permissions of the local endpoint, or
+// by the access control of remote administration.
 type api struct {
-	// active returns the app that is running. A field for tests.
+	// active returns the running app. Tests replace it.
 	active func() (Gateway, error)
 }
 
-// Gateway is what is administered: the app of the configuration that is running.
+// Gateway is the app of the running configuration.
 type Gateway interface {
-	// Authority issues and judges tokens.
+	// Authority issues and verifies tokens.
 	Authority() *tokens.Authority
-	// Logger is the app's; the audit log is below it.
+	// Logger is the app's logger; the audit log is a child of it.
 	Logger() *zap.Logger
-	// Routes tells for each gate which paths are open.
+	// Routes returns the open paths of each handler.
 	Routes() []wire.Routes
-	// Backends tells for each gate how its backend is doing.
+	// Backends returns the state of each handler's backend.
 	Backends() []wire.Backend
-	// Version is that of the program.
+	// Version is the version of the program.
 	Version() string
-	// Diagnose looks for what is wrong, given where the admin endpoint listens. It
-	// takes less than five seconds and tells no secret.
+	// Diagnose runs the checks of the doctor, given the address of the admin endpoint. It
+	// takes less than five seconds and reveals no secret.
 	Diagnose(ctx context.Context, adminAddress string) wire.Diagnosis
 }
 
-// appName is the app that implements Gateway.
+// appName is the name of the app that implements Gateway.
 const appName = "meet_gateway"
 
 // errStarting means that no configuration has been loaded yet: Caddy opens its admin
-// endpoint before it has provisioned the apps.
+// endpoint before it provisions the apps.
 var errStarting = errors.New("the first configuration is still being loaded")
 
 func activeGateway() (Gateway, error) {
@@ -93,8 +95,8 @@ func activeGateway() (Gateway, error) {
 func (api) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{
 		ID: "admin.api.meet_gateway",
-		// Caddy makes admin modules before there are apps and keeps them longer:
-		// the app is looked up at each request.
+		// Caddy creates admin modules before apps and keeps them longer, so the app is
+		// looked up at each request.
 		New: func() caddy.Module { return &api{active: activeGateway} },
 	}
 }
@@ -104,22 +106,20 @@ func (a *api) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{{Pattern: wire.Base, Handler: caddy.AdminHandlerFunc(a.serve)}}
 }
 
-// call is one request of an administrator.
+// call is one request.
 type call struct {
 	w http.ResponseWriter
 	r *http.Request
-	// ctx is what the call's work runs on. What changes something is done whether
-	// or not its caller waits for it.
+	// ctx is the context of the call's work. A change does not end with its request.
 	ctx       context.Context
 	gateway   Gateway
 	authority *tokens.Authority
-	// argument is the segment of the path that stands for {id}.
+	// argument is the path segment that matched {id}.
 	argument string
 	audit    auditEntry
 }
 
-// resource is a path of the admin API and what its methods do. A segment
-// {id} takes any text.
+// resource is a path and its methods. {id} matches any segment.
 type resource struct {
 	path    string
 	methods methods
@@ -127,7 +127,7 @@ type resource struct {
 
 type methods = map[string]func(*call) error
 
-// resources are looked through in order: words win over {id}.
+// resources are matched in order: a fixed segment wins over {id}.
 var resources = []resource{
 	{"applications", methods{http.MethodGet: (*call).listApplications, http.MethodPost: plain((*call).createApplication)}},
 	{"applications/import", methods{http.MethodGet: plain((*call).showImports), http.MethodPost: (*call).importApplications}},
@@ -152,8 +152,7 @@ var resources = []resource{
 	{"health/ready", methods{http.MethodGet: plain((*call).showReady)}},
 }
 
-// plain is for what takes no parameters: a misspelt or misplaced one must not be
-// overlooked.
+// plain refuses any query parameter, so that a misspelt or misplaced one is not ignored.
 func plain(handle func(*call) error) func(*call) error {
 	return func(c *call) error {
 		if _, err := c.query(); err != nil {
@@ -163,8 +162,8 @@ func plain(handle func(*call) error) func(*call) error {
 	}
 }
 
-// serve answers one request. It writes problem details itself instead of
-// returning a caddy.APIError, whose form is another one.
+// serve answers one request. It writes problem details itself, because a caddy.APIError
+// has another form.
 func (a *api) serve(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Cache-Control", "no-store")
 	c := &call{w: w, r: r, ctx: r.Context()}
@@ -177,7 +176,7 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request) error {
 		writeProblem(w, p)
 		return nil
 	}
-	c.recordSuccess()
+	c.record("done")
 	return nil
 }
 
@@ -191,7 +190,6 @@ func (a *api) dispatch(c *call) error {
 		if errors.Is(err, errStarting) {
 			return &wire.Problem{Status: http.StatusServiceUnavailable, Detail: "The gateway is starting: its configuration is still being loaded.", RetryAfter: outageRetry}
 		}
-		// Without its app it serves nothing, and says so.
 		return &wire.Problem{Status: http.StatusServiceUnavailable, Detail: "The running configuration has no meet_gateway app.", RetryAfter: outageRetry}
 	}
 	c.gateway, c.authority = gateway, gateway.Authority()
@@ -206,8 +204,8 @@ func (a *api) dispatch(c *call) error {
 	return handle(c)
 }
 
-// route finds what to do. Paths are matched segment by segment as they were
-// sent, so that an encoded slash belongs to an id and never to the structure.
+// route finds the function for a request. Segments are matched as they were sent, so that
+// an encoded slash is part of an id and not of the structure.
 func (c *call) route() (func(*call) error, error) {
 	path, found := strings.CutPrefix(c.r.URL.EscapedPath(), wire.Base)
 	if !found {
@@ -265,7 +263,7 @@ func allowedMethods(m methods) string {
 	return strings.Join(allowed, ", ")
 }
 
-// object reads the body: one JSON object with none but the known fields.
+// object reads the body: one JSON object with known fields only.
 func (c *call) object(known []string) (map[string]json.RawMessage, error) {
 	body, err := c.body(maxBody)
 	if err != nil {
@@ -274,7 +272,7 @@ func (c *call) object(known []string) (map[string]json.RawMessage, error) {
 	return readObject(body, known)
 }
 
-// decode reads the body into a struct and refuses fields that it does not have.
+// decode reads the body into a struct and refuses unknown fields.
 func (c *call) decode(limit int64, into any, known ...string) error {
 	body, err := c.body(limit)
 	if err != nil {
@@ -289,7 +287,6 @@ func (c *call) decode(limit int64, into any, known ...string) error {
 	return nil
 }
 
-// body reads the whole body.
 func (c *call) body(limit int64) ([]byte, error) {
 	if err := c.wantJSON(); err != nil {
 		return nil, err
@@ -301,8 +298,8 @@ func (c *call) body(limit int64) ([]byte, error) {
 	return body, nil
 }
 
-// wantJSON refuses what says to be something else. A browser cannot send JSON
-// across sites without asking first, which Caddy's admin endpoint refuses.
+// wantJSON refuses other media types. A browser cannot send JSON across sites without a
+// preflight, which Caddy's admin endpoint refuses.
 func (c *call) wantJSON() error {
 	kind, _, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
 	if err != nil || kind != "application/json" && kind != "application/merge-patch+json" {
@@ -313,18 +310,18 @@ func (c *call) wantJSON() error {
 
 func bodyProblem(err error) error {
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return &wire.Problem{Status: http.StatusRequestEntityTooLarge, Detail: "The body is larger than " + bytesText(tooLarge.Limit) + "."}
+		return &wire.Problem{Status: http.StatusRequestEntityTooLarge, Detail: "The body is larger than " + humanize.IBytes(uint64(tooLarge.Limit)) + "."}
 	}
 	return &wire.Problem{Status: http.StatusBadRequest, Detail: "The body could not be read."}
 }
 
-// readObject checks that the body is one JSON object of known fields, each once.
+// readObject checks that the body is one JSON object with known fields, each once.
 func readObject(body []byte, known []string) (map[string]json.RawMessage, error) {
 	object, err := strictjson.Object(body)
 	if err != nil || object == nil {
 		return nil, &wire.Problem{Status: http.StatusBadRequest, Detail: "The body must be one JSON object without repeated keys."}
 	}
-	for _, name := range slices.Sorted(keysOf(object)) {
+	for _, name := range slices.Sorted(maps.Keys(object)) {
 		if !slices.Contains(known, name) {
 			return nil, &wire.Problem{Status: http.StatusBadRequest, Detail: "Unknown field. The fields are: " + strings.Join(known, ", ") + ".", Field: name}
 		}
@@ -332,15 +329,14 @@ func readObject(body []byte, known []string) (map[string]json.RawMessage, error)
 	return object, nil
 }
 
-// answer writes JSON.
 func (c *call) answer(status int, v any) error {
 	body, err := json.Marshal(v)
 	if err != nil {
-		return err // a 500 that says so
+		return err // answered with 500
 	}
 	c.w.Header().Set("Content-Type", "application/json")
 	c.w.WriteHeader(status)
-	_, _ = c.w.Write(append(body, '\n')) // the client may have gone away
+	_, _ = c.w.Write(append(body, '\n')) // the client may be gone
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -30,8 +31,8 @@ func (c *call) shown(app *tokens.Application) *wire.Application {
 	return s
 }
 
-// warnings are what an operator should know about the settings; whether a scope
-// means anything depends on the gates.
+// warnings returns what an operator should know about the settings. Whether a scope is of
+// use depends on the routes.
 func (c *call) warnings(app *tokens.Application) []string {
 	list := app.Warnings()
 	for _, scope := range app.Scopes {
@@ -42,19 +43,18 @@ func (c *call) warnings(app *tokens.Application) []string {
 	return list
 }
 
-// routed tells whether a route of any gate asks for a scope.
+// routed reports whether a route of any handler requires a scope.
 func (c *call) routed(scope string) bool {
 	return slices.ContainsFunc(c.gateway.Routes(), func(gate wire.Routes) bool {
 		return slices.ContainsFunc(gate.Routes, func(r wire.Route) bool { return r.Scope == scope })
 	})
 }
 
-// sameName warns of other applications with the same name, which then names none
-// of them.
+// sameName warns if another application has the same name, which is then ambiguous.
 func (c *call) sameName(app *tokens.Application) []string {
 	page, err := c.authority.Applications(c.ctx, tokens.ListOptions{Prefix: app.Name, Limit: 10})
 	if err != nil {
-		return nil // it was only a hint
+		return nil // only a hint
 	}
 	for _, other := range page.Applications {
 		if other.ID != app.ID && strings.EqualFold(other.Name, app.Name) {
@@ -102,18 +102,18 @@ func (c *call) listApplications() error {
 	return c.answer(http.StatusOK, list)
 }
 
-// query returns the query and refuses parameters that mean nothing here.
+// query returns the query and refuses unknown and repeated parameters.
 func (c *call) query(known ...string) (url.Values, error) {
 	query, err := url.ParseQuery(c.r.URL.RawQuery)
 	if err != nil {
 		return nil, &wire.Problem{Status: http.StatusBadRequest, Detail: "The query cannot be read."}
 	}
-	for _, name := range slices.Sorted(keysOf(query)) {
+	for _, name := range slices.Sorted(maps.Keys(query)) {
 		if !slices.Contains(known, name) {
 			return nil, badField(name, "Unknown parameter.")
 		}
 		if len(query[name]) > 1 {
-			return nil, badField(name, "It is there more than once.")
+			return nil, badField(name, "Duplicate parameter.")
 		}
 	}
 	return query, nil
@@ -134,7 +134,7 @@ func (c *call) createApplication() error {
 	if err != nil {
 		return err
 	}
-	c.audit.application, c.audit.fields = created.ID, slices.Sorted(keysOf(given))
+	c.audit.application, c.audit.fields = created.ID, slices.Sorted(maps.Keys(given))
 	c.w.Header().Set("Location", wire.Base+"applications/"+created.ID)
 	s := c.withSecret(created, secret)
 	s.Warnings = append(s.Warnings, c.sameName(created)...)
@@ -152,8 +152,8 @@ func (c *call) showApplication() error {
 
 var errUnchanged = errors.New("nothing to change")
 
-// patchApplication answers PATCH applications/{id}: a JSON merge patch (RFC 7396)
-// of the fields that can be set. Lists and objects are replaced as a whole.
+// patchApplication answers PATCH applications/{id}, a JSON merge patch (RFC 7396). Lists
+// and objects are replaced as a whole.
 func (c *call) patchApplication() error {
 	c.change("application.change")
 	given, err := c.object(applicationFieldNames())
@@ -178,7 +178,7 @@ func (c *call) patchApplication() error {
 	return c.answerApplication(http.StatusOK, s)
 }
 
-// merge sets the given fields and notes which of them are new.
+// merge sets the given fields and records which of them changed.
 func (c *call) merge(given map[string]json.RawMessage) func(*tokens.Application) error {
 	return func(app *tokens.Application) error {
 		before := *app
@@ -207,8 +207,7 @@ func (c *call) deleteApplication() error {
 	return nil
 }
 
-// allowAdoption answers DELETE removed/{id}: a client id that was taken away may be
-// adopted again.
+// allowAdoption answers DELETE removed/{id}: a removed client id may be adopted again.
 func (c *call) allowAdoption() error {
 	c.change("application.readopt")
 	if err := c.authority.AllowAdoption(c.ctx, c.argument); err != nil {
@@ -218,7 +217,7 @@ func (c *call) allowAdoption() error {
 	return nil
 }
 
-// maxGrace bounds how long a secret that is rotated out goes on working.
+// maxGrace bounds how long a replaced secret stays valid.
 const maxGrace = 366 * 24 * time.Hour
 
 // rotateSecret answers POST applications/{id}/rotate with {"grace": "24h"} or
@@ -255,8 +254,8 @@ func (c *call) rotateSecret() error {
 	return c.answerApplication(http.StatusOK, c.withSecret(app, secret))
 }
 
-// target finds the application of the path, and the version that If-Match asks
-// for (0: whatever is there).
+// target returns the application of the path, and the version that If-Match requires, 0
+// for any.
 func (c *call) target() (id string, version int64, err error) {
 	app, err := c.authority.CurrentApplication(c.ctx, c.argument)
 	if err != nil {
@@ -276,7 +275,7 @@ func (c *call) target() (id string, version int64, err error) {
 	return "", 0, &wire.Problem{Status: http.StatusPreconditionFailed, Detail: "The application has changed; its version is now " + wire.ETag(app) + "."}
 }
 
-// changedMeanwhile tells a lost race for a version from a conflict about an alias.
+// changedMeanwhile tells a version conflict from a conflict about an alias.
 func changedMeanwhile(err error, version int64) error {
 	if version != 0 && errors.Is(err, tokens.ErrConflict) && !strings.Contains(err.Error(), "alias") {
 		return &wire.Problem{Status: http.StatusPreconditionFailed, Detail: "The application has changed."}

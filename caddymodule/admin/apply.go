@@ -18,18 +18,18 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// step is a change that is planned.
+// step is a planned change.
 type step struct {
 	*wire.Change
-	entry    int // in the file
+	entry    int // index in the file, -1 for none
 	existing *tokens.Application
 	given    map[string]json.RawMessage
-	secret   string // of one that is to be created, if it brings its own
+	secret   string // that the entry brings for a new application
 }
 
-// applyApplications answers PUT applications/apply: it creates and changes
-// applications until they are what the body says, and with prune deletes all
-// others. Nothing is done unless all of it is valid.
+// applyApplications answers PUT applications/apply: it creates and changes applications until
+// they match the body; with prune it deletes all others. It changes nothing unless the
+// whole body is valid.
 func (c *call) applyApplications() error {
 	var in struct {
 		Applications []json.RawMessage `json:"applications"`
@@ -65,11 +65,11 @@ func (c *call) applyApplications() error {
 	}
 	fail := func(entry int, err error) error {
 		failed := *problemOf(inEntry(entry, err))
-		failed.Done = answer // it holds secrets that are not shown again
+		failed.Done = answer // contains secrets that are not shown again
 		return &failed
 	}
 	for _, s := range p.steps {
-		// It ends when its caller goes away, but never in the midst of an application.
+		// It stops if the caller is gone, but only between applications.
 		if err := c.r.Context().Err(); err != nil {
 			return fail(s.entry, err)
 		}
@@ -87,13 +87,13 @@ func (c *call) applyApplications() error {
 	return c.answer(http.StatusOK, answer)
 }
 
-// confirmed is how long after its last edit an unchanged application is confirmed: an
-// earlier attempt to apply the file may have made that edit and then failed. Older ones
-// are left alone. Publishing every application of a large file again and again would
-// push more important entries out of the journals.
+// confirmed is for how long after its last edit an unchanged application is confirmed: an
+// earlier attempt to apply the file may have made that edit and then failed. Older edits
+// are not confirmed, because publishing all applications of a large file would displace
+// more important entries of the journals.
 const confirmed = 24 * time.Hour
 
-// inEntry says in which entry of the file it is.
+// inEntry adds the index of the entry to the field of a problem.
 func inEntry(i int, err error) error {
 	if i < 0 {
 		return err
@@ -107,18 +107,18 @@ func inEntry(i int, err error) error {
 	return &p
 }
 
-// plan is what is to be done, before anything is.
+// plan collects the changes before any is made.
 type plan struct {
 	c         *call
 	steps     []*step
 	unchanged int
-	confirm   []*step        // of those unchanged
-	matched   map[string]int // entry by application id
-	named     map[string]int // entry by name of those to create
-	aliased   map[string]int // entry by alias
+	confirm   []*step        // unchanged ones that are confirmed
+	matched   map[string]int // application id to entry
+	named     map[string]int // name of a new application to entry
+	aliased   map[string]int // alias to entry
 }
 
-// add compares one entry with the application it means.
+// add compares an entry with the application that it describes.
 func (p *plan) add(i int, raw json.RawMessage) error {
 	given, err := readObject(raw, append([]string{"id", "client_secret"}, applicationFieldNames()...))
 	if err != nil {
@@ -175,7 +175,7 @@ func (p *plan) add(i int, raw json.RawMessage) error {
 	return nil
 }
 
-// readClientSecret reads the secret that an entry brings, "" for none.
+// readClientSecret returns the secret of an entry, "" for none.
 func readClientSecret(given map[string]json.RawMessage) (string, error) {
 	var secret string
 	if raw, ok := given["client_secret"]; ok && decodeStrict(raw, &secret) != nil {
@@ -187,9 +187,9 @@ func readClientSecret(given map[string]json.RawMessage) (string, error) {
 	return secret, nil
 }
 
-// fillDefaults sets the fields that an entry leaves out to their defaults. Two stay as
-// they are: credentials at Meet, which no export has, and whether the application is
-// active, so that applying a file does not enable what was disabled in an emergency.
+// fillDefaults sets omitted fields to their defaults, with two exceptions. Credentials at
+// Meet stay, because no export contains them. Active stays, so that applying a file does
+// not enable an application that was disabled in an emergency.
 func fillDefaults(given map[string]json.RawMessage) {
 	for _, f := range applicationFields {
 		if _, ok := given[f.name]; !ok && f.name != "backend" && f.name != "active" {
@@ -198,7 +198,7 @@ func fillDefaults(given map[string]json.RawMessage) {
 	}
 }
 
-// noteAliases refuses an alias that an earlier entry has.
+// noteAliases refuses an alias of an earlier entry.
 func (p *plan) noteAliases(i int, aliases []string) error {
 	for _, alias := range aliases {
 		if at, twice := p.aliased[alias]; twice {
@@ -209,8 +209,8 @@ func (p *plan) noteAliases(i int, aliases []string) error {
 	return nil
 }
 
-// find returns the application that an entry means: by its id, else by an alias,
-// else by its name. It is nil if there is none yet.
+// find returns the application of an entry, by id, else alias, else name; nil if there is
+// none.
 func (p *plan) find(given map[string]json.RawMessage) (*tokens.Application, error) {
 	var key struct {
 		ID      string
@@ -252,8 +252,8 @@ func (p *plan) find(given map[string]json.RawMessage) (*tokens.Application, erro
 	return p.findByName(key.Name)
 }
 
-// findByName reads no more of the list than it must: those of this name come
-// before those that only begin with it.
+// findByName stops at the first other name: an exact match comes before names that only
+// start with it.
 func (p *plan) findByName(name string) (*tokens.Application, error) {
 	var found *tokens.Application
 	enough := errors.New("enough")
@@ -276,7 +276,7 @@ func (p *plan) findByName(name string) (*tokens.Application, error) {
 	return found, err
 }
 
-// prune plans to delete what no entry means.
+// prune plans to delete applications without an entry.
 func (p *plan) prune() error {
 	return p.c.eachApplication("", func(app *tokens.Application) error {
 		if _, wanted := p.matched[app.ID]; !wanted {
@@ -286,7 +286,7 @@ func (p *plan) prune() error {
 	})
 }
 
-// eachApplication calls f for every application whose name begins with prefix.
+// eachApplication calls f for every application whose name starts with prefix.
 func (c *call) eachApplication(prefix string, f func(*tokens.Application) error) error {
 	o := tokens.ListOptions{Prefix: prefix, Limit: wire.MaxPage}
 	for {
@@ -306,8 +306,7 @@ func (c *call) eachApplication(prefix string, f func(*tokens.Application) error)
 	}
 }
 
-// fieldChanges lists the fields in which two applications differ, with values
-// that may be shown.
+// fieldChanges lists the fields that differ, with values that may be shown.
 func fieldChanges(from, to *tokens.Application) []wire.FieldChange {
 	var changes []wire.FieldChange
 	changed := changedFields(from, to)
@@ -324,7 +323,7 @@ func fieldChanges(from, to *tokens.Application) []wire.FieldChange {
 	return changes
 }
 
-// shownBackends tells credentials apart that differ in what is not shown.
+// shownBackends distinguishes credentials whose difference is not shown.
 func shownBackends(from, to *tokens.Application) (before, after any) {
 	before, after = getBackend(from), getBackend(to)
 	if from.BackendUnreadable() {
@@ -339,7 +338,7 @@ func shownBackends(from, to *tokens.Application) (before, after any) {
 	return before, after
 }
 
-// apply carries out one step.
+// apply makes one change.
 func (c *call) apply(change *step) error {
 	ctx := c.ctx
 	entry := auditEntry{action: "application." + change.Action, application: change.ID}
@@ -375,8 +374,8 @@ func (c *call) apply(change *step) error {
 	return nil
 }
 
-// exportApplications answers GET applications/export: all that PUT
-// applications/apply takes, and no secret.
+// exportApplications answers GET applications/export, in the form of PUT applications/apply
+// and without secrets.
 func (c *call) exportApplications() error {
 	query, err := c.query("prefix")
 	if err != nil {
@@ -388,7 +387,7 @@ func (c *call) exportApplications() error {
 			c.w.Header().Set("Content-Type", "application/json")
 			began = true
 		}
-		_, _ = c.w.Write([]byte(s)) // the client may have gone away
+		_, _ = c.w.Write([]byte(s)) // the client may be gone
 	}
 	separator := `{"applications":[` + "\n"
 	err = c.eachApplication(query.Get("prefix"), func(app *tokens.Application) error {
@@ -402,7 +401,7 @@ func (c *call) exportApplications() error {
 		return nil
 	})
 	if err != nil && began {
-		// The status has been sent: only a broken connection says that this is not all.
+		// The status is sent; only a broken connection tells that the list is incomplete.
 		panic(http.ErrAbortHandler)
 	}
 	if err != nil {
@@ -415,9 +414,9 @@ func (c *call) exportApplications() error {
 	return nil
 }
 
-// exported is an application as apply takes it: in a fixed order, without what
-// is not set. It is not listed as active: an operator who disables it after the
-// export would see it enabled again by applying the file.
+// exported returns an application in the form of apply, in a fixed order and without unset
+// fields. "active": true is omitted: otherwise applying the export would enable an
+// application that was disabled since.
 func exported(app *tokens.Application) (string, error) {
 	always := []string{"name", "scopes", "domains"}
 	if !app.Active {

@@ -17,31 +17,26 @@ import (
 	"github.com/meet-gateway/meet-gateway/caddymodule/audit"
 )
 
-// auditEntry is what a call changes, for the audit log. Calls that change
-// nothing have none.
+// auditEntry is a change for the audit log. A call that changes nothing has none.
 type auditEntry struct {
-	action      string // "application.create"
+	action      string // such as "application.create"
 	application string
-	user        string // public id, never a mail address
+	user        string // public id, not a mail address
 	fields      []string
 	details     []zap.Field
 }
 
-// change says what the call is about to change.
+// change names the change that the call is about to make.
 func (c *call) change(action string) { c.audit.action = action }
 
-// recordSuccess writes the audit line of a change that was made.
-func (c *call) recordSuccess() { c.record("done") }
-
-// recordRefusal writes the audit line of a change that was not made, or may not
-// have been.
+// recordRefusal records a change that was not made, or perhaps not.
 func (c *call) recordRefusal(p *wire.Problem) {
 	result := "refused"
 	if p.Status >= http.StatusInternalServerError {
 		result = "failed"
 	}
 	more := []zap.Field{zap.Int("status", p.Status)}
-	// A field that is not one of ours is a text of the caller's.
+	// A field with another name is text of the caller.
 	if name, _, _ := strings.Cut(p.Field, "."); isApplicationField(name) {
 		more = append(more, zap.String("field", p.Field))
 	}
@@ -55,8 +50,8 @@ func (c *call) record(result string, more ...zap.Field) {
 	c.recordEntry(c.audit, result, more...)
 }
 
-// recordEntry writes one audit line. Of changed fields only the names are
-// written, never values: they hold secrets and mail addresses.
+// recordEntry writes one audit line. It contains names of changed fields but no values,
+// which may be secrets and mail addresses.
 func (c *call) recordEntry(e auditEntry, result string, more ...zap.Field) {
 	if a, ok := c.gateway.(Auditor); ok && a.Record(c.event(e, result, more)) {
 		return
@@ -75,22 +70,21 @@ func (c *call) recordEntry(e auditEntry, result string, more ...zap.Field) {
 	c.gateway.Logger().Named("audit").Info("administration", fields...)
 }
 
-// Auditor is a [Gateway] that may keep an audit trail. Where it keeps none, changes
-// are logged.
+// Auditor is a [Gateway] that may keep an audit trail. Without a trail, changes are logged.
 type Auditor interface {
-	// Record writes an event; false if there is no trail.
+	// Record writes an event. It returns false if there is no trail.
 	Record(e audit.Event) bool
-	// AuditReady returns an error if nothing is to be changed because that could not
-	// be put on record.
+	// AuditReady returns an error if the trail cannot be written, so that changes have to
+	// be refused.
 	AuditReady() error
-	// AuditState tells where the trail is; false if there is none.
+	// AuditState returns the state of the trail, false if there is none.
 	AuditState() (audit.State, bool)
 }
 
-// decisions are the words of the trail for results.
+// decisions maps results to the words of the trail.
 var decisions = map[string]string{"done": audit.Allowed, "refused": audit.Refused, "failed": audit.Failed}
 
-// event is an audit line as an event of the trail.
+// event converts an audit entry to an event of the trail.
 func (c *call) event(e auditEntry, result string, more []zap.Field) audit.Event {
 	facts := zapcore.NewMapObjectEncoder()
 	for _, f := range slices.Concat(c.who(), e.details, more) {
@@ -120,7 +114,7 @@ func (c *call) event(e auditEntry, result string, more []zap.Field) audit.Event 
 	return event
 }
 
-// requireTrail refuses changes that could not be put on record.
+// requireTrail refuses changes that could not be recorded.
 func (c *call) requireTrail() error {
 	a, ok := c.gateway.(Auditor)
 	if !ok || c.r.Method == http.MethodGet || c.r.Method == http.MethodHead {
@@ -132,7 +126,7 @@ func (c *call) requireTrail() error {
 	return nil
 }
 
-// showAudit tells where the audit trail is.
+// showAudit answers GET audit.
 func (c *call) showAudit() error {
 	a, ok := c.gateway.(Auditor)
 	if ok {
@@ -143,7 +137,7 @@ func (c *call) showAudit() error {
 	return &wire.Problem{Status: http.StatusNotFound, Detail: "There is no audit trail: the meet_gateway global option has no block audit."}
 }
 
-// who tells the caller apart as well as the admin endpoint can.
+// who identifies the caller as well as the admin endpoint can.
 func (c *call) who() []zap.Field {
 	who := "local"
 	var fields []zap.Field
@@ -156,7 +150,7 @@ func (c *call) who() []zap.Field {
 			zap.String("certificate_key", base64.StdEncoding.EncodeToString(key[:])))
 	}
 	fields = append([]zap.Field{zap.String("who", who)}, fields...)
-	if ip, _, err := net.SplitHostPort(c.r.RemoteAddr); err == nil { // a unix socket has none
+	if ip, _, err := net.SplitHostPort(c.r.RemoteAddr); err == nil { // not for a Unix socket
 		fields = append(fields, zap.String("remote_ip", ip))
 	}
 	if claimed := wire.Printable(c.r.Header.Get(wire.UserHeader), 64); claimed != "" {

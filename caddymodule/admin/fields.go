@@ -16,20 +16,20 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// applicationField is a property of an application that an administrator sets.
+// applicationField is a field of an application that an administrator sets.
 type applicationField struct {
 	name string
-	// want says what the value must be, for errors.
+	// want describes the value, for errors.
 	want string
-	// set takes the value; JSON null brings back the default.
+	// set sets the field; JSON null sets the default.
 	set func(*tokens.Application, json.RawMessage) error
-	// get returns the value as it may be shown, for comparison and export.
+	// get returns the value as it may be shown.
 	get func(*tokens.Application) any
 }
 
 var errWrongType = errors.New("wrong type")
 
-// applicationFields are all there are, in the order they are shown.
+// applicationFields are all fields in the order in which they are shown.
 var applicationFields = []applicationField{
 	plainField("name", "a text", func(a *tokens.Application) *string { return &a.Name }),
 	plainField("type", "a text", func(a *tokens.Application) *string { return &a.Type }),
@@ -69,7 +69,7 @@ func plainField[T any](name, want string, at func(*tokens.Application) *T) appli
 	}
 }
 
-// setDeniedMails replaces the whole list, also one that cannot be read.
+// setDeniedMails replaces the whole list, even one that cannot be decrypted.
 func setDeniedMails(a *tokens.Application, raw json.RawMessage) error {
 	var mails []tokens.Mail
 	if err := decodeStrict(raw, &mails); err != nil {
@@ -79,7 +79,7 @@ func setDeniedMails(a *tokens.Application, raw json.RawMessage) error {
 	return nil
 }
 
-// setTokenLifetime takes durations as a Caddyfile does, with days.
+// setTokenLifetime accepts Caddy's durations, which have days.
 func setTokenLifetime(a *tokens.Application, raw json.RawMessage) error {
 	var text string
 	if err := decodeStrict(raw, &text); err != nil {
@@ -97,7 +97,7 @@ func setTokenLifetime(a *tokens.Application, raw json.RawMessage) error {
 	return nil
 }
 
-// setNetworks takes single addresses as well as ranges.
+// setNetworks accepts addresses as well as ranges.
 func setNetworks(a *tokens.Application, raw json.RawMessage) error {
 	var texts []string
 	if err := decodeStrict(raw, &texts); err != nil {
@@ -118,8 +118,8 @@ func setNetworks(a *tokens.Application, raw json.RawMessage) error {
 	return nil
 }
 
-// setBackend takes the credentials at Meet. Without a secret they must be those
-// that are there: what was exported can be applied again.
+// setBackend sets the credentials at Meet. The secret may be omitted for the present client
+// id, so that an export can be applied.
 func setBackend(a *tokens.Application, raw json.RawMessage) error {
 	var pair *struct {
 		ClientID     string `json:"client_id"`
@@ -146,7 +146,7 @@ func getBackend(a *tokens.Application) any {
 	return map[string]string{"client_id": a.Backend.ClientID}
 }
 
-// decodeStrict reads a JSON value; null leaves it as it is.
+// decodeStrict reads a JSON value and refuses unknown fields. null changes nothing.
 func decodeStrict(raw json.RawMessage, into any) error {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()
@@ -166,7 +166,7 @@ func applicationFieldNames() []string {
 	return names
 }
 
-// setFields writes the given fields into the application and leaves the others.
+// setFields sets the given fields of the application.
 func setFields(a *tokens.Application, given map[string]json.RawMessage) error {
 	for _, f := range applicationFields {
 		raw, ok := given[f.name]
@@ -193,7 +193,7 @@ func changedFields(a, b *tokens.Application) []string {
 		case "denied_mails":
 			same = same && a.DeniedUnreadable() == b.DeniedUnreadable()
 		case "backend":
-			// The secret counts and is not shown.
+			// The secret counts although get does not return it.
 			same = reflect.DeepEqual(a.Backend, b.Backend) && a.BackendUnreadable() == b.BackendUnreadable() && a.LearnsBackend() == b.LearnsBackend()
 		}
 		if !same {
@@ -203,10 +203,10 @@ func changedFields(a, b *tokens.Application) []string {
 	return names
 }
 
-// unordered are the fields that are sets: another order is no change.
+// unordered are the fields whose order does not matter.
 var unordered = []string{"aliases", "scopes", "domains", "denied_mails", "networks"}
 
-// sameElements compares two lists of texts whatever their order.
+// sameElements compares two lists of texts in any order.
 func sameElements(a, b any) bool {
 	elements := func(v any) []string {
 		var list []string
@@ -221,7 +221,7 @@ func sameElements(a, b any) bool {
 	return len(x) > 0 && slices.Equal(x, y)
 }
 
-// sameJSON compares as a reader of the answers would: an empty list is none.
+// sameJSON compares values as they are shown; empty equals absent.
 func sameJSON(a, b any) bool {
 	if wire.IsEmpty(a) && wire.IsEmpty(b) {
 		return true

@@ -3,6 +3,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,13 +16,14 @@ import (
 	"unicode/utf8"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/django"
 )
 
-// importRun is an import that is going on.
+// importRun is a running import.
 type importRun struct {
 	ID     string `json:"id"`
 	DryRun bool   `json:"dry_run"`
@@ -30,10 +32,10 @@ type importRun struct {
 	done atomic.Int64
 }
 
-// importRuns are all that are going on in this process.
-var importRuns sync.Map // *importRun to nothing
+// importRuns holds the running imports of this process.
+var importRuns sync.Map // of *importRun
 
-// showImports answers GET applications/import: how far the running imports are.
+// showImports answers GET applications/import: the progress of running imports.
 func (c *call) showImports() error {
 	type shownRun struct {
 		*importRun
@@ -48,8 +50,8 @@ func (c *call) showImports() error {
 	return c.answer(http.StatusOK, map[string]any{"imports": runs})
 }
 
-// importApplications answers POST applications/import: the body is what Meet's
-// manage.py dumpdata writes of core.application and core.applicationdomain.
+// importApplications answers POST applications/import. The body is the output of Meet's
+// manage.py dumpdata for core.application and core.applicationdomain.
 func (c *call) importApplications() error {
 	query, err := c.query("dry_run", "update", "any_domain", "gateway_credentials", "id")
 	if err != nil {
@@ -74,8 +76,7 @@ func (c *call) importApplications() error {
 		}
 		return &wire.Problem{Status: http.StatusBadRequest, Detail: sentence("this is not what dumpdata writes: " + err.Error())}
 	}
-	// An import ends when its caller goes away, but never in the midst of an
-	// application.
+	// An import stops if its caller is gone, but only between applications.
 	report, err := im.load(c.r.Context(), dump)
 	if !im.run.DryRun {
 		c.audit.details = []zap.Field{zap.Int("taken", report.Taken), zap.Int("changed", report.Changed), zap.Int("skipped", report.Skipped)}
@@ -88,25 +89,25 @@ func (c *call) importApplications() error {
 	return c.answer(http.StatusOK, report)
 }
 
-// importWorkers is how many applications are written at once: waiting for Redis
-// is most of the work.
+// importWorkers is how many applications are written at once. Most of the time is spent
+// waiting for Redis.
 const importWorkers = 8
 
-// importer takes a dump over.
+// importer imports a dump.
 type importer struct {
 	c *call
-	// update changes applications that are here already to what the dump says.
+	// update changes existing applications to match the dump.
 	update bool
-	// anyDomain believes a dump without any domain.
+	// anyDomain accepts a dump without any domain.
 	anyDomain bool
-	// gatewayCredentials makes the applications go on with the gateway's own
-	// credentials at Meet, instead of with theirs as soon as they have used them.
+	// gatewayCredentials makes applications use the gateway's credentials at Meet instead
+	// of their own imported ones.
 	gatewayCredentials bool
 	run                importRun
 }
 
-// load takes over what is in the dump. With an error the report tells how far
-// it came; doing it again goes on from there.
+// load imports a dump. After an error the report tells what was done; importing again
+// continues from there.
 func (im *importer) load(ctx context.Context, dump *django.Dump) (*wire.ImportReport, error) {
 	report := &wire.ImportReport{DryRun: im.run.DryRun, Records: dump.Records, Ignored: dump.Ignored, Applications: []wire.ImportedApplication{}}
 	free := slices.ContainsFunc(dump.Applications, func(app django.Application) bool { return app.AnyDomain })
@@ -129,38 +130,25 @@ func (im *importer) load(ctx context.Context, dump *django.Dump) (*wire.ImportRe
 	for i := range dump.Applications {
 		results[i] = announced(&dump.Applications[i])
 	}
-	err := im.each(ctx, len(results), func(ctx context.Context, i int) error {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime)
-		defer cancel()
-		return im.take(ctx, &dump.Applications[i], &results[i])
-	})
-	fill(report, results, dump.Problems)
-	return report, err
-}
-
-// each calls f for every index, several at a time, until one fails.
-func (im *importer) each(ctx context.Context, n int, f func(context.Context, int) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var next atomic.Int64
-	var workers sync.WaitGroup
-	for range min(importWorkers, n) {
-		workers.Go(func() {
-			for ctx.Err() == nil {
-				i := int(next.Add(1)) - 1
-				if i >= n {
-					return
-				}
-				if err := f(ctx, i); err != nil {
-					cancel(err)
-					return
-				}
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(importWorkers)
+	for i := range results {
+		group.Go(func() error {
+			if groupCtx.Err() != nil {
+				return nil // reported below
+			}
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(groupCtx), changeTime)
+			defer cancel()
+			err := im.take(ctx, &dump.Applications[i], &results[i])
+			if err == nil {
 				im.run.done.Add(1)
 			}
+			return err
 		})
 	}
-	workers.Wait()
-	return context.Cause(ctx) //nolint:wrapcheck // what f returned, or why the request ended
+	err := cmp.Or(group.Wait(), context.Cause(ctx))
+	fill(report, results, dump.Problems)
+	return report, err
 }
 
 func announced(app *django.Application) wire.ImportedApplication {
@@ -170,7 +158,7 @@ func announced(app *django.Application) wire.ImportedApplication {
 	}
 }
 
-// take registers one application, or changes the one that is here already.
+// take registers an application, or reconciles the existing one.
 func (im *importer) take(ctx context.Context, from *django.Application, result *wire.ImportedApplication) error {
 	wanted, notes := convert(from)
 	result.Notes = notes
@@ -218,13 +206,11 @@ func (im *importer) register(ctx context.Context, app *tokens.Application, secre
 	return nil
 }
 
-// importedFields are what a dump decides; the rest of an application is the
-// gateway's own.
+// importedFields are the fields that a dump determines.
 var importedFields = []string{"name", "active", "scopes", "domains"}
 
-// reconcile compares an application that is here with what the dump says. It is
-// changed only if that was asked for: what an operator narrowed here must not come
-// back by importing once more.
+// reconcile compares an existing application with the dump. It changes it only on request, so
+// that another import does not undo what an operator restricted here.
 func (im *importer) reconcile(ctx context.Context, existing, wanted *tokens.Application, secret tokens.ImportedSecret, result *wire.ImportedApplication) error {
 	result.ID = existing.ID
 	result.Fields = slices.DeleteFunc(changedFields(existing, wanted), func(f string) bool { return !slices.Contains(importedFields, f) })
@@ -232,14 +218,14 @@ func (im *importer) reconcile(ctx context.Context, existing, wanted *tokens.Appl
 	if newSecret {
 		result.Fields = append(result.Fields, "secret")
 	} else if secret.Hash != "" && !existing.HasImported(secret.Hash) {
-		result.Notes = append(result.Notes, "its secret here is another one than in the file, and stays")
+		result.Notes = append(result.Notes, "its secret here differs from the one in the file and is kept")
 	}
 	switch {
 	case len(result.Fields) == 0:
-		result.Reason = "it is here already"
+		result.Reason = "it exists already"
 		return nil
 	case !im.update:
-		result.Reason = "it is here already and differs in " + strings.Join(result.Fields, ", ") + "; importing with update changes it"
+		result.Reason = "it exists already and differs in " + strings.Join(result.Fields, ", ") + "; importing with update changes it"
 		return nil
 	}
 	result.Outcome, result.Reason = wire.OutcomeChanged, ""
@@ -262,18 +248,17 @@ func (im *importer) reconcile(ctx context.Context, existing, wanted *tokens.Appl
 	return nil
 }
 
-// convert makes an application of ours from one of Meet's, and tells what is not
-// the same.
+// convert converts an application of Meet and returns notes about what differs.
 func convert(from *django.Application) (app tokens.Application, notes []string) {
 	app = tokens.Application{
 		Name: from.Name, Aliases: []string{from.ClientID}, Active: from.Active,
 		Scopes: from.Scopes, Domains: from.Domains, Note: "Imported from Meet, where it is " + from.PK + ".",
 	}
-	const longest = 255 // bytes here, characters at Meet
+	const longest = 255 // bytes; Meet counts characters
 	switch {
 	case app.Name == "":
 		app.Name = from.ClientID
-		notes = append(notes, "it has no name; its client id is taken")
+		notes = append(notes, "it has no name; its client id is used")
 	case len(app.Name) > longest:
 		app.Name = truncate(app.Name, longest)
 		notes = append(notes, "its name is shortened to 255 bytes")
@@ -283,10 +268,10 @@ func convert(from *django.Application) (app tokens.Application, notes []string) 
 		app.Domains = []string{"*"}
 		notes = append(notes, `it has no domain, which at Meet means every domain; here it gets "*"`)
 	case len(from.Domains) == 0:
-		notes = append(notes, "none of its domains can be used: it may act for no user")
+		notes = append(notes, "none of its domains is usable, so it may act for no user")
 	}
 	if from.SecretHash == "" {
-		notes = append(notes, "it has no secret that can be used: rotate one in")
+		notes = append(notes, "it has no usable secret; rotate it to create one")
 	}
 	if !from.Active {
 		notes = append(notes, "it is disabled")
@@ -294,7 +279,7 @@ func convert(from *django.Application) (app tokens.Application, notes []string) 
 	return app, notes
 }
 
-// truncate cuts at the end of a character.
+// truncate cuts at a character boundary.
 func truncate(s string, longest int) string {
 	for longest > 0 && !utf8.RuneStart(s[longest]) {
 		longest--
@@ -302,7 +287,7 @@ func truncate(s string, longest int) string {
 	return strings.TrimSpace(s[:longest])
 }
 
-// fill counts the results and adds what the reader of the dump found wrong.
+// fill counts the results and adds the problems of the dump.
 func fill(r *wire.ImportReport, results []wire.ImportedApplication, problems []django.Problem) {
 	byRecord := make(map[int]int, len(results))
 	for i := range results {
@@ -337,7 +322,7 @@ func fill(r *wire.ImportReport, results []wire.ImportedApplication, problems []d
 	r.Applications = append(r.Applications, results...)
 }
 
-// flagOf reads a parameter that is true or false; alone it is true.
+// flagOf reads a boolean parameter; without a value it is true.
 func flagOf(query url.Values, name string) (bool, error) {
 	switch query.Get(name) {
 	case "true":

@@ -68,7 +68,7 @@ func TestImport_MeetsDump(t *testing.T) {
 
 	again := a.object(http.StatusOK, http.MethodPost, "applications/import?update=true", dump)
 	require.Equal(t, []string{
-		one + " skipped: it is here already", two + " skipped: it is here already", three + " skipped: it is here already",
+		one + " skipped: it exists already", two + " skipped: it exists already", three + " skipped: it exists already",
 	}, outcomes(again))
 	for _, answer := range a.answers {
 		require.NotContains(t, answer, "pbkdf2")
@@ -93,7 +93,7 @@ func TestImport_WhatIsHereStaysUnlessAskedFor(t *testing.T) {
 	a.object(http.StatusOK, http.MethodPatch, "applications/"+client, `{"active":false,"scopes":["rooms:list"],"note":"ours"}`)
 
 	report := a.object(http.StatusOK, http.MethodPost, "applications/import", dump)
-	require.Equal(t, []string{client + " skipped: it is here already and differs in active, scopes; importing with update changes it"}, outcomes(report))
+	require.Equal(t, []string{client + " skipped: it exists already and differs in active, scopes; importing with update changes it"}, outcomes(report))
 	require.Equal(t, false, a.object(http.StatusOK, http.MethodGet, "applications/"+client, "")["active"])
 
 	report = a.object(http.StatusOK, http.MethodPost, "applications/import?update=true&dry_run=true", dump)
@@ -108,8 +108,8 @@ func TestImport_WhatIsHereStaysUnlessAskedFor(t *testing.T) {
 	// A secret made here is not undone by an old dump.
 	secret := a.object(http.StatusOK, http.MethodPost, "applications/"+client+"/rotate", `{"now":true}`)["client_secret"].(string)
 	report = a.object(http.StatusOK, http.MethodPost, "applications/import?update", dump)
-	require.Equal(t, []string{client + " skipped: it is here already"}, outcomes(report))
-	require.Contains(t, report["applications"].([]any)[0].(map[string]any)["notes"], "its secret here is another one than in the file, and stays")
+	require.Equal(t, []string{client + " skipped: it exists already"}, outcomes(report))
+	require.Contains(t, report["applications"].([]any)[0].(map[string]any)["notes"], "its secret here differs from the one in the file and is kept")
 	_, _, err := a.authority.Authenticate(context.Background(), client, secret)
 	require.NoError(t, err)
 	_, _, err = a.authority.Authenticate(context.Background(), client, djangotest.Secret(0))
@@ -168,10 +168,10 @@ func TestImport_WhatCannotBeTaken(t *testing.T) {
 	apps := report["applications"].([]any)
 	require.Len(t, apps, 3)
 	notes := func(i int) []any { n, _ := apps[i].(map[string]any)["notes"].([]any); return n }
-	require.Contains(t, notes(0), "it has no name; its client id is taken")
-	require.Contains(t, notes(0), "none of its domains can be used: it may act for no user")
+	require.Contains(t, notes(0), "it has no name; its client id is used")
+	require.Contains(t, notes(0), "none of its domains is usable, so it may act for no user")
 	require.Contains(t, notes(1), "its name is shortened to 255 bytes")
-	require.Contains(t, notes(1), "it has no secret that can be used: rotate one in")
+	require.Contains(t, notes(1), "it has no usable secret; rotate it to create one")
 	require.Contains(t, notes(1), "client_secret is an unusable password")
 	require.Equal(t, "skipped", apps[2].(map[string]any)["outcome"])
 	require.Equal(t, "client_id is missing or not 1 to 100 visible characters", apps[2].(map[string]any)["reason"])

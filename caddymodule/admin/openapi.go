@@ -7,7 +7,7 @@ import (
 	"net/http"
 )
 
-// description is this API as an OpenAPI document. Tests hold every exchange against it.
+// description is the OpenAPI document of this API. Tests check every exchange against it.
 //
 //go:embed openapi.yaml
 var description []byte

@@ -7,27 +7,23 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
-	"maps"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/dustin/go-humanize"
-
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// outageRetry is when to come back after an outage of the store.
+// outageRetry is the Retry-After of an outage.
 const outageRetry = 2 * time.Second
 
 func writeProblem(w http.ResponseWriter, p *wire.Problem) {
 	out := *p
 	out.Title = http.StatusText(p.Status)
 	body, err := json.Marshal(out)
-	if err != nil { // texts, and what was marshalled before
+	if err != nil { // not possible for texts and encoded values
 		panic(err)
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
@@ -35,11 +31,10 @@ func writeProblem(w http.ResponseWriter, p *wire.Problem) {
 		w.Header().Set("Retry-After", strconv.Itoa(int((p.RetryAfter+time.Second-1)/time.Second)))
 	}
 	w.WriteHeader(p.Status)
-	_, _ = w.Write(append(body, '\n')) // the client may have gone away
+	_, _ = w.Write(append(body, '\n')) // the client may be gone
 }
 
-// problems is the table from domain error to answer for administrators, as
-// failures is for callers. Here causes are told: who may call may know.
+// problems maps errors to answers for administrators, who may learn the cause.
 var problems = []struct {
 	err    error
 	status int
@@ -55,14 +50,13 @@ var problems = []struct {
 	{context.DeadlineExceeded, http.StatusServiceUnavailable, "The request took too long."},
 }
 
-// The texts for an outage of Redis: of a change, and of a read.
+// The texts for an outage of Redis, during a change and during a read.
 const (
-	detailNotAcknowledged = "Redis did not acknowledge. A change may have been made or not; making it again is safe, " +
-		"except that creating again makes another application, and that rotating again ends the secret before the last."
-	detailNoAnswer = "Redis does not answer. Nothing was to be changed; try again."
+	detailNotAcknowledged = "Redis did not acknowledge. The change may or may not have been made. Repeating it is safe, " +
+		"except that creating again makes another application, and rotating again ends the secret before the last."
+	detailNoAnswer = "Redis does not answer. Try again."
 )
 
-// problemOf turns any error into an answer.
 func problemOf(err error) *wire.Problem {
 	if p, ok := errors.AsType[*wire.Problem](err); ok {
 		return p
@@ -86,8 +80,7 @@ func problemOf(err error) *wire.Problem {
 	return &wire.Problem{Status: http.StatusInternalServerError, Detail: "Internal error."}
 }
 
-// conflictText leaves out the general text where the error says what
-// it conflicts with.
+// conflictText omits the general text if the error names what it conflicts with.
 func conflictText(err error) string {
 	text := err.Error()
 	if cut, ok := strings.CutSuffix(text, ": "+tokens.ErrConflict.Error()); ok && (strings.Contains(cut, "belongs to") || strings.Contains(cut, "the one that signs")) {
@@ -96,8 +89,7 @@ func conflictText(err error) string {
 	return text
 }
 
-// invalidField takes the field and the reason out of an ErrInvalidApplication,
-// which says them in this order.
+// invalidField splits an ErrInvalidApplication into field and reason.
 func invalidField(err error) (field, reason string) {
 	_, text, found := strings.Cut(err.Error(), tokens.ErrInvalidApplication.Error()+": ")
 	if !found {
@@ -110,8 +102,7 @@ func invalidField(err error) (field, reason string) {
 	return field, sentence(reason)
 }
 
-// typeProblem answers for JSON of the wrong type. The decoder's own words name
-// Go types.
+// typeProblem is the answer to JSON of a wrong type. The decoder's text names Go types.
 func typeProblem(err error) error {
 	p := &wire.Problem{Status: http.StatusBadRequest, Detail: "A field has the wrong type."}
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
@@ -124,7 +115,7 @@ func badField(field, format string, args ...any) error {
 	return &wire.Problem{Status: http.StatusBadRequest, Field: field, Detail: fmt.Sprintf(format, args...)}
 }
 
-// sentence makes a message of Go a sentence for people.
+// sentence makes an error text a sentence.
 func sentence(s string) string {
 	if s == "" {
 		return s
@@ -135,7 +126,3 @@ func sentence(s string) string {
 	}
 	return s
 }
-
-func bytesText(n int64) string { return humanize.IBytes(uint64(n)) }
-
-func keysOf[V any](m map[string]V) iter.Seq[string] { return maps.Keys(m) }

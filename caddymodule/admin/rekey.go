@@ -9,16 +9,16 @@ import (
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 )
 
-// rekeyRecords is how many records the pass that is running in this process has looked
-// at, plus one; 0 if none is.
+// rekeyRecords is the number of records that the running pass has checked, plus one; 0 if
+// none runs in this process.
 var rekeyRecords atomic.Int64
 
-// rekey answers POST secrets/rekey: it moves what is kept to the first secret. A pass
-// that is cut off is begun again.
+// rekey answers POST secrets/rekey: it re-encrypts everything with the first secret. An
+// interrupted pass has to be started again.
 func (c *call) rekey() error {
 	c.change("secret.rekey")
 	if !rekeyRecords.CompareAndSwap(0, 1) {
-		return &wire.Problem{Status: http.StatusConflict, Detail: "This gateway is at it already; GET secrets/rekey tells how far."}
+		return &wire.Problem{Status: http.StatusConflict, Detail: "A pass is already running on this gateway; GET secrets/rekey shows its progress."}
 	}
 	defer rekeyRecords.Store(0)
 	if err := c.authority.Rekey(c.ctx, func(records int) { rekeyRecords.Store(int64(records) + 1) }); err != nil {

@@ -3,6 +3,7 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"slices"
@@ -15,10 +16,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-const detailKeySigns = "It is the key that signs here: put another one first on every gateway, then withdraw it."
+const detailKeySigns = "This key signs tokens. Put another key first on every gateway, then withdraw it."
 
-// revocation is the body of POST revocations. Exactly one thing is revoked, or
-// what one application has for one user.
+// revocation is the body of POST revocations: exactly one field, or application and user.
 type revocation struct {
 	Token       string `json:"token"`
 	Application string `json:"application"`
@@ -28,7 +28,7 @@ type revocation struct {
 	All         bool   `json:"all"`
 }
 
-// revoke answers POST revocations, with 204 only after Redis has acknowledged.
+// revoke answers POST revocations. It answers 204 only after Redis has acknowledged.
 func (c *call) revoke() error {
 	c.change("revoke")
 	var in revocation
@@ -53,13 +53,13 @@ func (c *call) revokeWhat(in revocation) error {
 		}
 	}
 	slices.Sort(given)
-	switch strings.Join(given, "+") {
+	switch what := strings.Join(given, "+"); what {
 	case "token":
 		return c.revokeToken(in.Token)
 	case "application":
-		return c.revokeApplication(in.Application)
+		return c.revokeFound(what, in.Application, c.applicationID, c.authority.RevokeApplication)
 	case "user":
-		return c.revokeUser(in.User)
+		return c.revokeFound(what, in.User, c.userID, c.authority.RevokeUser)
 	case "application+user":
 		return c.revokeGrant(in.Application, in.User)
 	case "key":
@@ -72,12 +72,12 @@ func (c *call) revokeWhat(in revocation) error {
 	}
 	return &wire.Problem{
 		Status: http.StatusBadRequest,
-		Detail: "Say one of token, application, user, key, before and all, or application and user together.",
+		Detail: "Send one of token, application, user, key, before and all, or application and user together.",
 	}
 }
 
-// revokeToken is stricter than revocation by the holder (RFC 7009): a mistyped token
-// must not look like one that has ended.
+// revokeToken is stricter than revocation by a client (RFC 7009): a mistyped token is an
+// error.
 func (c *call) revokeToken(token string) error {
 	c.change("revoke.token")
 	known, err := c.authority.IsToken(c.ctx, token)
@@ -85,27 +85,19 @@ func (c *call) revokeToken(token string) error {
 		return err
 	}
 	if !known {
-		return badField("token", "It is neither the id of a token (its jti) nor a token of this installation, whole. Nothing was revoked.")
+		return badField("token", "It is neither the id of a token (its jti) nor a complete token of this installation. Nothing was revoked.")
 	}
 	return c.authority.RevokeToken(c.ctx, token)
 }
 
-func (c *call) revokeApplication(idOrAlias string) error {
-	c.change("revoke.application")
-	id, err := c.applicationID(idOrAlias)
+// revokeFound ends the tokens of the application or user that find returns.
+func (c *call) revokeFound(what, name string, find func(string) (string, error), revoke func(context.Context, string) error) error {
+	c.change("revoke." + what)
+	id, err := find(name)
 	if err != nil {
 		return err
 	}
-	return c.authority.RevokeApplication(c.ctx, id)
-}
-
-func (c *call) revokeUser(idOrMail string) error {
-	c.change("revoke.user")
-	id, err := c.userID(idOrMail)
-	if err != nil {
-		return err
-	}
-	return c.authority.RevokeUser(c.ctx, id)
+	return revoke(c.ctx, id)
 }
 
 func (c *call) revokeGrant(application, idOrMail string) error {
@@ -129,7 +121,7 @@ func (c *call) revokeKey(id string) error {
 		}
 		return notFoundAs(err, "key", "There is no key with this id; meet status lists them.")
 	}
-	c.audit.details = []zap.Field{zap.String("key", id)} // known to be one
+	c.audit.details = []zap.Field{zap.String("key", id)} // a known key, not any text
 	return nil
 }
 
@@ -143,7 +135,7 @@ func (c *call) revokeBefore(text string) error {
 	return c.authority.RevokeBefore(c.ctx, before)
 }
 
-// applicationID finds an application by id or alias, and notes it for the audit log.
+// applicationID returns the id of an application, by id or alias, and records it.
 func (c *call) applicationID(idOrAlias string) (string, error) {
 	app, err := c.authority.CurrentApplication(c.ctx, idOrAlias)
 	if err != nil {
@@ -153,7 +145,7 @@ func (c *call) applicationID(idOrAlias string) (string, error) {
 	return app.ID, nil
 }
 
-// userID finds a user by id or mail address, and notes the id for the audit log.
+// userID returns the id of a user, by id or mail address, and records it.
 func (c *call) userID(idOrMail string) (string, error) {
 	user, err := c.authority.User(c.ctx, idOrMail)
 	if err != nil {
@@ -163,7 +155,7 @@ func (c *call) userID(idOrMail string) (string, error) {
 	return user.ID, nil
 }
 
-// notFoundAs says what there is not, and in which field of the request it was named.
+// notFoundAs replaces the text of a 404 and names the field of the request.
 func notFoundAs(err error, field, detail string) error {
 	p := *problemOf(err)
 	if p.Status == http.StatusNotFound {

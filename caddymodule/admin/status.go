@@ -19,19 +19,18 @@ func (c *call) showStatus() error {
 	return c.answer(http.StatusOK, s)
 }
 
-// readiness tells whether a node answers what it has not seen before, and what is
-// not as it should be. Without Redis new tokens and tokens that are new to this
-// node get 503, so it is not ready, although it serves what it knows from memory
-// until the staleness bound. The backend does not count: it is the same for all
-// nodes, and taking all of them out would only replace their answers.
+// readiness reports whether a node can serve tokens that it does not know, and the reason or a
+// warning. Without Redis it cannot, although it serves known tokens from memory until the
+// staleness bound. The backend does not count: all nodes share it, so taking them out of
+// service would not help.
 func readiness(problem string, feed tokens.FeedStatus) (ready bool, reason string) {
 	switch {
 	case problem != "" && feed.Fresh:
-		return false, problem + "; what is known is still served from memory"
+		return false, problem + "; known tokens are still served from memory"
 	case problem != "":
 		return false, problem
 	case !feed.Fresh:
-		reason = "what other gateways change is not heard of; redis is asked per request"
+		reason = "changes by other gateways are not received; redis is asked per request"
 		if feed.Error != "" {
 			reason += " (" + feed.Error + ")"
 		}
@@ -43,8 +42,8 @@ func readiness(problem string, feed tokens.FeedStatus) (ready bool, reason strin
 // readyTimeout bounds a readiness check.
 const readyTimeout = 2 * time.Second
 
-// Readiness tells whether a node serves a request that is new to it, and what is not as
-// it should be. It asks Redis, and takes at most two seconds.
+// Readiness reports whether a node can serve a token that it does not know, and the reason
+// or a warning. It asks Redis and takes at most two seconds.
 func Readiness(ctx context.Context, authority *tokens.Authority) (ready bool, reason string) {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
@@ -52,12 +51,12 @@ func Readiness(ctx context.Context, authority *tokens.Authority) (ready bool, re
 	return readiness(tokens.StoreProblem(authority.Ready(ctx)), feed)
 }
 
-// showLive answers GET health/live: this process runs a gateway.
+// showLive answers GET health/live.
 func (c *call) showLive() error {
 	return c.answer(http.StatusOK, map[string]bool{"live": true})
 }
 
-// showReady answers GET health/ready: 503 when requests would be answered with it.
+// showReady answers GET health/ready: 503 if the gateway is not ready.
 func (c *call) showReady() error {
 	ready, reason := Readiness(c.ctx, c.authority)
 	if !ready {
@@ -70,12 +69,12 @@ func (c *call) showReady() error {
 	return c.answer(http.StatusOK, answer)
 }
 
-// showRoutes answers GET routes: what is open, and which scope it needs.
+// showRoutes answers GET routes.
 func (c *call) showRoutes() error {
 	return c.answer(http.StatusOK, map[string]any{"gates": c.gateway.Routes()})
 }
 
-// showDoctor answers GET doctor: what is wrong, and how to fix it.
+// showDoctor answers GET doctor.
 func (c *call) showDoctor() error {
 	address := ""
 	if server, ok := c.r.Context().Value(http.ServerContextKey).(*http.Server); ok {

@@ -10,13 +10,13 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// showUser answers GET users/{id}. By mail address users are found with POST
-// users/lookup alone: Caddy logs the path of every request to its admin endpoint.
+// showUser answers GET users/{id}. Mail addresses are accepted by POST users/lookup only,
+// because Caddy logs the paths of requests to its admin endpoint.
 func (c *call) showUser() error {
 	if strings.Contains(c.argument, "@") {
 		return &wire.Problem{
 			Status: http.StatusBadRequest,
-			Detail: `Mail addresses do not belong into paths, which are logged: send POST /meet-gateway/users/lookup with {"mail": "…"}.`,
+			Detail: `Mail addresses must not be in the path, which is logged. Send POST /meet-gateway/users/lookup with {"mail": "…"}.`,
 		}
 	}
 	return c.answerUser(c.argument)

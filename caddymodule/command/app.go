@@ -25,13 +25,13 @@ func appCommand() *cobra.Command {
 		Short: "Registers, shows and changes applications",
 		Long: `Registers, shows and changes applications.
 
-An application is named by its id, by an alias (the client id it has at Meet) or
-by its name, if no other has the same.`,
+An application is given by its id, an alias (such as its client id at Meet), or its
+name if that is unique.`,
 	}
 	cmd.AddCommand(
 		appCreateCommand(), appListCommand(), appShowCommand(), appEditCommand(),
-		appActiveCommand("disable", "Disables an application: none of its secrets and tokens is valid", false),
-		appActiveCommand("enable", "Enables an application again", true),
+		appActiveCommand("disable", "Disables an application, so that its secrets and tokens are not valid", false),
+		appActiveCommand("enable", "Enables an application", true),
 		appDeleteCommand(), appRotateCommand(),
 		appReadoptCommand(), appImportCommand(), appExportCommand(), appApplyCommand(),
 	)
@@ -51,7 +51,7 @@ func appCreateCommand() *cobra.Command {
 				return err
 			}
 			if fields["name"] == nil {
-				return errors.New("give it a --name, for people")
+				return errors.New("--name is missing")
 			}
 			body, _, err := c.admin.call(c.ctx, request{method: http.MethodPost, path: "applications", body: fields})
 			if err != nil {
@@ -71,15 +71,15 @@ func appListCommand() *cobra.Command {
 		Args:  noArguments,
 		RunE:  online(listCommand),
 	}
-	cmd.Flags().String("prefix", "", "Only those whose names begin so, whatever their case")
-	cmd.Flags().Int("limit", 0, "At most so many (default: all)")
+	cmd.Flags().String("prefix", "", "Only applications whose names start with this, in any case")
+	cmd.Flags().Int("limit", 0, "The maximum number of applications (default: all)")
 	return cmd
 }
 
-// listCommand prints page by page: there may be a million.
+// listCommand prints page by page, because there may be a million applications.
 func listCommand(c *console, _ []string) error {
 	limit, _ := c.cmd.Flags().GetInt("limit")
-	prefix, _ := c.cmd.Flags().GetString("prefix")
+	prefix := c.text("prefix")
 	if limit < 0 {
 		return errors.New("--limit must not be negative")
 	}
@@ -107,7 +107,7 @@ func listCommand(c *console, _ []string) error {
 	return nil
 }
 
-// pages reads the list page by page, limit applications at most (0: all).
+// pages reads the list page by page, at most limit applications (0: all).
 func (c *console) pages(prefix string, limit int, each func([]json.RawMessage) error) error {
 	query := url.Values{"prefix": {prefix}}
 	for left := limit; ; {
@@ -136,7 +136,7 @@ func (c *console) pages(prefix string, limit int, each func([]json.RawMessage) e
 	}
 }
 
-// printElements prints a part of a JSON array.
+// printElements prints a part of a JSON array, without its end.
 func (c *console) printElements(apps []json.RawMessage, first bool) error {
 	var b strings.Builder
 	for i, app := range apps {
@@ -167,7 +167,7 @@ func (c *console) printRows(apps []json.RawMessage, first bool) error {
 	return c.table(rows)
 }
 
-// abridged shows the first of many.
+// abridged shows the first elements of a list.
 func abridged(list []string) string {
 	const most = 3
 	switch {
@@ -184,76 +184,56 @@ func decodeApplication(body []byte) (*wire.Application, error) {
 	return app, decodeAnswer(body, app)
 }
 
+// onApplication completes a command about one application.
+func onApplication(cmd *cobra.Command, run func(c *console, app *wire.Application, body []byte) error) *cobra.Command {
+	cmd.Args, cmd.ValidArgsFunction = oneApplication, completeApplications
+	cmd.RunE = online(func(c *console, args []string) error {
+		app, body, err := c.find(args[0])
+		if err != nil {
+			return err
+		}
+		return run(c, app, body)
+	})
+	return cmd
+}
+
 func appShowCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:               "show <application>",
-		Short:             "Shows an application",
-		Args:              oneApplication,
-		ValidArgsFunction: completeApplications,
-		RunE: online(func(c *console, args []string) error {
-			_, body, err := c.find(args[0])
-			if err != nil {
-				return err
-			}
-			return c.printApplication(body)
-		}),
-	}
+	cmd := &cobra.Command{Use: "show <application>", Short: "Shows an application"}
+	return onApplication(cmd, func(c *console, _ *wire.Application, body []byte) error {
+		return c.printApplication(body)
+	})
 }
 
 func appActiveCommand(word, short string, active bool) *cobra.Command {
-	return &cobra.Command{
-		Use:               word + " <application>",
-		Short:             short,
-		Args:              oneApplication,
-		ValidArgsFunction: completeApplications,
-		RunE: online(func(c *console, args []string) error {
-			app, _, err := c.find(args[0])
-			if err != nil {
-				return err
-			}
-			return c.patch(app, map[string]any{"active": active}, "", word+"d")
-		}),
-	}
+	cmd := &cobra.Command{Use: word + " <application>", Short: short}
+	return onApplication(cmd, func(c *console, app *wire.Application, _ []byte) error {
+		return c.patch(app, map[string]any{"active": active}, "", word+"d")
+	})
 }
 
 func appDeleteCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:               "delete <application>",
-		Short:             "Deletes an application, its secrets and the validity of its tokens",
-		Args:              oneApplication,
-		ValidArgsFunction: completeApplications,
-		RunE: online(func(c *console, args []string) error {
-			app, _, err := c.find(args[0])
-			if err != nil {
-				return err
-			}
-			if err := c.confirm(fmt.Sprintf("Delete %q (%s)? This cannot be undone; disabling can.", app.Name, app.ID)); err != nil {
-				return err
-			}
-			_, _, err = c.admin.call(c.ctx, request{method: http.MethodDelete, path: applicationPath(app.ID), ifMatch: wire.ETag(app.Application)})
-			if err != nil {
-				return err
-			}
-			return c.did(fmt.Sprintf("%s (%s) is deleted.", app.Name, app.ID), "deleted", app.ID)
-		}),
-	}
+	cmd := &cobra.Command{Use: "delete <application>", Short: "Deletes an application and its secrets, and ends its tokens"}
 	addYes(cmd)
-	return cmd
+	return onApplication(cmd, func(c *console, app *wire.Application, _ []byte) error {
+		if err := c.confirm(fmt.Sprintf("Delete %q (%s)? This cannot be undone; disabling can.", app.Name, app.ID)); err != nil {
+			return err
+		}
+		_, _, err := c.admin.call(c.ctx, request{method: http.MethodDelete, path: applicationPath(app.ID), ifMatch: wire.ETag(app.Application)})
+		if err != nil {
+			return err
+		}
+		return c.did(fmt.Sprintf("%s (%s) is deleted.", app.Name, app.ID), "deleted", app.ID)
+	})
 }
 
 func appReadoptCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "readopt <client id>",
-		Short: "Lets a client id that was removed here be adopted again",
-		Long: `Lets a client id be adopted again whose application was deleted here, or from
-which it was taken away, where "unknown_applications adopt" is on. Nothing happens
-before its next token request.`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return fmt.Errorf("%s takes one client id", cmd.CommandPath())
-			}
-			return nil
-		},
+		Short: "Allows a removed client id to be adopted again",
+		Long: `With "unknown_applications adopt", a client id is not adopted again after its
+application was deleted, or after the client id was removed from it. This allows it
+again; the adoption happens at its next token request.`,
+		Args: takes(1, "one client id"),
 		RunE: online(func(c *console, args []string) error {
 			in := request{method: http.MethodDelete, path: "removed/" + url.PathEscape(args[0])}
 			if _, _, err := c.admin.call(c.ctx, in); err != nil {
@@ -272,18 +252,17 @@ func appRotateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rotate <application> (--grace <duration> | --now)",
 		Short: "Gives an application a new secret and prints it, once",
-		Long: `Gives an application a new secret and prints it, once. The present secret goes
-on working for --grace, or not at all with --now. Tokens that were issued stay
-valid; "meet revoke app" ends them.`,
+		Long: `Gives an application a new secret and prints it, once. The present secret stays
+valid for --grace, or ends at once with --now. Issued tokens stay valid; "meet
+revoke app" ends them.`,
 		Args:              oneApplication,
 		ValidArgsFunction: completeApplications,
 		RunE: online(func(c *console, args []string) error {
 			in := map[string]any{}
-			grace, _ := c.cmd.Flags().GetString("grace")
-			now, _ := c.cmd.Flags().GetBool("now")
+			grace, now := c.text("grace"), c.isSet("now")
 			switch {
 			case now == (grace != ""):
-				return errors.New("say either --grace and how long the present secret goes on working, such as --grace 24h, or --now to end it at once")
+				return errors.New("give either --grace with how long the present secret stays valid, such as --grace 24h, or --now to end it at once")
 			case now:
 				in["now"] = true
 			default:
@@ -307,15 +286,15 @@ valid; "meet revoke app" ends them.`,
 			return c.printSecret(body, "New secret created.", rotated(now))
 		}),
 	}
-	cmd.Flags().String("grace", "", "How long the present secret goes on working, such as 24h or 7d")
-	cmd.Flags().Bool("now", false, "The present secret ends at once")
+	cmd.Flags().String("grace", "", "How long the present secret stays valid, such as 24h or 7d")
+	cmd.Flags().Bool("now", false, "End the present secret at once")
 	addYes(cmd)
 	return cmd
 }
 
-// find looks an application up by id, alias or, if it is the only one of it, name.
+// find returns an application by id, alias or unique name, and its JSON.
 func (c *console) find(arg string) (*wire.Application, []byte, error) {
-	if strings.Trim(arg, ".") != "" { // dots alone would be a step in the path
+	if strings.Trim(arg, ".") != "" { // dots alone would change the path
 		body, _, err := c.admin.call(c.ctx, request{method: http.MethodGet, path: applicationPath(arg)})
 		if err == nil {
 			app, err := decodeApplication(body)
@@ -352,29 +331,24 @@ func (c *console) find(arg string) (*wire.Application, []byte, error) {
 	for i, app := range found {
 		ids[i] = app.ID
 	}
-	return nil, nil, fmt.Errorf("%d applications are called %q; say which by its id: %s", len(found), arg, strings.Join(ids, ", "))
+	return nil, nil, fmt.Errorf("%d applications are called %q; give an id: %s", len(found), arg, strings.Join(ids, ", "))
 }
 
 func applicationPath(idOrAlias string) string { return "applications/" + url.PathEscape(idOrAlias) }
 
-// patch changes an application that was read before and says so.
+// patch changes an application that was read before.
 func (c *console) patch(app *wire.Application, fields map[string]any, ifMatch, did string) error {
 	body, _, err := c.admin.call(c.ctx, request{method: http.MethodPatch, path: applicationPath(app.ID), body: fields, ifMatch: ifMatch})
 	if err != nil {
 		return err
 	}
-	if c.json {
-		return c.printJSON(body)
-	}
-	changed, err := decodeApplication(body)
-	if err != nil {
-		return err
-	}
-	c.warn(changed.Warnings...)
-	return c.write(oneLine(fmt.Sprintf("%s (%s) is %s.", changed.Name, changed.ID, did)) + "\n")
+	return printAnswer(c, body, func(changed *wire.Application) error {
+		c.warn(changed.Warnings...)
+		return c.write(oneLine(fmt.Sprintf("%s (%s) is %s.", changed.Name, changed.ID, did)) + "\n")
+	})
 }
 
-// rotated says what becomes of the secrets before the new one.
+// rotated tells when the former secret ends.
 func rotated(now bool) func(*wire.Application) string {
 	return func(app *wire.Application) string {
 		until := time.Time{}
@@ -385,15 +359,15 @@ func rotated(now bool) func(*wire.Application) string {
 		}
 		switch {
 		case now:
-			return "The former secret does not work any more."
+			return "\nThe former secret is no longer valid.\n"
 		case until.IsZero():
 			return ""
 		}
-		return "The former secret works until " + instant(until) + "."
+		return "\nThe former secret is valid until " + instant(until) + ".\n"
 	}
 }
 
-// printSecret prints the one answer that holds a secret. more may say more below.
+// printSecret prints an answer with a new secret, and the text of more below it.
 func (c *console) printSecret(body []byte, did string, more func(*wire.Application) string) error {
 	if c.json {
 		return c.printJSON(body)
@@ -415,13 +389,11 @@ func (c *console) printSecret(body []byte, did string, more func(*wire.Applicati
 		return err
 	}
 	if more != nil {
-		if text := more(app); text != "" {
-			if err := c.write("\n" + text + "\n"); err != nil {
-				return err
-			}
+		if err := c.write(more(app)); err != nil {
+			return err
 		}
 	}
-	return c.write("\nStore the secret now: it is shown this once and cannot be read again.\n")
+	return c.write("\nStore the secret now. It cannot be shown again.\n")
 }
 
 // printApplication prints an application in full.
@@ -452,7 +424,7 @@ func (c *console) printApplication(body []byte) error {
 	}
 	add("denied mails", joinMails(app.DeniedMails))
 	if app.TokenLifetime != 0 {
-		add("token lifetime", text(app.TokenLifetime))
+		add("token lifetime", lifetime(app.TokenLifetime))
 	}
 	add("refresh tokens", yesNo(app.Refresh))
 	add("networks", joinPrefixes(app.Networks))
@@ -464,7 +436,7 @@ func (c *console) printApplication(body []byte) error {
 	if app.Backend != nil {
 		add("client id at Meet", app.Backend.ClientID)
 	} else if app.LearnsBackend != "" {
-		add("client id at Meet", "the gateway's; "+app.LearnsBackend+" once it has used its imported secret, if Meet takes that")
+		add("client id at Meet", "the gateway's; "+app.LearnsBackend+" after the first use of its imported secret, if Meet accepts it")
 	}
 	add("note", app.Note)
 	for _, s := range app.Secrets {
@@ -472,7 +444,7 @@ func (c *console) printApplication(body []byte) error {
 		if !s.Expires.IsZero() {
 			ends = "ends " + instant(s.Expires)
 		}
-		add("secret "+s.ID, fmt.Sprintf("made %s, last used %s, %s%s", instant(s.Created), instant(s.LastUsed), ends, imported(s.Kind)))
+		add("secret "+s.ID, fmt.Sprintf("created %s, last used %s, %s%s", instant(s.Created), instant(s.LastUsed), ends, imported(s.Kind)))
 	}
 	add("created", instant(app.Created))
 	add("changed", instant(app.Updated)+fmt.Sprintf(" (version %d)", app.Version))
@@ -483,7 +455,7 @@ func (c *console) printApplication(body []byte) error {
 
 func imported(kind tokens.SecretKind) string {
 	if kind == tokens.SecretDjango {
-		return ", imported and not used yet"
+		return ", imported and not yet used"
 	}
 	return ""
 }
@@ -495,27 +467,17 @@ func orNone(s string) string {
 	return s
 }
 
-// completeApplications offers the names of the gateway's applications.
-func completeApplications(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	admin, err := newClient(cmd)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
-	defer cancel()
+// completeApplications offers the names of applications.
+var completeApplications = complete(func(ctx context.Context, admin *client, prefix string) (names []string) {
 	var page struct {
 		Applications []*tokens.Application `json:"applications"`
 	}
-	query := url.Values{"prefix": {toComplete}, "limit": {"100"}}
+	query := url.Values{"prefix": {prefix}, "limit": {"100"}}
 	if _, err := admin.get(ctx, "applications", query, &page); err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+		return nil
 	}
-	var names []string
 	for _, app := range page.Applications {
 		names = append(names, cobra.CompletionWithDesc(oneLine(app.Name), app.ID))
 	}
-	return names, cobra.ShellCompDirectiveNoFileComp
-}
+	return names
+})

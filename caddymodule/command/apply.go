@@ -24,18 +24,17 @@ import (
 func appExportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export [--prefix <prefix>]",
-		Short: "Writes all applications as YAML, without secrets, as apply takes them",
+		Short: "Writes applications as YAML for apply, without secrets",
 		Args:  noArguments,
 		RunE:  online(exportCommand),
 	}
-	cmd.Flags().String("prefix", "", "Only those whose names begin so, whatever their case")
+	cmd.Flags().String("prefix", "", "Only applications whose names start with this, in any case")
 	return cmd
 }
 
-// exportCommand writes one application after the other: there may be a million.
+// exportCommand writes applications one by one, because there may be a million.
 func exportCommand(c *console, _ []string) error {
-	prefix, _ := c.cmd.Flags().GetString("prefix")
-	resp, err := c.admin.do(c.ctx, request{method: http.MethodGet, path: "applications/export", query: url.Values{"prefix": {prefix}}})
+	resp, err := c.admin.do(c.ctx, request{method: http.MethodGet, path: "applications/export", query: url.Values{"prefix": {c.text("prefix")}}})
 	if err != nil {
 		return err
 	}
@@ -77,8 +76,8 @@ func exportCommand(c *console, _ []string) error {
 	return nil
 }
 
-// yamlItem writes a JSON object as an element of a YAML list. JSON is YAML; only
-// the style changes, and the order stays.
+// yamlItem converts a JSON object to an element of a YAML list and keeps the order. JSON is
+// YAML, so only the style changes.
 func yamlItem(object []byte) (string, error) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(object, &doc); err != nil || len(doc.Content) != 1 {
@@ -98,7 +97,7 @@ func yamlItem(object []byte) (string, error) {
 func blockStyle(n *yaml.Node) {
 	n.Style &^= yaml.FlowStyle
 	if n.Kind == yaml.ScalarNode && n.Tag == "!!str" {
-		n.Style = 0 // quoted again only where it must be
+		n.Style = 0 // quoted only if necessary
 	}
 	for _, child := range n.Content {
 		blockStyle(child)
@@ -108,9 +107,9 @@ func blockStyle(n *yaml.Node) {
 func appApplyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "apply <file>",
-		Short: "Creates and changes applications until they are what a YAML file says",
-		Long: `Creates and changes applications until they are what a YAML (or JSON) file says,
-for teams that keep configuration in git. "meet app export" writes such a file:
+		Short: "Creates and changes applications to match a YAML file",
+		Long: `Creates and changes applications to match a YAML (or JSON) file, for teams that keep
+configuration in git. "meet app export" writes such a file:
 
   applications:
     - name: Calendar
@@ -121,33 +120,33 @@ for teams that keep configuration in git. "meet app export" writes such a file:
         client_id: calendar
         client_secret_file: /run/secrets/calendar   # or client_secret_env: NAME
 
-An entry means the application with its id, else with one of its aliases, else
-with its name. What an entry leaves out is the default, except two things that
-stay: credentials at Meet ("backend: null" removes them), and whether it is
-active, so that what was disabled by hand is enabled only by "active: true".
-New applications are active. Their secrets are printed once, or written to the
-file of --secrets, which must not be there yet and is readable by you alone. To
-bring a secret of your own, make it with "meet secret new", and name it in the
-entry: client_secret_file: /run/secrets/calendar-client, or client_secret_env.
+An entry is matched to an application by its id, else by an alias, else by its
+name. Omitted fields get their defaults, with two exceptions that stay as they are:
+credentials at Meet ("backend: null" removes them), and active, so that only
+"active: true" enables an application that was disabled by hand. New applications
+are active. Their secrets are printed once, or written to the file of --secrets,
+which must not exist yet and is readable by you alone. To use a secret of your own,
+make it with "meet secret new" and name it in the entry: client_secret_file:
+/run/secrets/calendar-client, or client_secret_env.
 
-With --dry-run --exit-code, exit status 2 means that something would be changed.`,
+With --dry-run --exit-code, exit status 2 means that there are differences.`,
 		Args: oneFile,
 		RunE: online(applyCommand),
 	}
-	cmd.Flags().Bool("prune", false, "Delete all applications that the file does not name")
+	cmd.Flags().Bool("prune", false, "Delete all applications that are not in the file")
 	cmd.Flags().Bool("dry-run", false, "Only show what would be done")
-	cmd.Flags().Bool("exit-code", false, "With --dry-run: exit status 2 if something would be done")
+	cmd.Flags().Bool("exit-code", false, "With --dry-run: exit status 2 if there are differences")
 	cmd.Flags().String("secrets", "", "A new file (mode 0600) for the secrets of new applications, instead of standard output")
 	addYes(cmd)
 	return cmd
 }
 
-// secretsFile makes the file for new secrets before anything is done: a secret
-// that cannot be written is lost.
+// secretsFile creates the file for new secrets before any change, because a secret that
+// cannot be written is lost.
 func (c *console) secretsFile() (*os.File, error) {
-	name, _ := c.cmd.Flags().GetString("secrets")
+	name := c.text("secrets")
 	if name == "" {
-		return nil, nil //nolint:nilnil // none is wanted
+		return nil, nil //nolint:nilnil // no file is wanted
 	}
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -156,8 +155,7 @@ func (c *console) secretsFile() (*os.File, error) {
 	return f, nil
 }
 
-// keepSecrets moves the secrets of an answer into a file, if there is one, and
-// returns the answer without them.
+// keepSecrets moves the secrets of an answer to the file, if there is one.
 func keepSecrets(f *os.File, answer *wire.Applied) error {
 	if f == nil {
 		return nil
@@ -199,10 +197,9 @@ func applyCommand(c *console, args []string) error {
 	if err != nil {
 		return err
 	}
-	prune, _ := c.cmd.Flags().GetBool("prune")
-	dryRun, _ := c.cmd.Flags().GetBool("dry-run")
+	prune, dryRun := c.isSet("prune"), c.isSet("dry-run")
 	if prune && !dryRun {
-		if err := c.confirm("Delete all applications that " + args[0] + " does not name?"); err != nil {
+		if err := c.confirm("Delete all applications that are not in " + args[0] + "?"); err != nil {
 			return err
 		}
 	}
@@ -224,20 +221,20 @@ func applyCommand(c *console, args []string) error {
 		return err
 	}
 	answer, err := c.printApplied(body, secrets)
-	if drift, _ := c.cmd.Flags().GetBool("exit-code"); err == nil && drift && answer.DryRun && len(answer.Changes) > 0 {
+	if err == nil && c.isSet("exit-code") && answer.DryRun && len(answer.Changes) > 0 {
 		return errDiffers
 	}
 	return err
 }
 
-// applyFile is what a file says, and where.
+// applyFile is the content of a file, with its YAML nodes for line numbers.
 type applyFile struct {
 	name         string
 	applications []map[string]any
 	nodes        []*yaml.Node
 }
 
-// readApplyFile reads {applications: […]}. Values are checked by the gateway.
+// readApplyFile reads {applications: […]}. The gateway checks the values.
 func readApplyFile(name string, text []byte) (*applyFile, error) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
@@ -254,7 +251,7 @@ func readApplyFile(name string, text []byte) (*applyFile, error) {
 			return nil, fmt.Errorf("%s:%d: an application must be a mapping with text keys, each once", name, node.Line)
 		}
 		if _, err := json.Marshal(entry); err != nil {
-			return nil, fmt.Errorf("%s:%d: it has a key that is no text, or a number that is none", name, node.Line)
+			return nil, fmt.Errorf("%s:%d: a key is not a text, or a number is not finite", name, node.Line)
 		}
 		if err := resolveSecret(entry, ""); err != nil {
 			return nil, fmt.Errorf("%s:%d: %w", name, node.Line, err)
@@ -269,7 +266,7 @@ func readApplyFile(name string, text []byte) (*applyFile, error) {
 	return f, nil
 }
 
-// applicationsOf finds the list in the file. Errors begin with the line.
+// applicationsOf returns the list of the file. Errors start with the line.
 func applicationsOf(doc *yaml.Node) (*yaml.Node, error) {
 	if len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
 		return nil, errors.New(": it must have the key applications with a list")
@@ -292,8 +289,8 @@ func applicationsOf(doc *yaml.Node) (*yaml.Node, error) {
 	return list, nil
 }
 
-// resolveSecret replaces client_secret_file and client_secret_env, so that secrets
-// need not be in git. Errors begin with where.
+// resolveSecret replaces client_secret_file and client_secret_env, so that secrets need not
+// be in git. Errors start with where.
 func resolveSecret(backend map[string]any, where string) error {
 	file, hasFile := backend["client_secret_file"]
 	variable, hasVariable := backend["client_secret_env"]
@@ -301,33 +298,24 @@ func resolveSecret(backend map[string]any, where string) error {
 		return errors.New(where + "give one of client_secret, client_secret_file and client_secret_env")
 	}
 	var secret string
+	var err error
 	switch {
 	case hasFile:
-		b, err := os.ReadFile(fmt.Sprint(file))
-		if err != nil {
-			return fmt.Errorf("%sclient_secret_file: %w", where, err)
-		}
-		secret = strings.TrimRight(string(b), "\r\n")
+		secret, err = secretInFile(where+"client_secret_file", fmt.Sprint(file))
 	case hasVariable:
-		secret = os.Getenv(fmt.Sprint(variable))
+		secret, err = secretInEnvironment(where+"client_secret_env", fmt.Sprint(variable))
 	default:
 		return nil
-	}
-	switch {
-	case secret == "" && hasVariable:
-		return fmt.Errorf("%sclient_secret_env: the variable %v is not set, or empty", where, variable)
-	case secret == "":
-		return fmt.Errorf("%sclient_secret_file: %v is empty", where, file)
 	}
 	delete(backend, "client_secret_file")
 	delete(backend, "client_secret_env")
 	backend["client_secret"] = secret
-	return nil
+	return err
 }
 
 var entryPath = regexp.MustCompile(`^applications\[(\d+)\]\.?([a-z_]*)`)
 
-// line is where in the file a field of the request comes from.
+// line returns the line of a field of the request, and the field within its entry.
 func (f *applyFile) line(field string) (int, string, bool) {
 	m := entryPath.FindStringSubmatch(field)
 	if m == nil {
@@ -347,8 +335,8 @@ func (f *applyFile) line(field string) (int, string, bool) {
 	return node.Line, rest, true
 }
 
-// applyFailed says where in the file it is, and prints what was done before: the
-// secrets in it are not shown again.
+// applyFailed adds the line of the file to an error. It first prints the changes made so far,
+// because their secrets cannot be shown again.
 func (c *console) applyFailed(f *applyFile, p *wire.Problem, secrets *os.File) error {
 	if p.Done != nil {
 		done, err := json.Marshal(p.Done)
@@ -366,7 +354,7 @@ func (c *console) applyFailed(f *applyFile, p *wire.Problem, secrets *os.File) e
 	return &wire.Problem{Status: p.Status, Field: strings.TrimSuffix(fmt.Sprintf("%s:%d: %s", f.name, line, field), ": "), Detail: p.Detail}
 }
 
-// printApplied prints the steps as a diff.
+// printApplied prints the changes as a diff.
 func (c *console) printApplied(body []byte, secrets *os.File) (*wire.Applied, error) {
 	answer := new(wire.Applied)
 	if err := decodeAnswer(body, answer); err != nil {
@@ -408,18 +396,18 @@ func (c *console) printApplied(body []byte, secrets *os.File) (*wire.Applied, er
 			fmt.Fprintf(&b, "    client id:     %s\n    client secret: %s\n", change.ID, change.ClientSecret)
 		}
 	}
-	fmt.Fprintf(&b, "%d created, %d changed, %d deleted, %d as they should be.", counts[wire.ActionCreate], counts[wire.ActionChange], counts[wire.ActionDelete], answer.Unchanged)
+	fmt.Fprintf(&b, "%d created, %d changed, %d deleted, %d unchanged.", counts[wire.ActionCreate], counts[wire.ActionChange], counts[wire.ActionDelete], answer.Unchanged)
 	if answer.DryRun {
-		b.WriteString(" Dry run: nothing was done.")
+		b.WriteString(" Dry run: nothing was changed.")
 	} else if counts[wire.ActionCreate] > 0 && secrets != nil {
 		b.WriteString("\nTheir secrets are in " + secrets.Name() + ".")
 	} else if counts[wire.ActionCreate] > 0 {
-		b.WriteString("\nStore the secrets now: they are shown this once and cannot be read again.")
+		b.WriteString("\nStore the secrets now. They cannot be shown again.")
 	}
 	return answer, c.write(b.String() + "\n")
 }
 
-// shownValue is a value as JSON on one line.
+// shownValue formats a value as JSON on one line.
 func shownValue(v any) string {
 	if _, word := v.(bool); !word && wire.IsEmpty(v) {
 		return "(none)"

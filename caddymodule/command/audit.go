@@ -3,7 +3,7 @@
 package command
 
 import (
-	"encoding/json"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -23,9 +23,9 @@ func auditCommand() *cobra.Command {
 	return cmd
 }
 
-// secretFilesFlag adds the flag for the gateway's secrets.
+// secretFilesFlag adds --secret-file.
 func secretFilesFlag(cmd *cobra.Command, what string) {
-	cmd.Flags().StringArray("secret-file", nil, "A file with a secret of the gateway, "+what+"; may be repeated")
+	cmd.Flags().StringArray("secret-file", nil, "A file with a secret of the gateway, "+what+" (can be repeated)")
 }
 
 // auditKeys reads the secrets in the files of --secret-file.
@@ -40,7 +40,7 @@ func auditKeys(cmd *cobra.Command) ([]*audit.Key, error) {
 		if err != nil {
 			return nil, err //nolint:wrapcheck // names the file
 		}
-		// As the placeholder {file.…} reads it: without the newline at the end.
+		// Without the final newline, like the placeholder {file.…}.
 		key, err := audit.NewKey([]byte(strings.TrimSuffix(strings.TrimSuffix(string(secret), "\n"), "\r")))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
@@ -50,8 +50,8 @@ func auditKeys(cmd *cobra.Command) ([]*audit.Key, error) {
 	return keys, nil
 }
 
-// auditFiles returns the files that were named, or else those that the gateway writes
-// on this machine.
+// auditFiles returns the files in args, by default those that the gateway writes on this
+// machine.
 func (c *console) auditFiles(args []string) ([]string, error) {
 	if len(args) > 0 {
 		return args, nil
@@ -63,10 +63,10 @@ func (c *console) auditFiles(args []string) ([]string, error) {
 	c.admin = admin
 	var state audit.State
 	if _, err := c.admin.get(c.ctx, "audit", nil, &state); err != nil {
-		return nil, fmt.Errorf("no file was named, and asking the gateway for its own: %w", err)
+		return nil, fmt.Errorf("no file is given, and the gateway does not tell its own: %w", err)
 	}
 	if state.File == "" {
-		return nil, errors.New("the gateway writes its audit trail to no file; name the files that it ends up in")
+		return nil, errors.New("the gateway does not write its audit trail to a file; give the files that contain it")
 	}
 	files, err := audit.Files(state.File)
 	if err != nil {
@@ -78,51 +78,45 @@ func (c *console) auditFiles(args []string) ([]string, error) {
 func auditVerifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify [<file>…]",
-		Short: "Finds lines of an audit trail that were changed, removed, swapped or cut off",
-		Long: `Checks the chain of lines in the files, the rotated ones too, in any order, and
-names each line that was changed, removed, swapped or cut off. Without files, those
-that the gateway writes on this machine.
+		Short: "Finds changed, removed and swapped lines in an audit trail",
+		Long: `Checks the chain of lines in the files, in any order and including rotated ones, and
+reports each line that was changed, removed or swapped. Default: the files that the
+gateway writes on this machine.
 
-That lines were cut off the end shows only against a hash that was noted elsewhere
-(--head; meet audit head prints it). That somebody has computed the whole chain anew
-shows only with the gateway's secret (--secret-file). Exit status 1: something is
-wrong with the files.`,
+Lines that are missing at the end are detected only with a hash that was stored
+elsewhere (--head; meet audit head prints it). A chain that was recomputed as a whole
+is detected only with the gateway's secret (--secret-file). Exit status 1: the files
+are damaged.`,
 		RunE: command(func(c *console, args []string) error {
-			o := audit.VerifyOptions{}
-			o.Head, _ = c.cmd.Flags().GetString("head")
-			var err error
-			if o.Keys, err = auditKeys(c.cmd); err != nil {
+			keys, err := auditKeys(c.cmd)
+			if err != nil {
 				return err
 			}
 			files, err := c.auditFiles(args)
 			if err != nil {
 				return err
 			}
-			report, err := audit.Verify(files, o)
+			report, err := audit.Verify(files, audit.VerifyOptions{Head: c.text("head"), Keys: keys})
 			if err != nil {
 				return err
 			}
-			if err := c.printVerification(report, len(o.Keys) > 0); err != nil {
+			if err := c.printVerification(report, len(keys) > 0); err != nil {
 				return err
 			}
 			if !report.OK() {
-				return fmt.Errorf("%s: the trail is not as it was written", english.Plural(len(report.Findings), "finding", ""))
+				return fmt.Errorf("%s: the trail was changed", english.Plural(len(report.Findings), "finding", ""))
 			}
 			return nil
 		}),
 	}
-	cmd.Flags().String("head", "", "The hash of a line that must be there")
-	secretFilesFlag(cmd, "to check the keyed heads with")
+	cmd.Flags().String("head", "", "The hash of a line that must exist")
+	secretFilesFlag(cmd, "to check the keyed heads")
 	return cmd
 }
 
 func (c *console) printVerification(r *audit.Report, keyed bool) error {
 	if c.json {
-		body, err := json.Marshal(r)
-		if err != nil {
-			return fmt.Errorf("encoding: %w", err)
-		}
-		return c.printJSON(body)
+		return c.marshal(r)
 	}
 	var b strings.Builder
 	for _, f := range r.Findings {
@@ -137,7 +131,7 @@ func (c *console) printVerification(r *audit.Report, keyed bool) error {
 	if r.OK() {
 		fmt.Fprintf(&b, "%s, nothing is wrong.\n", english.Plural(r.Lines, "line", ""))
 		if !keyed {
-			b.WriteString("note: the keyed heads were not checked; give --secret-file for that\n")
+			b.WriteString("note: the keyed heads were not checked, which needs --secret-file\n")
 		}
 	}
 	return c.write(b.String())
@@ -146,14 +140,14 @@ func (c *console) printVerification(r *audit.Report, keyed bool) error {
 func auditQueryCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "query [<file>…]",
-		Short: "Finds events in an audit trail: who made a room, for whom, by which rule",
-		Long: `Finds events in the files, the rotated ones too. Without files, those that the
-gateway writes on this machine. --json writes the lines as they are in the files.
+		Short: "Finds events in an audit trail, such as who created a room for whom",
+		Long: `Finds events in the files, including rotated ones. Default: the files that the gateway
+writes on this machine. --json prints the lines as they are in the files.
 
---user takes a public id, or a mail address: where the trail holds keyed hashes of
-mail addresses, that needs the gateway's secret (--secret-file).`,
+--user takes a public id or a mail address. If the trail has keyed hashes instead of
+mail addresses, an address needs the gateway's secret (--secret-file).`,
 		RunE: command(func(c *console, args []string) error {
-			f, err := auditFilter(c.cmd)
+			f, err := c.auditFilter()
 			if err != nil {
 				return err
 			}
@@ -168,36 +162,32 @@ mail addresses, that needs the gateway's secret (--secret-file).`,
 	flags.String("room", "", "The id or the slug of a room")
 	flags.String("user", "", "The public id or the mail address of a user")
 	flags.String("application", "", "The id or the name of an application")
-	flags.String("event", "", "The type of events, such as room.created, or room for all about rooms")
+	flags.String("event", "", "The type of events, such as room.created, or room for all room events")
 	flags.String("decision", "", "allowed, refused or failed")
 	flags.String("request-id", "", "The id of a request")
-	flags.String("since", "", "Events since then: 2006-01-02, 2006-01-02T15:04:05Z, or a time ago such as 24h")
-	flags.String("until", "", "Events until then")
-	secretFilesFlag(cmd, "to find users by mail address with")
+	flags.String("since", "", "Events since a time: 2006-01-02, 2006-01-02T15:04:05Z, or a duration ago such as 24h")
+	flags.String("until", "", "Events until a time")
+	secretFilesFlag(cmd, "to find users by mail address")
 	return cmd
 }
 
-func auditFilter(cmd *cobra.Command) (audit.Filter, error) {
-	text := func(name string) string {
-		value, _ := cmd.Flags().GetString(name)
-		return value
-	}
+func (c *console) auditFilter() (audit.Filter, error) {
 	f := audit.Filter{
-		Room: text("room"), User: text("user"), Application: text("application"),
-		Type: text("event"), Decision: text("decision"), RequestID: text("request-id"),
+		Room: c.text("room"), User: c.text("user"), Application: c.text("application"),
+		Type: c.text("event"), Decision: c.text("decision"), RequestID: c.text("request-id"),
 	}
 	var err error
-	if f.Since, err = parseMoment("since", text("since")); err != nil {
+	if f.Since, err = parseMoment("since", c.text("since")); err != nil {
 		return f, err
 	}
-	if f.Until, err = parseMoment("until", text("until")); err != nil {
+	if f.Until, err = parseMoment("until", c.text("until")); err != nil {
 		return f, err
 	}
-	f.Keys, err = auditKeys(cmd)
+	f.Keys, err = auditKeys(c.cmd)
 	return f, err
 }
 
-// parseMoment reads a time, a day, or how long ago it was.
+// parseMoment reads a time, a day, or a duration ago.
 func parseMoment(flag, text string) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
@@ -211,7 +201,7 @@ func parseMoment(flag, text string) (time.Time, error) {
 	if ago, err := caddy.ParseDuration(text); err == nil {
 		return time.Now().Add(-ago), nil
 	}
-	return time.Time{}, fmt.Errorf("--%s %q: it must be a time such as 2006-01-02T15:04:05Z, a day such as 2006-01-02, or a time ago such as 24h", flag, text)
+	return time.Time{}, fmt.Errorf("--%s %q: it must be a time such as 2006-01-02T15:04:05Z, a day such as 2006-01-02, or a duration ago such as 24h", flag, text)
 }
 
 func (c *console) printEvents(files []string, f audit.Filter) error {
@@ -233,7 +223,7 @@ func (c *console) printEvents(files []string, f audit.Filter) error {
 		return nil
 	}
 	if len(rows) == 1 {
-		return c.write("No such event.\n")
+		return c.write("No event found.\n")
 	}
 	return c.table(rows)
 }
@@ -251,39 +241,30 @@ func eventRow(e *audit.Event) []string {
 	if e.Mail != "" {
 		user = strings.TrimSpace(user + " " + e.Mail)
 	}
-	orDash := func(s string) string {
-		if s == "" {
-			return "-"
-		}
-		return s
-	}
 	return []string{
-		e.Time.Format(time.RFC3339), e.Type, e.Decision, orDash(e.Rule), application, orDash(user), room, orDash(e.SourceIP), orDash(e.RequestID),
+		e.Time.Format(time.RFC3339), e.Type, e.Decision, cmp.Or(e.Rule, "-"), application, cmp.Or(user, "-"), room, cmp.Or(e.SourceIP, "-"), cmp.Or(e.RequestID, "-"),
 	}
 }
 
 func auditHeadCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "head",
-		Short: "Prints where the gateway's audit trail is: note it elsewhere, for verify --head",
+		Short: "Prints the head of the gateway's audit trail, to store elsewhere for verify --head",
 		Args:  noArguments,
 		RunE: online(func(c *console, _ []string) error {
-			var s audit.State
-			body, err := c.admin.get(c.ctx, "audit", nil, &s)
-			if err != nil {
-				return err
-			}
-			if c.json {
-				return c.printJSON(body)
-			}
-			rows := [][]string{{"chain", s.Chain}, {"line", fmt.Sprint(s.Seq)}, {"head", s.Hash}, {"file", s.File}}
-			if s.Failing {
-				rows = append(rows, []string{"FAILING", "lines cannot be written"})
-			}
-			if s.Lost > 0 {
-				rows = append(rows, []string{"lost events", fmt.Sprint(s.Lost)})
-			}
-			return c.table(rows)
+			_, err := show(c, "audit", c.printAuditState)
+			return err
 		}),
 	}
+}
+
+func (c *console) printAuditState(s *audit.State) error {
+	rows := [][]string{{"chain", s.Chain}, {"line", fmt.Sprint(s.Seq)}, {"head", s.Hash}, {"file", s.File}}
+	if s.Failing {
+		rows = append(rows, []string{"FAILING", "lines cannot be written"})
+	}
+	if s.Lost > 0 {
+		rows = append(rows, []string{"lost events", fmt.Sprint(s.Lost)})
+	}
+	return c.table(rows)
 }

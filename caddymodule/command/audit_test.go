@@ -37,7 +37,7 @@ func TestAudit(t *testing.T) {
 	out = s.run("audit", "query", path, "--user", "ada@example.org", "--secret-file", secret)
 	require.Contains(t, out, "token.issued")
 	require.Contains(t, out, "domain *")
-	require.Contains(t, s.run("audit", "query", path, "--user", "bob@example.org"), "No such event.")
+	require.Contains(t, s.run("audit", "query", path, "--user", "bob@example.org"), "No event found.")
 	require.Contains(t, s.run("audit", "query", path, "--application", app.ID, "--since", "1h", "--event", "room", "--json"), id)
 
 	require.Contains(t, s.run("audit", "verify", "--secret-file", secret), "nothing is wrong")

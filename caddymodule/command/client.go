@@ -27,14 +27,14 @@ import (
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 )
 
-// callTimeout bounds a call. The gateway itself waits for Redis for less.
+// callTimeout bounds a call. The gateway waits for Redis for a shorter time.
 const callTimeout = 30 * time.Second
 
 // errUnreachable means that no gateway answered.
 var errUnreachable = errors.New("no gateway answers")
 
-// client calls the admin API of a gateway. caddycmd.AdminAPIRequest does not
-// tell an answer's status and headers.
+// client is a client of a gateway's admin API. caddycmd.AdminAPIRequest hides status and
+// headers of answers.
 type client struct {
 	address string
 	origin  string
@@ -58,8 +58,7 @@ func newClient(cmd *cobra.Command) (*client, error) {
 	return dial(address)
 }
 
-// adapted reads a configuration file as Caddy does, and says nothing: Caddy's own
-// loader logs two lines, which are no part of a result.
+// adapted reads a configuration file like Caddy, but without Caddy's log lines.
 func adapted(name, adapter string) ([]byte, error) {
 	text, err := os.ReadFile(name)
 	if err != nil {
@@ -90,14 +89,14 @@ func dial(address string) (*client, error) {
 	}
 	a := &client{address: address, origin: "http://" + parsed.JoinHostPort(0)}
 	if parsed.IsUnixNetwork() {
-		// The configured address may end in permission bits: unix//path|0220.
+		// The address may end in permission bits, as in unix//path|0220.
 		parsed.Host, _, _ = strings.Cut(parsed.Host, "|")
 		a.socket, a.origin = true, "http://127.0.0.1"
 	}
 	dialer := net.Dialer{Timeout: 5 * time.Second}
 	a.http = &http.Client{
 		Transport: &http.Transport{
-			// Never through a proxy: secrets come back.
+			// Not through a proxy, because answers contain secrets.
 			Proxy: nil,
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				return dialer.DialContext(ctx, parsed.Network, parsed.JoinHostPort(0))
@@ -108,17 +107,17 @@ func dial(address string) (*client, error) {
 	return a, nil
 }
 
-// request is a call; only the method and the path are always there.
+// request is a call. Only method and path are required.
 type request struct {
 	method, path string
 	query        url.Values
-	body         any // marshalled, unless it is an io.Reader
+	body         any // an io.Reader, or a value to encode as JSON
 	ifMatch      string
 	slow         bool // not bounded by callTimeout
 }
 
-// do calls the gateway and returns the answer, whose body the caller closes.
-// Errors: errUnreachable, *wire.Problem.
+// do calls the gateway. The caller closes the body. It returns errUnreachable, a
+// *wire.Problem, or another error.
 func (a *client) do(ctx context.Context, in request) (*http.Response, error) {
 	body, ok := in.body.(io.Reader)
 	if in.body != nil && !ok {
@@ -157,7 +156,7 @@ func (a *client) do(ctx context.Context, in request) (*http.Response, error) {
 	return resp, nil
 }
 
-// call is do with an answer that is read whole.
+// call is do that reads the whole answer.
 func (a *client) call(ctx context.Context, in request) ([]byte, http.Header, error) {
 	if !in.slow {
 		var cancel context.CancelFunc
@@ -176,7 +175,7 @@ func (a *client) call(ctx context.Context, in request) ([]byte, http.Header, err
 	return body, resp.Header, nil
 }
 
-// get is call with GET and an answer that is decoded.
+// get is call with GET that decodes the answer.
 func (a *client) get(ctx context.Context, path string, query url.Values, into any) ([]byte, error) {
 	body, _, err := a.call(ctx, request{method: http.MethodGet, path: path, query: query})
 	if err != nil {
@@ -187,7 +186,7 @@ func (a *client) get(ctx context.Context, path string, query url.Values, into an
 
 func decodeAnswer(body []byte, into any) error {
 	if err := json.Unmarshal(body, into); err != nil {
-		return fmt.Errorf("the answer cannot be read; is the gateway of another version than this command? %w", err)
+		return fmt.Errorf("the answer cannot be read; do the gateway and this command have different versions? %w", err)
 	}
 	return nil
 }
@@ -199,14 +198,14 @@ func (a *client) unreachable(err error) error {
 	}
 	return &advised{
 		fmt.Errorf("%w at %s: %w", errUnreachable, a.address, cause),
-		"Is it running? If its admin endpoint is elsewhere, name it with --address (host:port, or unix//path),\n" +
-			"or give its configuration with --config",
+		"Is it running? If its admin endpoint is elsewhere, use --address (host:port, or unix//path)\n" +
+			"or --config with its configuration",
 	}
 }
 
-// refusal reads an error answer: a problem of ours, or an error of Caddy's.
+// refusal converts an error answer, which is a problem or an error of Caddy.
 func (a *client) refusal(resp *http.Response) error {
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20)) // what came is all there is to say
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20)) // use what was received
 	elsewhere := resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMisdirectedRequest
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	switch kind {
@@ -228,15 +227,14 @@ func (a *client) refusal(resp *http.Response) error {
 	}
 	if elsewhere {
 		return &advised{
-			fmt.Errorf("what answers at %s is no admin endpoint of a gateway (%d): it may be the port where the API is served", a.address, resp.StatusCode),
-			"The admin endpoint is where CADDY_ADMIN or the option admin says, by default localhost:2019; name it with --address",
+			fmt.Errorf("%s is not the admin endpoint of a gateway (%d); it may be the port of the API", a.address, resp.StatusCode),
+			"The admin endpoint is set by CADDY_ADMIN or the option admin, by default localhost:2019; give it with --address",
 		}
 	}
 	return fmt.Errorf("%s answered %s", a.address, resp.Status)
 }
 
-// systemUser is who runs the command, for the audit log, which says that it is not
-// checked.
+// systemUser is the user who runs the command, for the audit log.
 func systemUser() string {
 	name := os.Getenv("USER")
 	if u, err := user.Current(); err == nil {

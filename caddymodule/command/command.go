@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Package command is the command line of the gateway: everything below `meet`. It
-// talks to the admin API of a gateway that is running and needs nothing of it but
-// what goes over the wire.
+// Package command is the command line of the gateway, the commands below `meet`. It is a
+// client of the admin API of a running gateway.
 package command
 
 import (
@@ -12,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -25,20 +25,20 @@ func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "meet",
 		Usage: "<command>",
-		Short: "Administers the Meet gateway that is running",
+		Short: "Administers the running Meet gateway",
 		Long: `
-Administers the gateway that is running, through Caddy's admin endpoint:
-applications and their secrets, users, revocation and status.
+Administers the running gateway through Caddy's admin endpoint: applications and
+their secrets, users, revocation and status.
 
 The endpoint is found as Caddy's own commands find it: --address, else the one
 in --config, else $CADDY_ADMIN, else localhost:2019. A Unix socket is written
 unix//run/caddy/admin.sock.
 
-Every command takes --json for scripts; an error is then an object with error,
-exit_code and mostly hint on standard error. Exit status: 0 done; 1 refused or
-failed; 2 what was compared differs (app apply --exit-code); 3 the
-gateway, or Redis behind it, cannot be reached or is not ready, and trying again
-may help; 4 there is no such thing; 5 it conflicts with what is there.`,
+Every command takes --json for scripts. An error is then an object with error,
+exit_code and usually hint on standard error. Exit status: 0 success; 1 refused or
+failed; 2 there are differences (app apply --exit-code); 3 the gateway or its Redis
+cannot be reached or is not ready, so trying again may help; 4 not found; 5
+conflict.`,
 		CobraFunc: addMeetCommands,
 	})
 }
@@ -51,7 +51,7 @@ const (
 	exitConflict    = 5
 )
 
-// addMeetCommands adds all there is below the meet command.
+// addMeetCommands adds the subcommands and flags of meet.
 func addMeetCommands(cmd *cobra.Command) {
 	flags := cmd.PersistentFlags()
 	flags.String("address", "", "The address of the admin endpoint (default: as configured, or "+caddy.DefaultAdminListen+")")
@@ -59,14 +59,13 @@ func addMeetCommands(cmd *cobra.Command) {
 	flags.StringP("adapter", "a", "", "The adapter for --config")
 	flags.Bool("json", false, "Write JSON")
 	cmd.AddCommand(appCommand(), userCommand(), revokeCommand(), secretCommand(), statusCommand(), doctorCommand(), routesCommand(), auditCommand(), conformanceCommand())
-	// In the place of Caddy's, which leads to the commands of Caddy.
+	// Replaces Caddy's, which refers to Caddy's own commands.
 	cmd.SetHelpTemplate(cmd.HelpTemplate() + "\nAll commands: docs/cli.md, https://github.com/meet-gateway/meet-gateway/blob/main/docs/cli.md\n")
 	explainMisuse(cmd)
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return misused(cmd, wrongFlag(cmd, err)) })
 }
 
-// knownCommand refuses a word that is no command here, and says what may have been
-// meant.
+// knownCommand refuses an unknown command and suggests similar ones.
 func knownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -78,8 +77,8 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 	return fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), meant)
 }
 
-// wrongFlag says what a flag wants. The words of package strconv are for
-// programmers. A flag after a misspelt command is not what is wrong.
+// wrongFlag explains a flag error in plain words. After a misspelt command it names the
+// command instead.
 func wrongFlag(cmd *cobra.Command, err error) error {
 	if cmd.HasSubCommands() {
 		if unknown := knownCommand(cmd, cmd.Flags().Args()); unknown != nil {
@@ -103,8 +102,7 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 	return fmt.Errorf("--%s %q: %s", invalid.GetFlag().Name, invalid.GetValue(), want)
 }
 
-// console is one run of a command: where it reads and writes, and the gateway
-// it talks to.
+// console is one run of a command, with its streams and the gateway that it talks to.
 type console struct {
 	ctx    context.Context
 	cmd    *cobra.Command
@@ -115,7 +113,19 @@ type console struct {
 	admin  *client
 }
 
-// online makes a command that talks to the gateway.
+// text returns the value of a flag.
+func (c *console) text(name string) string {
+	value, _ := c.cmd.Flags().GetString(name) // "" for an undefined flag
+	return value
+}
+
+// isSet returns the value of a boolean flag.
+func (c *console) isSet(name string) bool {
+	value, _ := c.cmd.Flags().GetBool(name) // false for an undefined flag
+	return value
+}
+
+// online returns the RunE of a command that talks to the gateway.
 func online(run func(*console, []string) error) func(*cobra.Command, []string) error {
 	return command(func(c *console, args []string) error {
 		var err error
@@ -126,9 +136,8 @@ func online(run func(*console, []string) error) func(*cobra.Command, []string) e
 	})
 }
 
-// command makes a cobra RunE: it prints an error on standard
-// error and turns it into an exit status. Caddy's own way, through the structured
-// log, is for daemons.
+// command returns a cobra RunE that prints an error on standard error and sets the exit
+// status. Caddy would write the error to its structured log.
 func command(run func(*console, []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		asJSON, _ := cmd.Flags().GetBool("json")
@@ -145,15 +154,15 @@ func command(run func(*console, []string) error) func(*cobra.Command, []string) 
 		if code == caddy.ExitCodeFailedStartup {
 			return err
 		}
-		// The only way to an exit status of one's own.
+		// The only way to set another exit status.
 		return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return code, nil })(cmd, args)
 	}
 }
 
-// errDiffers is no failure: what was compared is not the same.
+// errDiffers sets the exit status of a comparison that found differences.
 var errDiffers = errors.New("there are differences")
 
-// errNotReady means that the gateway answers, and would answer new requests with 503.
+// errNotReady means that the gateway answers, but serves new requests with 503.
 var errNotReady = errors.New("the gateway is not ready")
 
 func exitCode(err error) int {
@@ -176,7 +185,7 @@ func exitCode(err error) int {
 	return caddy.ExitCodeFailedStartup
 }
 
-// noArguments explains what a value without its flag may have been meant for.
+// noArguments suggests that an argument may belong to a flag.
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return fmt.Errorf("%s takes no argument, got %q; repeat a flag for each of its values", cmd.CommandPath(), args[0])
@@ -184,10 +193,33 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// oneApplication wants the argument that find takes.
-func oneApplication(cmd *cobra.Command, args []string) error {
-	if len(args) != 1 {
-		return fmt.Errorf("%s takes one application: its id, an alias or its name in quotes", cmd.CommandPath())
+// takes requires n arguments, which what describes.
+func takes(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != n {
+			return fmt.Errorf("%s takes %s", cmd.CommandPath(), what)
+		}
+		return nil
 	}
-	return nil
+}
+
+var (
+	oneApplication = takes(1, "one application: its id, an alias or its name in quotes")
+	oneFile        = takes(1, "one file, or - for standard input")
+	oneUser        = takes(1, "one user: a mail address, or an id of 8 characters")
+)
+
+// completionTimeout bounds what a shell waits for.
+const completionTimeout = 2 * time.Second
+
+// complete offers what the gateway lists for the first argument.
+func complete(list func(ctx context.Context, admin *client, prefix string) []string) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, prefix string) (found []string, _ cobra.ShellCompDirective) {
+		if admin, err := newClient(cmd); err == nil && len(args) == 0 {
+			ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
+			defer cancel()
+			found = list(ctx, admin, prefix)
+		}
+		return found, cobra.ShellCompDirectiveNoFileComp
+	}
 }

@@ -4,10 +4,8 @@ package command
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"os"
 	"strings"
@@ -19,48 +17,47 @@ import (
 	"github.com/meet-gateway/meet-gateway/caddymodule/conformance"
 )
 
-// conformanceTime is how long all lines may take, unless --timeout says otherwise.
+// conformanceTime is the default of --timeout.
 const conformanceTime = 3 * time.Minute
 
 func conformanceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "conformance --backend <url> --client-id <id> --client-secret-file <file> --mail <mail>",
-		Short: "Compares a Meet with the one that this version of the gateway was made for",
-		Long: `Asks a running Meet what was recorded of one, says which answers differ, and what
-that means for a gateway in front of it. Run it before you upgrade Meet, against a
-Meet of the new version. With --gateway it asks a gateway, and expects what
-docs/compatibility.md says of it.
+		Short: "Compares a Meet with the version that this gateway was made for",
+		Long: `Sends recorded requests to a running Meet, and reports which answers differ and what
+that means for the gateway. Run it before you upgrade Meet, against a Meet of the new
+version. With --gateway it tests a gateway, against docs/compatibility.md.
 
-Without --write it changes nothing. It follows no redirect, and prints no secret and
-no mail address. The secret comes from a file, the environment or standard input.
+Without --write it changes nothing. It follows no redirects, and prints no secret and
+no mail address. The secret is read from a file, the environment or standard input.
 
-Exit status: 0 all answers are as recorded; 1 some differ, or the command was used
-wrongly; 3 nothing answers.`,
+Exit status: 0 all answers are as recorded; 1 some differ, or the usage is wrong; 3
+there is no answer.`,
 		Example: `  meet-gateway meet conformance --backend https://meet.internal --host meet.example.org \
       --client-id calendar --client-secret-file /run/secrets/calendar --mail test@example.org`,
 		Args: noArguments,
 		RunE: command(runConformance),
 	}
 	flags := cmd.Flags()
-	flags.String("backend", "", "Where Meet, or the gateway, is: https://host:port")
-	flags.String("base-path", "", "Where the API is there (default: the path of --backend, or /external-api/v1.0)")
+	flags.String("backend", "", "The address of Meet or the gateway: https://host:port")
+	flags.String("base-path", "", "The base path of the API (default: the path of --backend, or /external-api/v1.0)")
 	flags.String("host", "", "The Host header: Meet's public name (default: that of --backend)")
 	flags.String("forwarded-proto", "https", "The header X-Forwarded-Proto; empty sends none")
 	flags.String("client-id", "", "An application with all scopes")
 	flags.String("client-secret-file", "", "A file with its secret")
-	flags.String("client-secret-env", "", "A variable of the environment with its secret")
+	flags.String("client-secret-env", "", "An environment variable with its secret")
 	flags.Bool("client-secret-stdin", false, "Read its secret from standard input")
-	flags.String("mail", "", "A user whom it may act for")
-	flags.String("second-mail", "", "Another one, who is not in --room")
-	flags.String("refused-mail", "", "An address whose domain it may not act for")
-	flags.String("disabled-mail", "", "A user whose account is switched off")
-	flags.String("shared-mail", "", "An address that two users have")
-	flags.String("unknown-mail", "", "An address without a user; with --write only, since Meet may make a user")
+	flags.String("mail", "", "A user that it may act for")
+	flags.String("second-mail", "", "Another user, who is not in --room")
+	flags.String("refused-mail", "", "A mail address in a domain that it may not act for")
+	flags.String("disabled-mail", "", "A user whose account is disabled")
+	flags.String("shared-mail", "", "A mail address of two users")
+	flags.String("unknown-mail", "", "A mail address of no user; only with --write, because Meet may create the user")
 	flags.String("room", "", "The id of a room of --mail (default: the first of the list)")
-	flags.Bool("write", false, "Make rooms too; Meet cannot delete them yet")
-	flags.Bool("gateway", false, "What is asked is a gateway")
+	flags.Bool("write", false, "Also create rooms; Meet cannot delete them yet")
+	flags.Bool("gateway", false, "The backend is a gateway")
 	flags.String("junit", "", "Write a JUnit report to this file")
-	flags.Var(new(duration), "timeout", "How long all of it may take (default: 3m)")
+	flags.Var(new(duration), "timeout", "The maximum duration (default: 3m)")
 	return cmd
 }
 
@@ -80,7 +77,7 @@ func runConformance(c *console, _ []string) error {
 		err = fmt.Errorf("%w at %s: %w", errUnanswered, o.Backend.Host, err)
 	}
 	if err != nil {
-		// A build server shows an old report, or none, where the file is not written.
+		// Without the file, a build server would show an old report or none.
 		failed := err
 		return errors.Join(failed, c.writeJUnit(func() ([]byte, error) { return conformance.JUnitFailed(failed) }))
 	}
@@ -88,7 +85,10 @@ func runConformance(c *console, _ []string) error {
 		return err
 	}
 	if c.json {
-		err = c.printConformanceJSON(report)
+		err = c.marshal(struct {
+			*conformance.Report
+			Groups []conformance.Group `json:"groups"`
+		}{report, report.Groups()})
 	} else {
 		err = c.printConformance(report)
 	}
@@ -98,26 +98,21 @@ func runConformance(c *console, _ []string) error {
 	return err
 }
 
-// errUnanswered means that what was to be compared does not answer.
+// errUnanswered means that the backend does not answer.
 var errUnanswered = errors.New("nothing can be compared")
 
-// conformanceOptions reads the flags.
 func (c *console) conformanceOptions() (conformance.Options, error) {
-	flags := c.cmd.Flags()
-	text := func(name string) string { v, _ := flags.GetString(name); return v }
 	o := conformance.Options{
-		BasePath: text("base-path"), Host: text("host"), ForwardedProto: text("forwarded-proto"), ClientID: text("client-id"), Room: text("room"),
-		Mail: text("mail"), SecondMail: text("second-mail"), RefusedMail: text("refused-mail"), DisabledMail: text("disabled-mail"),
-		SharedMail: text("shared-mail"), UnknownMail: text("unknown-mail"),
+		BasePath: c.text("base-path"), Host: c.text("host"), ForwardedProto: c.text("forwarded-proto"), ClientID: c.text("client-id"), Room: c.text("room"),
+		Mail: c.text("mail"), SecondMail: c.text("second-mail"), RefusedMail: c.text("refused-mail"), DisabledMail: c.text("disabled-mail"),
+		SharedMail: c.text("shared-mail"), UnknownMail: c.text("unknown-mail"), Write: c.isSet("write"), Gateway: c.isSet("gateway"),
 	}
-	o.Write, _ = flags.GetBool("write")
-	o.Gateway, _ = flags.GetBool("gateway")
 	for _, name := range []string{"backend", "client-id", "mail"} {
-		if text(name) == "" {
+		if c.text(name) == "" {
 			return o, fmt.Errorf("--%s is missing", name)
 		}
 	}
-	u, err := url.Parse(text("backend"))
+	u, err := url.Parse(c.text("backend"))
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || u.RawQuery != "" {
 		return o, errors.New("--backend must be an address such as https://meet.internal:8443")
 	}
@@ -133,41 +128,23 @@ func (c *console) conformanceOptions() (conformance.Options, error) {
 		return o, errors.New("--base-path must be a path such as /external-api/v1.0")
 	}
 	if strings.ContainsAny(o.Host+o.ForwardedProto, " \t\r\n/@") {
-		return o, errors.New("--host must be a name, with a port if it is not the usual one")
+		return o, errors.New("--host must be a name, with a port unless it is the default one")
 	}
 	o.ClientSecret, err = c.conformanceSecret()
 	return o, err
 }
 
-// conformanceSecret reads the secret from one of the places where it may be.
+// conformanceSecret reads the secret from the place that the flags name.
 func (c *console) conformanceSecret() (string, error) {
-	flags := c.cmd.Flags()
-	file, _ := flags.GetString("client-secret-file")
-	variable, _ := flags.GetString("client-secret-env")
-	stdin, _ := flags.GetBool("client-secret-stdin")
+	file, variable, stdin := c.text("client-secret-file"), c.text("client-secret-env"), c.isSet("client-secret-stdin")
 	if (file != "" && variable != "") || (stdin && file+variable != "") {
-		return "", errors.New("name one of --client-secret-file, --client-secret-env and --client-secret-stdin")
+		return "", errors.New("give one of --client-secret-file, --client-secret-env and --client-secret-stdin")
 	}
 	switch {
 	case file != "":
-		f, err := os.Open(file)
-		if err != nil {
-			return "", fmt.Errorf("--client-secret-file: %w", err)
-		}
-		defer f.Close()
-		b, err := io.ReadAll(io.LimitReader(f, maxSecretLine))
-		if err != nil {
-			return "", fmt.Errorf("--client-secret-file: %w", err)
-		}
-		if secret := strings.TrimRight(string(b), "\r\n"); secret != "" {
-			return secret, nil
-		}
-		return "", errors.New("--client-secret-file: the file is empty")
+		return secretInFile("--client-secret-file", file)
 	case variable != "":
-		if secret := os.Getenv(variable); secret != "" {
-			return secret, nil
-		}
-		return "", fmt.Errorf("--client-secret-env: %s is empty", variable)
+		return secretInEnvironment("--client-secret-env", variable)
 	case stdin:
 		return c.readSecret("Client secret")
 	}
@@ -175,7 +152,7 @@ func (c *console) conformanceSecret() (string, error) {
 }
 
 func (c *console) writeJUnit(report func() ([]byte, error)) error {
-	name, _ := c.cmd.Flags().GetString("junit")
+	name := c.text("junit")
 	if name == "" {
 		return nil
 	}
@@ -187,17 +164,6 @@ func (c *console) writeJUnit(report func() ([]byte, error)) error {
 		return fmt.Errorf("--junit: %w", err)
 	}
 	return nil
-}
-
-func (c *console) printConformanceJSON(report *conformance.Report) error {
-	b, err := json.Marshal(struct {
-		*conformance.Report
-		Groups []conformance.Group `json:"groups"`
-	}{report, report.Groups()})
-	if err != nil {
-		return fmt.Errorf("writing JSON: %w", err)
-	}
-	return c.printJSON(b)
 }
 
 func (c *console) printConformance(report *conformance.Report) error {
@@ -228,7 +194,7 @@ func (c *console) printConformance(report *conformance.Report) error {
 	}
 	for i, id := range report.Made {
 		if i == 0 {
-			b.WriteString("\nRooms that were made\n")
+			b.WriteString("\nCreated rooms\n")
 		}
 		fmt.Fprintf(&b, "  %s\n", id)
 	}

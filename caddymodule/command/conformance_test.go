@@ -53,7 +53,7 @@ func TestConformance(t *testing.T) {
 
 	junit := filepath.Join(t.TempDir(), "report.xml")
 	out = s.run(append(args, "--write", "--junit", junit)...)
-	require.Contains(t, out, "Rooms that were made\n")
+	require.Contains(t, out, "Created rooms\n")
 	b, err := os.ReadFile(junit)
 	require.NoError(t, err)
 	var suites struct {
@@ -115,7 +115,7 @@ func TestConformance_UsedWrongly(t *testing.T) {
 		{append(args, "--backend", "http://user:password@meet.internal"), "--backend must be an address"},
 		{append(args, "--base-path", "external"), "--base-path must be a path"},
 		{append(args, "--host", "a b"), "--host must be a name"},
-		{append(args, "--client-secret-stdin"), "name one of"},
+		{append(args, "--client-secret-stdin"), "give one of"},
 		{append(args, "--client-secret-file", "/nonexistent/secret"), "no such file"},
 		{append(args, "--junit", "/nonexistent/report.xml"), "--junit"},
 		{append(args, "--timeout", "soon"), "it must be a duration"},

@@ -12,35 +12,24 @@ import (
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 )
 
-// errFound is no failure: the doctor has found something, and said so.
+// errFound sets the exit status of a command that has printed findings.
 var errFound = errors.New("something is wrong")
 
 func doctorCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
-		Short: "Looks for what is wrong, and says how to fix it",
-		Long: `Looks at the configuration, Redis, the other gateways, Meet and the applications,
-and says of each thing that is wrong its cause and the line or command that mends
-it. It changes nothing, prints no secret and takes less than five seconds. Exit
-status: 0 nothing is wrong; 1 something is; 3 the gateway or Redis cannot be
-reached.`,
+		Short: "Looks for problems and says how to fix them",
+		Long: `Checks the configuration, Redis, the other gateways, Meet and the applications. For
+each problem it prints the cause, and the line or command that fixes it. It changes
+nothing, prints no secret and takes less than five seconds. Exit status: 0 no
+problem; 1 problems were found; 3 the gateway or Redis cannot be reached.`,
 		Args: noArguments,
 		RunE: online(func(c *console, _ []string) error {
-			var d wire.Diagnosis
-			body, err := c.admin.get(c.ctx, "doctor", nil, &d)
-			if err != nil {
-				return err
-			}
-			if c.json {
-				err = c.printJSON(body)
-			} else {
-				err = c.printDiagnosis(&d)
-			}
-			unusable := slices.ContainsFunc(d.Findings, func(f wire.Finding) bool { return f.Check == "redis_unusable" })
+			d, err := show(c, "doctor", c.printDiagnosis)
 			switch {
 			case err != nil || d.Healthy:
 				return err
-			case unusable:
+			case slices.ContainsFunc(d.Findings, func(f wire.Finding) bool { return f.Check == "redis_unusable" }):
 				return fmt.Errorf("%w: redis cannot be used", errNotReady)
 			}
 			return errFound

@@ -8,7 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// duration is a flag that takes what a Caddyfile takes, such as 30m or 7d.
+// duration is a flag for durations as in a Caddyfile, such as 30m or 7d.
 type duration time.Duration
 
 // String implements pflag.Value.

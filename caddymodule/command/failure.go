@@ -14,7 +14,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 )
 
-// failure is an error as --json writes it on standard error: one object on one line.
+// failure is an error with --json, one line on standard error.
 type failure struct {
 	Error    string `json:"error"`
 	ExitCode int    `json:"exit_code"`
@@ -22,22 +22,22 @@ type failure struct {
 	Field    string `json:"field,omitempty"`
 }
 
-// advised is an error with what to do about it.
+// advised is an error with advice.
 type advised struct {
 	error
 	hint string
 }
 
-// Error is both, for people.
+// Error returns both.
 func (a *advised) Error() string { return a.error.Error() + ".\n" + a.hint }
 
-// Unwrap returns the error alone.
+// Unwrap returns the error without the advice.
 func (a *advised) Unwrap() error { return a.error }
 
 func newFailure(err error) failure {
 	f := failure{Error: err.Error(), ExitCode: exitCode(err), Hint: map[int]string{
 		exitUnreachable: "trying again may help",
-		exitConflict:    "look at what is there now, and then try again",
+		exitConflict:    "look at the current state, then try again",
 	}[exitCode(err)]}
 	if a, ok := errors.AsType[*advised](err); ok {
 		f.Error, f.Hint = a.error.Error(), a.hint
@@ -48,18 +48,17 @@ func newFailure(err error) failure {
 	return f
 }
 
-// report prints an error: as one sentence, or with --json as an object.
+// report prints an error, with --json as an object.
 func report(w io.Writer, err error, asJSON bool) {
 	if !asJSON {
 		fmt.Fprintln(w, "Error:", err)
 		return
 	}
-	body, _ := json.Marshal(newFailure(err)) // texts and a number
+	body, _ := json.Marshal(newFailure(err)) // cannot fail
 	fmt.Fprintln(w, string(body))
 }
 
-// misused reports an error in how a command was called, which cobra would print as
-// text, if JSON is asked for.
+// misused reports a usage error as JSON with --json. Otherwise cobra prints it.
 func misused(cmd *cobra.Command, err error) error {
 	if err == nil || !wantsJSON(cmd) {
 		return err
@@ -69,7 +68,7 @@ func misused(cmd *cobra.Command, err error) error {
 	return err
 }
 
-// wantsJSON also finds a --json behind a flag that could not be read.
+// wantsJSON also finds a --json after a flag that cannot be parsed.
 func wantsJSON(cmd *cobra.Command) bool {
 	if set, _ := cmd.Flags().GetBool("json"); set {
 		return true
@@ -82,16 +81,15 @@ func wantsJSON(cmd *cobra.Command) bool {
 	return false
 }
 
-// explainMisuse makes commands report in JSON, if that is asked for, what is wrong
-// with their arguments; those that only group others say what is wrong with an
-// unknown word, instead of printing help and succeeding.
+// explainMisuse makes all commands report wrong arguments as JSON with --json. A command
+// that only groups others refuses an unknown subcommand instead of printing help.
 func explainMisuse(cmd *cobra.Command) {
 	if cmd.HasSubCommands() && cmd.RunE == nil {
 		cmd.Args = knownCommand
 		cmd.SuggestionsMinimumDistance = 2
 		cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 			if wantsJSON(cmd) {
-				return misused(cmd, fmt.Errorf("%s does nothing by itself: say which command", cmd.CommandPath()))
+				return misused(cmd, fmt.Errorf("%s needs a subcommand", cmd.CommandPath()))
 			}
 			return cmd.Help()
 		}
@@ -104,7 +102,7 @@ func explainMisuse(cmd *cobra.Command) {
 	}
 }
 
-// warn prints what the operator should know, apart from results.
+// warn prints warnings on standard error.
 func (c *console) warn(texts ...string) {
 	for _, text := range texts {
 		if c.json {
@@ -116,21 +114,16 @@ func (c *console) warn(texts ...string) {
 	}
 }
 
-// did ends a command whose result is that something was done: with a sentence, or as
-// JSON with what it was done to.
+// did prints the result of a change: a sentence, or with --json an object.
 func (c *console) did(sentence, what, to string) error {
 	if !c.json {
 		return c.write(oneLine(sentence) + "\n")
 	}
-	body, err := json.Marshal(map[string]string{what: to})
-	if err != nil {
-		return fmt.Errorf("encoding: %w", err)
-	}
-	return c.printJSON(body)
+	return c.marshal(map[string]string{what: to})
 }
 
-// failed prints an error of a run and returns its exit status. That something differs
-// or was found is a result, which was printed.
+// failed prints an error and returns the exit status. Differences and findings have been
+// printed already.
 func (c *console) failed(err error) int {
 	if !errors.Is(err, errDiffers) && !errors.Is(err, errFound) {
 		report(c.errOut, err, c.json)

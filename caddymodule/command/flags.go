@@ -20,16 +20,13 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// completionTimeout bounds what a shell waits for.
-const completionTimeout = 2 * time.Second
-
-// listFlags are the lists of an application: --domain sets the list; when
-// editing, --add-domain and --remove-domain change it.
+// listFlags are the lists of an application. --domain replaces the list; edit also has
+// --add-domain and --remove-domain.
 var listFlags = []struct{ flag, field, what string }{
-	{"domain", "domains", "Mail domain it may act for: example.org, .example.org for all below, * for whatever Meet allows"},
+	{"domain", "domains", "Mail domain it may act for: example.org, .example.org for all subdomains, * for all that Meet allows"},
 	{"scope", "scopes", "What its tokens may do, such as rooms:create"},
-	{"alias", "aliases", "Further client id, such as the one it has at Meet"},
-	{"deny", "denied_mails", "Mail address it may never act for"},
+	{"alias", "aliases", "Additional client id, such as the one at Meet"},
+	{"deny", "denied_mails", "Mail address that it may not act for"},
 	{"network", "networks", "Address or range (CIDR) it may call from"},
 }
 
@@ -39,18 +36,18 @@ func addApplicationFlags(cmd *cobra.Command, editing bool) {
 	flags.String("name", "", "Name, for people")
 	flags.String("type", "", "What /identity/source shows (default: classic)")
 	for _, l := range listFlags {
-		flags.StringSlice(l.flag, nil, l.what+" (several: repeated, or separated by commas or spaces)")
+		flags.StringSlice(l.flag, nil, l.what+" (repeat, or separate by commas or spaces)")
 		if editing {
 			flags.StringSlice("add-"+l.flag, nil, "Add to the list of --"+l.flag)
 			flags.StringSlice("remove-"+l.flag, nil, "Remove from the list of --"+l.flag)
 		}
 	}
-	flags.Var(new(duration), "token-lifetime", "How long its access tokens live, such as 30m or 1d (default: as the gateway's)")
-	flags.Bool("refresh", false, "Allow it refresh tokens")
-	flags.String("access-level", "", "Access level of its rooms where it asks for none: trusted, restricted or public")
-	flags.String("room-configuration", "", "Configuration of its rooms where it gives none: a JSON object")
+	flags.Var(new(duration), "token-lifetime", "Lifetime of its access tokens, such as 30m or 1d (default: the gateway's)")
+	flags.Bool("refresh", false, "Issue refresh tokens to it")
+	flags.String("access-level", "", "Default access level of its rooms: trusted, restricted or public")
+	flags.String("room-configuration", "", "Default configuration of its rooms, a JSON object")
 	flags.Var(limits{}, "limit", "Rate limit of its own, as name=limit, such as read=600/1m (can be repeated)")
-	flags.String("backend-client-id", "", "The client id it has at Meet (default: the gateway's own is used)")
+	flags.String("backend-client-id", "", "Its client id at Meet (default: the gateway's own)")
 	flags.Bool("backend-client-secret-stdin", false, "Read its client secret at Meet from standard input")
 	flags.String("note", "", "Free text for operators")
 	_ = cmd.RegisterFlagCompletionFunc("scope", cobra.FixedCompletions([]string{
@@ -60,16 +57,16 @@ func addApplicationFlags(cmd *cobra.Command, editing bool) {
 		"trusted", "restricted", "public",
 	}, cobra.ShellCompDirectiveNoFileComp))
 	if editing {
-		flags.Bool("no-backend", false, "Forget its credentials at Meet; the gateway's own are used")
-		flags.StringSlice("no-limit", nil, "Remove the limit of this name, so that the gateway's holds (can be repeated)")
-		flags.Int64("if-version", 0, "Only if this is still its version, as \"meet app show\" shows it")
-		flags.VisitAll(func(f *pflag.Flag) { // a flag that is not given changes nothing: there is no default
+		flags.Bool("no-backend", false, "Delete its credentials at Meet and use the gateway's own")
+		flags.StringSlice("no-limit", nil, "Remove the limit of this name, so that the gateway's applies (can be repeated)")
+		flags.Int64("if-version", 0, "Change it only if this is its version in \"meet app show\"")
+		flags.VisitAll(func(f *pflag.Flag) { // an omitted flag changes nothing, so there is no default
 			f.Usage, _, _ = strings.Cut(f.Usage, " (default:")
 		})
 	}
 }
 
-// conflictingFlags says which flags cannot be given together, or alone.
+// conflictingFlags refuses flags that contradict each other or are incomplete.
 func (c *console) conflictingFlags() error {
 	flags := c.cmd.Flags()
 	for _, l := range listFlags {
@@ -82,39 +79,38 @@ func (c *console) conflictingFlags() error {
 	for _, l := range listFlags {
 		for _, v := range c.listValues("add-" + l.flag) {
 			if slices.ContainsFunc(c.listValues("remove-"+l.flag), sameIn(l.field, v)) {
-				return fmt.Errorf("--add-%s and --remove-%s are both given with %s: say one of them", l.flag, l.flag, v)
+				return fmt.Errorf("--add-%s and --remove-%s are both given with %s", l.flag, l.flag, v)
 			}
 		}
 	}
-	removed, _ := flags.GetStringSlice("no-limit") // there is none when creating
+	removed, _ := flags.GetStringSlice("no-limit") // create does not have it
 	for _, name := range removed {
 		if _, set := c.limitsGiven()[name]; set {
-			return fmt.Errorf("--limit and --no-limit are both given with %s: say one of them", name)
+			return fmt.Errorf("--limit and --no-limit are both given with %s", name)
 		}
 	}
-	secret, _ := flags.GetBool("backend-client-secret-stdin")
-	forget, _ := flags.GetBool("no-backend")
+	secret, forget := c.isSet("backend-client-secret-stdin"), c.isSet("no-backend")
 	switch {
 	case flags.Changed("backend-client-id") && !secret:
-		return errors.New("--backend-client-id needs --backend-client-secret-stdin: the secret comes on standard input")
+		return errors.New("--backend-client-id needs --backend-client-secret-stdin: the secret is read from standard input")
 	case secret && !flags.Changed("backend-client-id"):
 		return errors.New("--backend-client-secret-stdin needs --backend-client-id")
 	case forget && flags.Changed("backend-client-id"):
-		return errors.New("--no-backend forgets the credentials at Meet, so it cannot be given with --backend-client-id")
+		return errors.New("--no-backend deletes the credentials at Meet, so it cannot be given with --backend-client-id")
 	}
 	return nil
 }
 
-// applicationFlags are the fields that the flags set. old is the application
-// that is edited, or nil.
+// applicationFlags returns the fields that the flags set. old is the edited application, or
+// nil.
 func (c *console) applicationFlags(old *wire.Application) (map[string]any, error) {
 	flags, fields := c.cmd.Flags(), map[string]any{}
 	if err := c.conflictingFlags(); err != nil {
 		return nil, err
 	}
-	for flag, field := range map[string]string{"name": "name", "type": "type", "note": "note"} {
-		if flags.Changed(flag) {
-			fields[field], _ = flags.GetString(flag)
+	for _, name := range []string{"name", "type", "note"} {
+		if flags.Changed(name) {
+			fields[name] = c.text(name)
 		}
 	}
 	for _, l := range listFlags {
@@ -130,7 +126,7 @@ func (c *console) applicationFlags(old *wire.Application) (map[string]any, error
 		fields["token_lifetime"] = flags.Lookup("token-lifetime").Value.String()
 	}
 	if flags.Changed("refresh") {
-		fields["refresh"], _ = flags.GetBool("refresh")
+		fields["refresh"] = c.isSet("refresh")
 	}
 	if err := c.limitFlags(fields, old); err != nil {
 		return nil, err
@@ -141,7 +137,7 @@ func (c *console) applicationFlags(old *wire.Application) (map[string]any, error
 	return fields, c.backendFlags(fields)
 }
 
-// limitFlags sets and removes limits one by one; the others stay.
+// limitFlags changes the given limits and keeps the others.
 func (c *console) limitFlags(fields map[string]any, old *wire.Application) error {
 	flags := c.cmd.Flags()
 	if !flags.Changed("limit") && !flags.Changed("no-limit") {
@@ -151,22 +147,20 @@ func (c *console) limitFlags(fields map[string]any, old *wire.Application) error
 	if old != nil {
 		maps.Copy(limits, old.Limits)
 	}
-	if flags.Lookup("no-limit") != nil {
-		names, _ := flags.GetStringSlice("no-limit")
-		for _, name := range names {
-			if _, there := limits[name]; !there {
-				return fmt.Errorf("--no-limit %s: it has no limit of this name (it has: %s)", name, orNone(strings.Join(sortedKeys(limits), ", ")))
-			}
-			delete(limits, name)
+	removed, _ := flags.GetStringSlice("no-limit") // create does not have it
+	for _, name := range removed {
+		if _, there := limits[name]; !there {
+			return fmt.Errorf("--no-limit %s: it has no limit of this name (it has: %s)", name, orNone(strings.Join(sortedKeys(limits), ", ")))
 		}
+		delete(limits, name)
 	}
 	maps.Copy(limits, c.limitsGiven())
 	fields["limits"] = limits
 	return nil
 }
 
-// listFlag is what a list becomes, and whether a flag changes it. To remove what is
-// not there is an error: it is mostly a typo.
+// listFlag returns the new list and whether a flag changes it. Removing an absent element
+// is an error, because it is usually a typo.
 func (c *console) listFlag(flag, field string, old *wire.Application) ([]string, bool, error) {
 	flags := c.cmd.Flags()
 	if flags.Changed(flag) {
@@ -190,17 +184,17 @@ func (c *console) listFlag(flag, field string, old *wire.Application) ([]string,
 	return list, true, nil
 }
 
-// listValues are what was given for a list, with one flag.
+// listValues returns the values of a list flag.
 func (c *console) listValues(flag string) []string {
 	given, _ := c.cmd.Flags().GetStringSlice(flag)
-	list := []string{} // not null: null would be the default
+	list := []string{} // null would mean the default
 	for _, v := range given {
 		list = append(list, strings.Fields(v)...)
 	}
 	return list
 }
 
-// sameIn reports whether a value of a list is another way to write a.
+// sameIn returns a function that reports whether a value of the list equals a.
 func sameIn(field, a string) func(string) bool {
 	network := func(s string) string {
 		if address, err := netip.ParseAddr(s); err == nil {
@@ -220,10 +214,10 @@ func sameIn(field, a string) func(string) bool {
 	return func(b string) bool { return strings.EqualFold(a, b) }
 }
 
-// limits is the flag --limit: limits by name.
+// limits is the value of --limit: limits by name.
 type limits map[string]string
 
-// Set implements pflag.Value. Several are separated by commas.
+// Set implements pflag.Value. Commas separate several limits.
 func (l limits) Set(text string) error {
 	for one := range strings.SplitSeq(text, ",") {
 		name, value, ok := strings.Cut(one, "=")
@@ -244,7 +238,7 @@ func (l limits) String() string { return "" }
 // Type implements pflag.Value.
 func (l limits) Type() string { return "name=limit" }
 
-// limitsGiven are those of --limit.
+// limitsGiven returns the values of --limit.
 func (c *console) limitsGiven() map[string]string {
 	if flag := c.cmd.Flags().Lookup("limit"); flag != nil {
 		given, _ := flag.Value.(limits)
@@ -253,7 +247,7 @@ func (c *console) limitsGiven() map[string]string {
 	return nil
 }
 
-// listOf is a list of the application as texts.
+// listOf returns a list of the application as texts.
 func listOf(s *wire.Application, field string) []string {
 	list := []string{}
 	switch field {
@@ -285,10 +279,10 @@ func (c *console) roomFlags(fields map[string]any, old *wire.Application) error 
 		rooms = old.RoomDefaults
 	}
 	if flags.Changed("access-level") {
-		rooms.AccessLevel, _ = flags.GetString("access-level")
+		rooms.AccessLevel = c.text("access-level")
 	}
 	if flags.Changed("room-configuration") {
-		text, _ := flags.GetString("room-configuration")
+		text := c.text("room-configuration")
 		if text != "" && !json.Valid([]byte(text)) {
 			return errors.New("--room-configuration is not JSON")
 		}
@@ -299,27 +293,25 @@ func (c *console) roomFlags(fields map[string]any, old *wire.Application) error 
 }
 
 func (c *console) backendFlags(fields map[string]any) error {
-	flags := c.cmd.Flags()
-	if forget, _ := flags.GetBool("no-backend"); forget {
+	if c.isSet("no-backend") {
 		fields["backend"] = nil
 		return nil
 	}
-	if !flags.Changed("backend-client-id") {
+	if !c.cmd.Flags().Changed("backend-client-id") {
 		return nil
 	}
-	id, _ := flags.GetString("backend-client-id")
 	secret, err := c.readSecret("Client secret at Meet")
 	if err != nil {
 		return fmt.Errorf("--backend-client-secret-stdin: %w", err)
 	}
-	fields["backend"] = map[string]string{"client_id": id, "client_secret": secret}
+	fields["backend"] = map[string]string{"client_id": c.text("backend-client-id"), "client_secret": secret}
 	return nil
 }
 
 func appEditCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "edit <application> [flags]",
-		Short: "Changes an application; it acts on live tokens at once",
+		Short: "Changes an application, with effect on issued tokens at once",
 		Example: `  meet-gateway meet app edit Calendar --add-domain example.net
   meet-gateway meet app edit Calendar --scope rooms:list,rooms:retrieve`,
 		Args:              oneApplication,
@@ -330,10 +322,10 @@ func appEditCommand() *cobra.Command {
 	return cmd
 }
 
-// editCommand writes only over the version it has read, so that a change in
-// between is not lost.
+// editCommand replaces only the version that it has read, so that no concurrent change is
+// lost.
 func editCommand(c *console, args []string) error {
-	if err := c.conflictingFlags(); err != nil { // before anybody is asked
+	if err := c.conflictingFlags(); err != nil { // before the gateway is asked
 		return err
 	}
 	const tries = 5
@@ -344,14 +336,14 @@ func editCommand(c *console, args []string) error {
 			return err
 		}
 		if version != 0 && app.Version != version {
-			return &wire.Problem{Status: http.StatusPreconditionFailed, Detail: fmt.Sprintf("its version is now %d; look at it again with meet app show", app.Version)}
+			return &wire.Problem{Status: http.StatusPreconditionFailed, Detail: fmt.Sprintf("its version is now %d; see meet app show", app.Version)}
 		}
 		fields, err := c.applicationFlags(app)
 		if err != nil {
 			return err
 		}
 		if len(fields) == 0 {
-			return errors.New("nothing to change: say what with a flag, see --help")
+			return errors.New("no flag says what to change; see --help")
 		}
 		err = c.patch(app, fields, wire.ETag(app.Application), "changed")
 		p, refused := errors.AsType[*wire.Problem](err)
@@ -367,7 +359,7 @@ func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys
 func joinMails(mails []tokens.Mail) string {
 	texts := make([]string, len(mails))
 	for i, m := range mails {
-		texts[i] = string(m) // its String hides it
+		texts[i] = string(m) // String hides the address
 	}
 	return strings.Join(texts, ", ")
 }
@@ -380,4 +372,4 @@ func joinPrefixes(prefixes []netip.Prefix) string {
 	return strings.Join(texts, ", ")
 }
 
-func text(d tokens.Duration) string { return time.Duration(d).String() }
+func lifetime(d tokens.Duration) string { return time.Duration(d).String() }

@@ -24,30 +24,22 @@ import (
 func appImportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import <file>",
-		Short: "Takes over applications from a dump of Meet's database",
-		Long: `Takes over applications from a dump of Meet's database:
+		Short: "Imports applications from a dump of Meet's database",
+		Long: `Imports applications from a dump of Meet's database:
 
   python manage.py dumpdata core.application core.applicationdomain > meet.json
 
-Their client ids and secrets go on working. Importing again takes what is new;
-what is here already stays as it is, unless --update says that the file is right.
-The dump holds password hashes: keep it as safe as the database. "-" reads
-standard input.`,
+Their client ids and secrets stay valid. Importing again imports only new
+applications; --update changes existing ones to match the file. The dump holds
+password hashes, so protect it like the database. "-" reads standard input.`,
 		Args: oneFile,
 		RunE: online(importCommand),
 	}
-	cmd.Flags().Bool("dry-run", false, "Only tell what would be done")
-	cmd.Flags().Bool("update", false, "Change applications that are here already to what the file says")
-	cmd.Flags().Bool("any-domain", false, "Believe a dump without any domain: its applications may act for everybody")
-	cmd.Flags().Bool("gateway-credentials", false, "Go to Meet with the gateway's own credentials, not with those of the applications")
+	cmd.Flags().Bool("dry-run", false, "Only show what would be done")
+	cmd.Flags().Bool("update", false, "Change existing applications to match the file")
+	cmd.Flags().Bool("any-domain", false, "Accept a dump without any domain: its applications may act for all users")
+	cmd.Flags().Bool("gateway-credentials", false, "Use the gateway's own credentials at Meet instead of those of the applications")
 	return cmd
-}
-
-func oneFile(cmd *cobra.Command, args []string) error {
-	if len(args) != 1 {
-		return fmt.Errorf("%s takes one file, or - for standard input", cmd.CommandPath())
-	}
-	return nil
 }
 
 // open opens a file, or standard input.
@@ -68,10 +60,9 @@ func importCommand(c *console, args []string) error {
 		return err
 	}
 	defer file.Close()
-	flags := c.cmd.Flags()
 	query := url.Values{"id": {rand.Text()}}
 	for flag, parameter := range map[string]string{"dry-run": "dry_run", "update": "update", "any-domain": "any_domain", "gateway-credentials": "gateway_credentials"} {
-		if set, _ := flags.GetBool(flag); set {
+		if c.isSet(flag) {
 			query.Set(parameter, "true")
 		}
 	}
@@ -88,34 +79,26 @@ func importCommand(c *console, args []string) error {
 	if err != nil {
 		return importFailed(err)
 	}
-	if c.json {
-		return c.printJSON(body)
-	}
-	var report wire.ImportReport
-	if err := decodeAnswer(body, &report); err != nil {
-		return err
-	}
-	return c.printReport(&report)
+	return printAnswer(c, body, c.printReport)
 }
 
-// importFailed says how to go on.
+// importFailed adds what to do to an error.
 func importFailed(err error) error {
 	p, ok := errors.AsType[*wire.Problem](err)
 	if !ok {
 		return err
 	}
 	if p.Field == "any_domain" {
-		return errors.New("the file has no core.applicationdomain at all, so every application in it may act for everybody. " +
-			"If it was left out, dump it as well; if it is so at Meet, add --any-domain")
+		return errors.New("the file has no core.applicationdomain, so every application in it may act for all users. " +
+			"If the model was omitted, dump it too; if Meet has no domains, add --any-domain")
 	}
 	if done, ok := p.Done.(map[string]any); ok {
-		return fmt.Errorf("%w\ntaken before: %v, changed: %v; importing again goes on from there", p, done["taken"], done["changed"])
+		return fmt.Errorf("%w\ntaken before: %v, changed: %v; importing again continues from there", p, done["taken"], done["changed"])
 	}
 	return err
 }
 
-// printReport prints what became of the applications: all that is not as usual,
-// and the sums.
+// printReport prints the result for each application, and the totals.
 func (c *console) printReport(r *wire.ImportReport) error {
 	c.warn(r.Warnings...)
 	rows := [][]string{{"RECORD", "CLIENT ID", "NAME", "OUTCOME", "WHY AND WHAT"}}
@@ -148,11 +131,11 @@ func (c *console) printReport(r *wire.ImportReport) error {
 	return c.write(summary + "\n")
 }
 
-// progressPeriod is how often the gateway is asked how far it is.
+// progressPeriod is how often the gateway is asked for its progress.
 const progressPeriod = 500 * time.Millisecond
 
-// poll shows on standard error, if that is a terminal, what progress says, until the
-// returned function is called.
+// poll shows progress on standard error, if that is a terminal, until the returned function
+// is called.
 func (c *console) poll(progress func(context.Context) string) (stop func()) {
 	out, ok := terminal(c.errOut)
 	if !ok {
@@ -167,7 +150,7 @@ func (c *console) poll(progress func(context.Context) string) (stop func()) {
 		for {
 			select {
 			case <-ctx.Done():
-				fmt.Fprint(out, "\r\x1b[K") // the bar makes room for the report
+				fmt.Fprint(out, "\r\x1b[K") // erase the line
 				return
 			case <-ticker.C:
 				if text := progress(ctx); text != "" {

@@ -132,7 +132,7 @@ func TestJSON_EveryCommand(t *testing.T) {
 			return
 		}
 		_, errOut, err := away.try(append(strings.Fields(path), "--json")...)
-		require.Contains(t, oneFailure(t, errOut, err, path).Error, "say which command")
+		require.Contains(t, oneFailure(t, errOut, err, path).Error, "needs a subcommand")
 		_, errOut, err = away.try(append(strings.Fields(path), "nonsense", "--json")...)
 		require.Contains(t, oneFailure(t, errOut, err, path).Error, "unknown command")
 	}

@@ -17,7 +17,41 @@ import (
 	"golang.org/x/term"
 )
 
-// printJSON writes an answer for scripts and for reading.
+// show prints a resource of the gateway, and returns it.
+func show[T any](c *console, path string, print func(*T) error) (*T, error) {
+	v := new(T)
+	body, err := c.admin.get(c.ctx, path, nil, v)
+	if err != nil {
+		return nil, err
+	}
+	if c.json {
+		return v, c.printJSON(body)
+	}
+	return v, print(v)
+}
+
+// printAnswer prints an answer, with --json as it is and otherwise with print.
+func printAnswer[T any](c *console, body []byte, print func(*T) error) error {
+	if c.json {
+		return c.printJSON(body)
+	}
+	v := new(T)
+	if err := decodeAnswer(body, v); err != nil {
+		return err
+	}
+	return print(v)
+}
+
+// marshal prints v as JSON.
+func (c *console) marshal(v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encoding: %w", err)
+	}
+	return c.printJSON(body)
+}
+
+// printJSON prints JSON with indentation.
 func (c *console) printJSON(body []byte) error {
 	var out bytes.Buffer
 	if err := json.Indent(&out, bytes.TrimSpace(body), "", "  "); err != nil {
@@ -34,8 +68,7 @@ func (c *console) write(s string) error {
 	return nil
 }
 
-// table writes rows in columns. Cells hold what somebody typed once: what could
-// steer a terminal is taken out.
+// table prints rows in columns, without control characters.
 func (c *console) table(rows [][]string) error {
 	width := 0
 	for _, row := range rows {
@@ -44,7 +77,7 @@ func (c *console) table(rows [][]string) error {
 	var text bytes.Buffer
 	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
-		cells := make([]string, width) // all rows have all cells, or else columns end where one is missing
+		cells := make([]string, width) // tabwriter ends a column at a missing cell
 		for i, cell := range row {
 			cells[i] = oneLine(cell)
 		}
@@ -60,7 +93,7 @@ func (c *console) table(rows [][]string) error {
 	return c.write(out.String())
 }
 
-// oneLine replaces control characters, tabs among them, by spaces.
+// oneLine replaces control characters by spaces.
 func oneLine(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r >= 0x7f && r < 0xa0 {
@@ -70,7 +103,7 @@ func oneLine(s string) string {
 	}, s)
 }
 
-// instant is a time as people read it, with the zone of this machine.
+// instant formats a time in the local time zone.
 func instant(t time.Time) string {
 	if t.IsZero() {
 		return "never"
@@ -85,23 +118,22 @@ func yesNo(b bool) string {
 	return "no"
 }
 
-// terminal returns the file behind a stream if it is a terminal.
+// terminal returns the file of a stream if it is a terminal.
 func terminal(stream any) (*os.File, bool) {
 	f, ok := stream.(*os.File)
 	return f, ok && term.IsTerminal(int(f.Fd()))
 }
 
-// confirm asks before something that cannot be undone. Scripts, which have no
-// terminal, are not asked.
+// confirm asks the user to confirm. It does not ask without a terminal, as in a script.
 func (c *console) confirm(question string) error {
 	if _, ok := terminal(c.in); !ok {
 		return nil
 	}
-	if yes, _ := c.cmd.Flags().GetBool("yes"); yes {
+	if c.isSet("yes") {
 		return nil
 	}
 	fmt.Fprintf(c.errOut, "%s [y/N] ", oneLine(question))
-	answer, _ := bufio.NewReader(c.in).ReadString('\n') // nothing is no
+	answer, _ := bufio.NewReader(c.in).ReadString('\n') // no answer means no
 	switch strings.ToLower(strings.TrimSpace(answer)) {
 	case "y", "yes":
 		return nil
@@ -109,7 +141,7 @@ func (c *console) confirm(question string) error {
 	return errors.New("nothing was done")
 }
 
-// maxSecretLine bounds a secret typed or piped in.
+// maxSecretLine bounds a secret on standard input.
 const maxSecretLine = 4096
 
 // readSecret reads one line, without echo on a terminal.
@@ -129,7 +161,27 @@ func (c *console) readSecret(prompt string) (string, error) {
 	}
 	line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
 	if line == "" {
-		return "", errors.New("nothing came on standard input")
+		return "", errors.New("standard input is empty")
 	}
 	return line, nil
+}
+
+// secretInFile reads a secret from a file; option names the option in errors.
+func secretInFile(option, name string) (string, error) {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", option, err)
+	}
+	if secret := strings.TrimRight(string(b), "\r\n"); secret != "" {
+		return secret, nil
+	}
+	return "", fmt.Errorf("%s: %s is empty", option, name)
+}
+
+// secretInEnvironment reads a secret from an environment variable.
+func secretInEnvironment(option, name string) (string, error) {
+	if secret := os.Getenv(name); secret != "" {
+		return secret, nil
+	}
+	return "", fmt.Errorf("%s: the variable %s is not set, or empty", option, name)
 }

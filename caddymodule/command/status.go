@@ -21,22 +21,13 @@ import (
 func statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
-		Short: "Shows how the gateways are doing: store, feed, cache, keys, backend",
-		Long: `Shows how the gateway is doing (store, feed, cache, keys, backends), and which
-gateways the installation has: their versions, keys and lag. Exit status 3 means
-that the gateway is not ready: new requests are answered with 503.`,
+		Short: "Shows the state of the gateway and of its installation",
+		Long: `Shows the state of the gateway (store, feed, cache, keys, backends) and lists the
+gateways of the installation with versions, keys and lag. Exit status 3 means that
+the gateway is not ready, so new requests are answered with 503.`,
 		Args: noArguments,
 		RunE: online(func(c *console, _ []string) error {
-			var s wire.Status
-			body, err := c.admin.get(c.ctx, "status", nil, &s)
-			if err != nil {
-				return err
-			}
-			if c.json {
-				err = c.printJSON(body)
-			} else {
-				err = c.printStatus(&s)
-			}
+			s, err := show(c, "status", c.printStatus)
 			if err == nil && !s.Ready {
 				err = fmt.Errorf("%w: %s", errNotReady, s.Reason)
 			}
@@ -52,15 +43,15 @@ func (c *console) printStatus(s *wire.Status) error {
 	}
 	store := s.Store.Mode + ", "
 	if s.Store.Available {
-		store += "answers in " + text(s.Store.Latency)
+		store += "answers in " + lifetime(s.Store.Latency)
 	} else {
 		store += s.Store.Error
 	}
 	feed := "not heard yet"
 	if s.Feed.Age > 0 {
-		feed = "complete " + text(s.Feed.Age) + " ago"
+		feed = "complete " + lifetime(s.Feed.Age) + " ago"
 	}
-	feed += fmt.Sprintf(" (bound %s), change %d", text(s.Feed.Staleness), s.Feed.Changes)
+	feed += fmt.Sprintf(" (bound %s), change %d", lifetime(s.Feed.Staleness), s.Feed.Changes)
 	if !s.Feed.Fresh {
 		feed = "stale, redis is asked per request; " + feed
 	}
@@ -77,7 +68,7 @@ func (c *console) printStatus(s *wire.Status) error {
 		rows = append(rows, []string{"key " + k.ID, keyText(k)})
 	}
 	for _, id := range s.MissingKeys {
-		rows = append(rows, []string{"key " + id, "MISSING HERE, and in use by other gateways: what they make with it gets 503"})
+		rows = append(rows, []string{"key " + id, "MISSING HERE, but used by other gateways; their tokens get 503"})
 	}
 	for _, b := range s.Backends {
 		rows = append(rows, backendRows(b)...)
@@ -91,7 +82,7 @@ func (c *console) printStatus(s *wire.Status) error {
 	return c.printGateways(s.Gateways)
 }
 
-// printGateways lists the gateways of the installation, this one among them.
+// printGateways lists all gateways of the installation.
 func (c *console) printGateways(gateways []tokens.Gateway) error {
 	if len(gateways) == 0 {
 		return nil
@@ -172,43 +163,38 @@ func backendRows(b wire.Backend) [][]string {
 func routesCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "routes",
-		Short: "Shows which paths are open and which scope each needs",
+		Short: "Shows the open paths and the scope that each requires",
 		Args:  noArguments,
 		RunE: online(func(c *console, _ []string) error {
-			var answer struct {
-				Gates []wire.Routes `json:"gates"`
-			}
-			body, err := c.admin.get(c.ctx, "routes", nil, &answer)
-			if err != nil {
-				return err
-			}
-			if c.json {
-				return c.printJSON(body)
-			}
-			rows := [][]string{}
-			for _, gate := range answer.Gates {
-				rows = append(rows, []string{"BELOW " + strings.Join(gate.BasePaths, ", "), "METHOD", "SCOPE", "POLICY"})
-				for _, r := range gate.Routes {
-					rows = append(rows, []string{"  " + r.Path, r.Method, r.Scope, r.Policy})
-				}
-			}
-			return c.table(rows)
+			_, err := show(c, "routes", c.printRoutes)
+			return err
 		}),
 	}
+}
+
+func (c *console) printRoutes(answer *struct{ Gates []wire.Routes }) error {
+	rows := [][]string{}
+	for _, gate := range answer.Gates {
+		rows = append(rows, []string{"BELOW " + strings.Join(gate.BasePaths, ", "), "METHOD", "SCOPE", "POLICY"})
+		for _, r := range gate.Routes {
+			rows = append(rows, []string{"  " + r.Path, r.Method, r.Scope, r.Policy})
+		}
+	}
+	return c.table(rows)
 }
 
 func userCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "user <command>", Short: "Shows users"}
 	cmd.AddCommand(&cobra.Command{
 		Use:   "show <mail or id>",
-		Short: "Shows a user: ids, when and by which application first and last seen",
+		Short: "Shows a user: ids, and when and by which application first and last seen",
 		Args:  oneUser,
 		RunE:  online(showUserCommand),
 	})
 	return cmd
 }
 
-// showUserCommand sends a mail address in the body: paths are logged.
+// showUserCommand sends a mail address in the body, because paths are logged.
 func showUserCommand(c *console, args []string) error {
 	in := request{method: http.MethodGet, path: "users/" + url.PathEscape(args[0])}
 	if strings.Contains(args[0], "@") {
@@ -218,13 +204,10 @@ func showUserCommand(c *console, args []string) error {
 	if err != nil {
 		return err
 	}
-	if c.json {
-		return c.printJSON(body)
-	}
-	var u tokens.User
-	if err := decodeAnswer(body, &u); err != nil {
-		return err
-	}
+	return printAnswer(c, body, c.printUser)
+}
+
+func (c *console) printUser(u *tokens.User) error {
 	by := func(t time.Time, id string) string {
 		if id == "" {
 			return instant(t)
@@ -233,7 +216,7 @@ func showUserCommand(c *console, args []string) error {
 	}
 	return c.table([][]string{
 		{"id", u.ID},
-		{"mail", string(u.Mail)}, // its String hides it
+		{"mail", string(u.Mail)}, // String hides the address
 		{"id at Meet", orNone(u.BackendUserID)},
 		{"first seen", by(u.FirstSeen, u.FirstSeenBy)},
 		{"last seen", by(u.LastSeen, u.LastSeenBy)},
@@ -241,11 +224,11 @@ func showUserCommand(c *console, args []string) error {
 }
 
 func secretCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "secret <command>", Short: "Makes and checks secrets, and moves to another one"}
+	cmd := &cobra.Command{Use: "secret <command>", Short: "Creates and checks secrets, and re-encrypts with a new one"}
 	cmd.AddCommand(rekeyCommand())
 	cmd.AddCommand(&cobra.Command{
 		Use:   "new",
-		Short: "Makes a client secret for \"app apply\", without asking the gateway",
+		Short: "Creates a client secret for \"app apply\", without the gateway",
 		Args:  noArguments,
 		RunE: command(func(c *console, _ []string) error {
 			secret := tokens.NewClientSecret()
@@ -257,10 +240,10 @@ func secretCommand() *cobra.Command {
 	})
 	cmd.AddCommand(&cobra.Command{
 		Use:   "check",
-		Short: "Tells whether a secret from standard input has a typo, without asking the gateway",
-		Long: `Tells whether a client secret (mgs_…) or refresh token (mgr_…) from standard
-input has a typo, by its checksum. Nothing is sent anywhere, and whether it is
-the right one is not told. Exit status 1 means a typo, or something else.`,
+		Short: "Checks a secret from standard input for typos, without the gateway",
+		Long: `Checks the checksum of a client secret (mgs_…) or refresh token (mgr_…) from standard
+input. Nothing is sent anywhere, so it does not tell whether the secret is valid.
+Exit status 1 means a typo, or another kind of text.`,
 		Args: noArguments,
 		RunE: command(func(c *console, _ []string) error {
 			secret, err := c.readSecret("Secret")
@@ -273,7 +256,7 @@ the right one is not told. Exit status 1 means a typo, or something else.`,
 			if c.json {
 				return c.write("{\"well_formed\": true}\n")
 			}
-			return c.write("The secret is well-formed: its checksum fits.\n")
+			return c.write("The secret is well-formed: its checksum is correct.\n")
 		}),
 	})
 	return cmd

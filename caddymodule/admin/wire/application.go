@@ -11,19 +11,19 @@ import (
 // Application is an application as the admin API shows it.
 type Application struct {
 	*tokens.Application
-	// Lists are shown when they are empty: that means something.
+	// Lists are shown even if they are empty.
 	Scopes  tokens.Scopes `json:"scopes"`
 	Domains []string      `json:"domains"`
-	// LearnsBackend is the client id at Meet of which the imported secret becomes
-	// its backend credentials at the first token request, if Meet takes it.
+	// LearnsBackend is a client id at Meet. Together with the imported secret it becomes the
+	// backend credentials at the first token request, if Meet accepts them.
 	LearnsBackend string `json:"learns_backend,omitempty"`
-	// Warnings are what an operator should know about the settings.
+	// Warnings are about the settings.
 	Warnings []string `json:"warnings,omitempty"`
-	// ClientID and ClientSecret are there once, when a secret is made (names of
-	// RFC 7591 §3.2.1).
+	// ClientID and ClientSecret are shown once, when a secret is created (RFC 7591
+	// §3.2.1).
 	ClientID     string `json:"client_id,omitempty"`
 	ClientSecret string `json:"client_secret,omitempty"`
 }
 
-// ETag identifies what can be changed of an application: its version.
+// ETag returns the entity tag of an application, which is its version.
 func ETag(app *tokens.Application) string { return `"` + strconv.FormatInt(app.Version, 10) + `"` }

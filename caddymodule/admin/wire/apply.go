@@ -2,16 +2,16 @@
 
 package wire
 
-// Change is one step of bringing the applications to what a file says.
+// Change is a change that apply makes or would make.
 type Change struct {
-	// Action is "create", "change" or "delete"; what is as it should be is not listed.
+	// Action is "create", "change" or "delete".
 	Action string `json:"action"`
 	ID     string `json:"id,omitempty"`
 	Name   string `json:"name"`
-	// Fields tell what differs.
+	// Fields are the fields that differ.
 	Fields   []FieldChange `json:"fields,omitempty"`
 	Warnings []string      `json:"warnings,omitempty"`
-	// ClientSecret is that of an application that was created, once.
+	// ClientSecret is the secret of a new application, shown once.
 	ClientSecret string `json:"client_secret,omitempty"`
 }
 

@@ -2,14 +2,13 @@
 
 package wire
 
-// Finding is one thing that the doctor found to be wrong.
+// Finding is a problem that the doctor found.
 type Finding struct {
-	// Check names what was looked at, such as "redis_eviction"; docs/doctor.md lists
-	// all checks.
+	// Check names the check, such as "redis_eviction"; docs/doctor.md lists them all.
 	Check string `json:"check"`
-	// About is the gateway, site, Meet or application that it is about.
+	// About names the gateway, site, Meet or application concerned.
 	About string `json:"about,omitempty"`
-	// Cause says what is wrong, Fix the line or the command that fixes it.
+	// Cause is the problem, Fix the configuration line or the command that fixes it.
 	Cause string `json:"cause"`
 	Fix   string `json:"fix"`
 }
@@ -20,6 +19,6 @@ type Diagnosis struct {
 	Healthy  bool      `json:"healthy"`
 	Checks   int       `json:"checks"`
 	Findings []Finding `json:"findings"`
-	// Unfinished says what could not be looked at in time.
+	// Unfinished lists checks that did not end in time.
 	Unfinished []string `json:"unfinished,omitempty"`
 }

@@ -4,71 +4,70 @@ package wire
 
 import "github.com/meet-gateway/meet-gateway/tokens"
 
-// Status is how this node is doing.
+// Status is the state of this node.
 type Status struct {
-	// Version is that of the program.
+	// Version is the version of the program.
 	Version string `json:"version"`
-	// Ready is what health/ready answers, with its reason.
+	// Ready and Reason are those of health/ready.
 	Ready  bool   `json:"ready"`
 	Reason string `json:"reason,omitempty"`
 	tokens.Status
 	Backends []Backend `json:"backends"`
 }
 
-// Backend is how the backend of one gate is doing, as far as Caddy's health
-// checks know.
+// Backend is the state of a handler's backend according to Caddy's health checks.
 type Backend struct {
-	// Host is Meet's public name, as sent to it.
+	// Host is Meet's public name.
 	Host string `json:"host"`
 	// Kind is "reverse_proxy", "sandbox", or the name of another handler.
 	Kind string `json:"kind"`
-	// Healthy is false if none of the upstreams is available.
+	// Healthy is false if no upstream is available.
 	Healthy bool `json:"healthy"`
-	// Checked is false if no health check is configured: then nothing is known, and
-	// upstreams count as available.
+	// Checked is false if no health check is configured. All upstreams then count as
+	// available.
 	Checked   bool       `json:"checked"`
 	Upstreams []Upstream `json:"upstreams,omitempty"`
 }
 
-// Upstream is how one upstream is doing.
+// Upstream is the state of an upstream.
 type Upstream struct {
 	Address string `json:"address"`
-	// Available is false if a health check failed, or as many requests are
-	// running as are allowed. Without health checks it is always true.
+	// Available is false if a health check failed or the limit of concurrent requests is
+	// reached. Without health checks it is true.
 	Available bool `json:"available"`
-	// Requests are running, Fails are remembered by passive health checks.
+	// Requests counts running requests, Fails the failures that passive health checks
+	// remember.
 	Requests int `json:"requests"`
 	Fails    int `json:"fails"`
 }
 
-// Routes is the closed route table of one gate.
+// Routes is the route table of a handler.
 type Routes struct {
 	BasePaths []string `json:"base_paths"`
 	Routes    []Route  `json:"routes"`
 }
 
-// Route is one method and path of a gate.
+// Route is a method and path.
 type Route struct {
 	Method   string `json:"method"`
 	Path     string `json:"path"`
 	Scope    string `json:"scope,omitempty"`
 	Endpoint string `json:"endpoint"`
-	// Policy says, for a path that the operator opened, how its requests are judged.
+	// Policy is how requests are judged, for a path that the operator opened.
 	Policy string `json:"policy,omitempty"`
 }
 
-// Rekeyed is the answer of POST secrets/rekey.
+// Rekeyed is the answer to POST secrets/rekey.
 type Rekeyed struct {
-	// Records is how many were looked at.
+	// Records is the number of records that were checked.
 	Records int `json:"records"`
-	// Keys are those of the status: what is still needed for what, and what is safe to
-	// remove.
+	// Keys are the keys as in Status.
 	Keys []tokens.KeyStatus `json:"keys"`
 }
 
-// Rekeying is the answer of GET secrets/rekey.
+// Rekeying is the answer to GET secrets/rekey.
 type Rekeying struct {
 	Running bool `json:"running"`
-	// Records is how many were looked at so far.
+	// Records is the number of records that were checked so far.
 	Records int `json:"records"`
 }

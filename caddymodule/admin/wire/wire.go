@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Package wire is what the admin API and the command line say to each other: the
-// resources as JSON, and the bounds that both keep. docs/admin-api.md describes it
-// for everybody else.
+// Package wire has the JSON resources of the admin API and the limits that the server and
+// the command line share. docs/admin-api.md describes them.
 package wire
 
 import (
@@ -10,21 +9,21 @@ import (
 	"strings"
 )
 
-// Base is where everything of the gateway is under Caddy's admin endpoint.
+// Base is the path of the gateway's resources below Caddy's admin endpoint.
 const Base = "/meet-gateway/"
 
-// UserHeader is who the caller says to be. The command line puts the name of the
-// operating system's user there. Nobody has checked it: what can be relied on is the
-// address, or the certificate of remote administration.
+// UserHeader is the user name that the caller claims. The command line sends the name of the
+// operating system's user. It is not verified; only the address and the certificate of remote
+// administration are reliable.
 const UserHeader = "Meet-Gateway-User"
 
-// MaxApplyBody bounds what PUT applications/apply takes, in bytes.
+// MaxApplyBody bounds the body of PUT applications/apply, in bytes.
 const MaxApplyBody = 16 << 20
 
-// MaxPage is the most applications that one page of the list holds.
+// MaxPage is the maximum number of applications on a page of the list.
 const MaxPage = 1000
 
-// Printable drops what does not print in ASCII and what is too much.
+// Printable removes all but printable ASCII and truncates the text.
 func Printable(s string, longest int) string {
 	s = strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {
@@ -35,8 +34,7 @@ func Printable(s string, longest int) string {
 	return s[:min(len(s), longest)]
 }
 
-// IsEmpty reports whether a field's value is as good as none: null, zero, or a list
-// or object of nothing.
+// IsEmpty reports whether a value is null, zero, or an empty list or object.
 func IsEmpty(v any) bool {
 	r := reflect.ValueOf(v)
 	if !r.IsValid() {
