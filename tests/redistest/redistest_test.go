@@ -4,7 +4,6 @@ package redistest_test
 
 import (
 	"bufio"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -56,26 +55,6 @@ func TestStandalone_URLCarriesThePassword(t *testing.T) {
 	require.NoError(t, c.Ping(t.Context()).Err())
 	opts.Password = ""
 	require.ErrorContains(t, client(t, opts).Ping(t.Context()).Err(), "NOAUTH")
-}
-
-func TestStandaloneTLS_ServesThoseWhoTrustItsCertificate(t *testing.T) {
-	t.Parallel()
-	s := redistest.StandaloneTLS(t, "--requirepass", "secret")
-	set(t, s.Client(), "k", "v")
-
-	pem, err := os.ReadFile(s.CertificateFile())
-	require.NoError(t, err)
-	roots := x509.NewCertPool()
-	require.True(t, roots.AppendCertsFromPEM(pem))
-	opts, err := redis.ParseURL(s.URL())
-	require.NoError(t, err)
-	opts.TLSConfig.RootCAs = roots
-	require.Equal(t, "v", client(t, opts).Get(t.Context(), "k").Val())
-
-	opts, err = redis.ParseURL(s.URL())
-	require.NoError(t, err)
-	var unknown x509.UnknownAuthorityError
-	require.ErrorAs(t, client(t, opts).Ping(t.Context()).Err(), &unknown)
 }
 
 func TestServer_StopAndKillLeaveNoListener(t *testing.T) {

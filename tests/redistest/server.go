@@ -36,13 +36,12 @@ var errAddressInUse = errors.New("address already in use")
 // Server is a redis-server process on loopback. It keeps its port and its folder when it is
 // restarted. Its methods may be called concurrently.
 type Server struct {
-	dir      string
-	claim    *child.PortClaim
-	args     []string       // of redis-server
-	password string         // of the default user, from --requirepass
-	roots    *x509.CertPool // of a server with TLS
-	// certificates is the folder of the certificate, if not dir.
-	certificates string
+	dir          string
+	claim        *child.PortClaim
+	args         []string       // of redis-server
+	password     string         // of the default user, from --requirepass
+	roots        *x509.CertPool // of a server with TLS
+	certificates string         // the folder of its certificate
 
 	mu   sync.Mutex
 	proc *child.Process

@@ -3,7 +3,6 @@
 package redistest
 
 import (
-	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -16,8 +15,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
-	"testing"
 	"time"
 )
 
@@ -26,30 +23,9 @@ const (
 	keyFile         = "redis.key"
 )
 
-// StandaloneTLS starts a server that accepts only TLS, with a self-signed certificate.
-func StandaloneTLS(t testing.TB, extraArgs ...string) *Server {
-	t.Helper()
-	return launch(t, func(s *Server) error {
-		certificate, err := writeCertificate(s.dir)
-		if err != nil {
-			return err
-		}
-		s.roots = x509.NewCertPool()
-		s.roots.AddCert(certificate)
-		s.args = append(s.serverArgs(),
-			"--port", "0",
-			"--tls-port", strconv.Itoa(s.claim.Port),
-			"--tls-cert-file", certificateFile,
-			"--tls-key-file", keyFile,
-			"--tls-auth-clients", "no")
-		s.configure(extraArgs)
-		return nil
-	})
-}
-
 // CertificateFile is the PEM file that a client must trust.
 func (s *Server) CertificateFile() string {
-	return filepath.Join(cmp.Or(s.certificates, s.dir), certificateFile)
+	return filepath.Join(s.certificates, certificateFile)
 }
 
 // TLSConfig is for clients of the server; nil without TLS.

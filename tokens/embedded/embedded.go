@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Package embedded is a Redis inside the process, for trying the gateway out and
-// for tests. Nothing survives the process, and nobody outside can share it.
+// Package embedded runs a Redis inside the process (miniredis, a test server), for tests and
+// for trying the gateway out. Its data ends with the process, and no other gateway can use it.
 package embedded
 
 import (
@@ -14,8 +14,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// tick is how often the server is told that time has passed: it expires keys
-// only when told so.
+// tick is how often the clock of the server is advanced, so that keys expire.
 const tick = 100 * time.Millisecond
 
 // Server is an in-process Redis.
@@ -27,8 +26,8 @@ type Server struct {
 	stopped  chan struct{}
 }
 
-// Start starts a server on a loopback port of its own, with a random password:
-// anything on this machine can connect to a loopback port.
+// Start starts a server on a loopback port, with a random password against other processes
+// on the machine.
 func Start() (*Server, error) {
 	s := &Server{
 		redis: miniredis.NewMiniRedis(), password: tokens.NewPassword(),
@@ -42,8 +41,8 @@ func Start() (*Server, error) {
 	return s, nil
 }
 
-// timeout bounds a call. A server in the same process cannot be away: what is late
-// there is the process itself, which does not get to run.
+// timeout bounds a call. It is long, because only a busy machine can delay a server in the
+// same process.
 const timeout = 10 * time.Second
 
 // Connect opens a store on the server. Closing it leaves the server running.
@@ -55,7 +54,7 @@ func (s *Server) Connect() (*tokens.Store, error) {
 	return store, nil
 }
 
-// Close ends the server and loses what it holds. Calling it again does nothing.
+// Close stops the server, whose data is lost. Calling it again does nothing.
 func (s *Server) Close() {
 	s.once.Do(func() {
 		close(s.stop)
@@ -64,7 +63,7 @@ func (s *Server) Close() {
 	})
 }
 
-// Open starts a server and connects to it. Closing the store ends the server.
+// Open starts a server and connects to it. Closing the store stops the server.
 func Open() (*tokens.Store, error) {
 	s, err := Start()
 	if err != nil {
@@ -82,7 +81,7 @@ func Open() (*tokens.Store, error) {
 	return store, nil
 }
 
-// drive makes the server's time pass as the clock does.
+// drive advances the clock of the server.
 func (s *Server) drive() {
 	defer close(s.stopped)
 	ticker := time.NewTicker(tick)
