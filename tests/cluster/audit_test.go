@@ -12,8 +12,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
-// recovered waits until every gateway serves everything again, by itself: a new
-// token of one is good on all, and so is its revocation.
+// recovered waits until every gateway serves again: a new token is accepted by all, and so is
+// its revocation.
 func (o *load) recovered(t testing.TB) {
 	t.Helper()
 	for _, g := range o.c.nodes {
@@ -21,11 +21,10 @@ func (o *load) recovered(t testing.TB) {
 	}
 }
 
-// recoveries tells the users of recovered apart.
+// recoveries numbers the users of recovered.
 var recoveries atomic.Int64
 
-// serves reports whether a gateway gives, takes and revokes a token, for a user
-// whom it has never seen.
+// serves reports whether a gateway issues, accepts and revokes a token of a new user.
 func (o *load) serves(t testing.TB, g *gateway) bool {
 	t.Helper()
 	a, err := o.app.mint(g, fmt.Sprintf("recovered-%d@example.org", recoveries.Add(1)))
@@ -43,8 +42,8 @@ func (o *load) serves(t testing.TB, g *gateway) bool {
 	return err == nil && a.Status == http.StatusOK
 }
 
-// audit uses the tokens on every gateway while nothing is wrong: all that are
-// valid must be taken, all that are revoked refused.
+// audit uses the tokens on every gateway while there is no fault: valid ones must be accepted,
+// revoked ones refused.
 func (o *load) audit() {
 	var all sync.WaitGroup
 	for _, g := range o.c.nodes {

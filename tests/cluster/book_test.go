@@ -18,8 +18,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
-// book knows what every platform and operator was told, and judges every answer
-// by it.
+// book holds what every platform and operator was told, and judges every answer by it.
 type book struct {
 	s    *campaign
 	l    *ledger // faults and counts
@@ -41,13 +40,13 @@ type book struct {
 	stuck    bool
 }
 
-// period is when a trouble was.
+// period is the time of a trouble.
 type period struct {
 	*trouble
 	began, end time.Time
 }
 
-// party is a platform: an application and what it was told of itself.
+// party is a platform: an application and what it was told about it.
 type party struct {
 	name    string
 	ID      string
@@ -63,7 +62,7 @@ type party struct {
 	history []string
 }
 
-// note remembers what was done to the party, for reports.
+// note records an action for reports.
 func (p *party) note(format string, args ...any) {
 	p.history = append(p.history, time.Now().Format("15:04:05.000 ")+fmt.Sprintf(format, args...))
 	p.history = p.history[max(0, len(p.history)-8):]
@@ -81,7 +80,7 @@ type secretHeld struct {
 	doubtful, ended time.Time
 }
 
-// held is an access token that somebody has.
+// held is an access token of a client.
 type held struct {
 	party           *party
 	value, user     string
@@ -125,10 +124,10 @@ func newBook(s *campaign, seed uint64) *book {
 	return &book{s: s, l: newLedger(s.c.staleness), seed: seed, stop: make(chan struct{}), kinds: map[string]int{}, slowest: map[string]time.Duration{}}
 }
 
-// lag is how far before a fault writes may be lost by it.
+// lag is how long before a fault a write may be and still be lost by it.
 const lag = time.Second
 
-// trouble notes a fault until over is called.
+// trouble records a fault until over is called.
 func (b *book) trouble(f *trouble) (over func()) {
 	end := b.l.begin(f.name, f.node, f.excuses...)
 	now := time.Now()
@@ -153,14 +152,14 @@ func (b *book) trouble(f *trouble) (over func()) {
 	}
 }
 
-// lasting reports whether a fault of a kind overlaps an instant.
+// lasting reports whether a fault of a kind overlaps a time.
 func (b *book) lasting(at time.Time, is func(*trouble) bool) bool {
 	return slices.ContainsFunc(b.troubles, func(p *period) bool {
 		return is(p.trouble) && !at.Before(p.began.Add(-lag)) && (p.end.IsZero() || at.Before(p.end))
 	})
 }
 
-// settling reports whether what is not on record may still be answered with 503.
+// settling reports whether a missing record may still get 503.
 func (b *book) settling(r request) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -188,8 +187,8 @@ func (b *book) doubtEverything(now time.Time, why string) {
 	}
 }
 
-// forgotten doubts what only a gateway that was killed remembers, if there was a
-// failover within the minute for which it would have.
+// forgotten doubts what only a killed gateway remembers, if there was a failover within a
+// minute.
 func (b *book) forgotten(now time.Time) {
 	recent := func(p *period) bool { return p.end.IsZero() || now.Sub(p.end) < 5*time.Second }
 	moved := slices.ContainsFunc(b.troubles, func(p *period) bool { return p.moves && recent(p) })
@@ -246,8 +245,8 @@ func (f *familyHeld) end(now time.Time, why string) {
 	}
 }
 
-// activity reports whether the party may have been active and may have been
-// inactive at some time between two instants.
+// activity reports whether the party may have been active, and may have been inactive, between
+// two times.
 func (p *party) activity(from, to time.Time) (active, inactive bool) {
 	at := phase{active: true}
 	for _, h := range p.phases {
@@ -283,7 +282,7 @@ func (b *book) recovery(what string, took time.Duration, ok bool) {
 	}
 }
 
-// violate notes a wrong answer.
+// violate records a wrong answer.
 func (b *book) violate(r request, kind, format string, args ...any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -327,7 +326,7 @@ func (b *book) violate(r request, kind, format string, args ...any) {
 	}
 }
 
-// send makes a request, again if the connection broke and again is allowed.
+// send makes a request, and repeats it if the connection broke and again is set.
 func (b *book) send(g *gateway, what, method, target, body string, headers ...string) request {
 	r := request{node: g, what: what, id: fmt.Sprintf("q%d-%d", os.Getpid(), b.serial.Add(1))}
 	headers = append(headers, "X-Request-Id", r.id)
@@ -351,8 +350,8 @@ func (b *book) send(g *gateway, what, method, target, body string, headers ...st
 	return r
 }
 
-// common judges what is the same for all requests. It reports whether the answer
-// was one that says yes or no.
+// common judges what is the same for all requests. It reports whether the answer was a yes or a
+// no.
 func (b *book) common(r request) bool {
 	if r.answer == nil {
 		if !b.l.excused(r.node, gatewayAway, r.began, r.ended) {
@@ -382,7 +381,7 @@ func (b *book) common(r request) bool {
 	return true
 }
 
-// judgeToken judges an answer about an access token. ok and no are what it said.
+// judgeToken judges an answer about an access token; ok and no are its meaning.
 func (b *book) judgeToken(r request, k *held, ok, no bool) {
 	b.mu.Lock()
 	doubtful, ended, why := k.doubtful, k.ended, k.why
@@ -420,7 +419,7 @@ func (b *book) judgeToken(r request, k *held, ok, no bool) {
 	}
 }
 
-// serves reports whether a gateway does everything, for an application made there.
+// serves reports whether a gateway does everything for an application created on it.
 func (b *book) serves(g *gateway) bool {
 	a, err := g.try(http.MethodPost, g.admin+"/meet-gateway/applications",
 		`{"name":"probe","scopes":["rooms:list"],"domains":["*"],"refresh":true}`, "Content-Type", "application/json")
@@ -451,7 +450,7 @@ func (b *book) serves(g *gateway) bool {
 	return err == nil && a.Status == http.StatusNoContent
 }
 
-// audit uses everything once more while nothing is wrong.
+// audit uses everything once more while there is no fault.
 func (b *book) audit() {
 	b.mu.Lock()
 	all := slices.Clone(b.held)

@@ -31,14 +31,12 @@ const (
 	campaignWrong   = "CLUSTER_WRONG"   // a file for wrong answers as they come, with what the gateways' logs say
 )
 
-// fewFaults are those of the run that everybody makes. The others are for long runs:
-// one alone may last for minutes (Sentinels that have to find each other, a group that
-// nobody leads), and seeds are drawn, so what is rare would show in somebody else's work.
+// fewFaults are the faults of the short run in make test. The others are for long runs: one may
+// last for minutes, and rare failures would show up in unrelated work.
 const fewFaults = `^(failover by order|two failovers by order|primary killed|primary silent|replica|feeds cut|connections closed|full|gateway killed|gateways reloaded)`
 
-// campaign is an operator's bad week: a group watched by Sentinels, three gateways
-// that each have a network of their own, everything that platforms and operators
-// do, and faults drawn at random, two at a time now and then.
+// campaign is a group watched by Sentinels, three gateways with a network each, all actions of
+// platforms and operators, and random faults, sometimes two at a time.
 type campaign struct {
 	t        *testing.T
 	c        *cluster
@@ -56,9 +54,9 @@ type campaign struct {
 	was            *redistest.Server // the primary when one was last needed
 }
 
-// TestCampaign: every answer is judged by what platforms and operators were told.
-// It goes further than TestSoak: applications, secrets and refresh tokens change
-// all the time, and nothing is excused for the node that a fault does not concern.
+// TestCampaign judges every answer by what platforms and operators were told. Unlike in
+// TestSoak, applications, secrets and refresh tokens change all the time, and a fault excuses
+// only the node that it concerns.
 func TestCampaign(t *testing.T) {
 	t.Parallel()
 	duration, from := 20*time.Second, seed.Of(t, soakSeed)
@@ -141,7 +139,7 @@ func (s *campaign) store(i int) string {
 		strings.Join(s.networks[i].Addrs(), " "), redistest.MasterName, s.timeout, s.wait)
 }
 
-// config is a gateway's configuration with whatever a reload may change.
+// config is the configuration of a gateway, with what a reload may change.
 func (s *campaign) config(g *gateway) config {
 	i := slices.Index(s.c.nodes, g)
 	c := s.c.config(s.store(i))
@@ -150,7 +148,7 @@ func (s *campaign) config(g *gateway) config {
 	return c
 }
 
-// checkOutputs looks for what must not be in the logs.
+// checkOutputs looks for forbidden lines in the logs.
 func (s *campaign) checkOutputs() {
 	for _, g := range s.c.nodes {
 		output := g.output(s.t)
@@ -170,21 +168,20 @@ func (s *campaign) checkOutputs() {
 // trouble is a fault that lasts.
 type trouble struct {
 	name string
-	// node is the only gateway that it concerns; nil: all.
+	// node is the only gateway concerned; nil: all.
 	node    *gateway
 	excuses []excuse
-	// moves says that another server may become the primary, and that writes of the
-	// last moment may be lost by that.
+	// moves means that another server may become the primary, which may lose the last writes.
 	moves bool
-	// loses says that everything may be lost.
+	// loses means that everything may be lost.
 	loses bool
-	// kills is the gateway that forgets what it remembers.
+	// kills is the gateway that loses its memory.
 	kills  *gateway
 	inject func()
 	mend   func()
 }
 
-// disturb makes one fault, or two at a time.
+// disturb injects one fault, or two at a time.
 func (s *campaign) disturb() {
 	n := 1
 	if s.random.IntN(3) == 0 {
@@ -224,8 +221,8 @@ func (s *campaign) disturb() {
 	ok := s.settle(strings.Join(names, " + "), 90*time.Second)
 	took := time.Since(mended)
 	if slices.ContainsFunc(all, func(f *trouble) bool { return f.loses }) {
-		// Gateways find it out by a heartbeat, write again what they remember, and end
-		// what was issued meanwhile if that is not all.
+		// Gateways find it by a heartbeat, replay their journals, and revoke everything if these are
+		// incomplete.
 		time.Sleep(s.c.staleness)
 	}
 	for _, over := range overs {
@@ -235,15 +232,14 @@ func (s *campaign) disturb() {
 	s.book.recovery(strings.Join(names, " + "), took, ok)
 }
 
-// last lets a fault, or the time without one, last for at most d. No verdict hangs on it.
+// last lets a fault, or a pause, last for at most d. No verdict depends on it.
 func (s *campaign) last(d time.Duration) { time.Sleep(time.Duration(s.random.Int64N(int64(d)))) }
 
 func (s *campaign) between(low, high time.Duration) {
 	time.Sleep(low + time.Duration(s.random.Int64N(int64(high-low))))
 }
 
-// until waits until done, but not for ever: a lab that does not come round is no
-// finding.
+// until waits until done, with a bound: a lab that does not recover is not a finding.
 func (s *campaign) until(what string, d time.Duration, done func() bool) bool {
 	for deadline := time.Now().Add(d); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if done() {
@@ -254,8 +250,8 @@ func (s *campaign) until(what string, d time.Duration, done func() bool) bool {
 	return false
 }
 
-// primary is the server of which most Sentinels that answer say that it is the
-// primary. Without any it is the one that says so itself.
+// primary is the server that most answering Sentinels name as the primary. Without Sentinels it
+// is the one that calls itself so.
 func (s *campaign) primary() *redistest.Server {
 	votes, answers := map[string]int{}, 0
 	for _, n := range s.redis.Sentinels {
@@ -282,7 +278,7 @@ func (s *campaign) primary() *redistest.Server {
 	return nil
 }
 
-// ask has a server answer within a second; nil if it does not.
+// ask sends a command to a server; nil if it does not answer within a second.
 func ask(n *redistest.Server, args ...any) any {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -293,8 +289,8 @@ func ask(n *redistest.Server, args ...any) any {
 	return v
 }
 
-// master is the primary, or what was that last: the other one of two faults may have
-// silenced everybody who knows.
+// master is the primary, or the last known one: another fault may have silenced everyone who
+// knows.
 func (s *campaign) master() *redistest.Server {
 	s.until("a primary", 10*time.Second, func() bool {
 		if p := s.primary(); p != nil {
@@ -331,13 +327,12 @@ func roleOf(n *redistest.Server) string {
 	return ""
 }
 
-// follow makes data servers follow that Sentinels have forgotten.
+// follow makes data servers follow the primary that Sentinels have forgotten.
 func (s *campaign) follow() {
 	p := s.master()
 	host, port, _ := net.SplitHostPort(p.Addr())
-	// One that was a replica at first starts as one again, since it has no file of what
-	// became of it. Nobody replaces it then: replicas that have had no primary for so
-	// long are not promoted.
+	// A server that began as a replica restarts as one, since it has no file. Nobody replaces it
+	// then: Sentinels do not promote a replica that has had no primary for so long.
 	if roleOf(p) == "slave" {
 		s.t.Log("lab: the primary is made one by hand")
 		ask(p, "REPLICAOF", "NO", "ONE")
@@ -349,7 +344,7 @@ func (s *campaign) follow() {
 			ask(d, "REPLICAOF", host, port)
 		}
 	}
-	// One that was reset in the middle of a failover stays with the old primary.
+	// A server that was reset during a failover stays with the old primary.
 	for _, n := range s.redis.Sentinels {
 		at, _ := ask(n, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", redistest.MasterName).([]any)
 		if len(at) == 2 && net.JoinHostPort(fmt.Sprint(at[0]), fmt.Sprint(at[1])) != p.Addr() {
@@ -362,9 +357,9 @@ func (s *campaign) follow() {
 	s.whole()
 }
 
-// backWithoutFile notes that a data server was started that lacks what it had. If it
-// is still the primary, its replicas throw away what they have: all may be lost, and
-// no gateway can know better (docs/redis.md, durability).
+// backWithoutFile records that a data server restarted without its data. If it is still the
+// primary, its replicas drop theirs: everything may be lost, and no gateway can know
+// (docs/redis.md, durability).
 func (s *campaign) backWithoutFile(n *redistest.Server) {
 	p := s.primary()
 	if s.aof || !slices.Contains(s.redis.Data, n) || p != nil && p != n {
@@ -375,7 +370,7 @@ func (s *campaign) backWithoutFile(n *redistest.Server) {
 	s.book.doubtEverything(time.Now(), "the primary came back without a file")
 }
 
-// whole waits until the group is one: one primary, the others follow it.
+// whole waits until there is one primary and the others follow it.
 func (s *campaign) whole() bool {
 	return s.until("the group to be whole", 35*time.Second, func() bool {
 		p := s.primary()
@@ -428,7 +423,7 @@ func (s *campaign) someSentinels(n int) []*redistest.Server {
 	return out
 }
 
-// draw prepares a fault. Where it sleeps, that is for how long the fault lasts.
+// draw prepares a fault. Its sleeps are how long the fault lasts.
 func (s *campaign) draw() *trouble {
 	t := s.t
 	i := s.random.IntN(len(s.c.nodes))
@@ -723,7 +718,7 @@ func (s *campaign) draw() *trouble {
 	return faults[s.random.IntN(len(faults))]
 }
 
-// sentinelPace is what redistest sets at the start, and a restart forgets.
+// sentinelPace sets what redistest set at the start, after a restart.
 func sentinelPace(n *redistest.Server) {
 	ask(n, "SENTINEL", "DEBUG", "INFO-PERIOD", 500, "PUBLISH-PERIOD", 1000)
 }

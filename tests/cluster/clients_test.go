@@ -16,8 +16,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
-// What platforms and operators do in a campaign. Each notes what it was told, and
-// before it changes something, that it may be changed.
+// The clients of a campaign act as platforms and operators. Each records in the book what it was
+// told, and before a change, that it may take effect.
 
 func (b *book) random(list []*held, random *rand.Rand) *held {
 	if len(list) == 0 {
@@ -26,7 +26,7 @@ func (b *book) random(list []*held, random *rand.Rand) *held {
 	return list[random.IntN(len(list))]
 }
 
-// pick returns a token: live ones mostly.
+// pick returns a token, mostly a live one.
 func (b *book) pick(random *rand.Rand) *held {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -282,7 +282,7 @@ func (b *book) doubtFamily(f *familyHeld, r request) {
 	}
 }
 
-// hold notes an access token.
+// hold records an access token.
 func (b *book) hold(r request, p *party, user, value string) *held {
 	k := &held{party: p, user: user, value: value, node: r.node, sent: r.began, at: time.Now(), known: map[*gateway]time.Time{}}
 	b.mu.Lock()
@@ -290,7 +290,7 @@ func (b *book) hold(r request, p *party, user, value string) *held {
 	if b.lasting(r.began, func(f *trouble) bool { return f.loses }) || b.lasting(r.ended, func(f *trouble) bool { return f.loses }) {
 		k.doubt(k.at, "issued while everything was lost")
 	}
-	// A gateway that was killed after a failover began may be the only one to know.
+	// Only a gateway that was killed after the failover began may know it.
 	for _, v := range b.bulks {
 		if v.hits(p, user, r.began) && (v.acked.IsZero() || v.acked.After(r.began)) {
 			k.doubt(k.at, "issued during: "+v.what)
@@ -300,7 +300,7 @@ func (b *book) hold(r request, p *party, user, value string) *held {
 	return k
 }
 
-// rotateToken uses refresh tokens as one careful client of each family does.
+// rotateToken uses the refresh tokens of each family as one careful client does.
 func (b *book) rotateToken(random *rand.Rand) {
 	b.mu.Lock()
 	var f *familyHeld
@@ -480,7 +480,7 @@ func (b *book) revoke(random *rand.Rand) {
 	}
 }
 
-// revokeMany ends the tokens of a user, an application, a grant, or a time.
+// revokeMany revokes the tokens of a user, an application or a grant, or all before a time.
 func (b *book) revokeMany(random *rand.Rand) {
 	p := b.pickParty(random, func(p *party) bool { return p.deleted.IsZero() && p.lost.IsZero() })
 	if p == nil {
@@ -553,7 +553,7 @@ func (b *book) revokeMany(random *rand.Rand) {
 	}
 }
 
-// claim takes a party for one operator.
+// claim reserves a party for one operator.
 func (b *book) claim(random *rand.Rand, which func(*party) bool) *party {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -575,7 +575,7 @@ func (b *book) free(p *party) {
 	p.busy = false
 }
 
-// operate does something to an application until it is acknowledged.
+// operate changes an application, and retries until that is acknowledged.
 func (b *book) operate(random *rand.Rand, p *party, what, method, path, body string, done func(g *gateway, r request), failed func()) {
 	for {
 		g := b.node(random)
@@ -638,7 +638,7 @@ func (b *book) toggle(random *rand.Rand) {
 	}, func() {})
 }
 
-// rotateSecret gives an application a new secret at once.
+// rotateSecret replaces the secret of an application at once.
 func (b *book) rotateSecret(random *rand.Rand) {
 	p := b.claim(random, func(p *party) bool { return strings.HasSuffix(p.name, "2") || strings.HasSuffix(p.name, "3") })
 	if p == nil {
@@ -671,7 +671,7 @@ func (b *book) rotateSecret(random *rand.Rand) {
 	}, doubt)
 }
 
-// createAndUse makes an application and uses it on the other gateways at once.
+// createAndUse creates an application and uses it on the other gateways at once.
 func (b *book) createAndUse(random *rand.Rand) {
 	n := b.serial.Add(1)
 	p := b.create(b.node(random), fmt.Sprintf("new party %d", n), n%2 == 0)
@@ -721,10 +721,10 @@ func (b *book) remove(random *rand.Rand) {
 		defer b.mu.Unlock()
 		p.deleted = time.Now()
 	}, func() {})
-	// It stays busy: nobody else may have it.
+	// It stays reserved.
 }
 
-// trim keeps the book small, and the parties there.
+// trim bounds the size of the book and the number of parties.
 func (b *book) trim(*rand.Rand) {
 	b.mu.Lock()
 	if excess := len(b.held) - 400; excess > 0 {

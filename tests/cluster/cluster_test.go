@@ -31,14 +31,14 @@ const (
 // secret is what all gateways derive their keys from.
 const secret = "cluster-test-secret-0123456789-0123456789"
 
-// gateways is how many share one Redis.
+// gateways is the number of gateways on one Redis.
 const gateways = 3
 
 // cluster is several gateways that share one Redis and one Meet.
 type cluster struct {
 	nodes []*gateway
 	meet  *meet
-	// staleness is the bound on what a gateway may not have heard of.
+	// staleness is the staleness bound.
 	staleness time.Duration
 }
 
@@ -117,14 +117,14 @@ func (m *meet) fail(f http.HandlerFunc) { m.failing.Store(&f) }
 
 func (m *meet) repair() { m.failing.Store(nil) }
 
-// created is how often the creation with a request id arrived.
+// created counts the arrivals of a creation by request id.
 func (m *meet) created(requestID string) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.creates[requestID]
 }
 
-// application is what a platform knows of itself.
+// application is what a platform knows of its application.
 type application struct {
 	ID     string `json:"client_id"`
 	Secret string `json:"client_secret"`

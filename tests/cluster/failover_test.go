@@ -21,8 +21,7 @@ func sentinelStore(s *redistest.SentinelServers) func(int) string {
 	}
 }
 
-// TestFailover: under load, the replica becomes the primary by order and by
-// accident.
+// TestFailover: under load, the replica becomes the primary, by order and after a crash.
 func TestFailover(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Sentinel(t)
@@ -83,8 +82,8 @@ func proxiedSentinels(proxies []*redistest.Proxy) string {
 	return fmt.Sprintf("store redis {\naddress %s\nmaster_name %s\ntimeout 2s\n}", strings.Join(addrs, " "), redistest.MasterName)
 }
 
-// startBehindSentinels starts gateways of which the second reaches the Sentinels
-// through the proxies.
+// startBehindSentinels starts gateways. The second one reaches the Sentinels through the
+// proxies.
 func startBehindSentinels(t *testing.T, redis *redistest.SentinelServers, staleness time.Duration) (*cluster, []*redistest.Proxy) {
 	t.Helper()
 	var proxies []*redistest.Proxy
@@ -100,14 +99,14 @@ func startBehindSentinels(t *testing.T, redis *redistest.SentinelServers, stalen
 	}}), proxies
 }
 
-// TestFailover_SplitView: the primary is replaced and goes on taking writes, and
-// one gateway does not hear of it. It must not go on with the old one alone.
+// TestFailover_SplitView: the primary is replaced and goes on taking writes, unknown to one
+// gateway, which must not use it for longer than the bound.
 func TestFailover_SplitView(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Sentinel(t)
 	c, proxies := startBehindSentinels(t, redis, 2*time.Second)
 	l := newLedger(c.staleness)
-	// Nobody but this test makes requests: a load would open new connections.
+	// Only this test makes requests: a load would open new connections.
 	o := &load{c: c, l: l, app: c.nodes[0].addApplication(t, "")}
 	ahead, behind := c.nodes[0], c.nodes[1]
 	issue := func() *issued {
@@ -156,9 +155,9 @@ func TestFailover_SplitView(t *testing.T) {
 	l.report(t)
 }
 
-// TestFailover_CutOffFromSentinels: the primary is replaced while one gateway
-// reaches no Sentinel. The server that it knows is a replica then, which it must
-// not believe: 503 until it is told where the primary is.
+// TestFailover_CutOffFromSentinels: the primary is replaced while one gateway reaches no
+// Sentinel. The server that it knows is now a replica, so it answers 503 until it finds the
+// primary.
 func TestFailover_CutOffFromSentinels(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Sentinel(t)
@@ -203,8 +202,7 @@ func TestFailover_CutOffFromSentinels(t *testing.T) {
 	l.report(t)
 }
 
-// TestSentinelsAway: a gateway that reaches no Sentinel goes on with the primary
-// that it knows.
+// TestSentinelsAway: a gateway that reaches no Sentinel uses the primary that it knows.
 func TestSentinelsAway(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Sentinel(t)
@@ -239,8 +237,8 @@ func TestSentinelsAway(t *testing.T) {
 	}
 }
 
-// TestSentinels_TLSAndUsers: servers and Sentinels speak TLS only, and each want a
-// user of their own. All of that is told in the Caddyfile.
+// TestSentinels_TLSAndUsers: servers and Sentinels accept only TLS and have different users, all
+// set in the Caddyfile.
 func TestSentinels_TLSAndUsers(t *testing.T) {
 	t.Parallel()
 	redis := redistest.SentinelSecure(t)

@@ -22,11 +22,10 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
-// patience bounds every wait for something that must happen. It is generous,
-// because a wait ends as soon as it has happened.
+// patience bounds every wait.
 const patience = 90 * time.Second
 
-// eventually waits until done reports true and fails the test if it never does.
+// eventually waits until done reports true, and fails the test if it never does.
 func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !done(); time.Sleep(5 * time.Millisecond) {
@@ -36,7 +35,7 @@ func eventually(t testing.TB, what string, done func() bool) {
 	}
 }
 
-// config is what one gateway is told, as parts of a Caddyfile.
+// config is the configuration of one gateway, as parts of a Caddyfile.
 type config struct {
 	global string // in the global option meet_gateway: store, secret and so on
 	gate   string // in the directive: the backend
@@ -44,7 +43,7 @@ type config struct {
 	level  string // of the log; default: WARN
 }
 
-// gateway is one gateway process. Its address outlives the process.
+// gateway is one gateway process. It keeps its address across restarts.
 type gateway struct {
 	name   string
 	url    string
@@ -113,14 +112,14 @@ func (g *gateway) start(t testing.TB) {
 // kill ends the process as a crash does.
 func (g *gateway) kill() { g.proc.Kill() }
 
-// pause brings the process to a halt, as a machine that sleeps or swaps does.
+// pause stops the process, as on a machine that sleeps or swaps.
 func (g *gateway) pause(t testing.TB) {
 	t.Helper()
 	require.NoError(t, g.proc.Signal(syscall.SIGSTOP))
 	eventually(t, g.name+" to come to a halt", g.proc.Suspended)
 }
 
-// resume lets it go on where it was.
+// resume ends pause.
 func (g *gateway) resume(t testing.TB) {
 	t.Helper()
 	require.NoError(t, g.proc.Signal(syscall.SIGCONT))
@@ -165,8 +164,8 @@ func (g *gateway) reload(t testing.TB, c config) *gatewaytest.Answer {
 	return a
 }
 
-// call makes a request that must be answered. target is a whole URL or a path
-// of the site; headers come in pairs.
+// call makes a request that must be answered. target is a URL or a path of the site; headers
+// come in pairs.
 func (g *gateway) call(t testing.TB, method, target, body string, headers ...string) *gatewaytest.Answer {
 	t.Helper()
 	a, err := g.try(method, target, body, headers...)
@@ -174,7 +173,7 @@ func (g *gateway) call(t testing.TB, method, target, body string, headers ...str
 	return a
 }
 
-// try makes a request that may find nobody there.
+// try makes a request that may fail to connect.
 func (g *gateway) try(method, target, body string, headers ...string) (*gatewaytest.Answer, error) {
 	if strings.HasPrefix(target, "/") {
 		target = g.url + target
@@ -198,13 +197,13 @@ func (g *gateway) try(method, target, body string, headers ...string) (*gatewayt
 	return &gatewaytest.Answer{Status: res.StatusCode, Header: res.Header, Body: string(text)}, nil
 }
 
-// ready asks whether the gateway says that it would serve: the status.
+// ready returns the status of the readiness endpoint.
 func (g *gateway) ready(t testing.TB) int {
 	t.Helper()
 	return g.call(t, http.MethodGet, g.admin+"/meet-gateway/health/ready", "").Status
 }
 
-// goroutines is how many the process has.
+// goroutines returns the number of goroutines of the process.
 func (g *gateway) goroutines(t testing.TB) int {
 	t.Helper()
 	a := g.call(t, http.MethodGet, g.admin+"/debug/pprof/goroutine?debug=1", "")

@@ -22,9 +22,9 @@ type keyed struct {
 	room string // that it was answered with; "" if it was not answered 201
 }
 
-// TestFailover_KeyedCreations: rooms are made under keys while the primary is replaced
-// by order, and what it took meanwhile is lost. Whoever repeats a key at another
-// gateway gets the room that there is: however many replicas had to have it.
+// TestFailover_KeyedCreations: rooms are created under keys while the primary is replaced by
+// order and its last writes are lost. A repeat on another gateway gets the existing room,
+// whatever wait_replicas is.
 func TestFailover_KeyedCreations(t *testing.T) {
 	t.Parallel()
 	for _, wait := range []int{0, 1} { // of two replicas

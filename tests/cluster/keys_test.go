@@ -13,8 +13,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
-// TestAnotherSecret: a gateway that was given another secret by mistake says so,
-// and calls nothing wrong that the others made.
+// TestAnotherSecret: a gateway with another secret by mistake reports it, and does not refuse
+// what the others made.
 func TestAnotherSecret(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Standalone(t)

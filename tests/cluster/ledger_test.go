@@ -15,10 +15,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
-// ledger knows what became of every token and what was wrong with the world when,
-// and so whether an answer was right. Four kinds of answers are wrong: a revoked
-// token taken after the bound, a valid one refused with 401, a refusal that no
-// fault excuses, and one that does not say when to come back.
+// ledger records tokens and faults, and judges answers. Four kinds of answers are wrong: a
+// revoked token accepted after the bound, a valid one refused with 401, an error that no fault
+// excuses, and one without Retry-After.
 type ledger struct {
 	bound time.Duration
 
@@ -29,22 +28,21 @@ type ledger struct {
 	violations []string
 }
 
-// issued is a token that a client was given. Instants are zero until they come.
+// issued is a token that a client got. Times are zero until they are known.
 type issued struct {
 	app   application
 	value string
-	// kept says that a test needs the token: the load does not revoke it.
+	// kept means that a test needs the token, so the load does not revoke it.
 	kept bool
 
 	mu sync.Mutex
-	// doubtful is since when the token may be refused: somebody began to revoke
-	// it, or Redis lost it.
+	// doubtful is since when the token may be refused: its revocation began, or Redis lost it.
 	doubtful time.Time
 	// ended is since when it must be refused: its revocation was acknowledged.
 	ended time.Time
 }
 
-// doubt says that the token may be refused from now on.
+// doubt records that the token may be refused from now on.
 func (k *issued) doubt() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -53,7 +51,7 @@ func (k *issued) doubt() {
 	}
 }
 
-// end says that the token must be refused from now on.
+// end records that the token must be refused from now on.
 func (k *issued) end() {
 	k.doubt()
 	k.mu.Lock()
@@ -69,17 +67,17 @@ func (k *issued) state() (doubtful, ended time.Time) {
 	return k.doubtful, k.ended
 }
 
-// fault is a time in which something was wrong.
+// fault is a period with a fault.
 type fault struct {
 	name string
-	// excuses are what it may do to answers.
+	// excuses are its permitted effects on answers.
 	excuses []excuse
-	// node is the only gateway that it concerns; nil: all.
+	// node is the only gateway concerned; nil: all.
 	node       *gateway
 	began, end time.Time // end is zero while it lasts
 }
 
-// excuse is something that a fault may do to an answer.
+// excuse is a permitted effect of a fault on an answer.
 type excuse string
 
 const (
@@ -92,8 +90,8 @@ func newLedger(bound time.Duration) *ledger {
 	return &ledger{bound: bound, counts: map[string]int{}}
 }
 
-// begin notes a fault. It excuses answers until over is called, which must not
-// be before the gateways have recovered.
+// begin records a fault. It excuses answers until over is called, once the gateways have
+// recovered.
 func (l *ledger) begin(name string, node *gateway, excuses ...excuse) (over func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -116,11 +114,10 @@ func (l *ledger) excused(g *gateway, e excuse, began, ended time.Time) bool {
 	})
 }
 
-// remembered is how many tokens a ledger follows: the last ones to be revoked
-// are those that a gateway may get wrong.
+// remembered is how many tokens a ledger follows. The last revoked ones matter most.
 const remembered = 200
 
-// add notes a token that was given out.
+// add records a token.
 func (l *ledger) add(k *issued) *issued {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -211,7 +208,7 @@ func (l *ledger) judge(r request, k *issued) bool {
 			status == http.StatusServiceUnavailable && l.excused(r.node, storeAway, r.began, r.ended) {
 			l.count(fmt.Sprintf("refused with %d in a fault", status))
 		} else if status == http.StatusServiceUnavailable && r.what == "creation" && l.excused(r.node, storeAway, r.began.Add(-l.bound-time.Second), r.ended) {
-			// Another gateway may still write again an Idempotency-Key that it has begun.
+			// Another gateway may still replay an Idempotency-Key that it took.
 			l.count("creations refused until what Redis may have lost is written again")
 		} else {
 			l.violation("%s: %s: %d without a fault: %s", r.node.name, r.what, status, r.answer.Body)

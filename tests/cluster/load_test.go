@@ -14,14 +14,13 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
-// pause is how long a worker rests between two requests: the load is to be
-// there all the time, not to be heavy.
+// pause is the time between two requests of a worker: the load is steady, not heavy.
 const pause = 10 * time.Millisecond
 
-// liveTokens is how many tokens that were not revoked a load keeps in use.
+// liveTokens is how many live tokens a load keeps in use.
 const liveTokens = 48
 
-// load is clients who use, get and revoke tokens, and notice every wrong answer.
+// load is clients that use, request and revoke tokens, and report every wrong answer.
 type load struct {
 	c   *cluster
 	l   *ledger
@@ -34,7 +33,7 @@ type load struct {
 	creates map[string]int // status by request id; 0: no answer
 }
 
-// startLoad runs n clients until end is called. What they do is drawn from seed.
+// startLoad runs n clients until end is called. Their actions are drawn from seed.
 func startLoad(t testing.TB, c *cluster, l *ledger, app application, n int, seed uint64) *load {
 	t.Helper()
 	o := &load{c: c, l: l, app: app, stop: make(chan struct{}), creates: map[string]int{}}
@@ -86,7 +85,7 @@ func (o *load) work(random *rand.Rand) {
 	}
 }
 
-// pick returns a token, mostly a live one, and how many live ones there are.
+// pick returns a token, mostly a live one, and the number of live ones.
 func (o *load) pick(random *rand.Rand) (k *issued, live int) {
 	all := o.l.all()
 	var usable, ended []*issued
@@ -107,9 +106,9 @@ func (o *load) pick(random *rand.Rand) (k *issued, live int) {
 	return pool[random.IntN(len(pool))], len(usable)
 }
 
-// send makes the request, and again if the connection broke, as clients do: none
-// of these requests does harm when it is repeated. A reload of Caddy closes the
-// old listening socket, and the kernel resets what nobody had accepted there.
+// send makes the request, and repeats it if the connection broke. All these requests may be
+// repeated. A reload of Caddy closes the old listening socket, and the kernel resets
+// connections that were not accepted.
 func (o *load) send(r *request, do func() (*gatewaytest.Answer, error)) {
 	r.began = time.Now()
 	r.answer, r.err = do()
@@ -163,9 +162,8 @@ func (o *load) create(g *gateway, k *issued, id string) {
 	o.l.judge(r, k)
 }
 
-// checkCreates compares the answers to creations with what arrived at Meet: one
-// that was answered 201 arrived once, one that the gateway refused did not, and
-// none did twice.
+// checkCreates compares the answers to creations with the arrivals at Meet: one answered 201
+// arrived once, one that the gateway refused did not arrive, and none arrived twice.
 func (o *load) checkCreates(t testing.TB) {
 	t.Helper()
 	o.mu.Lock()
@@ -181,7 +179,7 @@ func (o *load) checkCreates(t testing.TB) {
 	}
 }
 
-// between returns what stands between two texts, or "".
+// between returns the text between two others, or "".
 func between(s, before, after string) string {
 	_, s, _ = strings.Cut(s, before)
 	s, _, _ = strings.Cut(s, after)

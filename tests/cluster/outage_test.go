@@ -16,7 +16,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
-// outage is a cluster under load to which something happens.
+// outage is a cluster under load in which a fault is injected.
 type outage struct {
 	*load
 	redis   *redistest.Server
@@ -31,8 +31,8 @@ func startOutage(t *testing.T, redisOptions ...string) *outage {
 		o.proxies = append(o.proxies, redistest.Proxied(t, o.redis))
 	}
 	c := startCluster(t, settings{
-		// A rotation that a silent server carries out when it is back must not be too
-		// old to be repeated, however busy the machine is.
+		// A rotation that a silent server executes after its return must still be repeatable, even
+		// on a busy machine.
 		store: func(i int) string {
 			return "store redis " + o.proxies[i].URL() + " {\ntimeout 2s\n}\nrefresh {\nwindow 1m\n}"
 		},
@@ -43,7 +43,7 @@ func startOutage(t *testing.T, redisOptions ...string) *outage {
 	return o
 }
 
-// probe is what the outage table has columns for, on one gateway.
+// probe makes the requests of the columns of the outage table on one gateway.
 type probe struct {
 	o       *outage
 	g       *gateway
@@ -68,7 +68,7 @@ func (o *outage) probe(t *testing.T, g *gateway) *probe {
 // known, token unknown, /identity, revocation.
 type statuses [5]int
 
-// all makes the requests at once, with every answer judged as any other.
+// all makes the requests concurrently and judges every answer.
 func (p *probe) all(t *testing.T) statuses {
 	t.Helper()
 	bearer := func(k *issued) []string { return []string{"Authorization", gatewaytest.Bearer(k.value)} }
@@ -98,7 +98,7 @@ func (p *probe) all(t *testing.T) statuses {
 	return s
 }
 
-// createIsRefused creates a room twice and checks that neither attempt reached Meet.
+// createIsRefused tries to create a room twice and checks that neither request reached Meet.
 func (p *probe) createIsRefused(t *testing.T) {
 	t.Helper()
 	p.o.serial++
@@ -109,7 +109,7 @@ func (p *probe) createIsRefused(t *testing.T) {
 	require.Zero(t, p.o.c.meet.created(id))
 }
 
-// createIsServed reports whether a room can be created, once.
+// createIsServed reports whether a room is created, once.
 func (p *probe) createIsServed(t *testing.T) bool {
 	t.Helper()
 	p.o.serial++
@@ -119,7 +119,7 @@ func (p *probe) createIsServed(t *testing.T) bool {
 	return a.Status == http.StatusCreated && p.o.c.meet.created(id) == 1
 }
 
-// during makes a fault under load and ends it. No gateway is reloaded.
+// during injects a fault under load and ends it. No gateway is reloaded.
 func (o *outage) during(t *testing.T, node *gateway, excuses []excuse, inject, check, mend func()) {
 	t.Helper()
 	over := o.l.begin(t.Name(), node, excuses...)
@@ -135,8 +135,8 @@ func (o *outage) during(t *testing.T, node *gateway, excuses []excuse, inject, c
 	o.audit()
 }
 
-// TestOutage_RedisAway: nobody is told that a credential is not valid, and what
-// this gateway knows goes on for as long as the staleness bound.
+// TestOutage_RedisAway: no credential is called invalid, and known tokens are served for the
+// staleness bound.
 func TestOutage_RedisAway(t *testing.T) {
 	t.Parallel()
 	o := startOutage(t, "--appendonly", "yes", "--appendfsync", "always")
@@ -167,8 +167,7 @@ func TestOutage_RedisAway(t *testing.T) {
 			require.NoError(t, err)
 			pair, _ := a.JSON(t)["refresh_token"].(string)
 			served := false
-			// A machine so busy that the bound passes before the first request does
-			// gets more than one try.
+			// On a busy machine the bound may pass before the first request, so there are more tries.
 			for try := 0; !served && try < 5; try++ {
 				o.during(t, nil, []excuse{storeAway}, row.inject, func() {
 					served = g.rooms(t, p.known.value) == 200 && p.createIsServed(t)
@@ -194,8 +193,7 @@ func TestOutage_RedisAway(t *testing.T) {
 	o.l.report(t)
 }
 
-// TestOutage_RedisImpaired: faults that no client may notice, or only one who
-// wants to change something.
+// TestOutage_RedisImpaired: faults that no client notices, or only one that changes something.
 func TestOutage_RedisImpaired(t *testing.T) {
 	t.Parallel()
 	o := startOutage(t)
@@ -303,8 +301,8 @@ func TestOutage_RedisImpaired(t *testing.T) {
 	o.l.report(t)
 }
 
-// TestOutage_RedisForgets: what was revoked stays revoked, and a Redis without
-// data closes everything.
+// TestOutage_RedisForgets: revocations stay in force, and with an empty Redis everything is
+// refused.
 func TestOutage_RedisForgets(t *testing.T) {
 	t.Parallel()
 	o := startOutage(t)
@@ -358,7 +356,7 @@ func TestOutage_RedisForgets(t *testing.T) {
 	o.l.report(t)
 }
 
-// hammer uses a token on every gateway without a pause until stop is called.
+// hammer uses a token on every gateway without pause until stop is called.
 func (o *outage) hammer(k *issued) (stop func()) {
 	done := make(chan struct{})
 	var all sync.WaitGroup
@@ -380,8 +378,8 @@ func (o *outage) hammer(k *issued) (stop func()) {
 	}
 }
 
-// TestOutage_MeetAway: Meet's outage is 502, 503 or 504, and concerns neither
-// /identity nor revocation.
+// TestOutage_MeetAway: an outage of Meet is answered 502, 503 or 504, and does not affect
+// /identity or revocation.
 func TestOutage_MeetAway(t *testing.T) {
 	t.Parallel()
 	o := startOutage(t)

@@ -14,8 +14,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
-// TestReload: a hundred reloads under load, with tokens given and revoked all
-// the while, lose nothing and leave nothing behind.
+// TestReload: a hundred reloads under load, while tokens are issued and revoked, lose nothing
+// and leak nothing.
 func TestReload(t *testing.T) {
 	t.Parallel()
 	const poolSize = 10
@@ -47,7 +47,7 @@ func TestReload(t *testing.T) {
 	}
 	o.more(t, 100)
 
-	// The secret, as docs/operations.md says: known to all before any uses it.
+	// The secret, as in docs/operations.md: every gateway knows it before one uses it.
 	const newer = "newer-cluster-test-secret-0123456789-0123456789"
 	for _, secrets := range []string{secret + "\nsecret " + newer, newer + "\nsecret " + secret} {
 		for _, g := range c.nodes {
@@ -71,7 +71,7 @@ func TestReload(t *testing.T) {
 	}
 	require.NotNil(t, live)
 
-	// Another store: it knows nothing of the old one.
+	// Another store, which knows nothing of the old one.
 	other := redistest.Standalone(t)
 	for _, g := range c.nodes {
 		g.config.global = strings.Replace(g.config.global, storeLine(redis), storeLine(other), 1)
@@ -83,7 +83,7 @@ func TestReload(t *testing.T) {
 	token := moved.mustMint(t, c.nodes[1], "moved@example.org")
 	require.Equal(t, 200, c.nodes[2].rooms(t, token))
 
-	// What requests in flight might have needed is kept for a minute, and then let go.
+	// The old store is kept for a minute for requests in flight, and then closed.
 	deadline := time.Now().Add(3 * time.Minute)
 	for ; connections(t, redis, "normal")+connections(t, redis, "pubsub") > 0; time.Sleep(10 * pause) {
 		require.True(t, time.Now().Before(deadline), "connections to a store that is not used any more")
@@ -105,7 +105,7 @@ func secretsOf(global string) string {
 	return rest
 }
 
-// resting is how many goroutines each gateway has when nobody asks it anything.
+// resting returns the number of goroutines of each idle gateway.
 func (c *cluster) resting(t testing.TB) []int {
 	t.Helper()
 	counts := make([]int, len(c.nodes))
@@ -121,7 +121,7 @@ func (c *cluster) resting(t testing.TB) []int {
 	return counts
 }
 
-// connections is how many clients of a type a server has, the test's own left out.
+// connections counts the clients of a type of a server, without that of the test.
 func connections(t testing.TB, s *redistest.Server, kind string) int {
 	t.Helper()
 	own, err := s.Client().ClientInfo(t.Context()).Result()

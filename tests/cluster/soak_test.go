@@ -21,8 +21,7 @@ const (
 	soakSeed     = "CLUSTER_SEED" // a number; default: see package seed
 )
 
-// TestSoak: three gateways, a Redis watched by Sentinels, load, and faults drawn
-// at random, one at a time.
+// TestSoak: three gateways, a Redis watched by Sentinels, load, and random faults, one at a time.
 func TestSoak(t *testing.T) {
 	t.Parallel()
 	duration := 20 * time.Second
@@ -58,10 +57,10 @@ type soak struct {
 	random *rand.Rand
 }
 
-// last lets a fault, or the time without one, last for at most d. No verdict hangs on it.
+// last lets a fault, or a pause, last for at most d. No verdict depends on it.
 func (s *soak) last(d time.Duration) { time.Sleep(time.Duration(s.random.Int64N(int64(d)))) }
 
-// fault makes one fault, waits for what it brings about, and ends it.
+// fault injects one fault, waits for its effects, and ends it.
 func (s *soak) fault(t *testing.T) {
 	t.Helper()
 	g := s.c.nodes[s.random.IntN(len(s.c.nodes))]

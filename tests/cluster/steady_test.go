@@ -17,8 +17,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
-// TestSteady_RequestsCostNoRedisCommands: what is known is served from memory. A
-// room that was created is new: its slug is noted, which no request waits for.
+// TestSteady_RequestsCostNoRedisCommands: known tokens are served from memory. The slug of a
+// new room is stored without delaying a request.
 func TestSteady_RequestsCostNoRedisCommands(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Standalone(t)
@@ -34,8 +34,7 @@ func TestSteady_RequestsCostNoRedisCommands(t *testing.T) {
 	}
 	for _, g := range c.nodes {
 		for _, token := range known {
-			// The feed is proven complete some time after the start, and what was asked
-			// before is forgotten then.
+			// The feed becomes fresh some time after the start, and earlier reads are forgotten then.
 			eventually(t, "the token to be served from memory", func() bool {
 				before := commands(t, redis)
 				require.Equal(t, 200, g.rooms(t, token))
@@ -60,14 +59,13 @@ func TestSteady_RequestsCostNoRedisCommands(t *testing.T) {
 	require.LessOrEqual(t, made["set"], created)
 	delete(made, "set")
 	for command, times := range made {
-		// Heartbeats and the list of gateways take a few commands a minute, however
-		// long a busy machine needs. A command of a request would be called once for each.
+		// Heartbeats and the list of gateways take a few commands a minute. A command of a request
+		// would be counted once for each request.
 		require.Less(t, times, created, "%s comes with requests: %v", command, made)
 	}
 }
 
-// commands is how often each command was called, those of scripts included and
-// this question left out.
+// commands counts the calls of each command, including those of scripts, without this one.
 func commands(t testing.TB, s *redistest.Server) map[string]int {
 	t.Helper()
 	info, err := s.Client().Info(t.Context(), "commandstats").Result()
@@ -85,7 +83,7 @@ func commands(t testing.TB, s *redistest.Server) map[string]int {
 	return calls
 }
 
-// without is what was called after before.
+// without returns the calls between two counts.
 func without(after, before map[string]int) map[string]int {
 	made := map[string]int{}
 	for name, n := range after {
@@ -96,8 +94,8 @@ func without(after, before map[string]int) map[string]int {
 	return made
 }
 
-// BenchmarkRevocationLag is from sending the revocation to one gateway to the
-// first refusal of another, which is asked all the time.
+// BenchmarkRevocationLag measures from sending a revocation to one gateway to the first refusal
+// by another, which is asked continuously.
 func BenchmarkRevocationLag(b *testing.B) {
 	redis := redistest.Standalone(b)
 	c := startCluster(b, settings{store: func(int) string { return "store redis " + redis.URL() }, staleness: 5 * time.Second})
@@ -124,8 +122,8 @@ func BenchmarkRevocationLag(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// takes reports whether a gateway takes a token, without asking Meet: that a
-// room's id is none is told only to those who may come in.
+// takes reports whether a gateway accepts a token, without asking Meet: an invalid id of a room
+// is reported only to those who are authorized.
 func (g *gateway) takes(t testing.TB, token string) bool {
 	t.Helper()
 	return g.call(t, http.MethodGet, roomsPath+"/not-a-uuid", "", "Authorization", gatewaytest.Bearer(token)).Status == http.StatusNotFound

@@ -88,8 +88,8 @@ func TestTogether(t *testing.T) {
 	})
 }
 
-// refusedEverywhere checks a token whose revocation was acknowledged before the
-// call: no gateway takes it after the staleness bound, and none later again.
+// refusedEverywhere checks a token whose revocation was acknowledged before the call: no gateway
+// accepts it after the staleness bound.
 func (c *cluster) refusedEverywhere(t *testing.T, token string) {
 	t.Helper()
 	acknowledged := time.Now()
@@ -100,7 +100,7 @@ func (c *cluster) refusedEverywhere(t *testing.T, token string) {
 			require.False(t, status == 200 && began.Sub(acknowledged) > c.staleness, "%s took it after the bound", g.name)
 			return status == 401
 		})
-		// Right after Redis was replaced or lost data a gateway may still answer 503.
+		// Right after Redis was replaced or lost data, 503 is allowed.
 		for what, ask := range map[string]func(testing.TB, string) int{"rooms": g.rooms, "identity": g.identity} {
 			eventually(t, g.name+" to refuse at "+what, func() bool {
 				status := ask(t, token)
@@ -111,7 +111,7 @@ func (c *cluster) refusedEverywhere(t *testing.T, token string) {
 	}
 }
 
-// atOnce makes n requests at the same time.
+// atOnce makes n concurrent requests.
 func atOnce(t testing.TB, n int, request func(i int) (*gatewaytest.Answer, error)) []*gatewaytest.Answer {
 	t.Helper()
 	answers, errs := make([]*gatewaytest.Answer, n), make([]error, n)

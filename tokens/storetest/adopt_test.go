@@ -64,7 +64,7 @@ func testAdopt(t *testing.T, open Opener) {
 	require.Equal(t, 5, asked)
 }
 
-// testAdopted holds that Meet is not asked about an application that is registered.
+// testAdopted checks that Meet is not asked about a registered application.
 func testAdopted(t *testing.T, b *tokens.Authority, app *tokens.Application, clientID, secret string) {
 	t.Helper()
 	ctx := t.Context()
@@ -120,8 +120,8 @@ func change(t *testing.T, a *tokens.Authority, app *tokens.Application, edit fun
 	require.NoError(t, err)
 }
 
-// What an operator has taken away does not come back by itself, and an
-// application's own credentials at Meet are no second application.
+// What an operator removed is not adopted again, and the credentials at Meet of an application
+// are not adopted as another one.
 func testAdoptNotAgain(t *testing.T, open Opener) {
 	ctx := t.Context()
 	a, b := Node(t, open), Node(t, open)
@@ -157,7 +157,7 @@ func testAdoptNotAgain(t *testing.T, open Opener) {
 	_, err = a.ImportApplication(ctx, tokens.Application{Name: "Imported", Aliases: []string{deleted}}, tokens.ImportedSecret{})
 	require.NoError(t, err, "an operator brings it back")
 
-	// By hand, and never called by the client id at Meet.
+	// Registered by an operator; the client id at Meet is not an alias.
 	atMeet := tokens.NewPassword()
 	mine, _ := App(t, a, func(n *tokens.Application) {
 		n.Backend = &tokens.BackendCredentials{ClientID: atMeet, ClientSecret: "secret"}

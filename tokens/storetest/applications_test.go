@@ -66,7 +66,7 @@ func testConflicts(t *testing.T, open Opener) {
 	_, err = b.UpdateApplication(ctx, app.ID, app.Version, func(n *tokens.Application) error { n.Note = "second"; return nil })
 	require.ErrorIs(t, err, tokens.ErrConflict)
 
-	// Two admins at once, neither naming a version: nothing is lost.
+	// Two concurrent admins without a version: no change is lost.
 	const each = 8
 	var wg sync.WaitGroup
 	for _, node := range []*tokens.Authority{a, b} {

@@ -29,7 +29,7 @@ func testIdempotency(t *testing.T, open Opener) {
 	_, err = b.BeginIdempotent(ctx, "app", "user", key, other)
 	require.ErrorIs(t, err, tokens.ErrKeyReused)
 
-	// The same key of somebody else is another key.
+	// The same key of another user or application is another key.
 	for _, who := range [][2]string{{"app", "user2"}, {"app2", "user"}, {"appu", "ser"}} {
 		theirs, err := b.BeginIdempotent(ctx, who[0], who[1], key, other)
 		require.NoError(t, err)
@@ -72,7 +72,7 @@ func testIdempotencyGivenBack(t *testing.T, a, b *tokens.Authority) {
 	_, err = a.BeginIdempotent(ctx, "app", "user", key, other)
 	require.ErrorIs(t, err, tokens.ErrInFlight, "who gave it back has no say any more")
 
-	// Sent, and nobody knows what became of it: never sent again.
+	// The outcome is unknown, so the request is never sent again.
 	require.NoError(t, second.Doubt(ctx))
 	_, err = a.BeginIdempotent(ctx, "app", "user", key, other)
 	require.ErrorIs(t, err, tokens.ErrOutcomeUnknown)

@@ -16,8 +16,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// testAnotherSecret: of two gateways with different secrets neither takes what
-// the other makes for wrong.
+// testAnotherSecret: of two gateways with different secrets, neither refuses what the other
+// made.
 func testAnotherSecret(t *testing.T, open Opener) {
 	ctx := t.Context()
 	secret := []byte("storetest-" + t.Name() + "-0123456789abcdef")
@@ -53,12 +53,12 @@ func testAnotherSecret(t *testing.T, open Opener) {
 	_, err = a.Refresh(ctx, app, tok.Refresh)
 	require.NoError(t, err, "no harm was done")
 
-	// A key that nobody uses is one that nobody has.
+	// A key that no gateway uses is foreign.
 	_, rest, _ := strings.Cut(tok.Value, ".")
 	_, err = b.Verify(ctx, base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256","kid":"00000000","typ":"JWT"}`))+"."+rest)
 	require.ErrorIs(t, err, tokens.ErrTokenForeign)
 
-	// So is one that was withdrawn, which is done when a secret has leaked.
+	// So is a withdrawn key.
 	require.NoError(t, b.RevokeKey(ctx, kid))
 	Eventually(t, "the token is refused", func() bool { _, err = b.Verify(ctx, tok.Value); return err != nil })
 	require.ErrorIs(t, err, tokens.ErrTokenForeign)
@@ -69,7 +69,7 @@ func testAnotherSecret(t *testing.T, open Opener) {
 	require.ErrorIs(t, b.RevokeKey(ctx, "00000000"), tokens.ErrNotFound)
 }
 
-// keyObserver notes the keys that are missing.
+// keyObserver records the missing keys.
 type keyObserver struct {
 	mu  sync.Mutex
 	ids []string

@@ -29,12 +29,12 @@ func testLimits(t *testing.T, open Opener) {
 	require.NoError(t, err)
 	require.InDelta(t, limit.MaxDebt*time.Hour, reset, float64(time.Minute))
 
-	// A limit that is changed begins anew, whatever was used up of the one before.
+	// A changed limit starts full.
 	reset, err = nodes[0].Debit(ctx, k, limit.Rate{Count: 20, Per: time.Hour}, 1)
 	require.NoError(t, err)
 	require.InDelta(t, 3*time.Minute, reset, float64(time.Minute))
 
-	// What another gateway has granted is not granted again.
+	// What one gateway granted, another does not grant again.
 	rates, err := limit.ParseRates(map[string]string{"create": "10/1h", "create_user": "off"})
 	require.NoError(t, err)
 	who := limit.Caller{Application: tokens.NewPassword()}

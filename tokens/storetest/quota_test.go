@@ -19,7 +19,7 @@ func withQuota(f tokens.QuotaOptions) func(*tokens.Options) {
 	return func(o *tokens.Options) { o.Quota = f }
 }
 
-// newMail returns an address nobody has seen, at the domain.
+// newMail returns a new address of the domain.
 func newMail(domain string) tokens.Mail {
 	m, err := tokens.ParseMail(tokens.NewPassword() + "@" + domain)
 	if err != nil {
@@ -69,7 +69,7 @@ func testQuota(t *testing.T, open Opener) {
 	require.ErrorIs(t, err, tokens.ErrQuotaExceeded)
 	require.Equal(t, "user_quota_exceeded", tokens.Reason(err))
 
-	// Refused by Meet: given back, once.
+	// Meet refused: the count is refunded, once.
 	require.NoError(t, fifth.Withdraw(ctx))
 	require.NoError(t, fifth.Withdraw(ctx))
 	_, err = b.Admit(ctx, app, newMail("three.example"))
@@ -88,8 +88,8 @@ func testQuota(t *testing.T, open Opener) {
 	testQuotaModes(t, open)
 }
 
-// testQuotaScope holds that users who are known are not counted, and that an
-// application has a quota of its own.
+// testQuotaScope checks that known users are not counted, and that each application has its own
+// quota.
 func testQuotaScope(t *testing.T, a, b *tokens.Authority, app *tokens.Application) {
 	t.Helper()
 	ctx := t.Context()

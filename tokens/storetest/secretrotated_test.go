@@ -35,7 +35,7 @@ func testSecretRotated(t *testing.T, open Opener) {
 	_, err = old.Verify(ctx, fresh.Value)
 	require.ErrorIs(t, err, tokens.ErrUnavailable, "a node that has not been given the new secret does not call it wrong")
 
-	// What was used since is kept under the new secret alone.
+	// What was used since is stored under the new secret alone.
 	Eventually(t, "everything used is kept under the new secret", func() bool {
 		store := open(t)
 		defer func() { require.NoError(t, store.Close()) }()

@@ -29,7 +29,7 @@ func testSlugs(t *testing.T, open Opener) {
 	require.Empty(t, find(b, "meet", "not a slug"))
 	require.Empty(t, find(b, "meet", ""))
 
-	// The slug went to another room.
+	// The slug moved to another room.
 	a.RememberRooms("meet", map[string]string{slug: "room-4"})
 	Eventually(t, "the newer room is found", func() bool { return find(a, "meet", slug) == "room-4" })
 	require.NoError(t, b.ForgetSlug(ctx, "meet", slug, "room-1"))

@@ -59,7 +59,7 @@ func newStore(t *testing.T) *tokens.Store {
 	return s
 }
 
-// clock is a clock that only the test moves.
+// clock is a clock that the test moves.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time

@@ -72,7 +72,7 @@ func testTokens(t *testing.T, open Opener) {
 	require.NoError(t, err)
 	require.Equal(t, before+1, b.Status(ctx).Cache.Hits, "a known token is answered from memory")
 
-	// Signed by the right key, and never recorded.
+	// Signed with the right key, but not on record.
 	stranger, err := tokens.New(tokens.Options{Store: newStore(t), Secrets: [][]byte{Secret}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, stranger.Close()) })
@@ -99,7 +99,7 @@ func testTwoNodes(t *testing.T, open Opener) {
 	ctx := t.Context()
 	a, b := Node(t, open), Node(t, open)
 	app, _ := App(t, a)
-	// Issued on one, used on the other at once: there is no negative cache.
+	// Issued on one gateway, used on the other at once: there is no negative cache.
 	for range 20 {
 		tok := Issue(t, a, app, "alice@example.org")
 		_, err := b.Verify(ctx, tok.Value)

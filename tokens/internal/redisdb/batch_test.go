@@ -19,7 +19,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// Whoever asks gets the value of the key that was asked for, alone or in company.
+// Every caller gets the value of its key, alone or in a batch.
 func TestGetBatched(t *testing.T) {
 	server := miniredis.RunT(t)
 	db, err := redisdb.Open(redisdb.Options{URL: "redis://" + server.Addr()})
@@ -48,8 +48,8 @@ func TestGetBatched(t *testing.T) {
 	require.Less(t, trips.Load(), commands.Load())
 }
 
-// Who goes away takes nobody along, and is not kept waiting for others.
-func TestGetBatched_SomebodyGoesAway(t *testing.T) {
+// A caller that goes away does not affect the others, and is not kept waiting.
+func TestGetBatched_CallerGoesAway(t *testing.T) {
 	server := miniredis.RunT(t)
 	db, err := redisdb.Open(redisdb.Options{URL: "redis://" + server.Addr()})
 	require.NoError(t, err)
@@ -73,7 +73,7 @@ func TestGetBatched_SomebodyGoesAway(t *testing.T) {
 	wait.Wait()
 }
 
-// What goes wrong is told to all on the trip, in time.
+// All callers of a batch get its error, in time.
 func TestGetBatched_RedisIsAway(t *testing.T) {
 	server := miniredis.RunT(t)
 	db, err := redisdb.Open(redisdb.Options{URL: "redis://" + server.Addr(), Timeout: 100 * time.Millisecond})

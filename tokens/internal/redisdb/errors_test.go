@@ -20,7 +20,7 @@ type redisError string
 func (e redisError) Error() string { return string(e) }
 func (redisError) RedisError()     {}
 
-// Failures of commands are told apart by what an operator does about them.
+// Failures are distinguished by what an operator does about them.
 func TestCommandProblem(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

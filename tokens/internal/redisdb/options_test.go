@@ -9,8 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Stores that are reached in the same way are one: the module compares options as
-// JSON.
+// Stores with the same options are shared: the module compares options as JSON.
 func TestOptions_AreJSON(t *testing.T) {
 	//lint:ignore SA1026 TLS is nil here, as it is when the module compares
 	_, err := json.Marshal(Options{URL: "redis://localhost"}) //nolint:staticcheck // as above

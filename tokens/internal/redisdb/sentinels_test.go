@@ -14,9 +14,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
-// fakeSentinel answers as a Sentinel does that knows the address and the epoch,
-// counted from 1; a negative one is not told. "" is one that does not know the
-// group.
+// fakeSentinel answers as a Sentinel that knows the address and the epoch plus 1; it does not
+// tell a negative one. With "" it does not know the group.
 func fakeSentinel(t *testing.T, addr string, epoch int) string {
 	t.Helper()
 	s, err := server.NewServer("127.0.0.1:0")
@@ -90,8 +89,7 @@ func TestSentinels_Round(t *testing.T) {
 	}
 }
 
-// One that keeps silent is waited for once, and asked all the time: it is heard
-// again as soon as it answers.
+// A silent Sentinel is waited for once, but still asked: it is heard as soon as it answers.
 func TestSentinels_Silent(t *testing.T) {
 	speak, heard := make(chan struct{}), make(chan struct{}, 100)
 	mute, err := server.NewServer("127.0.0.1:0")
@@ -126,8 +124,7 @@ func TestSentinels_Silent(t *testing.T) {
 	require.False(t, silent.silent.Load())
 }
 
-// Sentinels that were set up anew count from the beginning: after some time they
-// are believed, if they are a majority and nobody has said anything newer since.
+// Sentinels that were set up anew count from zero. A majority is believed after some time.
 func TestSentinels_GoBack(t *testing.T) {
 	for name, c := range map[string]struct {
 		epochs []int
@@ -168,7 +165,7 @@ func requireQuorum(t *testing.T, s *sentinels) {
 	require.True(t, quorum)
 }
 
-// Every failover counts the epoch up that Sentinels tell.
+// Every failover increases the epoch.
 func TestSentinels_Failover(t *testing.T) {
 	group := redistest.Sentinel(t)
 	s := newSentinels(&redis.UniversalOptions{MasterName: redistest.MasterName, DialTimeout: 20 * time.Second, Addrs: group.Addrs()},
@@ -183,7 +180,7 @@ func TestSentinels_Failover(t *testing.T) {
 	require.Greater(t, s.current().epoch, before.epoch)
 }
 
-// Connections that lead to a former primary are dropped when there is another.
+// Connections to a former primary are dropped.
 func TestSentinels_DropConnections(t *testing.T) {
 	redisServer, err := server.NewServer("127.0.0.1:0")
 	require.NoError(t, err)
@@ -200,7 +197,7 @@ func TestSentinels_DropConnections(t *testing.T) {
 	require.EqualError(t, old.SetReadDeadline(time.Time{}), "EOF")
 }
 
-// A name in the URL is that of one Sentinel: every server proves its own.
+// The name in the URL is that of one Sentinel; each server has its own.
 func TestSentinels_TLSByURL(t *testing.T) {
 	s, err := Open(Options{URL: "rediss://one.example:26379", MasterName: "group"})
 	require.NoError(t, err)
