@@ -26,6 +26,7 @@ func (quiet) Printf(context.Context, string, ...any) {}
 
 func main() {
 	redis.SetLogger(quiet{})
+	go tuneCollector()
 	prepareEnvironment()
 	caddy.CustomBinaryName = "meet-gateway"
 	caddy.CustomVersion = "meet-gateway " + caddymodule.BuildInfo().String() + ", Caddy"
