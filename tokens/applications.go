@@ -25,8 +25,8 @@ type applications struct {
 	codec *applicationCodec
 }
 
-// Application returns the application with the id or alias, from memory while
-// that is known to be current. Errors: ErrNotFound, ErrUnavailable.
+// Application returns the application with an id or alias, from memory while that is
+// current. Errors: ErrNotFound, ErrUnavailable.
 func (a *applications) Application(ctx context.Context, idOrAlias string) (*Application, error) {
 	if !grammar.IsClientID(idOrAlias) {
 		return nil, fmt.Errorf("application: %w", ErrNotFound)
@@ -45,8 +45,8 @@ func (a *applications) Application(ctx context.Context, idOrAlias string) (*Appl
 	return app, err
 }
 
-// CurrentApplication reads the application with the id or alias from Redis, with the
-// times of last use, which memory does not follow. It is for operators; requests use
+// CurrentApplication reads the application with an id or alias from Redis, with the times of
+// last use, which memory does not have. It is for operators; requests use
 // [Authority.Application]. Errors: ErrNotFound, ErrUnavailable.
 func (a *applications) CurrentApplication(ctx context.Context, idOrAlias string) (*Application, error) {
 	if !grammar.IsClientID(idOrAlias) {
@@ -59,7 +59,7 @@ func (a *applications) CurrentApplication(ctx context.Context, idOrAlias string)
 	return a.codec.decode(found.id, found.hash)
 }
 
-// read reads an application from Redis. ErrNotFound, ErrUnavailable.
+// read reads an application from Redis. Errors: ErrNotFound, ErrUnavailable.
 func (a *applications) read(ctx context.Context, id string) (*Application, error) {
 	m, err := a.findHash(ctx, "reading an application", redisdb.KeyApplication(id))
 	if err != nil {
@@ -68,8 +68,8 @@ func (a *applications) read(ctx context.Context, id string) (*Application, error
 	return a.codec.decode(id, m)
 }
 
-// remembered returns the application with the id or alias from memory, nil if it is not
-// there or may be out of date.
+// remembered returns the application with an id or alias from memory, nil if memory does not
+// have it or is not current.
 func (a *applications) remembered(idOrAlias string) *Application {
 	if !a.feed.Fresh() {
 		return nil
@@ -90,7 +90,7 @@ func (a *applications) keep(id string, m map[string]string, since memory.Epoch) 
 	remember := func(app *Application) {
 		a.cache.epochs.Fill(redisdb.KeyApplication(id), since, func() { a.cache.applications.Set(id, app) })
 	}
-	// An unchanged record need not be decoded again.
+	// An unchanged record is not decoded again.
 	if old, ok := a.cache.applications.GetIfPresent(id); ok && len(m) > 0 && maps.Equal(old.fields, m) {
 		if a.now().Sub(old.read) < maxAge/2 {
 			return old, nil
@@ -112,16 +112,16 @@ func (a *applications) keep(id string, m map[string]string, since memory.Epoch) 
 	return app, nil
 }
 
-// foundApplication is an application as stored, and the epoch before it was read.
+// foundApplication is the record of an application. since and aliasSince were taken before
+// the record and the alias were read.
 type foundApplication struct {
-	id         string
-	hash       map[string]string
-	since      memory.Epoch
-	aliasSince memory.Epoch
+	id                string
+	hash              map[string]string
+	since, aliasSince memory.Epoch
 }
 
-// find reads the application with the id or alias. Its hash is empty if
-// there is none.
+// find reads the record of the application with an id or alias. The hash is empty if there is
+// none.
 func (a *applications) find(ctx context.Context, idOrAlias string) (found foundApplication, err error) {
 	read := func(ctx context.Context, r feed.Reader, id string) (err error) {
 		found.id, found.since = id, a.cache.epochs.Now(redisdb.KeyApplication(id))
@@ -160,22 +160,23 @@ func listsAlias(hash map[string]string, alias string) bool {
 
 // ListOptions select a page of applications, ordered by name.
 type ListOptions struct {
-	// Prefix limits the list to names that begin with it, whatever their case.
+	// Prefix limits the list to names that begin with it, in any letter case.
 	Prefix string
-	// After is the Next of the page before. Default: the first page.
+	// After is Next of the previous page. Default: the first page.
 	After string
-	// Limit is how many at most. Default: 50; at most 1000.
+	// Limit is the maximum length of the page. Default: 50; at most 1000.
 	Limit int
 }
 
 // ApplicationPage is a page of applications.
 type ApplicationPage struct {
 	Applications []*Application `json:"applications"`
-	// Next is After of the next page; "" at the end.
+	// Next is After of the next page; "" on the last page.
 	Next string `json:"next,omitempty"`
 }
 
-// Applications lists applications by name. Errors: ErrUnavailable.
+// Applications lists applications by name. Errors: ErrInvalidApplication for an After that is
+// not of this list, ErrUnavailable.
 func (a *applications) Applications(ctx context.Context, o ListOptions) (*ApplicationPage, error) {
 	if o.Limit <= 0 {
 		o.Limit = 50
@@ -217,7 +218,7 @@ func (a *applications) Applications(ctx context.Context, o ListOptions) (*Applic
 		if err != nil {
 			return nil, err
 		}
-		// A renaming that was cut short leaves two entries: show the right one.
+		// Renaming that failed half-way leaves two entries; only one has the name.
 		if indexMember(app.Name, app.ID) == members[i] {
 			page.Applications = append(page.Applications, app)
 		}
@@ -225,8 +226,22 @@ func (a *applications) Applications(ctx context.Context, o ListOptions) (*Applic
 	return page, nil
 }
 
-// indexMember sorts by name, then id.
+// indexMember is an application's entry in the index, which is sorted by name, then id.
 func indexMember(name, id string) string { return strings.ToLower(name) + "\x00" + id }
+
+func (a *applications) addToIndex(ctx context.Context, member string) error {
+	if err := a.db.AddSorted(ctx, redisdb.KeyIndex, member); err != nil {
+		return unavailable("writing the index of applications", err)
+	}
+	return nil
+}
+
+func (a *applications) removeFromIndex(ctx context.Context, member string) error {
+	if err := a.db.RemoveSorted(ctx, redisdb.KeyIndex, member); err != nil {
+		return unavailable("writing the index of applications", err)
+	}
+	return nil
+}
 
 // findHash reads a hash. It is empty if there is none.
 func (c *core) findHash(ctx context.Context, doing, key string) (m map[string]string, err error) {

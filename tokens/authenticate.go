@@ -37,10 +37,10 @@ type logins struct {
 	secrets      *secrets.Checker
 }
 
-// Authenticate finds out whether an application presented its secret (RFC 6749
-// §2.3.1). clientID is its id or an alias.
+// Authenticate returns the application with a client id, which is its id or an alias, if the
+// secret is right (RFC 6749 §2.3.1).
 //
-// It does the same work whether the id is unknown, the secret wrong or the application
+// It does the same work if the id is unknown, the secret is wrong or the application is
 // disabled. Only a caller with the right secret learns that the application is inactive.
 //
 // Errors: ErrInvalidClient, ErrInactiveApplication, ErrBusy, ErrUnavailable.
@@ -52,32 +52,31 @@ func (l *logins) Authenticate(ctx context.Context, clientID, secret string) (*Ap
 	return l.CheckSecret(ctx, client, secret)
 }
 
-// Client is the application that a client id belongs to, before its secret is checked. If
-// no application has the id, only [Authority.CheckSecret] tells.
+// Client is the application with a client id, before its secret is checked. It does not show
+// whether an application has the id: only [Authority.CheckSecret] tells.
 type Client struct {
 	presented string
 	seen      feed.Snapshot // before it was read
 	app       *Application
-	// since and aliasSince were taken before the application and the index entry of its
-	// client id were read.
+	// since and aliasSince were taken before the application and the alias were read.
 	since, aliasSince memory.Epoch
 	// remembered is true if the application came from memory, not from Redis.
 	remembered bool
 }
 
-// ID is the id of the application, or the presented client id if no application has it.
-// Attempts are counted by it.
+// ID is the id of the application, or the presented client id if no application has it. It is
+// what attempts are counted by.
 func (c *Client) ID() string { return cmp.Or(c.app.ID, c.presented) }
 
-// Known is the id of the application, or "" if there is none. It is safe to log, unlike
-// the presented client id.
+// Known is the id of the application, or "" if there is none. Unlike the presented client id
+// it is safe to log.
 func (c *Client) Known() string { return c.app.ID }
 
 // Rates are the limits of the application's own, or nil.
 func (c *Client) Rates() *limit.Rates { return c.app.Rates() }
 
-// Remembered reports whether the application came from memory. Do not refuse a request for
-// that: ask Redis with [Authority.CheckSecretNow] first.
+// Remembered reports whether the application came from memory. Before refusing a request,
+// call [Authority.CheckSecretNow], which asks Redis.
 func (c *Client) Remembered() bool { return c.remembered }
 
 // FindClient returns the client with a client id, from memory while that is current. It
@@ -129,7 +128,7 @@ func (l *logins) CheckSecretNow(ctx context.Context, client *Client, secret stri
 func (l *logins) checkRead(ctx context.Context, client *Client, secret string) (*Application, *SecretInfo, error) {
 	var last login
 	err := l.feed.RefuseSince(ctx, client.seen, "checking a secret", func(ctx context.Context) (err error) {
-		if last.app != nil { // it is decided again
+		if last.app != nil { // a repetition
 			now, err := l.findNow(ctx, client.presented)
 			if err != nil {
 				return err
@@ -148,7 +147,7 @@ func (l *logins) checkRead(ctx context.Context, client *Client, secret string) (
 	case err == nil:
 		l.remember(client)
 		return last.app, last.secret, nil
-	case errors.Is(err, ErrInactiveApplication): // the secret was right
+	case errors.Is(err, ErrInactiveApplication): // and the secret is right
 		return last.app, nil, ofKnown(last.app, err)
 	default:
 		return nil, nil, ofKnown(last.app, err)
@@ -203,7 +202,7 @@ func (l *logins) decide(ctx context.Context, app *Application, secret string) (l
 	return l.accept(app, v, secret)
 }
 
-// accept decides after the secret was found to be right.
+// accept decides on a client whose secret is right.
 func (l *logins) accept(app *Application, v *secrets.Stored, secret string) (login, error) {
 	done := login{app: app}
 	if l.applications.codec.unseal(app); app.unusable() {
@@ -275,8 +274,8 @@ func (l *logins) unmatched(ctx context.Context, app *Application) error {
 	return nil
 }
 
-// hasImported reports whether there is an imported secret that was never used, which takes
-// a slow hash to compare.
+// hasImported reports whether the application has an imported secret that was never used.
+// Comparing it takes a slow hash.
 func (app *Application) hasImported() bool {
 	return slices.ContainsFunc(app.storedSecrets, func(v secrets.Stored) bool { return v.Kind != SecretHMAC })
 }
@@ -305,7 +304,7 @@ func (l *logins) rehash(applicationID, secretID, secret string) {
 // minute.
 func (l *logins) noteUse(app *Application, s *SecretInfo) {
 	now := l.now()
-	if now.Sub(s.LastUsed) < time.Minute || !l.cache.mayNote(notedKey{app.ID, s.ID}, "", now) {
+	if now.Sub(s.LastUsed) < time.Minute || !l.cache.useIsDue(useKey{app.ID, s.ID}, "", now) {
 		return
 	}
 	l.background.Go(func(ctx context.Context) {

@@ -16,32 +16,30 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// cache is what a gateway remembers between requests. Entries are immutable;
-// a change in Redis removes them (see package feed), it never edits them.
-//
-// Should a change ever be missed (a gateway died between writing and telling),
-// maxAge bounds how long anybody goes on not knowing it.
+// cache is the memory of a gateway between requests. Entries are immutable: a change in Redis
+// removes them (see package feed).
 type cache struct {
-	entries      int                                // how many tokens
+	entries      int                                // maximum number of tokens
 	tokens       atomic.Pointer[knowntokens.Table]  // replaced by an empty one to forget all
 	applications *otter.Cache[string, *Application] // by id
 	aliases      *otter.Cache[string, string]       // alias → id
 	users        *otter.Cache[userID, *User]        // by public id
 	mails        *otter.Cache[Mail, string]         // mail → public id
-	// told are the revocations, by record or family, that every gateway was told of, and
-	// at which server.
-	told *otter.Cache[string, feed.Snapshot]
-	// noted is when the use of a secret, or of a user, was last written. It is not read
-	// from Redis, and so not forgotten with what is.
-	noted *otter.Cache[notedKey, notedUse]
+	// revocations are the tokens and families whose revocation this gateway has published, by
+	// key, and the server that it was made on.
+	revocations *otter.Cache[string, feed.Snapshot]
+	// uses are the last recorded uses of secrets and users. They do not come from Redis, so
+	// forget and dropAll leave them.
+	uses *otter.Cache[useKey, use]
 
 	epochs *memory.Epochs
 }
 
-// maxAge is for how long anything remembered is used.
+// maxAge is how long an entry is used. It bounds how long a missed change goes unnoticed: a
+// gateway may die between writing a change and publishing it.
 const maxAge = 10 * time.Minute
 
-// outdated reports whether what was read from Redis then has to be read again.
+// outdated reports whether an entry that was read at then must be read again.
 func outdated(then, now time.Time) bool { return now.Sub(then) > maxAge }
 
 func newCache(entries int) *cache {
@@ -51,42 +49,40 @@ func newCache(entries int) *cache {
 		aliases:      memory.NewBounded[string, string](max(entries/10, 1000)),
 		users:        memory.NewBounded[userID, *User](entries),
 		mails:        memory.NewBounded[Mail, string](entries),
-		told:         memory.NewBounded[string, feed.Snapshot](entries),
-		noted:        memory.NewBounded[notedKey, notedUse](max(entries/10, 1000)),
+		revocations:  memory.NewBounded[string, feed.Snapshot](entries),
+		uses:         memory.NewBounded[useKey, use](max(entries/10, 1000)),
 		epochs:       memory.NewEpochs(),
 	}
 	c.tokens.Store(knowntokens.New(entries))
 	return c
 }
 
-// notedKey is a secret of an application, or a user.
-type notedKey struct{ application, id string }
+// useKey is a secret of an application, or a user.
+type useKey struct{ application, id string }
 
-type notedUse struct {
-	at time.Time
-	// backendUserID is Meet's id of the user.
-	backendUserID string
+type use struct {
+	at            time.Time
+	backendUserID string // Meet's id of the user
 }
 
-// mayNote reports whether a use was not noted within the last minute, or with another
-// id of the user at Meet, and takes it for noted from now on.
-func (c *cache) mayNote(k notedKey, backendUserID string, now time.Time) bool {
-	last, ok := c.noted.GetIfPresent(k)
+// useIsDue reports whether a use is to be recorded: none was within the last minute, or Meet's
+// id of the user has changed. It counts the use as recorded.
+func (c *cache) useIsDue(k useKey, backendUserID string, now time.Time) bool {
+	last, ok := c.uses.GetIfPresent(k)
 	if ok && now.Sub(last.at) < time.Minute && last.backendUserID == backendUserID {
 		return false
 	}
-	c.noted.Set(k, notedUse{now, backendUserID})
+	c.uses.Set(k, use{now, backendUserID})
 	return true
 }
 
-// token returns a token that was verified.
+// token returns a token that was verified before.
 func (c *cache) token(sum [sha256.Size]byte) (t accessToken, ok bool) {
 	t.Token, ok = c.tokens.Load().Get(sum)
 	return t, ok
 }
 
-// fillToken puts a token that was read after since was taken, under the key of its
-// record.
+// fillToken adds a token whose record at key was read after since.
 func (c *cache) fillToken(sum [sha256.Size]byte, t *accessToken, key string, since memory.Epoch) {
 	c.epochs.Fill(key, since, func() {
 		if !c.tokens.Load().Add(sum, redisdb.RecordOf(t.ID[:]).Beginning(), &t.Token) {
@@ -95,7 +91,7 @@ func (c *cache) fillToken(sum [sha256.Size]byte, t *accessToken, key string, sin
 	})
 }
 
-// forget drops what was read at a key.
+// forget drops what was read from a key.
 func (c *cache) forget(key string) {
 	c.epochs.Count(key)
 	kind, id, _ := strings.Cut(strings.TrimPrefix(key, redisdb.KeyPrefix), ":")
@@ -113,7 +109,7 @@ func (c *cache) forget(key string) {
 	}
 }
 
-// dropAll forgets everything: what was missed is not known.
+// dropAll drops everything that was read from Redis.
 func (c *cache) dropAll() {
 	c.epochs.CountAll()
 	c.tokens.Store(knowntokens.New(c.entries))

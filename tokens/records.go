@@ -61,12 +61,12 @@ func decodeRecord(b []byte) (state byte, sum [sha256.Size]byte, g generations, e
 	for i := range g {
 		v, size := binary.Uvarint(rest)
 		if size <= 0 {
-			return 0, sum, g, errors.New("token record is cut")
+			return 0, sum, g, errors.New("token record is too short")
 		}
 		g[i], rest = v, rest[size:]
 	}
 	if len(rest) != 0 || state > recordLive {
-		return 0, sum, g, fmt.Errorf("token record of an unknown form (state %d)", state)
+		return 0, sum, g, fmt.Errorf("unknown form of token record (state %d)", state)
 	}
 	return state, sum, g, nil
 }
@@ -78,8 +78,8 @@ type records struct {
 	keyUse *installation.KeyUse
 }
 
-// add makes a signed token valid. Adding it again changes nothing, and does not bring a
-// revoked token back.
+// add records a signed token, which makes it valid. Adding it again changes nothing, also if
+// it was revoked.
 func (r *records) add(ctx context.Context, t *signed, u *User) error {
 	if err := r.keyUse.NoteSigned(ctx, t.lifetime); err != nil {
 		return err
@@ -95,14 +95,14 @@ func (r *records) add(ctx context.Context, t *signed, u *User) error {
 	})
 }
 
-// recordAgainScript records a token unless it is on record, revoked or not. ARGV: life
-// in ms, record.
+// recordAgainScript records a token unless it has a record, revoked or not. ARGV: life in ms,
+// record.
 var recordAgainScript = redisdb.NewScript(`
 return redis.call('SET', KEYS[1], ARGV[2], 'NX', 'PX', ARGV[1]) and 1 or 0`)
 
-// revokeRecordScript marks a record as revoked and answers it. If there is no record it
-// leaves a mark alone, since a lost record may be replayed. The mark stays until the token
-// would have expired. ARGV: state, mark, its life in ms.
+// revokeRecordScript marks a record as revoked and answers it. Without a record it writes a
+// mark in its place, since a lost record may be replayed. The mark stays until the token would
+// have expired. ARGV: state, mark, its life in ms.
 var revokeRecordScript = redisdb.NewScript(`
 local value = redis.call('GET', KEYS[1])
 if not value then
@@ -112,9 +112,8 @@ end
 redis.call('SETRANGE', KEYS[1], 0, ARGV[1])
 return value`)
 
-// revokeAgainScript marks a token's record as revoked, and leaves a mark if there is none,
-// since another gateway may still replay the record. ARGV: life of the mark in ms, state,
-// mark.
+// revokeAgainScript is revokeRecordScript for the journal. ARGV: life of the mark in ms,
+// state, mark.
 var revokeAgainScript = journal.NewScript(`
 local state = redis.call('GETRANGE', KEYS[1], 0, 0)
 if state == '' then
@@ -125,8 +124,8 @@ if state == ARGV[2] then return 0 end
 redis.call('SETRANGE', KEYS[1], 0, ARGV[2])
 return 1`)
 
-// revoke marks a record as revoked. sum is the hash of the token if it is known; life
-// bounds how long the token could be valid.
+// revoke marks a record as revoked. sum is the hash of the token if it is known; life is how
+// long the token can still be valid.
 func (r *records) revoke(ctx context.Context, key string, sum [sha256.Size]byte, life time.Duration) error {
 	state, mark := string([]byte{recordRevoked}), encodeRecord(sum, generations{})
 	mark[0] = recordRevoked
@@ -143,29 +142,29 @@ func (r *records) revoke(ctx context.Context, key string, sum [sha256.Size]byte,
 			if _, _, _, err = decodeRecord([]byte(value)); err != nil {
 				return nil, unavailable("revoking a token", err)
 			}
-			if value[0] == recordRevoked && r.wasTold(key) {
-				return nil, errTold
+			if value[0] == recordRevoked && r.wasPublished(key) {
+				return nil, errPublished
 			}
 			return nil, nil
 		},
 	})
-	if errors.Is(err, errTold) {
+	if errors.Is(err, errPublished) {
 		return nil
 	}
 	if err == nil {
-		r.noteTold(key)
+		r.setPublished(key)
 	}
 	return err
 }
 
-// errTold means that a revocation was published before. Revoking a token again and again
-// is one change of the feed, and does not push others out of the journals.
-var errTold = errors.New("every gateway was told already")
+// errPublished means that a revocation was published before. Repeating it publishes nothing,
+// and so does not push other changes out of the journals.
+var errPublished = errors.New("the revocation was published before")
 
-// wasTold reports whether the revocation of a record or family was published before.
-func (r *records) wasTold(key string) bool {
-	told, ok := r.cache.told.GetIfPresent(key)
-	return ok && !r.feed.Replaced(told)
+// wasPublished reports whether the revocation of a token or family was published before.
+func (r *records) wasPublished(key string) bool {
+	on, ok := r.cache.revocations.GetIfPresent(key)
+	return ok && !r.feed.Replaced(on)
 }
 
-func (r *records) noteTold(key string) { r.cache.told.Set(key, r.feed.Snapshot()) }
+func (r *records) setPublished(key string) { r.cache.revocations.Set(key, r.feed.Snapshot()) }

@@ -37,22 +37,20 @@ type refreshes struct {
 	users    *users
 }
 
-// Refresh exchanges a refresh token for a new pair (RFC 6749 §6). The application must
-// be the one that the token was issued to. Refresh checks again that the user's domain is
-// allowed and that nothing was revoked. The caller asks Meet, between Inspect and
-// Refresh, whether it still knows the user.
+// Refresh exchanges a refresh token for a new pair (RFC 6749 §6). The application must be the
+// one that the token was issued to. Refresh checks again that the user's domain is allowed
+// and that nothing was revoked. Before, the caller asks Meet whether the user still exists.
 //
-// A token that was exchanged before ends its family, except within the window, where it
-// gets the same pair again.
+// A token that was exchanged before ends its family, except within the window: then it gets
+// the same pair again.
 //
-// wanted are the scopes of the new access token, a subset of those granted; none means
-// all. The new refresh token keeps all of them.
+// wanted are the scopes of the new access token, a subset of those granted. None means all.
+// The new refresh token keeps all of them.
 //
 // Errors: ErrInvalidGrant, ErrScopeNotGranted, ErrInactiveApplication,
 // ErrDomainNotAllowed, ErrUnavailable.
 func (r *refreshes) Refresh(ctx context.Context, app *Application, raw string, wanted ...string) (*Token, error) {
-	// A deposed primary may have missed the last rotation, and would take the token for a
-	// stolen one.
+	// A deposed primary may have missed the last rotation. The token would count as reused.
 	if err := r.feed.Check(ctx); err != nil {
 		return nil, err
 	}
@@ -98,7 +96,7 @@ func (r *refreshes) refresh(ctx context.Context, app *Application, raw string, w
 	return r.handOut(ctx, e, rotation.Pair)
 }
 
-// exchange is the exchange of a refresh token that judge has allowed.
+// exchange is an exchange of a refresh token that judge has allowed.
 type exchange struct {
 	family string // its id
 	grant  Grant
@@ -137,8 +135,8 @@ func (r *refreshes) judge(ctx context.Context, p *family.Presented, app *Applica
 	return &exchange{family: p.ID, grant: g, state: s, at: now}, nil
 }
 
-// handOut returns a pair. It records the access token first, so that no gateway hands out
-// a token that is not on record.
+// handOut returns a pair. It records the access token first, so that no gateway returns a
+// token without a record.
 func (r *refreshes) handOut(ctx context.Context, e *exchange, pair *family.Pair) (*Token, error) {
 	age := e.at.Sub(time.UnixMilli(pair.Issued))
 	rest := pair.Lifetime - max(age, 0)
@@ -149,8 +147,8 @@ func (r *refreshes) handOut(ctx context.Context, e *exchange, pair *family.Pair)
 		return nil, err
 	}
 	if r.feed.Replaced(e.seen) {
-		// The rotation may be lost. Either the token is still current on the new primary, or it
-		// gets the same pair again.
+		// The rotation may be lost. On a retry the token is either still current on the new
+		// primary, or gets the same pair again.
 		return nil, feed.Unsteady("rotating a refresh token")
 	}
 	r.families.NoteGiven(ctx, e.family, pair)
@@ -181,7 +179,7 @@ func (r *refreshes) inspect(ctx context.Context, raw string) (*Identity, error) 
 	if _, ok := family.IDOf(raw); !ok {
 		return nil, deny(ErrTokenMalformed, "not_a_refresh_token")
 	}
-	if !ChecksumOK(raw) { // a typo or a guess: Redis need not be asked
+	if !ChecksumOK(raw) { // a typo or a guess: do not ask Redis
 		return nil, deny(ErrTokenInvalid, "unknown_token")
 	}
 	var i *Identity
@@ -192,7 +190,7 @@ func (r *refreshes) inspect(ctx context.Context, raw string) (*Identity, error) 
 	return i, err
 }
 
-// identify is inspect as the server decides that is asked.
+// identify is one attempt of inspect, on a server that may turn out to be deposed.
 func (r *refreshes) identify(ctx context.Context, raw string) (*Identity, error) {
 	p, err := r.families.Read(ctx, raw)
 	switch {
@@ -242,16 +240,16 @@ func (r *refreshes) revoke(ctx context.Context, raw, owner string) error {
 		return r.ended(ctx, p.ID, at, records)
 	})
 	if errors.Is(err, ErrInvalidGrant) || errors.Is(err, ErrNotFound) {
-		return nil // the token is not one of the family's, or not any more
+		return nil // not a token of the family
 	}
 	return err
 }
 
-// ended makes every gateway remember that a family has ended, and revokes its access
-// tokens, whose records are at the given keys.
+// ended publishes that a family has ended, and revokes its access tokens, given the keys of
+// their records.
 func (r *refreshes) ended(ctx context.Context, familyID string, at time.Time, records []string) error {
 	key := redisdb.KeyFamily(familyID)
-	if r.records.wasTold(key) {
+	if r.records.wasPublished(key) {
 		return nil
 	}
 	if err := r.families.Tell(ctx, familyID, at, r.now().Add(maxLifetime)); err != nil {
@@ -262,6 +260,6 @@ func (r *refreshes) ended(ctx context.Context, familyID string, at time.Time, re
 			return err
 		}
 	}
-	r.records.noteTold(key)
+	r.records.setPublished(key)
 	return nil
 }

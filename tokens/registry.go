@@ -37,9 +37,9 @@ func (r *registry) CreateApplication(ctx context.Context, app Application) (*App
 	return r.CreateApplicationWithSecret(ctx, app, vault.NewSecret(SecretPrefix))
 }
 
-// CreateApplicationWithSecret is [Authority.CreateApplication] with a secret that was
-// made before, by [NewClientSecret]: it must have that form and its checksum, since
-// secrets are hashed and not stretched.
+// CreateApplicationWithSecret is [Authority.CreateApplication] with a secret that
+// [NewClientSecret] has made. Other secrets are refused: the hash of a secret is not slow, so
+// it must be long and random.
 func (r *registry) CreateApplicationWithSecret(ctx context.Context, app Application, secret string) (*Application, string, error) {
 	if !strings.HasPrefix(secret, SecretPrefix) || len(secret) != len(vault.NewSecret(SecretPrefix)) || !ChecksumOK(secret) {
 		return nil, "", fmt.Errorf("%w: client_secret: it must be one that \"meet secret new\" made, without a typo", ErrInvalidApplication)
@@ -71,18 +71,18 @@ func (r *registry) create(ctx context.Context, app Application, addSecrets func(
 		wanted.drop(ctx)
 		return nil, err
 	}
-	// The index comes first: an entry without a record is skipped by lists, a
-	// record without an entry would be found by nobody.
-	if err := r.db.AddSorted(ctx, redisdb.KeyIndex, indexMember(n.Name, n.ID)); err != nil {
+	// The index comes first: lists skip an entry without a record, but cannot find a record
+	// without an entry.
+	if err := r.applications.addToIndex(ctx, indexMember(n.Name, n.ID)); err != nil {
 		wanted.drop(ctx)
-		return nil, unavailable("writing the index of applications", err)
+		return nil, err
 	}
-	// A delay in publishing does no harm: nobody knows the application yet.
+	// A delay in publishing does no harm, since no client knows the application yet.
 	created, err := r.save(ctx, n, wanted.aliases)
 	if errors.Is(err, errNotSaved) {
 		wanted.drop(ctx)
-		_ = r.meetClients.forget(ctx, n) // best effort: a left-over note does no harm
-		_ = r.db.RemoveSorted(ctx, redisdb.KeyIndex, indexMember(n.Name, n.ID))
+		_ = r.meetClients.forget(ctx, n) // best effort: a left-over entry does no harm
+		_ = r.applications.removeFromIndex(ctx, indexMember(n.Name, n.ID))
 	}
 	if err != nil && !errors.Is(err, feed.ErrUntold) {
 		return nil, err
@@ -105,8 +105,8 @@ func (r *registry) UpdateApplication(ctx context.Context, id string, version int
 	return app, nil
 }
 
-// change is UpdateApplication, except that it also returns the application if it was
-// written and a later step failed.
+// change is UpdateApplication, but it also returns the application if that was written and a
+// later step failed.
 func (r *registry) change(ctx context.Context, id string, version int64, change func(*Application) error) (*Application, error) {
 	const tries = 10
 	for try := 1; ; try++ {
@@ -131,7 +131,7 @@ func (r *registry) edit(ctx context.Context, old *Application, change func(*Appl
 	if err := change(n); err != nil {
 		return nil, err
 	}
-	// The caller cannot change these.
+	// A caller cannot change these.
 	n.ID, n.Version, n.Created, n.generation = old.ID, old.Version, old.Created, old.generation
 	n.LastUsed, n.Secrets, n.NotGranted = old.LastUsed, old.Secrets, old.NotGranted
 	if err := n.normalise(); err != nil {
@@ -143,7 +143,7 @@ func (r *registry) edit(ctx context.Context, old *Application, change func(*Appl
 	if err := wanted.take(ctx); err != nil {
 		return nil, err
 	}
-	if err := r.noteBeforeSave(ctx, old, n, removed); err != nil {
+	if err := r.prepare(ctx, old, n, removed); err != nil {
 		wanted.drop(ctx)
 		return nil, err
 	}
@@ -158,9 +158,9 @@ func (r *registry) edit(ctx context.Context, old *Application, change func(*Appl
 	return written, errors.Join(err, r.reindex(ctx, n.ID, indexMember(old.Name, n.ID), indexMember(n.Name, n.ID)))
 }
 
-// noteBeforeSave makes the notes that must exist before a record is written. Left-over
-// notes do no harm.
-func (r *registry) noteBeforeSave(ctx context.Context, old, n *Application, removed []string) error {
+// prepare writes the entries that must exist before a record is written. Left-over entries
+// do no harm.
+func (r *registry) prepare(ctx context.Context, old, n *Application, removed []string) error {
 	if err := r.meetClients.record(ctx, n); err != nil {
 		return err
 	}
@@ -170,32 +170,26 @@ func (r *registry) noteBeforeSave(ctx context.Context, old, n *Application, remo
 	if n.Name == old.Name {
 		return nil
 	}
-	if err := r.db.AddSorted(ctx, redisdb.KeyIndex, indexMember(n.Name, n.ID)); err != nil {
-		return unavailable("writing the index of applications", err)
-	}
-	return nil
+	return r.applications.addToIndex(ctx, indexMember(n.Name, n.ID))
 }
 
-// reindex replaces an application's index entry after it was renamed. Then it reads the
-// record: if the application was renamed back meanwhile, it restores the old entry.
+// reindex replaces the index entry of an application that was renamed. If the application was
+// renamed back meanwhile, it restores the old entry.
 func (r *registry) reindex(ctx context.Context, id, before, now string) error {
 	if before == now {
 		return nil
 	}
-	if err := r.db.AddSorted(ctx, redisdb.KeyIndex, now); err != nil {
-		return unavailable("writing the index of applications", err)
+	if err := r.applications.addToIndex(ctx, now); err != nil {
+		return err
 	}
-	if err := r.db.RemoveSorted(ctx, redisdb.KeyIndex, before); err != nil {
-		return unavailable("writing the index of applications", err)
+	if err := r.applications.removeFromIndex(ctx, before); err != nil {
+		return err
 	}
 	app, err := r.applications.read(ctx, id)
 	if err != nil || indexMember(app.Name, id) != before {
 		return nil //nolint:nilerr // gone or unavailable: nothing to correct
 	}
-	if err := r.db.AddSorted(ctx, redisdb.KeyIndex, before); err != nil {
-		return unavailable("writing the index of applications", err)
-	}
-	return nil
+	return r.applications.addToIndex(ctx, before)
 }
 
 // countingEdits makes a change count for the application's [Generations]. A change of limits
@@ -219,10 +213,10 @@ func without(list, drop []string) []string {
 	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return slices.Contains(drop, s) })
 }
 
-// saveScript writes a record if it has the expected version and still wants the client
-// ids that it is to list. Finding its own earlier write is a success, since the reply may
-// have been lost. It keeps the last uses of the secrets named in ARGV[3]; client ids
-// follow from ARGV[4].
+// saveScript writes a record if it has the expected version and still wants the client ids
+// that it is going to list. Finding its own earlier write is a success, since the reply may
+// have been lost. It deletes the last uses of other secrets. ARGV: version, document, secrets
+// (fields of their last use), client ids.
 var saveScript = redisdb.NewScript(redisNow + `
 local have = redis.call('HMGET', KEYS[1], 'v', 'd')
 local version = tonumber(have[1] or '0')
@@ -248,8 +242,8 @@ var errNotSaved = errors.New("the record was not written")
 var errWantOver = errors.New("taking client ids took too long")
 
 // save replaces the version that n was made from, and publishes the change. wanted are the
-// client ids that n newly lists. It returns the stored application, also with
-// feed.ErrUntold but with no other error.
+// client ids that n adds. It returns the stored application with a nil error or
+// feed.ErrUntold.
 func (r *registry) save(ctx context.Context, n *Application, wanted []string) (*Application, error) {
 	const doing = "writing an application"
 	doc, err := r.applications.codec.encode(n)
@@ -287,21 +281,21 @@ func (r *registry) save(ctx context.Context, n *Application, wanted []string) (*
 	return written, err
 }
 
-// written is the application as stored. It is decoded from doc rather than read back, so
-// that an outage cannot lose a secret that was just made.
+// written returns the application as stored. It decodes doc rather than reading Redis, so an
+// outage cannot lose a secret that was just made.
 func (r *registry) written(n *Application, version int64, doc string) (*Application, error) {
 	m := map[string]string{
 		fieldDocument: doc, fieldVersion: strconv.FormatInt(version, 10),
 		fieldGeneration: strconv.FormatUint(n.generation, 10),
 	}
-	note := func(field string, used time.Time) {
-		if !used.IsZero() {
-			m[field] = strconv.FormatInt(used.UnixMilli(), 10)
+	setTime := func(field string, at time.Time) {
+		if !at.IsZero() {
+			m[field] = strconv.FormatInt(at.UnixMilli(), 10)
 		}
 	}
-	note(fieldLastUsed, n.LastUsed)
+	setTime(fieldLastUsed, n.LastUsed)
 	for _, s := range n.Secrets {
-		note(prefixSecretUsed+s.ID, s.LastUsed)
+		setTime(prefixSecretUsed+s.ID, s.LastUsed)
 	}
 	for _, g := range n.NotGranted {
 		field, value := g.field()
@@ -312,8 +306,8 @@ func (r *registry) written(n *Application, version int64, doc string) (*Applicat
 
 // RotateSecret gives the application a new secret and returns it, once. The previous
 // secret keeps working for grace (0: it stops at once); an older one is dropped. Version
-// and errors are those of UpdateApplication. After ErrUnavailable the application may
-// have a new secret that nobody knows. With a grace, a delay in publishing is no error.
+// and errors are those of UpdateApplication. After ErrUnavailable the application may have a
+// new secret that is lost. With a grace, a delay in publishing is no error.
 func (r *registry) RotateSecret(ctx context.Context, id string, version int64, grace time.Duration) (*Application, string, error) {
 	secret := vault.NewSecret(SecretPrefix)
 	app, err := r.change(ctx, id, version, func(n *Application) error {
@@ -337,7 +331,7 @@ func (r *registry) RotateSecret(ctx context.Context, id string, version int64, g
 	if grace <= 0 && err != nil {
 		return nil, "", err // other gateways may still accept the old secret
 	}
-	// Redis has the new secret, and gateways ask Redis about a secret they do not know.
+	// Redis has the new secret, and gateways ask Redis before they refuse a secret.
 	return app, secret, nil
 }
 
@@ -353,20 +347,19 @@ redis.call('HSET', KEYS[1], 'gone', 1)
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1`)
 
-// DeleteApplication removes an application and with it the validity of all its
-// credentials. Version 0 removes any version. Errors: ErrNotFound, ErrConflict,
-// ErrUnavailable.
+// DeleteApplication deletes an application, which ends its secrets and tokens. Version 0
+// deletes any version. Errors: ErrNotFound, ErrConflict, ErrUnavailable.
 func (r *registry) DeleteApplication(ctx context.Context, id string, version int64) error {
 	app, err := r.applications.read(ctx, id)
 	if err != nil {
 		if errors.Is(err, ErrNotFound) && grammar.IsClientID(id) {
-			// An earlier attempt that ended in ErrUnavailable may have deleted it. Without this
-			// a replay could bring it back.
+			// An earlier attempt that failed with ErrUnavailable may have deleted it. Without the
+			// entry a replay could recreate it.
 			_ = r.feed.Forget(ctx, redisdb.KeyApplication(id), deleteAgain(id)) // retried later if it fails
 		}
 		return err
 	}
-	// First, so that adoption cannot undo a deletion that is cut short.
+	// First, so that adoption cannot undo a deletion that fails half-way.
 	if err := r.meetClients.markRemoved(ctx, app.clientIDsAtMeet()...); err != nil {
 		return err
 	}
@@ -395,10 +388,7 @@ func (r *registry) DeleteApplication(ctx context.Context, id string, version int
 	if err := r.meetClients.forget(ctx, app); err != nil {
 		return err
 	}
-	if err := r.db.RemoveSorted(ctx, redisdb.KeyIndex, indexMember(app.Name, id)); err != nil {
-		return unavailable("writing the index of applications", err)
-	}
-	return nil
+	return r.applications.removeFromIndex(ctx, indexMember(app.Name, id))
 }
 
 // confirmScript writes the version of an unchanged record once more. Replicas that
@@ -409,9 +399,9 @@ if have[1] ~= ARGV[1] or have[2] ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], 'v', have[1])
 return 1`)
 
-// ConfirmApplication makes an application durable that needs no change. Its record may
-// come from an attempt that ended in ErrUnavailable, which no replica has and no gateway
-// remembers. Errors: ErrNotFound, ErrConflict if it keeps changing, ErrUnavailable.
+// ConfirmApplication writes an unchanged application once more, to make it durable: a write
+// that failed with ErrUnavailable may be on no replica and in no journal. Errors:
+// ErrNotFound, ErrConflict if the application keeps changing, ErrUnavailable.
 func (r *registry) ConfirmApplication(ctx context.Context, id string) (*Application, error) {
 	const doing, tries = "confirming an application", 10
 	for range tries {

@@ -14,9 +14,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// editAgain returns the entries that repeat an edit. They recreate an application that was
-// lost within a minute of its creation, so that a client that was just given its secret is
-// not refused. The fallback outlives the edit in the journal.
+// editAgain returns the journal entries that repeat an edit. They also recreate an
+// application that is lost within a minute of its creation, so that a client that was just
+// given its secret is not refused. The fallback outlives the edit in the journal.
 func editAgain(n *Application, version int64, doc string) []journal.Entry {
 	key := redisdb.KeyApplication(n.ID)
 	return []journal.Entry{
@@ -29,9 +29,9 @@ func editAgain(n *Application, version int64, doc string) []journal.Entry {
 }
 
 // editAgainScript replaces an older record of an application, or creates the record if
-// the application is new and was not deleted lately. It also answers 1 for a new record
-// that is as it should be, because the index entries may be lost. ARGV: for how long it
-// may be created, in ms; version, document.
+// the application is new and was not deleted lately. It also answers 1 if it finds a new
+// record unchanged, because the index entries may be lost. ARGV: for how long it may be
+// created, in ms; version, document.
 var editAgainScript = journal.NewScript(`
 local have, want = tonumber(redis.call('HGET', KEYS[1], 'v') or '0'), tonumber(ARGV[2])
 local new = ARGV[1] ~= '0'
@@ -76,10 +76,10 @@ func deleteAgain(id string) journal.Entry {
 	return journal.Entry{Rank: journal.Edits, Name: key, Version: math.MaxInt64, Key: key, Script: deleteAgainScript}
 }
 
-// feedDomain is what the feed sees of an Authority.
+// feedDomain implements [feed.Domain] for an Authority.
 type feedDomain struct{ *Authority }
 
-// Forget implements [feed.Domain], as the following do.
+// Forget drops a key from memory.
 func (d feedDomain) Forget(key string) {
 	d.cache.forget(key)
 	if key == redisdb.KeyInstallation {
@@ -87,13 +87,14 @@ func (d feedDomain) Forget(key string) {
 	}
 }
 
+// ForgetAll drops everything from memory.
 func (d feedDomain) ForgetAll() {
 	d.cache.dropAll()
 	d.installations.Forget()
 }
 
-// Restored repairs the index entries of an application, and links two users of one
-// address.
+// Restored repairs the index entries of an application that was restored, and links two users
+// of one address.
 func (d feedDomain) Restored(ctx context.Context, e journal.Entry) error {
 	switch e.Script {
 	case mailindex.ClaimAgainScript:
@@ -111,15 +112,15 @@ func (r *registry) restored(ctx context.Context, key string) error {
 	}
 	app, err := r.applications.codec.decode(strings.TrimPrefix(key, redisdb.KeyApplication("")), m)
 	if err != nil {
-		return nil //nolint:nilerr // unreadable, so nobody can use it
+		return nil //nolint:nilerr // unreadable, so it cannot be used
 	}
 	if err := r.meetClients.record(ctx, app); err != nil {
 		return err
 	}
-	if err := r.db.AddSorted(ctx, redisdb.KeyIndex, indexMember(app.Name, app.ID)); err != nil {
-		return unavailable("writing the index of applications", err)
+	if err := r.applications.addToIndex(ctx, indexMember(app.Name, app.ID)); err != nil {
+		return err
 	}
-	// A client id that another application has taken meanwhile stays with it.
+	// A client id stays with another application that has taken it meanwhile.
 	if err := r.clientIDs.repair(ctx, app); err != nil && !errors.Is(err, ErrConflict) {
 		return err
 	}

@@ -25,22 +25,22 @@ import (
 //
 // A value that came from an [Authority] is shared and must not be changed.
 type User struct {
-	// ID is 8 letters and digits, given once per folded address.
+	// ID is 8 letters and digits, one id per folded address.
 	ID string `json:"id"`
 	// Mail is the address. It is encrypted at rest.
 	Mail Mail `json:"mail"`
 	// BackendUserID is Meet's id of the user as last seen; "" if never.
 	BackendUserID string `json:"backend_user_id,omitempty"`
-	// FirstSeen and FirstSeenBy tell when and by which application the address
-	// was first acted for.
+	// FirstSeen and FirstSeenBy are when an application first acted for the address, and
+	// which one.
 	FirstSeen   time.Time `json:"first_seen"`
 	FirstSeenBy string    `json:"first_seen_by,omitempty"`
-	// LastSeen and LastSeenBy tell the latest, at a resolution of a minute.
+	// LastSeen and LastSeenBy are the last time, at a resolution of a minute.
 	LastSeen   time.Time `json:"last_seen,omitzero"`
 	LastSeenBy string    `json:"last_seen_by,omitempty"`
 
-	// generation starts at the time the record was made, in unix seconds, and each
-	// revocation raises it. So old tokens stay invalid when a lost record is made again.
+	// generation starts at the time when the record was written, in unix seconds, and each
+	// revocation raises it. So old tokens stay invalid if a lost record is written anew.
 	generation uint64
 	// Revoking a grant raises grantCount and stores the new value in grants. A token carries
 	// the grantCount it was issued under. Only the latest revoked grants are kept one by
@@ -80,9 +80,9 @@ if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
 for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 return 1`)
 
-// newUserScript makes a user's record unless the id is taken. ARGV: sealed
-// mail, first seen, by, generation, grant count. Finding its own earlier write is a
-// success, since the reply may have been lost.
+// newUserScript writes a user's record unless the id is taken. Finding its own earlier write
+// is a success, since the reply may have been lost. ARGV: sealed mail, first seen, by,
+// generation, grant count.
 var newUserScript = redisdb.NewScript(`
 if redis.call('HSETNX', KEYS[1], 'm', ARGV[1]) == 0 then
   if redis.call('HGET', KEYS[1], 'm') == ARGV[1] then return 1 end
@@ -127,7 +127,7 @@ func (s *users) User(ctx context.Context, idOrMail string) (*User, error) {
 	return s.read(ctx, id)
 }
 
-// same records in each of two users that the other has the same address, so that a
+// same records in each of two users that the other one has the same address, so that a
 // revocation ends both. An address can have two users after Redis lost a write.
 func (s *users) same(ctx context.Context, ids ...string) error {
 	for i, id := range ids {
@@ -139,8 +139,8 @@ func (s *users) same(ctx context.Context, ids ...string) error {
 	return nil
 }
 
-// findOrCreate returns the id of the user of a grant, and the user if this call made it.
-func (s *users) findOrCreate(ctx context.Context, g Grant) (made *User, id string, err error) {
+// findOrCreate returns the id of the user of a grant, and the user if this call created it.
+func (s *users) findOrCreate(ctx context.Context, g Grant) (created *User, id string, err error) {
 	if !g.Unseen {
 		if id, err = s.index.Find(ctx, g.Mail); id != "" || err != nil {
 			return nil, id, err
@@ -149,14 +149,14 @@ func (s *users) findOrCreate(ctx context.Context, g Grant) (made *User, id strin
 	return s.create(ctx, g.Mail, g.Application.ID)
 }
 
-// create allocates an id for the address. Concurrent calls on several gateways all return
-// the same id. The user is nil if another gateway made it.
-func (s *users) create(ctx context.Context, m Mail, by string) (made *User, id string, err error) {
+// create allocates an id for the address. Concurrent calls on several gateways return the same
+// id. The user is nil if another gateway created it.
+func (s *users) create(ctx context.Context, m Mail, by string) (created *User, id string, err error) {
 	for {
 		id = vault.RandomID(vault.UserID)
-		made, err = s.write(ctx, id, m, by)
+		created, err = s.write(ctx, id, m, by)
 		if errors.Is(err, ErrConflict) {
-			continue // one of 62^8 ids taken already: rare
+			continue // the id is taken, which is rare among 62^8
 		}
 		if err != nil {
 			return nil, "", err
@@ -166,7 +166,7 @@ func (s *users) create(ctx context.Context, m Mail, by string) (made *User, id s
 			return nil, "", err
 		}
 		if winner == id {
-			return made, id, nil
+			return created, id, nil
 		}
 		if _, err := s.db.Delete(ctx, redisdb.KeyUser(id)); err != nil {
 			return nil, "", unavailable("removing a user", err)
@@ -175,7 +175,7 @@ func (s *users) create(ctx context.Context, m Mail, by string) (made *User, id s
 	}
 }
 
-// write makes the record of a user.
+// write writes the record of a new user. The error is ErrConflict if the id is taken.
 func (s *users) write(ctx context.Context, id string, m Mail, by string) (*User, error) {
 	key := redisdb.KeyUser(id)
 	sealed := s.keys.Seal([]byte(m), key)
@@ -212,8 +212,8 @@ func (s *users) remember(u *User) {
 	}
 }
 
-// userStep is how old a user's journal entry gets before the next token renews it, so that
-// not every token writes one.
+// userStep is how old a user's journal entry becomes before the next token renews it. Most
+// tokens write none.
 const userStep = journal.Memory / 6
 
 // contested handles an index entry that another user of the same address may have
@@ -267,7 +267,8 @@ func (s *users) decode(id string, m map[string]string) (*User, error) {
 			_ = s.db.Eval(ctx, touchScript, redisdb.KeyUser(id), fieldMail, fieldMail, resealed).Err()
 		})
 	}
-	// Users are many: their texts are one piece of memory, and applications' ids are there once.
+	// There are many users: the texts of one share a piece of memory, and all users share the
+	// ids of applications.
 	text := id + string(mail) + m[fieldBackendUser]
 	u := &User{
 		ID: text[:len(id)], Mail: Mail(text[len(id) : len(id)+len(mail)]), BackendUserID: text[len(id)+len(mail):],
@@ -300,11 +301,11 @@ func (s *users) noteSeen(u *User, by, backendUserID string) {
 		return
 	}
 	backendUserID = cmp.Or(backendUserID, u.BackendUserID)
-	if !s.cache.mayNote(notedKey{id: u.ID}, backendUserID, now) {
+	if !s.cache.useIsDue(useKey{id: u.ID}, backendUserID, now) {
 		return
 	}
 	s.background.Go(func(ctx context.Context) {
-		// No decision depends on these fields, so the cached user stays valid.
+		// No decision depends on these fields, so memory may keep the old ones.
 		_ = s.db.Eval(ctx, touchScript, redisdb.KeyUser(u.ID), fieldMail,
 			fieldLastSeen, now.UnixMilli(), fieldLastBy, by, fieldBackendUser, backendUserID).Err()
 	})
