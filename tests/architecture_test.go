@@ -104,6 +104,11 @@ var layers = []layer{
 		mayImport:    []string{ours("tokens/internal"), ours("tokens/grammar")},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", golangJWT, ours("backendclient"), ours("caddymodule"), ours("tests")},
 	},
+	{ // knows of an application its id and its document
+		folder:       "tokens/internal/clientids",
+		mayImport:    []string{ours("tokens/internal")},
+		mustNotReach: []string{caddy, zap, prometheus, "net/http", golangJWT, ours("backendclient"), ours("caddymodule"), ours("tests")},
+	},
 	{
 		folder:       "tokens/internal/mailindex",
 		mayImport:    []string{ours("tokens/internal"), ours("tokens/grammar")},

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/clientids"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
@@ -48,12 +49,12 @@ func TestAliases_TakenAgainMeanwhile(t *testing.T) {
 		script *redis.Script
 		do     func(a *Authority, owner string) error
 	}{
-		"while it is given back": {giveBackScript, func(a *Authority, owner string) error {
+		"while it is given back": {clientids.GiveBackScript, func(a *Authority, owner string) error {
 			_, err := a.UpdateApplication(t.Context(), owner, 0, func(n *Application) error { n.Aliases = nil; return nil })
 			return err
 		}},
-		"while another takes it": {takeScript, func(a *Authority, owner string) error {
-			entry, err := a.registry.clientIDs.entry(t.Context(), alias)
+		"while another takes it": {clientids.TakeScript, func(a *Authority, owner string) error {
+			entry, err := a.registry.clientIDs.Entry(t.Context(), alias)
 			if err != nil {
 				return err
 			}
@@ -92,14 +93,14 @@ func TestAliases_TakenAgainMeanwhile(t *testing.T) {
 			}, nil)
 			err = tc.do(a, owner.ID)
 			f.set(nil, nil)
-			if tc.script == takeScript {
+			if tc.script == clientids.TakeScript {
 				require.ErrorIs(t, err, ErrConflict)
 			} else {
 				require.NoError(t, err)
 			}
 			entry, err := server.Get(redisdb.KeyAlias(alias))
 			require.NoError(t, err)
-			require.Equal(t, owner.ID, entryOwner(entry))
+			require.Equal(t, owner.ID, clientids.Owner(entry))
 			found, _, err := b.Authenticate(ctx, alias, secret)
 			require.NoError(t, err)
 			require.Equal(t, owner.ID, found.ID)

@@ -19,6 +19,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/meet-gateway/meet-gateway/tokens/internal/clientids"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
@@ -169,8 +170,8 @@ func interleave(t *testing.T, server *miniredis.Miniredis, actors []*actor, rand
 	}
 	drive(t.Context(), actors, random, act, func() bool {
 		if random.IntN(40) == 0 { // everything that is only wanted is wanted no more
-			server.SetTime(time.Now().Add(time.Duration(random.IntN(1000)) * wantTime))
-			server.FastForward(wantTime + time.Second)
+			server.SetTime(time.Now().Add(time.Duration(random.IntN(1000)) * clientids.WantTime))
+			server.FastForward(clientids.WantTime + time.Second)
 		}
 		return oneEach(t, server, at)
 	})
@@ -227,7 +228,7 @@ func oneEach(t *testing.T, server *miniredis.Miniredis, at string) bool {
 				t.Errorf("%s: %s is listed by %s and %s", at, alias, other, id)
 			}
 			listed[alias] = id
-			if entry, _ := server.Get(redisdb.KeyAlias(alias)); entryOwner(entry) != id {
+			if entry, _ := server.Get(redisdb.KeyAlias(alias)); clientids.Owner(entry) != id {
 				t.Errorf("%s: %s lists %s, and the index has %q", at, id, alias, entry)
 			}
 		}

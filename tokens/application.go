@@ -17,28 +17,26 @@ import (
 // Application is an external platform that may call Meet on behalf of users.
 //
 // A value that came from an [Authority] is shared and must not be changed; use
-// [Authority.UpdateApplication]. Its JSON form is safe to show: it holds no
-// secret, and of the backend credentials only the client id.
+// [Authority.UpdateApplication]. Its JSON form is safe to show: it has no secrets, and only
+// the client id of the backend credentials.
 type Application struct {
 	// ID is 32 letters and digits, given at creation. It is the OAuth client id.
 	ID string `json:"id"`
-	// Aliases are further client ids: those an imported or adopted application
-	// has at Meet, so that its integrator changes nothing.
+	// Aliases are further client ids, such as the one that an imported or adopted
+	// application has at Meet: its integrator changes nothing.
 	Aliases []string `json:"aliases,omitempty"`
-	// Name is for people. It need not be unique.
+	// Name is for operators. It need not be unique.
 	Name string `json:"name"`
 	// Type is what /identity/source shows. Default: "classic".
 	Type string `json:"type"`
-	// Active is false for an application that was disabled: none of its
-	// credentials and tokens is valid.
+	// Active is false for a disabled application: its secrets and tokens are not valid.
 	Active bool `json:"active"`
-	// Scopes are what its tokens may do. Removing one acts on live tokens.
+	// Scopes are what its tokens may do. Removing one also affects tokens issued before.
 	Scopes Scopes `json:"scopes"`
-	// Domains are the mail domains it may act for: "example.org" exactly,
-	// ".example.org" for every name below it, "*" for "Meet decides". None
-	// means nobody.
+	// Domains are the mail domains it may act for: "example.org" for that domain,
+	// ".example.org" for all domains below it, "*" for all that Meet accepts. Default: none.
 	Domains []string `json:"domains"`
-	// DeniedMails are addresses it may not act for, whatever Domains says. They are
+	// DeniedMails are addresses it may not act for, even if Domains allows them. They are
 	// encrypted at rest.
 	DeniedMails []Mail `json:"denied_mails,omitempty"`
 	// TokenLifetime is how long its access tokens live. Default (0): the
@@ -48,28 +46,27 @@ type Application struct {
 	Refresh bool `json:"refresh,omitempty"`
 	// Networks are the source addresses it may call from. None means any.
 	Networks []netip.Prefix `json:"networks,omitempty"`
-	// RoomDefaults fill what its room creations leave out.
+	// RoomDefaults are properties of its new rooms that a request does not set.
 	RoomDefaults RoomDefaults `json:"room_defaults,omitzero"`
 	// Limits override the installation's limits by name, such as "token": "60/1m"
 	// or "read_user": "off"; see [limit.ParseOverrides].
 	Limits map[string]string `json:"limits,omitempty"`
-	// Backend are its credentials at Meet. None means the gateway's own.
+	// Backend are its credentials at Meet. Default: the gateway's.
 	Backend *BackendCredentials `json:"backend,omitempty"`
 	// Note is free text for operators. It is encrypted at rest.
 	Note string `json:"note,omitempty"`
 
-	// The fields below are kept by the Authority; a caller's values are ignored.
+	// The Authority sets the fields below; a caller's values are ignored.
 
 	// Secrets are its live secrets, newest first; at most two.
 	Secrets []SecretInfo `json:"secrets,omitempty"`
 	// Version counts its changes, for [Authority.UpdateApplication].
 	Version int64 `json:"version"`
-	// Created, Updated and LastUsed are instants; LastUsed is written at most
-	// once a minute.
+	// Created, Updated and LastUsed are times. LastUsed has a resolution of a minute.
 	Created  time.Time `json:"created"`
 	Updated  time.Time `json:"updated"`
 	LastUsed time.Time `json:"last_used,omitzero"`
-	// NotGranted are scopes that Meet did not grant it when it was last asked.
+	// NotGranted are scopes that Meet did not grant it in the last exchange.
 	NotGranted []NotGranted `json:"not_granted,omitempty"`
 
 	generation    uint64
@@ -77,16 +74,16 @@ type Application struct {
 	storedSecrets []secrets.Stored
 	sealed        sealed
 	read          time.Time         // from Redis
-	fields        map[string]string // what it was read from, if it is remembered
+	fields        map[string]string // the hash that it was decoded from, if it is in memory
 	rates         *limit.Rates
 }
 
-// RoomDefaults are the properties given to new rooms that do not name them.
+// RoomDefaults are properties of new rooms that a request does not set.
 type RoomDefaults struct {
 	// AccessLevel is "trusted", "restricted" or "public". Default (""): the
 	// gateway's policy decides.
 	AccessLevel string `json:"access_level,omitempty"`
-	// Configuration is a JSON object as Meet takes it.
+	// Configuration is a JSON object in Meet's form.
 	Configuration json.RawMessage `json:"configuration,omitempty"`
 }
 
@@ -131,8 +128,8 @@ func (app *Application) MayDelegate(m Mail) error {
 	return nil
 }
 
-// DomainFor returns which of the application's domains an address is in: the first
-// that allows it, "" if none does.
+// DomainFor returns the first of the application's domains that allows an address, "" if none
+// does.
 func (app *Application) DomainFor(m Mail) string {
 	domain := m.Domain()
 	for _, d := range app.Domains {
@@ -153,8 +150,7 @@ func (app *Application) AllowsSource(ip netip.Addr) bool {
 	return slices.ContainsFunc(app.Networks, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
-// hasClientID reports whether the application has a client id: its own id, or one
-// that it lists.
+// hasClientID reports whether the application has a client id, as its id or an alias.
 func (app *Application) hasClientID(clientID string) bool {
 	return app.ID == clientID || slices.Contains(app.Aliases, clientID)
 }
@@ -163,9 +159,8 @@ func (app *Application) hasClientID(clientID string) bool {
 // with a secret that is not configured here. It cannot be used until they are set again.
 func (app *Application) DeniedUnreadable() bool { return app.sealed.denied != "" }
 
-// DenyMails replaces the addresses that the application may not act for, including those
-// that cannot be read. Setting DeniedMails to none keeps unreadable ones. It is for
-// [Authority.UpdateApplication].
+// DenyMails replaces DeniedMails, including unreadable ones, which setting the field would
+// keep. It is for [Authority.UpdateApplication].
 func (app *Application) DenyMails(mails []Mail) { app.DeniedMails, app.sealed.denied = mails, "" }
 
 // BackendUnreadable reports whether the application's backend credentials were encrypted
@@ -176,7 +171,7 @@ func (app *Application) BackendUnreadable() bool {
 }
 
 // ForgetBackend removes the backend credentials, including unreadable ones and those that
-// could be learned. Setting Backend to nil keeps these two. It is for
+// could be learned, which setting Backend to nil would keep. It is for
 // [Authority.UpdateApplication].
 func (app *Application) ForgetBackend() {
 	app.Backend, app.sealed.backend = nil, ""
@@ -190,11 +185,11 @@ func (app *Application) ForgetBackend() {
 // the wrong credentials at Meet or for a denied address.
 func (app *Application) unusable() bool { return app.sealed.backend != "" || app.sealed.denied != "" }
 
-// Rates returns the application's own limits; nil if it has none. They are the
-// installation's where the application does not set them.
+// Rates returns the application's own limits, nil if it has none. The installation's apply
+// where the application sets no limit.
 func (app *Application) Rates() *limit.Rates { return app.rates }
 
-// Warnings tells what an operator should know about the application's settings.
+// Warnings describes settings of the application that may be mistakes.
 func (app *Application) Warnings() []string {
 	var w []string
 	if slices.Contains(app.Domains, "*") {

@@ -16,8 +16,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
 
-// Bounds of what an application may hold. They keep one application's record
-// small enough to be read on a request.
+// Bounds of an application's fields. They keep a record small enough to be read on a request.
 const (
 	maxName    = 255
 	maxNote    = 4000
@@ -29,8 +28,8 @@ const (
 	maxConfig  = 16 << 10
 )
 
-// Checked returns the application as it would be registered: folded, sorted out,
-// with defaults. The error is ErrInvalidApplication and names the field.
+// Checked returns the application as it would be registered: with folded values, without
+// duplicates, with defaults. The error is ErrInvalidApplication and names the field.
 func (app *Application) Checked() (*Application, error) {
 	c := app.clone()
 	if err := c.normalise(); err != nil {
@@ -39,8 +38,7 @@ func (app *Application) Checked() (*Application, error) {
 	return c, nil
 }
 
-// normalise checks the fields a caller may set and folds them to one form. The
-// error is ErrInvalidApplication and names the field.
+// normalise does in place what Checked does in a copy.
 func (app *Application) normalise() error {
 	for _, part := range []func() error{app.foldNames, app.foldScopes, app.foldDomains, app.foldDeniedMails, app.checkLimits, app.checkMeet} {
 		if err := part(); err != nil {
@@ -146,7 +144,7 @@ func (app *Application) checkLimits() error {
 	return nil
 }
 
-// checkMeet checks what Meet is given: the properties of rooms, and the credentials.
+// checkMeet checks what is sent to Meet: properties of rooms, and credentials.
 func (app *Application) checkMeet() error {
 	if level := app.RoomDefaults.AccessLevel; level != "" && level != "trusted" && level != "restricted" && level != "public" {
 		return invalid("room_defaults.access_level", "must be trusted, restricted or public")

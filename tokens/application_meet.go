@@ -17,7 +17,7 @@ import (
 // NotGranted are scopes that Meet did not grant an application in its last token. The
 // application's tokens lack them.
 type NotGranted struct {
-	// Meet is the host of that Meet.
+	// Meet is the host of Meet.
 	Meet   string    `json:"meet"`
 	Scopes Scopes    `json:"scopes"`
 	Since  time.Time `json:"since"`
@@ -37,7 +37,7 @@ redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. ARGV[3])
 return 1`)
 
 // NoteGranted records which of the wanted scopes Meet has just granted, so that operators
-// see what is missing. It writes in the background, and only changes.
+// see the missing ones. It writes changes only, in the background.
 func (r *registry) NoteGranted(app *Application, meet string, wanted, granted Scopes) {
 	missing := slices.DeleteFunc(slices.Clone(wanted), granted.Has)
 	known := slices.IndexFunc(app.NotGranted, func(n NotGranted) bool { return n.Meet == meet })
@@ -75,19 +75,19 @@ func notGranted(m map[string]string, has Scopes) []NotGranted {
 	return list
 }
 
-// field is how it is stored.
+// field returns the field of the application's hash that stores it.
 func (n NotGranted) field() (name, value string) {
 	return prefixNotGranted + n.Meet, strconv.FormatInt(n.Since.UnixMilli(), 10) + " " + n.Scopes.String()
 }
 
-// warning says what an operator can do about it.
+// warning tells an operator what to do.
 func (n NotGranted) warning() string {
 	return fmt.Sprintf("Meet at %s has not granted %s since %s: tokens lack it; tick it in Meet's admin for the application that is presented there, then edit this application or revoke its tokens",
 		n.Meet, n.Scopes, n.Since.Format(time.RFC3339))
 }
 
-// LearnsBackend returns the client id at Meet whose imported secret may become the
-// application's backend credentials when it is first presented; "" if there is none.
+// LearnsBackend returns the client id at Meet of an imported secret that may become the
+// application's backend credentials at its first use; "" if there is none.
 func (app *Application) LearnsBackend() string {
 	if app.Backend != nil || app.sealed.backend != "" {
 		return ""
@@ -100,7 +100,7 @@ func (app *Application) LearnsBackend() string {
 	return ""
 }
 
-// LearnBackend makes an imported secret that was just presented the application's backend
+// LearnBackend makes an imported secret that was just used the application's backend
 // credentials if Meet accepted it, and otherwise stops trying. Call it for the client id
 // that [Application.LearnsBackend] returned. If another gateway was first, nothing
 // changes. Errors: ErrNotFound, ErrConflict, ErrUnavailable.
@@ -122,4 +122,4 @@ func (r *registry) LearnBackend(ctx context.Context, applicationID string, c Bac
 	return err
 }
 
-var errDecided = errors.New("decided by somebody else")
+var errDecided = errors.New("another gateway has decided")

@@ -30,15 +30,15 @@ const (
 // applicationRecord is an application as it is stored: field "d" of its hash.
 type applicationRecord struct {
 	Format  int      `json:"f"`
-	ID      string   `json:"id"` // so that a reply is known to be the answer to the question asked
+	ID      string   `json:"id"` // shows that a reply belongs to the command that was sent
 	Aliases []string `json:"aliases,omitempty"`
 	Name    string   `json:"name"`
 	Type    string   `json:"type"`
 	Active  bool     `json:"active"`
 	Scopes  Scopes   `json:"scopes,omitempty"`
 	Domains []string `json:"domains,omitempty"`
-	// Denied and Note are never written any more: old records have them in clear, new ones
-	// have DeniedMails and Remark, which are sealed.
+	// Denied and Note are in old records, in clear. New ones have DeniedMails and Remark
+	// instead, which are sealed.
 	Denied      []Mail            `json:"denied,omitempty"`
 	DeniedMails string            `json:"denied_mails,omitempty"` // sealed JSON of a list
 	Lifetime    int64             `json:"ttl,omitempty"`          // seconds
@@ -58,14 +58,14 @@ type applicationRecord struct {
 	Write string `json:"w"`
 }
 
-// Formats of a record. A gateway that knows only the first would not see denied addresses,
-// so it must not read the second.
+// Formats of a record. A version that knows only the first would not see denied addresses, so
+// it must not read the second.
 const (
 	applicationFormat       = 1
 	applicationFormatDenied = 2 // with DeniedMails
 )
 
-// inClear reports whether the record still has in clear what new records encrypt.
+// inClear reports whether the record has fields in clear that new records encrypt.
 func (r *applicationRecord) inClear() bool { return len(r.Denied) > 0 || r.Note != "" }
 
 // applicationCodec encodes applications for Redis, and decodes them.
@@ -99,8 +99,7 @@ func (c *applicationCodec) encode(app *Application) (string, error) {
 	return string(b), nil
 }
 
-// decode returns the application that a hash holds: ErrNotFound,
-// ErrUnavailable.
+// decode decodes an application. Errors: ErrNotFound, ErrUnavailable.
 func (c *applicationCodec) decode(id string, m map[string]string) (*Application, error) {
 	app, err := c.decodeSealed(id, m)
 	if err != nil {
@@ -119,7 +118,7 @@ func (c *applicationCodec) decodeSealed(id string, m map[string]string) (*Applic
 	}
 	var r applicationRecord
 	if err := json.Unmarshal([]byte(m[fieldDocument]), &r); err != nil || r.Format < applicationFormat || r.Format > applicationFormatDenied || r.ID != id {
-		return nil, unavailable("reading application "+id, errors.New("its record is damaged, another one's or of a later version"))
+		return nil, unavailable("reading application "+id, errors.New("its record is damaged, of another application or of a later version"))
 	}
 	version, _ := strconv.ParseInt(m[fieldVersion], 10, 64)
 	app := &Application{
@@ -152,12 +151,12 @@ func parseInstant(ms string) time.Time {
 	return time.UnixMilli(int64(n)).UTC()
 }
 
-// sealed holds the encrypted fields of an application that are not decrypted yet, or cannot
-// be because their secret is not configured here. Those stay until they are set again.
+// sealed holds the encrypted fields of an application that were not decrypted: not yet, or
+// because their secret is not configured. The latter stay until they are set again.
 type sealed struct{ backend, denied, note string }
 
-// Sealed values are bound to the application and the field, so that none can be opened in
-// the place of another.
+// Sealed values are bound to the application and the field: copied to another place they
+// cannot be decrypted.
 const (
 	sealedBackend = ""
 	sealedDenied  = " denied"

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/meet-gateway/meet-gateway/tokens/grammar"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/clientids"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/memory"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
@@ -66,6 +67,12 @@ func (a *applications) read(ctx context.Context, id string) (*Application, error
 		return nil, err
 	}
 	return a.codec.decode(id, m)
+}
+
+// exists returns nil if an application has the id. Errors: ErrNotFound, ErrUnavailable.
+func (a *applications) exists(ctx context.Context, id string) error {
+	_, err := a.read(ctx, id)
+	return err
 }
 
 // remembered returns the application with an id or alias from memory, nil if memory does not
@@ -137,7 +144,7 @@ func (a *applications) find(ctx context.Context, idOrAlias string) (found foundA
 		if err != nil {
 			return false, err //nolint:wrapcheck // wrapped by Read
 		}
-		if err := read(ctx, r, entryOwner(entry)); err != nil {
+		if err := read(ctx, r, clientids.Owner(entry)); err != nil {
 			return false, err
 		}
 		if !listsAlias(found.hash, idOrAlias) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/grammar"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/clientids"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/memory"
@@ -241,7 +242,7 @@ func (l *logins) read(ctx context.Context, c *Client) (err error) {
 		if err = redisdb.IgnoreNil(err); err != nil {
 			return false, err
 		}
-		id = cmp.Or(entryOwner(entry), clientID)
+		id = cmp.Or(clientids.Owner(entry), clientID)
 		c.since = l.cache.epochs.Now(redisdb.KeyApplication(id))
 		m, err = r.HGetAll(ctx, redisdb.KeyApplication(id)).Result()
 		return true, err //nolint:wrapcheck // wrapped by Read

@@ -13,6 +13,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/gateways"
 	"github.com/meet-gateway/meet-gateway/tokens/idempotency"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/background"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/clientids"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/family"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
@@ -196,7 +197,7 @@ func (a *Authority) join(c *core, o Options) {
 	a.meetClients = &meetClients{core: c, applications: a.applications}
 	a.registry = &registry{
 		core: c, applications: a.applications, meetClients: a.meetClients,
-		clientIDs: &clientIDs{core: c, applications: a.applications},
+		clientIDs: clientids.New(c.db, c.feed, a.applications.exists, a.applications.codec.listsClientID),
 	}
 	a.logins = &logins{core: c, applications: a.applications, registry: a.registry, keyUse: a.keyUse, secrets: secrets.NewChecker(c.keys, clock, django.Verify)}
 	a.adoption = &adoption{

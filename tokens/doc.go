@@ -2,52 +2,63 @@
 
 // Package tokens decides who may call Meet, for whom and for what.
 //
-// It knows the applications and their secrets, the users they act for, the
-// tokens they were given and what has been revoked. It keeps all of that in
-// Redis and knows neither HTTP nor Caddy nor Meet.
+// [New] makes an [Authority]. Its methods are the whole of the package:
+//
+//   - [Authority.CreateApplication], [Authority.UpdateApplication], [Authority.RotateSecret]
+//     and [Authority.DeleteApplication] manage applications.
+//   - [Authority.Authenticate] checks the secret of an application.
+//   - [Authority.Issue] and [Authority.Refresh] give out tokens.
+//   - [Authority.Verify] and [Authority.Inspect] check them.
+//   - [Authority.RevokeToken], [Authority.RevokeGrant], [Authority.RevokeUser],
+//     [Authority.RevokeApplication] and [Authority.RevokeAll] end them.
+//   - [Authority.Status] reports the state of the installation.
+//
+// The state is in Redis. The package knows neither HTTP nor Caddy nor Meet.
 //
 // # Vocabulary
 //
 //   - An [Application] is an external platform: an OAuth 2.0 client (RFC 6749 §1.1).
-//   - A secret authenticates an application ([Authority.Authenticate]).
-//   - A [User] is a mail address an application acted for, with a public id.
-//   - A [Grant] is what an application asked for: this user, these scopes.
-//   - An access token is a JWT made from a grant ([Authority.Issue]).
-//   - An [Identity] is what a credential turned out to be ([Authority.Verify]).
-//   - The feed tells every gateway what changed (see docs/consistency.md).
+//   - An alias is a further client id of an application, such as its client id at Meet.
+//   - A [User] is a mail address that an application acted for.
+//   - A grant is one application acting for one user. A [Grant] asks for a token of it.
+//   - A generation is a number that is counted up to end all tokens issued under the one
+//     before.
+//   - An [Identity] describes a valid credential.
+//   - The feed is how gateways notify each other of changes (see docs/consistency.md).
 //
 // # The life of an access token
 //
-// Issue signs a JWT and writes a record under a key made from its id. Verify
-// accepts it while three things hold: it is signed by a key we know, its record
-// is there, and nothing overrules it (application disabled, user or application
-// revoked, key withdrawn, everything before an instant revoked). A leaked
-// signing key alone therefore opens nothing, and an emptied Redis closes
-// everything.
+// Issue signs a JWT and writes a record under a key made from its id. Verify accepts the
+// token if it is signed by a key of the installation, its record is live, and neither its
+// grant nor its key was revoked. So a leaked signing key alone gives no access, and a Redis
+// that was emptied gives none.
 //
-// Revoking in bulk costs one write whatever the number of tokens: application,
-// user, (application, user) and installation each have a generation, a token
-// carries those of its birth, and revoking counts one up. Generations compare
-// without clocks; see docs/decisions.md.
+// Revoking in bulk costs one write whatever the number of tokens: the application, the user,
+// the grant and the installation each have a generation, a token carries those that it was
+// issued under, and a revocation counts one up. Comparing generations needs no clock; see
+// docs/decisions.md.
 //
 // # Keys in Redis
 //
-// Every key starts with "mg1:". Every key but applications and users expires.
-// docs/redis.md has the full table; redisdb/names.go is where they are built.
+// Every key starts with "mg1:". Keys of applications and users do not expire, others do.
+// docs/redis.md lists all; redisdb/names.go makes their names.
 //
 // # Where a change goes
 //
-// An [Authority] is made of parts, one a file, each of which is given the parts that it
-// needs (authority.go). They are, from the bottom to the top:
+// An Authority is made of parts that authority.go joins. Each part has a file and depends on
+// parts before it:
 //
-//   - applications finds applications, clientIDs keeps their aliases, and registry
-//     changes them; meetClients knows their client ids at Meet.
-//   - logins checks secrets; adoption registers applications that Meet knows.
-//   - users keeps users; circumstances finds what a token depends on.
-//   - signer signs tokens, records puts them on record, and issuer gives them out.
-//   - refreshes exchanges refresh tokens, verifier judges credentials, and revocations
-//     ends them.
-//   - rekeying moves all to another secret; reporter tells how things are.
+//   - applications finds applications, and registry changes them. Their form and their checks
+//     are in application*.go.
+//   - meetClients knows their client ids at Meet; adoption registers those that Meet knows.
+//   - logins checks secrets.
+//   - users finds and creates users; admissions limits how many are new.
+//   - grants finds the state that a token depends on, and checks a token against it.
+//   - signer signs tokens, records stores their records, and issuer issues them.
+//   - verifier checks credentials, refreshes exchanges refresh tokens, and revocations ends
+//     tokens.
+//   - rekeying moves data to another secret; reporter reports the state.
+//   - restore.go says what is written again to a Redis that has lost it.
 //
-// What needs none of them has a package of its own, below this one.
+// What needs none of these is in a package below this one.
 package tokens

@@ -6,41 +6,41 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
+	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/installation"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// Health is how an Authority is doing, in numbers: what metrics are made of.
+// Health is the state of an Authority as metrics show it.
 type Health struct {
-	// Problem says why requests that are new to this gateway cannot be decided, as
-	// one of [StoreProblems]; "" if they can.
+	// Problem is the reason why new requests cannot be decided, one of [StoreProblems]; ""
+	// if they can.
 	Problem string
 	// Mode is how Redis is reached: "standalone", "sentinel", "cluster" or "embedded".
 	Mode string
-	// Fresh tells whether decisions are made from memory.
+	// Fresh is true while decisions are made from memory.
 	Fresh bool
-	// FeedRefused tells that Redis does not let its user subscribe to what changes.
+	// FeedRefused is true if the Redis user must not subscribe to the feed.
 	FeedRefused bool
-	// Replacements counts how often Redis was found to be another server than before:
-	// restarted, or after a failover.
+	// Replacements counts restarts and failovers of Redis.
 	Replacements uint64
-	// Sentinels is how many are configured, SentinelsAnswering how many of them
-	// answered when they were last asked. Both are 0 without Sentinels.
+	// Sentinels is the number of configured Sentinels, SentinelsAnswering how many of them
+	// answered the last time. Both are 0 without Sentinels.
 	Sentinels, SentinelsAnswering int
-	// Keys is how many keys verify here, KeysMissing how many others use that are
-	// missing here.
+	// Keys is the number of keys of this gateway, KeysMissing the number of those that only
+	// others have.
 	Keys, KeysMissing int
-	// Cache is what is remembered.
+	// Cache counts what is in memory.
 	Cache CacheStatus
 }
 
-// StoreProblems are the words of [Health.Problem].
+// StoreProblems are the values of [Health.Problem].
 var StoreProblems = []string{"unreachable", "refused", "replica", "sentinels_disagree", "sentinels_silent", "unproven", "keys_missing"}
 
-// Health asks Redis whether it can be believed, as [Authority.Ready] does, and
-// counts what this gateway knows by itself.
+// Health checks Redis as [Authority.Ready] does, and reports the state of this gateway.
 func (r *reporter) Health(ctx context.Context) Health {
 	h := Health{
 		Problem: problemWord(r.Ready(ctx)), Mode: r.db.Mode(), Fresh: r.feed.Fresh(),
@@ -79,9 +79,9 @@ func (r *reporter) cacheStatus() CacheStatus {
 	}
 }
 
-// StoreProblem says what is wrong with Redis, given an error of this package, in a
-// sentence without an address: "" means nothing is. What Redis refuses is quoted,
-// so that the operator sees which command or key its user lacks.
+// StoreProblem describes an error of this package to an operator, without addresses. It is ""
+// for nil. It quotes what Redis refuses, so that the operator sees which command or key the
+// Redis user lacks.
 func StoreProblem(err error) string {
 	switch {
 	case err == nil:
@@ -94,12 +94,116 @@ func StoreProblem(err error) string {
 	return redisdb.Problem(err)
 }
 
-// FeedProblem says why this node hears nothing from Redis, as [StoreProblem] does;
-// "" while it hears, and while nothing failed.
+// FeedProblem says, as [StoreProblem] does, why this gateway receives nothing from its feed;
+// "" if it does, or if nothing failed.
 func (r *reporter) FeedProblem(ctx context.Context) string {
 	if r.feed.Fresh() {
 		return ""
 	}
 	beat, listen := r.feed.Failures()
 	return StoreProblem(r.db.Explained(ctx, cmp.Or(beat, listen)))
+}
+
+// Ready returns an error unless this gateway can serve any request: Redis is the primary,
+// accepted heartbeats within the staleness bound and allows its user what requests need, and
+// this gateway has the keys of the installation. The error is ErrUnavailable.
+func (r *reporter) Ready(ctx context.Context) error {
+	if err := r.storeReady(ctx); err != nil {
+		return err
+	}
+	return r.checkKeys(ctx)
+}
+
+// storeReady is Ready as far as Redis is concerned.
+func (r *reporter) storeReady(ctx context.Context) error {
+	if err := r.db.Ping(ctx); err != nil {
+		return unavailable("asking whether Redis is there", r.db.Explained(ctx, err))
+	}
+	if err := r.feed.Check(ctx); err != nil {
+		return err
+	}
+	// Missing permissions first: they cause the other errors.
+	if beat, _ := r.feed.Failures(); redisdb.IsForbidden(beat) {
+		return unavailable("sending a heartbeat", r.db.Explained(ctx, beat))
+	}
+	if err := r.db.Refusing(ctx); err != nil {
+		return err
+	}
+	return r.feed.Believable(ctx)
+}
+
+// keySample is how many applications checkKeys looks at.
+const keySample = 50
+
+// checkKeys returns an error if this gateway has other keys than the installation: more
+// secrets of applications need a missing key than a key of this gateway. In a tie it is the
+// gateway that was started later. So of two gateways with different keys, exactly one is not
+// ready.
+func (r *reporter) checkKeys(ctx context.Context) error {
+	in, err := r.installations.Load(ctx)
+	if err != nil {
+		return err
+	}
+	missing := r.keyUse.Missing(in)
+	if len(missing) == 0 {
+		return nil
+	}
+	page, err := r.applications.Applications(ctx, ListOptions{Limit: keySample})
+	if err != nil {
+		return err
+	}
+	ours, theirs := 0, 0
+	for _, app := range page.Applications {
+		for _, v := range app.storedSecrets {
+			switch {
+			case v.Kind != SecretHMAC || v.Expired(r.now()):
+			case r.keys.ByID(v.Key) != nil:
+				ours++
+			case slices.Contains(missing, v.Key):
+				theirs++
+			}
+		}
+	}
+	if ours != theirs {
+		if theirs > ours {
+			return unavailable("checking the keys of this gateway", installation.ErrMissingKey)
+		}
+		return nil
+	}
+	gateways, err := r.gateways.All(ctx)
+	if err != nil {
+		return err
+	}
+	for _, g := range gateways {
+		if g.Self {
+			return nil // gateways are sorted: no earlier one uses a missing key
+		}
+		if !g.Silent && slices.ContainsFunc(g.Uses, func(id string) bool { return slices.Contains(missing, id) }) {
+			return unavailable("checking the keys of this gateway", installation.ErrMissingKey)
+		}
+	}
+	return nil
+}
+
+// Fresh reports whether decisions are made from memory: the feed was complete within the
+// staleness bound.
+func (r *reporter) Fresh() bool { return r.feed.Fresh() }
+
+// followPermissions reports changes of what the Redis user may not do, until ctx ends.
+func (r *reporter) followPermissions(ctx context.Context) {
+	tick := time.NewTicker(r.feed.Interval())
+	defer tick.Stop()
+	reported := ""
+	for {
+		p, err := r.db.Permitted(ctx)
+		if text := p.String(); err == nil && text != reported {
+			r.observer.PermissionsMissing(text, p.Refusing)
+			reported = text
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }

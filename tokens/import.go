@@ -11,15 +11,14 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/secrets"
 )
 
-// ImportedSecret is a secret of Meet's. It prints without the hash.
+// ImportedSecret is a secret from Meet. It prints without the hash.
 type ImportedSecret struct {
-	// Hash is the password hash that Django keeps of it (see package django for
-	// the forms). Empty: the application has no secret until one is rotated in.
+	// Hash is Django's password hash of the secret (see package django for the forms). If it
+	// is empty, the application has no secret until one is rotated in.
 	Hash string
-	// ClientID is the client id it belongs to at Meet. When the secret is first
-	// used, both may become the application's backend credentials, so that Meet
-	// sees the same client as before; see [Authority.LearnBackend]. Empty: they
-	// never do.
+	// ClientID is the client id of the secret at Meet. At the first use of the secret, both
+	// may become the application's backend credentials, so that Meet sees the same client as
+	// before; see [Authority.LearnBackend]. If it is empty, they never do.
 	ClientID string
 }
 
@@ -29,12 +28,12 @@ func (s ImportedSecret) String() string { return s.ClientID + ":(hidden)" }
 // GoString is String.
 func (s ImportedSecret) GoString() string { return s.String() }
 
-// ImportApplication registers an application whose secret is known only as a
-// password hash. The secret goes on working; at its first use the hash is replaced
-// by an HMAC. Put the client id that the integrator presents into Aliases.
+// ImportApplication registers an application whose secret is only known as a password hash.
+// The secret stays valid; at its first use the hash is replaced by an HMAC. Aliases must
+// have the client id that the integrator presents.
 //
-// Errors: those of [Authority.CreateApplication], and ErrInvalidApplication for a
-// hash that cannot be verified, which the error does not repeat.
+// Errors: those of [Authority.CreateApplication], and ErrInvalidApplication for an unknown
+// form of hash, which the error does not repeat.
 func (r *registry) ImportApplication(ctx context.Context, app Application, secret ImportedSecret) (*Application, error) {
 	if err := checkImported(secret.Hash); err != nil {
 		return nil, err
@@ -47,9 +46,8 @@ func (r *registry) ImportApplication(ctx context.Context, app Application, secre
 	})
 }
 
-// UpdateImported is [Authority.UpdateApplication] for an application that is
-// imported again. The hash replaces the secrets it has if none of them was used
-// since it was imported; a secret that was used or made here stays.
+// UpdateImported is [Authority.UpdateApplication] for an application that is imported again.
+// The hash replaces the application's secrets if [Application.TakesImported].
 func (r *registry) UpdateImported(ctx context.Context, id string, version int64, secret ImportedSecret, change func(*Application) error) (*Application, error) {
 	if err := checkImported(secret.Hash); err != nil {
 		return nil, err
@@ -57,7 +55,7 @@ func (r *registry) UpdateImported(ctx context.Context, id string, version int64,
 	return r.UpdateApplication(ctx, id, version, func(n *Application) error {
 		if secret.Hash != "" && n.TakesImported(secret.Hash) {
 			if len(n.storedSecrets) > 0 && n.LearnsBackend() == "" {
-				secret.ClientID = "" // decided earlier
+				secret.ClientID = "" // LearnBackend has decided
 			}
 			n.storedSecrets = []secrets.Stored{secrets.NewImported(secret.Hash, secret.ClientID, r.now())}
 		}
@@ -65,8 +63,8 @@ func (r *registry) UpdateImported(ctx context.Context, id string, version int64,
 	})
 }
 
-// TakesImported reports whether an imported hash would replace the application's secrets,
-// because it is new and none of them was ever used.
+// TakesImported reports whether an imported hash replaces the application's secrets: the hash
+// is new, and all secrets were imported and never used.
 func (app *Application) TakesImported(djangoHash string) bool {
 	if app.HasImported(djangoHash) {
 		return false

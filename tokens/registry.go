@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/grammar"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/clientids"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
@@ -25,7 +26,7 @@ import (
 type registry struct {
 	*core
 	applications *applications
-	clientIDs    *clientIDs
+	clientIDs    *clientids.Index
 	meetClients  *meetClients
 }
 
@@ -63,24 +64,24 @@ func (r *registry) create(ctx context.Context, app Application, addSecrets func(
 	n.Updated = n.Created
 	n.Version, n.generation, n.edits, n.NotGranted = 0, 0, 0, nil
 	addSecrets(n)
-	wanted := r.clientIDs.newWant(n.ID, n.Version, n.Aliases)
-	if err := wanted.take(ctx); err != nil {
+	wanted := r.clientIDs.Want(n.ID, n.Version, n.Aliases)
+	if err := wanted.Take(ctx); err != nil {
 		return nil, err
 	}
 	if err := r.meetClients.record(ctx, n); err != nil {
-		wanted.drop(ctx)
+		wanted.Drop(ctx)
 		return nil, err
 	}
 	// The index comes first: lists skip an entry without a record, but cannot find a record
 	// without an entry.
 	if err := r.applications.addToIndex(ctx, indexMember(n.Name, n.ID)); err != nil {
-		wanted.drop(ctx)
+		wanted.Drop(ctx)
 		return nil, err
 	}
 	// A delay in publishing does no harm, since no client knows the application yet.
-	created, err := r.save(ctx, n, wanted.aliases)
+	created, err := r.save(ctx, n, wanted)
 	if errors.Is(err, errNotSaved) {
-		wanted.drop(ctx)
+		wanted.Drop(ctx)
 		_ = r.meetClients.forget(ctx, n) // best effort: a left-over entry does no harm
 		_ = r.applications.removeFromIndex(ctx, indexMember(n.Name, n.ID))
 	}
@@ -139,22 +140,22 @@ func (r *registry) edit(ctx context.Context, old *Application, change func(*Appl
 	}
 	n.Updated = r.now().UTC().Truncate(time.Millisecond)
 	added, removed := without(n.Aliases, old.Aliases), without(old.Aliases, n.Aliases)
-	wanted := r.clientIDs.newWant(n.ID, n.Version, added)
-	if err := wanted.take(ctx); err != nil {
+	wanted := r.clientIDs.Want(n.ID, n.Version, added)
+	if err := wanted.Take(ctx); err != nil {
 		return nil, err
 	}
 	if err := r.prepare(ctx, old, n, removed); err != nil {
-		wanted.drop(ctx)
+		wanted.Drop(ctx)
 		return nil, err
 	}
-	written, err := r.save(ctx, n, added)
+	written, err := r.save(ctx, n, wanted)
 	if errors.Is(err, errNotSaved) {
-		wanted.drop(ctx)
+		wanted.Drop(ctx)
 	}
 	if written == nil {
 		return nil, err
 	}
-	r.clientIDs.release(ctx, n.ID, removed)
+	r.clientIDs.Release(ctx, n.ID, removed)
 	return written, errors.Join(err, r.reindex(ctx, n.ID, indexMember(old.Name, n.ID), indexMember(n.Name, n.ID)))
 }
 
@@ -217,7 +218,7 @@ func without(list, drop []string) []string {
 // that it is going to list. Finding its own earlier write is a success, since the reply may
 // have been lost. It deletes the last uses of other secrets. ARGV: version, document, secrets
 // (fields of their last use), client ids.
-var saveScript = redisdb.NewScript(redisNow + `
+var saveScript = redisdb.NewScript(clientids.RedisNow + `
 local have = redis.call('HMGET', KEYS[1], 'v', 'd')
 local version = tonumber(have[1] or '0')
 local expected = tonumber(ARGV[1])
@@ -238,13 +239,13 @@ return expected + 1`)
 // errNotSaved means that a record was certainly not written.
 var errNotSaved = errors.New("the record was not written")
 
-// errWantOver means that taking client ids took longer than wantTime.
+// errWantOver means that taking client ids took longer than clientids.WantTime.
 var errWantOver = errors.New("taking client ids took too long")
 
 // save replaces the version that n was made from, and publishes the change. wanted are the
 // client ids that n adds. It returns the stored application with a nil error or
 // feed.ErrUntold.
-func (r *registry) save(ctx context.Context, n *Application, wanted []string) (*Application, error) {
+func (r *registry) save(ctx context.Context, n *Application, wanted *clientids.Want) (*Application, error) {
 	const doing = "writing an application"
 	doc, err := r.applications.codec.encode(n)
 	if err != nil {
@@ -254,13 +255,9 @@ func (r *registry) save(ctx context.Context, n *Application, wanted []string) (*
 	for _, v := range n.storedSecrets {
 		live.WriteString(prefixSecretUsed + v.ID + " ")
 	}
-	args := []any{n.Version, doc, live.String()}
-	for _, alias := range wanted {
-		args = append(args, alias)
-	}
 	var written *Application
 	err = r.feed.Commit(ctx, feed.Commit{
-		Doing: doing, Script: saveScript, Key: redisdb.KeyApplication(n.ID), Args: args,
+		Doing: doing, Script: saveScript, Key: redisdb.KeyApplication(n.ID), Args: wanted.Args(n.Version, doc, live.String()),
 		Outcome: func(reply *redisdb.Reply) ([]journal.Entry, error) {
 			version, err := reply.Int64()
 			switch {
@@ -279,6 +276,12 @@ func (r *registry) save(ctx context.Context, n *Application, wanted []string) (*
 		return nil, err
 	}
 	return written, err
+}
+
+// listsClientID reports whether the document of an application lists a client id.
+func (c *applicationCodec) listsClientID(id, document, clientID string) (bool, error) {
+	app, err := c.decodeSealed(id, map[string]string{fieldDocument: document})
+	return err == nil && slices.Contains(app.Aliases, clientID), err
 }
 
 // written returns the application as stored. It decodes doc rather than reading Redis, so an
@@ -384,7 +387,7 @@ func (r *registry) DeleteApplication(ctx context.Context, id string, version int
 	if err != nil {
 		return err
 	}
-	r.clientIDs.release(ctx, id, app.Aliases)
+	r.clientIDs.Release(ctx, id, app.Aliases)
 	if err := r.meetClients.forget(ctx, app); err != nil {
 		return err
 	}
@@ -433,7 +436,7 @@ func (r *registry) ConfirmApplication(ctx context.Context, id string) (*Applicat
 		if err != nil {
 			return nil, err
 		}
-		return app, r.clientIDs.repair(ctx, app)
+		return app, r.clientIDs.Repair(ctx, app.ID, app.Aliases)
 	}
 	return nil, fmt.Errorf("application %s: %w", id, ErrConflict)
 }

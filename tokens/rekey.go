@@ -18,24 +18,21 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
-// Data moves to a new first secret when it is used. [Authority.Rekey], which an operator
-// starts, moves the rest in one pass over all permanent data. It skips what has moved, so
-// an interrupted pass can be repeated, and two passes at a time do no harm.
-//
-// Users and applications' credentials at Meet can be moved. The hash of a client secret or
-// a refresh token cannot: it takes the secret itself. Rekey counts those, and a secret is
-// safe to remove when none is left.
-//
-// Everything else made with a secret expires soon and may be lost. Only answers kept under
-// an Idempotency-Key make a secret necessary for [IdempotencyLifetime] longer.
-
 // rekeyPause follows each hundred keys or so: at most 5000 a second.
 const rekeyPause = 20 * time.Millisecond
 
-// named is an application as operators know it: its name, and its id.
-func named(app *Application) string { return app.Name + " " + app.ID }
-
-// rekeying moves permanent data to the first secret.
+// rekeying moves permanent data to a new first secret.
+//
+// Data moves when it is used, and in one pass over all data that an operator starts. A pass
+// skips data that has moved, so it can be interrupted and repeated, and concurrent passes do
+// no harm.
+//
+// Users and applications' credentials at Meet can be moved. The hash of a client secret or
+// a refresh token cannot: that takes the secret itself. A pass counts those, and a secret is
+// safe to remove when none is left.
+//
+// Everything else made with a secret expires soon and may be lost. Only answers stored under
+// an Idempotency-Key make a secret necessary for [IdempotencyLifetime] longer.
 type rekeying struct {
 	*core
 	installations *installation.Store
@@ -47,10 +44,9 @@ type rekeying struct {
 	keyUse        *installation.KeyUse
 }
 
-// Rekey moves permanent data to the first secret and records what it cannot move.
-// [Status] shows that, and which secrets are safe to remove. It calls seen with the number
-// of records visited so far. The error is ErrUnavailable, also if another gateway uses a
-// secret that this one lacks.
+// Rekey moves permanent data to the first secret, and records what it cannot move for
+// [Authority.Status]. It calls seen with the number of records visited so far. The error is
+// ErrUnavailable, also if another gateway uses a secret that this one lacks.
 func (p *rekeying) Rekey(ctx context.Context, seen func(records int)) error {
 	const doing = "moving to another secret"
 	in, err := p.installations.Load(ctx)
@@ -61,8 +57,8 @@ func (p *rekeying) Rekey(ctx context.Context, seen func(records int)) error {
 		return unavailable(doing, installation.ErrMissingKey)
 	}
 	r := rekey.New(p.keys.First().ID, p.now())
-	var one sync.Mutex // primaries of a Cluster are looked at side by side
-	looked := 0
+	var one sync.Mutex // the primaries of a Cluster are scanned concurrently
+	visited := 0
 	err = p.db.Scan(ctx, redisdb.KeyPrefix+"[aru]:*", func(ctx context.Context, keys []string) error {
 		one.Lock()
 		defer one.Unlock()
@@ -71,8 +67,8 @@ func (p *rekeying) Rekey(ctx context.Context, seen func(records int)) error {
 				return err
 			}
 		}
-		looked += len(keys)
-		seen(looked)
+		visited += len(keys)
+		seen(visited)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -89,10 +85,10 @@ func (p *rekeying) Rekey(ctx context.Context, seen func(records int)) error {
 // one moves the data at one key of Redis, or records that it cannot be moved.
 func (p *rekeying) one(ctx context.Context, key string, r *rekey.Report) error {
 	kind, id, _ := strings.Cut(strings.TrimPrefix(key, redisdb.KeyPrefix), ":")
-	switch kind + ":" {
-	case "a:":
+	switch kind {
+	case "a":
 		return p.application(ctx, id, r)
-	case "u:":
+	case "u":
 		return p.user(ctx, id, r)
 	default:
 		return p.family(ctx, key, r)
@@ -117,7 +113,7 @@ func (p *rekeying) family(ctx context.Context, key string, r *rekey.Report) erro
 	case err != nil && !isReversible(err):
 		return nil
 	}
-	r.Of(made).LeaveRefreshToken(named(s.application))
+	r.Of(made).LeaveRefreshToken(s.application.Name + " " + s.application.ID)
 	return nil
 }
 
@@ -137,7 +133,7 @@ func (p *rekeying) user(ctx context.Context, id string, r *rekey.Report) error {
 		r.Of(made).Users++
 		return nil
 	}
-	// The index first. Find looks under any key and then sets the entry of the first.
+	// The index first: Find fills the entry of the first key.
 	if _, err := p.users.index.Find(ctx, Mail(mail)); err != nil {
 		return err
 	}
@@ -160,7 +156,7 @@ func (p *rekeying) application(ctx context.Context, id string, r *rekey.Report) 
 	var record applicationRecord
 	app, err := p.applications.codec.decode(id, map[string]string{fieldDocument: document, fieldVersion: "1"})
 	if err != nil || json.Unmarshal([]byte(document), &record) != nil {
-		for _, k := range p.keys.Keys[1:] { // damaged, and may be repaired
+		for _, k := range p.keys.Keys[1:] { // damaged, but it may be repaired
 			r.Of(k.ID).LeaveApplication(id)
 		}
 		return nil
@@ -189,7 +185,7 @@ func (p *rekeying) application(ctx context.Context, id string, r *rekey.Report) 
 		}
 	}
 	for made := range former {
-		r.Of(made).LeaveApplication(named(app))
+		r.Of(made).LeaveApplication(app.Name + " " + app.ID)
 	}
 	return nil
 }

@@ -58,7 +58,7 @@ func TestRekey(t *testing.T) {
 	require.False(t, old().SafeToRemove)
 
 	ahead.Store(int64(IdempotencyLifetime + 2*time.Hour))
-	require.Equal(t, "what is kept may be made with it: run \"meet secret rekey\"", old().Needed)
+	require.Equal(t, "stored data may be made with it: run \"meet secret rekey\"", old().Needed)
 
 	// Cut off in the middle.
 	var writes atomic.Int32

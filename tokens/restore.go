@@ -121,7 +121,7 @@ func (r *registry) restored(ctx context.Context, key string) error {
 		return err
 	}
 	// A client id stays with another application that has taken it meanwhile.
-	if err := r.clientIDs.repair(ctx, app); err != nil && !errors.Is(err, ErrConflict) {
+	if err := r.clientIDs.Repair(ctx, app.ID, app.Aliases); err != nil && !errors.Is(err, ErrConflict) {
 		return err
 	}
 	return nil

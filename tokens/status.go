@@ -14,41 +14,41 @@ import (
 
 type stats struct{ hits, misses atomic.Uint64 }
 
-// Status is how an Authority is doing.
+// Status is the state of an Authority as operators see it.
 type Status struct {
 	Store StoreStatus `json:"store"`
 	Feed  FeedStatus  `json:"feed"`
 	Cache CacheStatus `json:"cache"`
 	Keys  []KeyStatus `json:"keys"`
-	// MissingKeys are the ids of keys that other gateways use and this one lacks. It answers
-	// ErrUnavailable for credentials made with them.
+	// MissingKeys are the ids of keys that other gateways use and this one lacks. Credentials
+	// made with them get ErrUnavailable.
 	MissingKeys []string `json:"missing_keys,omitempty"`
-	// KeysError is set if this node was given the wrong keys. It is then not ready.
+	// KeysError is set if this gateway has the wrong keys. It is then not ready.
 	KeysError string `json:"keys_error,omitempty"`
-	// Gateways are all of the installation, this one among them.
+	// Gateways are those of the installation, including this one.
 	Gateways []Gateway `json:"gateways,omitempty"`
 }
 
-// StoreStatus is how Redis is doing.
+// StoreStatus is the state of Redis.
 type StoreStatus struct {
 	// Mode is "standalone", "sentinel", "cluster" or "embedded".
 	Mode string `json:"mode"`
-	// Available tells whether Redis answered just now, in Latency, and can be
-	// believed; see [Authority.Ready].
+	// Available is true if Redis just answered, in Latency, and can be believed; see
+	// [Authority.Ready].
 	Available bool     `json:"available"`
 	Latency   Duration `json:"latency,omitempty"`
 	// LatencySeconds is Latency as a number, for scripts.
 	LatencySeconds float64 `json:"latency_seconds,omitempty"`
 	Error          string  `json:"error,omitempty"`
-	// Warnings are settings of Redis that lose state, as far as it tells them.
+	// Warnings are about settings of Redis that lose state.
 	Warnings []string `json:"warnings,omitempty"`
 }
 
-// FeedStatus is the state of this node's feed.
+// FeedStatus is the state of this gateway's feed.
 type FeedStatus struct {
-	// Fresh tells whether memory is believed.
+	// Fresh is true while decisions are made from memory.
 	Fresh bool `json:"fresh"`
-	// Age is how long ago the feed was last known to be complete. Absent if never.
+	// Age is how long ago the feed was last complete. Absent if never.
 	Age Duration `json:"age,omitempty"`
 	// Staleness is the bound on Age.
 	Staleness Duration `json:"staleness"`
@@ -57,11 +57,11 @@ type FeedStatus struct {
 	StalenessSeconds float64 `json:"staleness_seconds"`
 	// Changes is the number of the last change known.
 	Changes uint64 `json:"changes"`
-	// Error is why the last subscription failed, while Fresh is false.
+	// Error is why the feed is not fresh.
 	Error string `json:"error,omitempty"`
 }
 
-// CacheStatus counts what this node has in memory.
+// CacheStatus counts what this gateway has in memory.
 type CacheStatus struct {
 	Tokens       int    `json:"tokens"`
 	Applications int    `json:"applications"`
@@ -70,22 +70,25 @@ type CacheStatus struct {
 	Misses       uint64 `json:"misses"`
 }
 
-// KeyStatus is one key that tokens are or were signed with.
+// KeyStatus is the state of one key.
 type KeyStatus struct {
 	ID        string `json:"id"`
 	Algorithm string `json:"algorithm"`
-	// Signs is true for the one that signs.
+	// Signs is true for the key that signs new tokens.
 	Signs     bool `json:"signs"`
 	Withdrawn bool `json:"withdrawn,omitempty"`
-	// LiveUntil is when the last token it signed expires, but at least ten minutes
-	// after a gateway was last heard of that uses it; zero if none ever did.
+	// LiveUntil is when the last token that the key signed expires, and at least ten minutes
+	// after a gateway last announced that it uses the key. Zero if none ever did.
 	LiveUntil time.Time `json:"live_until,omitzero"`
-	// SafeToRemove tells that the key is no longer needed: no token it signed is valid, and
-	// for a secret, nothing is hashed or encrypted with it.
+	// SafeToRemove is true if no valid token was signed with the key, and nothing that is
+	// stored was hashed or encrypted with it.
 	SafeToRemove bool `json:"safe_to_remove"`
-	// Needed tells what the key is needed for after its tokens have expired.
+	// Needed says why the key is needed after its tokens have expired.
 	Needed string `json:"needed,omitempty"`
 }
+
+// notUsedYet describes a secret that was added to be used soon, so it is not safe to remove.
+const notUsedYet = "no gateway uses it yet"
 
 // reporter reports the state of this gateway and of Redis.
 type reporter struct {
@@ -98,26 +101,22 @@ type reporter struct {
 	observer      Observer
 }
 
-// Status asks Redis and reports the state of the installation. It never fails: what cannot
-// be found out is reported as such.
+// Status reads the state of the installation from Redis. It never fails: it reports errors in
+// the result.
 func (r *reporter) Status(ctx context.Context) Status {
 	s := Status{Store: StoreStatus{Mode: r.db.Mode()}}
-	in := new(installation.State)
+	in, report := new(installation.State), new(rekey.Report)
 	err := r.storeReady(ctx)
 	if err == nil {
-		var read *installation.State
 		began := time.Now()
-		if read, err = r.installations.Load(ctx); err == nil {
-			in = read
+		if in, err = r.installations.Load(ctx); err == nil {
 			s.Store.Available, s.Store.Latency = true, Duration(time.Since(began).Round(time.Microsecond))
+		} else {
+			in = new(installation.State)
 		}
 	}
-	report := new(rekey.Report)
 	if err == nil && len(r.keys.Keys) > 1 {
-		var read *rekey.Report
-		if read, err = rekey.Load(ctx, r.db); err == nil {
-			report = read
-		}
+		report, err = rekey.Load(ctx, r.db)
 	}
 	s.Store.Error = StoreProblem(err)
 	if settings, err := r.db.Settings(ctx); err == nil {
@@ -135,14 +134,10 @@ func (r *reporter) Status(ctx context.Context) Status {
 	s.Feed.AgeSeconds, s.Feed.StalenessSeconds = time.Duration(s.Feed.Age).Seconds(), r.feed.Staleness().Seconds()
 	s.Feed.Changes = r.feed.Changes()
 	s.Cache = r.cacheStatus()
-	now := r.now()
 	for _, id := range r.signing.IDs() {
-		k := KeyStatus{
-			ID: id, Signs: id == r.signing.KeyID(),
-			Withdrawn: in.Withdrawn[id], LiveUntil: in.LastSigned[id],
-		}
+		k := KeyStatus{ID: id, Signs: id == r.signing.KeyID(), Withdrawn: in.Withdrawn[id], LiveUntil: in.LastSigned[id]}
 		k.Algorithm, _ = r.signing.AlgorithmOf(id)
-		if err == nil && id != r.keys.First().ID && !k.Signs && (k.Withdrawn || !now.Before(k.LiveUntil)) {
+		if err == nil && id != r.keys.First().ID && !k.Signs && (k.Withdrawn || !r.now().Before(k.LiveUntil)) {
 			k.Needed = r.needed(id, in, report)
 			k.SafeToRemove = k.Needed == ""
 		}
@@ -150,34 +145,31 @@ func (r *reporter) Status(ctx context.Context) Status {
 	}
 	s.MissingKeys = r.keyUse.Missing(in)
 	if len(s.MissingKeys) > 0 {
-		s.KeysError = StoreProblem(r.ousted(ctx))
+		s.KeysError = StoreProblem(r.checkKeys(ctx))
 	}
 	if s.Store.Available {
-		s.Gateways, _ = r.gateways.All(ctx) // Redis went away just now
+		s.Gateways, _ = r.gateways.All(ctx) // none if Redis has just become unavailable
 	}
 	return s
 }
 
-// notUsedYet describes a secret that was added and not used yet. It is not called safe to
-// remove, because it is about to be used.
-const notUsedYet = "no gateway uses it yet"
-
-// needed tells what a key is needed for after its tokens have expired; "" if nothing.
+// needed says why a key is needed after its tokens have expired; "" if it is not.
 func (r *reporter) needed(id string, in *installation.State, last *rekey.Report) string {
 	if r.keys.ByID(id) == nil {
-		return "" // it signs, and nothing else
+		return "" // a signing key, which does nothing else
 	}
 	if in.LastSigned[id].IsZero() {
 		return notUsedYet
 	}
-	if !last.Covers(id, in.LastSigned[id]) || last.Key != r.keys.First().ID {
-		if left := last.Left[id]; left != nil && last.Key == r.keys.First().ID && left.String() != "" {
-			return left.String()
-		}
-		return "what is kept may be made with it: run \"meet secret rekey\""
+	left, current := last.Left[id].String(), last.Key == r.keys.First().ID
+	switch {
+	case current && left != "":
+		return left
+	case !current || !last.BeganAfter(in.LastSigned[id]):
+		return "stored data may be made with it: run \"meet secret rekey\""
 	}
 	if until := in.LastSigned[id].Add(IdempotencyLifetime); r.now().Before(until) {
-		return "answers that are kept under an Idempotency-Key until " + until.UTC().Format(time.RFC3339)
+		return "answers stored under an Idempotency-Key until " + until.UTC().Format(time.RFC3339)
 	}
 	return ""
 }

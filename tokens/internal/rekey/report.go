@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-// Package rekey stores the report of a pass that moves data to another secret: what it
-// could not move, and so which secrets are safe to remove.
+// Package rekey stores the report of a pass that moves data to a new secret. The report says
+// what could not be moved, and so which secrets are safe to remove. A pass calls [New], then
+// [Report.Of] for what is left, and [Report.Save]; [Load] returns the last report.
 package rekey
 
 import (
@@ -20,14 +21,14 @@ import (
 // shown is how many applications a report names.
 const shown = 20
 
-// New begins the report of a pass to a key.
+// New begins the report of a pass that moves data to a key.
 func New(key string, began time.Time) *Report {
 	return &Report{Key: key, Began: began.UnixMilli(), Left: map[string]*Leftover{}}
 }
 
 // Report is the stored report of the last pass.
 type Report struct {
-	Key   string               `json:"key"`   // the first key of who made the pass
+	Key   string               `json:"key"`   // the key that data was moved to
 	Began int64                `json:"began"` // unix milliseconds
 	Left  map[string]*Leftover `json:"left"`  // by key id
 }
@@ -38,12 +39,15 @@ type Leftover struct {
 	Applications  int      `json:"applications,omitempty"`
 	Named         []string `json:"named,omitempty"` // the first of them
 	RefreshTokens int      `json:"refresh_tokens,omitempty"`
-	// RefreshOf counts them by application, for the first applications.
+	// RefreshOf counts refresh tokens by application, for the first applications.
 	RefreshOf map[string]int `json:"refresh_of,omitempty"`
 }
 
 // String describes it for an operator; "" if nothing is left.
 func (l *Leftover) String() string {
+	if l == nil {
+		return ""
+	}
 	var parts []string
 	if l.Applications > 0 {
 		parts = append(parts, fmt.Sprintf("applications that have not used their secret since: %d (%s)", l.Applications, strings.Join(l.Named, ", ")))
@@ -61,7 +65,7 @@ func (l *Leftover) String() string {
 	return strings.Join(parts, "; ")
 }
 
-// LeaveApplication notes that an application is left.
+// LeaveApplication counts an application that is left.
 func (l *Leftover) LeaveApplication(application string) {
 	l.Applications++
 	if len(l.Named) < shown {
@@ -70,7 +74,7 @@ func (l *Leftover) LeaveApplication(application string) {
 	}
 }
 
-// LeaveRefreshToken notes that a refresh token of an application is left.
+// LeaveRefreshToken counts a refresh token that is left, by its application.
 func (l *Leftover) LeaveRefreshToken(application string) {
 	l.RefreshTokens++
 	if l.RefreshOf == nil {
@@ -89,15 +93,15 @@ func (r *Report) Of(key string) *Leftover {
 	return r.Left[key]
 }
 
-// Load returns the report of the last pass; an empty one if there is none.
+// Load returns the report of the last pass; an empty one if there is none, or with an error.
 func Load(ctx context.Context, db *redisdb.DB) (*Report, error) {
 	r := new(Report)
 	text, err := db.Get(ctx, redisdb.KeyRekeyed)
 	if err != nil {
-		return nil, failure.Unavailable("reading what is left of a secret", err)
+		return new(Report), failure.Unavailable("reading what is left of a secret", err)
 	}
 	if text != "" && json.Unmarshal([]byte(text), r) != nil {
-		return new(Report), nil // from another version: proves nothing
+		return new(Report), nil // of another version
 	}
 	return r, nil
 }
@@ -114,8 +118,5 @@ func (r *Report) Save(ctx context.Context, db *redisdb.DB) error {
 	return nil
 }
 
-// Covers reports whether the pass began after the key was last used, and left nothing.
-func (r *Report) Covers(key string, used time.Time) bool {
-	left := r.Left[key]
-	return time.UnixMilli(r.Began).After(used) && (left == nil || left.String() == "")
-}
+// BeganAfter reports whether the pass began after a time.
+func (r *Report) BeganAfter(t time.Time) bool { return time.UnixMilli(r.Began).After(t) }
