@@ -66,7 +66,7 @@ func (f fields) secretHash(report func(field, reason string)) string {
 	case strings.HasPrefix(s, "!"):
 		report("client_secret", "is an unusable password")
 	case errors.Is(err, ErrNotHash):
-		report("client_secret", "is not a hash; if it is a secret in clear, it is known to whoever saw this file")
+		report("client_secret", "is not a hash; a secret in clear is known to everyone who has read this file")
 	default:
 		report("client_secret", err.Error())
 	}
