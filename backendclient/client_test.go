@@ -16,7 +16,6 @@ import (
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
-	"github.com/meet-gateway/meet-gateway/backendclient/sandbox/exact"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -91,7 +90,7 @@ func (c *clock) Advance(d time.Duration) {
 
 // newMeet is a sandbox with the fixtures of the recorded contract.
 func newMeet(s sandbox.Settings, options ...sandbox.Option) *sandbox.Meet {
-	meet := sandbox.New(s, append(options, sandbox.WithParser(exact.JSON))...)
+	meet := sandbox.New(s, options...)
 	meet.LoadFixtures()
 	return meet
 }

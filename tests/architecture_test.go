@@ -199,15 +199,10 @@ var layers = []layer{
 		mayImport:    []string{"github.com/go-json-experiment/json"},
 		mustNotReach: []string{caddy, zap, prometheus, goRedis, golangJWT, ours("tokens"), ours("caddymodule"), ours("tests")},
 	},
-	{ // only tests need it
-		folder:       "backendclient/sandbox/exact",
-		mayImport:    []string{ours("backendclient/sandbox")},
-		mustNotReach: []string{caddy, zap, prometheus, goRedis, golangJWT, ours("tokens"), ours("caddymodule"), ours("tests")},
-	},
 	{
 		folder:        "caddymodule",
 		mustNotImport: []string{golangJWT, goRedis},
-		mustNotReach:  []string{ours("backendclient/sandbox/exact"), ours("tests"), "testing"},
+		mustNotReach:  []string{ours("tests"), "testing"},
 	},
 	{ // administers whatever app is running, not this one
 		folder:        "caddymodule/admin",

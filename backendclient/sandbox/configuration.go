@@ -27,7 +27,7 @@ func (c *call) configurationFaults(v any) []any {
 	if v == nil {
 		return []any{c.text(textNull)}
 	}
-	o, ok := v.(*Object)
+	o, ok := v.(*object)
 	if !ok {
 		f := fault("model_type", "Input should be a valid dictionary or instance of RoomConfiguration", v)
 		f["ctx"] = map[string]any{"class_name": "RoomConfiguration"}
@@ -69,7 +69,7 @@ func booleanFaults(v any) []any {
 	switch v := v.(type) {
 	case nil, bool:
 		return nil
-	case []any, *Object:
+	case []any, *object:
 		return []any{fault("bool_type", "Input should be a valid boolean", v, "everyone_can_mute")}
 	case float64:
 		text = strings.TrimSuffix(pythonFloat(v), ".0")
@@ -101,7 +101,7 @@ func asTexts(v any) any {
 			texts = append(texts, asTexts(e))
 		}
 		return texts
-	case *Object:
+	case *object:
 		texts := map[string]any{}
 		for _, k := range v.Keys {
 			texts[k] = asTexts(v.Values[k])

@@ -31,7 +31,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
-	"github.com/meet-gateway/meet-gateway/backendclient/sandbox/exact"
 )
 
 // leftOut are the lines that the sandbox does not answer like Meet, and why
@@ -117,7 +116,7 @@ func newPlayer(t *testing.T, h recordingHeader, variant string) *player {
 		bodies:   map[string]any{},
 		users:    map[string]string{},
 	}
-	p.meet = sandbox.New(p.settings, sandbox.WithClock(func() time.Time { return p.now }), sandbox.WithParser(exact.JSON))
+	p.meet = sandbox.New(p.settings, sandbox.WithClock(func() time.Time { return p.now }), sandbox.WithParser(exactJSON))
 	p.meet.LoadFixtures()
 	server := httptest.NewServer(p.meet)
 	t.Cleanup(server.Close)

@@ -23,12 +23,11 @@
 // # How faithful it is
 //
 // The contract test replays 811 exchanges recorded from an unmodified Meet
-// (testdata/README.md) over TCP and compares status, headers and body, with the
-// parser of JSON that package exact has. What is
-// left out stands in that test with its reason. Known to be missing since
-// nothing is recorded of it: tokens of add-ons, the language cookie, most texts
-// in other languages than English. Meet's second of CPU per exchange is a wait,
-// and off by default ([Settings.ExchangeDelay]).
+// (testdata/README.md) over TCP and compares status, headers and body. It lists the
+// exceptions with their reasons, and uses a JSON parser with Python's error texts.
+// Missing, because nothing is recorded: tokens of add-ons, the language cookie, most
+// texts in languages other than English. Meet's second of CPU per exchange is a
+// delay, off by default ([Settings.ExchangeDelay]).
 //
 // Each part of Meet has its file: middleware and routes (meet.go), pages and
 // headers (render.go), languages (language.go), the web server in front

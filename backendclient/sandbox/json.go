@@ -13,14 +13,14 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Object is a JSON object that knows the order of its keys.
-type Object struct {
+// object is a JSON object that keeps the order of its keys.
+type object struct {
 	Keys   []string
 	Values map[string]any
 }
 
 // MarshalJSON writes the keys in their order.
-func (o *Object) MarshalJSON() ([]byte, error) {
+func (o *object) MarshalJSON() ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteByte('{')
 	for i, k := range o.Keys {
@@ -43,23 +43,14 @@ func (o *Object) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// ErrTooDeep is the error of a Parser for JSON that is nested so deeply that Meet fails
-// on it.
-var ErrTooDeep = errors.New("maximum recursion depth exceeded")
-
-// Parser reads a JSON body. Values are nil, bool, string, [json.Number] for integers,
-// float64, []any and *[Object]. The text of an error is given to the client.
-type Parser func(body []byte) (any, error)
-
-// WithParser sets how JSON bodies are read. The default takes what Meet takes, but for
-// what only Python takes, and its errors say less. Package exact has Meet's own ways.
-func WithParser(p Parser) Option {
-	return func(m *Meet) { m.parseJSON = p }
-}
+// errTooDeep is the error for JSON that is nested so deeply that Meet fails on it.
+var errTooDeep = errors.New("maximum recursion depth exceeded")
 
 var errSyntax = errors.New("the body is not valid JSON")
 
-// parseJSON is the default Parser.
+// parseJSON reads a body like Meet, except for texts that only Python accepts; its errors say
+// less. Values are nil, bool, string, [json.Number] for integers, float64, []any and *object.
+// The client sees the error text.
 func parseJSON(body []byte) (any, error) {
 	dec := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true))
 	v, err := parseValue(dec)
@@ -103,7 +94,7 @@ func parseValue(dec *jsontext.Decoder) (any, error) {
 }
 
 func parseObject(dec *jsontext.Decoder) (any, error) {
-	o := &Object{Values: map[string]any{}}
+	o := &object{Values: map[string]any{}}
 	for dec.PeekKind() != '}' {
 		name, err := dec.ReadToken()
 		if err != nil {

@@ -21,7 +21,7 @@ type Meet struct {
 	db        *database
 	recorder  *recorder
 	exchanges *atomic.Int64
-	parseJSON Parser
+	parseJSON func(body []byte) (any, error)
 }
 
 // Option changes how a Meet of the sandbox runs, not how it answers.

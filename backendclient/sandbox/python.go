@@ -24,7 +24,7 @@ func typeName(v any) string {
 		return "float"
 	case []any:
 		return "list"
-	case *Object:
+	case *object:
 		return "dict"
 	}
 	return "str"
@@ -58,7 +58,7 @@ func pythonLiteral(v any) string {
 			parts[i] = pythonLiteral(e)
 		}
 		return "[" + strings.Join(parts, ", ") + "]"
-	case *Object:
+	case *object:
 		parts := make([]string, len(v.Keys))
 		for i, k := range v.Keys {
 			parts[i] = pythonLiteral(k) + ": " + pythonLiteral(v.Values[k])

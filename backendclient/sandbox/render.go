@@ -20,7 +20,7 @@ type call struct {
 	https     bool
 	language  string
 	now       time.Time
-	parseJSON Parser
+	parseJSON func(body []byte) (any, error)
 	bare      bool // answered before the middleware that sets Vary and language
 	session   bool // the session was looked at, which shows in Vary
 }

@@ -56,7 +56,7 @@ const (
 // none is an empty object, whatever its Content-Type.
 func (c *call) data(mediaTypes ...string) (any, *answer) {
 	if c.r.ContentLength <= 0 {
-		return &Object{}, nil
+		return &object{}, nil
 	}
 	contentType := c.r.Header.Get("Content-Type")
 	mediaType, _, _ := strings.Cut(contentType, ";")
@@ -79,7 +79,7 @@ func (c *call) parse(mediaType, contentType string) (any, *answer) {
 		return c.parseMultipart(contentType)
 	}
 	v, err := c.parseJSON(c.body)
-	if errors.Is(err, ErrTooDeep) {
+	if errors.Is(err, errTooDeep) {
 		return nil, c.page(serverErrorPage)
 	}
 	if err != nil {
@@ -115,8 +115,8 @@ func (c *call) parseMultipart(contentType string) (any, *answer) {
 }
 
 // dictionary returns the object that a serializer wants, or says what came instead.
-func (c *call) dictionary(data any) (*Object, *answer) {
-	o, ok := data.(*Object)
+func (c *call) dictionary(data any) (*object, *answer) {
+	o, ok := data.(*object)
 	if ok {
 		return o, nil
 	}
@@ -163,8 +163,8 @@ func (v *values) last(name string) string {
 	return ""
 }
 
-func (v *values) object() *Object {
-	o := &Object{Keys: v.keys, Values: make(map[string]any, len(v.keys))}
+func (v *values) object() *object {
+	o := &object{Keys: v.keys, Values: make(map[string]any, len(v.keys))}
 	for _, k := range v.keys {
 		o.Values[k] = v.last(k)
 	}

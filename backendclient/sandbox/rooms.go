@@ -211,8 +211,8 @@ func (m *Meet) create(c *call, who *identity) *answer {
 }
 
 // newRoom validates a body and makes a room of it.
-func (m *Meet) newRoom(c *call, body *Object) (Room, *answer) {
-	room := Room{AccessLevel: m.settings.DefaultAccessLevel, Configuration: &Object{}}
+func (m *Meet) newRoom(c *call, body *object) (Room, *answer) {
+	room := Room{AccessLevel: m.settings.DefaultAccessLevel, Configuration: &object{}}
 	faults := map[string]any{}
 	level, sent := body.Values["access_level"]
 	if sent {

@@ -18,7 +18,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
-	"github.com/meet-gateway/meet-gateway/backendclient/sandbox/exact"
 )
 
 // client talks to a sandbox in the process.
@@ -69,7 +68,7 @@ func (c client) list(token, query string) (int, map[string]any) {
 
 func fixtures(t *testing.T, s sandbox.Settings, options ...sandbox.Option) (*sandbox.Meet, client) {
 	t.Helper()
-	m := sandbox.New(s, append(options, sandbox.WithParser(exact.JSON))...)
+	m := sandbox.New(s, append(options, sandbox.WithParser(exactJSON))...)
 	m.LoadFixtures()
 	return m, client{t, m}
 }

@@ -116,7 +116,7 @@ func (c *call) tokenFields(data any) (map[string]string, *answer) {
 	return fields, nil
 }
 
-func (c *call) tokenField(name string, body *Object) (text, fault string) {
+func (c *call) tokenField(name string, body *object) (text, fault string) {
 	value, ok := body.Values[name]
 	switch {
 	case !ok:

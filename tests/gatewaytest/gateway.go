@@ -29,7 +29,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
-	"github.com/meet-gateway/meet-gateway/backendclient/sandbox/exact"
 	"github.com/meet-gateway/meet-gateway/caddymodule"
 	"github.com/meet-gateway/meet-gateway/tests/child"
 	"github.com/meet-gateway/meet-gateway/tokens"
@@ -322,7 +321,7 @@ const (
 // faults in front of it.
 func StartMeet(t testing.TB, s sandbox.Settings, wrap func(http.Handler) http.Handler) *Meet {
 	t.Helper()
-	meet := sandbox.New(s, sandbox.WithParser(exact.JSON))
+	meet := sandbox.New(s)
 	meet.AddApplication(sandbox.Application{
 		ClientID: MeetClientID, Secret: MeetClientSecret, Active: true,
 		Scopes: []string{"rooms:list", "rooms:retrieve", "rooms:create", "rooms:update", "rooms:delete"},

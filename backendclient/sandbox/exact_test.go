@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-package exact
+package sandbox_test
 
 import (
 	"encoding/json"
@@ -15,9 +15,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
 )
 
-// maxDepth is how deep lists and objects may be nested before Python runs into
-// its recursion limit, which Meet answers with a 500. The recording has 500
-// and 100,000.
+// maxDepth is the depth at which Python reaches its recursion limit, which Meet answers with
+// a 500. The recording has depths of 500 and 100,000.
 const maxDepth = 900
 
 // pythonError is an error in Python's words.
@@ -39,8 +38,9 @@ func (e *jsonError) Error() string {
 	return fmt.Sprintf("%s: line %d column %d (char %d)", e.what, line, column, utf8.RuneCountInString(before))
 }
 
-// JSON reads a body as Django REST framework's strict JSONParser.
-func JSON(body []byte) (any, error) {
+// exactJSON reads JSON as Django REST framework's strict JSONParser does: with Python's texts for
+// a body that it cannot read, the last of two equal keys, and half a surrogate pair.
+func exactJSON(body []byte) (any, error) {
 	if err := checkUTF8(body); err != nil {
 		return nil, err
 	}
