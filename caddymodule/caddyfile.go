@@ -278,7 +278,7 @@ func (h *Handler) unmarshalCaddyfile(helper httpcaddyfile.Helper) error {
 		option.Once("identity_error_style", option.Word(&h.IdentityErrorStyle, styleNumeric, styleString)),
 		option.Once("unknown_applications", option.Word(&h.UnknownApplications, unknownRefuse, unknownAdopt)),
 		option.Once("foreign_tokens", option.Word(&h.ForeignTokens, foreignRefuse, foreignPassthrough)),
-		option.Once("room_access_levels", h.unmarshalLevels),
+		option.Once("room_access_levels", option.Checked(option.All(&h.RoomAccessLevels), func() error { return checkLevels(h.RoomAccessLevels) })),
 		option.Once("strict_rooms", option.Flag(&h.StrictRooms)),
 		option.Once("docs", option.Word(&h.Docs, docsOn, docsOff)),
 		option.Once("room_url_base", option.Checked(option.One(&h.RoomURLBase), func() error {
@@ -301,15 +301,6 @@ func (h *Handler) unmarshalCaddyfile(helper httpcaddyfile.Helper) error {
 		return d.Err("meet_gateway needs a backend")
 	}
 	return nil
-}
-
-// unmarshalLevels parses `room_access_levels <level...>` and `room_access_levels meet`.
-func (h *Handler) unmarshalLevels(d *caddyfile.Dispenser) error {
-	err := option.Words(&h.RoomAccessLevels, levelTrusted, levelRestricted, levelPublic, levelsMeet)(d)
-	if err == nil && len(h.RoomAccessLevels) > 1 && slices.Contains(h.RoomAccessLevels, levelsMeet) {
-		return d.Err("room_access_levels: meet must be the only value")
-	}
-	return err
 }
 
 // unmarshalRoute parses a route, with or without a block:

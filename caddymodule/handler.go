@@ -258,16 +258,8 @@ func (h *Handler) Validate() error {
 			return fmt.Errorf("%s must be %v or %v, got %v", check.option, check.allowed[0], check.allowed[1], check.value)
 		}
 	}
-	for i, level := range h.RoomAccessLevels {
-		if level == levelsMeet && len(h.RoomAccessLevels) == 1 {
-			continue
-		}
-		if level != levelTrusted && level != levelRestricted && level != levelPublic {
-			return fmt.Errorf("room_access_levels: %q is not one of %s, %s, %s, or meet alone", level, levelTrusted, levelRestricted, levelPublic)
-		}
-		if slices.Contains(h.RoomAccessLevels[:i], level) {
-			return fmt.Errorf("room_access_levels: duplicate %s", level)
-		}
+	if err := checkLevels(h.RoomAccessLevels); err != nil {
+		return err
 	}
 	if h.RoomURLBase != "" {
 		if err := checkRoomURLBase(h.RoomURLBase); err != nil {

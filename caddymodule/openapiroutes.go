@@ -3,11 +3,14 @@
 package caddymodule
 
 import (
+	"bytes"
+	_ "embed"
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
+	"text/template"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -46,15 +49,14 @@ func withRoutes(description []byte, routes []Route) (openAPI, error) {
 			item = &yaml.Node{Kind: yaml.MappingNode}
 			addMember(paths, path, item)
 		}
-		described := r.operation(parameters)
-		if id := r.operationID(); names[id] {
-			described["operationId"] = fmt.Sprintf("%s_%d", id, i)
-		} else {
-			names[id] = true
+		id := r.operationID()
+		if names[id] {
+			id = fmt.Sprintf("%s_%d", id, i)
 		}
-		operation := new(yaml.Node)
-		if err := operation.Encode(described); err != nil {
-			return openAPI{}, fmt.Errorf("describing a route: %w", err)
+		names[id] = true
+		operation, err := r.operation(id, parameters)
+		if err != nil {
+			return openAPI{}, err
 		}
 		addMember(item, strings.ToLower(r.Method), operation)
 	}
@@ -81,20 +83,16 @@ func addMember(mapping *yaml.Node, name string, value *yaml.Node) {
 
 // parameters returns the path and its parameters. OpenAPI requires unique names: the
 // second {id} becomes {id2}.
-func (r *Route) parameters() (path string, parameters []any) {
+func (r *Route) parameters() (path string, parameters []map[string]any) {
 	seen := map[string]int{}
 	for segment := range strings.SplitSeq(r.Path[1:], "/") {
-		name, isParameter := strings.CutPrefix(segment, "{")
-		if isParameter {
+		if name, isParameter := strings.CutPrefix(segment, "{"); isParameter {
 			name = strings.TrimSuffix(name, "}")
-			description, pattern := "A UUID, in any case, with or without dashes.", `^[0-9A-Fa-f]{8}-?([0-9A-Fa-f]{4}-?){3}[0-9A-Fa-f]{12}$`
-			if name == "slug" {
-				description, pattern = "The last part of a room's address.", `^[-_0-9A-Za-z]{1,100}$`
-			}
+			slug := name == "slug"
 			if seen[name]++; seen[name] > 1 {
 				name += strconv.Itoa(seen[name])
 			}
-			parameters = append(parameters, pathParameter(name, description, pattern))
+			parameters = append(parameters, map[string]any{"name": name, "slug": slug})
 			segment = "{" + name + "}"
 		}
 		path += "/" + segment
@@ -102,36 +100,32 @@ func (r *Route) parameters() (path string, parameters []any) {
 	return path, parameters
 }
 
+//go:embed openapi_route.yaml.tmpl
+var operationText string
+
+// operationTemplate is a route as an OpenAPI operation in YAML. The body of a success is
+// Meet's own.
+var operationTemplate = template.Must(template.New("operation").Parse(operationText))
+
 // operation returns the route as an OpenAPI operation.
-func (r *Route) operation(ofPath []any) map[string]any {
-	parameters := append([]any{ref("parameters/RequestID")}, ofPath...)
-	if r.Idempotent {
-		parameters = append(parameters, map[string]any{
-			"name": headerIdempotencyKey, "in": "header", "description": "Makes the request once, however often it is sent; see createRoom.",
-			"schema": map[string]any{"type": "string", "maxLength": 255},
-		})
+func (r *Route) operation(id string, parameters []map[string]any) (*yaml.Node, error) {
+	var fields []string
+	if r.judgesMail() {
+		fields = r.Mail
 	}
-	o := map[string]any{
-		"tags":        []string{"Rooms"},
-		"operationId": r.operationID(),
-		"summary":     r.Method + " " + r.Path,
-		"description": r.describe(),
-		"security":    []any{map[string]any{"Bearer": []string{}}},
-		"parameters":  parameters,
-		"responses":   r.responses(),
+	var text bytes.Buffer
+	err := operationTemplate.Execute(&text, map[string]any{
+		"id": id, "summary": r.Method + " " + r.Path, "description": r.describe(), "parameters": parameters,
+		"idempotent": r.Idempotent, "changes": r.changes(), "fields": fields, "get": r.Method == http.MethodGet,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("describing a route: %w", err)
 	}
-	if r.changes() {
-		schema := map[string]any{"type": "object", "additionalProperties": true}
-		if r.judgesMail() && len(r.Mail) > 0 {
-			properties := map[string]any{}
-			for _, field := range r.Mail {
-				properties[field] = map[string]any{"description": "The mail address of a user; where there may be several, a list of them."}
-			}
-			schema["properties"] = properties
-		}
-		o["requestBody"] = map[string]any{"content": map[string]any{"application/json": map[string]any{"schema": schema}}}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text.Bytes(), &doc); err != nil {
+		return nil, fmt.Errorf("describing a route: %w", err)
 	}
-	return o
+	return doc.Content[0], nil
 }
 
 func (r *Route) describe() string {
@@ -156,36 +150,4 @@ func (r *Route) operationID() string {
 		id.WriteString(strings.ToUpper(word[:1]) + word[1:])
 	}
 	return id.String()
-}
-
-// responses lists the gateway's responses. The body of a success is Meet's.
-func (r *Route) responses() map[string]any {
-	success := map[string]any{
-		"description": "As Meet answers",
-		"content":     map[string]any{"application/json": map[string]any{"schema": map[string]any{}}},
-	}
-	responses := map[string]any{"200": success, "400": ref("responses/RoomsBadRequest")}
-	if r.Method != http.MethodGet {
-		responses["201"] = success
-		responses["204"] = map[string]any{"description": "As Meet answers"}
-	}
-	for status, name := range map[string]string{
-		"401": "RoomsUnauthorized", "403": "RoomsForbidden", "404": "RoomNotFound", "409": "UserConflict", "429": "TooManyRequests",
-		"500": "InternalError", "502": "BadGateway", "503": "ServiceUnavailable", "504": "GatewayTimeout",
-	} {
-		responses[status] = ref("responses/" + name)
-	}
-	if r.Idempotent {
-		responses["409"], responses["422"] = ref("responses/CreateConflict"), ref("responses/IdempotencyMismatch")
-	}
-	return responses
-}
-
-func ref(name string) map[string]any { return map[string]any{"$ref": "#/components/" + name} }
-
-func pathParameter(name, description, pattern string) map[string]any {
-	return map[string]any{
-		"name": name, "in": "path", "required": true, "description": description,
-		"schema": map[string]any{"type": "string", "pattern": pattern},
-	}
 }

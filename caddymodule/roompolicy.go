@@ -4,9 +4,12 @@ package caddymodule
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/meet-gateway/meet-gateway/caddymodule/option"
 	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 	"github.com/meet-gateway/meet-gateway/caddymodule/strictjson"
 	"github.com/meet-gateway/meet-gateway/tokens"
@@ -20,6 +23,23 @@ const (
 
 // levelsMeet alone leaves access levels to Meet.
 const levelsMeet = "meet"
+
+// checkLevels checks the option room_access_levels.
+func checkLevels(levels []string) error {
+	known := []string{levelTrusted, levelRestricted, levelPublic, levelsMeet}
+	for i, level := range levels {
+		switch {
+		case !slices.Contains(known, level):
+			return fmt.Errorf("room_access_levels: unknown value %q, expected some of: %s", level, option.Join(known))
+		case slices.Contains(levels[:i], level):
+			return fmt.Errorf("room_access_levels: duplicate %s", level)
+		}
+	}
+	if len(levels) > 1 && slices.Contains(levels, levelsMeet) {
+		return errors.New("room_access_levels: meet must be the only value")
+	}
+	return nil
+}
 
 // roomPolicy decides which fields of a room's creation are sent to Meet, and with which
 // values.

@@ -293,7 +293,7 @@ func TestToken_CutDownByMeetSaysSo(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
 	token := gatewaytest.Bearer(g.Token(g.AddApplication(nil), "alice@example.com"))
 	require.Equal(t, 403, g.Do("POST", roomsPath, "{}", "Authorization", token, "Content-Type", jsonType).Status)
-	require.Contains(t, g.Logs(), "grant it to the application that is presented to Meet")
+	require.Contains(t, g.Logs(), "grant the scope in Meet's admin to the application that is presented to Meet")
 }
 
 // Every change to an application or user drops the stored tokens of Meet, so a scope

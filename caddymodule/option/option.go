@@ -223,25 +223,6 @@ func Word(dst *string, allowed ...string) Reader {
 	})
 }
 
-// Words parses one or more of the allowed words, without duplicates.
-func Words(dst *[]string, allowed ...string) Reader {
-	return func(d *caddyfile.Dispenser) error {
-		option := d.Val()
-		if err := All(dst)(d); err != nil {
-			return err
-		}
-		for i, word := range *dst {
-			if !slices.Contains(allowed, word) {
-				return d.Errf("%s: unknown value %q, expected some of: %s", option, word, Join(allowed))
-			}
-			if slices.Contains((*dst)[:i], word) {
-				return d.Errf("%s: duplicate %s", option, word)
-			}
-		}
-		return nil
-	}
-}
-
 // Size parses a number of bytes, such as 64KiB.
 func Size(dst *int64) Reader {
 	return parsed(func(d *caddyfile.Dispenser, word, text string) error {

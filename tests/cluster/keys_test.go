@@ -27,7 +27,7 @@ func TestAnotherSecret(t *testing.T) {
 	mistaken := g.config
 	mistaken.global = strings.Replace(mistaken.global, secret, "mistaken-"+secret, 1)
 	require.Equal(t, http.StatusOK, g.reload(t, mistaken).Status)
-	eventually(t, "the log to tell", func() bool { return strings.Contains(g.output(t), "this one was not given") })
+	eventually(t, "the log to tell", func() bool { return strings.Contains(g.output(t), "keys that are not configured here") })
 	status := g.call(t, http.MethodGet, g.admin+"/meet-gateway/status", "")
 	require.Contains(t, status.Body, `"missing_keys"`)
 	answers := atOnce(t, 4, func(i int) (*gatewaytest.Answer, error) {
