@@ -30,8 +30,7 @@ import (
 const (
 	// DefaultLifetime is how long an access token lives.
 	DefaultLifetime = time.Hour
-	// DefaultStaleness is how long a gateway trusts its caches without having
-	// heard from its feed.
+	// DefaultStaleness is how long a gateway trusts its memory without hearing from its feed.
 	DefaultStaleness = 5 * time.Second
 	// DefaultCacheEntries is how many verified tokens a gateway remembers.
 	DefaultCacheEntries = 100_000
@@ -51,8 +50,8 @@ type Options struct {
 	// SigningKeys sign access tokens instead of the secrets: the first signs,
 	// all verify. Default: HS256 with keys derived from Secrets.
 	SigningKeys []*signing.Key
-	// SecretSigns lets the first secret sign although there are SigningKeys, which
-	// then are published and verify: so all gateways can have one before any uses it.
+	// SecretSigns lets the first secret sign although there are SigningKeys, which are then
+	// published and verify. So all gateways can get a new key before one signs with it.
 	SecretSigns bool
 	// Issuer is the "iss" claim. Default: "meet-gateway".
 	Issuer string
@@ -60,39 +59,37 @@ type Options struct {
 	Audience string
 	// Lifetime of access tokens. Default: 1h; at least 10s, at most 24h.
 	Lifetime time.Duration
-	// Staleness bounds how old a cached decision may be. Default: 5s.
+	// Staleness bounds the age of a decision from memory. Default: 5s.
 	Staleness time.Duration
 	// CacheEntries bounds the cache of verified tokens. Default: 100000.
 	CacheEntries int
 	// Refresh sets the lifetimes of refresh tokens.
 	Refresh RefreshOptions
-	// Quota bounds how many new users an application brings in. Default: it does not.
+	// Quota bounds how many new users an application brings in. Default: no bound.
 	Quota QuotaOptions
-	// Version is that of the program, for [Authority.Gateways]. Default: unknown.
+	// Version is the version of the program, for [Authority.Gateways]. Default: none.
 	Version string
-	// Observer is told what happens inside. Default: none.
+	// Observer gets events for metrics and logs. Default: none.
 	Observer Observer
 	// Now is the clock, read from several goroutines. Default: time.Now.
 	Now func() time.Time
 }
 
-// Observer is told what happens inside an [Authority], for metrics and logs.
-// Its methods are called from several goroutines and must not block.
+// Observer gets events of an [Authority], for metrics and logs. Its methods are called from
+// several goroutines and must not block.
 type Observer interface {
-	// FeedLag reports how long one of this node's heartbeats took from being published to
-	// being heard.
+	// FeedLag reports how long a heartbeat of this gateway took to come back.
 	FeedLag(time.Duration)
 	// FeedState reports that the feed became fresh or stale.
 	FeedState(fresh bool)
-	// KeysMissing is told the ids of keys that other gateways use and this one does
-	// not have, sorted, whenever they change.
+	// KeysMissing reports a change of the keys that other gateways use and this one lacks, by
+	// their ids, sorted.
 	KeysMissing(ids []string)
-	// PermissionsMissing is told what the Redis user may not do, "" if nothing, whenever
-	// it changes, and whether requests cannot be served without it.
+	// PermissionsMissing reports a change of what the Redis user may not do, "" if nothing.
+	// refusing is true if requests cannot be served without it.
 	PermissionsMissing(what string, refusing bool)
-	// StoreRolledBack reports that Redis lost changes this node had seen (it was restored
-	// from a snapshot, or failed over to a replica that lagged), and whether all of them
-	// were written again.
+	// StoreRolledBack reports that Redis lost changes, because it was restored from a snapshot
+	// or failed over to a replica that lagged. reapplied is true if all were written again.
 	StoreRolledBack(lost int64, reapplied bool)
 }
 
@@ -232,8 +229,8 @@ func (a *Authority) join(c *core, o Options) {
 	}
 }
 
-// JWKS returns the public signing keys as a JWK Set (RFC 7517 §5). It leaves out withdrawn
-// keys, because verifiers that use it hear of no revocation.
+// JWKS returns the public signing keys as a JWK Set (RFC 7517 §5). It omits withdrawn keys,
+// because its users do not see revocations.
 func (a *Authority) JWKS() signing.JWKS { return a.signing.JWKS(a.installations.Withdrawn) }
 
 // Start follows the feed until Close. It does not wait for Redis.

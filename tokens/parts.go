@@ -24,14 +24,14 @@ type Gateway = gateways.Gateway
 // Self describes this gateway, without asking Redis.
 func (a *Authority) Self() Gateway { return a.gateways.Self() }
 
-// Gateways returns the gateways of the installation that were heard of lately, this
-// one among them. The error is ErrUnavailable.
+// Gateways returns the gateways of the installation that were active lately, including this
+// one. The error is ErrUnavailable.
 func (a *Authority) Gateways(ctx context.Context) ([]Gateway, error) { return a.gateways.All(ctx) }
 
 // Replay is what [Authority.BeginIdempotent] found.
 type Replay = idempotency.Replay
 
-// Answer is the answer to a request, as far as it is repeated.
+// Answer is the part of an answer that is repeated.
 type Answer = idempotency.Answer
 
 // IdempotencyLifetime is how long an answer can be repeated.

@@ -112,7 +112,7 @@ func (r *refreshes) judge(ctx context.Context, p *family.Presented, app *Applica
 		return nil, deny(ErrInvalidGrant, "other_application")
 	}
 	now := r.now()
-	if !now.Before(p.Till) {
+	if !now.Before(p.Expires) {
 		return nil, deny(ErrInvalidGrant, "expired")
 	}
 	s, err := r.grants.ofFamily(ctx, f)
@@ -205,7 +205,7 @@ func (r *refreshes) identify(ctx context.Context, raw string) (*Identity, error)
 		return nil, of(f.Application, deny(ErrTokenInvalid, "revoked"))
 	case !p.Current:
 		return nil, of(f.Application, deny(ErrTokenInvalid, "rotated"))
-	case !r.now().Before(p.Till):
+	case !r.now().Before(p.Expires):
 		return nil, of(f.Application, deny(ErrTokenExpired, "expired"))
 	}
 	s, err := r.grants.ofFamily(ctx, f)
@@ -217,7 +217,7 @@ func (r *refreshes) identify(ctx context.Context, raw string) (*Identity, error)
 	}
 	return &Identity{
 		Credential: RefreshToken, Application: s.application, User: s.user, Scopes: f.Scopes.Intersect(s.application.Scopes),
-		Issued: f.Since(), Expires: p.Till,
+		Issued: f.Since(), Expires: p.Expires,
 	}, nil
 }
 

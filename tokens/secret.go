@@ -15,10 +15,9 @@ const SecretPrefix = "mgs_"
 // NewClientSecret makes a secret for [Authority.CreateApplicationWithSecret].
 func NewClientSecret() string { return vault.NewSecret(SecretPrefix) }
 
-// ChecksumOK reports whether s has the form of a secret or refresh token made
-// here and a checksum that fits: false means a typo or something else. It says
-// nothing about whether the secret is right, and never decides anything on a
-// request.
+// ChecksumOK reports whether s has the form of a secret or refresh token of a gateway, and a
+// matching checksum; if not, it has a typo or is something else. It does not check whether
+// the secret is right.
 func ChecksumOK(s string) bool {
 	return (strings.HasPrefix(s, SecretPrefix) || strings.HasPrefix(s, RefreshPrefix)) &&
 		len(s) > len(SecretPrefix)+vault.ChecksumDigits && vault.ChecksumOK(s)
@@ -27,10 +26,10 @@ func ChecksumOK(s string) bool {
 // NewPassword returns a random password of 256 bits.
 func NewPassword() string { return vault.RandomID(43) }
 
-// SecretKind tells how a secret is kept.
+// SecretKind is how a secret is stored.
 type SecretKind = secrets.Kind
 
-// SecretInfo is what may be shown of a secret.
+// SecretInfo is the part of a secret that may be shown.
 type SecretInfo = secrets.Info
 
 // Kinds of secrets.

@@ -10,24 +10,24 @@ import (
 // MinSecret is the shortest secret accepted, in bytes.
 const MinSecret = vault.MinSecret
 
-// Store is a handle on Redis, shared by everything in this package.
+// Store is a connection to Redis.
 type Store = redisdb.DB
 
-// StoreSettings is what Redis says of itself.
+// StoreSettings are the settings of Redis that matter here.
 type StoreSettings = redisdb.Settings
 
 // Permissions is what the Redis user may not do.
 type Permissions = redisdb.Permissions
 
-// RedisOptions tell how to reach Redis.
+// RedisOptions are the addresses and credentials of Redis.
 type RedisOptions = redisdb.Options
 
 // DefaultRedisTimeout bounds connecting to Redis, one command, and waiting for
 // a free connection, each.
 const DefaultRedisTimeout = redisdb.DefaultTimeout
 
-// OpenRedis makes a Store. It does not connect: an unreachable Redis shows at
-// the first call, as ErrUnavailable.
+// OpenRedis makes a Store. It does not connect: if Redis cannot be reached, the first call
+// returns ErrUnavailable.
 func OpenRedis(o RedisOptions) (*Store, error) { return redisdb.Open(o) }
 
 // Command is a command that was sent to Redis, or a pipeline of several.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-// Package grammar reads what is written by others: mail addresses, scopes and client
-// ids. Each has one small grammar and one form, which is what is checked, stored and
-// sent.
+// Package grammar parses mail addresses ([ParseMail]), scopes ([ParseScopes]) and client ids
+// ([IsClientID]). Each has one small grammar and one folded form, which is checked, stored
+// and sent.
 package grammar
 
 import (
@@ -14,8 +14,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
 )
 
-// Mail is a mail address that passed [ParseMail]: folded once, and from then on
-// the same bytes that are checked, stored and sent to Meet.
+// Mail is a mail address in the form that [ParseMail] returns: the bytes that are checked,
+// stored and sent to Meet.
 type Mail string
 
 // MaxMail is the longest address accepted, in bytes. Meet stores at most 254.
@@ -26,13 +26,11 @@ const MaxMail = 254
 // The grammar is the dot-atom form of RFC 5321 §4.1.2 with a DNS name behind
 // the "@": exactly one "@", at most 64 bytes of ASCII before it. Quoted
 // local parts, comments, display names, address literals, empty labels, leading
-// or trailing dots and control bytes are refused. Space around the address is
-// dropped, as Meet does. A parser that takes more is a parser that somebody
-// downstream reads differently.
+// or trailing dots and control bytes are refused: other parsers may read them
+// differently. Space around the address is removed, as Meet does.
 //
 // An internationalised domain is folded to its A-labels ("xn--…", RFC 5891 §4.4,
-// with the mapping of UTS #46 for lookups), in whichever form it comes: one address
-// has one form, and Meet gets that.
+// with the mapping of UTS #46 for lookups).
 //
 // The error is [failure.ErrInvalidMail] and does not repeat the address.
 func ParseMail(s string) (Mail, error) {
@@ -55,8 +53,7 @@ func ParseMail(s string) (Mail, error) {
 	return Mail(folded), nil
 }
 
-// maxMailText bounds what is looked at: a name in letters of any script may take
-// more bytes than its A-labels.
+// maxMailText bounds the input. A name in another script may be longer than its A-labels.
 const maxMailText = 4 * MaxMail
 
 // FoldDomain returns the one form of a domain name, lower case and in A-labels, and
@@ -64,7 +61,7 @@ const maxMailText = 4 * MaxMail
 func FoldDomain(s string) (string, bool) {
 	s = lower(s)
 	if !isASCII(s) || strings.HasPrefix(s, "xn--") || strings.Contains(s, ".xn--") {
-		// An A-label that stands for nothing, or for something with another form, is none.
+		// ToASCII refuses A-labels that are not valid or not in their canonical form.
 		mapped, err := idna.Lookup.ToASCII(s)
 		if err != nil || !sameLabels(s, mapped) {
 			return "", false
@@ -74,8 +71,8 @@ func FoldDomain(s string) (string, bool) {
 	return s, isDomain(s)
 }
 
-// sameLabels reports whether each label beyond ASCII became an A-label. Others are
-// written to look like ASCII: full-width letters, the Kelvin sign, other full stops.
+// sameLabels reports whether each label beyond ASCII became an A-label. Others only look like
+// ASCII: full-width letters, the Kelvin sign, other full stops.
 func sameLabels(name, mapped string) bool {
 	from, to := strings.Split(name, "."), strings.Split(mapped, ".")
 	if len(from) != len(to) {

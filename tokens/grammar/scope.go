@@ -45,9 +45,9 @@ func NewScopes(names ...string) (Scopes, error) {
 	return set, nil
 }
 
-// isScope reports whether s is a scope-token: %x21 / %x23-5B / %x5D-7E, short enough to
-// be meant, and without a capital letter: scopes are compared by letter case (RFC 6749
-// §3.3), and Meet has them in lower case only.
+// isScope reports whether s is a scope-token (%x21 / %x23-5B / %x5D-7E) of at most 64 bytes
+// without capital letters: scopes are case-sensitive (RFC 6749 §3.3), and all of Meet's are
+// in lower case.
 func isScope(s string) bool {
 	if s == "" || len(s) > 64 {
 		return false
@@ -63,8 +63,8 @@ func isScope(s string) bool {
 // Has reports whether the set holds the scope.
 func (s Scopes) Has(scope string) bool { return slices.Contains(s, scope) }
 
-// Intersect returns the scopes that are in both sets, in the order of s. Sets are
-// not changed once they are made, so it may be one of the two.
+// Intersect returns the scopes that are in both sets, in the order of s. The result may be
+// one of the two sets, since sets are never changed.
 func (s Scopes) Intersect(other Scopes) Scopes {
 	if slices.Equal(s, other) {
 		return other

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Package roomindex remembers the slugs of rooms seen in Meet's answers, so that a room can
-// be found by its slug. It grants no permission.
+// Package roomindex finds rooms by their slugs. [Index.RememberRooms] stores the slugs seen in
+// Meet's answers, and [Index.FindSlug] finds a room. It grants no permission.
 package roomindex
 
 import (
@@ -15,6 +15,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/background"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/memory"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
@@ -53,7 +54,7 @@ type knownSlug struct {
 func New(db *redisdb.DB, f *feed.Feed, ring *vault.Ring, p *background.Pool, now func() time.Time, entries int) *Index {
 	return &Index{
 		db: db, feed: f, ring: ring, background: p, now: now,
-		known: otter.Must(&otter.Options[slugKey, knownSlug]{MaximumSize: entries, Executor: func(f func()) { f() }}),
+		known: memory.NewBounded[slugKey, knownSlug](entries),
 	}
 }
 

@@ -86,7 +86,7 @@ const (
 	fieldPrevious = "prev" // hash of the one before
 	fieldFamily   = "fam"  // JSON of Family
 	fieldAccess   = "acc"  // keys of the access tokens' records, newest first
-	fieldTill     = "till" // when the current token expires, unix milliseconds
+	fieldExpires  = "till" // when the current token expires, unix milliseconds
 	fieldEnded    = "end"  // set when the family is over
 	fieldKey      = "key"  // id of the master key of the current token's hash
 
@@ -159,8 +159,8 @@ func (s *Store) hashes(raw string) []string {
 	return hashes
 }
 
-// till is when a token expires that is handed out now.
-func (s *Store) till(f *Family, now time.Time) time.Time {
+// expiry returns when a token expires that is handed out now.
+func (s *Store) expiry(f *Family, now time.Time) time.Time {
 	idle, end := now.Add(s.options.Idle), time.UnixMilli(f.End)
 	if idle.After(end) {
 		return end
@@ -179,15 +179,15 @@ func (s *Store) Begin(ctx context.Context, f Family, accessID string) (string, e
 	if err != nil {
 		return "", fmt.Errorf("encoding a refresh token: %w", err)
 	}
-	till := s.till(&f, now)
+	expires := s.expiry(&f, now)
 	fields := []any{
 		fieldFamily, doc, fieldCurrent, s.hashes(raw)[0], fieldKey, s.keys.First().ID,
-		fieldAccess, redisdb.KeyToken(accessID), fieldTill, till.UnixMilli(),
+		fieldAccess, redisdb.KeyToken(accessID), fieldExpires, expires.UnixMilli(),
 	}
-	if err := s.db.SetHash(ctx, redisdb.KeyFamily(id), till.Add(time.Minute), fields...); err != nil {
+	if err := s.db.SetHash(ctx, redisdb.KeyFamily(id), expires.Add(time.Minute), fields...); err != nil {
 		return "", failure.Unavailable("recording a refresh token", err)
 	}
-	life := till.Sub(now) + time.Minute
+	life := expires.Sub(now) + time.Minute
 	return raw, s.feed.Keep(ctx, "recording a refresh token again", journal.Entry{
 		Rank: journal.Families, Key: redisdb.KeyFamily(id), Script: AgainScript, Args: fields, Expires: now.Add(life),
 	})
@@ -208,7 +208,7 @@ type Presented struct {
 	Current bool      // it is the current token of the family
 	Last    bool      // it is the previous one
 	Ended   bool      // the family has ended
-	Till    time.Time // when the current token expires
+	Expires time.Time // when the current token expires
 }
 
 // Read returns the family of a token and the token's place in it. A token that is
@@ -221,7 +221,7 @@ func (s *Store) Read(ctx context.Context, raw string) (*Presented, error) {
 	}
 	var m []any
 	err := s.feed.Read(ctx, "reading a refresh token", func(ctx context.Context, r feed.Reader) (found bool, err error) {
-		m, err = r.HMGet(ctx, redisdb.KeyFamily(id), fieldFamily, fieldCurrent, fieldTill, fieldEnded, fieldKey, fieldPrevious).Result()
+		m, err = r.HMGet(ctx, redisdb.KeyFamily(id), fieldFamily, fieldCurrent, fieldExpires, fieldEnded, fieldKey, fieldPrevious).Result()
 		return err == nil && m[0] != nil, err //nolint:wrapcheck // wrapped by Read
 	})
 	if err != nil {
@@ -231,7 +231,7 @@ func (s *Store) Read(ctx context.Context, raw string) (*Presented, error) {
 	if text(0) == "" {
 		return nil, failure.Deny(failure.ErrInvalidGrant, "unknown_token")
 	}
-	p := &Presented{ID: id, Till: time.UnixMilli(int64(redisdb.ParseUint(text(2)))).UTC(), Ended: m[3] != nil}
+	p := &Presented{ID: id, Expires: time.UnixMilli(int64(redisdb.ParseUint(text(2)))).UTC(), Ended: m[3] != nil}
 	if err := json.Unmarshal([]byte(text(0)), &p.Family); err != nil {
 		return nil, failure.Unavailable("reading a refresh token", err)
 	}
@@ -256,7 +256,7 @@ func equal(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []by
 // hashed its current token, "" if the family has ended. It returns nil for a family that
 // it cannot decode.
 func (s *Store) MadeWith(ctx context.Context, key string) (f *Family, keyID string, err error) {
-	m, err := s.db.Fields(ctx, key, fieldKey, fieldFamily, fieldTill, fieldEnded)
+	m, err := s.db.Fields(ctx, key, fieldKey, fieldFamily, fieldExpires, fieldEnded)
 	if err != nil {
 		return nil, "", failure.Unavailable("reading a refresh token", err)
 	}

@@ -30,8 +30,8 @@ type Pair struct {
 // RotateScript exchanges a token. The window is measured by the clock of Redis, because a
 // server that hangs may run the script long after it was sent, while the holder retries.
 // KEYS: family. ARGV: life, now, window (all ms), new hash, new pair, new access record
-// key, new till, number of hashes of the presented token, these hashes, id of the key of
-// the new hash, life of the access token (ms).
+// key, when the new token expires, number of hashes of the presented token, these hashes,
+// id of the key of the new hash, life of the access token (ms).
 // It answers {"rotated"}, {"again", pair}, {"reused", access keys} or {"unknown"}.
 var RotateScript = redisdb.NewScript(rotateSource)
 
@@ -91,9 +91,9 @@ func (s *Store) Rotate(ctx context.Context, p *Presented, raw string, next Pair)
 		return nil, fmt.Errorf("encoding a refresh token: %w", err)
 	}
 	now := s.now()
-	till := s.till(&p.Family, now)
+	expires := s.expiry(&p.Family, now)
 	key := redisdb.KeyFamily(p.ID)
-	args := s.rotateArgs(raw, next, now, till, s.keys.Seal(plain, key))
+	args := s.rotateArgs(raw, next, now, expires, s.keys.Seal(plain, key))
 	reply, err := s.feed.Write(ctx, RotateScript, key, args...)
 	if err != nil {
 		return nil, failure.Unavailable(doing, err)
@@ -117,7 +117,7 @@ func (s *Store) Rotate(ctx context.Context, p *Presented, raw string, next Pair)
 		return nil, failure.Deny(failure.ErrInvalidGrant, "unknown_token")
 	}
 	return &Rotation{Pair: given}, s.feed.Keep(ctx, "recording a refresh token again", journal.Entry{
-		Rank: journal.Families, Key: key, Script: rotateAgainScript, Args: args[1:], Expires: till.Add(time.Minute),
+		Rank: journal.Families, Key: key, Script: rotateAgainScript, Args: args[1:], Expires: expires.Add(time.Minute),
 	})
 }
 
@@ -128,11 +128,11 @@ const (
 	argRecord = 5
 )
 
-func (s *Store) rotateArgs(raw string, next Pair, now, till time.Time, sealed []byte) []any {
+func (s *Store) rotateArgs(raw string, next Pair, now, expires time.Time, sealed []byte) []any {
 	hashes := s.hashes(raw)
 	args := []any{
-		(till.Sub(now) + time.Minute).Milliseconds(), now.UnixMilli(), s.options.Window.Milliseconds(), s.hashes(next.Refresh)[0], sealed,
-		redisdb.KeyToken(next.AccessID), till.UnixMilli(), len(hashes),
+		(expires.Sub(now) + time.Minute).Milliseconds(), now.UnixMilli(), s.options.Window.Milliseconds(), s.hashes(next.Refresh)[0], sealed,
+		redisdb.KeyToken(next.AccessID), expires.UnixMilli(), len(hashes),
 	}
 	for _, h := range hashes {
 		args = append(args, h)

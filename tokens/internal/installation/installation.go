@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 
 // Package installation keeps the state that can invalidate any token of the installation:
-// its generation, a not-before time, and the withdrawn signing keys. It also keeps track
-// of the keys that gateways use.
+// its generation, a not-before time, and the withdrawn signing keys. [Store.Load] reads it,
+// [Store.Withdraw] and [Store.RefuseBefore] change it. [KeyUse] keeps track of the keys that
+// gateways use.
 package installation
 
 import (
@@ -48,7 +49,7 @@ const (
 	prefixLastSigned = "s:" // + key id: until when it is in use, unix seconds
 )
 
-// Parse refuses unknown fields: the hash is then not an installation's.
+// Parse decodes the hash of an installation. Unknown fields are an error: it is another hash.
 func Parse(m map[string]string) (*State, error) {
 	in := &State{
 		Generation: redisdb.ParseUint(m[FieldGeneration]),
@@ -58,7 +59,7 @@ func Parse(m map[string]string) (*State, error) {
 		in.NotBefore = time.UnixMilli(int64(ms))
 	}
 	for k, v := range m {
-		id := k[min(len(k), len(prefixWithdrawn)):] // all prefixes are as long
+		id := k[min(len(k), len(prefixWithdrawn)):] // all prefixes have the same length
 		switch {
 		case k == FieldGeneration, k == fieldNotBefore:
 		case strings.HasPrefix(k, prefixWithdrawn):
@@ -115,13 +116,13 @@ func (s *Store) Keep(m map[string]string, since memory.Epoch) (*State, error) {
 		return nil, failure.Unavailable("reading the installation", err)
 	}
 	in.Read = s.now()
-	s.overrule(in)
+	s.merge(in)
 	s.epochs.Fill(redisdb.KeyInstallation, since, func() { s.memory.Store(in) })
 	return in, nil
 }
 
-// overrule merges in the not-before time and the withdrawn keys seen before.
-func (s *Store) overrule(in *State) {
+// merge adds the not-before time and the withdrawn keys that were seen before.
+func (s *Store) merge(in *State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if in.NotBefore.Before(s.notBefore) {

@@ -31,18 +31,18 @@ const (
 	// keyReads bounds how often in a second Redis is asked about unknown keys, since
 	// anybody can make a token that names one. Beyond it the last answer is used.
 	keyReads = 100
-	// keyBehind is how far the note of a key's last use may lag behind.
+	// keyBehind is how far ahead NoteSigned writes.
 	keyBehind = time.Minute
 )
 
 // ErrMissingKey means that something was made with a key that this gateway lacks.
 var ErrMissingKey = errors.New("it was made with a key that other gateways use and this one was not given")
 
-// keyNotes is what a gateway has announced and found last.
+// keyNotes is the state of Follow.
 type keyNotes struct {
-	looked  time.Time // zero if never
-	said    time.Time // when the announcement ends
-	missing []string
+	read      time.Time // when the announcements were last read, zero if never
+	announced time.Time // when this gateway's announcement ends
+	missing   []string
 }
 
 // KeyUse announces which keys this gateway uses, and finds keys in use that it lacks.
@@ -87,23 +87,23 @@ func (k *KeyUse) Follow(ctx context.Context) {
 // note is one round of Follow. Most rounds do nothing.
 func (k *KeyUse) note(ctx context.Context, n *keyNotes) error {
 	now := k.now()
-	if !n.looked.IsZero() && now.Sub(n.looked) < keyRound {
+	if !n.read.IsZero() && now.Sub(n.read) < keyRound {
 		return nil
 	}
-	if n.said.Sub(now) < keyAhead/2 {
+	if n.announced.Sub(now) < keyAhead/2 {
 		until := now.Add(keyAhead)
 		for _, id := range k.Used() {
 			if err := k.db.Eval(ctx, Raise, redisdb.KeyInstallation, prefixLastSigned+id, until.Unix()).Err(); err != nil {
 				return failure.Unavailable("noting the use of a key", err)
 			}
 		}
-		n.said = until
+		n.announced = until
 	}
 	in, err := k.store.Load(ctx)
 	if err != nil {
 		return err
 	}
-	n.looked = now
+	n.read = now
 	if missing := k.Missing(in); !slices.Equal(missing, n.missing) {
 		n.missing = missing
 		k.lacking.Store(int64(len(missing)))
@@ -112,12 +112,12 @@ func (k *KeyUse) note(ctx context.Context, n *keyNotes) error {
 	return nil
 }
 
-// Used are the ids of the keys that this gateway signs and hashes with.
+// Used returns the ids of the keys that this gateway signs and hashes with.
 func (k *KeyUse) Used() []string {
 	return slices.Compact([]string{k.keys.First().ID, k.signing.KeyID()})
 }
 
-// Had are the ids of all keys of this gateway.
+// Had returns the ids of all keys of this gateway.
 func (k *KeyUse) Had() []string {
 	ids := slices.Clone(k.signing.IDs())
 	for _, key := range k.keys.Keys {
