@@ -11,15 +11,15 @@ import (
 	"unicode/utf8"
 )
 
-// identity is who a request to the rooms comes from.
+// identity is the user and the scopes of a request to the rooms.
 type identity struct {
 	userID string
-	scope  any // the claim, as it came
+	scope  any // the claim as received
 }
 
 // authenticate asks Meet's authenticators in their order: tokens of
-// applications, then the resource server. (Between them stands the one for
-// add-ons, which is off by default and not in the recording.)
+// applications, then the resource server. (The one for add-ons, between them, is off by
+// default and not recorded.)
 func (m *Meet) authenticate(c *call) (*identity, *answer) {
 	if m.settings.ApplicationEnabled {
 		who, a := m.authenticateApplication(c)
@@ -47,9 +47,8 @@ func (c *call) bearerWords() ([]string, bool) {
 	return words, len(words) > 0 && strings.EqualFold(words[0], "bearer")
 }
 
-// authenticateApplication takes the tokens that the token endpoint issues. It
-// answers neither for a request without Bearer token, nor for a token that
-// Meet has not signed or cannot make sense of.
+// authenticateApplication accepts tokens of the token endpoint. It leaves requests without a
+// Bearer token, and tokens that Meet has not signed or cannot parse, to the next authenticator.
 func (m *Meet) authenticateApplication(c *call) (*identity, *answer) {
 	if m.settings.JWTSecretKey == "" {
 		return nil, c.page(serverErrorPage)
@@ -75,7 +74,7 @@ func (m *Meet) authenticateApplication(c *call) (*identity, *answer) {
 	return m.checkClaims(c, claims)
 }
 
-// checkClaims checks what the claims say against the live state.
+// checkClaims checks the claims against the current state.
 func (m *Meet) checkClaims(c *call, claims map[string]any) (*identity, *answer) {
 	if !truthy(claims["client_id"]) || !truthy(claims["user_id"]) {
 		return nil, c.refuse("Invalid token claims.")
@@ -97,7 +96,7 @@ func (m *Meet) checkClaims(c *call, claims map[string]any) (*identity, *answer) 
 	text, _ := claims["user_id"].(string)
 	id, ok := parseUUID(text)
 	if !ok {
-		// Meet forgets to fill in its own text here.
+		// Meet does not fill in its placeholder here.
 		return nil, c.json(http.StatusBadRequest, []any{"“%(value)s” is not a valid UUID."})
 	}
 	m.db.mu.RLock()
@@ -112,8 +111,8 @@ func (m *Meet) checkClaims(c *call, claims map[string]any) (*identity, *answer) 
 	return &identity{userID: id, scope: claims["scope"]}, nil
 }
 
-// authenticateResourceServer takes the identity provider's tokens, if Meet is
-// configured for them, and has something to say of any other.
+// authenticateResourceServer accepts the identity provider's tokens if Meet is configured for
+// them, and refuses all others.
 func (m *Meet) authenticateResourceServer(c *call) (*identity, *answer) {
 	words, ok := c.bearerWords()
 	switch {
@@ -138,8 +137,8 @@ func (m *Meet) authenticateResourceServer(c *call) (*identity, *answer) {
 	return m.introspect(c, words[1])
 }
 
-// introspect takes an active token of the identity provider. Whether the user
-// is active is not looked at on this path.
+// introspect accepts an active token of the identity provider. Meet does not check here
+// whether the user is active.
 func (m *Meet) introspect(c *call, token string) (*identity, *answer) {
 	t, ok := m.settings.ResourceServer.Tokens[token]
 	if !ok || t.Issuer != ForeignIssuer || t.ClientID == "" || !slices.Contains(strings.Fields(t.Scope), "lasuite_meet") {
@@ -177,7 +176,7 @@ func (m *Meet) authorize(c *call, who *identity, needed string) *answer {
 }
 
 // scopeList reads a scope claim: text with spaces, a list, or the keys of an
-// object. Anything else is an error of Meet's.
+// object. Meet fails on anything else.
 func scopeList(claim any) ([]string, bool) {
 	switch v := claim.(type) {
 	case string:

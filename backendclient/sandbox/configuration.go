@@ -17,12 +17,10 @@ const faultURL = "https://errors.pydantic.dev/2.13/v/"
 // sources are what can_publish_sources may list.
 var sources = []string{"camera", "microphone", "screen_share", "screen_share_audio"}
 
-// booleanWords are what pydantic takes for a boolean besides true and false,
-// and Meet keeps as it came.
+// booleanWords are the texts that pydantic accepts as booleans. Meet keeps them as received.
 var booleanWords = []string{"0", "off", "f", "false", "n", "no", "1", "on", "t", "true", "y", "yes"}
 
-// configurationFaults lists the faults of a configuration: of the known fields
-// first, then of those that there are not.
+// configurationFaults lists the faults of a configuration, known fields first.
 func (c *call) configurationFaults(v any) []any {
 	if v == nil {
 		return []any{c.text(textNull)}
@@ -91,8 +89,8 @@ func fault(kind, message string, input any, location ...string) map[string]any {
 	return map[string]any{"type": kind, "loc": loc, "msg": message, "input": asTexts(input), "url": faultURL + kind}
 }
 
-// asTexts shows a value as Django REST framework shows it in an error: lists
-// and objects stay, everything in them becomes text.
+// asTexts converts a value as Django REST framework does in an error: the elements of lists
+// and objects become texts.
 func asTexts(v any) any {
 	switch v := v.(type) {
 	case []any:

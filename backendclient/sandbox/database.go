@@ -18,41 +18,40 @@ type Application struct {
 	ClientID string
 	Secret   string
 	Name     string
-	// Scopes are frozen into the tokens when they are made.
+	// Scopes are copied into each token when it is issued.
 	Scopes []string
-	// Domains are the mail domains it may act for, without their subdomains.
-	// None is no restriction.
+	// Domains are the mail domains that it may act for, without subdomains. Empty means no
+	// restriction.
 	Domains []string
-	// Active is whether the application may exchange and its tokens are good.
+	// Active is whether the application may exchange and its tokens are valid.
 	Active bool
 }
 
 // User is a user of Meet.
 type User struct {
-	// ID is a UUID; [Meet.AddUser] makes one where it is empty.
+	// ID is a UUID; [Meet.AddUser] creates one if it is empty.
 	ID string
-	// Sub is the identity provider's name of the user. Empty is none: the user
-	// is provisional, made by an exchange and never seen at a login.
+	// Sub is the user's subject at the identity provider. It is empty for a provisional user,
+	// who was created by an exchange and has never logged in.
 	Sub string
-	// Email is looked up without regard to case. Empty is none.
+	// Email is compared without regard to case. It may be empty.
 	Email string
-	// Active is whether the rooms let the user in. The token endpoint does not
-	// look at it.
+	// Active is whether the user may use rooms. The token endpoint ignores it.
 	Active bool
 }
 
-// Role is what a user is in a room.
+// Role is the role of a user in a room.
 type Role string
 
-// The roles of Meet. Any of them opens the room.
+// The roles of Meet. Each gives access to the room.
 const (
 	Owner         Role = "owner"
 	Administrator Role = "administrator"
 	Member        Role = "member"
 )
 
-// Room is a room of Meet. [Meet.AddRoom] fills what is left empty, but for the
-// PIN: a room without is one made before telephony was on.
+// Room is a room of Meet. [Meet.AddRoom] sets empty fields except the PIN: a room without one
+// was created before telephony was enabled.
 type Room struct {
 	ID          string
 	Name        string
@@ -65,7 +64,7 @@ type Room struct {
 	Roles map[string]Role
 }
 
-// database is what a Meet remembers. It is shared by all views of one Meet.
+// database is the state of a Meet. All its views share it.
 type database struct {
 	mu           sync.RWMutex
 	applications map[string]Application
@@ -126,7 +125,7 @@ func (m *Meet) RemoveRoom(id string) {
 }
 
 // RemoveUser deletes the users with the given mail. Their tokens are refused
-// with "User not found." and the next exchange provisions anew where allowed.
+// with "User not found.", and the next exchange provisions the user again if allowed.
 func (m *Meet) RemoveUser(mail string) {
 	m.db.mu.Lock()
 	defer m.db.mu.Unlock()
@@ -145,11 +144,10 @@ func (m *Meet) SetUserActive(mail string, active bool) {
 	}
 }
 
-// MergeUsers gives the given mail another user id, as Meet's command
-// merge_duplicate_users does: the newest user keeps the rooms of all, the
-// others are deleted. Where there is only one, a newer one is made for it to
-// be merged into, so that the id changes in any case. It returns the id that
-// remains, or "" for an unknown mail.
+// MergeUsers merges the users with the given mail, like Meet's command
+// merge_duplicate_users: the newest user gets the rooms of all, the others are deleted. A
+// single user is merged into a new one, so that the id always changes. It returns the
+// remaining id, or "" for an unknown mail.
 func (m *Meet) MergeUsers(mail string) string {
 	m.db.mu.Lock()
 	defer m.db.mu.Unlock()
@@ -172,8 +170,8 @@ func (m *Meet) MergeUsers(mail string) string {
 	return users[last].ID
 }
 
-// AddRoom adds rooms as they are, filling id, slug, name (the slug) and access
-// level (trusted) where empty.
+// AddRoom adds rooms. Empty ids and slugs are generated; the default of the name is the slug,
+// that of the access level is trusted.
 func (m *Meet) AddRoom(rooms ...Room) {
 	m.db.mu.Lock()
 	defer m.db.mu.Unlock()

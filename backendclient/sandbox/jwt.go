@@ -18,8 +18,7 @@ import (
 	"time"
 )
 
-// Why Meet refuses a token. The first means that it is none of Meet's own as
-// far as Meet can tell, and is left to the next authenticator.
+// Why Meet refuses a token. After errForeignToken it asks the next authenticator.
 var (
 	errForeignToken = errors.New("not a token of this installation")
 	errExpiredToken = errors.New("token expired")
@@ -39,8 +38,8 @@ func hmacHash(algorithm string) func() hash.Hash {
 	return nil
 }
 
-// signToken makes a JWT (RFC 7519) with an HMAC. It fails without a key and
-// for an algorithm that is none of them.
+// signToken creates a JWT (RFC 7519) with an HMAC. It fails without a key and for other
+// algorithms.
 func signToken(algorithm, key string, claims any) (string, error) {
 	if key == "" || hmacHash(algorithm) == nil {
 		return "", errors.New("no key or no such algorithm")
@@ -113,7 +112,7 @@ func decodePart(part string, into any) bool {
 	return d.Decode(into) == nil
 }
 
-// checkTime checks a claim that may be missing; a fraction is cut off.
+// checkTime checks a claim that may be missing, in whole seconds.
 func checkTime(claims map[string]any, name string, good func(float64) bool, otherwise error) error {
 	v, ok := claims[name]
 	if !ok {
@@ -177,7 +176,7 @@ func checkText(claims map[string]any, name string) error {
 	return nil
 }
 
-// truthy is Python's notion of it, for a value of a claim.
+// truthy reports whether a claim is true for Python.
 func truthy(v any) bool {
 	switch v := v.(type) {
 	case nil:

@@ -15,9 +15,8 @@ var languages = map[string]string{"en": "en-us", "fr": "fr-fr", "nl": "nl-nl", "
 
 const defaultLanguage = "en-us"
 
-// translations are the texts of Django REST framework that the recording has
-// in another language. Meet's own texts are English whatever is asked for; so
-// is here what was not recorded.
+// translations are the recorded translations of Django REST framework's texts. Meet's own
+// texts are always English, and so are texts here that were not recorded.
 var translations = map[string]map[string]string{
 	"fr-fr": {
 		textRequired:      "Ce champ est obligatoire.",
@@ -55,7 +54,7 @@ const (
 	textPermission    = "You do not have permission to perform this action."
 )
 
-// text returns one of the texts above in the language of the call.
+// text returns a text in the language of the call.
 func (c *call) text(english string, values ...any) string {
 	format := cmp.Or(translations[c.language][english], english)
 	if len(values) == 0 {

@@ -9,8 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// maxMail is how long Django's validator lets a mail address be; maxStoredMail
-// how long the column for it is.
+// maxMail is the limit of Django's validator, maxStoredMail that of the database column.
 const (
 	maxMail       = 320
 	maxStoredMail = 254
@@ -25,7 +24,7 @@ var (
 	topDomain   = regexp.MustCompile(`^(?i:[a-z\x{00a1}-\x{ffff}-]{2,63}|xn--[a-z0-9]{1,59})$`)
 )
 
-// validMail says whether Meet takes the text for a mail address.
+// validMail reports whether Meet accepts the text as a mail address.
 func validMail(mail string) bool {
 	at := strings.LastIndexByte(mail, '@')
 	return at >= 0 && utf8.RuneCountInString(mail) <= maxMail &&
@@ -50,7 +49,7 @@ func validMailDomain(domain string) bool {
 	return len(labels) > 1 && topDomain.MatchString(labels[len(labels)-1])
 }
 
-// mailDomain is what follows the last @.
+// mailDomain returns the text after the last @.
 func mailDomain(mail string) string {
 	return mail[strings.LastIndexByte(mail, '@')+1:]
 }

@@ -24,17 +24,15 @@ type Meet struct {
 	parseJSON func(body []byte) (any, error)
 }
 
-// Option changes how a Meet of the sandbox runs, not how it answers.
+// Option configures how the sandbox runs. [Settings] configure how it answers.
 type Option func(*Meet)
 
-// WithClock makes now the clock by which tokens are made and expire. The
-// default is [time.Now].
+// WithClock sets the clock for issuing and checking tokens. Default: [time.Now].
 func WithClock(now func() time.Time) Option {
 	return func(m *Meet) { m.now = now }
 }
 
-// WithRecorder makes [Meet.Requests] keep the last n requests. The default is
-// 256, none is kept with 0.
+// WithRecorder sets how many requests [Meet.Requests] returns. Default: 256.
 func WithRecorder(n int) Option {
 	return func(m *Meet) { m.recorder = newRecorder(n) }
 }
@@ -66,8 +64,8 @@ func (m *Meet) With(s Settings) *Meet {
 // Settings returns the settings, as a start for [Meet.With].
 func (m *Meet) Settings() Settings { return m.settings }
 
-// Exchanges returns how many token requests made Meet check a secret, which
-// is what costs a real one about a second of CPU each.
+// Exchanges returns how many token requests made Meet check a secret. Each costs a real Meet
+// about a second of CPU.
 func (m *Meet) Exchanges() int { return int(m.exchanges.Load()) }
 
 // ServeHTTP answers as Meet behind its web server does.
@@ -105,14 +103,13 @@ func (m *Meet) answer(c *call) *answer {
 	if !m.allowsHost(c.host) {
 		return m.withCORS(c, c.wrongHost())
 	}
-	// Some middleware looks for the session's user wherever no view has
-	// authenticated the request.
+	// Some middleware reads the session's user unless a view has authenticated the request.
 	c.session = true
 	return m.withCORS(c, m.route(c))
 }
 
-// route finds the view of a path. Like Django's it sees %2F as a slash, takes
-// no other spelling of a path and redirects where only the last slash is missing.
+// route calls the view of a path. Like Django it decodes %2F, accepts no other spelling of a
+// path, and redirects if only the final slash is missing.
 func (m *Meet) route(c *call) *answer {
 	path := c.r.URL.Path
 	if view := m.view(path); view != nil {
@@ -149,7 +146,7 @@ func (m *Meet) view(path string) func(*call) *answer {
 	return func(c *call) *answer { return m.roomView(c, id) }
 }
 
-// isHeartbeat tells the paths of the health checks, which need no https.
+// isHeartbeat reports whether the path is a health check, which needs no https.
 func isHeartbeat(path string) bool {
 	path = strings.TrimSuffix(path, "/")
 	return path == "/__heartbeat__" || path == "/__lbheartbeat__"
@@ -162,8 +159,8 @@ func (c *call) heartbeat() *answer {
 	return c.page(emptyPage)
 }
 
-// redirectToHTTPS is Django's SecurityMiddleware. It comes before all that
-// sets the headers of a normal answer.
+// redirectToHTTPS is Django's SecurityMiddleware. It precedes the middleware that sets the usual
+// headers.
 func (m *Meet) redirectToHTTPS(c *call) *answer {
 	c.bare = true
 	if !m.allowsHost(c.host) {
@@ -190,8 +187,8 @@ func (m *Meet) allowsHost(host string) bool {
 	})
 }
 
-// splitHost takes port and trailing dot from a Host header, in lower case, and
-// says whether it has a form that Django takes.
+// splitHost returns the name in a Host header, in lower case and without port and final dot,
+// and whether Django accepts the header.
 func splitHost(host string) (name string, ok bool) {
 	name, port := strings.ToLower(host), ""
 	if at := strings.LastIndexByte(name, ':'); at >= 0 && !strings.HasSuffix(name, "]") {
@@ -208,7 +205,7 @@ func splitHost(host string) (name string, ok bool) {
 	return name, name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789.-") == ""
 }
 
-// preflight answers any preflight, before the Host is looked at.
+// preflight answers any preflight, before Host is checked.
 func (c *call) preflight() *answer {
 	a := c.page(emptyPage)
 	a.preflight = true
@@ -231,8 +228,7 @@ func (m *Meet) withCORS(c *call, a *answer) *answer {
 	return a
 }
 
-// firstValue returns the first of a header's values: of several header lines,
-// and of a list in one.
+// firstValue returns the first value of a header with several lines or a list.
 func firstValue(values []string) string {
 	first, _, _ := strings.Cut(strings.Join(values, ","), ",")
 	return strings.TrimSpace(first)

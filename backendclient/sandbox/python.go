@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// typeName is Python's name of a value's type.
+// typeName returns Python's name of a value's type.
 func typeName(v any) string {
 	switch v.(type) {
 	case nil:
@@ -30,7 +30,7 @@ func typeName(v any) string {
 	return "str"
 }
 
-// pythonText is Python's str() of a value, in which Meet quotes what it refuses.
+// pythonText is Python's str() of a value, as Meet quotes refused values.
 func pythonText(v any) string {
 	if s, ok := v.(string); ok {
 		return s

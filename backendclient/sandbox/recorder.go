@@ -12,7 +12,7 @@ import (
 // maxRecordedBody bounds what the recorder keeps of one body.
 const maxRecordedBody = 64 << 10
 
-// Request is what arrived at the sandbox.
+// Request is a request that the sandbox received.
 type Request struct {
 	Method string
 	// Target is the request target as sent: path and query.
@@ -21,7 +21,7 @@ type Request struct {
 	Path, Query string
 	Host        string
 	Header      http.Header
-	// ContentLength is -1 for a body without one, which Meet drops.
+	// ContentLength is -1 for a body without a length, which Meet ignores.
 	ContentLength int64
 	// Body is at most 64 KiB of the body.
 	Body []byte
@@ -61,9 +61,8 @@ func (rec *recorder) record(r *http.Request, body []byte) {
 	rec.oldest = (rec.oldest + 1) % rec.limit
 }
 
-// Requests returns the last requests that arrived, oldest first, the ones that
-// were refused included. They hold what their headers and bodies held:
-// credentials too.
+// Requests returns the last requests, oldest first, including refused ones. They contain
+// credentials.
 func (m *Meet) Requests() []Request {
 	m.recorder.mu.Lock()
 	defer m.recorder.mu.Unlock()

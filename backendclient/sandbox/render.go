@@ -22,10 +22,10 @@ type call struct {
 	now       time.Time
 	parseJSON func(body []byte) (any, error)
 	bare      bool // answered before the middleware that sets Vary and language
-	session   bool // the session was looked at, which shows in Vary
+	session   bool // the session was read, which shows in Vary
 }
 
-// answer is what Meet says.
+// answer is an answer of Meet.
 type answer struct {
 	status    int
 	header    http.Header
@@ -66,8 +66,8 @@ func (c *call) redirect(location string) *answer {
 	}
 }
 
-// json renders a body as Django REST framework does. Text with half a
-// surrogate pair cannot be encoded, and that is a 500.
+// json renders a body like Django REST framework. Half a surrogate pair cannot be encoded,
+// which is a 500.
 func (c *call) json(status int, body any) *answer {
 	if !encodable(body) {
 		return c.page(serverErrorPage)
@@ -85,12 +85,12 @@ func (c *call) json(status int, body any) *answer {
 	}
 }
 
-// detail is how Django REST framework says what is wrong.
+// detail is an error of Django REST framework.
 func (c *call) detail(status int, text string) *answer {
 	return c.json(status, map[string]string{"detail": text})
 }
 
-// encodable says whether all text in a body of errors is UTF-8.
+// encodable reports whether all texts in a body are UTF-8.
 func encodable(body any) bool {
 	switch v := body.(type) {
 	case string:
@@ -117,8 +117,7 @@ func (a *answer) with(name, value string) *answer {
 	return a
 }
 
-// allow sets the header that a view's answers have; Django's own pages, which
-// stand in for a view that failed, do not.
+// allow sets Allow on a view's answer, but not on Django's page for a view that failed.
 func (a *answer) allow(methods string) *answer {
 	if a.header.Get("Content-Type") == mediaJSON {
 		a.header.Set("Allow", methods)
@@ -126,7 +125,7 @@ func (a *answer) allow(methods string) *answer {
 	return a
 }
 
-// write sends an answer with the headers that all have, and the exceptions.
+// write sends an answer with the common headers.
 func (m *Meet) write(w http.ResponseWriter, c *call, a *answer) {
 	h := w.Header()
 	maps.Copy(h, a.header)
@@ -144,10 +143,10 @@ func (m *Meet) write(w http.ResponseWriter, c *call, a *answer) {
 	}
 	w.WriteHeader(a.status)
 	if c.r.Method != http.MethodHead {
-		_, _ = w.Write(a.body) // a client that left is not the sandbox's concern
+		_, _ = w.Write(a.body) // the client may be gone
 	}
 	if chunked {
-		// Or net/http counts the body itself. Where nothing can be flushed it may.
+		// Otherwise net/http may set Content-Length.
 		_ = http.NewResponseController(w).Flush()
 	}
 }

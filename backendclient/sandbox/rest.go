@@ -14,13 +14,13 @@ import (
 	"strings"
 )
 
-// What Django REST framework does before a view sees a request.
+// Django REST framework's work before a view gets a request.
 
 // maxFormFields is DATA_UPLOAD_MAX_NUMBER_FIELDS, above which Django answers
 // 400 in HTML.
 const maxFormFields = 1000
 
-// negotiate refuses what no renderer can answer: there is only JSON.
+// negotiate refuses requests for anything but JSON, the only format.
 func (c *call) negotiate() *answer {
 	query := parseQuery(c.r.URL.RawQuery)
 	if format := query.last("format"); format != "" && format != "json" {
@@ -51,9 +51,8 @@ const (
 	mediaMultipart = "multipart/form-data"
 )
 
-// data parses the body as one of the media types. A body without a
-// Content-Length, which is any that comes chunked, counts as none at all; and
-// none is an empty object, whatever its Content-Type.
+// data parses the body as one of the media types. A body without Content-Length, such as a
+// chunked one, counts as none; no body counts as an empty object, of any Content-Type.
 func (c *call) data(mediaTypes ...string) (any, *answer) {
 	if c.r.ContentLength <= 0 {
 		return &object{}, nil
@@ -114,7 +113,7 @@ func (c *call) parseMultipart(contentType string) (any, *answer) {
 	}
 }
 
-// dictionary returns the object that a serializer wants, or says what came instead.
+// dictionary returns the object that a serializer requires, or an error.
 func (c *call) dictionary(data any) (*object, *answer) {
 	o, ok := data.(*object)
 	if ok {
@@ -127,8 +126,8 @@ func (c *call) dictionary(data any) (*object, *answer) {
 	return nil, c.json(http.StatusBadRequest, map[string]any{"non_field_errors": []any{text}})
 }
 
-// values are the fields of a query or form, as Django's QueryDict: there are
-// no broken ones, and ; separates nothing.
+// values are the fields of a query or form like Django's QueryDict: any text is valid, and ;
+// is no separator.
 type values struct {
 	keys   []string // in the order of their first appearance
 	fields map[string][]string
@@ -155,7 +154,7 @@ func (v *values) add(name, value string) {
 	v.count++
 }
 
-// last returns the last value of a field, which is the one that counts.
+// last returns the last value of a field, which Django uses.
 func (v *values) last(name string) string {
 	if all := v.fields[name]; len(all) > 0 {
 		return all[len(all)-1]

@@ -65,8 +65,8 @@ func (m *Meet) roomView(c *call, id string) *answer {
 	}).allow("GET, HEAD, OPTIONS")
 }
 
-// rooms authenticates before it looks at the method, and asks for a scope
-// before it looks at room or body. OPTIONS needs a scope that there is not.
+// rooms authenticates before it checks the method, and checks the scope before room and body.
+// OPTIONS requires a scope that does not exist.
 func (m *Meet) rooms(c *call, actions map[string]action) *answer {
 	if a := c.negotiate(); a != nil {
 		return a
@@ -184,7 +184,7 @@ func (m *Meet) retrieve(c *call, who *identity, id string) *answer {
 	return c.json(http.StatusOK, m.render(r))
 }
 
-// create is POST rooms/. Of the body only access_level and configuration count.
+// create is POST rooms/. It ignores all fields but access_level and configuration.
 func (m *Meet) create(c *call, who *identity) *answer {
 	data, a := c.data(mediaJSON, mediaMultipart)
 	if a != nil {
@@ -210,7 +210,7 @@ func (m *Meet) create(c *call, who *identity) *answer {
 	return a
 }
 
-// newRoom validates a body and makes a room of it.
+// newRoom validates a body and returns its room.
 func (m *Meet) newRoom(c *call, body *object) (Room, *answer) {
 	room := Room{AccessLevel: m.settings.DefaultAccessLevel, Configuration: &object{}}
 	faults := map[string]any{}

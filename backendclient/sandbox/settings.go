@@ -72,7 +72,7 @@ type Settings struct {
 	// HonourPageSize makes the list obey page_size (1 to 100), as the published
 	// API promises and today's Meet does not.
 	HonourPageSize bool
-	// SlugFilter makes the list obey slug, as a Meet to come may.
+	// SlugFilter makes the list obey slug, as a future Meet may.
 	SlugFilter bool
 
 	// ExchangeDelay is how long checking a secret takes. Meet spends about a
@@ -99,11 +99,10 @@ type Telephony struct {
 	PINLength int
 }
 
-// ResourceServer is what becomes of a Bearer token that is not Meet's own:
-// a configured Meet asks its identity provider about it.
+// ResourceServer configures what happens to a Bearer token that is not Meet's own. A configured
+// Meet asks its identity provider about it.
 type ResourceServer struct {
-	// Mode says whether a resource server is configured and how its identity
-	// provider behaves.
+	// Mode is whether a resource server is configured, and how its identity provider behaves.
 	Mode ResourceServerMode
 	// Tokens are the foreign tokens that the identity provider knows in
 	// [ResourceServerActive]; any other is inactive.
@@ -186,12 +185,12 @@ func Quickstart() Settings {
 	return s
 }
 
-// provisions says whether the three flags that provisional users need are set.
+// provisions reports whether the settings allow provisional users.
 func (s *Settings) provisions() bool {
 	return s.AllowUserCreation && s.MailFallback && !s.SubImmutable
 }
 
-// allowsPublic says whether clients may ask for public rooms.
+// allowsPublic reports whether clients may create public rooms.
 func (s *Settings) allowsPublic() bool {
 	return s.AllowPublicAccess || s.DefaultAccessLevel == "public"
 }

@@ -58,8 +58,8 @@ func (m *Meet) token(c *call) *answer {
 	return c.methodNotAllowed()
 }
 
-// exchange checks in Meet's order: fields, application, secret, activity, mail,
-// domain, user. All that follows the secret costs a real Meet a second.
+// exchange checks in Meet's order: fields, application, secret, activity, mail, domain, user.
+// The secret costs a real Meet a second.
 func (m *Meet) exchange(c *call) *answer {
 	if !m.settings.ApplicationEnabled {
 		return c.detail(http.StatusNotFound, c.text(textNotFound))
@@ -96,7 +96,7 @@ func (m *Meet) exchange(c *call) *answer {
 	return m.issue(c, application, user)
 }
 
-// tokenFields validates the four fields, and tells all faults at once.
+// tokenFields validates the four fields and returns all faults.
 func (c *call) tokenFields(data any) (map[string]string, *answer) {
 	body, a := c.dictionary(data)
 	if a != nil {
@@ -162,8 +162,7 @@ func (m *Meet) application(clientID string) (Application, bool) {
 	return a, ok
 }
 
-// checkSecret compares the secret, taking as long as it is set to. A client
-// that goes away in the meantime is refused.
+// checkSecret compares the secret after ExchangeDelay, or refuses it if the client goes away.
 func (m *Meet) checkSecret(c *call, a Application, secret string) bool {
 	m.exchanges.Add(1)
 	if m.settings.ExchangeDelay > 0 {
@@ -188,8 +187,8 @@ func (a *Application) mayActFor(mail string) bool {
 	})
 }
 
-// findOrProvision returns the one user with the mail, active or not, and makes
-// a provisional one where allowed.
+// findOrProvision returns the only user with the mail, active or not, or creates a provisional
+// one if allowed.
 func (m *Meet) findOrProvision(c *call, mail string) (User, *answer) {
 	m.db.mu.Lock()
 	defer m.db.mu.Unlock()

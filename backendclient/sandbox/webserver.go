@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// What the web server before Django, gunicorn, does of itself.
+// The behaviour of gunicorn, the web server in front of Django.
 
 // maxBody bounds what the sandbox reads of a request. Meet itself has no limit
 // for JSON; the recording goes to 3 MB.
@@ -19,8 +19,7 @@ const maxBody = 8 << 20
 
 var errBodyTooLarge = errors.New("request body too large")
 
-// readBody reads the body that the application sees and the one that it does
-// not see, since what has no Content-Length counts as empty.
+// readBody reads the body, even if the application ignores it for lack of a Content-Length.
 func readBody(r *http.Request) ([]byte, error) {
 	if r.Body == nil {
 		return nil, nil
@@ -38,12 +37,11 @@ const (
 	maxHeaderField = 8190
 )
 
-// refuseBroken is the web server's refusal of a request that never reaches
-// Django, or nil.
+// refuseBroken returns the web server's refusal of a request, or nil.
 func refuseBroken(r *http.Request) *answer {
 	line := len(r.Method) + len(r.RequestURI) + len("  HTTP/1.1\r\n")
 	if line > maxRequestLine {
-		// What it says is the size of what it has read so far.
+		// The text has the size that was read so far.
 		return serverPage(http.StatusBadRequest, "Request Line is too large (8192 > "+strconv.Itoa(maxRequestLine)+")")
 	}
 	if r.Method != strings.ToUpper(r.Method) {
