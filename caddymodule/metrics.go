@@ -221,7 +221,7 @@ func (gauges) Collect(ch chan<- prometheus.Metric) {
 	state, audited := app.AuditState()
 	s.gauge(auditFailingDesc, oneIf(state.Failing))
 	if audited {
-		s.counter(auditLostDesc, uint64(state.Lost))
+		s.counter(auditLostDesc, state.Lost)
 	}
 }
 

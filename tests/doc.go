@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// Package tests tests the gateway from outside: through HTTP, its commands, and the
-// exported names of its packages. It also checks the rules of the repository, such as
+// Package tests holds the black-box tests of the gateway: over HTTP, by its commands and by
+// the exported names of its packages. It also checks the rules of the repository, such as
 // imports and consistent build files.
 package tests

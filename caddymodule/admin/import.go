@@ -148,7 +148,7 @@ func (im *importer) load(ctx context.Context, dump *django.Dump) (*wire.ImportRe
 	}
 	err := cmp.Or(group.Wait(), context.Cause(ctx))
 	fill(report, results, dump.Problems)
-	return report, err
+	return report, err //nolint:wrapcheck // a cause of ctx or our own error
 }
 
 func announced(app *django.Application) wire.ImportedApplication {

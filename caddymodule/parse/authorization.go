@@ -14,6 +14,7 @@ import (
 // Scheme is the scheme of an Authorization header.
 type Scheme uint8
 
+// The schemes of an Authorization header.
 const (
 	SchemeNone  Scheme = iota // no header or an empty one
 	SchemeOther               // not supported
