@@ -4,6 +4,7 @@ package redisdb
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -58,11 +59,18 @@ func (h commandHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// ProcessPipelineHook implements redis.Hook.
+// ProcessPipelineHook implements redis.Hook. If Redis refuses the password of a new
+// connection, go-redis returns that error for the pipeline, but none for its commands, whose
+// empty answers would read as missing keys. So every command gets the error.
 func (h commandHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		began := time.Now()
 		err := next(ctx, cmds)
+		if !slices.ContainsFunc(cmds, func(c redis.Cmder) bool { return c.Err() != nil }) {
+			for _, c := range cmds {
+				c.SetErr(err)
+			}
+		}
 		h.report(ctx, "pipeline", began, err)
 		return err
 	}
