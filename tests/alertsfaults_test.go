@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -334,6 +335,7 @@ var scenes = []struct {
 			for _, proxy := range way.Sentinels {
 				proxy.Restore(t)
 			}
+			g.shows("sentinels_answering", strconv.Itoa(len(way.Sentinels)))
 		})
 		s.fault("After a failover", func(take func()) {
 			redis.Failover(t)
@@ -355,6 +357,7 @@ var scenes = []struct {
 			for _, proxy := range way.Sentinels {
 				proxy.Restore(t)
 			}
+			g.shows("sentinels_answering", strconv.Itoa(len(way.Sentinels)))
 			replica.Start(t)
 			redis.AwaitReplica(t)
 		}, "CutOff")

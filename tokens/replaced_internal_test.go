@@ -173,6 +173,10 @@ func TestOutage_KnownTokenIsGoodUntilTheBound(t *testing.T) {
 		require.NoError(t, store.Close())
 	})
 	tok := testToken(t, a, testApp(t, a))
+	// Hearing of its own changes, the gateway reads again what they changed.
+	number, err := a.db.Get(ctx, redisdb.KeyFeed)
+	require.NoError(t, err)
+	eventually(t, func() bool { return a.feed.Hooks().HeardTo() >= redisdb.ParseUint(number) })
 	eventually(t, func() bool {
 		_, err := a.Verify(ctx, tok.Value)
 		return err == nil && a.Fresh()
