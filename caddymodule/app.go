@@ -227,6 +227,8 @@ func (a *App) loadAuthority() error {
 	if err != nil {
 		return err
 	}
+	// Every option that changes the Authority belongs into the key. Without it, a reload
+	// would keep the Authority with the old value.
 	key, err := pool.Key("authority", []any{
 		a.store.Key(), o.Secrets, signing, o.Issuer, o.Audience, o.Lifetime, o.Staleness, o.CacheEntries, o.Refresh,
 		a.Limits, a.QuotaDryRun, a.Gateways,

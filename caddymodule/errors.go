@@ -29,8 +29,8 @@ var (
 	errSharedInactive = errors.New("the application that the gateway itself presents to Meet is inactive")
 )
 
-// Values of "error" for which no text is published, from RFC 6749 §5.2 and §4.1.2.1 or
-// named alike.
+// Values of "error" without a published text: from RFC 6749 §5.2 and §4.1.2.1, or in the
+// same style.
 const (
 	codeInvalidRequest = "invalid_request"
 	codeUnavailable    = "temporarily_unavailable"

@@ -93,8 +93,8 @@ type Observer interface {
 	StoreRolledBack(lost int64, reapplied bool)
 }
 
-// Authority issues credentials and judges them. It is safe for concurrent use. Its
-// methods are those of its parts; each part keeps one concept.
+// Authority issues credentials and checks them. It is safe for concurrent use. It embeds
+// one part for each concept, so its methods are the methods of the parts.
 type Authority struct {
 	*core
 	*applications // finds them
@@ -139,7 +139,7 @@ func (o Options) Check() error {
 	case o.Lifetime != 0 && (o.Lifetime < minLifetime || o.Lifetime > maxLifetime):
 		return fmt.Errorf("token lifetime %v is not between %v and %v", o.Lifetime, minLifetime, maxLifetime)
 	case o.Staleness != 0 && o.Staleness < 10*time.Millisecond:
-		return fmt.Errorf("staleness %v is too short: heartbeats would be all this gateway does", o.Staleness)
+		return fmt.Errorf("staleness %v is shorter than 10ms", o.Staleness)
 	case o.CacheEntries < 0:
 		return errors.New("cache entries must be positive")
 	case o.Quota.Users < 0 || o.Quota.UsersDomain < 0:

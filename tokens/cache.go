@@ -4,7 +4,6 @@ package tokens
 
 import (
 	"crypto/sha256"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -94,17 +93,16 @@ func (c *cache) fillToken(sum [sha256.Size]byte, t *accessToken, key string, sin
 // forget drops what was read from a key.
 func (c *cache) forget(key string) {
 	c.epochs.Count(key)
-	kind, id, _ := strings.Cut(strings.TrimPrefix(key, redisdb.KeyPrefix), ":")
-	switch kind {
-	case "t":
+	switch kind, id := redisdb.ParseKey(key); kind {
+	case redisdb.KindToken:
 		if record, ok := redisdb.ParseRecordID(id); ok {
 			c.tokens.Load().Forget(record.Beginning())
 		}
-	case "a":
+	case redisdb.KindApplication:
 		c.applications.Invalidate(id)
-	case "c":
+	case redisdb.KindAlias:
 		c.aliases.Invalidate(id)
-	case "u":
+	case redisdb.KindUser:
 		c.users.Invalidate(userIDOf(id))
 	}
 }

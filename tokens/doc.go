@@ -2,7 +2,7 @@
 
 // Package tokens decides who may call Meet, for whom and for what.
 //
-// [New] makes an [Authority]. Its methods are the whole of the package:
+// [New] makes an [Authority]. Its main methods:
 //
 //   - [Authority.CreateApplication], [Authority.UpdateApplication], [Authority.RotateSecret]
 //     and [Authority.DeleteApplication] manage applications.
@@ -60,5 +60,15 @@
 //   - rekeying moves data to another secret; reporter reports the state.
 //   - restore.go says what is written again to a Redis that has lost it.
 //
-// What needs none of these is in a package below this one.
+// The packages below hold what needs none of these parts:
+//
+//   - Tokens: signing (keys and JWTs), knowntokens (verified tokens in memory), family
+//     (refresh tokens).
+//   - Applications: grammar (scopes and mail addresses), clientids (aliases), secrets (checks
+//     of client secrets), trial (adoption), django (import), limit and quota.
+//   - Rooms and Meet: idempotency, meettokens, roomindex.
+//   - Installation: installation (what all gateways share), gateways, rekey, mailindex.
+//   - Redis: redisdb (the only client), feed and journal (docs/consistency.md), vault
+//     (encryption and keyed hashes), embedded (Redis in this process).
+//   - failure, background and memory serve the others.
 package tokens

@@ -15,7 +15,7 @@ import (
 // of Redis counts, and Redis has only a hash of what is counted. The error is ErrUnavailable.
 func (a *Authority) Debit(ctx context.Context, k limit.Key, r limit.Rate, n int) (time.Duration, error) {
 	// A limit that is changed has another name, and so starts from zero.
-	name := redisdb.KeyName(a.keys.First(), "q", k.Policy.String(), k.Subject, k.Detail, r.String())
+	name := redisdb.KeyName(a.keys.First(), redisdb.KindLimit, k.Policy.String(), k.Subject, k.Detail, r.String())
 	free, err := a.db.Debit(ctx, name, r.Count, r.Per, limit.MaxDebt*r.Count, n)
 	if err != nil {
 		return 0, unavailable("counting for a limit", err)

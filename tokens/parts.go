@@ -11,7 +11,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/roomindex"
 )
 
-// Parts of an [Authority] with packages of their own, whose methods are its.
+// Parts of an [Authority] with packages of their own.
 type (
 	idempotencyKeys = idempotency.Keys
 	meetTokens      = meettokens.Store

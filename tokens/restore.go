@@ -43,7 +43,7 @@ return 1`)
 
 // closeApplication defines close, which ends the tokens of an application, and
 // disables it if asked to.
-const closeApplication = countUp + `
+const closeApplication = luaUp + `
 local function close(off)
   up('g')
   if off then

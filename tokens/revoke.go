@@ -187,10 +187,10 @@ func (r *revocations) RevokeBefore(ctx context.Context, t time.Time) error {
 	return r.installations.RefuseBefore(ctx, t)
 }
 
-// countUp defines up, which counts a generation up, at least to the current second. Even a
+// luaUp defines the Lua function up, which counts a generation up, at least to the current second. Even a
 // generation that Redis has lost then never returns to a value that tokens were issued
 // under.
-const countUp = `
+const luaUp = `
 local function up(field)
   local value = math.max(tonumber(redis.call('HGET', KEYS[1], field) or '0') + 1, tonumber(redis.call('TIME')[1]))
   redis.call('HSET', KEYS[1], field, string.format('%.0f', value))
@@ -198,12 +198,12 @@ local function up(field)
 end`
 
 // countScript counts a generation up and answers it. ARGV: field.
-var countScript = redisdb.NewScript(countUp + `
+var countScript = redisdb.NewScript(luaUp + `
 return up(ARGV[1])`)
 
 // countIfScript is countScript for a record that exists, which has a certain field. It
 // answers 0 if the record does not exist. ARGV: that field, field to count up.
-var countIfScript = redisdb.NewScript(countUp + `
+var countIfScript = redisdb.NewScript(luaUp + `
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
 return up(ARGV[2])`)
 
@@ -219,7 +219,7 @@ return 1`)
 // revokeGrantScript counts a grant's generation up and answers it, or 0 if the user does not
 // exist. With a value it raises the generation to that value instead, and answers 0 if it is
 // as high. ARGV: application, number of grants to keep, value.
-var revokeGrantScript = journal.NewScript(countUp + `
+var revokeGrantScript = journal.NewScript(luaUp + `
 if redis.call('HEXISTS', KEYS[1], 'm') == 0 then return 0 end
 local function number(field) return tonumber(redis.call('HGET', KEYS[1], field) or '0') end
 local value = tonumber(ARGV[3] or '')

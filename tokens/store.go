@@ -22,10 +22,6 @@ type Permissions = redisdb.Permissions
 // RedisOptions are the addresses and credentials of Redis.
 type RedisOptions = redisdb.Options
 
-// DefaultRedisTimeout bounds connecting to Redis, one command, and waiting for
-// a free connection, each.
-const DefaultRedisTimeout = redisdb.DefaultTimeout
-
 // OpenRedis makes a Store. It does not connect: if Redis cannot be reached, the first call
 // returns ErrUnavailable.
 func OpenRedis(o RedisOptions) (*Store, error) { return redisdb.Open(o) }

@@ -86,7 +86,8 @@ const (
 //   - One gateway alone never grants more than the limit.
 //   - Together they grant at most two batches per gateway more than one exact
 //     count would: 20 % of the limit, or two per gateway where the limit is
-//     below ten per gateway. It is granted less later. And at most a batch less,
+//     below ten per gateway, and the requests that are being decided at the time. It is
+//     granted less later. And at most a batch less,
 //     since what a batch holds is counted as if it came at its end.
 //   - What a gateway granted and never reported is forgotten when nothing was asked
 //     for a whole period: at most a batch per gateway and period.

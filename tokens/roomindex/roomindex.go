@@ -136,5 +136,5 @@ func (x *Index) ForgetSlug(ctx context.Context, backend, slug, room string) erro
 }
 
 func (x *Index) keySlug(k slugKey) string {
-	return redisdb.KeyName(x.ring.First(), "s", k.backend, k.slug)
+	return redisdb.KeyName(x.ring.First(), redisdb.KindSlug, k.backend, k.slug)
 }

@@ -13,13 +13,13 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// ErrUnproven means that Redis was not proven to be the primary for too long.
-var ErrUnproven = errors.New("it was not proven to be the primary, and to have lost nothing, for too long")
+// ErrUnproven means that the last proof is too old that Redis is the primary and complete.
+var ErrUnproven = errors.New("Redis has not been proven to be the primary and complete for too long")
 
 var (
-	errLacking  = errors.New("it has lost changes that other gateways may still restore")
-	errUnsteady = errors.New("it may have been replaced by another server a moment ago")
-	errSettling = errors.New("it is missing, and what Redis may have lost is not restored yet")
+	errLacking  = errors.New("Redis has lost changes that other gateways may still restore")
+	errUnsteady = errors.New("Redis may have been replaced by another server a moment ago")
+	errSettling = errors.New("the record is missing, and gateways may still restore what Redis lost")
 )
 
 // unverified is the number of no connection.

@@ -251,9 +251,9 @@ func (f *Feed) checkServers(ctx context.Context) error {
 	}
 	// The first check of a gateway finds new servers but no sign of a loss.
 	if first := len(f.servers) == 0 && f.journal.Idle(); !first {
-		// Noted before the journal is read, so that later entries are written by those who
-		// add them; and again afterwards, because other gateways may begin as late as their
-		// next heartbeat and need about as long.
+		// Noted before the journal is read: whatever is added later is written once more by
+		// Keep and Commit. Noted again afterwards, because the other gateways may begin their
+		// replay with their next heartbeat, and this one settles until they are done.
 		f.noteReplaced()
 		defer f.noteReplaced()
 	}

@@ -117,7 +117,7 @@ func (t *Trials) Refused(ctx context.Context, clientID, secret string) (bool, er
 }
 
 func (t *Trials) name(clientID, secret string) string {
-	return redisdb.KeyName(t.keys.First(), "n", clientID, secret)
+	return redisdb.KeyName(t.keys.First(), redisdb.KindTrial, clientID, secret)
 }
 
 // LockName names the lock of a trial.
