@@ -69,42 +69,44 @@ type Feed struct {
 	staleness time.Duration
 	started   time.Time
 
-	// proven is when the newest heartbeat that came back was begun, in nanoseconds since
-	// the start; 0 if none came back on this subscription.
+	// Is memory fresh? Instants are nanoseconds since started; 0 means never.
+
+	// proven is the start of the newest heartbeat that came back on this subscription.
 	proven atomic.Int64
 	// provenWall is the same by the wall clock, in unix nanoseconds: the monotonic clock
 	// stands still while the machine is suspended.
 	provenWall atomic.Int64
-	// checked is when Redis was last found to be the primary and to have all that this
-	// gateway knows, in nanoseconds since the start; 0 if never.
-	checked  atomic.Int64
-	wasFresh atomic.Bool
+	wasFresh   atomic.Bool
+
+	// Is Redis the primary, and complete? "checking" admits one check at a time, and guards
+	// servers and began.
+
+	checking chan struct{}
+	servers  []string      // identities of the primaries at the last check
+	began    time.Duration // start of the last successful check
+	// checked is the start of the last heartbeat that was sent after a successful check.
+	checked atomic.Int64
+	// verified is the number of connections opened before the last successful check. A
+	// later connection may lead to another server.
+	verified atomic.Uint64
+	// replaced is when Redis was last found replaced or set back; replacements counts how
+	// often.
+	replaced     atomic.Int64
+	replacements atomic.Uint64
+	// lacking is since when Redis has lacked changes that this gateway cannot restore.
+	lacking atomic.Int64
+
+	// The numbers of changes.
 
 	mu      sync.Mutex
-	heardTo uint64    // highest number heard, on this subscription
-	synced  bool      // whether heardTo has been set on this subscription
-	highest uint64    // highest number known, ever
-	pending []message // still to be published
+	heardTo uint64    // highest number heard on this subscription
+	synced  bool      // heardTo is set on this subscription
+	highest uint64    // highest number ever known
+	pending []message // to be published
 
 	beating sync.Mutex // one heartbeat at a time
-	servers []string   // identities of the primaries when they were last checked
-
-	// checking admits one check at a time. verified is the number of connections opened
-	// before the last check that succeeded: a later connection may lead to another server.
-	checking chan struct{}
-	verified atomic.Uint64
-	// lacking is since when Redis has lacked changes that this gateway cannot restore, as
-	// returned by elapsed; 0 if it lacks none.
-	lacking atomic.Int64
-	began   time.Duration // when the last successful check began, since the start; guarded by checking
-	// replaced is when Redis was last found replaced or set back, in nanoseconds since the
-	// start; 0 if never.
-	replaced atomic.Int64
-	// replacements counts how often another server was found.
-	replacements atomic.Uint64
-
-	// beatFailed and listenFailed hold why the last heartbeat, and the last
-	// subscription, failed; nil once one succeeded.
+	// beatFailed and listenFailed are the errors of the last heartbeat and subscription;
+	// nil after a success.
 	beatFailed, listenFailed atomic.Pointer[error]
 
 	once   sync.Once
