@@ -273,11 +273,11 @@ func BenchmarkHeaders(b *testing.B) {
 		"User-Agent":    {"test"},
 		"X-Request-Id":  {"0123456789abcdef"},
 	}
-	w := discard{make(http.Header)}
+	w, r := discard{make(http.Header)}, httptest.NewRequest(http.MethodGet, "/", nil)
 	b.ReportAllocs()
 	for b.Loop() {
 		clear(w.header)
-		c := &call{w: w, requestID: parse.RequestID(in)}
+		c := &call{w: w, r: r, requestID: parse.RequestID(in)}
 		c.setAnswerHeaders()
 		if _, err := parse.Authorization(in); err != nil {
 			b.Fatal(err)
