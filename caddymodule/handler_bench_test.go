@@ -277,7 +277,7 @@ func BenchmarkHeaders(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		clear(w.header)
-		c := &call{w: w, r: r, requestID: parse.RequestID(in)}
+		c := &call{w: w, address: address{r: r}, requestID: parse.RequestID(in)}
 		c.setAnswerHeaders()
 		if _, err := parse.Authorization(in); err != nil {
 			b.Fatal(err)
