@@ -20,8 +20,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/trial"
 )
 
-// However long credentials wait for a gateway's one trial, the lock that keeps other
-// gateways from trying them begins with the trial, and outlasts it.
+// The lock against trials at other gateways is taken when the trial starts, not while it
+// waits for the trial before it, and outlasts the trial.
 func TestAdopt_LockOutlastsTheQueue(t *testing.T) {
 	ctx := t.Context()
 	server := miniredis.RunT(t)
@@ -29,7 +29,7 @@ func TestAdopt_LockOutlastsTheQueue(t *testing.T) {
 	b, _ := testNode(t, server)
 	lock := redisdb.KeyMeetLock(a.keys.First(), a.trials.LockName("client", "secret"))
 
-	a.trials.Running <- struct{}{} // somebody else's trial
+	a.trials.Running <- struct{}{} // another trial
 	asked, answer := make(chan time.Time), make(chan struct{})
 	result := make(chan error)
 	go func() {
@@ -47,13 +47,13 @@ func TestAdopt_LockOutlastsTheQueue(t *testing.T) {
 	<-a.trials.Running
 
 	until := <-asked
-	require.False(t, until.IsZero(), "asking is bounded")
-	require.Greater(t, server.TTL(lock), time.Until(until), "by less than the lock lasts")
+	require.False(t, until.IsZero(), "the trial has a deadline")
+	require.Greater(t, server.TTL(lock), time.Until(until), "the lock outlasts the deadline")
 	server.FastForward(time.Until(until))
-	impatient, cancel := context.WithTimeout(ctx, 4*trial.Poll)
+	short, cancel := context.WithTimeout(ctx, 4*trial.Poll)
 	defer cancel()
-	_, err := b.Adopt(impatient, "client", "secret", func(context.Context) (Application, error) {
-		t.Error("another gateway tries them at the same time")
+	_, err := b.Adopt(short, "client", "secret", func(context.Context) (Application, error) {
+		t.Error("another gateway tries the same credentials")
 		return Application{}, ErrInvalidClient
 	})
 	require.Error(t, err)
@@ -61,8 +61,8 @@ func TestAdopt_LockOutlastsTheQueue(t *testing.T) {
 	require.ErrorIs(t, <-result, ErrInvalidClient)
 }
 
-// Somebody who changes the application all the time, or has deleted it, is told from a
-// store that is away.
+// LearnBackend returns ErrConflict if the application keeps changing and ErrNotFound if it
+// is deleted, not ErrUnavailable.
 func TestLearnBackend_WhileItIsChanged(t *testing.T) {
 	ctx := t.Context()
 	server := miniredis.RunT(t)
@@ -88,7 +88,8 @@ func TestLearnBackend_WhileItIsChanged(t *testing.T) {
 	require.ErrorIs(t, a.LearnBackend(ctx, app.ID, learned, true), ErrNotFound)
 }
 
-// What is seen all the time must not be asked for or written all the time.
+// A gateway runs one trial at a time. Few callers may wait for it, and only for a short
+// time.
 func TestAdopt_OneTrialAtATime(t *testing.T) {
 	ctx := t.Context()
 	a, _ := overMiniredis(t)
@@ -108,7 +109,7 @@ func TestAdopt_OneTrialAtATime(t *testing.T) {
 	<-asked
 	hangUp()
 
-	// Places to wait are bounded, and so is the time.
+	// The number of waiting callers is bounded, and so is their wait.
 	for range trial.MaxWaiting {
 		a.trials.Waiting <- struct{}{}
 	}
@@ -117,17 +118,17 @@ func TestAdopt_OneTrialAtATime(t *testing.T) {
 	for range trial.MaxWaiting {
 		<-a.trials.Waiting
 	}
-	impatient, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 	defer cancel()
-	_, err = a.Adopt(impatient, "client", "third", slow)
+	_, err = a.Adopt(short, "client", "third", slow)
 	require.Error(t, err)
-	require.True(t, errors.Is(err, ErrBusy) || errors.Is(err, ErrUnavailable)) // wherever it was when its time was over
+	require.True(t, errors.Is(err, ErrBusy) || errors.Is(err, ErrUnavailable)) // depends on where it was waiting
 
 	close(answer)
 	require.ErrorIs(t, <-results, ErrInvalidClient)
 	refused, err := a.trials.Refused(ctx, "client", "first")
 	require.NoError(t, err)
-	require.True(t, refused, "remembered, though the caller has hung up")
+	require.True(t, refused, "the refusal is stored although the caller has gone")
 }
 
 func TestAdopt_NothingInClearAndNotForLong(t *testing.T) {
@@ -149,7 +150,7 @@ func TestAdopt_NothingInClearAndNotForLong(t *testing.T) {
 	require.ErrorIs(t, err, ErrInvalidClient)
 	require.NoError(t, a.DeleteApplication(ctx, app.ID, 0))
 	_, err = a.register(ctx, Application{}, "the-client", "the-secret")
-	require.ErrorIs(t, err, ErrInvalidClient, "removed while Meet was asked")
+	require.ErrorIs(t, err, ErrInvalidClient, "the application was removed during the trial")
 	require.Equal(t, "removed_here", Reason(err))
 
 	server.Close()
@@ -162,7 +163,7 @@ func TestAdopt_NothingInClearAndNotForLong(t *testing.T) {
 	require.ErrorIs(t, err, ErrUnavailable)
 }
 
-// Two gateways that register the same client id at a time get one application.
+// Two gateways that register the same client id concurrently get one application.
 func TestAdopt_RegistersOnce(t *testing.T) {
 	_, a, b := pairOfNodes(t)
 	ids := make([]string, 8)

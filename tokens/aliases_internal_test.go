@@ -14,46 +14,45 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// An entry of the index counts only if the record that it names lists the client id.
+// An entry of the index counts only if its application lists the client id.
 func TestAliases_TheRecordDecides(t *testing.T) {
 	ctx := t.Context()
 	server := miniredis.RunT(t)
 	a, _ := testNode(t, server)
 	app, secret, err := a.CreateApplication(ctx, Application{Name: "Calendar", Active: true})
 	require.NoError(t, err)
-	require.NoError(t, server.Set(redisdb.KeyAlias("left-over"), app.ID))
-	_, _, err = a.Authenticate(ctx, "left-over", secret)
+	require.NoError(t, server.Set(redisdb.KeyAlias("stale"), app.ID))
+	_, _, err = a.Authenticate(ctx, "stale", secret)
 	require.ErrorIs(t, err, ErrInvalidClient)
-	_, err = a.Application(ctx, "left-over")
+	_, err = a.Application(ctx, "stale")
 	require.ErrorIs(t, err, ErrNotFound)
 
-	other, secret, err := a.CreateApplication(ctx, Application{Name: "Chat", Active: true, Aliases: []string{"left-over"}})
-	require.NoError(t, err, "an entry that is left over can be taken")
-	found, _, err := a.Authenticate(ctx, "left-over", secret)
+	other, secret, err := a.CreateApplication(ctx, Application{Name: "Chat", Active: true, Aliases: []string{"stale"}})
+	require.NoError(t, err, "a stale entry can be taken")
+	found, _, err := a.Authenticate(ctx, "stale", secret)
 	require.NoError(t, err)
 	require.Equal(t, other.ID, found.ID)
 
-	// Deleting the one does not take from the other what it has.
+	// Deleting the first application does not release the client id of the second.
 	require.NoError(t, a.DeleteApplication(ctx, app.ID, 0))
-	_, _, err = a.Authenticate(ctx, "left-over", secret)
+	_, _, err = a.Authenticate(ctx, "stale", secret)
 	require.NoError(t, err)
 }
 
-// Every entry that is set has another value, so that one which was taken again by the
-// same application meanwhile is not mistaken for the one that was looked at. During
-// either of the two scripts that compare, another gateway gives the client id back to
-// the application that had it.
+// Each entry has a unique value, so that a compare-and-set does not mistake a new entry of
+// the same application for the one that was read. In each case another gateway gives the
+// client id back to its application just before the script runs.
 func TestAliases_TakenAgainMeanwhile(t *testing.T) {
 	const alias = "at-meet"
 	for name, tc := range map[string]struct {
 		script *redis.Script
 		do     func(a *Authority, owner string) error
 	}{
-		"while it is given back": {clientids.GiveBackScript, func(a *Authority, owner string) error {
+		"during release": {clientids.GiveBackScript, func(a *Authority, owner string) error {
 			_, err := a.UpdateApplication(t.Context(), owner, 0, func(n *Application) error { n.Aliases = nil; return nil })
 			return err
 		}},
-		"while another takes it": {clientids.TakeScript, func(a *Authority, owner string) error {
+		"during takeover": {clientids.TakeScript, func(a *Authority, owner string) error {
 			entry, err := a.registry.clientIDs.Entry(t.Context(), alias)
 			if err != nil {
 				return err
@@ -62,7 +61,7 @@ func TestAliases_TakenAgainMeanwhile(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			// It stays, as if giving it back had failed.
+			// The entry stays, as if releasing it had failed.
 			if err := a.db.Set(t.Context(), redisdb.KeyAlias(alias), entry, 0); err != nil {
 				return err
 			}

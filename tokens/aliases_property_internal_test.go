@@ -23,22 +23,22 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// actor does one thing after the other at a gateway of its own. Each of its commands
-// about the keys of the schedule waits until the schedule lets it.
+// actor performs operations at its own gateway. Each command about a key of the schedule
+// waits for the schedule.
 type actor struct {
 	a     *Authority
 	ready chan struct{}
-	step  chan bool // false: the gateway dies here, before or after the command
+	step  chan bool // false stops the gateway, before or after the command
 	dead  bool
-	after bool // it dies after the command
+	after bool // it stops after the command
 }
 
 type actorKey struct{}
 
-var errDead = errors.New("the gateway died")
+var errDead = errors.New("the gateway has stopped")
 
-// schedule is a hook that lets a test decide whose command is next, of those about
-// keys that begin with these texts.
+// schedule is a hook with which a test orders the commands of its actors. It holds the
+// prefixes of the keys that it applies to.
 type schedule []string
 
 func (schedule) DialHook(next redis.DialHook) redis.DialHook {
@@ -77,9 +77,8 @@ func (s schedule) isAbout(cmd redis.Cmder) bool {
 	})
 }
 
-// drive lets actors act at the same time, one command after the other in an order that
-// is drawn, and now and then lets one die. check is asked before each command, and ends
-// it all with false.
+// drive runs the actors concurrently, one command at a time in random order, and sometimes
+// stops one of them. It calls check before each command and returns early if check fails.
 func drive(ctx context.Context, actors []*actor, random *rand.Rand, act func(context.Context, *actor, *rand.Rand), check func() bool) {
 	done := make([]chan struct{}, len(actors))
 	var running []int
@@ -96,7 +95,8 @@ func drive(ctx context.Context, actors []*actor, random *rand.Rand, act func(con
 	}
 	waiting := map[int]bool{}
 	for len(running) > 0 {
-		// All of them wait for a step, or have ended: the machine's speed decides nothing.
+		// Each actor waits for a step or has finished, so the result does not depend on the speed
+		// of the machine.
 		for _, i := range slices.Clone(running) {
 			if waiting[i] {
 				continue
@@ -115,7 +115,7 @@ func drive(ctx context.Context, actors []*actor, random *rand.Rand, act func(con
 		waiting[next] = false
 		actors[next].step <- random.IntN(30) != 0
 	}
-	for _, i := range running { // after a failure
+	for _, i := range running { // left after a failed check
 		if waiting[i] {
 			actors[i].step <- false
 		}
@@ -123,7 +123,7 @@ func drive(ctx context.Context, actors []*actor, random *rand.Rand, act func(con
 	}
 }
 
-// newActor is an actor at a gateway of its own.
+// newActor starts an actor at its own gateway.
 func newActor(t *testing.T, server *miniredis.Miniredis, s schedule, change ...func(*Options)) *actor {
 	t.Helper()
 	a, _ := testNode(t, server, change...)
@@ -131,8 +131,8 @@ func newActor(t *testing.T, server *miniredis.Miniredis, s schedule, change ...f
 	return &actor{a: a, ready: make(chan struct{}), step: make(chan bool)}
 }
 
-// Whatever gateways do at the same time, and wherever they die: a client id is listed
-// by one application at most, and what an application lists works.
+// At every moment, at most one application lists a client id, and each listed client id
+// works. This holds for concurrent operations, wherever a gateway stops.
 func TestAliases_AtEveryMomentOneApplicationEach(t *testing.T) {
 	server := miniredis.RunT(t)
 	var actors []*actor
@@ -169,15 +169,15 @@ func interleave(t *testing.T, server *miniredis.Miniredis, actors []*actor, rand
 		}
 	}
 	drive(t.Context(), actors, random, act, func() bool {
-		if random.IntN(40) == 0 { // everything that is only wanted is wanted no more
+		if random.IntN(40) == 0 { // all reservations expire
 			server.SetTime(time.Now().Add(time.Duration(random.IntN(1000)) * clientids.WantTime))
 			server.FastForward(clientids.WantTime + time.Second)
 		}
-		return oneEach(t, server, at)
+		return checkAliases(t, server, at)
 	})
 }
 
-// act does something, and returns what was created.
+// act performs a random operation and returns the application that it created, if any.
 func (me *actor) act(ctx context.Context, random *rand.Rand, id string, names []string) *Application {
 	aliases := slices.Clone(names[:1+random.IntN(len(names))])
 	random.Shuffle(len(aliases), func(i, j int) { aliases[i], aliases[j] = aliases[j], aliases[i] })
@@ -210,8 +210,8 @@ func (me *actor) act(ctx context.Context, random *rand.Rand, id string, names []
 	return made
 }
 
-// oneEach checks what Redis holds.
-func oneEach(t *testing.T, server *miniredis.Miniredis, at string) bool {
+// checkAliases checks the records and the index in Redis.
+func checkAliases(t *testing.T, server *miniredis.Miniredis, at string) bool {
 	t.Helper()
 	listed := map[string]string{}
 	for _, key := range server.Keys() {
@@ -236,7 +236,7 @@ func oneEach(t *testing.T, server *miniredis.Miniredis, at string) bool {
 	return !t.Failed()
 }
 
-// A dump that two gateways import at once is there once.
+// Two gateways import the same dump concurrently, and each application is created once.
 func TestAliases_ImportedAtOnce(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, _ := testNode(t, server)

@@ -45,8 +45,8 @@ func signingKey(t testing.TB, key any) *signing.Key {
 
 func b64(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
 
-// forge signs whatever it is given with the node's own key, as somebody with a
-// leaked secret would: what is refused then is refused for what it says.
+// forge signs any header and claims with the key of the gateway, as an attacker with a
+// leaked secret would. Such a token can only be refused for its content.
 func forge(a *Authority, header, claims string) string {
 	unsigned := b64(header) + "." + b64(claims)
 	mac := hmac.New(sha256.New, a.keys.First().Raw(vault.ForTokens))
@@ -97,7 +97,7 @@ func TestAttack_Tokens(t *testing.T) {
 	rsToHS, err := swapped.SignedString(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: publicDER}))
 	require.NoError(t, err)
 	last := good[len(good)-1]
-	trailing := good[:len(good)-1] + string(base64URL[strings.IndexByte(base64URL, last)^1]) // bits that carry nothing
+	trailing := good[:len(good)-1] + string(base64URL[strings.IndexByte(base64URL, last)^1]) // changes only the unused bits
 	foreign := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"iss": "lasuite-meet", "exp": now + 3600})
 	meets, err := foreign.SignedString([]byte("a key of Meet's own, which has no id"))
 	require.NoError(t, err)
@@ -121,7 +121,7 @@ func TestAttack_Tokens(t *testing.T) {
 		"exp twice":                  {withClaims(a, kid, strings.Replace(string(body), `{`, `{"exp":1,`, 1)), ErrTokenMalformed},
 		"exp twice, one escaped":     {withClaims(a, kid, strings.Replace(string(body), `{`, `{"e\u0078p":9999999999,`, 1)), ErrTokenMalformed},
 		"sub twice":                  {withClaims(a, kid, strings.Replace(string(body), `{`, `{"sub":"someone0",`, 1)), ErrTokenMalformed},
-		"kid of nobody":              {head(`{"alg":"HS256","kid":"00000000"}`), ErrTokenForeign},
+		"unknown kid":                {head(`{"alg":"HS256","kid":"00000000"}`), ErrTokenForeign},
 		"kid as a path":              {head(`{"alg":"HS256","kid":"../../../../dev/null"}`), ErrTokenForeign},
 		"kid as a query":             {head(`{"alg":"HS256","kid":"x' UNION SELECT 'k"}`), ErrTokenForeign},
 		"kid as a list":              {head(`{"alg":"HS256","kid":["` + kid + `"]}`), ErrTokenForeign},
@@ -172,7 +172,7 @@ func TestAttack_Tokens(t *testing.T) {
 		"a refresh token":            {family.NewToken(vault.RandomID(family.IDLength)), ErrTokenMalformed},
 	} {
 		for _, node := range []*Authority{a, withRSA} {
-			for range 2 { // the second time from whatever was remembered
+			for range 2 { // the second time with a filled cache
 				id, err := node.Verify(t.Context(), c.raw)
 				require.Nil(t, id, name)
 				require.Error(t, err, name)
@@ -186,14 +186,14 @@ func TestAttack_Tokens(t *testing.T) {
 	_, err = a.Verify(t.Context(), good)
 	require.NoError(t, err)
 	_, err = withRSA.Verify(t.Context(), good)
-	require.NoError(t, err, "tokens signed with the secret outlive the introduction of keys")
+	require.NoError(t, err, "tokens signed with the secret stay valid after signing keys are introduced")
 }
 
 const base64URL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 var otherInstallation *Authority
 
-// otherNode is a node of another installation.
+// otherNode returns a gateway of another installation.
 func otherNode(t *testing.T) *Authority {
 	t.Helper()
 	if otherInstallation == nil {
@@ -203,7 +203,7 @@ func otherNode(t *testing.T) *Authority {
 	return otherInstallation
 }
 
-// A token stops being valid the second it expires, also from memory.
+// A token is refused from the second it expires, also if it is cached.
 func TestVerify_ExpiryIsCheckedOnEveryHit(t *testing.T) {
 	c := newClock()
 	a, _ := testNode(t, miniredis.RunT(t), func(o *Options) { o.Now = c.Now })
@@ -217,8 +217,7 @@ func TestVerify_ExpiryIsCheckedOnEveryHit(t *testing.T) {
 	require.ErrorIs(t, err, ErrTokenExpired)
 }
 
-// What was remembered is read again after a while, even if nobody says that it
-// changed.
+// A cached value is read again after maxAge, even if no change is announced.
 func TestVerify_MemoryHasAnAge(t *testing.T) {
 	c := newClock()
 	server := miniredis.RunT(t)
@@ -227,7 +226,7 @@ func TestVerify_MemoryHasAnAge(t *testing.T) {
 	tok := testToken(t, a, app)
 	_, err := a.Verify(t.Context(), tok.Value)
 	require.NoError(t, err)
-	server.Del(redisdb.KeyApplication(app.ID)) // and nobody is told
+	server.Del(redisdb.KeyApplication(app.ID)) // without an announcement
 	_, err = a.Verify(t.Context(), tok.Value)
 	require.NoError(t, err)
 	c.pass(maxAge + time.Second)
@@ -235,8 +234,8 @@ func TestVerify_MemoryHasAnAge(t *testing.T) {
 	require.ErrorIs(t, err, ErrTokenInvalid)
 }
 
-// On the way from the secret to a first signing key, every gateway can have it and
-// publish it before one of them signs with it.
+// SecretSigns lets every gateway publish the first signing key before one of them signs
+// with it.
 func TestSigningKeys_PublishedBeforeTheFirstSigns(t *testing.T) {
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
@@ -263,8 +262,8 @@ func TestSigningKeys_PublishedBeforeTheFirstSigns(t *testing.T) {
 	}
 }
 
-// Who verifies tokens with the published keys alone hears of a leaked one by its
-// not being there.
+// The published key set lacks withdrawn keys, so that verifiers without access to the
+// gateway refuse their tokens.
 func TestJWKS_IsWithoutWithdrawnKeys(t *testing.T) {
 	_, first, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
@@ -288,7 +287,7 @@ func TestJWKS_IsWithoutWithdrawnKeys(t *testing.T) {
 	tok, want := testToken(t, a, app), signingKey(t, second).ID()
 	for _, n := range []*Authority{a, other} {
 		require.Eventually(t, func() bool {
-			_, err := n.Verify(t.Context(), tok.Value) // reads what overrules tokens
+			_, err := n.Verify(t.Context(), tok.Value) // reads the installation record
 			published := n.JWKS().Keys
 			return err == nil && len(published) == 1 && published[0].KeyID == want
 		}, 30*time.Second, 5*time.Millisecond)

@@ -21,11 +21,11 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// faults makes commands fail that a test names.
+// faults is a hook that makes selected commands fail.
 type faults struct {
 	mu     sync.Mutex
-	before func(redis.Cmder) error // instead of the command
-	after  func(redis.Cmder) error // instead of its answer
+	before func(redis.Cmder) error // fails the command before it is sent
+	after  func(redis.Cmder) error // replaces its answer by an error
 }
 
 func (f *faults) set(before, after func(redis.Cmder) error) {
@@ -63,9 +63,9 @@ func (f *faults) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-var errLost = errors.New("lost on the way")
+var errLost = errors.New("injected failure")
 
-// runs returns a fault that hits the script alone, sent by its hash or whole.
+// runs returns a fault for the script alone, sent by its hash or in full.
 func runs(s *redis.Script) func(redis.Cmder) error {
 	return func(cmd redis.Cmder) error {
 		args := cmd.Args()
@@ -79,7 +79,7 @@ func runs(s *redis.Script) func(redis.Cmder) error {
 	}
 }
 
-// testNode is an Authority on a miniredis of its own or of others.
+// testNode starts a gateway on the server, with a hook for faults.
 func testNode(t testing.TB, server *miniredis.Miniredis, change ...func(*Options)) (*Authority, *faults) {
 	t.Helper()
 	store, err := OpenRedis(RedisOptions{Addresses: []string{server.Addr()}, Timeout: 10 * time.Second})
@@ -123,12 +123,12 @@ func testToken(t testing.TB, a *Authority, app *Application) *Token {
 	return tok
 }
 
-// A change that Redis took and that could not be told is told later, whatever
-// the caller is answered when trying again.
+// A change that Redis saved but the gateway could not publish is published later, whatever
+// a retry of the caller returns.
 func TestFeed_TellsLater(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(a *Authority, app *Application) error
-		again  error // of the same call once more, while nothing can be told
+		again  error // the result of a retry while nothing can be published
 	}{
 		"delete": {func(a *Authority, app *Application) error {
 			return a.DeleteApplication(t.Context(), app.ID, app.Version)
@@ -140,7 +140,7 @@ func TestFeed_TellsLater(t *testing.T) {
 		}, ErrConflict},
 	} {
 		for _, closing := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, then closing %v", name, closing), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s, closing %v", name, closing), func(t *testing.T) {
 				server := miniredis.RunT(t)
 				a, f := testNode(t, server)
 				b, _ := testNode(t, server)
@@ -164,8 +164,8 @@ func TestFeed_TellsLater(t *testing.T) {
 	}
 }
 
-// The answer to a write is lost: the caller is told that it failed, trying again
-// succeeds, and everybody knows either way.
+// If the answer to a write is lost, the caller gets an error, a retry succeeds, and all
+// gateways learn of the change in both cases.
 func TestFeed_LostAnswers(t *testing.T) {
 	for name, c := range map[string]struct {
 		script *redis.Script
@@ -198,7 +198,7 @@ func TestFeed_LostAnswers(t *testing.T) {
 			f.set(nil, runs(c.script))
 			require.ErrorIs(t, c.change(a, app, tok), ErrUnavailable)
 			f.set(nil, nil)
-			if !strings.HasPrefix(name, "family") { // of which only is known that it may be over
+			if !strings.HasPrefix(name, "family") { // the gateway only knows that the family may have ended
 				eventually(t, func() bool { _, err := b.Verify(t.Context(), tok.Value); return err != nil })
 			}
 			if err := c.change(a, app, tok); name == "delete" {
@@ -213,8 +213,8 @@ func TestFeed_LostAnswers(t *testing.T) {
 	}
 }
 
-// The gateway that made a change dies before it tells anybody. Whoever tries
-// again at another one is refused, and by that everybody learns of the change.
+// A gateway makes a change and stops before it publishes it. A retry at another gateway is
+// refused, and publishes the change.
 func TestFeed_TriedAgainElsewhere(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server)
@@ -231,8 +231,8 @@ func TestFeed_TriedAgainElsewhere(t *testing.T) {
 	eventually(t, func() bool { _, err := b.Verify(t.Context(), tok.Value); return errors.Is(err, ErrTokenInvalid) })
 }
 
-// A refresh token that turns out to be used twice ends its family, even if that
-// takes several tries.
+// A reused refresh token ends its family, also if revoking its access tokens takes several
+// attempts.
 func TestRefresh_ReuseIsFollowedThrough(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server)
@@ -247,7 +247,7 @@ func TestRefresh_ReuseIsFollowedThrough(t *testing.T) {
 	require.ErrorIs(t, err, ErrUnavailable)
 	f.set(nil, nil)
 	_, err = a.Inspect(t.Context(), third.Refresh)
-	require.ErrorIs(t, err, ErrTokenInvalid, "the family is over already")
+	require.ErrorIs(t, err, ErrTokenInvalid, "the family has already ended")
 	_, err = a.Refresh(t.Context(), app, third.Refresh)
 	require.ErrorIs(t, err, ErrInvalidGrant)
 	for _, tok := range []*Token{first, second, third} {
@@ -256,7 +256,7 @@ func TestRefresh_ReuseIsFollowedThrough(t *testing.T) {
 	}
 }
 
-// What is read from Redis while the news arrives that it changed must not stay.
+// A value read from Redis before a change is announced is not cached after it.
 func TestCache_FillLosesAgainstDrop(t *testing.T) {
 	c := newCache(100)
 	u := userIDOf("uuuuuuuu")
@@ -275,14 +275,14 @@ func TestCache_FillLosesAgainstDrop(t *testing.T) {
 	require.True(t, there)
 }
 
-// A value read before a change is never in the cache after its news, in whatever
-// order the two goroutines get to run.
+// A value read before a change is not cached after its announcement, in whatever order the
+// goroutines run.
 func TestCache_FillRaces(t *testing.T) {
 	c := newCache(1000)
 	for i := range 2000 {
 		id := userIDOf(fmt.Sprintf("user%04d", i%7))
 		key := redisdb.KeyUser(string(id[:]))
-		since := c.epochs.Now(key) // and now Redis answers with the old value
+		since := c.epochs.Now(key) // Redis now answers with the old value
 		var wg sync.WaitGroup
 		wg.Go(func() { c.epochs.Fill(key, since, func() { c.users.Set(id, new(User)) }) })
 		wg.Go(func() {
@@ -300,16 +300,16 @@ func TestCache_FillRaces(t *testing.T) {
 
 func TestFeed_SkippedNumberForgetsEverything(t *testing.T) {
 	server := miniredis.RunT(t)
-	a, _ := testNode(t, server, func(o *Options) { o.Staleness = time.Hour }) // no heartbeat but the first
+	a, _ := testNode(t, server, func(o *Options) { o.Staleness = time.Hour }) // one heartbeat only
 	app := testApp(t, a)
 	known := func() bool { _, ok := a.cache.applications.GetIfPresent(app.ID); return ok }
-	fillIt := func() {
+	fill := func() {
 		_, err := a.Application(t.Context(), app.ID)
 		require.NoError(t, err)
 		eventually(t, known)
 	}
 	numbers := func() (highest, heard uint64) { return a.feed.Changes(), a.feed.Hooks().HeardTo() }
-	settle := func() { // all that was published has been heard
+	settle := func() { // waits until all published changes have arrived
 		published, _ := numbers()
 		eventually(t, func() bool { _, heard := numbers(); return heard >= published })
 	}
@@ -320,7 +320,7 @@ func TestFeed_SkippedNumberForgetsEverything(t *testing.T) {
 		"unreadable":      "what is this",
 		"no number":       `x {"f":["mg1:u:abcdefgh"]}`,
 	} {
-		fillIt()
+		fill()
 		if strings.Contains(message, "%d") {
 			_, heard := numbers()
 			message = fmt.Sprintf(message, heard+1)
@@ -337,12 +337,12 @@ func TestFeed_Close(t *testing.T) {
 	a.Start()
 	require.NoError(t, a.Close())
 	require.NoError(t, a.Close())
-	a.Start() // too late: nothing runs
+	a.Start() // has no effect after Close
 	require.False(t, a.Fresh())
 }
 
-// Grants of a user that were revoked are kept one by one up to a number; older
-// ones by a floor that never lets a revoked token live again.
+// Only a bounded number of revoked grants of a user are kept. A floor replaces the older
+// ones, so that their tokens stay revoked.
 func TestRevokedGrants_AreBounded(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, _ := testNode(t, server)
@@ -366,7 +366,7 @@ func TestRevokedGrants_AreBounded(t *testing.T) {
 	grants := slices.DeleteFunc(fields, func(k string) bool { return !strings.HasPrefix(k, prefixGrantGen) })
 	require.Len(t, grants, maxGrants)
 	_, err = a.Inspect(ctx, old.Value)
-	require.ErrorIs(t, err, ErrTokenInvalid, "its own entry is gone, the floor is not")
+	require.ErrorIs(t, err, ErrTokenInvalid, "the floor replaces the dropped entry")
 	for i, tok := range live[len(live)-maxGrants/2:] {
 		_, err = a.Inspect(ctx, tok.Value)
 		require.NoError(t, err, i)

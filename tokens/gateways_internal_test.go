@@ -23,8 +23,8 @@ func withSecrets(secrets ...[]byte) func(*Options) {
 	return func(o *Options) { o.Secrets = secrets }
 }
 
-// Of gateways with different secrets only those are not ready that have not the
-// installation's, whichever was started first.
+// Among gateways with different secrets, only those that lack the secret of the
+// installation are not ready, whichever started first.
 func TestReady_AnotherSecret(t *testing.T) {
 	ready := func(t *testing.T, a *Authority, want bool) {
 		t.Helper()
@@ -41,13 +41,13 @@ func TestReady_AnotherSecret(t *testing.T) {
 	}
 	t.Run("with applications", func(t *testing.T) {
 		server := miniredis.RunT(t)
-		late, _ := testNode(t, server, withSecrets(wrongSecret)) // it is started first
+		wrong, _ := testNode(t, server, withSecrets(wrongSecret)) // started first
 		a, _ := testNode(t, server, withSecrets(rightSecret))
 		testApp(t, a)
-		ready(t, late, false)
+		ready(t, wrong, false)
 		ready(t, a, true)
 	})
-	t.Run("without", func(t *testing.T) {
+	t.Run("without applications", func(t *testing.T) {
 		server := miniredis.RunT(t)
 		a, _ := testNode(t, server, withSecrets(rightSecret))
 		eventually(t, func() bool { return server.Exists(redisdb.KeyGateways) })
@@ -55,7 +55,7 @@ func TestReady_AnotherSecret(t *testing.T) {
 		ready(t, b, false)
 		ready(t, a, true)
 	})
-	t.Run("rotation as documented", func(t *testing.T) {
+	t.Run("documented rotation", func(t *testing.T) {
 		server := miniredis.RunT(t)
 		for _, secrets := range [][][]byte{{rightSecret}, {rightSecret, wrongSecret}, {wrongSecret, rightSecret}} {
 			a, _ := testNode(t, server, withSecrets(secrets...))
@@ -65,7 +65,7 @@ func TestReady_AnotherSecret(t *testing.T) {
 	})
 }
 
-// Every gateway lists all, and one that ended is gone.
+// Every gateway lists all running gateways.
 func TestGateways(t *testing.T) {
 	ctx := t.Context()
 	server := miniredis.RunT(t)
@@ -88,7 +88,7 @@ func TestGateways(t *testing.T) {
 	}
 	require.Equal(t, map[string]bool{"v1": true, "v2": false}, versions)
 
-	// One that ended without notice is called silent, and then forgotten.
+	// A gateway that stopped without notice is listed as silent, and later removed.
 	entry := func(age time.Duration) {
 		server.HSet(redisdb.KeyGateways, "dead", fmt.Sprintf(`%d {"version":"v0"}`, time.Now().Add(-age).UnixMicro()))
 	}

@@ -16,8 +16,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// A failover loses a key that was taken, or its answer, a moment ago. Whoever repeats
-// the request at another gateway does not send it a second time.
+// A failover may lose an idempotency key or its answer. A repetition at another gateway
+// does not send the request again.
 func TestLost_IdempotencyKeys(t *testing.T) {
 	server, a, b := pairOfNodes(t)
 	ctx, request := t.Context(), sha256.Sum256([]byte("a request"))
@@ -37,12 +37,12 @@ func TestLost_IdempotencyKeys(t *testing.T) {
 	for _, name := range []string{name("sent"), name("answered")} {
 		server.Del(name)
 	}
-	b.feed.Hooks().Replace(true) // as its check finds before it says anything
+	b.feed.Hooks().Replace(true) // as the check of the server would
 	for _, key := range []string{"sent", "answered", "never-seen"} {
 		_, err = begin(b, key)
 		require.ErrorIs(t, err, ErrUnavailable, key)
 	}
-	// One that took a key all the same, and finds out later, is not in the way.
+	// A gateway that took the key before it detected the failover does not block the replay.
 	server.HSet(name("answered"), "f", "other", "n", "other")
 	writeAgainAll(t, a)
 	again, err := begin(b, "answered")
@@ -52,7 +52,7 @@ func TestLost_IdempotencyKeys(t *testing.T) {
 	require.ErrorIs(t, err, ErrInFlight)
 	require.NoError(t, sent.Finish(ctx, Answer{Status: 201}))
 
-	b.feed.Hooks().Replace(false) // the bound has passed
+	b.feed.Hooks().Replace(false) // the staleness bound has passed
 	taken, err := begin(b, "given-back")
 	require.NoError(t, err)
 	require.Nil(t, taken.Answer)
@@ -64,7 +64,7 @@ func TestLost_IdempotencyKeys(t *testing.T) {
 	require.Equal(t, 204, last.Answer.Status)
 }
 
-// A server that is replaced while a key is taken does not let it be used.
+// If the server is replaced while a key is taken, the request is not sent.
 func TestReplaced_WhileAnIdempotencyKeyIsTaken(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server, func(o *Options) { o.Staleness = time.Hour })
@@ -79,8 +79,8 @@ func TestReplaced_WhileAnIdempotencyKeyIsTaken(t *testing.T) {
 	require.ErrorIs(t, err, ErrUnavailable)
 }
 
-// Revoking a token by its id, whose record is gone, or with an outcome that is not
-// known, forgets that token on every gateway, and no other.
+// Revoking a token by its id removes only that token from the caches of all gateways, also
+// if its record is gone or the outcome is unknown.
 func TestRevoke_ByIDForgetsOneToken(t *testing.T) {
 	server := miniredis.RunT(t)
 	calm := func(o *Options) { o.Staleness = time.Hour }
@@ -88,13 +88,13 @@ func TestRevoke_ByIDForgetsOneToken(t *testing.T) {
 	b, _ := testNode(t, server, calm)
 	ctx := t.Context()
 	app := testApp(t, a)
-	kept, lost, unsure := testToken(t, a, app), testToken(t, a, app), testToken(t, a, app)
+	kept, lost, unconfirmed := testToken(t, a, app), testToken(t, a, app), testToken(t, a, app)
 	known := func(n *Authority, tok *Token) bool {
 		_, ok := n.cache.token(hashToken(tok.Value))
 		return ok
 	}
 	for _, n := range []*Authority{a, b} {
-		for _, tok := range []*Token{kept, lost, unsure} {
+		for _, tok := range []*Token{kept, lost, unconfirmed} {
 			_, err := n.Verify(ctx, tok.Value)
 			require.NoError(t, err)
 			require.True(t, known(n, tok))
@@ -103,20 +103,20 @@ func TestRevoke_ByIDForgetsOneToken(t *testing.T) {
 	server.Del(redisdb.KeyToken(lost.ID))
 	require.NoError(t, a.RevokeToken(ctx, lost.ID))
 	f.set(nil, runs(revokeRecordScript))
-	require.ErrorIs(t, a.RevokeToken(ctx, unsure.ID), ErrUnavailable)
+	require.ErrorIs(t, a.RevokeToken(ctx, unconfirmed.ID), ErrUnavailable)
 	f.set(nil, nil)
-	require.False(t, known(a, unsure))
+	require.False(t, known(a, unconfirmed))
 	require.True(t, known(a, kept))
 	require.NoError(t, a.feed.Hooks().PublishPending(ctx))
 	for _, n := range []*Authority{a, b} {
-		eventually(t, func() bool { return !known(n, lost) && !known(n, unsure) })
+		eventually(t, func() bool { return !known(n, lost) && !known(n, unconfirmed) })
 		require.True(t, known(n, kept))
 		_, err := n.Verify(ctx, lost.Value)
 		require.ErrorIs(t, err, ErrTokenInvalid)
 	}
 }
 
-// A value that is out of date is never visible, not even for a moment.
+// A stale value is never visible in the cache, not even for a moment.
 func TestCache_StaleValueIsNeverSeen(t *testing.T) {
 	c := newCache(10)
 	id := userIDOf("uuuuuuuu")
@@ -146,8 +146,8 @@ func TestCache_StaleValueIsNeverSeen(t *testing.T) {
 	require.False(t, <-seen)
 }
 
-// Redis was emptied. No gateway says of what it does not find that it is not there
-// before the bound has passed, whichever notices first.
+// After Redis is emptied, every gateway answers that the store is unavailable until the
+// staleness bound has passed, whichever detects it first.
 func TestLost_EmptiedRedisIsUnavailable(t *testing.T) {
 	server, a, b := pairOfNodes(t)
 	ctx := t.Context()
@@ -158,19 +158,19 @@ func TestLost_EmptiedRedisIsUnavailable(t *testing.T) {
 	require.NoError(t, err)
 	server.FlushAll()
 	_, err = b.Inspect(ctx, tok.Value)
-	require.ErrorIs(t, err, ErrUnavailable, "it notices by itself")
+	require.ErrorIs(t, err, ErrUnavailable, "the gateway detects it without the feed")
 	_, _, err = b.Authenticate(ctx, app.ID, "wrong")
 	require.ErrorIs(t, err, ErrUnavailable)
 
-	a.feed.Hooks().Heartbeat(ctx) // the other one is first to write again
+	a.feed.Hooks().Heartbeat(ctx) // the other gateway replays first
 	require.Eventually(t, func() bool {
 		_, err := a.Inspect(ctx, tok.Value)
 		return errors.Is(err, ErrUnavailable)
 	}, 20*time.Second, time.Millisecond)
 }
 
-// The first gateway to notice a loss tells the others, which are not asked before
-// they could find it out themselves.
+// The first gateway to detect a loss announces it. The others then stop relying on the
+// server, although they have not detected it themselves.
 func TestLost_OthersHearOfIt(t *testing.T) {
 	server, a, b := pairOfNodes(t)
 	testApp(t, a)
@@ -180,13 +180,12 @@ func TestLost_OthersHearOfIt(t *testing.T) {
 	require.Eventually(t, b.feed.Settling, 20*time.Second, time.Millisecond)
 }
 
-// The monotonic clock stands still while a machine is suspended. What was known
-// before is not believed afterwards.
+// The monotonic clock stops while a machine is suspended. The cache is stale afterwards.
 func TestFeed_SuspendedMachine(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, _ := testNode(t, server, func(o *Options) { o.Staleness = time.Hour })
 	require.True(t, a.Fresh())
-	defer a.feed.Hooks().HoldHeartbeats()() // none comes between
+	defer a.feed.Hooks().HoldHeartbeats()() // none refreshes the feed meanwhile
 	a.feed.Hooks().Suspend(2 * time.Hour)
 	require.False(t, a.Fresh())
 	a.feed.Hooks().Suspend(-2 * time.Hour)

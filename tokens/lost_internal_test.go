@@ -18,11 +18,11 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// pairOfNodes are two gateways of which the second listens.
+// pairOfNodes starts two gateways that share one server and both listen to the feed.
 func pairOfNodes(t *testing.T, change ...func(*Options)) (server *miniredis.Miniredis, a, b *Authority) {
 	t.Helper()
 	server = miniredis.RunT(t)
-	// No test here is about heartbeats, and a busy machine does not make them late.
+	// These tests are not about heartbeats: a slow machine must not make one late.
 	change = append(change, func(o *Options) { o.Staleness = time.Minute })
 	a, _ = testNode(t, server, change...)
 	b, _ = testNode(t, server, change...)
@@ -32,7 +32,7 @@ func pairOfNodes(t *testing.T, change ...func(*Options)) (server *miniredis.Mini
 	return server, a, b
 }
 
-// hasHeard waits until a gateway has heard of all changes so far.
+// hasHeard waits until the gateway has received all changes published so far.
 func hasHeard(t *testing.T, a *Authority, server *miniredis.Miniredis) {
 	t.Helper()
 	text, err := server.Get(redisdb.KeyFeed)
@@ -41,7 +41,8 @@ func hasHeard(t *testing.T, a *Authority, server *miniredis.Miniredis) {
 	require.Eventually(t, func() bool { return a.feed.Hooks().HeardTo() >= number }, 20*time.Second, time.Millisecond)
 }
 
-// writeAgainAll makes a gateway do what it does when it finds another server.
+// writeAgainAll makes the gateway replay its journal, as it does when it finds another
+// server.
 func writeAgainAll(t *testing.T, a *Authority) {
 	t.Helper()
 	require.NoError(t, a.feed.Hooks().Replay(t.Context()))
@@ -65,7 +66,7 @@ func hashOf(t *testing.T, server *miniredis.Miniredis, key string) map[string]st
 	return fields
 }
 
-// Whoever comes first writes a lost edit again, and no token ends for it.
+// Any gateway restores a lost edit, and tokens stay valid.
 func TestLost_EditOfAnotherGateway(t *testing.T) {
 	server, a, b := pairOfNodes(t)
 	ctx := t.Context()
@@ -84,8 +85,8 @@ func TestLost_EditOfAnotherGateway(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// An application is not lost when it was made a moment ago; one that was deleted
-// does not come back, and none does when Redis is emptied later.
+// A new application is restored after a failover. A deleted one stays deleted, and nothing
+// is restored when an operator empties Redis later.
 func TestLost_NewApplication(t *testing.T) {
 	ctx := t.Context()
 	moved := newClock()
@@ -96,16 +97,16 @@ func TestLost_NewApplication(t *testing.T) {
 	require.NoError(t, a.DeleteApplication(ctx, deleted.ID, 0))
 	hasHeard(t, b, server)
 
-	gone := func() {
+	empty := func() {
 		server.Del(redisdb.KeyApplication(app.ID))
 		server.Del(redisdb.KeyAlias("new-alias"))
 		server.Del(redisdb.KeyIndex)
 	}
-	gone()
+	empty()
 	require.True(t, b.feed.Hooks().Restore(ctx, 0, b.feed.Changes()))
-	require.False(t, server.Exists(redisdb.KeyApplication(app.ID)), "somebody has emptied it")
-	require.Eventually(t, a.feed.Settling, 20*time.Second, time.Millisecond, "it hears of that")
-	a.feed.Hooks().Replace(false) // and the bound passes
+	require.False(t, server.Exists(redisdb.KeyApplication(app.ID)), "an emptied Redis is not restored")
+	require.Eventually(t, a.feed.Settling, 20*time.Second, time.Millisecond, "the other gateway receives the announcement")
+	a.feed.Hooks().Replace(false) // the staleness bound passes
 
 	writeAgainAll(t, b)
 	_, _, err = b.Authenticate(ctx, "new-alias", secret)
@@ -115,7 +116,7 @@ func TestLost_NewApplication(t *testing.T) {
 	require.Len(t, page.Applications, 1)
 	require.Empty(t, server.HGet(redisdb.KeyApplication(deleted.ID), fieldDocument))
 
-	// Nor does one of whose deletion this gateway has not heard.
+	// A gateway that missed the deletion does not restore the application either.
 	last, known := b.feed.Journal().Get(journal.Edits, redisdb.KeyApplication(app.ID))
 	require.True(t, known)
 	require.NoError(t, a.DeleteApplication(ctx, app.ID, 0))
@@ -131,12 +132,12 @@ func TestLost_NewApplication(t *testing.T) {
 	hasHeard(t, b, server)
 
 	moved.pass(2 * journal.Memory)
-	gone()
+	empty()
 	writeAgainAll(t, b)
 	require.False(t, server.Exists(redisdb.KeyApplication(app.ID)))
 }
 
-// A refresh token that was revoked, or reused, stays so.
+// A revoked or reused refresh token stays invalid after a replay.
 func TestLost_EndOfAFamily(t *testing.T) {
 	for name, end := range map[string]func(t *testing.T, a *Authority, app *Application, raw string){
 		"revoked": func(t *testing.T, a *Authority, _ *Application, raw string) {
@@ -162,14 +163,14 @@ func TestLost_EndOfAFamily(t *testing.T) {
 
 			restoreHash(server, redisdb.KeyFamily(id), before)
 			_, err := b.Inspect(t.Context(), raw)
-			require.NoError(t, err, "what was lost")
+			require.NoError(t, err, "the revocation is lost")
 			writeAgainAll(t, b)
 			_, err = b.Refresh(t.Context(), app, raw)
 			require.ErrorIs(t, err, ErrInvalidGrant)
 			_, err = b.Inspect(t.Context(), raw)
 			require.ErrorIs(t, err, ErrTokenInvalid)
 
-			// It may come back where it is not: from the gateway that gave it.
+			// The gateway that issued the token may restore its family, but not as a live one.
 			server.Del(redisdb.KeyFamily(id))
 			writeAgainAll(t, b)
 			writeAgainAll(t, a)
@@ -180,8 +181,8 @@ func TestLost_EndOfAFamily(t *testing.T) {
 	}
 }
 
-// A Redis that was emptied says nothing of what overrules tokens until that is
-// written again. What is remembered is not judged by it meanwhile.
+// After Redis is emptied, cached revocations stay in force until they have been written
+// again.
 func TestLost_Overruling(t *testing.T) {
 	for name, revoke := range map[string]func(a *Authority, tok *Token) error{
 		"before": func(a *Authority, _ *Token) error { return a.RevokeBefore(t.Context(), a.now()) },
@@ -191,7 +192,7 @@ func TestLost_Overruling(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := miniredis.RunT(t)
-			a, _ := testNode(t, server, func(o *Options) { o.Staleness = time.Hour }) // no heartbeat finds it out
+			a, _ := testNode(t, server, func(o *Options) { o.Staleness = time.Hour }) // so that no heartbeat detects it
 			require.Eventually(t, a.Fresh, 20*time.Second, time.Millisecond)
 			tok := testToken(t, a, testApp(t, a))
 			_, err := a.Verify(t.Context(), tok.Value)
@@ -209,8 +210,8 @@ func TestLost_Overruling(t *testing.T) {
 	}
 }
 
-// A server that is at a halt carries out a rotation when it goes on. The retry
-// that follows is no reuse, however long ago the first try was sent.
+// A paused server may carry out a rotation late. The retry window starts then, so the
+// retry is not a reuse.
 func TestRefresh_WindowBeginsWhenRedisRotates(t *testing.T) {
 	t.Parallel()
 	server := redistest.Standalone(t)
@@ -221,11 +222,11 @@ func TestRefresh_WindowBeginsWhenRedisRotates(t *testing.T) {
 	a, err := New(Options{Store: store, Secrets: [][]byte{[]byte("tokens-test-secret-0123456789abcdef")}, Now: c.Now})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, a.Close()) })
-	require.NoError(t, a.feed.Check(t.Context())) // as at the start of a feed
+	require.NoError(t, a.feed.Check(t.Context())) // as when a feed starts
 	app := testApp(t, a)
 	raw := testToken(t, a, app).Refresh
 
-	c.pass(-time.Minute) // the rotation was sent then
+	c.pass(-time.Minute) // when the rotation was sent
 	first, err := a.Refresh(t.Context(), app, raw)
 	require.NoError(t, err)
 	c.pass(time.Minute)
@@ -234,8 +235,8 @@ func TestRefresh_WindowBeginsWhenRedisRotates(t *testing.T) {
 	require.Equal(t, first.Refresh, again.Refresh)
 }
 
-// A change that was made by a try that failed is not there for good when the next
-// try finds nothing to change: it is told then, and so remembered.
+// A failed update may have been made nevertheless. Confirming the application publishes
+// it, so that it survives a failover.
 func TestLost_EditThatFailedAtFirst(t *testing.T) {
 	server := miniredis.RunT(t)
 	calm := func(o *Options) { o.Staleness = time.Minute }
@@ -245,7 +246,7 @@ func TestLost_EditThatFailedAtFirst(t *testing.T) {
 	ctx := t.Context()
 	app := testApp(t, a)
 	before := hashOf(t, server, redisdb.KeyApplication(app.ID))
-	f.set(nil, runs(saveScript)) // it is made, and the answer gets lost
+	f.set(nil, runs(saveScript)) // Redis saves it, and the answer is lost
 	_, err := a.UpdateApplication(ctx, app.ID, 0, func(n *Application) error { n.Active = false; return nil })
 	require.ErrorIs(t, err, ErrUnavailable)
 	f.set(nil, nil)
@@ -266,7 +267,8 @@ func TestLost_EditThatFailedAtFirst(t *testing.T) {
 	require.ErrorIs(t, err, ErrNotFound)
 }
 
-// The same for a deletion: the next try finds nothing to delete.
+// A failed deletion may have been made nevertheless. The retry publishes it, so that it
+// survives a failover.
 func TestLost_DeletionThatFailedAtFirst(t *testing.T) {
 	server := miniredis.RunT(t)
 	calm := func(o *Options) { o.Staleness = time.Minute }
@@ -289,8 +291,8 @@ func TestLost_DeletionThatFailedAtFirst(t *testing.T) {
 	require.ErrorIs(t, err, ErrTokenInvalid)
 }
 
-// A refresh token that was given a moment ago is there again, whether it is a
-// family's first or was exchanged for others, and as often as that happened.
+// A lost refresh token is restored, whether it is the first of its family or the result of
+// one or more rotations.
 func TestLost_RefreshTokens(t *testing.T) {
 	server, a, b := pairOfNodes(t)
 	ctx := t.Context()
@@ -306,7 +308,7 @@ func TestLost_RefreshTokens(t *testing.T) {
 
 	second, err := a.Refresh(ctx, app, first.Refresh)
 	require.NoError(t, err)
-	again, err := b.Refresh(ctx, app, first.Refresh) // and b was there when its answer got lost
+	again, err := b.Refresh(ctx, app, first.Refresh) // the client lost the answer and retries at b
 	require.NoError(t, err)
 	require.Equal(t, second.Refresh, again.Refresh)
 	third, err := b.Refresh(ctx, app, second.Refresh)
@@ -316,11 +318,11 @@ func TestLost_RefreshTokens(t *testing.T) {
 	restoreHash(server, redisdb.KeyFamily(id), before)
 	writeAgainAll(t, b)
 	after := hashOf(t, server, redisdb.KeyFamily(id))
-	delete(last, family.FieldRotated) // the window begins anew
+	delete(last, family.FieldRotated) // the retry window starts again
 	delete(after, family.FieldRotated)
 	require.Equal(t, last, after)
-	require.NotContains(t, after, family.FieldOpen, "it was given")
-	writeAgainAll(t, a) // and nothing is undone
+	require.NotContains(t, after, family.FieldOpen, "the pair was delivered")
+	writeAgainAll(t, a) // a second replay changes nothing
 	writeAgainAll(t, b)
 	fourth, err := a.Refresh(ctx, app, third.Refresh)
 	require.NoError(t, err)
@@ -333,8 +335,8 @@ func TestLost_RefreshTokens(t *testing.T) {
 	require.ErrorIs(t, err, ErrInvalidGrant)
 }
 
-// A token that was exchanged twice may be lost with both, and who made the second
-// exchange may be the first to write again.
+// Two gateways rotated the same token one after the other. Both rotations are restored,
+// also if the gateway of the second one replays first.
 func TestLost_RefreshTokensOfTwoGateways(t *testing.T) {
 	server, a, b := pairOfNodes(t)
 	app := testApp(t, a)
@@ -357,8 +359,8 @@ func TestLost_RefreshTokensOfTwoGateways(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// Whoever lost the answer to an exchange gets it again, also while what Redis may have
-// lost is written again: the window would pass meanwhile.
+// A client that lost the answer to a refresh gets it again during a replay. Waiting would
+// exceed the retry window.
 func TestLost_AnswerIsGivenAgain(t *testing.T) {
 	_, a, b := pairOfNodes(t)
 	app := testApp(t, a)
@@ -375,8 +377,7 @@ func TestLost_AnswerIsGivenAgain(t *testing.T) {
 	require.ErrorIs(t, err, ErrUnavailable)
 }
 
-// Refresh tokens that were given just before an outage are remembered for as long as
-// it lasts.
+// Refresh tokens issued just before an outage are remembered until it ends.
 func TestLost_RefreshTokensOfBeforeAnOutage(t *testing.T) {
 	moved := newClock()
 	server, a, b := pairOfNodes(t, func(o *Options) { o.Now = moved.Now })
@@ -394,10 +395,11 @@ func TestLost_RefreshTokensOfBeforeAnOutage(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// New changes take the numbers of lost ones. What had those is written again too.
+// After a loss, new changes reuse the numbers of lost ones. The lost changes are restored
+// nevertheless.
 func TestLost_NumbersThatAreGivenAgain(t *testing.T) {
 	server, a, b := pairOfNodes(t)
-	for _, n := range []*Authority{a, b} { // none finds the loss before the test says so
+	for _, n := range []*Authority{a, b} { // neither detects the loss before the test asks for it
 		defer n.feed.Hooks().HoldHeartbeats()()
 	}
 	ctx := t.Context()
@@ -420,8 +422,8 @@ func TestLost_NumbersThatAreGivenAgain(t *testing.T) {
 	require.Equal(t, before.Generation, in.Generation)
 }
 
-// What counted a generation up may be lost, and nobody remembers it. The next
-// revocation then does not arrive at what the lost one had made of it.
+// A revocation may be lost for good. The next revocation must not reuse its generation, or
+// tokens issued after the lost one would stay valid.
 func TestLost_RevocationThatNobodyRemembers(t *testing.T) {
 	for name, revoke := range map[string]func(a *Authority, app *Application) error{
 		"user": func(a *Authority, _ *Application) error { return a.RevokeUser(t.Context(), "alice@example.org") },
@@ -460,7 +462,7 @@ func TestLost_RevocationThatNobodyRemembers(t *testing.T) {
 	}
 }
 
-// A user is restored as the last of several tokens was born.
+// A restored user has the generation of the most recent of several tokens.
 func TestLost_UserOfSeveralTokens(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, _ := testNode(t, server)
@@ -476,7 +478,7 @@ func TestLost_UserOfSeveralTokens(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// revocationOfAll is what is remembered of one.
+// revocationOfAll is the journal entry of a revocation of all tokens.
 func revocationOfAll(generation string) journal.Entry {
 	return journal.Entry{Rank: journal.Revocations, Key: redisdb.KeyInstallation, Script: installation.Raise, Args: []any{fieldGeneration, generation}}
 }
@@ -488,8 +490,8 @@ func textOf(t *testing.T, server *miniredis.Miniredis, key string) string {
 	return text
 }
 
-// A gateway that has just begun hears of changes before it knows which server it
-// asks. Nothing is lost for that, and nobody has to wait.
+// A starting gateway receives changes before it knows the identity of its server. This is
+// not a loss, so requests do not have to wait.
 func TestLost_NothingAtTheStart(t *testing.T) {
 	t.Parallel()
 	server := redistest.Standalone(t)
@@ -504,11 +506,11 @@ func TestLost_NothingAtTheStart(t *testing.T) {
 	require.False(t, a.feed.Settling())
 	in, err := a.installations.Load(t.Context())
 	require.NoError(t, err)
-	require.EqualValues(t, 7, in.Generation, "it is made sure of all the same")
+	require.EqualValues(t, 7, in.Generation, "the change is written nevertheless")
 }
 
-// After a failover there may be no replica for long. What was lost is written
-// again all the same, or nothing would be served until there is.
+// After a failover there may be no replica for a long time. The replay does not wait for
+// one, or no request would be served.
 func TestLost_WrittenAgainWithoutReplicas(t *testing.T) {
 	t.Parallel()
 	server := redistest.Standalone(t)
@@ -531,11 +533,11 @@ func TestLost_WrittenAgainWithoutReplicas(t *testing.T) {
 	writeAgainAll(t, a)
 	_, err = a.Inspect(t.Context(), raw.Value)
 	require.ErrorIs(t, err, ErrTokenInvalid)
-	require.ErrorIs(t, a.RevokeApplication(t.Context(), app.ID), ErrUnavailable, "nobody is told that a replica has it")
+	require.ErrorIs(t, a.RevokeApplication(t.Context(), app.ID), ErrUnavailable, "no replica has acknowledged it")
 }
 
-// While replicas do not acknowledge a rotation, nobody was given its pair. Trying
-// again is no reuse, however long that takes.
+// A client does not receive the new pair of a rotation that no replica acknowledged. Its
+// retries are not a reuse, however late they come.
 func TestRefresh_TriedUntilReplicasAcknowledge(t *testing.T) {
 	t.Parallel()
 	server := redistest.Standalone(t)
@@ -549,26 +551,26 @@ func TestRefresh_TriedUntilReplicasAcknowledge(t *testing.T) {
 		t.Cleanup(func() { require.NoError(t, a.Close()) })
 		return a
 	}
-	in, out := open(0), open(1) // of step with the replica, which is not there
-	app := testApp(t, in)
-	raw := testToken(t, in, app).Refresh
+	alone, waiting := open(0), open(1) // waiting needs a replica, and there is none
+	app := testApp(t, alone)
+	raw := testToken(t, alone, app).Refresh
 	for range 2 {
-		_, err := out.Refresh(t.Context(), app, raw)
+		_, err := waiting.Refresh(t.Context(), app, raw)
 		require.ErrorIs(t, err, ErrUnavailable)
 		c.pass(time.Minute)
 	}
-	given, err := in.Refresh(t.Context(), app, raw)
+	next, err := alone.Refresh(t.Context(), app, raw)
 	require.NoError(t, err)
-	_, err = in.Inspect(t.Context(), given.Value)
+	_, err = alone.Inspect(t.Context(), next.Value)
 	require.NoError(t, err)
 
 	c.pass(time.Minute)
-	_, err = in.Refresh(t.Context(), app, raw)
-	require.Equal(t, "reused", Reason(err), "now it is")
+	_, err = alone.Refresh(t.Context(), app, raw)
+	require.Equal(t, "reused", Reason(err), "the client has received the pair")
 }
 
-// A token that was revoked is not live for a moment while what was lost is written
-// again: its record is made as a revoked one, or not at all.
+// A replay never makes a revoked token live, not even for a moment: its record is written
+// as a revoked one.
 func TestLost_RevokedTokenIsNeverLive(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server, func(o *Options) { o.Staleness = time.Minute })

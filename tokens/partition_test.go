@@ -15,7 +15,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/storetest"
 )
 
-// cutSentinels returns a way to the Sentinels that can be cut.
+// cutSentinels puts a proxy in front of each Sentinel. It returns their addresses and a
+// function that runs for each proxy.
 func cutSentinels(t *testing.T, group *redistest.SentinelServers) (addrs []string, each func(func(*redistest.Proxy))) {
 	var proxies []*redistest.Proxy
 	for _, s := range group.Sentinels {
@@ -34,14 +35,14 @@ func watchedBy(addrs ...string) storetest.Opener {
 	return impatient(tokens.RedisOptions{Addresses: addrs, MasterName: redistest.MasterName})
 }
 
-// A gateway is cut off together with the old primary from most of the Sentinels,
-// and these replace it. The old primary takes writes as before and the Sentinels
-// that are reached, if any, have heard of nothing: all that tells is that its
-// replica has left it.
+// A gateway is partitioned together with the old primary from most of the Sentinels, which
+// elect a new primary. The old primary still accepts writes, and a Sentinel that the
+// gateway reaches knows nothing of the election. The gateway notices only because the
+// replica has left the old primary.
 func TestOutage_CutOffWithTheOldPrimary(t *testing.T) {
-	for name, reached := range map[string]bool{"and no Sentinel": false, "and one Sentinel of four": true} {
+	for name, reached := range map[string]bool{"from all Sentinels": false, "from three of four Sentinels": true} {
 		for fault, cut := range map[string]func(*redistest.Proxy){
-			"cut off": func(p *redistest.Proxy) { p.Cut(t) },
+			"unreachable": func(p *redistest.Proxy) { p.Cut(t) },
 			"silent":  func(p *redistest.Proxy) { p.Silent(t) },
 		} {
 			t.Run(name+", "+fault, func(t *testing.T) {
@@ -54,24 +55,24 @@ func TestOutage_CutOffWithTheOldPrimary(t *testing.T) {
 				ctx := t.Context()
 
 				each(cut)
-				// Nothing else is wrong: the replica vouches for the primary.
-				patiently(t, "the gateway goes on", func() error { return s.a.Ready(ctx) })
-				storetest.Eventually(t, "and answers from memory", s.a.Fresh)
+				// Before the failover the replica confirms the primary, so the gateway works as usual.
+				patiently(t, "the gateway is ready", func() error { return s.a.Ready(ctx) })
+				storetest.Eventually(t, "the gateway answers from memory", s.a.Fresh)
 				tok := new(tokens.Token)
-				patiently(t, "and issues", func() (err error) {
+				patiently(t, "the gateway issues a token", func() (err error) {
 					tok, err = s.a.Issue(ctx, tokens.Grant{Application: s.app, Mail: "alone@example.org", Scopes: s.app.Scopes})
 					return err
 				})
-				patiently(t, "and knows what others issue", func() error { _, err := s.a.Verify(ctx, s.unknown.Value); return err })
-				storetest.Eventually(t, "and refuses who is wrong", func() bool {
+				patiently(t, "the gateway accepts a token of another gateway", func() error { _, err := s.a.Verify(ctx, s.unknown.Value); return err })
+				storetest.Eventually(t, "the gateway refuses a wrong secret", func() bool {
 					_, _, err := s.a.Authenticate(ctx, s.app.ID, "wrong")
 					require.Error(t, err)
 					return errors.Is(err, tokens.ErrInvalidClient)
 				})
 
 				c := newCrowd(t)
-				c.valid("cut off", s.a, s.known.Value)
-				c.valid("cut off", s.a, tok.Value)
+				c.valid("partitioned", s.a, s.known.Value)
+				c.valid("partitioned", s.a, tok.Value)
 				former, master, demote := group.Depose(t)
 				storetest.Eventually(t, "the other gateway uses the new primary", func() bool {
 					before := master.Client().DBSize(ctx).Val()
@@ -81,12 +82,12 @@ func TestOutage_CutOffWithTheOldPrimary(t *testing.T) {
 				app, secret := storetest.App(t, s.b, func(n *tokens.Application) { n.Refresh = true })
 				fresh := storetest.Issue(t, s.b, app, "ahead@example.org")
 				require.NoError(t, s.b.RevokeToken(ctx, s.doomed.Value))
-				c.revoked("cut off", s.a, s.doomed.Value, time.Now())
-				c.valid("cut off", s.a, fresh.Value)
-				c.valid("well", s.b, fresh.Value)
+				c.revoked("partitioned", s.a, s.doomed.Value, time.Now())
+				c.valid("partitioned", s.a, fresh.Value)
+				c.valid("connected", s.b, fresh.Value)
 
-				// From the first moment on nobody is turned away for what the old primary
-				// says, and nothing is acknowledged that only it has.
+				// From the start of the failover, the gateway refuses no request because of data on the
+				// old primary, and acknowledges no write that only the old primary has.
 				_, _, err := s.a.Authenticate(ctx, app.ID, secret)
 				requireStorm(t, err)
 				_, err = s.a.Inspect(ctx, fresh.Refresh)
@@ -107,11 +108,11 @@ func TestOutage_CutOffWithTheOldPrimary(t *testing.T) {
 				requireStorm(t, err)
 				requireStorm(t, s.a.RevokeUser(ctx, "unknown@example.org"))
 
-				storetest.Eventually(t, "it is not believed after the bound", func() bool {
+				storetest.Eventually(t, "after the staleness bound the gateway stops answering from memory", func() bool {
 					_, err := s.a.Verify(ctx, s.known.Value)
 					return isStorm(err)
 				})
-				require.Equal(t, "master", former.Client().Do(ctx, "ROLE").Val().([]any)[0], "the old primary is still one")
+				require.Equal(t, "master", former.Client().Do(ctx, "ROLE").Val().([]any)[0], "the old primary still reports itself as a master")
 				_, err = s.a.Verify(ctx, s.unknown.Value)
 				requireStorm(t, err)
 				_, _, err = s.a.Authenticate(ctx, s.app.ID, "wrong")
@@ -121,9 +122,9 @@ func TestOutage_CutOffWithTheOldPrimary(t *testing.T) {
 				demote()
 				s.recovered()
 				c.leave()
-				patiently(t, "the new application is known", func() error { _, _, err := s.a.Authenticate(ctx, app.ID, secret); return err })
-				patiently(t, "its token is valid", func() error { _, err := s.a.Verify(ctx, fresh.Value); return err })
-				patiently(t, "nothing is lost that was acknowledged", func() error { _, err := s.b.Verify(ctx, tok.Value); return err })
+				patiently(t, "the new application can log in", func() error { _, _, err := s.a.Authenticate(ctx, app.ID, secret); return err })
+				patiently(t, "its token is accepted", func() error { _, err := s.a.Verify(ctx, fresh.Value); return err })
+				patiently(t, "no acknowledged token is lost", func() error { _, err := s.b.Verify(ctx, tok.Value); return err })
 				_, err = s.a.Verify(ctx, s.doomed.Value)
 				require.ErrorIs(t, err, tokens.ErrTokenInvalid)
 			})
@@ -131,53 +132,53 @@ func TestOutage_CutOffWithTheOldPrimary(t *testing.T) {
 	}
 }
 
-// Right after a failover, what was made at the new primary is unknown to a gateway
-// that still asks the old one. It must not say so.
+// A gateway that still uses the old primary after a failover lacks changes made at the new
+// primary. It answers that the store is unavailable instead of refusing.
 func TestOutage_NobodyIsRefusedByTheOldPrimary(t *testing.T) {
 	group := redistest.Sentinel(t)
 	addrs, each := cutSentinels(t, group)
-	// No heartbeat comes to help: it is the refusal itself that asks.
+	// Without heartbeats, the refusal itself has to confirm the primary.
 	slow := func(o *tokens.Options) { o.Staleness = time.Hour }
 	behind := storetest.Node(t, watchedBy(addrs...), slow)
 	ahead := node(t, watchedBy(group.Addrs()...))
 	ctx := t.Context()
 	app, secret := storetest.App(t, ahead)
-	patiently(t, "the application is known", func() error { _, _, err := behind.Authenticate(ctx, app.ID, secret); return err })
+	patiently(t, "the application can log in", func() error { _, _, err := behind.Authenticate(ctx, app.ID, secret); return err })
 	tok := storetest.Issue(t, ahead, app, "alice@example.org")
-	patiently(t, "its token is known", func() error { _, err := behind.Verify(ctx, tok.Value); return err })
-	off := func(active bool) {
-		patiently(t, "it is switched", func() error {
+	patiently(t, "its token is accepted", func() error { _, err := behind.Verify(ctx, tok.Value); return err })
+	setActive := func(active bool) {
+		patiently(t, "the application is updated", func() error {
 			_, err := ahead.UpdateApplication(ctx, app.ID, 0, func(n *tokens.Application) error { n.Active = active; return nil })
 			return err
 		})
 	}
-	off(false)
-	storetest.Eventually(t, "that is known", func() bool {
+	setActive(false)
+	storetest.Eventually(t, "the other gateway refuses the inactive application", func() bool {
 		_, err := behind.Verify(ctx, tok.Value)
 		return errors.Is(err, tokens.ErrInactiveApplication)
 	})
 
-	each(func(p *redistest.Proxy) { p.Silent(t) }) // so that no announcement is heard
+	each(func(p *redistest.Proxy) { p.Silent(t) }) // so that no announcement arrives
 	_, master, demote := group.Depose(t)
 	storetest.Eventually(t, "the other gateway uses the new primary", func() bool {
 		before := master.Client().DBSize(ctx).Val()
 		_, err := ahead.Issue(ctx, tokens.Grant{Application: app, Mail: "ahead@example.org", Scopes: app.Scopes})
 		return err == nil && master.Client().DBSize(ctx).Val() > before
 	})
-	off(true)
+	setActive(true)
 	rotated := ""
 	patiently(t, "the secret is rotated", func() (err error) { _, rotated, err = ahead.RotateSecret(ctx, app.ID, 0, time.Hour); return err })
-	another, anothers := storetest.App(t, ahead)
+	another, anotherSecret := storetest.App(t, ahead)
 	for _, silent := range []bool{true, false} {
 		if !silent {
 			each(func(p *redistest.Proxy) { p.Restore(t) })
 		}
 		for what, login := range map[string]func() error{
 			"a new secret":          func() error { _, _, err := behind.Authenticate(ctx, app.ID, rotated); return err },
-			"the old one":           func() error { _, _, err := behind.Authenticate(ctx, app.ID, secret); return err },
-			"a new application":     func() error { _, _, err := behind.Authenticate(ctx, another.ID, anothers); return err },
-			"one that is active":    func() error { _, err := behind.Verify(ctx, tok.Value); return err },
-			"one that is looked at": func() error { _, err := behind.CurrentApplication(ctx, another.ID); return err },
+			"the old secret":           func() error { _, _, err := behind.Authenticate(ctx, app.ID, secret); return err },
+			"a new application":     func() error { _, _, err := behind.Authenticate(ctx, another.ID, anotherSecret); return err },
+			"a token of an active application":    func() error { _, err := behind.Verify(ctx, tok.Value); return err },
+			"a lookup of a new application": func() error { _, err := behind.CurrentApplication(ctx, another.ID); return err },
 		} {
 			if silent {
 				requireStorm(t, login())
@@ -186,7 +187,7 @@ func TestOutage_NobodyIsRefusedByTheOldPrimary(t *testing.T) {
 			}
 		}
 	}
-	storetest.Eventually(t, "who is wrong is refused", func() bool {
+	storetest.Eventually(t, "a wrong secret is refused", func() bool {
 		_, _, err := behind.Authenticate(ctx, app.ID, "wrong")
 		require.Error(t, err)
 		return errors.Is(err, tokens.ErrInvalidClient) || isStorm(err)
@@ -194,12 +195,12 @@ func TestOutage_NobodyIsRefusedByTheOldPrimary(t *testing.T) {
 	demote()
 }
 
-// What a gateway wrote to the old primary was not acknowledged, and is done anew at
-// the new one. When the gateway gets there, it must not write its own over that.
+// Writes to the old primary are not acknowledged, and the client repeats them at the new
+// one. The gateway must not replay its own version over them.
 func TestOutage_WhatIsDoneAnewStays(t *testing.T) {
 	group := redistest.Sentinel(t)
 	addrs, each := cutSentinels(t, group)
-	// It finds the new primary when it is asked, and not before.
+	// Without heartbeats it looks for the new primary only when a request needs it.
 	behind := storetest.Node(t, watchedBy(addrs...), func(o *tokens.Options) { o.Staleness = time.Hour })
 	ahead := node(t, watchedBy(group.Addrs()...))
 	ctx := t.Context()
@@ -218,7 +219,7 @@ func TestOutage_WhatIsDoneAnewStays(t *testing.T) {
 		v, _ := n.Client().HGet(ctx, "mg1:a:"+app.ID, "v").Int64()
 		return v
 	}
-	storetest.Eventually(t, "the old primary takes changes", func() bool {
+	storetest.Eventually(t, "the old primary accepts writes", func() bool {
 		_, _, err := behind.RotateSecret(ctx, app.ID, 0, 0)
 		requireStorm(t, err)
 		requireStorm(t, behind.RevokeApplication(ctx, app.ID))
@@ -235,19 +236,19 @@ func TestOutage_WhatIsDoneAnewStays(t *testing.T) {
 		}
 		return err
 	})
-	is := version(master)
+	want := version(master)
 
 	each(func(p *redistest.Proxy) { p.Restore(t) })
 	demote()
 	patiently(t, "the gateway finds the new primary", func() error { return behind.Ready(ctx) })
-	patiently(t, "the new secret is right", func() error { _, _, err := behind.Authenticate(ctx, app.ID, secret); return err })
-	patiently(t, "the new token is valid", func() error { _, err := behind.Verify(ctx, tok.Value); return err })
-	require.Equal(t, is, version(master))
-	patiently(t, "for the other gateway too", func() error { _, err := ahead.Inspect(ctx, tok.Value); return err })
+	patiently(t, "the new secret is accepted", func() error { _, _, err := behind.Authenticate(ctx, app.ID, secret); return err })
+	patiently(t, "the new token is accepted", func() error { _, err := behind.Verify(ctx, tok.Value); return err })
+	require.Equal(t, want, version(master))
+	patiently(t, "the other gateway accepts the token", func() error { _, err := ahead.Inspect(ctx, tok.Value); return err })
 }
 
-// Sentinels are away and so is the replica: the primary may have been replaced.
-// It comes back by itself with either of them.
+// Without Sentinels and without the replica, nothing confirms that the primary is still
+// the primary. The gateway recovers when either of them returns.
 func TestOutage_SentinelsAndReplicaAway(t *testing.T) {
 	group := redistest.Sentinel(t)
 	addrs, each := cutSentinels(t, group)
@@ -262,25 +263,25 @@ func TestOutage_SentinelsAndReplicaAway(t *testing.T) {
 	}
 	c := newCrowd(t)
 	c.valid("a", a, tok.Value)
-	lost := func() {
-		storetest.Eventually(t, "nobody vouches for the primary", func() bool { return isStorm(a.Ready(t.Context())) })
-		storetest.Eventually(t, "and it is not believed", func() bool { _, err := a.Verify(t.Context(), tok.Value); return isStorm(err) })
+	unconfirmed := func() {
+		storetest.Eventually(t, "the gateway is not ready", func() bool { return isStorm(a.Ready(t.Context())) })
+		storetest.Eventually(t, "the gateway stops answering from memory", func() bool { _, err := a.Verify(t.Context(), tok.Value); return isStorm(err) })
 	}
-	well := func(why string) {
+	confirmed := func(why string) {
 		storetest.Eventually(t, why, func() bool { return a.Ready(t.Context()) == nil && a.Fresh() })
 	}
 	each(func(p *redistest.Proxy) { p.Cut(t) })
-	well("the replica vouches for it")
+	confirmed("the replica confirms the primary")
 	replica.Pause(t)
-	lost()
+	unconfirmed()
 	each(func(p *redistest.Proxy) { p.Restore(t) })
-	well("the Sentinels vouch for it")
+	confirmed("the Sentinels confirm the primary")
 	each(func(p *redistest.Proxy) { p.Silent(t) })
-	lost()
+	unconfirmed()
 	replica.Resume(t)
-	well("the replica vouches for it again")
+	confirmed("the replica confirms the primary again")
 	replica.Kill(t)
-	lost()
+	unconfirmed()
 	each(func(p *redistest.Proxy) { p.Restore(t) })
-	well("the Sentinels vouch for it again")
+	confirmed("the Sentinels confirm the primary again")
 }

@@ -18,13 +18,13 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// A secret is safe to remove when everything that was made with it was moved, by
-// a pass or by those who alone can.
+// A secret is safe to remove when all data made with it has been moved: by a pass, or by
+// the clients whose secrets and refresh tokens only they can present.
 func TestRekey(t *testing.T) {
 	ctx := t.Context()
 	server := miniredis.RunT(t)
-	former, latter := []byte("rekey-former-secret-0123456789abcdef"), []byte("rekey-latter-secret-0123456789abcdef")
-	a, _ := testNode(t, server, func(o *Options) { o.Secrets = [][]byte{former} })
+	oldKey, newKey := []byte("rekey-oldKey-secret-0123456789abcdef"), []byte("rekey-newKey-secret-0123456789abcdef")
+	a, _ := testNode(t, server, func(o *Options) { o.Secrets = [][]byte{oldKey} })
 	app, secret, err := a.CreateApplication(ctx, Application{
 		Name: "Calendar", Active: true, Domains: []string{"example.org"}, Scopes: Scopes{ScopeRoomsList}, Refresh: true,
 		Backend: &BackendCredentials{ClientID: "id", ClientSecret: "secret"},
@@ -40,12 +40,12 @@ func TestRekey(t *testing.T) {
 			tok = issued
 		}
 	}
-	was, err := a.User(ctx, "user-7@example.org")
+	before, err := a.User(ctx, "user-7@example.org")
 	require.NoError(t, err)
 
 	var ahead atomic.Int64
 	b, f := testNode(t, server, func(o *Options) {
-		o.Secrets = [][]byte{latter, former}
+		o.Secrets = [][]byte{newKey, oldKey}
 		o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	})
 	old := func() KeyStatus {
@@ -60,12 +60,12 @@ func TestRekey(t *testing.T) {
 	ahead.Store(int64(IdempotencyLifetime + 2*time.Hour))
 	require.Equal(t, "stored data may be made with it: run \"meet secret rekey\"", old().Needed)
 
-	// Cut off in the middle.
+	// The pass is interrupted.
 	var writes atomic.Int32
 	touches := runs(touchScript)
 	f.set(func(cmd redis.Cmder) error {
 		if touches(cmd) != nil && writes.Add(1) > 100 {
-			return errors.New("cut off")
+			return errors.New("interrupted")
 		}
 		return nil
 	}, nil)
@@ -73,50 +73,50 @@ func TestRekey(t *testing.T) {
 	require.False(t, stored())
 	f.set(nil, nil)
 
-	looked := 0
-	require.NoError(t, b.Rekey(ctx, func(n int) { looked = n }))
-	require.Equal(t, 150+2, looked, "users, the application and the family")
+	visited := 0
+	require.NoError(t, b.Rekey(ctx, func(n int) { visited = n }))
+	require.Equal(t, 150+2, visited, "users, the application and the family")
 	require.True(t, stored())
 	require.False(t, old().SafeToRemove)
 	require.Equal(t, "applications that have not used their secret since: 1 (Calendar "+app.ID+"); "+
 		"refresh tokens that have not been used since: 1 (Calendar "+app.ID+": 1)", old().Needed)
 
-	only, _ := testNode(t, server, func(o *Options) { o.Secrets = [][]byte{latter} })
-	u, err := only.User(ctx, "user-7@example.org")
+	newOnly, _ := testNode(t, server, func(o *Options) { o.Secrets = [][]byte{newKey} })
+	u, err := newOnly.User(ctx, "user-7@example.org")
 	require.NoError(t, err)
-	require.Equal(t, was.ID, u.ID)
-	moved, err := only.CurrentApplication(ctx, app.ID)
+	require.Equal(t, before.ID, u.ID)
+	moved, err := newOnly.CurrentApplication(ctx, app.ID)
 	require.NoError(t, err)
 	require.False(t, moved.BackendUnreadable())
 
-	// The rest is for those who have the secrets.
+	// The clients move the rest when they present their secrets.
 	same, _, err := b.Authenticate(ctx, app.ID, secret)
 	require.NoError(t, err)
 	_, err = b.Refresh(ctx, same, tok.Refresh)
 	require.NoError(t, err)
 	eventually(t, func() bool {
-		_, _, err := only.Authenticate(ctx, app.ID, secret)
+		_, _, err := newOnly.Authenticate(ctx, app.ID, secret)
 		return err == nil
 	})
-	require.False(t, old().SafeToRemove, "nobody has looked yet")
+	require.False(t, old().SafeToRemove, "no pass has checked since")
 	require.NoError(t, rekey())
 	require.Empty(t, old().Needed)
 	require.True(t, old().SafeToRemove)
 
 	require.NoError(t, server.Set(redisdb.KeyRekeyed, "x"))
-	require.False(t, old().SafeToRemove, "a report that cannot be read proves nothing")
+	require.False(t, old().SafeToRemove, "an unreadable report proves nothing")
 	require.NoError(t, rekey())
 	require.True(t, old().SafeToRemove)
 
-	other, _ := testNode(t, server, func(o *Options) { o.Secrets = [][]byte{former} })
-	require.ErrorIs(t, other.Rekey(ctx, func(int) {}), ErrUnavailable, "it lacks the key that others use")
+	other, _ := testNode(t, server, func(o *Options) { o.Secrets = [][]byte{oldKey} })
+	require.ErrorIs(t, other.Rekey(ctx, func(int) {}), ErrUnavailable, "it lacks a key that other gateways use")
 }
 
-// In a Cluster every primary has a part of what is to be moved.
+// In a Redis Cluster, a pass visits the keys of every primary.
 func TestRekey_Cluster(t *testing.T) {
 	ctx := t.Context()
 	servers := redistest.Cluster(t)
-	former, latter := []byte("rekey-former-secret-0123456789abcdef"), []byte("rekey-latter-secret-0123456789abcdef")
+	oldKey, newKey := []byte("rekey-oldKey-secret-0123456789abcdef"), []byte("rekey-newKey-secret-0123456789abcdef")
 	open := func(ahead time.Duration, secrets ...[]byte) *Authority {
 		store, err := OpenRedis(RedisOptions{Addresses: servers.Addrs(), Cluster: true, Timeout: 10 * time.Second})
 		require.NoError(t, err)
@@ -128,7 +128,7 @@ func TestRekey_Cluster(t *testing.T) {
 		})
 		return a
 	}
-	a := open(0, former)
+	a := open(0, oldKey)
 	app := testApp(t, a)
 	app.Refresh = false
 	ids := map[Mail]string{}
@@ -140,19 +140,18 @@ func TestRekey_Cluster(t *testing.T) {
 		require.NoError(t, err)
 		ids[m] = u.ID
 	}
-	require.NoError(t, open(48*time.Hour, latter, former).Rekey(ctx, func(int) {}))
-	only := open(0, latter)
+	require.NoError(t, open(48*time.Hour, newKey, oldKey).Rekey(ctx, func(int) {}))
+	newOnly := open(0, newKey)
 	for m, id := range ids {
-		u, err := only.User(ctx, string(m))
+		u, err := newOnly.User(ctx, string(m))
 		require.NoError(t, err)
 		require.Equal(t, id, u.ID)
 	}
 }
 
-// Families of refresh tokens that ended need no secret: those that were revoked in
-// any way, and those of an application that was deleted.
+// Ended families of refresh tokens need no secret, however they ended.
 func TestRekey_RevokedFamilies(t *testing.T) {
-	former, latter := []byte("rekey-former-secret-0123456789abcdef"), []byte("rekey-latter-secret-0123456789abcdef")
+	oldKey, newKey := []byte("rekey-oldKey-secret-0123456789abcdef"), []byte("rekey-newKey-secret-0123456789abcdef")
 	const mail = "ada@example.org"
 	for name, end := range map[string]func(context.Context, *Authority, *Application, *Token) error{
 		"all": func(ctx context.Context, a *Authority, _ *Application, _ *Token) error { return a.RevokeAll(ctx) },
@@ -178,7 +177,7 @@ func TestRekey_RevokedFamilies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx := t.Context()
 			server := miniredis.RunT(t)
-			a, _ := testNode(t, server, func(o *Options) { o.Secrets = [][]byte{former} })
+			a, _ := testNode(t, server, func(o *Options) { o.Secrets = [][]byte{oldKey} })
 			app, secret, err := a.CreateApplication(ctx, Application{
 				Name: "Calendar", Active: true, Domains: []string{"example.org"}, Scopes: Scopes{ScopeRoomsList}, Refresh: true,
 			})
@@ -187,7 +186,7 @@ func TestRekey_RevokedFamilies(t *testing.T) {
 			require.NoError(t, err)
 
 			b, _ := testNode(t, server, func(o *Options) {
-				o.Secrets = [][]byte{latter, former}
+				o.Secrets = [][]byte{newKey, oldKey}
 				o.Now = func() time.Time { return time.Now().Add(IdempotencyLifetime + 2*time.Hour) }
 			})
 			require.NoError(t, b.Rekey(ctx, func(int) {}))

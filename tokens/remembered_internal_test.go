@@ -14,14 +14,14 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// loginAt is what a gateway says to a secret.
+// authenticate returns the error of a login at the gateway.
 func loginAt(t *testing.T, a *Authority, id, secret string) error {
 	t.Helper()
 	_, _, err := a.Authenticate(t.Context(), id, secret)
 	return err
 }
 
-// remembers makes a gateway remember an application by its secret.
+// requireCached makes the gateway cache the application.
 func remembers(t *testing.T, a *Authority, clientID, secret string) {
 	t.Helper()
 	require.NoError(t, loginAt(t, a, clientID, secret))
@@ -30,7 +30,7 @@ func remembers(t *testing.T, a *Authority, clientID, secret string) {
 	require.True(t, client.Remembered())
 }
 
-// A gateway that remembers an application hears what was changed of it elsewhere.
+// A gateway with a cached application applies the changes that another gateway announces.
 func TestRemembered_ChangedElsewhere(t *testing.T) {
 	ctx := t.Context()
 	server, a, b := pairOfNodes(t)
@@ -42,7 +42,7 @@ func TestRemembered_ChangedElsewhere(t *testing.T) {
 
 	_, rotated, err := a.RotateSecret(ctx, app.ID, 0, 0)
 	require.NoError(t, err)
-	require.NoError(t, loginAt(t, b, app.ID, rotated), "heard of or not")
+	require.NoError(t, loginAt(t, b, app.ID, rotated), "the rotation may not have arrived yet")
 	hasHeard(t, b, server)
 	require.ErrorIs(t, loginAt(t, b, app.ID, secret), ErrInvalidClient)
 	require.ErrorIs(t, loginAt(t, b, "calendar", secret), ErrInvalidClient)
@@ -66,8 +66,8 @@ func TestRemembered_ChangedElsewhere(t *testing.T) {
 	require.ErrorIs(t, loginAt(t, b, app.ID, rotated), ErrInvalidClient)
 }
 
-// What a gateway has not heard of costs nobody their access, and keeps nobody's longer
-// than the staleness bound.
+// A gateway that misses announcements refuses no valid secret, and accepts a withdrawn one
+// no longer than the staleness bound.
 func TestRemembered_NotHeardOf(t *testing.T) {
 	ctx := t.Context()
 	server := miniredis.RunT(t)
@@ -81,22 +81,22 @@ func TestRemembered_NotHeardOf(t *testing.T) {
 	remembers(t, b, app.ID, first)
 
 	release := b.feed.Hooks().HoldHeartbeats()
-	f.set(runs(feed.PublishScript), nil) // nobody is told
+	f.set(runs(feed.PublishScript), nil) // nothing is announced
 	_, second, err := a.RotateSecret(ctx, app.ID, 0, time.Hour)
 	require.NoError(t, err)
-	require.NoError(t, loginAt(t, b, app.ID, second), "a secret that is new to it is looked up")
+	require.NoError(t, loginAt(t, b, app.ID, second), "an unknown secret is looked up")
 	_, third, err := a.RotateSecret(ctx, app.ID, 0, 0)
-	require.ErrorIs(t, err, ErrUnavailable, "that a secret was withdrawn is not confirmed before all were told")
+	require.ErrorIs(t, err, ErrUnavailable, "the withdrawal of a secret is confirmed only after its announcement")
 	require.Empty(t, third)
 	require.Eventually(t, func() bool { return loginAt(t, b, app.ID, second) != nil }, 20*time.Second, time.Millisecond)
-	require.False(t, b.Fresh(), "until then it was right as far as the gateway could know")
+	require.False(t, b.Fresh(), "the cached secret was accepted only while the feed was fresh")
 	f.set(nil, nil)
 	release()
 	require.Eventually(t, func() bool { return errors.Is(loginAt(t, b, app.ID, second), ErrInvalidClient) }, 20*time.Second, time.Millisecond)
 }
 
-// An application that was disabled, and is enabled where the gateway does not hear of
-// it, is asked about before it is turned away.
+// The gateway reads an application again before it refuses it as inactive: another gateway
+// may have enabled it.
 func TestRemembered_EnabledAgain(t *testing.T) {
 	ctx := t.Context()
 	server := miniredis.RunT(t)
@@ -119,8 +119,7 @@ func TestRemembered_EnabledAgain(t *testing.T) {
 	require.NoError(t, loginAt(t, b, app.ID, secret))
 }
 
-// What is remembered does not make the last use of a secret, or of a user, be written
-// with each token.
+// The last use of a secret or of a user is written at most once a minute.
 func TestRemembered_UseIsNotedOnceAMinute(t *testing.T) {
 	ctx := t.Context()
 	moved := newClock()

@@ -20,9 +20,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// replace makes the server one that has the value under key that it had before,
-// or none, and that a has found to be another one and checked.
-func replace(a *Authority, server *miniredis.Miniredis, key, value string) {
+// replaceServer simulates a failover that a has already detected: key has its earlier
+// value again, or none.
+func replaceServer(a *Authority, server *miniredis.Miniredis, key, value string) {
 	server.Del(key)
 	if value != "" {
 		_ = server.Set(key, value)
@@ -30,8 +30,8 @@ func replace(a *Authority, server *miniredis.Miniredis, key, value string) {
 	a.feed.Hooks().Replace(true)
 }
 
-// A server may be replaced between a write and what follows it: the successor
-// does not have the write, and was checked before anybody knew of it.
+// The server may be replaced between a write and its announcement, by one that lacks the
+// write. The write is repeated.
 func TestReplaced_InTheMiddleOfARevocation(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server)
@@ -43,7 +43,7 @@ func TestReplaced_InTheMiddleOfARevocation(t *testing.T) {
 	publishes := runs(feed.PublishScript)
 	f.set(func(cmd redis.Cmder) error {
 		if publishes(cmd) != nil && done.CompareAndSwap(false, true) {
-			replace(a, server, redisdb.KeyToken(tok.ID), live)
+			replaceServer(a, server, redisdb.KeyToken(tok.ID), live)
 		}
 		return nil
 	}, nil)
@@ -57,13 +57,13 @@ func TestReplaced_InTheMiddleOfIssuing(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server)
 	app := testApp(t, a)
-	testToken(t, a, app) // so that the user is there
+	testToken(t, a, app) // creates the user
 
 	var done atomic.Bool
 	f.set(nil, func(cmd redis.Cmder) error {
 		key, _ := append(cmd.Args(), "", "")[1].(string)
 		if cmd.Name() == "set" && len(key) > 6 && key[:6] == redisdb.KeyPrefix+"t:" && done.CompareAndSwap(false, true) {
-			replace(a, server, key, "")
+			replaceServer(a, server, key, "")
 		}
 		return nil
 	})
@@ -73,7 +73,8 @@ func TestReplaced_InTheMiddleOfIssuing(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// A rotation that may be known to nobody is not handed out: the token stays good.
+// If the server is replaced during a refresh, the new pair is not handed out and the old
+// token stays valid.
 func TestReplaced_InTheMiddleOfRefreshing(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server)
@@ -101,7 +102,7 @@ func TestReplaced_InTheMiddleOfRefreshing(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// All that a busy minute issues is recorded again, and what is there stays as it is.
+// A replay restores many records, and leaves existing ones unchanged.
 func TestRecordAgain(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, _ := testNode(t, server)
@@ -136,12 +137,12 @@ func TestRecordAgain(t *testing.T) {
 	require.Equal(t, u.generation, again.generation)
 }
 
-// What was issued before an outage is remembered until Redis is well again, and
-// has had time to show that it is another one.
+// Issued tokens stay in the journal during an outage, until Redis answers and has proven
+// to be the same server.
 func TestMints_AreNotForgottenInAnOutage(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server)
-	release := a.feed.Hooks().HoldChecks() // none is under way
+	release := a.feed.Hooks().HoldChecks() // waits for a running check
 	f.set(func(cmd redis.Cmder) error {
 		if cmd.Name() == "info" {
 			return errors.New("no answer")
@@ -151,15 +152,15 @@ func TestMints_AreNotForgottenInAnOutage(t *testing.T) {
 	a.feed.Journal().Add(journal.Entry{Rank: journal.Records, Key: "key", Script: recordAgainScript})
 	a.feed.Hooks().Age(2 * journal.Memory)
 	release()
-	require.ErrorIs(t, a.feed.Check(t.Context()), ErrUnavailable, "a server that does not say who it is, is not known to be the same")
+	require.ErrorIs(t, a.feed.Check(t.Context()), ErrUnavailable, "a server without an identity may be another one")
 	require.False(t, a.feed.Journal().Idle())
 	f.set(nil, nil)
 	require.NoError(t, a.feed.Check(t.Context()))
 	require.True(t, a.feed.Journal().Idle())
 }
 
-// A Redis that is gone closes its connections: that alone is no reason to forget
-// what was proven a moment ago.
+// Closed connections to Redis do not empty the cache: a cached token is valid until the
+// staleness bound.
 func TestOutage_KnownTokenIsGoodUntilTheBound(t *testing.T) {
 	ctx := t.Context()
 	server := redistest.Standalone(t)
@@ -183,11 +184,11 @@ func TestOutage_KnownTokenIsGoodUntilTheBound(t *testing.T) {
 	})
 	server.Kill(t)
 	eventually(t, func() bool {
-		_, noticed := a.feed.Failures()
+		_, failure := a.feed.Failures()
 		if _, err := a.Verify(ctx, tok.Value); err != nil {
 			t.Error(err)
 		}
-		return noticed != nil
+		return failure != nil
 	})
 	_, err = a.Inspect(ctx, tok.Value)
 	require.ErrorIs(t, err, ErrUnavailable)

@@ -10,15 +10,15 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/storetest"
 )
 
-// A server that takes over again is as new as one that was never there: it may
-// lack what was acknowledged in between.
+// A former primary that becomes the primary again may lack acknowledged changes, as any
+// new primary.
 func TestOutage_FailoverAndBack(t *testing.T) {
 	t.Parallel()
 	servers := redistest.Sentinel(t)
 	open := impatient(tokens.RedisOptions{Addresses: servers.Addrs(), MasterName: redistest.MasterName})
 	a, b := node(t, open), node(t, open)
 	app, _ := storetest.App(t, a)
-	issued := func() (tok *tokens.Token) {
+	issue := func() (tok *tokens.Token) {
 		patiently(t, "a token is issued", func() (err error) {
 			tok, err = a.Issue(t.Context(), tokens.Grant{Application: app, Mail: "alice@example.org", Scopes: app.Scopes})
 			return err
@@ -28,11 +28,11 @@ func TestOutage_FailoverAndBack(t *testing.T) {
 	for range 2 {
 		c := newCrowd(t)
 		for range 20 {
-			c.valid("b", b, issued().Value)
+			c.valid("b", b, issue().Value)
 		}
 		servers.Failover(t)
-		c.valid("b", b, issued().Value)
-		patiently(t, "it is served again", func() error { _, err := b.Inspect(t.Context(), issued().Value); return err })
+		c.valid("b", b, issue().Value)
+		patiently(t, "the gateway serves requests again", func() error { _, err := b.Inspect(t.Context(), issue().Value); return err })
 		c.leave()
 	}
 }

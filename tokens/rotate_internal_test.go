@@ -17,8 +17,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/secrets"
 )
 
-// A secret that Redis has taken is shown, whatever goes wrong afterwards: it is
-// not shown again.
+// A saved secret is returned even if a later step fails: it cannot be shown again.
 func TestRotateSecret_ShownOnceRedisHasIt(t *testing.T) {
 	ctx := t.Context()
 	server := miniredis.RunT(t)
@@ -26,7 +25,7 @@ func TestRotateSecret_ShownOnceRedisHasIt(t *testing.T) {
 	app := testApp(t, a)
 	saves := runs(saveScript)
 	var saved atomic.Bool
-	awayOnceSaved := func(cmd redis.Cmder) error {
+	failOnceSaved := func(cmd redis.Cmder) error {
 		if saved.Load() {
 			return errLost
 		}
@@ -35,7 +34,7 @@ func TestRotateSecret_ShownOnceRedisHasIt(t *testing.T) {
 		}
 		return nil
 	}
-	f.set(awayOnceSaved, nil)
+	f.set(failOnceSaved, nil)
 	rotated, secret, err := a.RotateSecret(ctx, app.ID, 0, time.Hour)
 	require.NoError(t, err)
 	require.True(t, saved.Load())
@@ -52,7 +51,7 @@ func TestRotateSecret_ShownOnceRedisHasIt(t *testing.T) {
 	require.Equal(t, current.Secrets[0].ID, rotated.Secrets[0].ID)
 
 	saved.Store(false)
-	f.set(awayOnceSaved, nil)
+	f.set(failOnceSaved, nil)
 	made, secret, err := a.CreateApplication(ctx, Application{Name: "Chat", Active: true})
 	require.NoError(t, err)
 	f.set(nil, nil)
@@ -79,8 +78,7 @@ func TestUpdateApplication_ToldLaterIsAnError(t *testing.T) {
 	require.False(t, page.Applications[0].Active)
 }
 
-// Backend credentials that cannot be decrypted here hinder nobody from changing
-// the rest.
+// An application whose backend credentials cannot be decrypted can still be changed.
 func TestRotateSecret_UnreadableBackend(t *testing.T) {
 	ctx := t.Context()
 	server := miniredis.RunT(t)
@@ -102,14 +100,13 @@ func TestRotateSecret_UnreadableBackend(t *testing.T) {
 	require.Equal(t, "Renamed", renamed.Name)
 
 	_, _, err = other.Authenticate(ctx, app.ID, secret)
-	require.ErrorIs(t, err, ErrUnavailable, "it would act under other credentials")
+	require.ErrorIs(t, err, ErrUnavailable, "Meet would see other credentials")
 	kept, err := a.CurrentApplication(ctx, app.ID)
 	require.NoError(t, err)
 	require.Equal(t, "at-meet", kept.Backend.ClientID)
 }
 
-// Strangers who keep the slow hash of one application busy must not keep out who
-// has a secret that needs none.
+// A secret without a slow hash is accepted while the hash pool of its application is full.
 func TestAuthenticate_NewSecretNeedsNoSlowHash(t *testing.T) {
 	ctx := t.Context()
 	a, _ := testNode(t, miniredis.RunT(t))
@@ -124,11 +121,11 @@ func TestAuthenticate_NewSecretNeedsNoSlowHash(t *testing.T) {
 	_, _, err = a.Authenticate(ctx, app.ID, "at-meet")
 	require.ErrorIs(t, err, ErrBusy)
 	_, _, err = a.Authenticate(ctx, app.ID, "wrong")
-	require.ErrorIs(t, err, ErrBusy, "not told from the imported one")
+	require.ErrorIs(t, err, ErrBusy, "a wrong secret gets the same answer as an imported one")
 }
 
-// What could not be decided because the hash pool is busy is not decided, also if the
-// server has to be looked at again meanwhile.
+// A login that fails because the hash pool is full is not accepted, also if the server is
+// checked again meanwhile.
 func TestAuthenticate_BusyAndLookedAtAgain(t *testing.T) {
 	ctx := t.Context()
 	a, _ := testNode(t, miniredis.RunT(t))

@@ -16,8 +16,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
-// A token that is revoked again and again is one change of the feed, which has room
-// for 4096.
+// Revoking a token repeatedly publishes one change, because the feed keeps only 4096.
 func TestRevoke_OnceATokenOnTheFeed(t *testing.T) {
 	ctx := t.Context()
 	server := miniredis.RunT(t)
@@ -40,8 +39,8 @@ func TestRevoke_OnceATokenOnTheFeed(t *testing.T) {
 	}
 }
 
-// A text that only looks like a refresh token costs Redis nothing, and one that could
-// be one costs one look and one check of the primary.
+// A refresh token with a wrong checksum costs no Redis command. A guess with a right one
+// costs one read and one check of the primary.
 func TestInspect_GuessesAreCheap(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server)
@@ -61,7 +60,7 @@ func TestInspect_GuessesAreCheap(t *testing.T) {
 	_, err := a.Inspect(t.Context(), wrong)
 	require.Error(t, err)
 	require.Zero(t, asked.Load())
-	for opened := true; opened; { // what was read before a connection was opened is read again
+	for opened := true; opened; { // a new connection makes the gateway read again
 		dialed := a.db.Dialed()
 		asked.Store(0)
 		_, err = a.Inspect(t.Context(), guess)
@@ -71,8 +70,8 @@ func TestInspect_GuessesAreCheap(t *testing.T) {
 	}
 }
 
-// A rotation whose pair was never given is made anew when its access token has
-// expired meanwhile.
+// If the pair of a rotation was never delivered and its access token has expired, a retry
+// gets a new pair.
 func TestRefresh_AnOpenPairIsMadeAnew(t *testing.T) {
 	ctx := t.Context()
 	server := miniredis.RunT(t)
@@ -81,7 +80,7 @@ func TestRefresh_AnOpenPairIsMadeAnew(t *testing.T) {
 	app := testApp(t, a)
 	tok, err := a.Issue(ctx, Grant{Application: app, Mail: "alice@example.org", Scopes: app.Scopes})
 	require.NoError(t, err)
-	var rotated atomic.Bool // commands in the background come by as well
+	var rotated atomic.Bool // background commands pass through the hook as well
 	f.set(nil, func(cmd redis.Cmder) error {
 		if runs(family.RotateScript)(cmd) != nil {
 			rotated.Store(true)
@@ -106,5 +105,5 @@ func TestRefresh_AnOpenPairIsMadeAnew(t *testing.T) {
 	_, err = a.Refresh(ctx, app, next.Refresh)
 	require.NoError(t, err)
 	_, err = a.Refresh(ctx, app, tok.Refresh)
-	require.ErrorIs(t, err, ErrInvalidGrant, "two on, it is a reuse as ever")
+	require.ErrorIs(t, err, ErrInvalidGrant, "after two more rotations it is a reuse")
 }

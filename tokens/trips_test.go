@@ -17,8 +17,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/storetest"
 )
 
-// trips notes what a gateway sends to Redis for a request, trip by trip: neither
-// heartbeats nor what runs in the background is on the context of a request.
+// roundTrips records the commands that a gateway sends to Redis for a request, grouped by
+// round trip. Heartbeats and background work do not use the context of a request, so they
+// are left out.
 type trips struct {
 	mu   sync.Mutex
 	sent [][]string
@@ -55,7 +56,7 @@ func (c *trips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 	}
 }
 
-// of returns the trips of what is done on the context.
+// of returns the round trips of do.
 func (c *trips) of(t *testing.T, do func(context.Context) error) [][]string {
 	t.Helper()
 	c.mu.Lock()
@@ -67,9 +68,9 @@ func (c *trips) of(t *testing.T, do func(context.Context) error) [][]string {
 	return c.sent
 }
 
-// countingNode is a gateway whose trips are counted, and which goes on believing what
-// it remembers for the whole test. It has one connection, so that it opens none while
-// something is counted, and hears of nothing: what it is asked about is there before.
+// countingNode starts a gateway whose round trips are counted. Its cache stays fresh for
+// the whole test. It has a single connection, so that none is opened while the test
+// counts.
 func countingNode(t *testing.T, server *redistest.Server) (*tokens.Authority, *trips) {
 	t.Helper()
 	c := new(trips)
@@ -82,7 +83,7 @@ func countingNode(t *testing.T, server *redistest.Server) (*tokens.Authority, *t
 	return a, c
 }
 
-// requestToken does what the token endpoint does, with what Meet answered kept.
+// requestToken does what the token endpoint does, with the answer of Meet in the cache.
 func requestToken(a *tokens.Authority, clientID, secret string, mail tokens.Mail, issued *tokens.Token) func(context.Context) error {
 	return func(ctx context.Context) error {
 		app, _, err := a.Authenticate(ctx, clientID, secret)
@@ -101,8 +102,8 @@ func requestToken(a *tokens.Authority, clientID, secret string, mail tokens.Mail
 	}
 }
 
-// A token request of a known application for a known user writes the token's record,
-// and sends nothing else.
+// A token request of a cached application for a cached user sends one command, which
+// writes the record of the token.
 func TestTrips_TokenRequest(t *testing.T) {
 	server := redistest.Standalone(t)
 	app, secret := storetest.App(t, node(t, opener(tokens.RedisOptions{URL: server.URL()})), func(n *tokens.Application) { n.Aliases = []string{"calendar"} })
@@ -116,13 +117,13 @@ func TestTrips_TokenRequest(t *testing.T) {
 		require.NoError(t, err)
 	}
 
-	// For a user that is new, one trip looks for the address before Meet is asked; then the
-	// user is made, the address is theirs, and the record is written.
+	// For a new user, one round trip looks for the address before Meet is asked. Three more
+	// create the user, index the address and write the record.
 	require.Equal(t, [][]string{{"get"}, {"evalsha"}, {"evalsha"}, {"set"}},
 		count.of(t, requestToken(a, app.ID, secret, "new@example.org", nil)))
 	require.Equal(t, record, count.of(t, requestToken(a, app.ID, secret, "new@example.org", nil)))
 
-	// One trip finds out that there is no token of Meet's and nobody fetches one.
+	// One round trip shows that there is no token of Meet and no lock on it.
 	_, unlock, err := a.LoadOrLockMeetToken(t.Context(), tokens.NewPassword(), time.Minute)
 	require.NoError(t, err)
 	unlock()
@@ -133,7 +134,7 @@ func TestTrips_TokenRequest(t *testing.T) {
 	unlock()
 }
 
-// A token is judged in one trip, whatever of what it depends on is known.
+// A token is verified in one round trip, however much is cached.
 func TestTrips_Verify(t *testing.T) {
 	server := redistest.Standalone(t)
 	issuing := node(t, opener(tokens.RedisOptions{URL: server.URL()}))
@@ -147,17 +148,17 @@ func TestTrips_Verify(t *testing.T) {
 		return func(ctx context.Context) error { _, err := a.Verify(ctx, tok[i].Value); return err }
 	}
 	everything := [][]string{{"get", "hgetall", "hgetall", "hgetall"}}
-	require.Equal(t, everything, count.of(t, verify(0)), "nothing is known")
+	require.Equal(t, everything, count.of(t, verify(0)), "nothing is cached")
 	require.Empty(t, count.of(t, verify(0)))
-	require.Equal(t, [][]string{{"get"}}, count.of(t, verify(1)), "application and user are known")
+	require.Equal(t, [][]string{{"get"}}, count.of(t, verify(1)), "application and user are cached")
 	require.Equal(t, everything, count.of(t, func(ctx context.Context) error {
 		_, err := a.Inspect(ctx, tok[2].Value)
 		return err
 	}), "/identity")
 }
 
-// Whoever is turned away costs Redis the same, whatever for, and whether or not the
-// application is remembered.
+// A refusal sends the same commands to Redis whatever its reason, whether or not the
+// application is cached.
 func TestTrips_RefusalsCostTheSame(t *testing.T) {
 	server := redistest.Standalone(t)
 	other := node(t, opener(tokens.RedisOptions{URL: server.URL()}))
@@ -177,15 +178,15 @@ func TestTrips_RefusalsCostTheSame(t *testing.T) {
 	refused := func(clientID, secret string, as error) [][]string {
 		return count.of(t, func(ctx context.Context) error {
 			if _, _, err := a.Authenticate(ctx, clientID, secret); !errors.Is(err, as) {
-				return errors.Join(errors.New("refused otherwise"), err)
+				return errors.Join(errors.New("another error"), err)
 			}
 			return nil
 		})
 	}
 	unknown := refused("nobody", secret, tokens.ErrInvalidClient)
 	require.NotEmpty(t, unknown)
-	require.Equal(t, unknown, refused(known.ID, "wrong", tokens.ErrInvalidClient), "remembered")
-	require.Equal(t, unknown, refused(unused.ID, "wrong", tokens.ErrInvalidClient), "not remembered")
+	require.Equal(t, unknown, refused(known.ID, "wrong", tokens.ErrInvalidClient), "cached")
+	require.Equal(t, unknown, refused(unused.ID, "wrong", tokens.ErrInvalidClient), "not cached")
 	require.Equal(t, unknown, refused(off.ID, "wrong", tokens.ErrInvalidClient))
 	require.Equal(t, unknown, refused(off.ID, offSecret, tokens.ErrInactiveApplication))
 	require.Equal(t, unknown, refused(tokens.NewPassword(), "", tokens.ErrInvalidClient))

@@ -22,8 +22,8 @@ var (
 	rotationB = []byte("users-test-secret-b-0123456789abcdef")
 )
 
-// idFor is the id of an address as userFor finds or gives it. The record may be made with
-// a secret that the gateway does not have.
+// idFor returns the id of an address and creates it if there is none, as userFor does. The
+// record may be encrypted with a secret that the gateway lacks.
 func idFor(ctx context.Context, a *Authority, m Mail) (string, error) {
 	id, err := a.users.index.Find(ctx, m)
 	if err == nil && id == "" {
@@ -32,13 +32,13 @@ func idFor(ctx context.Context, a *Authority, m Mail) (string, error) {
 	return id, err
 }
 
-// whileRotating runs a test with gateways in the middle of a rotation of the secret.
+// duringRotation runs a test with gateways in the middle of a rotation of the secret.
 func whileRotating(t *testing.T, s schedule, test func(*testing.T, *miniredis.Miniredis, []*actor)) {
 	t.Helper()
 	for name, gateways := range map[string][][][]byte{
 		"both orders":           {{rotationA, rotationB}, {rotationB, rotationA}},
-		"one has not the other": {{rotationA, rotationB}, {rotationB, rotationA}, {rotationA}},
-		"one has it no more":    {{rotationA, rotationB}, {rotationB, rotationA}, {rotationB}},
+		"one lacks the new secret": {{rotationA, rotationB}, {rotationB, rotationA}, {rotationA}},
+		"one has dropped the old secret":    {{rotationA, rotationB}, {rotationB, rotationA}, {rotationB}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := miniredis.RunT(t)
@@ -51,8 +51,8 @@ func whileRotating(t *testing.T, s schedule, test func(*testing.T, *miniredis.Mi
 	}
 }
 
-// Whatever order gateways have the secrets in, at the same time, and wherever they die:
-// an address gets one id.
+// Concurrent gateways give an address one id, whatever the order of their secrets and
+// wherever they stop.
 func TestUserID_OneWhileSecretsAreRotated(t *testing.T) {
 	whileRotating(t, schedule{redisdb.KeyPrefix + "m:", redisdb.KeyUser("")}, func(t *testing.T, server *miniredis.Miniredis, actors []*actor) {
 		for seed := range uint64(200) {
@@ -69,7 +69,7 @@ func TestUserID_OneWhileSecretsAreRotated(t *testing.T) {
 				}
 			}
 			drive(t.Context(), actors, rand.New(rand.NewPCG(seed, 13)), act, func() bool { return true })
-			for _, me := range actors { // whatever was cut off
+			for _, me := range actors { // including the gateways that stopped
 				id, err := idFor(t.Context(), me.a, m)
 				require.NoError(t, err, at)
 				ids[id] = true
@@ -84,7 +84,8 @@ func TestUserID_OneWhileSecretsAreRotated(t *testing.T) {
 	})
 }
 
-// Nor is a request with an Idempotency-Key sent twice meanwhile.
+// Concurrent gateways send a request with an Idempotency-Key at most once during a
+// rotation of the secret.
 func TestIdempotency_OnceWhileSecretsAreRotated(t *testing.T) {
 	whileRotating(t, schedule{redisdb.KeyPrefix + "i:"}, func(t *testing.T, _ *miniredis.Miniredis, actors []*actor) {
 		for seed := range uint64(200) {
@@ -103,14 +104,14 @@ func TestIdempotency_OnceWhileSecretsAreRotated(t *testing.T) {
 			}
 			drive(t.Context(), actors, rand.New(rand.NewPCG(seed, 14)), act, func() bool { return true })
 			require.LessOrEqual(t, sent.Load(), int32(1), "seed %d", seed)
-			if refused.Load() == 0 { // nobody died or crossed another: it was sent, and answered to all
+			if refused.Load() == 0 { // no gateway stopped or collided: the request was sent, and all got the answer
 				require.EqualValues(t, 1, sent.Load(), "seed %d", seed)
 			}
 		}
 	})
 }
 
-// An address that has got two ids all the same is revoked under both, whichever is named.
+// If an address has two ids, a revocation by the address or by either id covers both.
 func TestUserID_TwoAreRevokedTogether(t *testing.T) {
 	const mail = "ada@example.org"
 	for name, revoke := range map[string]func(context.Context, *Authority, string, string) error{
@@ -126,7 +127,7 @@ func TestUserID_TwoAreRevokedTogether(t *testing.T) {
 				app := testApp(t, a)
 				first, err := a.Issue(ctx, Grant{Application: app, Mail: mail, Scopes: app.Scopes})
 				require.NoError(t, err)
-				// As before the index was agreed upon: each gateway under its own first key.
+				// Before version 2 of the index, each gateway used its own first key.
 				server.Del(redisdb.KeyMail(b.keys.First(), string(mail)))
 				own := vault.RandomID(vault.UserID)
 				_, err = b.users.write(ctx, own, mail, app.ID)
@@ -151,8 +152,8 @@ func TestUserID_TwoAreRevokedTogether(t *testing.T) {
 	}
 }
 
-// While Redis lacks what it has lost, another gateway may give an address another id.
-// The tokens of both go on, and are revoked together.
+// After a failover, another gateway may give an address a second id. The tokens of both
+// ids stay valid, and are revoked together.
 func TestUserID_LostAndGivenAgain(t *testing.T) {
 	ctx := t.Context()
 	const mail = "ada@example.org"
@@ -176,9 +177,9 @@ func TestUserID_LostAndGivenAgain(t *testing.T) {
 	}
 	_, u, err := a.issuer.userFor(ctx, Grant{Application: app, Mail: mail})
 	require.NoError(t, err)
-	require.NotEqual(t, was.ID, u.ID, "one from now on")
+	require.NotEqual(t, was.ID, u.ID, "new tokens use the second id")
 
-	// The gateway that issued under both ids finds them again if that is lost as well.
+	// If this is lost as well, the gateway that issued under both ids links them again.
 	third, err := a.Issue(ctx, Grant{Application: app, Mail: mail, Scopes: app.Scopes})
 	require.NoError(t, err)
 	require.Equal(t, u.ID, third.UserID)
