@@ -22,7 +22,7 @@ import (
 
 // The lock against trials at other gateways is taken when the trial starts, not while it
 // waits for the trial before it, and outlasts the trial.
-func TestAdopt_LockOutlastsTheQueue(t *testing.T) {
+func TestAdopt_LockOutlastsTrial(t *testing.T) {
 	ctx := t.Context()
 	server := miniredis.RunT(t)
 	a, _ := testNode(t, server)
@@ -63,7 +63,7 @@ func TestAdopt_LockOutlastsTheQueue(t *testing.T) {
 
 // LearnBackend returns ErrConflict if the application keeps changing and ErrNotFound if it
 // is deleted, not ErrUnavailable.
-func TestLearnBackend_WhileItIsChanged(t *testing.T) {
+func TestLearnBackend_ConcurrentChanges(t *testing.T) {
 	ctx := t.Context()
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server)
@@ -73,7 +73,7 @@ func TestLearnBackend_WhileItIsChanged(t *testing.T) {
 	})
 	require.NoError(t, err)
 	learned := BackendCredentials{ClientID: "client", ClientSecret: "at-meet"}
-	saves := runs(saveScript)
+	saves := onScript(saveScript)
 	f.set(func(cmd redis.Cmder) error {
 		if saves(cmd) != nil {
 			_, err := b.UpdateApplication(ctx, app.ID, 0, func(n *Application) error { n.Note += "x"; return nil })
@@ -131,7 +131,7 @@ func TestAdopt_OneTrialAtATime(t *testing.T) {
 	require.True(t, refused, "the refusal is stored although the caller has gone")
 }
 
-func TestAdopt_NothingInClearAndNotForLong(t *testing.T) {
+func TestAdopt_RefusalsAreHashedAndExpire(t *testing.T) {
 	ctx := t.Context()
 	a, server := overMiniredis(t)
 	require.NoError(t, a.trials.NoteRefusal(ctx, "the-client", "the-secret"))
@@ -165,7 +165,7 @@ func TestAdopt_NothingInClearAndNotForLong(t *testing.T) {
 
 // Two gateways that register the same client id concurrently get one application.
 func TestAdopt_RegistersOnce(t *testing.T) {
-	_, a, b := pairOfNodes(t)
+	_, a, b := testPair(t)
 	ids := make([]string, 8)
 	var wg sync.WaitGroup
 	for i := range ids {

@@ -15,7 +15,7 @@ import (
 )
 
 // An entry of the index counts only if its application lists the client id.
-func TestAliases_TheRecordDecides(t *testing.T) {
+func TestAliases_RecordDecides(t *testing.T) {
 	ctx := t.Context()
 	server := miniredis.RunT(t)
 	a, _ := testNode(t, server)
@@ -42,7 +42,7 @@ func TestAliases_TheRecordDecides(t *testing.T) {
 // Each entry has a unique value, so that a compare-and-set does not mistake a new entry of
 // the same application for the one that was read. In each case another gateway gives the
 // client id back to its application just before the script runs.
-func TestAliases_TakenAgainMeanwhile(t *testing.T) {
+func TestAliases_RetakenConcurrently(t *testing.T) {
 	const alias = "at-meet"
 	for name, tc := range map[string]struct {
 		script *redis.Script
@@ -77,7 +77,7 @@ func TestAliases_TakenAgainMeanwhile(t *testing.T) {
 			owner, secret, err := a.CreateApplication(ctx, Application{Name: "Calendar", Active: true, Aliases: []string{alias}})
 			require.NoError(t, err)
 			var once sync.Once
-			hit := runs(tc.script)
+			hit := onScript(tc.script)
 			f.set(func(cmd redis.Cmder) error {
 				if hit(cmd) == nil {
 					return nil

@@ -133,7 +133,7 @@ func newActor(t *testing.T, server *miniredis.Miniredis, s schedule, change ...f
 
 // At every moment, at most one application lists a client id, and each listed client id
 // works. This holds for concurrent operations, wherever a gateway stops.
-func TestAliases_AtEveryMomentOneApplicationEach(t *testing.T) {
+func TestAliases_AlwaysUnique(t *testing.T) {
 	server := miniredis.RunT(t)
 	var actors []*actor
 	for range 3 {
@@ -237,7 +237,7 @@ func checkAliases(t *testing.T, server *miniredis.Miniredis, at string) bool {
 }
 
 // Two gateways import the same dump concurrently, and each application is created once.
-func TestAliases_ImportedAtOnce(t *testing.T) {
+func TestAliases_ConcurrentImports(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, _ := testNode(t, server)
 	b, _ := testNode(t, server)

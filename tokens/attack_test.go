@@ -59,7 +59,7 @@ func withClaims(a *Authority, kid, claims string) string {
 	return forge(a, `{"alg":"HS256","kid":"`+kid+`","typ":"JWT"}`, claims)
 }
 
-func TestAttack_Tokens(t *testing.T) {
+func TestVerify_RefusesForgedTokens(t *testing.T) {
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
 	server := miniredis.RunT(t)
@@ -212,13 +212,13 @@ func TestVerify_ExpiryIsCheckedOnEveryHit(t *testing.T) {
 		_, err := a.Verify(t.Context(), tok.Value)
 		require.NoError(t, err)
 	}
-	c.pass(tok.Lifetime)
+	c.advance(tok.Lifetime)
 	_, err := a.Verify(t.Context(), tok.Value)
 	require.ErrorIs(t, err, ErrTokenExpired)
 }
 
 // A cached value is read again after maxAge, even if no change is announced.
-func TestVerify_MemoryHasAnAge(t *testing.T) {
+func TestVerify_CacheExpires(t *testing.T) {
 	c := newClock()
 	server := miniredis.RunT(t)
 	a, _ := testNode(t, server, func(o *Options) { o.Now = c.Now })
@@ -229,14 +229,14 @@ func TestVerify_MemoryHasAnAge(t *testing.T) {
 	server.Del(redisdb.KeyApplication(app.ID)) // without an announcement
 	_, err = a.Verify(t.Context(), tok.Value)
 	require.NoError(t, err)
-	c.pass(maxAge + time.Second)
+	c.advance(maxAge + time.Second)
 	_, err = a.Verify(t.Context(), tok.Value)
 	require.ErrorIs(t, err, ErrTokenInvalid)
 }
 
 // SecretSigns lets every gateway publish the first signing key before one of them signs
 // with it.
-func TestSigningKeys_PublishedBeforeTheFirstSigns(t *testing.T) {
+func TestSigningKeys_PublishedBeforeSigning(t *testing.T) {
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
 	key := signingKey(t, private)
@@ -264,7 +264,7 @@ func TestSigningKeys_PublishedBeforeTheFirstSigns(t *testing.T) {
 
 // The published key set lacks withdrawn keys, so that verifiers without access to the
 // gateway refuse their tokens.
-func TestJWKS_IsWithoutWithdrawnKeys(t *testing.T) {
+func TestJWKS_OmitsWithdrawnKeys(t *testing.T) {
 	_, first, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
 	_, second, err := ed25519.GenerateKey(rand.Reader)

@@ -9,10 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Attempts are counted between finding the client and checking its secret: by the
-// application, whichever of its client ids was presented, and never by what the secret
-// says.
-func TestFindClient_NamesTheApplicationBeforeTheSecret(t *testing.T) {
+// FindClient returns the id of the application for any of its client ids, before the
+// secret is checked: attempts are counted by it.
+func TestFindClient_ReturnsApplicationID(t *testing.T) {
 	ctx := t.Context()
 	a, _ := testNode(t, miniredis.RunT(t))
 	app, secret, err := a.CreateApplication(ctx, Application{

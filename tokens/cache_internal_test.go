@@ -12,13 +12,13 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/knowntokens"
 )
 
-// Applications that come and go do not fill the cache for ever.
-func TestCache_ManyClassesOfTokens(t *testing.T) {
+// The cache stays bounded when applications are created and deleted.
+func TestCache_TokenClassesAreBounded(t *testing.T) {
 	c := newCache(10)
 	for i := range 1000 {
 		token := &accessToken{knowntokens.Token{ID: [22]byte(fmt.Appendf(nil, "%022d", i)), Application: fmt.Sprint(i)}}
 		sum := sha256.Sum256(token.ID[:])
-		for !hasToken(c, sum) { // the eleventh class makes the cache begin anew
+		for !hasToken(c, sum) { // the eleventh class empties the cache
 			c.fillToken(sum, token, token.key(), c.epochs.Now(token.key()))
 		}
 		require.LessOrEqual(t, c.tokens.Load().Len(), 10)

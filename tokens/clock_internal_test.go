@@ -15,14 +15,14 @@ type clock struct {
 
 func newClock() *clock { return &clock{now: time.Now()} }
 
-// Now is for [Options].
+// Now implements [Options].Now.
 func (c *clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.now
 }
 
-func (c *clock) pass(d time.Duration) {
+func (c *clock) advance(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.now = c.now.Add(d)

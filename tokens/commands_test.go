@@ -14,41 +14,41 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/embedded"
 )
 
-// What is told of a command is its name, its time and its outcome.
+// OnCommand receives the name, the duration and the outcome of each command.
 func TestStore_OnCommand(t *testing.T) {
 	t.Parallel()
 	store, err := embedded.Open()
 	require.NoError(t, err)
 	var mu sync.Mutex
-	var told []tokens.Command
+	var commands []tokens.Command
 	store.OnCommand(func(_ context.Context, c tokens.Command) {
 		mu.Lock()
 		defer mu.Unlock()
-		told = append(told, c)
+		commands = append(commands, c)
 	})
 	require.NoError(t, store.Ping(t.Context()))
 	store.OnCommand(nil)
 	require.NoError(t, store.Ping(t.Context()))
 	mu.Lock()
-	require.Equal(t, "ping", told[len(told)-1].Name)
-	require.Empty(t, told[len(told)-1].Problem)
-	require.WithinDuration(t, time.Now(), told[len(told)-1].Began, time.Minute)
-	require.Positive(t, told[len(told)-1].Took)
+	require.Equal(t, "ping", commands[len(commands)-1].Name)
+	require.Empty(t, commands[len(commands)-1].Problem)
+	require.WithinDuration(t, time.Now(), commands[len(commands)-1].Began, time.Minute)
+	require.Positive(t, commands[len(commands)-1].Took)
 	mu.Unlock()
 
 	require.NoError(t, store.Close())
 	store.OnCommand(func(_ context.Context, c tokens.Command) {
 		mu.Lock()
 		defer mu.Unlock()
-		told = append(told, c)
+		commands = append(commands, c)
 	})
 	require.Error(t, store.Ping(t.Context()))
 	mu.Lock()
 	defer mu.Unlock()
-	require.NotEmpty(t, told[len(told)-1].Problem)
+	require.NotEmpty(t, commands[len(commands)-1].Problem)
 }
 
-// Health needs no request to know that a store is away.
+// Health reports an unavailable store without a request.
 func TestAuthority_Health(t *testing.T) {
 	t.Parallel()
 	store, err := embedded.Open()

@@ -70,7 +70,7 @@ func TestSecrets(t *testing.T) {
 		s := vault.NewSecret(prefix)
 		require.Len(t, s, len(prefix)+vault.SecretDigits+vault.ChecksumDigits)
 		require.True(t, ChecksumOK(s))
-		for i := range s { // any one letter mistyped
+		for i := range s { // each single-letter typo
 			typo := []byte(s)
 			typo[i] = vault.Alphabet[(strings.IndexByte(vault.Alphabet, s[i])+1)%62]
 			require.False(t, ChecksumOK(string(typo)), i)
@@ -81,7 +81,7 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-// A domain list, too, may be written in either spelling.
+// A domain list accepts both spellings of an internationalised domain.
 func TestMayDelegate_InternationalisedDomain(t *testing.T) {
 	for _, domain := range []string{"münchen.example", "xn--mnchen-3ya.example", "MÜNCHEN.Example"} {
 		app := Application{Name: "x", Domains: []string{domain, "." + domain}, DeniedMails: []Mail{"denied@münchen.example"}}

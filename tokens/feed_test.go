@@ -63,17 +63,17 @@ func (f *faults) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-var errLost = errors.New("injected failure")
+var errInjected = errors.New("injected failure")
 
-// runs returns a fault for the script alone, sent by its hash or in full.
-func runs(s *redis.Script) func(redis.Cmder) error {
+// onScript returns a fault for the script alone, sent by its hash or in full.
+func onScript(s *redis.Script) func(redis.Cmder) error {
 	return func(cmd redis.Cmder) error {
 		args := cmd.Args()
 		if len(args) < 2 || redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") {
 			return nil
 		}
 		if text, ok := args[1].(string); ok && (text == s.Hash() || redis.NewScript(text).Hash() == s.Hash()) {
-			return errLost
+			return errInjected
 		}
 		return nil
 	}
@@ -125,7 +125,7 @@ func testToken(t testing.TB, a *Authority, app *Application) *Token {
 
 // A change that Redis saved but the gateway could not publish is published later, whatever
 // a retry of the caller returns.
-func TestFeed_TellsLater(t *testing.T) {
+func TestFeed_PublishesLater(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(a *Authority, app *Application) error
 		again  error // the result of a retry while nothing can be published
@@ -149,7 +149,7 @@ func TestFeed_TellsLater(t *testing.T) {
 				_, err := b.Verify(t.Context(), tok.Value)
 				require.NoError(t, err)
 
-				f.set(runs(feed.PublishScript), nil)
+				f.set(onScript(feed.PublishScript), nil)
 				require.ErrorIs(t, c.change(a, app), ErrUnavailable)
 				require.ErrorIs(t, c.change(a, app), c.again)
 				f.set(nil, nil)
@@ -166,7 +166,7 @@ func TestFeed_TellsLater(t *testing.T) {
 
 // If the answer to a write is lost, the caller gets an error, a retry succeeds, and all
 // gateways learn of the change in both cases.
-func TestFeed_LostAnswers(t *testing.T) {
+func TestFeed_LostReplies(t *testing.T) {
 	for name, c := range map[string]struct {
 		script *redis.Script
 		change func(a *Authority, app *Application, tok *Token) error
@@ -195,7 +195,7 @@ func TestFeed_LostAnswers(t *testing.T) {
 			tok := testToken(t, a, app)
 			_, err := b.Verify(t.Context(), tok.Value)
 			require.NoError(t, err)
-			f.set(nil, runs(c.script))
+			f.set(nil, onScript(c.script))
 			require.ErrorIs(t, c.change(a, app, tok), ErrUnavailable)
 			f.set(nil, nil)
 			if !strings.HasPrefix(name, "family") { // the gateway only knows that the family may have ended
@@ -215,7 +215,7 @@ func TestFeed_LostAnswers(t *testing.T) {
 
 // A gateway makes a change and stops before it publishes it. A retry at another gateway is
 // refused, and publishes the change.
-func TestFeed_TriedAgainElsewhere(t *testing.T) {
+func TestFeed_RetryAtAnotherGateway(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server)
 	b, _ := testNode(t, server)
@@ -224,7 +224,7 @@ func TestFeed_TriedAgainElsewhere(t *testing.T) {
 	tok := testToken(t, a, app)
 	_, err := b.Verify(t.Context(), tok.Value)
 	require.NoError(t, err)
-	f.set(runs(feed.PublishScript), nil)
+	f.set(onScript(feed.PublishScript), nil)
 	require.ErrorIs(t, a.DeleteApplication(t.Context(), app.ID, app.Version), ErrUnavailable)
 	require.NoError(t, a.Close())
 	require.ErrorIs(t, c.DeleteApplication(t.Context(), app.ID, app.Version), ErrNotFound)
@@ -233,7 +233,7 @@ func TestFeed_TriedAgainElsewhere(t *testing.T) {
 
 // A reused refresh token ends its family, also if revoking its access tokens takes several
 // attempts.
-func TestRefresh_ReuseIsFollowedThrough(t *testing.T) {
+func TestRefresh_ReuseEndsFamily(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server)
 	app := testApp(t, a)
@@ -242,7 +242,7 @@ func TestRefresh_ReuseIsFollowedThrough(t *testing.T) {
 	require.NoError(t, err)
 	third, err := a.Refresh(t.Context(), app, second.Refresh)
 	require.NoError(t, err)
-	f.set(runs(revokeRecordScript), nil)
+	f.set(onScript(revokeRecordScript), nil)
 	_, err = a.Refresh(t.Context(), app, first.Refresh)
 	require.ErrorIs(t, err, ErrUnavailable)
 	f.set(nil, nil)
@@ -257,7 +257,7 @@ func TestRefresh_ReuseIsFollowedThrough(t *testing.T) {
 }
 
 // A value read from Redis before a change is announced is not cached after it.
-func TestCache_FillLosesAgainstDrop(t *testing.T) {
+func TestCache_NoFillAfterDrop(t *testing.T) {
 	c := newCache(100)
 	u := userIDOf("uuuuuuuu")
 	for name, drop := range map[string]func(){
@@ -298,7 +298,7 @@ func TestCache_FillRaces(t *testing.T) {
 	}
 }
 
-func TestFeed_SkippedNumberForgetsEverything(t *testing.T) {
+func TestFeed_SkippedNumberEmptiesCache(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, _ := testNode(t, server, func(o *Options) { o.Staleness = time.Hour }) // one heartbeat only
 	app := testApp(t, a)
@@ -331,7 +331,7 @@ func TestFeed_SkippedNumberForgetsEverything(t *testing.T) {
 	}
 }
 
-func TestFeed_Close(t *testing.T) {
+func TestFeed_CloseTwice(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, _ := testNode(t, server)
 	a.Start()

@@ -25,7 +25,7 @@ func withSecrets(secrets ...[]byte) func(*Options) {
 
 // Among gateways with different secrets, only those that lack the secret of the
 // installation are not ready, whichever started first.
-func TestReady_AnotherSecret(t *testing.T) {
+func TestReady_MissingSecret(t *testing.T) {
 	ready := func(t *testing.T, a *Authority, want bool) {
 		t.Helper()
 		eventually(t, func() bool {
@@ -66,7 +66,7 @@ func TestReady_AnotherSecret(t *testing.T) {
 }
 
 // Every gateway lists all running gateways.
-func TestGateways(t *testing.T) {
+func TestGateways_List(t *testing.T) {
 	ctx := t.Context()
 	server := miniredis.RunT(t)
 	a, _ := testNode(t, server, func(o *Options) { o.Version = "v1" })

@@ -14,7 +14,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// Every answer of Ready has a word of the closed set.
+// Every error of Ready maps to a word of the closed set.
 func TestProblemWord(t *testing.T) {
 	t.Parallel()
 	for err, want := range map[error]string{

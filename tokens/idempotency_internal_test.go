@@ -15,7 +15,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// overMiniredis is an Authority on a Redis whose time the test moves.
+// overMiniredis returns an Authority on a Redis whose time the test sets.
 func overMiniredis(t *testing.T) (*Authority, *miniredis.Miniredis) {
 	t.Helper()
 	server := miniredis.RunT(t)
@@ -30,7 +30,7 @@ func overMiniredis(t *testing.T) (*Authority, *miniredis.Miniredis) {
 	return a, server
 }
 
-// requireExpiring checks that nothing stays for ever.
+// requireExpiring requires that every key expires.
 func requireExpiring(t *testing.T, server *miniredis.Miniredis) {
 	t.Helper()
 	require.NotEmpty(t, server.Keys())
@@ -40,9 +40,9 @@ func requireExpiring(t *testing.T, server *miniredis.Miniredis) {
 	}
 }
 
-// A request may last longer than a minute: its repetition is told that it is in flight
-// for as long, not that nobody knows what became of it.
-func TestIdempotency_InFlightAsLongAsARequestMayLast(t *testing.T) {
+// A repetition is told that the request is in flight for as long as a request may last,
+// not that its outcome is unknown.
+func TestIdempotency_InFlightUntilRequestDeadline(t *testing.T) {
 	a, server := overMiniredis(t)
 	request := sha256.Sum256([]byte("a request"))
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
@@ -57,7 +57,7 @@ func TestIdempotency_InFlightAsLongAsARequestMayLast(t *testing.T) {
 	require.ErrorIs(t, err, ErrOutcomeUnknown)
 }
 
-func TestIdempotency_OverTime(t *testing.T) {
+func TestIdempotency_Lifetimes(t *testing.T) {
 	ctx := t.Context()
 	a, server := overMiniredis(t)
 	request := sha256.Sum256([]byte("a request"))
@@ -68,9 +68,9 @@ func TestIdempotency_OverTime(t *testing.T) {
 	require.ErrorIs(t, err, ErrInFlight)
 	server.FastForward(2 * time.Second)
 	_, err = a.BeginIdempotent(ctx, "app", "user", "key", request)
-	require.ErrorIs(t, err, ErrOutcomeUnknown, "the gateway died in between")
+	require.ErrorIs(t, err, ErrOutcomeUnknown, "the gateway has stopped")
 	server.FastForward(time.Hour)
-	require.NoError(t, first.Finish(ctx, Answer{Status: 201, Body: []byte("a room")}), "it only took long")
+	require.NoError(t, first.Finish(ctx, Answer{Status: 201, Body: []byte("a room")}), "the request was only slow")
 	server.FastForward(IdempotencyLifetime - time.Second)
 	again, err := a.BeginIdempotent(ctx, "app", "user", "key", request)
 	require.NoError(t, err)
@@ -81,7 +81,7 @@ func TestIdempotency_OverTime(t *testing.T) {
 	require.Nil(t, again.Answer, "expired")
 }
 
-func TestIdempotency_RedisForgot(t *testing.T) {
+func TestIdempotency_KeyLost(t *testing.T) {
 	ctx := t.Context()
 	a, server := overMiniredis(t)
 	request := sha256.Sum256(nil)
@@ -94,7 +94,7 @@ func TestIdempotency_RedisForgot(t *testing.T) {
 	require.Equal(t, 201, again.Answer.Status)
 }
 
-func TestIdempotency_TooLargeToKeep(t *testing.T) {
+func TestIdempotency_AnswerTooLarge(t *testing.T) {
 	ctx := t.Context()
 	a, _ := overMiniredis(t)
 	request := sha256.Sum256(nil)
@@ -105,7 +105,7 @@ func TestIdempotency_TooLargeToKeep(t *testing.T) {
 	require.ErrorIs(t, err, ErrOutcomeUnknown)
 }
 
-func TestIdempotency_NothingInClear(t *testing.T) {
+func TestIdempotency_NothingStoredInClear(t *testing.T) {
 	ctx := t.Context()
 	a, server := overMiniredis(t)
 	r, err := a.BeginIdempotent(ctx, "application-1", "user-1", "key-of-the-client", sha256.Sum256([]byte("body")))

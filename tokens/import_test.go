@@ -48,7 +48,7 @@ func TestImportApplication(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, imported.Secrets[0].ID, used.ID)
 
-	// The hash is replaced in the background; the secret remains the same one.
+	// The hash is replaced in the background. The secret keeps its id.
 	require.Eventually(t, func() bool {
 		now, err := a.CurrentApplication(ctx, "meet-client")
 		require.NoError(t, err)
@@ -86,7 +86,7 @@ func TestUpdateImported(t *testing.T) {
 		return nil
 	}
 
-	// Not used yet: the later dump is right.
+	// Before its first use, a later dump replaces the secret.
 	require.True(t, app.TakesImported(second))
 	app, err = a.UpdateImported(ctx, app.ID, app.Version, tokens.ImportedSecret{Hash: second}, rename)
 	require.NoError(t, err)
@@ -94,7 +94,7 @@ func TestUpdateImported(t *testing.T) {
 	_, _, err = a.Authenticate(ctx, "meet-client", "one")
 	require.ErrorIs(t, err, tokens.ErrInvalidClient)
 
-	// A secret made here is not undone by an old dump.
+	// An old dump does not replace a rotated secret.
 	app, secret, err := a.RotateSecret(ctx, app.ID, 0, 0)
 	require.NoError(t, err)
 	require.False(t, app.TakesImported(third))
@@ -111,8 +111,8 @@ func TestUpdateImported(t *testing.T) {
 	require.ErrorIs(t, err, tokens.ErrInvalidApplication)
 }
 
-// An imported application may go on presenting at Meet what it presented before,
-// as soon as that is known and unless somebody says otherwise.
+// An imported application learns its credentials at Meet on its first login, unless an
+// operator has set others.
 func TestImport_LearnsBackendCredentials(t *testing.T) {
 	ctx := context.Background()
 	hash := djangotest.Hash("at-meet", "salt", 1)
@@ -121,9 +121,9 @@ func TestImport_LearnsBackendCredentials(t *testing.T) {
 		t.Helper()
 		a := newImporter(t)
 		app := tokens.Application{Name: "Calendar", Active: true, Aliases: []string{"meet-client"}}
-		made, err := a.ImportApplication(ctx, app, tokens.ImportedSecret{Hash: hash, ClientID: clientID})
+		created, err := a.ImportApplication(ctx, app, tokens.ImportedSecret{Hash: hash, ClientID: clientID})
 		require.NoError(t, err)
-		return a, made
+		return a, created
 	}
 	backend := func(t *testing.T, a *tokens.Authority) *tokens.BackendCredentials {
 		t.Helper()
@@ -134,7 +134,7 @@ func TestImport_LearnsBackendCredentials(t *testing.T) {
 	}
 	t.Run("accepted", func(t *testing.T) {
 		a, _ := imported(t, "meet-client")
-		for range 2 { // before the hash is replaced and after it
+		for range 2 { // before and after the hash is replaced
 			app, info, err := a.Authenticate(ctx, "meet-client", "at-meet")
 			require.NoError(t, err)
 			require.Equal(t, "meet-client", app.LearnsBackend())
@@ -149,7 +149,7 @@ func TestImport_LearnsBackendCredentials(t *testing.T) {
 		require.NoError(t, a.LearnBackend(ctx, app.ID, pair, true))
 		require.Equal(t, &pair, backend(t, a))
 		require.NoError(t, a.LearnBackend(ctx, app.ID, tokens.BackendCredentials{ClientID: "meet-client", ClientSecret: "other"}, true))
-		require.Equal(t, &pair, backend(t, a), "once")
+		require.Equal(t, &pair, backend(t, a), "learned only once")
 	})
 	t.Run("not accepted", func(t *testing.T) {
 		a, app := imported(t, "meet-client")
@@ -157,13 +157,13 @@ func TestImport_LearnsBackendCredentials(t *testing.T) {
 		require.NoError(t, a.LearnBackend(ctx, app.ID, pair, true))
 		require.Nil(t, backend(t, a))
 	})
-	t.Run("not wanted", func(t *testing.T) {
+	t.Run("not requested", func(t *testing.T) {
 		a, app := imported(t, "")
 		require.Empty(t, app.LearnsBackend())
 		require.NoError(t, a.LearnBackend(ctx, app.ID, pair, true))
 		require.Nil(t, backend(t, a))
 	})
-	t.Run("not wanted any more", func(t *testing.T) {
+	t.Run("unset by an operator", func(t *testing.T) {
 		a, app := imported(t, "meet-client")
 		_, err := a.UpdateApplication(ctx, app.ID, 0, func(n *tokens.Application) error {
 			n.ForgetBackend()
@@ -185,7 +185,7 @@ func TestImport_LearnsBackendCredentials(t *testing.T) {
 	require.NotContains(t, fmt.Sprintf("%v %+v %#v", s, s, s), "pbkdf2")
 }
 
-func TestApplicationChecked(t *testing.T) {
+func TestApplication_Checked(t *testing.T) {
 	app := tokens.Application{Name: " Calendar ", Domains: []string{"Example.org", "example.org"}}
 	checked, err := app.Checked()
 	require.NoError(t, err)

@@ -18,8 +18,8 @@ import (
 
 // A failover may lose an idempotency key or its answer. A repetition at another gateway
 // does not send the request again.
-func TestLost_IdempotencyKeys(t *testing.T) {
-	server, a, b := pairOfNodes(t)
+func TestReplay_IdempotencyKeys(t *testing.T) {
+	server, a, b := testPair(t)
 	ctx, request := t.Context(), sha256.Sum256([]byte("a request"))
 	begin := func(n *Authority, key string) (*Replay, error) {
 		return n.BeginIdempotent(ctx, "app", "user", key, request)
@@ -44,7 +44,7 @@ func TestLost_IdempotencyKeys(t *testing.T) {
 	}
 	// A gateway that took the key before it detected the failover does not block the replay.
 	server.HSet(name("answered"), "f", "other", "n", "other")
-	writeAgainAll(t, a)
+	replayJournal(t, a)
 	again, err := begin(b, "answered")
 	require.NoError(t, err)
 	require.Equal(t, 201, again.Answer.Status)
@@ -56,8 +56,8 @@ func TestLost_IdempotencyKeys(t *testing.T) {
 	taken, err := begin(b, "given-back")
 	require.NoError(t, err)
 	require.Nil(t, taken.Answer)
-	writeAgainAll(t, a)
-	writeAgainAll(t, b)
+	replayJournal(t, a)
+	replayJournal(t, b)
 	require.NoError(t, taken.Finish(ctx, Answer{Status: 204}))
 	last, err := begin(a, "given-back")
 	require.NoError(t, err)
@@ -65,10 +65,10 @@ func TestLost_IdempotencyKeys(t *testing.T) {
 }
 
 // If the server is replaced while a key is taken, the request is not sent.
-func TestReplaced_WhileAnIdempotencyKeyIsTaken(t *testing.T) {
+func TestIdempotency_ServerReplacedDuringBegin(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server, func(o *Options) { o.Staleness = time.Hour })
-	taken := runs(idempotency.BeginScript)
+	taken := onScript(idempotency.BeginScript)
 	f.set(nil, func(cmd redis.Cmder) error {
 		if taken(cmd) != nil {
 			a.feed.Hooks().Replace(true)
@@ -102,7 +102,7 @@ func TestRevoke_ByIDForgetsOneToken(t *testing.T) {
 	}
 	server.Del(redisdb.KeyToken(lost.ID))
 	require.NoError(t, a.RevokeToken(ctx, lost.ID))
-	f.set(nil, runs(revokeRecordScript))
+	f.set(nil, onScript(revokeRecordScript))
 	require.ErrorIs(t, a.RevokeToken(ctx, unconfirmed.ID), ErrUnavailable)
 	f.set(nil, nil)
 	require.False(t, known(a, unconfirmed))
@@ -148,12 +148,12 @@ func TestCache_StaleValueIsNeverSeen(t *testing.T) {
 
 // After Redis is emptied, every gateway answers that the store is unavailable until the
 // staleness bound has passed, whichever detects it first.
-func TestLost_EmptiedRedisIsUnavailable(t *testing.T) {
-	server, a, b := pairOfNodes(t)
+func TestOutage_EmptiedRedisIsUnavailable(t *testing.T) {
+	server, a, b := testPair(t)
 	ctx := t.Context()
 	app := testApp(t, a)
 	tok := testToken(t, a, app)
-	hasHeard(t, b, server)
+	waitForChanges(t, b, server)
 	_, err := b.Application(ctx, app.ID)
 	require.NoError(t, err)
 	server.FlushAll()
@@ -171,17 +171,17 @@ func TestLost_EmptiedRedisIsUnavailable(t *testing.T) {
 
 // The first gateway to detect a loss announces it. The others then stop relying on the
 // server, although they have not detected it themselves.
-func TestLost_OthersHearOfIt(t *testing.T) {
-	server, a, b := pairOfNodes(t)
+func TestReplay_AnnouncedToOtherGateways(t *testing.T) {
+	server, a, b := testPair(t)
 	testApp(t, a)
-	hasHeard(t, b, server)
+	waitForChanges(t, b, server)
 	require.False(t, b.feed.Settling())
 	require.True(t, a.feed.Hooks().Restore(t.Context(), 0, a.feed.Changes()))
 	require.Eventually(t, b.feed.Settling, 20*time.Second, time.Millisecond)
 }
 
 // The monotonic clock stops while a machine is suspended. The cache is stale afterwards.
-func TestFeed_SuspendedMachine(t *testing.T) {
+func TestFeed_StaleAfterSuspend(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, _ := testNode(t, server, func(o *Options) { o.Staleness = time.Hour })
 	require.True(t, a.Fresh())

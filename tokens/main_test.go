@@ -10,14 +10,14 @@ import (
 	"go.uber.org/goleak"
 )
 
-// quiet drops what go-redis prints when the tests end its server.
+// quiet drops the log of go-redis.
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// go-redis goes on listening to a Sentinel when its client is closed while it is
-// just connecting to one. This room listens in another way (ReceiveTimeout), so
-// nothing of ours is overlooked.
+// TestMain ignores goroutines of go-redis: it keeps listening to a Sentinel if its client
+// is closed while it connects. The code under test listens with ReceiveTimeout, so its
+// goroutines are still checked.
 func TestMain(m *testing.M) {
 	redis.SetLogger(quiet{})
 	goleak.VerifyTestMain(m,

@@ -16,7 +16,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// Sixty-four gateways share one Redis, and all hear of each revocation.
+// All of 64 gateways on one Redis receive each revocation.
 func TestFeed_SixtyFourGateways(t *testing.T) {
 	const gateways, revocations = 64, 20
 	url := redistest.Standalone(t).URL()
@@ -48,7 +48,7 @@ func TestFeed_SixtyFourGateways(t *testing.T) {
 		Name: "Test", Active: true, Domains: []string{"example.com"}, Scopes: tokens.Scopes{tokens.ScopeRoomsList},
 	})
 	require.NoError(t, err)
-	t.Logf("%d kB of heap a gateway", (heap()-before)/gateways/1024)
+	t.Logf("%d kB of heap per gateway", (heap()-before)/gateways/1024)
 
 	var lags []time.Duration
 	for i := range revocations {
@@ -66,12 +66,12 @@ func TestFeed_SixtyFourGateways(t *testing.T) {
 				for {
 					if _, err := a.Verify(ctx, token.Value); err != nil {
 						if !a.Fresh() {
-							t.Error("it has not heard of it, but of nothing at all:", err)
+							t.Error("the gateway refuses the token only because its feed is stale:", err)
 						}
 						return
 					}
 					if time.Since(revoked) > 30*time.Second { // half of the bound
-						t.Error("a gateway has not heard of the revocation")
+						t.Error("a gateway has not received the revocation")
 						return
 					}
 					time.Sleep(time.Millisecond)
@@ -82,5 +82,5 @@ func TestFeed_SixtyFourGateways(t *testing.T) {
 		lags = append(lags, time.Since(revoked))
 	}
 	slices.Sort(lags)
-	t.Logf("the last gateway heard of a revocation after %v in the middle, %v at most", lags[len(lags)/2], lags[len(lags)-1])
+	t.Logf("the last gateway received a revocation after %v (median), %v (maximum)", lags[len(lags)/2], lags[len(lags)-1])
 }

@@ -27,8 +27,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/quota"
 )
 
-// mailIn finds the mail addresses of these tests, also in base64, in what is sent to
-// Redis or kept there.
+// mailIn returns the first mail address of these tests in the text, in clear or in base64.
 func mailIn(text string) string {
 	if found := canary.FindString(text); found != "" {
 		return found
@@ -49,11 +48,11 @@ var (
 	base64Word = regexp.MustCompile(`[A-Za-z0-9+/_-]{16,}=*`)
 )
 
-// monitor is a hook that sees all commands, as MONITOR does.
+// monitor is a hook that inspects all commands, as MONITOR does.
 type monitor struct {
 	mu     sync.Mutex
 	leaks  []string
-	called map[string]bool // scripts and commands
+	called map[string]bool // hashes of the scripts that ran
 }
 
 func (m *monitor) see(cmd redis.Cmder) {
@@ -101,22 +100,22 @@ func (m *monitor) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 	}
 }
 
-// monitored is a node all of whose commands are looked at.
-func monitored(t *testing.T, server *miniredis.Miniredis, change ...func(*Options)) (*Authority, *monitor) {
+// monitoredNode starts a gateway whose commands are inspected.
+func monitoredNode(t *testing.T, server *miniredis.Miniredis, change ...func(*Options)) (*Authority, *monitor) {
 	t.Helper()
 	m := new(monitor)
 	a, _ := testNode(t, server, append(change, func(o *Options) { o.Store.Client().AddHook(m) })...)
 	return a, m
 }
 
-// No mail address is in a command, in the feed, or kept in clear, whatever is done.
+// No command, no feed message and no value in Redis holds a mail address in clear.
 func TestNoMailInRedis(t *testing.T) {
 	ctx := t.Context()
 	server := miniredis.RunT(t)
-	former, latter := []byte("nomail-former-secret-0123456789abcdef"), []byte("nomail-latter-secret-0123456789abcdef")
-	a, seen := monitored(t, server, withSecrets(former), func(o *Options) { o.Quota = QuotaOptions{Users: 10, UsersDomain: 5} })
+	oldKey, newKey := []byte("nomail-former-secret-0123456789abcdef"), []byte("nomail-latter-secret-0123456789abcdef")
+	a, first := monitoredNode(t, server, withSecrets(oldKey), func(o *Options) { o.Quota = QuotaOptions{Users: 10, UsersDomain: 5} })
 
-	// The operator's.
+	// Operations of the operator.
 	denied := []Mail{"boss@leak.example", "head@leak.example"}
 	template := Application{
 		Name: "Calendar", Active: true, Domains: []string{"leak.example"}, Scopes: Scopes{ScopeRoomsList}, Refresh: true,
@@ -145,7 +144,7 @@ func TestNoMailInRedis(t *testing.T) {
 	_, err = a.Adopt(ctx, "refused", "ada@leak.example", func(context.Context) (Application, error) { return Application{}, ErrInvalidClient })
 	require.ErrorIs(t, err, ErrInvalidClient)
 
-	// A platform's.
+	// Operations of a platform.
 	login, _, err := a.Authenticate(ctx, "calendar", secret)
 	require.NoError(t, err)
 	require.ErrorIs(t, login.MayDelegate("chief@leak.example"), ErrDomainNotAllowed)
@@ -183,26 +182,26 @@ func TestNoMailInRedis(t *testing.T) {
 	require.NoError(t, a.RevokeToken(ctx, "ada@leak.example"))
 	require.NoError(t, a.gateways.Announce(ctx))
 
-	// What is lost is written again.
+	// A replay.
 	a.drain(t)
-	requireNoMailKept(t, server)
+	requireNoMailStored(t, server)
 	server.FlushAll()
-	writeAgainAll(t, a)
+	replayJournal(t, a)
 	back, err := a.CurrentApplication(ctx, app.ID)
 	require.NoError(t, err)
 	require.Equal(t, app.DeniedMails, back.DeniedMails)
 	require.Equal(t, template.Note, back.Note)
 
-	// The secret is changed.
-	b, also := monitored(t, server, withSecrets(latter, former), func(o *Options) {
+	// A rotation of the secret.
+	b, second := monitoredNode(t, server, withSecrets(newKey, oldKey), func(o *Options) {
 		o.Now = func() time.Time { return time.Now().Add(IdempotencyLifetime + 2*time.Hour) }
 	})
 	require.NoError(t, b.Rekey(ctx, func(int) {}))
 	a.drain(t)
 	b.drain(t)
-	requireNoMailKept(t, server)
+	requireNoMailStored(t, server)
 
-	for _, m := range []*monitor{seen, also} {
+	for _, m := range []*monitor{first, second} {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		require.Empty(t, m.leaks)
@@ -212,48 +211,48 @@ func TestNoMailInRedis(t *testing.T) {
 		"new user": newUserScript, "grant": revokeGrantScript, "count": countIfScript, "begin": idempotency.BeginScript, "settle": idempotency.SettleScript,
 		"rotate": family.RotateScript, "edit again": editAgainScript, "family again": family.AgainScript,
 	} {
-		require.True(t, seen.called[script.Hash()], "%s was not run", name)
+		require.True(t, first.called[script.Hash()], "script %s did not run", name)
 	}
 }
 
-// drain waits for what is done in the background.
+// drain waits for the background work.
 func (a *Authority) drain(t *testing.T) {
 	t.Helper()
 	a.background.Wait()
 }
 
-// requireNoMailKept looks at all that is kept.
-func requireNoMailKept(t *testing.T, server *miniredis.Miniredis) {
+// requireNoMailStored requires that no key or value in Redis holds a mail address.
+func requireNoMailStored(t *testing.T, server *miniredis.Miniredis) {
 	t.Helper()
 	require.NotEmpty(t, server.Keys())
 	for _, key := range server.Keys() {
-		kept := []string{key}
+		texts := []string{key}
 		switch server.Type(key) {
 		case "string":
 			value, _ := server.Get(key)
-			kept = append(kept, value)
+			texts = append(texts, value)
 		case "hash":
 			fields, _ := server.HKeys(key)
 			for _, field := range fields {
-				kept = append(kept, field, server.HGet(key, field))
+				texts = append(texts, field, server.HGet(key, field))
 			}
 		case "set":
 			members, _ := server.Members(key)
-			kept = append(kept, members...)
+			texts = append(texts, members...)
 		case "zset":
 			members, _ := server.ZMembers(key)
-			kept = append(kept, members...)
+			texts = append(texts, members...)
 		default:
 			t.Errorf("%s is a %s", key, server.Type(key))
 		}
-		for _, text := range kept {
+		for _, text := range texts {
 			require.Empty(t, mailIn(text), "%s", key)
 		}
 	}
 }
 
-// A record of a former version has denied addresses and a note in clear. It is read,
-// and no longer so once it is written or confirmed.
+// A record of a former version holds denied addresses and a note in clear. It is readable,
+// and its next write encrypts them.
 func TestNoMailInRedis_FormerRecords(t *testing.T) {
 	for name, write := range map[string]func(context.Context, *Authority, string) error{
 		"edit": func(ctx context.Context, a *Authority, id string) error {
@@ -271,7 +270,7 @@ func TestNoMailInRedis_FormerRecords(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx := t.Context()
 			server := miniredis.RunT(t)
-			a, seen := monitored(t, server)
+			a, m := monitoredNode(t, server)
 			app, secret, err := a.CreateApplication(ctx, Application{Name: "Calendar", Active: true, Domains: []string{"leak.example"}})
 			require.NoError(t, err)
 			key := redisdb.KeyApplication(app.ID)
@@ -283,10 +282,10 @@ func TestNoMailInRedis_FormerRecords(t *testing.T) {
 			server.HSet(key, fieldDocument, string(document))
 
 			require.NoError(t, write(ctx, a, app.ID))
-			requireNoMailKept(t, server)
-			seen.mu.Lock()
-			require.Empty(t, seen.leaks)
-			seen.mu.Unlock()
+			requireNoMailStored(t, server)
+			m.mu.Lock()
+			require.Empty(t, m.leaks)
+			m.mu.Unlock()
 			b, _ := testNode(t, server)
 			for _, gateway := range []*Authority{a, b} {
 				read, _, err := gateway.Authenticate(ctx, app.ID, secret)
@@ -300,7 +299,7 @@ func TestNoMailInRedis_FormerRecords(t *testing.T) {
 				return nil
 			})
 			require.NoError(t, err)
-			hasHeard(t, b, server)
+			waitForChanges(t, b, server)
 			read, _, err := b.Authenticate(ctx, app.ID, secret)
 			require.NoError(t, err)
 			require.Empty(t, read.DeniedMails)
@@ -309,7 +308,7 @@ func TestNoMailInRedis_FormerRecords(t *testing.T) {
 	}
 }
 
-// Denied addresses that cannot be read here must not be taken for none.
+// An application whose denied addresses cannot be decrypted is refused.
 func TestDeniedMails_Unreadable(t *testing.T) {
 	ctx := t.Context()
 	server := miniredis.RunT(t)
@@ -326,7 +325,7 @@ func TestDeniedMails_Unreadable(t *testing.T) {
 	_, err = b.Application(ctx, app.ID)
 	require.ErrorIs(t, err, ErrUnavailable)
 
-	// An edit of something else keeps them, and moving to another secret waits for them.
+	// An edit of another field keeps them, and a rekey pass reports them.
 	edited, err := b.UpdateApplication(ctx, app.ID, 0, func(n *Application) error { n.Name, n.DeniedMails = "Renamed", nil; return nil })
 	require.NoError(t, err)
 	require.True(t, edited.DeniedUnreadable())
@@ -339,7 +338,7 @@ func TestDeniedMails_Unreadable(t *testing.T) {
 	require.NoError(t, b.rekeying.application(ctx, app.ID, report))
 	require.Equal(t, 1, report.Of(a.keys.First().ID).Applications)
 
-	// They can be set again, to none as well.
+	// They can be replaced, also by an empty list.
 	for _, again := range [][]Mail{{"head@leak.example"}, nil} {
 		set, err := b.UpdateApplication(ctx, app.ID, 0, func(n *Application) error { n.DenyMails(again); n.Note = "another"; return nil })
 		require.NoError(t, err)
@@ -350,8 +349,8 @@ func TestDeniedMails_Unreadable(t *testing.T) {
 	}
 }
 
-// A gateway that knows the first format alone must not serve an application whose
-// denied addresses it cannot see.
+// Records with denied addresses have format 2, so that a gateway that knows only format 1
+// does not serve them.
 func TestDeniedMails_Format(t *testing.T) {
 	ctx := t.Context()
 	server := miniredis.RunT(t)

@@ -15,9 +15,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/storetest"
 )
 
-// cutSentinels puts a proxy in front of each Sentinel. It returns their addresses and a
+// proxiedSentinels puts a proxy in front of each Sentinel. It returns their addresses and a
 // function that runs for each proxy.
-func cutSentinels(t *testing.T, group *redistest.SentinelServers) (addrs []string, each func(func(*redistest.Proxy))) {
+func proxiedSentinels(t *testing.T, group *redistest.SentinelServers) (addrs []string, each func(func(*redistest.Proxy))) {
 	var proxies []*redistest.Proxy
 	for _, s := range group.Sentinels {
 		p := redistest.Proxied(t, s)
@@ -31,47 +31,47 @@ func cutSentinels(t *testing.T, group *redistest.SentinelServers) (addrs []strin
 	}
 }
 
-func watchedBy(addrs ...string) storetest.Opener {
-	return impatient(tokens.RedisOptions{Addresses: addrs, MasterName: redistest.MasterName})
+func sentinelOpener(addrs ...string) storetest.Opener {
+	return shortTimeout(tokens.RedisOptions{Addresses: addrs, MasterName: redistest.MasterName})
 }
 
 // A gateway is partitioned together with the old primary from most of the Sentinels, which
 // elect a new primary. The old primary still accepts writes, and a Sentinel that the
 // gateway reaches knows nothing of the election. The gateway notices only because the
 // replica has left the old primary.
-func TestOutage_CutOffWithTheOldPrimary(t *testing.T) {
+func TestOutage_PartitionedWithOldPrimary(t *testing.T) {
 	for name, reached := range map[string]bool{"from all Sentinels": false, "from three of four Sentinels": true} {
 		for fault, cut := range map[string]func(*redistest.Proxy){
 			"unreachable": func(p *redistest.Proxy) { p.Cut(t) },
-			"silent":  func(p *redistest.Proxy) { p.Silent(t) },
+			"silent":      func(p *redistest.Proxy) { p.Silent(t) },
 		} {
 			t.Run(name+", "+fault, func(t *testing.T) {
 				group := redistest.Sentinel(t)
-				addrs, each := cutSentinels(t, group)
+				addrs, each := proxiedSentinels(t, group)
 				if reached {
 					addrs = append(addrs, group.Deaf(t).Addr())
 				}
-				s := newScene(t, node(t, watchedBy(addrs...)), node(t, watchedBy(group.Addrs()...)))
+				s := newFixture(t, newGateway(t, sentinelOpener(addrs...)), newGateway(t, sentinelOpener(group.Addrs()...)))
 				ctx := t.Context()
 
 				each(cut)
 				// Before the failover the replica confirms the primary, so the gateway works as usual.
-				patiently(t, "the gateway is ready", func() error { return s.a.Ready(ctx) })
+				retry(t, "the gateway is ready", func() error { return s.a.Ready(ctx) })
 				storetest.Eventually(t, "the gateway answers from memory", s.a.Fresh)
 				tok := new(tokens.Token)
-				patiently(t, "the gateway issues a token", func() (err error) {
+				retry(t, "the gateway issues a token", func() (err error) {
 					tok, err = s.a.Issue(ctx, tokens.Grant{Application: s.app, Mail: "alone@example.org", Scopes: s.app.Scopes})
 					return err
 				})
-				patiently(t, "the gateway accepts a token of another gateway", func() error { _, err := s.a.Verify(ctx, s.unknown.Value); return err })
+				retry(t, "the gateway accepts a token of another gateway", func() error { _, err := s.a.Verify(ctx, s.uncached.Value); return err })
 				storetest.Eventually(t, "the gateway refuses a wrong secret", func() bool {
 					_, _, err := s.a.Authenticate(ctx, s.app.ID, "wrong")
 					require.Error(t, err)
 					return errors.Is(err, tokens.ErrInvalidClient)
 				})
 
-				c := newCrowd(t)
-				c.valid("partitioned", s.a, s.known.Value)
+				c := newTraffic(t)
+				c.valid("partitioned", s.a, s.cached.Value)
 				c.valid("partitioned", s.a, tok.Value)
 				former, master, demote := group.Depose(t)
 				storetest.Eventually(t, "the other gateway uses the new primary", func() bool {
@@ -81,51 +81,51 @@ func TestOutage_CutOffWithTheOldPrimary(t *testing.T) {
 				})
 				app, secret := storetest.App(t, s.b, func(n *tokens.Application) { n.Refresh = true })
 				fresh := storetest.Issue(t, s.b, app, "ahead@example.org")
-				require.NoError(t, s.b.RevokeToken(ctx, s.doomed.Value))
-				c.revoked("partitioned", s.a, s.doomed.Value, time.Now())
+				require.NoError(t, s.b.RevokeToken(ctx, s.toRevoke.Value))
+				c.revoked("partitioned", s.a, s.toRevoke.Value, time.Now())
 				c.valid("partitioned", s.a, fresh.Value)
 				c.valid("connected", s.b, fresh.Value)
 
 				// From the start of the failover, the gateway refuses no request because of data on the
 				// old primary, and acknowledges no write that only the old primary has.
 				_, _, err := s.a.Authenticate(ctx, app.ID, secret)
-				requireStorm(t, err)
+				requireUnavailable(t, err)
 				_, err = s.a.Inspect(ctx, fresh.Refresh)
-				requireStorm(t, err)
+				requireUnavailable(t, err)
 				_, err = s.a.Refresh(ctx, app, fresh.Refresh)
-				requireStorm(t, err)
+				requireUnavailable(t, err)
 				_, err = s.a.CurrentApplication(ctx, app.ID)
-				requireStorm(t, err)
+				requireUnavailable(t, err)
 				_, err = s.a.User(ctx, "ahead@example.org")
-				requireStorm(t, err)
+				requireUnavailable(t, err)
 				_, err = s.a.Adopt(ctx, "a-stranger", "secret", func(context.Context) (tokens.Application, error) {
 					return tokens.Application{}, tokens.ErrInvalidClient
 				})
-				requireStorm(t, err)
+				requireUnavailable(t, err)
 				_, err = s.a.BeginIdempotent(ctx, app.ID, "user", "key", [32]byte{})
-				requireStorm(t, err)
+				requireUnavailable(t, err)
 				_, err = s.a.Issue(ctx, tokens.Grant{Application: s.app, Mail: "alone@example.org", Scopes: s.app.Scopes})
-				requireStorm(t, err)
-				requireStorm(t, s.a.RevokeUser(ctx, "unknown@example.org"))
+				requireUnavailable(t, err)
+				requireUnavailable(t, s.a.RevokeUser(ctx, "unknown@example.org"))
 
 				storetest.Eventually(t, "after the staleness bound the gateway stops answering from memory", func() bool {
-					_, err := s.a.Verify(ctx, s.known.Value)
-					return isStorm(err)
+					_, err := s.a.Verify(ctx, s.cached.Value)
+					return isUnavailable(err)
 				})
 				require.Equal(t, "master", former.Client().Do(ctx, "ROLE").Val().([]any)[0], "the old primary still reports itself as a master")
-				_, err = s.a.Verify(ctx, s.unknown.Value)
-				requireStorm(t, err)
+				_, err = s.a.Verify(ctx, s.uncached.Value)
+				requireUnavailable(t, err)
 				_, _, err = s.a.Authenticate(ctx, s.app.ID, "wrong")
-				requireStorm(t, err)
+				requireUnavailable(t, err)
 
 				each(func(p *redistest.Proxy) { p.Restore(t) })
 				demote()
 				s.recovered()
-				c.leave()
-				patiently(t, "the new application can log in", func() error { _, _, err := s.a.Authenticate(ctx, app.ID, secret); return err })
-				patiently(t, "its token is accepted", func() error { _, err := s.a.Verify(ctx, fresh.Value); return err })
-				patiently(t, "no acknowledged token is lost", func() error { _, err := s.b.Verify(ctx, tok.Value); return err })
-				_, err = s.a.Verify(ctx, s.doomed.Value)
+				c.end()
+				retry(t, "the new application can log in", func() error { _, _, err := s.a.Authenticate(ctx, app.ID, secret); return err })
+				retry(t, "its token is accepted", func() error { _, err := s.a.Verify(ctx, fresh.Value); return err })
+				retry(t, "no acknowledged token is lost", func() error { _, err := s.b.Verify(ctx, tok.Value); return err })
+				_, err = s.a.Verify(ctx, s.toRevoke.Value)
 				require.ErrorIs(t, err, tokens.ErrTokenInvalid)
 			})
 		}
@@ -134,20 +134,20 @@ func TestOutage_CutOffWithTheOldPrimary(t *testing.T) {
 
 // A gateway that still uses the old primary after a failover lacks changes made at the new
 // primary. It answers that the store is unavailable instead of refusing.
-func TestOutage_NobodyIsRefusedByTheOldPrimary(t *testing.T) {
+func TestOutage_NoRefusalFromOldPrimary(t *testing.T) {
 	group := redistest.Sentinel(t)
-	addrs, each := cutSentinels(t, group)
+	addrs, each := proxiedSentinels(t, group)
 	// Without heartbeats, the refusal itself has to confirm the primary.
 	slow := func(o *tokens.Options) { o.Staleness = time.Hour }
-	behind := storetest.Node(t, watchedBy(addrs...), slow)
-	ahead := node(t, watchedBy(group.Addrs()...))
+	behind := storetest.Node(t, sentinelOpener(addrs...), slow)
+	ahead := newGateway(t, sentinelOpener(group.Addrs()...))
 	ctx := t.Context()
 	app, secret := storetest.App(t, ahead)
-	patiently(t, "the application can log in", func() error { _, _, err := behind.Authenticate(ctx, app.ID, secret); return err })
+	retry(t, "the application can log in", func() error { _, _, err := behind.Authenticate(ctx, app.ID, secret); return err })
 	tok := storetest.Issue(t, ahead, app, "alice@example.org")
-	patiently(t, "its token is accepted", func() error { _, err := behind.Verify(ctx, tok.Value); return err })
+	retry(t, "its token is accepted", func() error { _, err := behind.Verify(ctx, tok.Value); return err })
 	setActive := func(active bool) {
-		patiently(t, "the application is updated", func() error {
+		retry(t, "the application is updated", func() error {
 			_, err := ahead.UpdateApplication(ctx, app.ID, 0, func(n *tokens.Application) error { n.Active = active; return nil })
 			return err
 		})
@@ -167,46 +167,46 @@ func TestOutage_NobodyIsRefusedByTheOldPrimary(t *testing.T) {
 	})
 	setActive(true)
 	rotated := ""
-	patiently(t, "the secret is rotated", func() (err error) { _, rotated, err = ahead.RotateSecret(ctx, app.ID, 0, time.Hour); return err })
+	retry(t, "the secret is rotated", func() (err error) { _, rotated, err = ahead.RotateSecret(ctx, app.ID, 0, time.Hour); return err })
 	another, anotherSecret := storetest.App(t, ahead)
 	for _, silent := range []bool{true, false} {
 		if !silent {
 			each(func(p *redistest.Proxy) { p.Restore(t) })
 		}
 		for what, login := range map[string]func() error{
-			"a new secret":          func() error { _, _, err := behind.Authenticate(ctx, app.ID, rotated); return err },
-			"the old secret":           func() error { _, _, err := behind.Authenticate(ctx, app.ID, secret); return err },
-			"a new application":     func() error { _, _, err := behind.Authenticate(ctx, another.ID, anotherSecret); return err },
-			"a token of an active application":    func() error { _, err := behind.Verify(ctx, tok.Value); return err },
-			"a lookup of a new application": func() error { _, err := behind.CurrentApplication(ctx, another.ID); return err },
+			"a new secret":                     func() error { _, _, err := behind.Authenticate(ctx, app.ID, rotated); return err },
+			"the old secret":                   func() error { _, _, err := behind.Authenticate(ctx, app.ID, secret); return err },
+			"a new application":                func() error { _, _, err := behind.Authenticate(ctx, another.ID, anotherSecret); return err },
+			"a token of an active application": func() error { _, err := behind.Verify(ctx, tok.Value); return err },
+			"a lookup of a new application":    func() error { _, err := behind.CurrentApplication(ctx, another.ID); return err },
 		} {
 			if silent {
-				requireStorm(t, login())
+				requireUnavailable(t, login())
 			} else {
-				patiently(t, what, login)
+				retry(t, what, login)
 			}
 		}
 	}
 	storetest.Eventually(t, "a wrong secret is refused", func() bool {
 		_, _, err := behind.Authenticate(ctx, app.ID, "wrong")
 		require.Error(t, err)
-		return errors.Is(err, tokens.ErrInvalidClient) || isStorm(err)
+		return errors.Is(err, tokens.ErrInvalidClient) || isUnavailable(err)
 	})
 	demote()
 }
 
 // Writes to the old primary are not acknowledged, and the client repeats them at the new
 // one. The gateway must not replay its own version over them.
-func TestOutage_WhatIsDoneAnewStays(t *testing.T) {
+func TestOutage_RepeatedWritesSurviveReplay(t *testing.T) {
 	group := redistest.Sentinel(t)
-	addrs, each := cutSentinels(t, group)
+	addrs, each := proxiedSentinels(t, group)
 	// Without heartbeats it looks for the new primary only when a request needs it.
-	behind := storetest.Node(t, watchedBy(addrs...), func(o *tokens.Options) { o.Staleness = time.Hour })
-	ahead := node(t, watchedBy(group.Addrs()...))
+	behind := storetest.Node(t, sentinelOpener(addrs...), func(o *tokens.Options) { o.Staleness = time.Hour })
+	ahead := newGateway(t, sentinelOpener(group.Addrs()...))
 	ctx := t.Context()
 	app, _ := storetest.App(t, ahead)
 	storetest.Issue(t, ahead, app, "alice@example.org")
-	patiently(t, "the user is known", func() error { _, err := behind.User(ctx, "alice@example.org"); return err })
+	retry(t, "the user is known", func() error { _, err := behind.User(ctx, "alice@example.org"); return err })
 
 	each(func(p *redistest.Proxy) { p.Silent(t) })
 	former, master, demote := group.Depose(t)
@@ -221,15 +221,15 @@ func TestOutage_WhatIsDoneAnewStays(t *testing.T) {
 	}
 	storetest.Eventually(t, "the old primary accepts writes", func() bool {
 		_, _, err := behind.RotateSecret(ctx, app.ID, 0, 0)
-		requireStorm(t, err)
-		requireStorm(t, behind.RevokeApplication(ctx, app.ID))
+		requireUnavailable(t, err)
+		requireUnavailable(t, behind.RevokeApplication(ctx, app.ID))
 		return version(former) > app.Version+3
 	})
 	var secret string
-	patiently(t, "the secret is rotated", func() (err error) { _, secret, err = ahead.RotateSecret(ctx, app.ID, 0, 0); return err })
-	patiently(t, "the tokens are revoked", func() error { return ahead.RevokeApplication(ctx, app.ID) })
+	retry(t, "the secret is rotated", func() (err error) { _, secret, err = ahead.RotateSecret(ctx, app.ID, 0, 0); return err })
+	retry(t, "the tokens are revoked", func() error { return ahead.RevokeApplication(ctx, app.ID) })
 	var tok *tokens.Token
-	patiently(t, "a token is issued", func() (err error) {
+	retry(t, "a token is issued", func() (err error) {
 		app, _, err = ahead.Authenticate(ctx, app.ID, secret)
 		if err == nil {
 			tok, err = ahead.Issue(ctx, tokens.Grant{Application: app, Mail: "alice@example.org", Scopes: app.Scopes})
@@ -240,19 +240,19 @@ func TestOutage_WhatIsDoneAnewStays(t *testing.T) {
 
 	each(func(p *redistest.Proxy) { p.Restore(t) })
 	demote()
-	patiently(t, "the gateway finds the new primary", func() error { return behind.Ready(ctx) })
-	patiently(t, "the new secret is accepted", func() error { _, _, err := behind.Authenticate(ctx, app.ID, secret); return err })
-	patiently(t, "the new token is accepted", func() error { _, err := behind.Verify(ctx, tok.Value); return err })
+	retry(t, "the gateway finds the new primary", func() error { return behind.Ready(ctx) })
+	retry(t, "the new secret is accepted", func() error { _, _, err := behind.Authenticate(ctx, app.ID, secret); return err })
+	retry(t, "the new token is accepted", func() error { _, err := behind.Verify(ctx, tok.Value); return err })
 	require.Equal(t, want, version(master))
-	patiently(t, "the other gateway accepts the token", func() error { _, err := ahead.Inspect(ctx, tok.Value); return err })
+	retry(t, "the other gateway accepts the token", func() error { _, err := ahead.Inspect(ctx, tok.Value); return err })
 }
 
 // Without Sentinels and without the replica, nothing confirms that the primary is still
 // the primary. The gateway recovers when either of them returns.
-func TestOutage_SentinelsAndReplicaAway(t *testing.T) {
+func TestOutage_SentinelsAndReplicaUnreachable(t *testing.T) {
 	group := redistest.Sentinel(t)
-	addrs, each := cutSentinels(t, group)
-	a := node(t, watchedBy(addrs...))
+	addrs, each := proxiedSentinels(t, group)
+	a := newGateway(t, sentinelOpener(addrs...))
 	app, _ := storetest.App(t, a)
 	tok := storetest.Issue(t, a, app, "alice@example.org")
 	var replica *redistest.Server
@@ -261,11 +261,11 @@ func TestOutage_SentinelsAndReplicaAway(t *testing.T) {
 			replica = d
 		}
 	}
-	c := newCrowd(t)
+	c := newTraffic(t)
 	c.valid("a", a, tok.Value)
 	unconfirmed := func() {
-		storetest.Eventually(t, "the gateway is not ready", func() bool { return isStorm(a.Ready(t.Context())) })
-		storetest.Eventually(t, "the gateway stops answering from memory", func() bool { _, err := a.Verify(t.Context(), tok.Value); return isStorm(err) })
+		storetest.Eventually(t, "the gateway is not ready", func() bool { return isUnavailable(a.Ready(t.Context())) })
+		storetest.Eventually(t, "the gateway stops answering from memory", func() bool { _, err := a.Verify(t.Context(), tok.Value); return isUnavailable(err) })
 	}
 	confirmed := func(why string) {
 		storetest.Eventually(t, why, func() bool { return a.Ready(t.Context()) == nil && a.Fresh() })

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	_ "github.com/meet-gateway/meet-gateway/tests/seed" // the same properties each time
+	_ "github.com/meet-gateway/meet-gateway/tests/seed" // makes the properties reproducible
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
@@ -49,7 +49,7 @@ func TestRecord(t *testing.T) {
 		require.Error(t, err, "longer")
 	})
 	small := encodeRecord([32]byte{}, generations{3, 5, uint64(time.Now().Unix()), 2})
-	require.LessOrEqual(t, len(small), 44, "the longest value that Redis keeps in one piece with its header")
+	require.LessOrEqual(t, len(small), 44, "Redis stores up to 44 bytes together with the object header")
 }
 
 func FuzzDecodeRecord(f *testing.F) {

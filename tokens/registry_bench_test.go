@@ -23,10 +23,10 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
-// benchRegistry is an Authority over a Redis server of its own, for measuring.
+// benchRegistry is an Authority on its own Redis server.
 type benchRegistry struct {
 	*Authority
-	ids []string // in the order of their names
+	ids []string // ordered by name
 }
 
 func openRegistry(b *testing.B) *benchRegistry {
@@ -47,8 +47,8 @@ func openRegistry(b *testing.B) *benchRegistry {
 func registeredName(i int) string  { return fmt.Sprintf("Platform %07d", i) }
 func registeredAlias(i int) string { return fmt.Sprintf("client-%07d", i) }
 
-// fill registers applications until there are n, as CreateApplication writes
-// them, many in one message.
+// fill registers applications until there are n. It writes them as CreateApplication does,
+// but in batches.
 func (r *benchRegistry) fill(b *testing.B, n int) {
 	b.Helper()
 	const batch = 1000
@@ -81,15 +81,15 @@ func (r *benchRegistry) fill(b *testing.B, n int) {
 	}
 }
 
-// after is the Next of the page that ends with number i.
+// after returns the Next of the page that ends with number i.
 func (r *benchRegistry) after(i int) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(indexMember(registeredName(i), r.ids[i])))
 }
 
-// BenchmarkRegistry tells what finding and listing costs with how many
-// applications, and what part of it Redis is at work, which depends less on what
-// else the machine does. Neither must grow with them. The largest needs about
-// 1.5 GB for Redis; -short leaves it out.
+// BenchmarkRegistry measures lookups and listings with a growing number of applications.
+// It also reports the time that Redis spends on commands, which depends less on the load
+// of the machine. Neither must grow. The largest size needs about 1.5 GB for Redis and is
+// skipped with -short.
 func BenchmarkRegistry(b *testing.B) {
 	r := openRegistry(b)
 	ctx := context.Background()
@@ -124,7 +124,7 @@ func (r *benchRegistry) measure(ctx context.Context, b *testing.B, n int) {
 		return err
 	})
 	each("authenticate", func(i int) error {
-		i -= i % (n / 1_000) // a thousand of them: the first use in a minute is written
+		i -= i % (n / 1_000) // uses 1,000 of them, because the first use in a minute is written
 		_, _, err := r.Authenticate(ctx, registeredAlias(i), registeredAlias(i))
 		return err
 	})
@@ -144,8 +144,8 @@ func (r *benchRegistry) measure(ctx context.Context, b *testing.B, n int) {
 	list("one", ListOptions{Prefix: registeredName(n - 1)}, n-1)
 }
 
-// busy is for how many microseconds Redis was executing commands since its
-// statistics were reset.
+// busy returns the microseconds that Redis spent on commands since its statistics were
+// reset.
 func (r *benchRegistry) busy(ctx context.Context, b *testing.B) (sum float64) {
 	b.Helper()
 	info, err := r.db.Client().Info(ctx, "commandstats").Result()
@@ -161,8 +161,8 @@ func (r *benchRegistry) busy(ctx context.Context, b *testing.B) (sum float64) {
 	return sum
 }
 
-// BenchmarkSecretCheck is what a right secret and a wrong one cost the processor,
-// Redis left out: the promise is 10 µs at most.
+// BenchmarkSecretCheck measures the CPU time of a right and of a wrong secret without
+// Redis. The limit is 10 µs.
 func BenchmarkSecretCheck(b *testing.B) {
 	a := openRegistry(b).Authority
 	ctx := context.Background()
@@ -183,13 +183,12 @@ func BenchmarkSecretCheck(b *testing.B) {
 	}
 }
 
-// BenchmarkAuthenticate_Timing measures what a stranger could learn from the time
-// an answer takes: of an unknown id, a wrong secret, an inactive application with a
-// wrong secret, and one that the gateway remembers with a wrong secret, in turns and in an
-// order that changes. It reports the median of each, and for the other three against the
-// wrong secret the difference of the medians and the p of a Mann-Whitney test
-// (two-sided): below 0.01 the times could be told apart with as many samples. It judges
-// nothing.
+// BenchmarkAuthenticate_Timing measures what the duration of a refusal reveals. It
+// compares a wrong secret with an unknown id, an inactive application and a cached
+// application, each with a wrong secret, in a varying order. It reports each median, the
+// difference of the medians from that of a wrong secret, and the p-value of a two-sided
+// Mann-Whitney test. With p below 0.01, as many samples distinguish the cases. It sets no
+// limit.
 func BenchmarkAuthenticate_Timing(b *testing.B) {
 	r := openRegistry(b)
 	ctx := context.Background()
@@ -229,9 +228,8 @@ func median(samples []float64) float64 {
 	return s[len(s)/2]
 }
 
-// mannWhitney returns the two-sided p of the U test in its normal approximation,
-// which is good from some twenty samples on. Ties, rare among nanoseconds, share
-// their ranks.
+// mannWhitney returns the two-sided p-value of the U test. It uses the normal
+// approximation, which is good from about twenty samples on. Ties share their ranks.
 func mannWhitney(x, y []float64) float64 {
 	type sample struct {
 		value float64

@@ -62,7 +62,7 @@ func TestRekey(t *testing.T) {
 
 	// The pass is interrupted.
 	var writes atomic.Int32
-	touches := runs(touchScript)
+	touches := onScript(touchScript)
 	f.set(func(cmd redis.Cmder) error {
 		if touches(cmd) != nil && writes.Add(1) > 100 {
 			return errors.New("interrupted")
@@ -150,7 +150,7 @@ func TestRekey_Cluster(t *testing.T) {
 }
 
 // Ended families of refresh tokens need no secret, however they ended.
-func TestRekey_RevokedFamilies(t *testing.T) {
+func TestRekey_EndedFamilies(t *testing.T) {
 	oldKey, newKey := []byte("rekey-oldKey-secret-0123456789abcdef"), []byte("rekey-newKey-secret-0123456789abcdef")
 	const mail = "ada@example.org"
 	for name, end := range map[string]func(context.Context, *Authority, *Application, *Token) error{

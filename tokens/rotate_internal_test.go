@@ -18,16 +18,16 @@ import (
 )
 
 // A saved secret is returned even if a later step fails: it cannot be shown again.
-func TestRotateSecret_ShownOnceRedisHasIt(t *testing.T) {
+func TestRotateSecret_ReturnedOnceSaved(t *testing.T) {
 	ctx := t.Context()
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server)
 	app := testApp(t, a)
-	saves := runs(saveScript)
+	saves := onScript(saveScript)
 	var saved atomic.Bool
 	failOnceSaved := func(cmd redis.Cmder) error {
 		if saved.Load() {
-			return errLost
+			return errInjected
 		}
 		if saves(cmd) != nil {
 			saved.Store(true)
@@ -59,11 +59,11 @@ func TestRotateSecret_ShownOnceRedisHasIt(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestUpdateApplication_ToldLaterIsAnError(t *testing.T) {
+func TestUpdateApplication_UnpublishedIsAnError(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server)
 	app := testApp(t, a)
-	publishes := runs(feed.PublishScript)
+	publishes := onScript(feed.PublishScript)
 	f.set(publishes, nil)
 	_, err := a.UpdateApplication(t.Context(), app.ID, 0, func(n *Application) error {
 		n.Active, n.Name = false, "Renamed"
@@ -126,7 +126,7 @@ func TestAuthenticate_NewSecretNeedsNoSlowHash(t *testing.T) {
 
 // A login that fails because the hash pool is full is not accepted, also if the server is
 // checked again meanwhile.
-func TestAuthenticate_BusyAndLookedAtAgain(t *testing.T) {
+func TestAuthenticate_BusyDuringServerCheck(t *testing.T) {
 	ctx := t.Context()
 	a, _ := testNode(t, miniredis.RunT(t))
 	app, err := a.ImportApplication(ctx, Application{Name: "Calendar", Active: true}, ImportedSecret{Hash: djangotest.Hash("at-meet", "salt", 1)})

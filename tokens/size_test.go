@@ -15,20 +15,20 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/storetest"
 )
 
-// What a live access token takes: in Redis at most 300 bytes, remembered by a
-// process at most 1 KB. Both are means over many.
+// A live access token takes at most 300 bytes in Redis and 1 KB in the cache of a process,
+// on average.
 func TestSize_OfAToken(t *testing.T) {
 	if testing.Short() {
 		t.Skip("issues many tokens")
 	}
-	const many = 5_000 // the mean is the same for 100,000, which takes a minute
+	const many = 5_000 // 100,000 give the same mean, but take a minute
 	server := redistest.Standalone(t)
 	a := storetest.Node(t, opener(tokens.RedisOptions{URL: server.URL()}))
 	app, _ := storetest.App(t, a)
 	ctx := context.Background()
 	raw := make([]string, many)
 	for i := range raw {
-		// A hundred tokens a user: users have their own place.
+		// A hundred tokens per user, because users are stored separately.
 		mail, err := tokens.ParseMail(fmt.Sprintf("user-%d@example.org", i%(many/100)))
 		require.NoError(t, err)
 		raw[i] = storetest.Issue(t, a, app, mail).Value
@@ -43,7 +43,7 @@ func TestSize_OfAToken(t *testing.T) {
 	}
 	require.NoError(t, keys.Err())
 	require.EqualValues(t, many, records)
-	t.Logf("Redis: %d bytes a token", inRedis/records)
+	t.Logf("Redis: %d bytes per token", inRedis/records)
 	require.LessOrEqual(t, inRedis/records, int64(300))
 
 	heap := func() uint64 {
@@ -61,6 +61,6 @@ func TestSize_OfAToken(t *testing.T) {
 	after := heap()
 	runtime.KeepAlive(raw)
 	require.Greater(t, after, before)
-	t.Logf("process: %d bytes a token", (after-before)/many)
+	t.Logf("process: %d bytes per token", (after-before)/many)
 	require.LessOrEqual(t, (after-before)/many, uint64(1024))
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestSlugs_SeenAgainCostNothing(t *testing.T) {
+func TestSlugs_KnownSlugsSendNoCommand(t *testing.T) {
 	ctx := t.Context()
 	a, server := overMiniredis(t)
 	now := time.Now()
@@ -34,7 +34,7 @@ func TestSlugs_SeenAgainCostNothing(t *testing.T) {
 	now = now.Add(24 * time.Hour)
 	a.RememberRooms("meet", page)
 	a.background.Wait()
-	require.Equal(t, before+20, server.CommandCount(), "once a day, so that they do not expire")
+	require.Equal(t, before+20, server.CommandCount(), "the expiry is extended once a day")
 	requireExpiring(t, server)
 	require.NotContains(t, server.Dump(), "abc-defg")
 }

@@ -13,8 +13,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/storetest"
 )
 
-// opener opens a store that waits for a busy machine, unless the test is about a
-// shorter timeout.
+// opener opens a store with a timeout for slow machines, unless the test sets one.
 func opener(o tokens.RedisOptions) storetest.Opener {
 	o.Timeout = cmp.Or(o.Timeout, 10*time.Second)
 	return func(t *testing.T) *tokens.Store {

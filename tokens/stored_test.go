@@ -16,9 +16,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/secrets"
 )
 
-// FuzzStoredRecords reads what Redis may hold under the keys of applications, users and
-// the installation. What cannot be read is an outage or not there, never another
-// application; what can be read is written again as it was.
+// FuzzStoredRecords reads arbitrary records of applications, users and the installation.
+// An unreadable record is unavailable or not found, and is never read as another
+// application. A readable record survives a round trip.
 func FuzzStoredRecords(f *testing.F) {
 	const id = "abcdefghijklmnopqrstuvwxyz012345"
 	keys := testKeyring(f, "0123456789abcdef0123456789abcdef")
@@ -49,21 +49,21 @@ func FuzzStoredRecords(f *testing.F) {
 				t.Fatal(err)
 			}
 		case app.ID != id:
-			t.Fatalf("%q is read as another application", document)
+			t.Fatalf("%q was read as another application", document)
 		default:
 			_ = app.MayDelegate("ada@example.org")
 			_, _, _, _ = app.Warnings(), app.LearnsBackend(), app.AllowsSource(netip.MustParseAddr("192.0.2.1")), app.Rates()
-			app.NotGranted = nil // not a part of the document
+			app.NotGranted = nil // not stored in the document
 			again, err := codec.encode(app)
 			require.NoError(t, err)
 			reread, err := codec.decode(id, map[string]string{fieldDocument: again, fieldVersion: "1"})
 			require.NoError(t, err)
 			reread.LastUsed = app.LastUsed
-			was, err := json.Marshal(app)
+			want, err := json.Marshal(app)
 			require.NoError(t, err)
-			is, err := json.Marshal(reread)
+			got, err := json.Marshal(reread)
 			require.NoError(t, err)
-			require.JSONEq(t, string(was), string(is))
+			require.JSONEq(t, string(want), string(got))
 		}
 		if u, err := users.decode("abcdefgh", map[string]string{field: value, fieldMail: sealedMail}); err == nil {
 			require.Equal(t, Mail("ada@example.org"), u.Mail)

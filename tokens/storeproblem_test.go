@@ -12,13 +12,13 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/storetest"
 )
 
-// A Redis user that may not do what the gateway needs is told what it lacks.
+// The report of a Redis user without the needed permissions names what it lacks.
 func TestStoreProblem_RedisUser(t *testing.T) {
 	server := redistest.Standalone(t)
 	for name, tc := range map[string]struct {
 		rules    []any
 		password string
-		ready    bool // requests are served, although the feed is not heard
+		ready    bool // requests are served, although the feed does not work
 		want     string
 	}{
 		"wrong password":      {[]any{"~mg1:*", "&mg1:*", "+@all"}, "wrong", false, "WRONGPASS"},
@@ -42,7 +42,7 @@ func TestStoreProblem_RedisUser(t *testing.T) {
 				require.NoError(t, a.Close())
 				require.NoError(t, s.Close())
 			})
-			storetest.Eventually(t, "the cause is known", func() bool {
+			storetest.Eventually(t, "the problem is reported", func() bool {
 				if tc.ready {
 					return a.FeedProblem(t.Context()) != ""
 				}
@@ -60,7 +60,7 @@ func TestStoreProblem_RedisUser(t *testing.T) {
 	}
 }
 
-// Settings of Redis that lose state are warned of, each by its line.
+// Each Redis setting that loses state gives a warning with its line.
 func TestStatus_StoreWarnings(t *testing.T) {
 	server := redistest.Standalone(t)
 	a := storetest.Node(t, func(t *testing.T) *tokens.Store {

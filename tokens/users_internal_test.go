@@ -33,12 +33,12 @@ func idFor(ctx context.Context, a *Authority, m Mail) (string, error) {
 }
 
 // duringRotation runs a test with gateways in the middle of a rotation of the secret.
-func whileRotating(t *testing.T, s schedule, test func(*testing.T, *miniredis.Miniredis, []*actor)) {
+func duringRotation(t *testing.T, s schedule, test func(*testing.T, *miniredis.Miniredis, []*actor)) {
 	t.Helper()
 	for name, gateways := range map[string][][][]byte{
-		"both orders":           {{rotationA, rotationB}, {rotationB, rotationA}},
-		"one lacks the new secret": {{rotationA, rotationB}, {rotationB, rotationA}, {rotationA}},
-		"one has dropped the old secret":    {{rotationA, rotationB}, {rotationB, rotationA}, {rotationB}},
+		"both orders":                    {{rotationA, rotationB}, {rotationB, rotationA}},
+		"one lacks the new secret":       {{rotationA, rotationB}, {rotationB, rotationA}, {rotationA}},
+		"one has dropped the old secret": {{rotationA, rotationB}, {rotationB, rotationA}, {rotationB}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := miniredis.RunT(t)
@@ -53,8 +53,8 @@ func whileRotating(t *testing.T, s schedule, test func(*testing.T, *miniredis.Mi
 
 // Concurrent gateways give an address one id, whatever the order of their secrets and
 // wherever they stop.
-func TestUserID_OneWhileSecretsAreRotated(t *testing.T) {
-	whileRotating(t, schedule{redisdb.KeyPrefix + "m:", redisdb.KeyUser("")}, func(t *testing.T, server *miniredis.Miniredis, actors []*actor) {
+func TestUserID_UniqueDuringRotation(t *testing.T) {
+	duringRotation(t, schedule{redisdb.KeyPrefix + "m:", redisdb.KeyUser("")}, func(t *testing.T, server *miniredis.Miniredis, actors []*actor) {
 		for seed := range uint64(200) {
 			at, m := fmt.Sprint("seed ", seed), Mail(fmt.Sprintf("user-%d@example.org", seed))
 			var mu sync.Mutex
@@ -86,8 +86,8 @@ func TestUserID_OneWhileSecretsAreRotated(t *testing.T) {
 
 // Concurrent gateways send a request with an Idempotency-Key at most once during a
 // rotation of the secret.
-func TestIdempotency_OnceWhileSecretsAreRotated(t *testing.T) {
-	whileRotating(t, schedule{redisdb.KeyPrefix + "i:"}, func(t *testing.T, _ *miniredis.Miniredis, actors []*actor) {
+func TestIdempotency_SentOnceDuringRotation(t *testing.T) {
+	duringRotation(t, schedule{redisdb.KeyPrefix + "i:"}, func(t *testing.T, _ *miniredis.Miniredis, actors []*actor) {
 		for seed := range uint64(200) {
 			var sent, refused atomic.Int32
 			act := func(ctx context.Context, me *actor, _ *rand.Rand) {
@@ -112,7 +112,7 @@ func TestIdempotency_OnceWhileSecretsAreRotated(t *testing.T) {
 }
 
 // If an address has two ids, a revocation by the address or by either id covers both.
-func TestUserID_TwoAreRevokedTogether(t *testing.T) {
+func TestUserID_BothIDsAreRevoked(t *testing.T) {
 	const mail = "ada@example.org"
 	for name, revoke := range map[string]func(context.Context, *Authority, string, string) error{
 		"user":  func(ctx context.Context, a *Authority, _, user string) error { return a.RevokeUser(ctx, user) },
@@ -127,7 +127,7 @@ func TestUserID_TwoAreRevokedTogether(t *testing.T) {
 				app := testApp(t, a)
 				first, err := a.Issue(ctx, Grant{Application: app, Mail: mail, Scopes: app.Scopes})
 				require.NoError(t, err)
-				// Before version 2 of the index, each gateway used its own first key.
+				// As in former versions, each gateway indexes the address under its own first key only.
 				server.Del(redisdb.KeyMail(b.keys.First(), string(mail)))
 				own := vault.RandomID(vault.UserID)
 				_, err = b.users.write(ctx, own, mail, app.ID)
@@ -154,7 +154,7 @@ func TestUserID_TwoAreRevokedTogether(t *testing.T) {
 
 // After a failover, another gateway may give an address a second id. The tokens of both
 // ids stay valid, and are revoked together.
-func TestUserID_LostAndGivenAgain(t *testing.T) {
+func TestUserID_SecondIDAfterFailover(t *testing.T) {
 	ctx := t.Context()
 	const mail = "ada@example.org"
 	server := miniredis.RunT(t)
@@ -170,7 +170,7 @@ func TestUserID_LostAndGivenAgain(t *testing.T) {
 	}
 	second, err := b.Issue(ctx, Grant{Application: app, Mail: mail, Scopes: app.Scopes})
 	require.NoError(t, err)
-	writeAgainAll(t, a)
+	replayJournal(t, a)
 	for _, tok := range []*Token{first, second} {
 		_, err := b.Inspect(ctx, tok.Value)
 		require.NoError(t, err)
@@ -185,7 +185,7 @@ func TestUserID_LostAndGivenAgain(t *testing.T) {
 	require.Equal(t, u.ID, third.UserID)
 	server.Del(redisdb.KeyUser(was.ID))
 	server.HDel(redisdb.KeyUser(u.ID), prefixOther+was.ID)
-	writeAgainAll(t, a)
+	replayJournal(t, a)
 
 	require.NoError(t, a.RevokeUser(ctx, mail))
 	for _, tok := range []*Token{first, second, third} {

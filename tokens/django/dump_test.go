@@ -23,10 +23,10 @@ import (
 
 var hash = djangotest.Hash("s3cret", "salt", 1)
 
-// pk returns the primary key that application and domain write for n.
+// pk returns the primary key of application n.
 func pk(n int) string { return djangotest.PK(n) }
 
-// application is a record with the given fields instead of, or besides, good ones.
+// application returns the record of application n. Fields override or extend valid ones.
 func application(n int, fields ...string) string {
 	all := map[string]string{
 		"name": `"Calendar"`, "is_active": "true", "client_id": fmt.Sprintf("%q", fmt.Sprintf("client%d", n)),
@@ -60,7 +60,7 @@ func read(t *testing.T, file string) *django.Dump {
 	return d
 }
 
-// problems are the lines an operator sees.
+// problems returns the lines that an operator sees.
 func problems(d *django.Dump) []string {
 	var lines []string
 	for _, p := range d.Problems {
@@ -69,8 +69,8 @@ func problems(d *django.Dump) []string {
 	return lines
 }
 
-// The file was written by Django's own serializer (testdata/make_vectors.py).
-func TestReadDumpOfDjango(t *testing.T) {
+// The file was written by the serializer of Django (testdata/make_vectors.py).
+func TestReadDump_DjangoFile(t *testing.T) {
 	f, err := os.Open("testdata/dumpdata.json")
 	require.NoError(t, err)
 	defer f.Close()
@@ -107,7 +107,7 @@ func TestReadDumpOfDjango(t *testing.T) {
 	require.Empty(t, cmp.Diff(want, d.Applications))
 }
 
-func TestReadDumpForms(t *testing.T) {
+func TestReadDump_Forms(t *testing.T) {
 	app, dom := application(1), domain(quoted(pk(1)), `"a.example"`)
 	for name, file := range map[string]string{
 		"array":                  array(app, dom),
@@ -139,7 +139,7 @@ func TestReadDumpForms(t *testing.T) {
 	})
 }
 
-func TestReadDumpIgnoresOtherModels(t *testing.T) {
+func TestReadDump_IgnoresOtherModels(t *testing.T) {
 	d := read(t, array(
 		`{"model": "core.user", "pk": 1, "fields": {"email": "a@b.example"}}`,
 		`{"model": "sessions.session", "pk": "x"}`,
@@ -152,7 +152,7 @@ func TestReadDumpIgnoresOtherModels(t *testing.T) {
 	require.Zero(t, d.DomainRecords)
 }
 
-func TestReadDumpFields(t *testing.T) {
+func TestReadDump_Fields(t *testing.T) {
 	at := "record 1 (core.application " + pk(1) + "): "
 	good := func() django.Application {
 		return django.Application{
@@ -244,7 +244,7 @@ func TestReadDumpFields(t *testing.T) {
 	}
 }
 
-func TestReadDumpOfAnOlderMeet(t *testing.T) {
+func TestReadDump_OlderMeet(t *testing.T) {
 	d := read(t, array(application(1, "is_active=", "active=true"), application(2, "is_active=", "active=false"),
 		application(3, "is_active="), application(4, "is_active=false", "active=true")))
 	var active []bool
@@ -255,7 +255,7 @@ func TestReadDumpOfAnOlderMeet(t *testing.T) {
 	require.Len(t, d.Problems, 1)
 }
 
-func TestReadDumpSkips(t *testing.T) {
+func TestReadDump_SkipsInvalidRecords(t *testing.T) {
 	good := application(1)
 	for name, tc := range map[string]struct {
 		record, problem string
@@ -291,10 +291,10 @@ func TestReadDumpSkips(t *testing.T) {
 	}
 }
 
-// At Meet an application without domains may act for everybody. Whatever is
-// wrong with the domains in a dump must not turn a confined one into such.
-func TestReadDumpNeverWidens(t *testing.T) {
-	t.Run("domains that are none", func(t *testing.T) {
+// In Meet an application without domains may act for everyone. Invalid domains in a dump
+// must not make a restricted application unrestricted.
+func TestReadDump_NeverWidensAccess(t *testing.T) {
+	t.Run("invalid domains", func(t *testing.T) {
 		for _, bad := range []string{
 			`""`, `null`, `7`, `"*"`, `".example.org"`, `"example.org."`, `"a..example"`, `"*.example.org"`, `"-a.example"`,
 			`"a-.example"`, `"a_b.example"`, `"exam\u212aple.org"`, `"localhost"`, `"127.0.0.1"`, `"a b.example"`, `"a@b.example"`,
@@ -304,10 +304,10 @@ func TestReadDumpNeverWidens(t *testing.T) {
 			require.Len(t, d.Problems, 1, bad)
 			require.Empty(t, d.Applications[0].Domains, bad)
 			require.False(t, d.Applications[0].AnyDomain, bad)
-			require.True(t, d.Applications[1].AnyDomain, "another application has nothing to do with it")
+			require.True(t, d.Applications[1].AnyDomain, "other applications are not affected")
 		}
 	})
-	t.Run("domains of nobody in particular", func(t *testing.T) {
+	t.Run("domains without an application", func(t *testing.T) {
 		for _, bad := range []string{
 			domain(`null`, `"a.example"`), domain(`true`, `"a.example"`), domain(`[]`, `"a.example"`), domain(`["a", "b"]`, `"a.example"`),
 			domain(`{"pk": 1}`, `"a.example"`), domain(`["nobody"]`, `"a.example"`), domain(`["`+pk(1)+`"]`, `"a.example"`),
@@ -322,7 +322,7 @@ func TestReadDumpNeverWidens(t *testing.T) {
 	})
 }
 
-func TestReadDumpRefuses(t *testing.T) {
+func TestReadDump_RefusesInvalidFiles(t *testing.T) {
 	broken := errors.New("disk on fire")
 	big := `{"model": "core.user", "pk": 1, "fields": {"x": "` + strings.Repeat("s3cret", 200_000) + `"}}`
 	for name, tc := range map[string]struct {
@@ -362,7 +362,7 @@ func TestReadDumpRefuses(t *testing.T) {
 	}
 }
 
-// endless is a file of one byte, for ever.
+// endless is an infinite file of one repeated byte.
 type endless byte
 
 func (e endless) Read(p []byte) (int, error) {
@@ -372,14 +372,14 @@ func (e endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestReadDumpOfMoreThanOneRecordsLimit(t *testing.T) {
+func TestReadDump_LargeFile(t *testing.T) {
 	filler := `{"model": "core.user", "pk": 1, "fields": {"x": "` + strings.Repeat("x", 700_000) + `"}}`
 	d := read(t, array(filler, filler, application(1), filler))
 	require.Equal(t, 4, d.Records)
 	require.Len(t, d.Applications, 1)
 }
 
-func TestApplicationHidesItsHash(t *testing.T) {
+func TestApplication_HidesHash(t *testing.T) {
 	app := read(t, array(application(1))).Applications[0]
 	for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
 		require.NotContains(t, fmt.Sprintf(format, app), hash)
@@ -391,7 +391,7 @@ func TestApplicationHidesItsHash(t *testing.T) {
 	require.NotContains(t, string(b), "pbkdf2")
 }
 
-func TestReadManyApplications(t *testing.T) {
+func TestReadDump_ManyApplications(t *testing.T) {
 	const n = 10_000
 	for _, lines := range []bool{false, true} {
 		var file bytes.Buffer

@@ -15,7 +15,7 @@ type vector struct {
 	Name, Algorithm, Secret, Encoded string
 }
 
-// vectors are hashes that Django itself made (testdata/make_vectors.py).
+// vectors returns hashes that Django made (testdata/make_vectors.py).
 func vectors(tb testing.TB) []vector {
 	tb.Helper()
 	b, err := os.ReadFile("testdata/vectors.json")
@@ -26,7 +26,7 @@ func vectors(tb testing.TB) []vector {
 	return file.Vectors
 }
 
-func TestVerifyWhatDjangoMade(t *testing.T) {
+func TestVerify_DjangoHashes(t *testing.T) {
 	seen := map[string]int{}
 	for _, v := range vectors(t) {
 		t.Run(v.Algorithm+"/"+v.Name, func(t *testing.T) {
@@ -41,11 +41,11 @@ func TestVerifyWhatDjangoMade(t *testing.T) {
 			require.NoError(t, err)
 			require.True(t, ok)
 			if v.Name == "default" {
-				return // one slow check each is enough
+				return // one slow check per algorithm is enough
 			}
 			for _, wrong := range []string{
 				"", "\x00", v.Secret + "\x00", "\x00" + v.Secret, "x" + v.Secret, v.Secret[1:], v.Encoded,
-				v.Secret + "\x00" + v.Secret, // what bcrypt's cyclic key makes of the secret
+				v.Secret + "\x00" + v.Secret, // equal to the secret under the cyclic key of bcrypt
 			} {
 				ok, err = Verify(v.Encoded, wrong)
 				require.NoError(t, err)
@@ -57,7 +57,7 @@ func TestVerifyWhatDjangoMade(t *testing.T) {
 	require.Len(t, seen, len(parsers), "an algorithm without a vector")
 }
 
-func TestBCryptStopsAt72Bytes(t *testing.T) {
+func TestBCrypt_IgnoresBytesAfter72(t *testing.T) {
 	for _, v := range vectors(t) {
 		if v.Name != "73 bytes" {
 			continue
@@ -70,12 +70,12 @@ func TestBCryptStopsAt72Bytes(t *testing.T) {
 	}
 }
 
-func TestVerifyDoesNotAcceptAChangedHash(t *testing.T) {
+func TestVerify_RefusesChangedHash(t *testing.T) {
 	for _, v := range vectors(t) {
 		if v.Name != "short" {
 			continue
 		}
-		// A letter in the middle: the last one may hold unused bits.
+		// Changes a letter in the middle, because the last one may hold unused bits.
 		i := len(v.Encoded) - 10
 		letter := byte('A')
 		if v.Encoded[i] == letter {
@@ -88,7 +88,7 @@ func TestVerifyDoesNotAcceptAChangedHash(t *testing.T) {
 	}
 }
 
-func TestIdentifyRefuses(t *testing.T) {
+func TestIdentify_RefusesInvalidHashes(t *testing.T) {
 	const (
 		sum256 = "5sBtpiWTVH1kYhODB/4hfYwhaLb68fOJ55LZKlQA4zc="
 		sum1   = "zHDKri8BYdhUqmDIB58hxs/KdQA="
@@ -184,8 +184,8 @@ func TestIdentifyRefuses(t *testing.T) {
 	}
 }
 
-// The limits themselves are still allowed. Identify does not pay for them.
-func TestIdentifyAcceptsTheLimits(t *testing.T) {
+// Hashes at the limits are accepted. Identify does not compute them.
+func TestIdentify_AcceptsLimits(t *testing.T) {
 	for _, encoded := range []string{
 		"pbkdf2_sha256$10000000$" + strings.Repeat("a", maxSalt) + "$5sBtpiWTVH1kYhODB/4hfYwhaLb68fOJ55LZKlQA4zc=",
 		"argon2$argon2id$v=19$m=262144,t=16,p=16$c29tZXNhbHQ$CPzBVYdM2T2YuhyTqavYiwXO5aTF3MRW8OBpe3kDTPI",
@@ -221,7 +221,7 @@ func FuzzIdentify(f *testing.F) {
 	})
 }
 
-// BenchmarkVerify measures Django's own defaults.
+// BenchmarkVerify measures the default hashers of Django.
 func BenchmarkVerify(b *testing.B) {
 	for _, v := range vectors(b) {
 		if v.Name != "default" {

@@ -20,7 +20,7 @@ func TestParseMail(t *testing.T) {
 		"!#$%&'*+/=?^_`{|}~-@a.example":   "!#$%&'*+/=?^_`{|}~-@a.example",
 		strings.Repeat("a", 64) + "@b.de": strings.Repeat("a", 64) + "@b.de",
 		"a@1.2.3.example":                 "a@1.2.3.example",
-		// Both spellings of an internationalised domain are one address.
+		// Both spellings of an internationalised domain give the same address.
 		"user@münchen.example":        "user@xn--mnchen-3ya.example",
 		"user@MÜNCHEN.example":        "user@xn--mnchen-3ya.example",
 		"user@mu\u0308nchen.example":  "user@xn--mnchen-3ya.example",
@@ -34,7 +34,7 @@ func TestParseMail(t *testing.T) {
 	}
 	for name, in := range map[string]string{
 		"empty": "", "no at": "alice", "no local part": "@example.org", "no domain": "alice@",
-		// Two domains, of which a list is asked for one and mail goes to the other
+		// An address with two domains could pass the list with one and receive mail at the other
 		// (oauth2-proxy CVE-2026-40574).
 		"two at": "alice@evil.org@example.org", "two at, the other way": "alice@example.org@evil.org", "at in quotes": `"alice@evil.org"@example.org`,
 		"quoted": `"alice"@example.org`, "escaped": `alice\@evil.org@example.org`, "comment": "alice(x)@example.org", "comment behind": "alice@example.org(evil.org)",
@@ -57,8 +57,7 @@ func TestParseMail(t *testing.T) {
 	}
 }
 
-// What is checked is what is sent: reading an address again changes nothing, and
-// it has one domain whoever splits it.
+// Parsing a parsed address again changes nothing, and the address has exactly one domain.
 func FuzzParseMail(f *testing.F) {
 	for _, s := range []string{"alice@example.org", " A@B.example ", `"a@b"@c.example`, "a@b@c.example", "a@[::1]", "a@xn--a.example", "ı@K.example", "a@b.example."} {
 		f.Add(s)
@@ -70,7 +69,7 @@ func FuzzParseMail(f *testing.F) {
 		}
 		again, err := ParseMail(string(m))
 		if err != nil || again != m {
-			t.Fatalf("%q is read as %q and that as %q, %v", s, string(m), string(again), err)
+			t.Fatalf("%q was parsed as %q, and that as %q, %v", s, string(m), string(again), err)
 		}
 		if strings.Count(string(m), "@") != 1 || !strings.HasSuffix(string(m), "@"+m.Domain()) || !isDomain(m.Domain()) || len(m) > MaxMail {
 			t.Fatalf("%q", string(m))
@@ -102,7 +101,7 @@ func TestScopes(t *testing.T) {
 		a, _ := NewScopes(scope.Draw(t, "a")...)
 		b, _ := NewScopes(scope.Draw(t, "b")...)
 		for _, n := range a.Intersect(b) {
-			require.True(t, a.Has(n) && b.Has(n), "a token never gets more than both have")
+			require.True(t, a.Has(n) && b.Has(n), "the intersection has only scopes that both have")
 		}
 		back, err := ParseScopes(a.String())
 		require.NoError(t, err)

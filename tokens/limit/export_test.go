@@ -2,10 +2,10 @@
 
 package limit
 
-// Names are the names of all policies, in the order of the constants.
+// Names lists the names of all policies, in the order of the constants.
 var Names = names[:]
 
-// Entries returns how many counts are remembered.
+// Entries returns the number of counts in memory.
 func (l *Limiter) Entries() int {
 	n := 0
 	for _, c := range l.buckets {

@@ -17,30 +17,30 @@ import (
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
-	_ "github.com/meet-gateway/meet-gateway/tests/seed" // the same properties each time
+	_ "github.com/meet-gateway/meet-gateway/tests/seed" // makes the properties reproducible
 	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// count is a shared count in memory, which takes some time to answer.
-type count struct {
-	mu    sync.Mutex
-	tat   map[limit.Key]time.Time
-	asked int
-	sum   int
-	keys  []limit.Key
+// sharedCount is a shared count in memory with a configurable delay.
+type sharedCount struct {
+	mu     sync.Mutex
+	tat    map[limit.Key]time.Time
+	debits int
+	sum    int
+	keys   []limit.Key
 
 	delay time.Duration
-	away  bool
+	down  bool
 }
 
-var errAway = errors.New("away")
+var errDown = errors.New("down")
 
-func (c *count) Debit(ctx context.Context, k limit.Key, r limit.Rate, n int) (time.Duration, error) {
+func (c *sharedCount) Debit(ctx context.Context, k limit.Key, r limit.Rate, n int) (time.Duration, error) {
 	c.mu.Lock()
-	delay, away := c.delay, c.away
-	c.asked++
+	delay, down := c.delay, c.down
+	c.debits++
 	c.sum += n
 	c.keys = append(c.keys, k)
 	c.mu.Unlock()
@@ -49,8 +49,8 @@ func (c *count) Debit(ctx context.Context, k limit.Key, r limit.Rate, n int) (ti
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
-	if away {
-		return 0, errAway
+	if down {
+		return 0, errDown
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -70,22 +70,22 @@ func (c *count) Debit(ctx context.Context, k limit.Key, r limit.Rate, n int) (ti
 	return tat.Sub(now), nil
 }
 
-func (c *count) messages() int {
+func (c *sharedCount) calls() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.asked
+	return c.debits
 }
 
-func (c *count) told() int {
+func (c *sharedCount) reported() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.sum
 }
 
-func (c *count) set(delay time.Duration, away bool) {
+func (c *sharedCount) set(delay time.Duration, down bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.delay, c.away = delay, away
+	c.delay, c.down = delay, down
 }
 
 func rates(t interface{ Fatal(...any) }, m map[string]string) *limit.Rates {
@@ -106,10 +106,10 @@ func granted(n int, ask func() limit.Decision) (granted int) {
 	return granted
 }
 
-var me = limit.Caller{Application: "app", User: "user"}
+var caller = limit.Caller{Application: "app", User: "user"}
 
 func TestLimiter_OneGatewayIsExact(t *testing.T) {
-	for name, shared := range map[string]limit.Shared{"alone": nil, "shared": &count{}, "slowly shared": &count{delay: 5 * time.Millisecond}} {
+	for name, shared := range map[string]limit.Shared{"not shared": nil, "shared": &sharedCount{}, "shared with delay": &sharedCount{delay: 5 * time.Millisecond}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				for _, n := range []int{1, 2, 3, 10, 100, 1000} {
@@ -117,11 +117,11 @@ func TestLimiter_OneGatewayIsExact(t *testing.T) {
 					defer l.Close()
 					who := limit.Caller{Application: "app", User: fmt.Sprint(n)}
 					read := func() limit.Decision { return l.Read(t.Context(), who) }
-					began := time.Now()
+					start := time.Now()
 					got := granted(2*n, read)
-					require.GreaterOrEqual(t, got, n, "the whole limit at once")
-					require.LessOrEqual(t, got, n+int(time.Since(began)*time.Duration(n)/time.Minute)+1, "and what has come back since")
-					if time.Since(began) == 0 {
+					require.GreaterOrEqual(t, got, n, "the whole limit is available at once")
+					require.LessOrEqual(t, got, n+int(time.Since(start)*time.Duration(n)/time.Minute)+1, "only refilled requests are granted on top")
+					if time.Since(start) == 0 {
 						require.Equal(t, n, got)
 					}
 					d := read()
@@ -129,37 +129,37 @@ func TestLimiter_OneGatewayIsExact(t *testing.T) {
 					require.False(t, d.Alone)
 					require.Positive(t, d.RetryAfter)
 					time.Sleep(d.RetryAfter)
-					require.Equal(t, 1, granted(5, read), "as told by Retry-After")
+					require.Equal(t, 1, granted(5, read), "one request is granted after Retry-After")
 					time.Sleep(2 * time.Minute)
-					require.GreaterOrEqual(t, granted(2*n, read), n, "everything has come back")
+					require.GreaterOrEqual(t, granted(2*n, read), n, "the limit is full again")
 				}
 			})
 		})
 	}
 }
 
-func TestLimiter_OneGatewayIsExactAtOnce(t *testing.T) {
+func TestLimiter_OneGatewayIsExactConcurrently(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &count{delay: time.Millisecond}
+		c := &sharedCount{delay: time.Millisecond}
 		l := limit.New(limit.Options{Shared: c, Rates: rates(t, map[string]string{"create": "100/1m", "create_user": "off"})})
 		defer l.Close()
-		var yes atomic.Int32
+		var allowed atomic.Int32
 		var wg sync.WaitGroup
 		for range 300 {
 			wg.Go(func() {
-				if l.Create(t.Context(), me).Allowed {
-					yes.Add(1)
+				if l.Create(t.Context(), caller).Allowed {
+					allowed.Add(1)
 				}
 			})
 		}
 		wg.Wait()
-		require.EqualValues(t, 100, yes.Load())
+		require.EqualValues(t, 100, allowed.Load())
 	})
 }
 
-// Whatever the gateways are asked and when, together they grant at most what the
-// doc comment of Limiter says, and that they granted too much is made up for.
-func TestLimiter_TogetherWithinTheStatedError(t *testing.T) {
+// Several gateways together never exceed the error that the doc comment of Limiter states,
+// and later make up for what they granted in excess.
+func TestLimiter_GatewaysStayWithinStatedError(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		synctest.Test(t, func(t *testing.T) {
 			n := rapid.IntRange(1, 200).Draw(r, "count")
@@ -168,31 +168,31 @@ func TestLimiter_TogetherWithinTheStatedError(t *testing.T) {
 			set := new(limit.Rates)
 			set.Set(limit.Read, rate)
 			set.Set(limit.ReadUser, limit.Rate{})
-			c := &count{delay: time.Duration(rapid.IntRange(0, 20).Draw(r, "delay")) * time.Millisecond}
+			c := &sharedCount{delay: time.Duration(rapid.IntRange(0, 20).Draw(r, "delay")) * time.Millisecond}
 			var gateways []*limit.Limiter
 			for range nodes {
 				l := limit.New(limit.Options{Shared: c, Nodes: nodes, Rates: set})
 				defer l.Close()
 				gateways = append(gateways, l)
 			}
-			began := time.Now()
+			start := time.Now()
 			total := 0
 			for range rapid.IntRange(1, 300).Draw(r, "steps") {
 				l := gateways[rapid.IntRange(0, nodes-1).Draw(r, "gateway")]
-				total += granted(rapid.IntRange(1, 20).Draw(r, "burst"), func() limit.Decision { return l.Read(t.Context(), me) })
+				total += granted(rapid.IntRange(1, 20).Draw(r, "burst"), func() limit.Decision { return l.Read(t.Context(), caller) })
 				time.Sleep(time.Duration(rapid.IntRange(0, 400).Draw(r, "pause")) * time.Millisecond)
 				batch := max(1, n/(10*nodes))
-				// One more for the slack that makes up for messages' time.
-				most := n + int(time.Since(began)*time.Duration(n)/rate.Per) + 2*batch*nodes + 1
+				// Plus one for the time that messages take.
+				most := n + int(time.Since(start)*time.Duration(n)/rate.Per) + 2*batch*nodes + 1
 				require.LessOrEqual(t, total, most)
 			}
 		})
 	})
 }
 
-func TestLimiter_TogetherUnderSiege(t *testing.T) {
+func TestLimiter_ErrorDoesNotAddUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &count{delay: time.Millisecond}
+		c := &sharedCount{delay: time.Millisecond}
 		set := rates(t, map[string]string{"read": "600/1m", "read_user": "off"})
 		total := 0
 		var gateways []*limit.Limiter
@@ -201,79 +201,79 @@ func TestLimiter_TogetherUnderSiege(t *testing.T) {
 			defer l.Close()
 			gateways = append(gateways, l)
 		}
-		for range 600 { // ten minutes of a hundred requests a second to each
+		for range 600 { // ten minutes with 100 requests per second to each gateway
 			for _, l := range gateways {
-				total += granted(100, func() limit.Decision { return l.Read(t.Context(), me) })
+				total += granted(100, func() limit.Decision { return l.Read(t.Context(), caller) })
 			}
 			time.Sleep(time.Second)
 		}
 		exact := 600 + 10*600
-		require.InDelta(t, exact, total, 2*3*20, "too much once is made up for: the error does not add up")
+		require.InDelta(t, exact, total, 2*3*20, "the error does not add up")
 	})
 }
 
-func TestLimiter_CostsOneMessageABatch(t *testing.T) {
+func TestLimiter_OneMessagePerBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &count{delay: time.Millisecond}
+		c := &sharedCount{delay: time.Millisecond}
 		l := limit.New(limit.Options{Shared: c, Rates: rates(t, map[string]string{"read": "1000/1m", "read_user": "off"})})
 		defer l.Close()
 		for range 500 {
-			began := time.Now()
-			require.True(t, l.Read(t.Context(), me).Allowed)
-			require.Zero(t, time.Since(began), "no request waits")
+			start := time.Now()
+			require.True(t, l.Read(t.Context(), caller).Allowed)
+			require.Zero(t, time.Since(start), "no request waits")
 			time.Sleep(60 * time.Millisecond)
 		}
-		require.Equal(t, 500/50, c.messages())
+		require.Equal(t, 500/50, c.calls())
 
-		// Who asks now and then is never told of at all.
+		// A caller that sends few requests is never reported.
 		for range 100 {
 			require.True(t, l.Read(t.Context(), limit.Caller{Application: "rare"}).Allowed)
 			time.Sleep(time.Minute)
 		}
-		require.Equal(t, 500/50, c.messages())
+		require.Equal(t, 500/50, c.calls())
 	})
 }
 
-func TestLimiter_SharedCountAway(t *testing.T) {
+func TestLimiter_SharedCountUnavailable(t *testing.T) {
 	for name, broken := range map[string]struct {
 		delay time.Duration
-		away  bool
+		down  bool
 	}{"refuses": {0, true}, "hangs": {time.Hour, false}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := &count{}
+				c := &sharedCount{}
 				l := limit.New(limit.Options{Shared: c, Nodes: 4, Rates: rates(t, map[string]string{"read": "100/1m", "read_user": "off", "create": "1/1m", "create_user": "off"})})
 				defer l.Close()
-				read := func() limit.Decision { return l.Read(t.Context(), me) }
-				// Before, this gateway was granting all there was.
+				read := func() limit.Decision { return l.Read(t.Context(), caller) }
+				// Before the failure, this gateway granted the whole limit.
 				require.Equal(t, 100, granted(1000, read))
 				synctest.Wait()
-				c.set(broken.delay, broken.away)
+				c.set(broken.delay, broken.down)
 				time.Sleep(10 * time.Minute)
 
-				began := time.Now()
+				start := time.Now()
 				got := granted(1000, read)
-				require.GreaterOrEqual(t, got, 25, "its share")
-				require.LessOrEqual(t, got, 25+3*2, "and what it may grant before it knows")
-				require.Less(t, time.Since(began), time.Second, "nobody waits for long")
+				require.GreaterOrEqual(t, got, 25, "the share of the gateway")
+				require.LessOrEqual(t, got, 25+3*2, "plus what it grants before it detects the failure")
+				require.Less(t, time.Since(start), time.Second, "requests do not wait for long")
 				d := read()
 				require.False(t, d.Allowed)
 				require.True(t, d.Alone)
 				time.Sleep(d.RetryAfter)
-				require.True(t, read().Allowed, "it goes on at the pace of its share")
+				require.True(t, read().Allowed, "the share is refilled")
 				for range 60 {
 					got += granted(10, read)
 					time.Sleep(time.Second)
 				}
 				require.InDelta(t, 25+25, got, 6)
-				require.True(t, l.Create(t.Context(), me).Allowed, "not even a limit of one is blocked")
+				require.True(t, l.Create(t.Context(), caller).Allowed, "a limit of one is not blocked")
 
 				c.set(0, false)
 				time.Sleep(10 * time.Minute)
 				got = granted(1, read)
-				synctest.Wait() // its answer says that all is well
+				synctest.Wait() // its answer ends the failure
 				got += granted(1000, read)
-				require.Equal(t, 100, got, "and all is as before")
+				require.Equal(t, 100, got, "the whole limit is available again")
 			})
 		})
 	}
@@ -282,8 +282,8 @@ func TestLimiter_SharedCountAway(t *testing.T) {
 func TestLimiter_UserDoesNotUseUpTheApplication(t *testing.T) {
 	l := limit.New(limit.Options{Rates: rates(t, map[string]string{"create": "10/1m", "create_user": "2/1m"})})
 	defer l.Close()
-	require.Equal(t, 2, granted(50, func() limit.Decision { return l.Create(t.Context(), me) }))
-	d := l.Create(t.Context(), me)
+	require.Equal(t, 2, granted(50, func() limit.Decision { return l.Create(t.Context(), caller) }))
+	d := l.Create(t.Context(), caller)
 	require.Equal(t, limit.CreateUser, d.Policy)
 	others := 0
 	for i := range 20 {
@@ -296,11 +296,11 @@ func TestLimiter_UserDoesNotUseUpTheApplication(t *testing.T) {
 	require.False(t, d.Allowed)
 	require.Equal(t, limit.Create, d.Policy)
 	require.True(t, l.Create(t.Context(), limit.Caller{Application: "other app", User: "user"}).Allowed)
-	require.True(t, l.Read(t.Context(), me).Allowed)
-	require.True(t, l.Token(t.Context(), me).Allowed)
+	require.True(t, l.Read(t.Context(), caller).Allowed)
+	require.True(t, l.Token(t.Context(), caller).Allowed)
 }
 
-func TestLimiter_OfTheApplication(t *testing.T) {
+func TestLimiter_ApplicationOverrides(t *testing.T) {
 	l := limit.New(limit.Options{Rates: rates(t, map[string]string{"read": "3/1m"})})
 	defer l.Close()
 	own, err := limit.ParseOverrides(map[string]string{"read": "5/1m", "read_user": "off"})
@@ -316,11 +316,11 @@ func TestLimiter_OfTheApplication(t *testing.T) {
 	require.Empty(t, standing)
 }
 
-func TestLimiter_TellsTheNearerLimit(t *testing.T) {
+func TestLimiter_ReportsTheTighterLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := limit.New(limit.Options{Rates: rates(t, map[string]string{"read": "10/1m", "read_user": "8/1m"})})
 		defer l.Close()
-		d := l.Read(t.Context(), me)
+		d := l.Read(t.Context(), caller)
 		policy, standing := d.Headers()
 		require.Equal(t, `"read_user";q=8;w=60`, policy)
 		require.Equal(t, `"read_user";r=7;t=8`, standing)
@@ -330,8 +330,8 @@ func TestLimiter_TellsTheNearerLimit(t *testing.T) {
 		policy, standing = d.Headers()
 		require.Equal(t, `"read";q=10;w=60`, policy)
 		require.Equal(t, `"read";r=4;t=36`, standing)
-		granted(10, func() limit.Decision { return l.Read(t.Context(), me) })
-		d = l.Read(t.Context(), me)
+		granted(10, func() limit.Decision { return l.Read(t.Context(), caller) })
+		d = l.Read(t.Context(), caller)
 		require.False(t, d.Allowed)
 		_, standing = d.Headers()
 		require.Equal(t, `"read";r=0;t=60`, standing)
@@ -339,7 +339,7 @@ func TestLimiter_TellsTheNearerLimit(t *testing.T) {
 	})
 }
 
-// fail tries and fails, if it may try.
+// fail makes a failed attempt, if one is allowed.
 func fail(l *limit.Limiter, app string, source netip.Addr, own *limit.Rates) limit.Decision {
 	a, d := l.Attempt(context.Background(), app, source, own)
 	if d.Allowed {
@@ -348,8 +348,8 @@ func fail(l *limit.Limiter, app string, source netip.Addr, own *limit.Rates) lim
 	return d
 }
 
-// may reports whether one may try.
-func may(l *limit.Limiter, app string, source netip.Addr, own *limit.Rates) limit.Decision {
+// try makes a successful attempt, if one is allowed.
+func try(l *limit.Limiter, app string, source netip.Addr, own *limit.Rates) limit.Decision {
 	a, d := l.Attempt(context.Background(), app, source, own)
 	if d.Allowed {
 		a.End()
@@ -359,7 +359,7 @@ func may(l *limit.Limiter, app string, source netip.Addr, own *limit.Rates) limi
 
 func TestLimiter_Failures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &count{}
+		c := &sharedCount{}
 		set := rates(t, map[string]string{"failed": "3/1m", "failed_source": "10/1m"})
 		l := limit.New(limit.Options{Shared: c, Rates: set})
 		defer l.Close()
@@ -372,49 +372,48 @@ func TestLimiter_Failures(t *testing.T) {
 			require.True(t, fail(l, "app", here, nil).Allowed)
 			synctest.Wait()
 		}
-		d := may(l, "app", here, nil)
+		d := try(l, "app", here, nil)
 		require.False(t, d.Allowed)
 		require.Equal(t, limit.Failed, d.Policy)
 		require.Equal(t, 20*time.Second, d.RetryAfter)
-		require.False(t, may(l, "app", near, nil).Allowed, "one network")
-		require.True(t, may(l, "app", elsewhere, nil).Allowed, "the victim goes on from elsewhere")
-		require.True(t, may(l, "other", here, nil).Allowed)
+		require.False(t, try(l, "app", near, nil).Allowed, "the same network")
+		require.True(t, try(l, "app", elsewhere, nil).Allowed, "the application can still log in from another network")
+		require.True(t, try(l, "other", here, nil).Allowed)
 
-		// The other gateway hears of it with its first failure.
+		// The other gateway learns the count with its first failure.
 		synctest.Wait()
 		require.True(t, fail(other, "app", here, nil).Allowed)
 		synctest.Wait()
-		require.False(t, may(other, "app", here, nil).Allowed)
+		require.False(t, try(other, "app", here, nil).Allowed)
 
 		// Many client ids from one network.
 		for i := range 20 {
 			fail(l, fmt.Sprint(i), here, nil)
 			synctest.Wait()
 		}
-		d = may(l, "yet another", near, nil)
+		d = try(l, "yet another", near, nil)
 		require.False(t, d.Allowed)
 		require.Equal(t, limit.FailedSource, d.Policy)
-		require.True(t, may(l, "app", elsewhere, nil).Allowed)
+		require.True(t, try(l, "app", elsewhere, nil).Allowed)
 
 		own, err := limit.ParseOverrides(map[string]string{"failed": "off"})
 		require.NoError(t, err)
 		for range 9 {
 			fail(l, "lenient", elsewhere, own)
 		}
-		require.True(t, may(l, "lenient", elsewhere, own).Allowed)
+		require.True(t, try(l, "lenient", elsewhere, own).Allowed)
 
-		// Without an address nothing but the pair is slowed.
+		// Without an address, only the pair of application and address is limited.
 		for i := range 40 {
 			fail(l, fmt.Sprint(i%4), netip.Addr{}, nil)
 		}
-		require.False(t, may(l, "1", netip.Addr{}, nil).Allowed)
-		require.True(t, may(l, "5", netip.Addr{}, nil).Allowed)
+		require.False(t, try(l, "1", netip.Addr{}, nil).Allowed)
+		require.True(t, try(l, "5", netip.Addr{}, nil).Allowed)
 	})
 }
 
-// Many at once are not more than the limit, and who succeeds is not slowed by
-// those who fail beside it.
-func TestLimiter_AttemptsUnderWay(t *testing.T) {
+// Concurrent failures do not exceed the limit, and concurrent successes are not limited.
+func TestLimiter_ConcurrentAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		set := rates(t, map[string]string{"failed": "3/1h", "failed_source": "off"})
 		here := netip.MustParseAddr("192.0.2.7")
@@ -441,7 +440,7 @@ func TestLimiter_AttemptsUnderWay(t *testing.T) {
 		require.EqualValues(t, 3, together(l, 20, (*limit.Attempt).Fail), "all of them fail")
 		require.EqualValues(t, 0, together(l, 20, (*limit.Attempt).End))
 
-		// Who waits for too long, or does not want to any more, is refused.
+		// An attempt that waits too long, or whose caller has gone, is refused.
 		l = limit.New(limit.Options{Rates: set})
 		defer l.Close()
 		var held []*limit.Attempt
@@ -450,11 +449,11 @@ func TestLimiter_AttemptsUnderWay(t *testing.T) {
 			require.True(t, d.Allowed)
 			held = append(held, a)
 		}
-		began := time.Now()
+		start := time.Now()
 		_, d := l.Attempt(t.Context(), "app", here, nil)
 		require.False(t, d.Allowed)
 		require.Positive(t, d.RetryAfter)
-		require.Equal(t, 5*time.Second, time.Since(began))
+		require.Equal(t, 5*time.Second, time.Since(start))
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
 		_, d = l.Attempt(gone, "app", here, nil)
@@ -463,14 +462,14 @@ func TestLimiter_AttemptsUnderWay(t *testing.T) {
 			a.End()
 			a.End()
 		}
-		require.EqualValues(t, 3, together(l, 20, (*limit.Attempt).Fail), "nothing is held twice or given back twice")
+		require.EqualValues(t, 3, together(l, 20, (*limit.Attempt).Fail), "each attempt is released once")
 	})
 }
 
-// Without the shared count a gateway lets its share fail, and no more.
-func TestLimiter_FailuresAlone(t *testing.T) {
+// Without the shared count, a gateway allows only its share of failures.
+func TestLimiter_FailuresWithoutSharedCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &count{away: true}
+		c := &sharedCount{down: true}
 		l := limit.New(limit.Options{Shared: c, Rates: rates(t, map[string]string{"failed": "20/1h", "failed_source": "off"}), Nodes: 4})
 		defer l.Close()
 		here := netip.MustParseAddr("192.0.2.7")
@@ -482,7 +481,7 @@ func TestLimiter_FailuresAlone(t *testing.T) {
 			synctest.Wait()
 		}
 		require.GreaterOrEqual(t, failed, 5)
-		require.LessOrEqual(t, failed, 6, "a quarter, and one before it is known to be alone")
+		require.LessOrEqual(t, failed, 6, "a quarter, plus one before the gateway detects the failure")
 	})
 }
 
@@ -511,7 +510,7 @@ func TestNetwork(t *testing.T) {
 }
 
 func TestLimiter_MemoryIsBounded(t *testing.T) {
-	c := &count{}
+	c := &sharedCount{}
 	l := limit.New(limit.Options{Shared: c, Entries: 100})
 	defer l.Close()
 	for i := range 5000 {
@@ -526,56 +525,58 @@ func TestLimiter_MemoryIsBounded(t *testing.T) {
 	}
 }
 
-// Many requests at once are granted exactly the limit, and each grant is told once.
-func TestLimiter_ManyAtOnce(t *testing.T) {
-	c := &count{}
+// Concurrent requests are granted exactly the limit, and each grant is reported once.
+func TestLimiter_ConcurrentRequests(t *testing.T) {
+	c := &sharedCount{}
 	const limited = 10_000
 	l := limit.New(limit.Options{Shared: c, Rates: rates(t, map[string]string{"read": "10000/1d", "read_user": "off"})})
 	defer l.Close()
-	began := time.Now()
-	var yes atomic.Int64
+	start := time.Now()
+	var allowed atomic.Int64
 	var wg sync.WaitGroup
 	for range 16 {
-		wg.Go(func() { yes.Add(int64(granted(limited/8, func() limit.Decision { return l.Read(t.Context(), me) }))) })
+		wg.Go(func() {
+			allowed.Add(int64(granted(limited/8, func() limit.Decision { return l.Read(t.Context(), caller) })))
+		})
 	}
 	wg.Wait()
-	back := int64(time.Since(began)/(24*time.Hour/limited)) + 1
-	require.GreaterOrEqual(t, yes.Load(), int64(limited))
-	require.LessOrEqual(t, yes.Load(), limited+back)
+	back := int64(time.Since(start)/(24*time.Hour/limited)) + 1
+	require.GreaterOrEqual(t, allowed.Load(), int64(limited))
+	require.LessOrEqual(t, allowed.Load(), limited+back)
 	const batch = limited / 10 / limit.DefaultNodes
 	require.Eventually(t, func() bool {
-		told := int64(c.told())
-		return told <= yes.Load() && told > yes.Load()-2*batch
-	}, 5*time.Second, time.Millisecond, "told %d of %d", c.told(), yes.Load())
+		reported := int64(c.reported())
+		return reported <= allowed.Load() && reported > allowed.Load()-2*batch
+	}, 5*time.Second, time.Millisecond, "reported %d of %d", c.reported(), allowed.Load())
 }
 
-func TestLimiter_Closed(t *testing.T) {
-	c := &count{delay: time.Hour}
+func TestLimiter_AfterClose(t *testing.T) {
+	c := &sharedCount{delay: time.Hour}
 	l := limit.New(limit.Options{Shared: c, Patience: time.Millisecond})
 	for range 10 {
-		l.Create(t.Context(), me)
+		l.Create(t.Context(), caller)
 	}
 	l.Close()
 	l.Close()
-	require.True(t, l.Create(t.Context(), me).Allowed)
+	require.True(t, l.Create(t.Context(), caller).Allowed)
 }
 
-func TestLimiter_KnownCallerCostsNoAllocation(t *testing.T) {
-	l := limit.New(limit.Options{Shared: &count{}, Rates: rates(t, map[string]string{"read": "1000000/1s", "read_user": "1000000/1s"})})
+func TestLimiter_KnownCallerDoesNotAllocate(t *testing.T) {
+	l := limit.New(limit.Options{Shared: &sharedCount{}, Rates: rates(t, map[string]string{"read": "1000000/1s", "read_user": "1000000/1s"})})
 	defer l.Close()
 	ctx := t.Context()
-	l.Read(ctx, me)
-	require.Zero(t, int(testing.AllocsPerRun(1000, func() { l.Read(ctx, me) })))
+	l.Read(ctx, caller)
+	require.Zero(t, int(testing.AllocsPerRun(1000, func() { l.Read(ctx, caller) })))
 }
 
 func BenchmarkLimiter(b *testing.B) {
 	ctx := b.Context()
-	l := limit.New(limit.Options{Shared: &count{}, Rates: rates(b, map[string]string{"read": "1000000/1s", "read_user": "1000000/1s", "create": "1/1d", "create_user": "off"})})
+	l := limit.New(limit.Options{Shared: &sharedCount{}, Rates: rates(b, map[string]string{"read": "1000000/1s", "read_user": "1000000/1s", "create": "1/1d", "create_user": "off"})})
 	defer l.Close()
 	b.Run("application and user", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			l.Read(ctx, me)
+			l.Read(ctx, caller)
 		}
 	})
 	b.Run("application", func(b *testing.B) {
@@ -587,7 +588,7 @@ func BenchmarkLimiter(b *testing.B) {
 	b.Run("refused", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			l.Create(ctx, me)
+			l.Create(ctx, caller)
 		}
 	})
 	b.Run("attempt", func(b *testing.B) {
@@ -600,8 +601,8 @@ func BenchmarkLimiter(b *testing.B) {
 	})
 }
 
-// A limit that is changed holds at once, also one that was used up.
-func TestLimiter_AChangedLimitBeginsAnew(t *testing.T) {
+// A changed limit applies at once, also if the old one was used up.
+func TestLimiter_ChangedLimitStartsFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := limit.New(limit.Options{Nodes: 1})
 		defer l.Close()

@@ -30,7 +30,7 @@ func TestParse(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, got, again)
 	}
-	for in, told := range map[string]string{
+	for in, message := range map[string]string{
 		"":                         `should look like "60/1m"`,
 		"60":                       `should look like "60/1m"`,
 		"OFF":                      `should look like "60/1m"`,
@@ -54,7 +54,7 @@ func TestParse(t *testing.T) {
 		"60/99999999999999999999m": "whole seconds from 1s to 1d",
 	} {
 		_, err := limit.Parse(in)
-		require.ErrorContains(t, err, told, in)
+		require.ErrorContains(t, err, message, in)
 	}
 }
 
@@ -103,15 +103,15 @@ func TestParseRates(t *testing.T) {
 	require.False(t, ok)
 
 	for _, c := range []struct {
-		in   map[string]string
-		told string
+		in      map[string]string
+		message string
 	}{
 		{map[string]string{"tokens": "60/1m"}, `there is no limit "tokens": there are token, token_user, read`},
 		{map[string]string{"token": "60"}, `token: rate "60" should look like "60/1m"`},
 		{map[string]string{"users": "60/1h"}, `users: it is counted by the day, so "60/1h" should look like "500/1d"`},
 	} {
 		_, err := limit.ParseRates(c.in)
-		require.ErrorContains(t, err, c.told)
+		require.ErrorContains(t, err, c.message)
 	}
 	_, err = limit.ParseOverrides(map[string]string{"failed_source": "9/s"})
 	require.ErrorContains(t, err, "only be set for the installation")

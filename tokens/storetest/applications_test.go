@@ -171,7 +171,7 @@ func testSecrets(t *testing.T, open Opener) {
 	require.NoError(t, err)
 	_, _, err = a.Authenticate(ctx, app.ID, first)
 	require.ErrorIs(t, err, tokens.ErrInvalidClient, "only two live at a time")
-	c.pass(3 * time.Hour)
+	c.advance(3 * time.Hour)
 	_, _, err = a.Authenticate(ctx, app.ID, second)
 	require.ErrorIs(t, err, tokens.ErrInvalidClient, "its grace is over")
 	_, _, err = a.Authenticate(ctx, app.ID, third)

@@ -15,8 +15,9 @@ type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// go-redis keeps listening to a Sentinel if its client is closed while it connects. The code
-// under test listens with ReceiveTimeout, so its goroutines are still checked.
+// TestMain ignores goroutines of go-redis: it keeps listening to a Sentinel if its client
+// is closed while it connects. The code under test listens with ReceiveTimeout, so its
+// goroutines are still checked.
 func TestMain(m *testing.M) {
 	redis.SetLogger(quiet{})
 	goleak.VerifyTestMain(m,

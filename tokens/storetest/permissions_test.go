@@ -77,7 +77,7 @@ func TestReady_EachPermission(t *testing.T) {
 
 // A server has counted no command but those of the list above. A new one must be added to
 // the commands whose permission the gateway checks.
-func TestReady_AllCommandsAreKnown(t *testing.T) {
+func TestReady_ChecksAllCommands(t *testing.T) {
 	server := redistest.Standalone(t)
 	open := func(t *testing.T) *tokens.Store {
 		s, err := tokens.OpenRedis(tokens.RedisOptions{Addresses: []string{server.Addr()}, Timeout: 10 * time.Second})

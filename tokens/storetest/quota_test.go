@@ -81,7 +81,7 @@ func testQuota(t *testing.T, open Opener) {
 	require.NoError(t, err, "an address that was counted gets through")
 	testQuotaScope(t, a, b, app)
 
-	c.pass(24 * time.Hour)
+	c.advance(24 * time.Hour)
 	ad, err = a.Admit(ctx, app, newMail("one.example"))
 	require.NoError(t, err)
 	require.Equal(t, 1, ad.Application.Used, "a new day")

@@ -101,11 +101,11 @@ func testOtherRevocations(t *testing.T, open Opener) {
 	ctx := t.Context()
 	t.Run("before", func(t *testing.T) {
 		c := newClock()
-		c.pass(-time.Minute) // what is revoked stays so for the tests that follow
+		c.advance(-time.Minute) // what is revoked stays so for the tests that follow
 		a := Node(t, open, func(o *tokens.Options) { o.Now = c.Now })
 		app, _ := App(t, a)
 		early := Issue(t, a, app, "alice@example.org")
-		c.pass(10 * time.Second)
+		c.advance(10 * time.Second)
 		late := Issue(t, a, app, "alice@example.org")
 		require.ErrorIs(t, a.RevokeBefore(ctx, c.Now().Add(time.Hour)), tokens.ErrInvalidInstant)
 		require.NoError(t, a.RevokeBefore(ctx, c.Now().Add(-5*time.Second)))

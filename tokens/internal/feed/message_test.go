@@ -16,7 +16,7 @@ import (
 
 var testScript = journal.NewScript(`return 0`)
 
-// What other gateways are told is what they remember.
+// A parsed message equals the one that was sent.
 func TestMessage_RoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		e := journal.Entry{
@@ -37,8 +37,8 @@ func TestMessage_RoundTrip(t *testing.T) {
 	})
 }
 
-// An entry that this version does not know, or that is nobody else's, is left out.
-func TestMessage_StrangeEntries(t *testing.T) {
+// An entry of an unknown kind, or one that other gateways must not write, is left out.
+func TestMessage_IgnoresUnknownEntries(t *testing.T) {
 	for _, entry := range []string{
 		`{"r":3,"k":"mg1:u:x","s":"0000000000000000000000000000000000000000"}`,
 		`{"r":200,"k":"mg1:u:x","s":"` + testScript.Hash() + `"}`,
@@ -70,7 +70,7 @@ func FuzzParseMessage(f *testing.F) {
 		}
 		back, err := parseMessage(string(text))
 		if err != nil || len(back.Redo) != len(m.Redo) || len(back.Forget) != len(m.Forget) {
-			t.Fatalf("%q is read as %v and that as %v %v", s, m, back, err)
+			t.Fatalf("%q was parsed as %v, and that as %v %v", s, m, back, err)
 		}
 	})
 }

@@ -42,7 +42,7 @@ func TestJournal_OrdersByRankThenTime(t *testing.T) {
 	require.Equal(t, []string{"first", "second"}, keys(j.All(Families, IdempotencyKeys)))
 }
 
-// What only this gateway wrote is forgotten after a while; what all did is not.
+// Entries of this gateway expire from the journal. Entries that all gateways hold do not.
 func TestJournal_Forget(t *testing.T) {
 	var j Journal
 	j.Add(Entry{Rank: Records, Key: "record", Script: script}, Entry{Rank: Users, Name: "u", Key: "user", Script: script},
@@ -53,7 +53,7 @@ func TestJournal_Forget(t *testing.T) {
 	require.Equal(t, []string{"user", "edited", "revoked", "record"}, keys(j.All()))
 	j.Age(Memory / 2)
 	j.Forget(time.Now().Add(-Memory))
-	require.Equal(t, []string{"user", "edited", "revoked"}, keys(j.All()), "a user was needed since")
+	require.Equal(t, []string{"user", "edited", "revoked"}, keys(j.All()), "the user was added again")
 	j.Age(Memory / 2)
 	j.Forget(time.Now().Add(-Memory))
 	require.Equal(t, []string{"edited", "revoked"}, keys(j.All()))
@@ -68,23 +68,23 @@ func TestJournal_IsBounded(t *testing.T) {
 			j.Add(Entry{Rank: rank, Key: strconv.Itoa(i), Script: script})
 		}
 		all := j.All()
-		if len(all) < most.entries { // bytes come first
+		if len(all) < most.entries { // the limit in bytes applies first
 			require.Greater(t, j.shelves[rank].bytes+200, most.bytes)
 		}
 		require.LessOrEqual(t, len(all), most.entries)
-		require.Equal(t, strconv.Itoa(most.entries+10-len(all)), all[0].Key, "the oldest goes first")
+		require.Equal(t, strconv.Itoa(most.entries+10-len(all)), all[0].Key, "the oldest entry is dropped first")
 		for i := range 10 {
 			j.Add(Entry{Rank: rank, Key: strconv.Itoa(i), Script: script, Args: []any{make([]byte, most.bytes/4)}})
 		}
 		require.Equal(t, []string{"7", "8", "9"}, keys(j.All()))
 		require.LessOrEqual(t, j.shelves[rank].bytes, most.bytes)
 		j.Add(Entry{Rank: rank, Key: "alone", Script: script, Args: []any{make([]byte, 2*most.bytes)}})
-		require.Equal(t, []string{"alone"}, keys(j.All()), "the newest is never forgotten")
+		require.Equal(t, []string{"alone"}, keys(j.All()), "the newest entry is never dropped")
 	}
 }
 
-// An entry is remembered once however often it is heard of, and an older version,
-// heard late, does not take the place of a later one.
+// The journal keeps one entry per name, and a late older version does not replace a newer
+// one.
 func TestJournal_Names(t *testing.T) {
 	var j Journal
 	for v := range int64(1000) {
@@ -93,7 +93,7 @@ func TestJournal_Names(t *testing.T) {
 		j.Add(Entry{Rank: Edits, Name: "x", Version: v - 1, Key: "older", Script: script})
 	}
 	require.Equal(t, []string{"first", "v999"}, keys(j.All()))
-	require.Less(t, len(j.shelves[Edits].entries), 200, "what was replaced leaves nothing behind for long")
+	require.Less(t, len(j.shelves[Edits].entries), 200, "replaced entries are removed")
 	e, known := j.Get(Edits, "x")
 	require.True(t, known)
 	require.Equal(t, "v999", e.Key)
@@ -104,7 +104,7 @@ func TestJournal_Names(t *testing.T) {
 		j.Add(Entry{Rank: Edits, Name: "first", Key: "first", Script: script, Args: []any{strings.Repeat("x", 100)}})
 	}
 	e, known = j.Get(Edits, "x")
-	require.True(t, known, "it has been moved")
+	require.True(t, known, "the entry is found after compaction")
 	require.Equal(t, "v999", e.Key)
 	_, known = j.Get(Records, "x")
 	require.False(t, known)
@@ -119,12 +119,12 @@ func TestJournal_Complete(t *testing.T) {
 	require.Len(t, j.heard, History)
 	require.True(t, j.Complete(10, History+10))
 	require.True(t, j.Complete(History, History+10))
-	require.False(t, j.Complete(9, History+10), "the oldest are forgotten")
+	require.False(t, j.Complete(9, History+10), "the oldest entries are dropped")
 	require.False(t, j.Complete(History+10, History+20))
 	require.False(t, j.Complete(0, 1<<63))
 }
 
-// The life of an entry goes on while it is remembered.
+// The remaining lifetime of an entry decreases while it is in the journal.
 func TestEntry_Life(t *testing.T) {
 	now := time.Unix(1000, 0)
 	e := Entry{Args: []any{"x"}}
@@ -143,7 +143,7 @@ func TestEntry_Life(t *testing.T) {
 	for left, emptied := range map[int64]bool{60000: false, 0: true} {
 		args, due = e.args(now, emptied)
 		require.True(t, due)
-		require.Equal(t, []any{left, "x"}, args, "what an operator has emptied stays empty")
+		require.Equal(t, []any{left, "x"}, args, "an emptied key is not restored")
 	}
 	args, due = e.args(now.Add(time.Hour), false)
 	require.True(t, due)

@@ -15,8 +15,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/grammar"
 )
 
-// sample returns the i-th token of a test, its hash and the beginning of its record's
-// name.
+// sample returns the i-th token of a test with its hash and the prefix of its record name.
 func sample(i int) (sum [sha256.Size]byte, record uint32, t *Token) {
 	t = &Token{
 		ID: [22]byte(fmt.Appendf(nil, "%022d", i)), User: [8]byte(fmt.Appendf(nil, "user%04d", i%1000)),
@@ -27,8 +26,8 @@ func sample(i int) (sum [sha256.Size]byte, record uint32, t *Token) {
 	return sha256.Sum256(fmt.Appendf(nil, "token %d", i)), binary.BigEndian.Uint32(name[:]), t
 }
 
-// check requires that both indexes of each shard hold the same entries, and that each slot
-// is either in them or free.
+// check requires that both indexes of each shard hold the same entries, and that every
+// other slot is free.
 func (t *Table) check(test *testing.T) {
 	test.Helper()
 	for i := range t.shards {
@@ -64,7 +63,7 @@ func TestTable_AddGetForget(t *testing.T) {
 			got, ok := table.Get(sum)
 			require.True(t, ok)
 			require.Equal(t, *token, got)
-			require.True(t, table.Add(sum, record, token), "again")
+			require.True(t, table.Add(sum, record, token), "added twice")
 		}
 		table.check(t)
 		require.LessOrEqual(t, table.Len(), entries)
@@ -101,8 +100,8 @@ func TestTable_UsedTokensStay(t *testing.T) {
 	}
 }
 
-// Tokens whose hashes, or whose records' names, begin alike are told apart.
-func TestTable_SameBeginning(t *testing.T) {
+// Tokens with a common prefix of their hashes or record names are distinguished.
+func TestTable_CommonPrefix(t *testing.T) {
 	table := New(100)
 	one, record, a := sample(1)
 	other, b := one, *a
@@ -163,7 +162,7 @@ func TestTable_Races(t *testing.T) {
 	table.check(t)
 }
 
-// The size of an entry, which docs/decisions.md names.
+// An entry takes the memory that docs/decisions.md states.
 func TestTable_Memory(t *testing.T) {
 	const n = 100_000
 	before := heapInUse()
@@ -173,7 +172,7 @@ func TestTable_Memory(t *testing.T) {
 		table.Add(sum, record, token)
 	}
 	each := float64(heapInUse()-before) / float64(table.Len())
-	t.Logf("%d tokens, %.0f bytes each", table.Len(), each)
+	t.Logf("%d tokens, %.0f bytes per token", table.Len(), each)
 	require.Less(t, each, 150.0)
 	runtime.KeepAlive(table)
 }
@@ -181,7 +180,7 @@ func TestTable_Memory(t *testing.T) {
 func heapInUse() int64 {
 	var m runtime.MemStats
 	runtime.GC()
-	runtime.GC() // what finalizers held
+	runtime.GC() // frees what finalizers held
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }

@@ -44,12 +44,12 @@ func TestGetBatched(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	t.Logf("%d values on %d trips", commands.Load(), trips.Load())
+	t.Logf("%d values in %d round trips", commands.Load(), trips.Load())
 	require.Less(t, trips.Load(), commands.Load())
 }
 
-// A caller that goes away does not affect the others, and is not kept waiting.
-func TestGetBatched_CallerGoesAway(t *testing.T) {
+// A canceled call returns at once and does not affect the others.
+func TestGetBatched_CallerCanceled(t *testing.T) {
 	server := miniredis.RunT(t)
 	db, err := redisdb.Open(redisdb.Options{URL: "redis://" + server.Addr()})
 	require.NoError(t, err)
@@ -73,8 +73,8 @@ func TestGetBatched_CallerGoesAway(t *testing.T) {
 	wait.Wait()
 }
 
-// All callers of a batch get its error, in time.
-func TestGetBatched_RedisIsAway(t *testing.T) {
+// All callers of a batch get its error before their deadline.
+func TestGetBatched_RedisUnavailable(t *testing.T) {
 	server := miniredis.RunT(t)
 	db, err := redisdb.Open(redisdb.Options{URL: "redis://" + server.Addr(), Timeout: 100 * time.Millisecond})
 	require.NoError(t, err)

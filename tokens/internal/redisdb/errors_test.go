@@ -20,7 +20,7 @@ type redisError string
 func (e redisError) Error() string { return string(e) }
 func (redisError) RedisError()     {}
 
-// Failures are distinguished by what an operator does about them.
+// Each kind of failure that an operator handles differently has its own word.
 func TestCommandProblem(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -10,7 +10,6 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
 
-// The id of a record is read from the record's name.
 func TestParseRecordID(t *testing.T) {
 	id := vault.RandomID(vault.TokenID)
 	record, ok := ParseRecordID(KeyToken(id)[len("mg1:t:"):])

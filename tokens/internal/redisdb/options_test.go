@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Stores with the same options are shared: the module compares options as JSON.
+// Options must encode as JSON: the module compares them as JSON to share stores.
 func TestOptions_AreJSON(t *testing.T) {
 	//lint:ignore SA1026 TLS is nil here, as it is when the module compares
-	_, err := json.Marshal(Options{URL: "redis://localhost"}) //nolint:staticcheck // as above
+	_, err := json.Marshal(Options{URL: "redis://localhost"}) //nolint:staticcheck // TLS is nil here
 	require.NoError(t, err)
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
-// fakeSentinel answers as a Sentinel that knows the address and the epoch plus 1; it does not
-// tell a negative one. With "" it does not know the group.
+// fakeSentinel answers like a Sentinel that knows the address. It reports the epoch plus
+// 1, or none if the epoch is negative. With an empty address it does not know the group.
 func fakeSentinel(t *testing.T, addr string, epoch int) string {
 	t.Helper()
 	s, err := server.NewServer("127.0.0.1:0")
@@ -44,30 +44,30 @@ func TestSentinels_Round(t *testing.T) {
 		epoch int
 	}
 	known := primary{"known:6379", 5, 4}
-	gone := says{"gone", 0} // nobody is there
-	const replicas = 3      // those that the Sentinels tell, counted from 1
+	gone := says{"gone", 0} // nothing listens there
+	const replicas = 3      // the number that the Sentinels report, plus 1
 	for name, c := range map[string]struct {
 		sentinels []says
 		want      primary
 		quorum    bool
 		err       error
 	}{
-		"all agree":                           {[]says{{"a", 6}, {"a", 6}, {"a", 6}}, primary{"a:6379", 6, replicas}, true, nil},
-		"the majority":                        {[]says{{"a", 6}, {"a", 6}, gone}, primary{"a:6379", 6, replicas}, true, nil},
-		"the newest, though it is alone":      {[]says{{"b", 7}, {"a", 6}, gone}, primary{"b:6379", 7, replicas}, true, nil},
-		"the newest, though it is last":       {[]says{{"a", 6}, {"a", 6}, {"b", 7}}, primary{"b:6379", 7, replicas}, true, nil},
-		"a majority that has not heard of it": {[]says{{"a", 4}, {"a", 4}, gone}, primary{"known:6379", 5, replicas}, true, nil},
-		"and one that has, though it is last": {[]says{{"a", 4}, {"a", 4}, {"b", 6}}, primary{"b:6379", 6, replicas}, true, nil},
-		"all that have not heard of it":       {[]says{{"a", 1}, {"a", 1}, {"a", 1}}, primary{"known:6379", 5, replicas}, true, nil},
-		"one alone that is newer":             {[]says{{"b", 7}, gone, gone}, primary{"b:6379", 7, 4}, false, nil},
-		"one alone that is older":             {[]says{{"b", 4}, gone, gone}, known, false, nil},
-		"one alone that tells no epoch":       {[]says{{"b", -1}, gone, gone}, known, false, nil},
-		"who does not know the group":         {[]says{{"", 0}, {"a", 6}, {"", 0}}, primary{"a:6379", 6, 4}, false, nil},
-		"no epochs: votes":                    {[]says{{"a", -1}, {"b", -1}, {"a", -1}}, primary{"a:6379", 0, 0}, true, nil},
-		"no epochs: a tie":                    {[]says{{"a", -1}, {"b", -1}, gone}, primary{}, true, ErrUndecided},
-		"nobody":                              {[]says{gone, gone, gone}, primary{}, false, ErrNoSentinel},
-		"nobody knows the group":              {[]says{{"", 0}, {"", 0}, {"", 0}}, primary{}, false, ErrNoSentinel},
-		"the only one, set up anew":           {[]says{{"a", 1}}, primary{"known:6379", 5, replicas}, true, nil},
+		"all agree":                              {[]says{{"a", 6}, {"a", 6}, {"a", 6}}, primary{"a:6379", 6, replicas}, true, nil},
+		"a majority":                             {[]says{{"a", 6}, {"a", 6}, gone}, primary{"a:6379", 6, replicas}, true, nil},
+		"one newer answer, first":                {[]says{{"b", 7}, {"a", 6}, gone}, primary{"b:6379", 7, replicas}, true, nil},
+		"one newer answer, last":                 {[]says{{"a", 6}, {"a", 6}, {"b", 7}}, primary{"b:6379", 7, replicas}, true, nil},
+		"a majority with an older epoch":         {[]says{{"a", 4}, {"a", 4}, gone}, primary{"known:6379", 5, replicas}, true, nil},
+		"an older majority and one newer answer": {[]says{{"a", 4}, {"a", 4}, {"b", 6}}, primary{"b:6379", 6, replicas}, true, nil},
+		"all with an older epoch":                {[]says{{"a", 1}, {"a", 1}, {"a", 1}}, primary{"known:6379", 5, replicas}, true, nil},
+		"a newer minority":                       {[]says{{"b", 7}, gone, gone}, primary{"b:6379", 7, 4}, false, nil},
+		"an older minority":                      {[]says{{"b", 4}, gone, gone}, known, false, nil},
+		"a minority without an epoch":            {[]says{{"b", -1}, gone, gone}, known, false, nil},
+		"most do not know the group":             {[]says{{"", 0}, {"a", 6}, {"", 0}}, primary{"a:6379", 6, 4}, false, nil},
+		"no epochs: votes":                       {[]says{{"a", -1}, {"b", -1}, {"a", -1}}, primary{"a:6379", 0, 0}, true, nil},
+		"no epochs: a tie":                       {[]says{{"a", -1}, {"b", -1}, gone}, primary{}, true, ErrUndecided},
+		"no answer":                              {[]says{gone, gone, gone}, primary{}, false, ErrNoSentinel},
+		"none knows the group":                   {[]says{{"", 0}, {"", 0}, {"", 0}}, primary{}, false, ErrNoSentinel},
+		"one new Sentinel":                       {[]says{{"a", 1}}, primary{"known:6379", 5, replicas}, true, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := &redis.UniversalOptions{MasterName: "group", DialTimeout: 20 * time.Second}
@@ -89,8 +89,9 @@ func TestSentinels_Round(t *testing.T) {
 	}
 }
 
-// A silent Sentinel is waited for once, but still asked: it is heard as soon as it answers.
-func TestSentinels_Silent(t *testing.T) {
+// A silent Sentinel delays the first round only. It is still asked, and counts again as
+// soon as it answers.
+func TestSentinels_SilentSentinel(t *testing.T) {
 	speak, heard := make(chan struct{}), make(chan struct{}, 100)
 	mute, err := server.NewServer("127.0.0.1:0")
 	require.NoError(t, err)
@@ -124,8 +125,8 @@ func TestSentinels_Silent(t *testing.T) {
 	require.False(t, silent.silent.Load())
 }
 
-// Sentinels that were set up anew count from zero. A majority is believed after some time.
-func TestSentinels_GoBack(t *testing.T) {
+// New Sentinels count epochs from zero. A majority of them is believed after some time.
+func TestSentinels_OlderEpochs(t *testing.T) {
 	for name, c := range map[string]struct {
 		epochs []int
 		since  time.Duration
@@ -134,7 +135,7 @@ func TestSentinels_GoBack(t *testing.T) {
 		"at once":                    {[]int{1, 1}, 0, "known:6379"},
 		"after some time":            {[]int{1, 1}, acceptOlderAfter, "new:6379"},
 		"a minority, after any time": {[]int{1}, acceptOlderAfter, "known:6379"},
-		"heard something newer":      {[]int{1, 1, 5}, acceptOlderAfter, "new:6379"},
+		"with a newer epoch":         {[]int{1, 1, 5}, acceptOlderAfter, "new:6379"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := &redis.UniversalOptions{MasterName: "group", DialTimeout: 20 * time.Second}
@@ -193,11 +194,11 @@ func TestSentinels_DropConnections(t *testing.T) {
 	requireQuorum(t, s)
 	require.Empty(t, conns.open)
 	_, err = old.Read(make([]byte, 1))
-	require.EqualError(t, err, "EOF", "go-redis tries again")
+	require.EqualError(t, err, "EOF", "go-redis retries after EOF")
 	require.EqualError(t, old.SetReadDeadline(time.Time{}), "EOF")
 }
 
-// The name in the URL is that of one Sentinel; each server has its own.
+// Each server is verified against its own name, not against the Sentinel in the URL.
 func TestSentinels_TLSByURL(t *testing.T) {
 	s, err := Open(Options{URL: "rediss://one.example:26379", MasterName: "group"})
 	require.NoError(t, err)

@@ -17,7 +17,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
 )
 
-// slowPool checks a hash in a second, and counts.
+// slowPool returns a pool in which each check takes a second, with the maximum of
+// concurrent checks and the number of finished ones.
 func slowPool(t *testing.T) (p pool, most, done *atomic.Int32) {
 	t.Helper()
 	var running atomic.Int32
@@ -31,7 +32,7 @@ func slowPool(t *testing.T) (p pool, most, done *atomic.Int32) {
 	}), most, done
 }
 
-func TestHashPool_OneAtATimeAndFewWait(t *testing.T) {
+func TestHashPool_BoundsConcurrency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, most, done := slowPool(t)
 		var busy atomic.Int32
@@ -54,9 +55,9 @@ func TestHashPool_OneAtATimeAndFewWait(t *testing.T) {
 
 		go func() { _, _ = p.verify(t.Context(), "", "") }()
 		synctest.Wait()
-		impatient, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		short, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		_, err := p.verify(impatient, "", "")
+		_, err := p.verify(short, "", "")
 		require.ErrorIs(t, err, failure.ErrBusy)
 		time.Sleep(time.Second)
 		ok, err := p.verify(t.Context(), "", "wrong")
@@ -65,9 +66,9 @@ func TestHashPool_OneAtATimeAndFewWait(t *testing.T) {
 	})
 }
 
-// A hash that is computed on several cores is followed by a rest, so that no more
-// than one is used in the long run.
-func TestHashPool_OneCoresWorth(t *testing.T) {
+// After a hash that uses several cores the pool pauses, so that it uses one core on
+// average.
+func TestHashPool_UsesOneCoreOnAverage(t *testing.T) {
 	cores := runtime.GOMAXPROCS(0)
 	for encoded, want := range map[string]int{
 		"pbkdf2_sha256$1000000$salt$hash":                1,
@@ -83,7 +84,7 @@ func TestHashPool_OneCoresWorth(t *testing.T) {
 				_, err := p.verify(t.Context(), encoded, "")
 				require.NoError(t, err)
 			}
-			// The second one waits for the rest after the first, not for its own.
+			// The second hash waits for the pause after the first, not for its own.
 			require.Equal(t, time.Duration(want)*time.Second+time.Second, time.Since(began), encoded)
 			require.EqualValues(t, 1, most.Load())
 		})

@@ -33,22 +33,22 @@ func TestKeyring_Sealed(t *testing.T) {
 	require.Equal(t, "value", string(plain))
 
 	_, _, err = kr.Open(sealed, "another place")
-	require.ErrorIs(t, err, ErrUnsealable, "moved")
+	require.ErrorIs(t, err, ErrUnsealable, "another place")
 	_, _, err = testRing(t, newerSecret).Open(sealed, "place")
 	require.ErrorIs(t, err, ErrUnsealable, "another key")
 	for n := range sealed {
 		_, _, err = kr.Open(sealed[:n], "place")
-		require.ErrorIs(t, err, ErrUnsealable, "cut to %d", n)
+		require.ErrorIs(t, err, ErrUnsealable, "truncated to %d bytes", n)
 		bent := append([]byte(nil), sealed...)
 		bent[n] ^= 1
 		_, _, err = kr.Open(bent, "place")
-		require.ErrorIs(t, err, ErrUnsealable, "bent at %d", n)
+		require.ErrorIs(t, err, ErrUnsealable, "changed at byte %d", n)
 	}
 	plain, old, err = testRing(t, newerSecret, oldSecret).Open(sealed, "place")
 	require.NoError(t, err)
-	require.True(t, old, "to be sealed again")
+	require.True(t, old, "sealed with an old key")
 	require.Equal(t, "value", string(plain))
-	require.NotEqual(t, sealed, kr.Seal([]byte("value"), "place"), "the same value twice looks different")
+	require.NotEqual(t, sealed, kr.Seal([]byte("value"), "place"), "sealing is randomized")
 }
 
 func TestKeyring_Refuses(t *testing.T) {
@@ -62,9 +62,9 @@ func TestKeyring_Refuses(t *testing.T) {
 	}
 }
 
-func TestKeyring_PartsDoNotRunTogether(t *testing.T) {
+func TestKeyring_SeparatesParts(t *testing.T) {
 	k := testRing(t, oldSecret).First()
 	require.NotEqual(t, k.Sum(ForSecrets, "ab", "c"), k.Sum(ForSecrets, "a", "bc"))
-	require.NotEqual(t, k.Sum(ForSecrets, "a"), k.Sum(ForMails, "a"), "purposes are apart")
+	require.NotEqual(t, k.Sum(ForSecrets, "a"), k.Sum(ForMails, "a"), "purposes are separate")
 	require.NotEqual(t, k.Sum(ForSecrets, "a"), k.Sum(ForSecrets, "a", ""))
 }

@@ -14,61 +14,61 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// authenticate returns the error of a login at the gateway.
-func loginAt(t *testing.T, a *Authority, id, secret string) error {
+// loginError returns the error of a login at the gateway.
+func loginError(t *testing.T, a *Authority, id, secret string) error {
 	t.Helper()
 	_, _, err := a.Authenticate(t.Context(), id, secret)
 	return err
 }
 
 // requireCached makes the gateway cache the application.
-func remembers(t *testing.T, a *Authority, clientID, secret string) {
+func requireCached(t *testing.T, a *Authority, clientID, secret string) {
 	t.Helper()
-	require.NoError(t, loginAt(t, a, clientID, secret))
+	require.NoError(t, loginError(t, a, clientID, secret))
 	client, err := a.FindClient(t.Context(), clientID)
 	require.NoError(t, err)
 	require.True(t, client.Remembered())
 }
 
 // A gateway with a cached application applies the changes that another gateway announces.
-func TestRemembered_ChangedElsewhere(t *testing.T) {
+func TestCachedApplication_ChangedElsewhere(t *testing.T) {
 	ctx := t.Context()
-	server, a, b := pairOfNodes(t)
+	server, a, b := testPair(t)
 	app, secret, err := a.CreateApplication(ctx, Application{Name: "Calendar", Active: true, Domains: []string{"*"}, Aliases: []string{"calendar"}})
 	require.NoError(t, err)
-	hasHeard(t, b, server)
-	remembers(t, b, app.ID, secret)
-	remembers(t, b, "calendar", secret)
+	waitForChanges(t, b, server)
+	requireCached(t, b, app.ID, secret)
+	requireCached(t, b, "calendar", secret)
 
 	_, rotated, err := a.RotateSecret(ctx, app.ID, 0, 0)
 	require.NoError(t, err)
-	require.NoError(t, loginAt(t, b, app.ID, rotated), "the rotation may not have arrived yet")
-	hasHeard(t, b, server)
-	require.ErrorIs(t, loginAt(t, b, app.ID, secret), ErrInvalidClient)
-	require.ErrorIs(t, loginAt(t, b, "calendar", secret), ErrInvalidClient)
+	require.NoError(t, loginError(t, b, app.ID, rotated), "the rotation may not have arrived yet")
+	waitForChanges(t, b, server)
+	require.ErrorIs(t, loginError(t, b, app.ID, secret), ErrInvalidClient)
+	require.ErrorIs(t, loginError(t, b, "calendar", secret), ErrInvalidClient)
 
 	change := func(change func(*Application)) {
 		t.Helper()
 		_, err := a.UpdateApplication(ctx, app.ID, 0, func(n *Application) error { change(n); return nil })
 		require.NoError(t, err)
-		hasHeard(t, b, server)
+		waitForChanges(t, b, server)
 	}
-	remembers(t, b, "calendar", rotated)
+	requireCached(t, b, "calendar", rotated)
 	change(func(n *Application) { n.Active = false })
-	require.ErrorIs(t, loginAt(t, b, "calendar", rotated), ErrInactiveApplication)
+	require.ErrorIs(t, loginError(t, b, "calendar", rotated), ErrInactiveApplication)
 	change(func(n *Application) { n.Active = true })
-	remembers(t, b, "calendar", rotated)
+	requireCached(t, b, "calendar", rotated)
 	change(func(n *Application) { n.Aliases = nil })
-	require.ErrorIs(t, loginAt(t, b, "calendar", rotated), ErrInvalidClient)
-	remembers(t, b, app.ID, rotated)
+	require.ErrorIs(t, loginError(t, b, "calendar", rotated), ErrInvalidClient)
+	requireCached(t, b, app.ID, rotated)
 	require.NoError(t, a.DeleteApplication(ctx, app.ID, 0))
-	hasHeard(t, b, server)
-	require.ErrorIs(t, loginAt(t, b, app.ID, rotated), ErrInvalidClient)
+	waitForChanges(t, b, server)
+	require.ErrorIs(t, loginError(t, b, app.ID, rotated), ErrInvalidClient)
 }
 
 // A gateway that misses announcements refuses no valid secret, and accepts a withdrawn one
 // no longer than the staleness bound.
-func TestRemembered_NotHeardOf(t *testing.T) {
+func TestCachedApplication_MissedAnnouncement(t *testing.T) {
 	ctx := t.Context()
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server)
@@ -77,27 +77,27 @@ func TestRemembered_NotHeardOf(t *testing.T) {
 	require.Eventually(t, b.Fresh, 20*time.Second, time.Millisecond)
 	app, first, err := a.CreateApplication(ctx, Application{Name: "Calendar", Active: true, Domains: []string{"*"}})
 	require.NoError(t, err)
-	hasHeard(t, b, server)
-	remembers(t, b, app.ID, first)
+	waitForChanges(t, b, server)
+	requireCached(t, b, app.ID, first)
 
 	release := b.feed.Hooks().HoldHeartbeats()
-	f.set(runs(feed.PublishScript), nil) // nothing is announced
+	f.set(onScript(feed.PublishScript), nil) // nothing is announced
 	_, second, err := a.RotateSecret(ctx, app.ID, 0, time.Hour)
 	require.NoError(t, err)
-	require.NoError(t, loginAt(t, b, app.ID, second), "an unknown secret is looked up")
+	require.NoError(t, loginError(t, b, app.ID, second), "an unknown secret is looked up")
 	_, third, err := a.RotateSecret(ctx, app.ID, 0, 0)
 	require.ErrorIs(t, err, ErrUnavailable, "the withdrawal of a secret is confirmed only after its announcement")
 	require.Empty(t, third)
-	require.Eventually(t, func() bool { return loginAt(t, b, app.ID, second) != nil }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return loginError(t, b, app.ID, second) != nil }, 20*time.Second, time.Millisecond)
 	require.False(t, b.Fresh(), "the cached secret was accepted only while the feed was fresh")
 	f.set(nil, nil)
 	release()
-	require.Eventually(t, func() bool { return errors.Is(loginAt(t, b, app.ID, second), ErrInvalidClient) }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return errors.Is(loginError(t, b, app.ID, second), ErrInvalidClient) }, 20*time.Second, time.Millisecond)
 }
 
 // The gateway reads an application again before it refuses it as inactive: another gateway
 // may have enabled it.
-func TestRemembered_EnabledAgain(t *testing.T) {
+func TestCachedApplication_EnabledAgain(t *testing.T) {
 	ctx := t.Context()
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server)
@@ -105,31 +105,31 @@ func TestRemembered_EnabledAgain(t *testing.T) {
 	require.Eventually(t, b.Fresh, 20*time.Second, time.Millisecond)
 	app, secret, err := a.CreateApplication(ctx, Application{Name: "Calendar", Domains: []string{"*"}})
 	require.NoError(t, err)
-	hasHeard(t, b, server)
+	waitForChanges(t, b, server)
 	_, err = b.Application(ctx, app.ID)
 	require.NoError(t, err)
-	require.ErrorIs(t, loginAt(t, b, app.ID, secret), ErrInactiveApplication)
-	f.set(runs(feed.PublishScript), nil)
+	require.ErrorIs(t, loginError(t, b, app.ID, secret), ErrInactiveApplication)
+	f.set(onScript(feed.PublishScript), nil)
 	_, err = a.UpdateApplication(ctx, app.ID, 0, func(n *Application) error { n.Active = true; return nil })
 	require.ErrorIs(t, err, feed.ErrUntold)
 	client, err := b.FindClient(ctx, app.ID)
 	require.NoError(t, err)
 	require.True(t, client.Remembered())
 	require.False(t, client.app.Active)
-	require.NoError(t, loginAt(t, b, app.ID, secret))
+	require.NoError(t, loginError(t, b, app.ID, secret))
 }
 
 // The last use of a secret or of a user is written at most once a minute.
-func TestRemembered_UseIsNotedOnceAMinute(t *testing.T) {
+func TestLastUse_WrittenOnceAMinute(t *testing.T) {
 	ctx := t.Context()
-	moved := newClock()
+	clk := newClock()
 	server := miniredis.RunT(t)
-	a, _ := testNode(t, server, func(o *Options) { o.Now, o.Staleness = moved.Now, time.Hour })
+	a, _ := testNode(t, server, func(o *Options) { o.Now, o.Staleness = clk.Now, time.Hour })
 	require.Eventually(t, a.Fresh, 20*time.Second, time.Millisecond)
 	app, secret, err := a.CreateApplication(ctx, Application{Name: "Calendar", Active: true, Domains: []string{"*"}})
 	require.NoError(t, err)
 	noted := func() (int64, int64) {
-		remembers(t, a, app.ID, secret)
+		requireCached(t, a, app.ID, secret)
 		tok, err := a.Issue(ctx, Grant{Application: app, Mail: "ada@example.org"})
 		require.NoError(t, err)
 		a.background.Wait()
@@ -138,13 +138,13 @@ func TestRemembered_UseIsNotedOnceAMinute(t *testing.T) {
 		stored := hashOf(t, server, "mg1:u:"+tok.UserID)
 		return current.LastUsed.UnixMilli(), int64(redisdb.ParseUint(stored[fieldLastSeen]))
 	}
-	first := moved.Now().UnixMilli()
+	first := clk.Now().UnixMilli()
 	used, seen := noted()
 	require.Equal(t, [2]int64{first, first}, [2]int64{used, seen})
-	moved.pass(30 * time.Second)
+	clk.advance(30 * time.Second)
 	used, seen = noted()
 	require.Equal(t, [2]int64{first, first}, [2]int64{used, seen})
-	moved.pass(31 * time.Second)
+	clk.advance(31 * time.Second)
 	used, seen = noted()
-	require.Equal(t, [2]int64{moved.Now().UnixMilli(), moved.Now().UnixMilli()}, [2]int64{used, seen})
+	require.Equal(t, [2]int64{clk.Now().UnixMilli(), clk.Now().UnixMilli()}, [2]int64{used, seen})
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestFence_KnownMailCostsNothing(t *testing.T) {
+func TestAdmit_KnownMailCostsOneCommand(t *testing.T) {
 	ctx := t.Context()
 	a, server := overMiniredis(t)
 	app := &Application{ID: "app"}

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Who was refused is known where a credential is ours: for the log line.
+// A refused request is logged with its application if the credential belongs to one.
 func TestApplicationOf(t *testing.T) {
 	ctx := t.Context()
 	var ahead atomic.Int64
@@ -33,7 +33,7 @@ func TestApplicationOf(t *testing.T) {
 
 	require.Equal(t, app.ID, of(a.Authenticate(ctx, app.ID, secret+"x")))
 	require.Equal(t, app.ID, of(a.Authenticate(ctx, "calendar", "wrong")))
-	require.Empty(t, of(a.Authenticate(ctx, "nobody", "wrong")), "what was only claimed may be anything")
+	require.Empty(t, of(a.Authenticate(ctx, "nobody", "wrong")), "an unknown client id is not logged")
 	require.Empty(t, verified("a.b.c"))
 
 	require.NoError(t, a.RevokeToken(ctx, tok.Value))

@@ -20,14 +20,14 @@ import (
 // roundTrips records the commands that a gateway sends to Redis for a request, grouped by
 // round trip. Heartbeats and background work do not use the context of a request, so they
 // are left out.
-type trips struct {
+type roundTrips struct {
 	mu   sync.Mutex
 	sent [][]string
 }
 
 type counted struct{}
 
-func (c *trips) note(ctx context.Context, commands ...redis.Cmder) {
+func (c *roundTrips) note(ctx context.Context, commands ...redis.Cmder) {
 	if ctx.Value(counted{}) == nil {
 		return
 	}
@@ -40,24 +40,24 @@ func (c *trips) note(ctx context.Context, commands ...redis.Cmder) {
 	c.sent = append(c.sent, names)
 }
 
-func (c *trips) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (c *roundTrips) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-func (c *trips) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (c *roundTrips) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		c.note(ctx, cmd)
 		return next(ctx, cmd)
 	}
 }
 
-func (c *trips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (c *roundTrips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, commands []redis.Cmder) error {
 		c.note(ctx, commands...)
 		return next(ctx, commands)
 	}
 }
 
-// of returns the round trips of do.
-func (c *trips) of(t *testing.T, do func(context.Context) error) [][]string {
+// of returns the round roundTrips of do.
+func (c *roundTrips) of(t *testing.T, do func(context.Context) error) [][]string {
 	t.Helper()
 	c.mu.Lock()
 	c.sent = nil
@@ -68,12 +68,12 @@ func (c *trips) of(t *testing.T, do func(context.Context) error) [][]string {
 	return c.sent
 }
 
-// countingNode starts a gateway whose round trips are counted. Its cache stays fresh for
+// countingGateway starts a gateway whose round roundTrips are counted. Its cache stays fresh for
 // the whole test. It has a single connection, so that none is opened while the test
 // counts.
-func countingNode(t *testing.T, server *redistest.Server) (*tokens.Authority, *trips) {
+func countingGateway(t *testing.T, server *redistest.Server) (*tokens.Authority, *roundTrips) {
 	t.Helper()
-	c := new(trips)
+	c := new(roundTrips)
 	a := storetest.Node(t, func(t *testing.T) *tokens.Store {
 		store := opener(tokens.RedisOptions{URL: server.URL(), PoolSize: 1})(t)
 		store.Client().AddHook(c)
@@ -104,10 +104,10 @@ func requestToken(a *tokens.Authority, clientID, secret string, mail tokens.Mail
 
 // A token request of a cached application for a cached user sends one command, which
 // writes the record of the token.
-func TestTrips_TokenRequest(t *testing.T) {
+func TestRoundTrips_TokenRequest(t *testing.T) {
 	server := redistest.Standalone(t)
-	app, secret := storetest.App(t, node(t, opener(tokens.RedisOptions{URL: server.URL()})), func(n *tokens.Application) { n.Aliases = []string{"calendar"} })
-	a, count := countingNode(t, server)
+	app, secret := storetest.App(t, newGateway(t, opener(tokens.RedisOptions{URL: server.URL()})), func(n *tokens.Application) { n.Aliases = []string{"calendar"} })
+	a, count := countingGateway(t, server)
 	record := [][]string{{"set"}}
 	for _, clientID := range []string{app.ID, "calendar"} {
 		require.NoError(t, requestToken(a, clientID, secret, "known@example.org", nil)(t.Context()))
@@ -135,15 +135,15 @@ func TestTrips_TokenRequest(t *testing.T) {
 }
 
 // A token is verified in one round trip, however much is cached.
-func TestTrips_Verify(t *testing.T) {
+func TestRoundTrips_Verify(t *testing.T) {
 	server := redistest.Standalone(t)
-	issuing := node(t, opener(tokens.RedisOptions{URL: server.URL()}))
+	issuing := newGateway(t, opener(tokens.RedisOptions{URL: server.URL()}))
 	app, _ := storetest.App(t, issuing)
 	var tok [3]*tokens.Token
 	for i := range tok {
 		tok[i] = storetest.Issue(t, issuing, app, "known@example.org")
 	}
-	a, count := countingNode(t, server)
+	a, count := countingGateway(t, server)
 	verify := func(i int) func(context.Context) error {
 		return func(ctx context.Context) error { _, err := a.Verify(ctx, tok[i].Value); return err }
 	}
@@ -159,13 +159,13 @@ func TestTrips_Verify(t *testing.T) {
 
 // A refusal sends the same commands to Redis whatever its reason, whether or not the
 // application is cached.
-func TestTrips_RefusalsCostTheSame(t *testing.T) {
+func TestRoundTrips_EqualForRefusals(t *testing.T) {
 	server := redistest.Standalone(t)
-	other := node(t, opener(tokens.RedisOptions{URL: server.URL()}))
+	other := newGateway(t, opener(tokens.RedisOptions{URL: server.URL()}))
 	known, secret := storetest.App(t, other)
 	unused, _ := storetest.App(t, other)
 	off, offSecret := storetest.App(t, other, func(n *tokens.Application) { n.Active = false })
-	a, count := countingNode(t, server)
+	a, count := countingGateway(t, server)
 	_, _, err := a.Authenticate(t.Context(), known.ID, secret)
 	require.NoError(t, err)
 	_, err = a.Application(t.Context(), off.ID)

@@ -32,7 +32,7 @@ func replaceServer(a *Authority, server *miniredis.Miniredis, key, value string)
 
 // The server may be replaced between a write and its announcement, by one that lacks the
 // write. The write is repeated.
-func TestReplaced_InTheMiddleOfARevocation(t *testing.T) {
+func TestRevoke_ServerReplacedBeforePublish(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server)
 	tok := testToken(t, a, testApp(t, a))
@@ -40,7 +40,7 @@ func TestReplaced_InTheMiddleOfARevocation(t *testing.T) {
 	require.NoError(t, err)
 
 	var done atomic.Bool
-	publishes := runs(feed.PublishScript)
+	publishes := onScript(feed.PublishScript)
 	f.set(func(cmd redis.Cmder) error {
 		if publishes(cmd) != nil && done.CompareAndSwap(false, true) {
 			replaceServer(a, server, redisdb.KeyToken(tok.ID), live)
@@ -53,7 +53,7 @@ func TestReplaced_InTheMiddleOfARevocation(t *testing.T) {
 	require.ErrorIs(t, err, ErrTokenInvalid)
 }
 
-func TestReplaced_InTheMiddleOfIssuing(t *testing.T) {
+func TestIssue_ServerReplacedAfterWrite(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server)
 	app := testApp(t, a)
@@ -75,14 +75,14 @@ func TestReplaced_InTheMiddleOfIssuing(t *testing.T) {
 
 // If the server is replaced during a refresh, the new pair is not handed out and the old
 // token stays valid.
-func TestReplaced_InTheMiddleOfRefreshing(t *testing.T) {
+func TestRefresh_ServerReplacedAfterRotation(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server)
 	app := testApp(t, a)
 	tok := testToken(t, a, app)
 
 	var done atomic.Bool
-	rotates := runs(family.RotateScript)
+	rotates := onScript(family.RotateScript)
 	f.set(nil, func(cmd redis.Cmder) error {
 		if rotates(cmd) != nil && done.CompareAndSwap(false, true) {
 			a.feed.Hooks().Replace(true)
@@ -103,7 +103,7 @@ func TestReplaced_InTheMiddleOfRefreshing(t *testing.T) {
 }
 
 // A replay restores many records, and leaves existing ones unchanged.
-func TestRecordAgain(t *testing.T) {
+func TestReplay_Records(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, _ := testNode(t, server)
 	tok := testToken(t, a, testApp(t, a))
@@ -123,7 +123,7 @@ func TestRecordAgain(t *testing.T) {
 	}
 	remember("expired", 0)
 	server.Del(redisdb.KeyUser(u.ID))
-	writeAgainAll(t, a)
+	replayJournal(t, a)
 	for i := range count {
 		require.True(t, server.Exists(redisdb.KeyToken(strconv.Itoa(i))), i)
 	}
@@ -139,7 +139,7 @@ func TestRecordAgain(t *testing.T) {
 
 // Issued tokens stay in the journal during an outage, until Redis answers and has proven
 // to be the same server.
-func TestMints_AreNotForgottenInAnOutage(t *testing.T) {
+func TestJournal_KeptDuringOutage(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server)
 	release := a.feed.Hooks().HoldChecks() // waits for a running check
@@ -161,7 +161,7 @@ func TestMints_AreNotForgottenInAnOutage(t *testing.T) {
 
 // Closed connections to Redis do not empty the cache: a cached token is valid until the
 // staleness bound.
-func TestOutage_KnownTokenIsGoodUntilTheBound(t *testing.T) {
+func TestOutage_CachedTokenIsValidUntilStale(t *testing.T) {
 	ctx := t.Context()
 	server := redistest.Standalone(t)
 	store, err := OpenRedis(RedisOptions{URL: server.URL(), Timeout: 10 * time.Second})

@@ -12,10 +12,11 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
-// A gateway that reaches the Sentinels but no data server refuses nobody. Others go on.
-func TestOutage_DataServersCutOff(t *testing.T) {
+// A gateway that reaches the Sentinels but no data server refuses nothing. The other
+// gateways keep working.
+func TestOutage_DataServersUnreachable(t *testing.T) {
 	group := redistest.Sentinel(t)
-	way := group.Network(t)
+	proxied := group.Network(t)
 	start := func(addrs []string) *Authority {
 		store, err := OpenRedis(RedisOptions{Addresses: addrs, MasterName: redistest.MasterName, Timeout: 250 * time.Millisecond})
 		require.NoError(t, err)
@@ -29,25 +30,25 @@ func TestOutage_DataServersCutOff(t *testing.T) {
 		eventually(t, a.Fresh)
 		return a
 	}
-	a, b := start(way.Addrs()), start(group.Addrs())
+	a, b := start(proxied.Addrs()), start(group.Addrs())
 	ctx := t.Context()
 	app, secret, err := b.CreateApplication(ctx, Application{Name: "app", Active: true, Scopes: Scopes{ScopeRoomsList}, Domains: []string{"*"}})
 	require.NoError(t, err)
-	known, doomed := testToken(t, b, app), testToken(t, b, app)
-	for _, tok := range []*Token{known, doomed} {
+	cached, toRevoke := testToken(t, b, app), testToken(t, b, app)
+	for _, tok := range []*Token{cached, toRevoke} {
 		eventually(t, func() bool { _, err := a.Verify(ctx, tok.Value); return err == nil })
 	}
 
-	for _, p := range way.Data {
+	for _, p := range proxied.Data {
 		p.Cut(t)
 	}
-	require.NoError(t, b.RevokeToken(ctx, doomed.Value))
+	require.NoError(t, b.RevokeToken(ctx, toRevoke.Value))
 	revoked := time.Now()
 	eventually(t, func() bool {
-		_, err := a.Verify(ctx, known.Value)
+		_, err := a.Verify(ctx, cached.Value)
 		require.True(t, err == nil || errors.Is(err, ErrUnavailable), err)
 		began := time.Now()
-		if _, late := a.Verify(ctx, doomed.Value); began.Sub(revoked) > a.feed.Staleness() {
+		if _, late := a.Verify(ctx, toRevoke.Value); began.Sub(revoked) > a.feed.Staleness() {
 			require.Error(t, late, "a revoked token is accepted after the bound")
 		}
 		return err != nil
@@ -58,19 +59,19 @@ func TestOutage_DataServersCutOff(t *testing.T) {
 	require.ErrorIs(t, err, ErrUnavailable)
 	require.NotErrorIs(t, err, ErrInvalidClient)
 	require.ErrorIs(t, a.Ready(ctx), ErrUnavailable)
-	_, err = b.Verify(ctx, known.Value)
+	_, err = b.Verify(ctx, cached.Value)
 	require.NoError(t, err)
 
-	// The primary is replaced meanwhile.
+	// The primary is replaced in the meantime.
 	group.Failover(t)
-	for _, p := range way.Data {
+	for _, p := range proxied.Data {
 		p.Restore(t)
 	}
 	eventually(t, func() bool {
-		_, err := a.Verify(ctx, known.Value)
+		_, err := a.Verify(ctx, cached.Value)
 		require.True(t, err == nil || errors.Is(err, ErrUnavailable), err)
 		return err == nil && a.Fresh()
 	})
-	_, err = a.Verify(ctx, doomed.Value)
+	_, err = a.Verify(ctx, toRevoke.Value)
 	require.ErrorIs(t, err, ErrTokenInvalid)
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // Revoking a token repeatedly publishes one change, because the feed keeps only 4096.
-func TestRevoke_OnceATokenOnTheFeed(t *testing.T) {
+func TestRevoke_PublishedOncePerToken(t *testing.T) {
 	ctx := t.Context()
 	server := miniredis.RunT(t)
 	a, _ := testNode(t, server)
@@ -41,7 +41,7 @@ func TestRevoke_OnceATokenOnTheFeed(t *testing.T) {
 
 // A refresh token with a wrong checksum costs no Redis command. A guess with a right one
 // costs one read and one check of the primary.
-func TestInspect_GuessesAreCheap(t *testing.T) {
+func TestInspect_CostOfGuesses(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server)
 	id := vault.RandomID(family.IDLength)
@@ -72,21 +72,21 @@ func TestInspect_GuessesAreCheap(t *testing.T) {
 
 // If the pair of a rotation was never delivered and its access token has expired, a retry
 // gets a new pair.
-func TestRefresh_AnOpenPairIsMadeAnew(t *testing.T) {
+func TestRefresh_ExpiredUndeliveredPair(t *testing.T) {
 	ctx := t.Context()
 	server := miniredis.RunT(t)
-	moved := newClock()
-	a, f := testNode(t, server, func(o *Options) { o.Now = moved.Now })
+	clk := newClock()
+	a, f := testNode(t, server, func(o *Options) { o.Now = clk.Now })
 	app := testApp(t, a)
 	tok, err := a.Issue(ctx, Grant{Application: app, Mail: "alice@example.org", Scopes: app.Scopes})
 	require.NoError(t, err)
 	var rotated atomic.Bool // background commands pass through the hook as well
 	f.set(nil, func(cmd redis.Cmder) error {
-		if runs(family.RotateScript)(cmd) != nil {
+		if onScript(family.RotateScript)(cmd) != nil {
 			rotated.Store(true)
 		}
 		if rotated.Load() {
-			return errLost
+			return errInjected
 		}
 		return nil
 	})
@@ -94,8 +94,8 @@ func TestRefresh_AnOpenPairIsMadeAnew(t *testing.T) {
 	require.ErrorIs(t, err, ErrUnavailable)
 	require.True(t, rotated.Load())
 	f.set(nil, nil)
-	moved.pass(2 * time.Hour)
-	server.SetTime(moved.Now())
+	clk.advance(2 * time.Hour)
+	server.SetTime(clk.Now())
 	eventually(t, a.Fresh)
 
 	next, err := a.Refresh(ctx, app, tok.Refresh)

@@ -18,8 +18,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// pairOfNodes starts two gateways that share one server and both listen to the feed.
-func pairOfNodes(t *testing.T, change ...func(*Options)) (server *miniredis.Miniredis, a, b *Authority) {
+// testPair starts two gateways that share one server and both listen to the feed.
+func testPair(t *testing.T, change ...func(*Options)) (server *miniredis.Miniredis, a, b *Authority) {
 	t.Helper()
 	server = miniredis.RunT(t)
 	// These tests are not about heartbeats: a slow machine must not make one late.
@@ -32,8 +32,8 @@ func pairOfNodes(t *testing.T, change ...func(*Options)) (server *miniredis.Mini
 	return server, a, b
 }
 
-// hasHeard waits until the gateway has received all changes published so far.
-func hasHeard(t *testing.T, a *Authority, server *miniredis.Miniredis) {
+// waitForChanges waits until the gateway has received all changes published so far.
+func waitForChanges(t *testing.T, a *Authority, server *miniredis.Miniredis) {
 	t.Helper()
 	text, err := server.Get(redisdb.KeyFeed)
 	require.NoError(t, err)
@@ -41,9 +41,9 @@ func hasHeard(t *testing.T, a *Authority, server *miniredis.Miniredis) {
 	require.Eventually(t, func() bool { return a.feed.Hooks().HeardTo() >= number }, 20*time.Second, time.Millisecond)
 }
 
-// writeAgainAll makes the gateway replay its journal, as it does when it finds another
+// replayJournal makes the gateway replay its journal, as it does when it finds another
 // server.
-func writeAgainAll(t *testing.T, a *Authority) {
+func replayJournal(t *testing.T, a *Authority) {
 	t.Helper()
 	require.NoError(t, a.feed.Hooks().Replay(t.Context()))
 }
@@ -67,18 +67,18 @@ func hashOf(t *testing.T, server *miniredis.Miniredis, key string) map[string]st
 }
 
 // Any gateway restores a lost edit, and tokens stay valid.
-func TestLost_EditOfAnotherGateway(t *testing.T) {
-	server, a, b := pairOfNodes(t)
+func TestReplay_EditOfAnotherGateway(t *testing.T) {
+	server, a, b := testPair(t)
 	ctx := t.Context()
 	app := testApp(t, a)
 	tok := testToken(t, a, app)
 	before := hashOf(t, server, redisdb.KeyApplication(app.ID))
 	_, secret, err := a.RotateSecret(ctx, app.ID, 0, 0)
 	require.NoError(t, err)
-	hasHeard(t, b, server)
+	waitForChanges(t, b, server)
 
 	restoreHash(server, redisdb.KeyApplication(app.ID), before)
-	writeAgainAll(t, b)
+	replayJournal(t, b)
 	_, _, err = b.Authenticate(ctx, app.ID, secret)
 	require.NoError(t, err)
 	_, err = b.Inspect(ctx, tok.Value)
@@ -87,15 +87,15 @@ func TestLost_EditOfAnotherGateway(t *testing.T) {
 
 // A new application is restored after a failover. A deleted one stays deleted, and nothing
 // is restored when an operator empties Redis later.
-func TestLost_NewApplication(t *testing.T) {
+func TestReplay_NewApplication(t *testing.T) {
 	ctx := t.Context()
-	moved := newClock()
-	server, a, b := pairOfNodes(t, func(o *Options) { o.Now = moved.Now })
+	clk := newClock()
+	server, a, b := testPair(t, func(o *Options) { o.Now = clk.Now })
 	app, secret, err := a.CreateApplication(ctx, Application{Name: "New", Active: true, Aliases: []string{"new-alias"}})
 	require.NoError(t, err)
 	deleted := testApp(t, a)
 	require.NoError(t, a.DeleteApplication(ctx, deleted.ID, 0))
-	hasHeard(t, b, server)
+	waitForChanges(t, b, server)
 
 	empty := func() {
 		server.Del(redisdb.KeyApplication(app.ID))
@@ -108,7 +108,7 @@ func TestLost_NewApplication(t *testing.T) {
 	require.Eventually(t, a.feed.Settling, 20*time.Second, time.Millisecond, "the other gateway receives the announcement")
 	a.feed.Hooks().Replace(false) // the staleness bound passes
 
-	writeAgainAll(t, b)
+	replayJournal(t, b)
 	_, _, err = b.Authenticate(ctx, "new-alias", secret)
 	require.NoError(t, err)
 	page, err := b.Applications(ctx, ListOptions{})
@@ -120,25 +120,25 @@ func TestLost_NewApplication(t *testing.T) {
 	last, known := b.feed.Journal().Get(journal.Edits, redisdb.KeyApplication(app.ID))
 	require.True(t, known)
 	require.NoError(t, a.DeleteApplication(ctx, app.ID, 0))
-	hasHeard(t, b, server)
+	waitForChanges(t, b, server)
 	b.feed.Journal().Drop(journal.Edits, last.Name)
 	b.feed.Journal().Add(last)
-	writeAgainAll(t, b)
+	replayJournal(t, b)
 	require.Empty(t, server.HGet(redisdb.KeyApplication(app.ID), fieldDocument))
 	require.False(t, server.Exists(redisdb.KeyAlias("new-alias")))
 
 	app, _, err = a.CreateApplication(ctx, Application{Name: "Newer", Active: true})
 	require.NoError(t, err)
-	hasHeard(t, b, server)
+	waitForChanges(t, b, server)
 
-	moved.pass(2 * journal.Memory)
+	clk.advance(2 * journal.Memory)
 	empty()
-	writeAgainAll(t, b)
+	replayJournal(t, b)
 	require.False(t, server.Exists(redisdb.KeyApplication(app.ID)))
 }
 
 // A revoked or reused refresh token stays invalid after a replay.
-func TestLost_EndOfAFamily(t *testing.T) {
+func TestReplay_EndedFamily(t *testing.T) {
 	for name, end := range map[string]func(t *testing.T, a *Authority, app *Application, raw string){
 		"revoked": func(t *testing.T, a *Authority, _ *Application, raw string) {
 			t.Helper()
@@ -152,19 +152,19 @@ func TestLost_EndOfAFamily(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server, a, b := pairOfNodes(t)
+			server, a, b := testPair(t)
 			app := testApp(t, a)
 			raw := testToken(t, a, app).Refresh
 			id, ok := family.IDOf(raw)
 			require.True(t, ok)
 			before := hashOf(t, server, redisdb.KeyFamily(id))
 			end(t, a, app, raw)
-			hasHeard(t, b, server)
+			waitForChanges(t, b, server)
 
 			restoreHash(server, redisdb.KeyFamily(id), before)
 			_, err := b.Inspect(t.Context(), raw)
 			require.NoError(t, err, "the revocation is lost")
-			writeAgainAll(t, b)
+			replayJournal(t, b)
 			_, err = b.Refresh(t.Context(), app, raw)
 			require.ErrorIs(t, err, ErrInvalidGrant)
 			_, err = b.Inspect(t.Context(), raw)
@@ -172,8 +172,8 @@ func TestLost_EndOfAFamily(t *testing.T) {
 
 			// The gateway that issued the token may restore its family, but not as a live one.
 			server.Del(redisdb.KeyFamily(id))
-			writeAgainAll(t, b)
-			writeAgainAll(t, a)
+			replayJournal(t, b)
+			replayJournal(t, a)
 			_, err = b.Inspect(t.Context(), raw)
 			require.ErrorIs(t, err, ErrTokenInvalid)
 			require.NotZero(t, server.TTL(redisdb.KeyFamily(id)))
@@ -183,7 +183,7 @@ func TestLost_EndOfAFamily(t *testing.T) {
 
 // After Redis is emptied, cached revocations stay in force until they have been written
 // again.
-func TestLost_Overruling(t *testing.T) {
+func TestRevoke_SurvivesAnEmptiedRedis(t *testing.T) {
 	for name, revoke := range map[string]func(a *Authority, tok *Token) error{
 		"before": func(a *Authority, _ *Token) error { return a.RevokeBefore(t.Context(), a.now()) },
 		"key": func(a *Authority, _ *Token) error {
@@ -212,7 +212,7 @@ func TestLost_Overruling(t *testing.T) {
 
 // A paused server may carry out a rotation late. The retry window starts then, so the
 // retry is not a reuse.
-func TestRefresh_WindowBeginsWhenRedisRotates(t *testing.T) {
+func TestRefresh_RetryWindowStartsAtRotation(t *testing.T) {
 	t.Parallel()
 	server := redistest.Standalone(t)
 	store, err := OpenRedis(RedisOptions{URL: server.URL(), Timeout: 10 * time.Second})
@@ -226,10 +226,10 @@ func TestRefresh_WindowBeginsWhenRedisRotates(t *testing.T) {
 	app := testApp(t, a)
 	raw := testToken(t, a, app).Refresh
 
-	c.pass(-time.Minute) // when the rotation was sent
+	c.advance(-time.Minute) // when the rotation was sent
 	first, err := a.Refresh(t.Context(), app, raw)
 	require.NoError(t, err)
-	c.pass(time.Minute)
+	c.advance(time.Minute)
 	again, err := a.Refresh(t.Context(), app, raw)
 	require.NoError(t, err)
 	require.Equal(t, first.Refresh, again.Refresh)
@@ -237,7 +237,7 @@ func TestRefresh_WindowBeginsWhenRedisRotates(t *testing.T) {
 
 // A failed update may have been made nevertheless. Confirming the application publishes
 // it, so that it survives a failover.
-func TestLost_EditThatFailedAtFirst(t *testing.T) {
+func TestReplay_ConfirmedEdit(t *testing.T) {
 	server := miniredis.RunT(t)
 	calm := func(o *Options) { o.Staleness = time.Minute }
 	a, f := testNode(t, server, calm)
@@ -246,7 +246,7 @@ func TestLost_EditThatFailedAtFirst(t *testing.T) {
 	ctx := t.Context()
 	app := testApp(t, a)
 	before := hashOf(t, server, redisdb.KeyApplication(app.ID))
-	f.set(nil, runs(saveScript)) // Redis saves it, and the answer is lost
+	f.set(nil, onScript(saveScript)) // Redis saves it, and the answer is lost
 	_, err := a.UpdateApplication(ctx, app.ID, 0, func(n *Application) error { n.Active = false; return nil })
 	require.ErrorIs(t, err, ErrUnavailable)
 	f.set(nil, nil)
@@ -254,10 +254,10 @@ func TestLost_EditThatFailedAtFirst(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, confirmed.Active)
 	require.Equal(t, app.Version+1, confirmed.Version)
-	hasHeard(t, b, server)
+	waitForChanges(t, b, server)
 
 	restoreHash(server, redisdb.KeyApplication(app.ID), before)
-	writeAgainAll(t, b)
+	replayJournal(t, b)
 	now, err := b.CurrentApplication(ctx, app.ID)
 	require.NoError(t, err)
 	require.False(t, now.Active)
@@ -269,7 +269,7 @@ func TestLost_EditThatFailedAtFirst(t *testing.T) {
 
 // A failed deletion may have been made nevertheless. The retry publishes it, so that it
 // survives a failover.
-func TestLost_DeletionThatFailedAtFirst(t *testing.T) {
+func TestReplay_RetriedDeletion(t *testing.T) {
 	server := miniredis.RunT(t)
 	calm := func(o *Options) { o.Staleness = time.Minute }
 	a, f := testNode(t, server, calm)
@@ -279,22 +279,22 @@ func TestLost_DeletionThatFailedAtFirst(t *testing.T) {
 	app := testApp(t, a)
 	tok := testToken(t, a, app)
 	before := hashOf(t, server, redisdb.KeyApplication(app.ID))
-	f.set(nil, runs(deleteScript))
+	f.set(nil, onScript(deleteScript))
 	require.ErrorIs(t, a.DeleteApplication(ctx, app.ID, 0), ErrUnavailable)
 	f.set(nil, nil)
 	require.ErrorIs(t, a.DeleteApplication(ctx, app.ID, 0), ErrNotFound)
-	hasHeard(t, b, server)
+	waitForChanges(t, b, server)
 
 	restoreHash(server, redisdb.KeyApplication(app.ID), before)
-	writeAgainAll(t, b)
+	replayJournal(t, b)
 	_, err := b.Inspect(ctx, tok.Value)
 	require.ErrorIs(t, err, ErrTokenInvalid)
 }
 
 // A lost refresh token is restored, whether it is the first of its family or the result of
 // one or more rotations.
-func TestLost_RefreshTokens(t *testing.T) {
-	server, a, b := pairOfNodes(t)
+func TestReplay_RefreshTokens(t *testing.T) {
+	server, a, b := testPair(t)
 	ctx := t.Context()
 	app := testApp(t, a)
 	first := testToken(t, a, app)
@@ -302,7 +302,7 @@ func TestLost_RefreshTokens(t *testing.T) {
 	before := hashOf(t, server, redisdb.KeyFamily(id))
 
 	server.Del(redisdb.KeyFamily(id))
-	writeAgainAll(t, a)
+	replayJournal(t, a)
 	_, err := b.Inspect(ctx, first.Refresh)
 	require.NoError(t, err)
 
@@ -316,29 +316,29 @@ func TestLost_RefreshTokens(t *testing.T) {
 	last := hashOf(t, server, redisdb.KeyFamily(id))
 
 	restoreHash(server, redisdb.KeyFamily(id), before)
-	writeAgainAll(t, b)
+	replayJournal(t, b)
 	after := hashOf(t, server, redisdb.KeyFamily(id))
 	delete(last, family.FieldRotated) // the retry window starts again
 	delete(after, family.FieldRotated)
 	require.Equal(t, last, after)
 	require.NotContains(t, after, family.FieldOpen, "the pair was delivered")
-	writeAgainAll(t, a) // a second replay changes nothing
-	writeAgainAll(t, b)
+	replayJournal(t, a) // a second replay changes nothing
+	replayJournal(t, b)
 	fourth, err := a.Refresh(ctx, app, third.Refresh)
 	require.NoError(t, err)
 	_, err = b.Inspect(ctx, fourth.Value)
 	require.NoError(t, err)
 
 	require.NoError(t, b.RevokeToken(ctx, fourth.Refresh))
-	writeAgainAll(t, a)
+	replayJournal(t, a)
 	_, err = a.Refresh(ctx, app, fourth.Refresh)
 	require.ErrorIs(t, err, ErrInvalidGrant)
 }
 
 // Two gateways rotated the same token one after the other. Both rotations are restored,
 // also if the gateway of the second one replays first.
-func TestLost_RefreshTokensOfTwoGateways(t *testing.T) {
-	server, a, b := pairOfNodes(t)
+func TestReplay_RefreshTokensOfTwoGateways(t *testing.T) {
+	server, a, b := testPair(t)
 	app := testApp(t, a)
 	first := testToken(t, a, app)
 	id, _ := family.IDOf(first.Refresh)
@@ -350,10 +350,10 @@ func TestLost_RefreshTokensOfTwoGateways(t *testing.T) {
 
 	restoreHash(server, redisdb.KeyFamily(id), before)
 	b.feed.Hooks().Replace(true)
-	writeAgainAll(t, b)
+	replayJournal(t, b)
 	_, err = b.Refresh(t.Context(), app, third.Refresh)
 	require.ErrorIs(t, err, ErrUnavailable)
-	writeAgainAll(t, a)
+	replayJournal(t, a)
 	b.feed.Hooks().Heartbeat(t.Context()) // the next heartbeat
 	_, err = b.Inspect(t.Context(), third.Refresh)
 	require.NoError(t, err)
@@ -361,8 +361,8 @@ func TestLost_RefreshTokensOfTwoGateways(t *testing.T) {
 
 // A client that lost the answer to a refresh gets it again during a replay. Waiting would
 // exceed the retry window.
-func TestLost_AnswerIsGivenAgain(t *testing.T) {
-	_, a, b := pairOfNodes(t)
+func TestRefresh_RetryDuringReplay(t *testing.T) {
+	_, a, b := testPair(t)
 	app := testApp(t, a)
 	first := testToken(t, a, app)
 	second, err := a.Refresh(t.Context(), app, first.Refresh)
@@ -378,9 +378,9 @@ func TestLost_AnswerIsGivenAgain(t *testing.T) {
 }
 
 // Refresh tokens issued just before an outage are remembered until it ends.
-func TestLost_RefreshTokensOfBeforeAnOutage(t *testing.T) {
-	moved := newClock()
-	server, a, b := pairOfNodes(t, func(o *Options) { o.Now = moved.Now })
+func TestReplay_RefreshTokensFromBeforeAnOutage(t *testing.T) {
+	clk := newClock()
+	server, a, b := testPair(t, func(o *Options) { o.Now = clk.Now })
 	app := testApp(t, a)
 	first := testToken(t, a, app)
 	id, _ := family.IDOf(first.Refresh)
@@ -388,17 +388,17 @@ func TestLost_RefreshTokensOfBeforeAnOutage(t *testing.T) {
 	second, err := a.Refresh(t.Context(), app, first.Refresh)
 	require.NoError(t, err)
 
-	moved.pass(2 * journal.Memory)
+	clk.advance(2 * journal.Memory)
 	restoreHash(server, redisdb.KeyFamily(id), before)
-	writeAgainAll(t, a)
+	replayJournal(t, a)
 	_, err = b.Inspect(t.Context(), second.Refresh)
 	require.NoError(t, err)
 }
 
 // After a loss, new changes reuse the numbers of lost ones. The lost changes are restored
 // nevertheless.
-func TestLost_NumbersThatAreGivenAgain(t *testing.T) {
-	server, a, b := pairOfNodes(t)
+func TestReplay_ReusedChangeNumbers(t *testing.T) {
+	server, a, b := testPair(t)
 	for _, n := range []*Authority{a, b} { // neither detects the loss before the test asks for it
 		defer n.feed.Hooks().HoldHeartbeats()()
 	}
@@ -408,7 +408,7 @@ func TestLost_NumbersThatAreGivenAgain(t *testing.T) {
 	require.NoError(t, err)
 	app := testApp(t, a)
 	require.NoError(t, a.RevokeApplication(ctx, app.ID))
-	hasHeard(t, b, server)
+	waitForChanges(t, b, server)
 	known := b.feed.Changes()
 
 	server.FlushAll()
@@ -424,7 +424,7 @@ func TestLost_NumbersThatAreGivenAgain(t *testing.T) {
 
 // A revocation may be lost for good. The next revocation must not reuse its generation, or
 // tokens issued after the lost one would stay valid.
-func TestLost_RevocationThatNobodyRemembers(t *testing.T) {
+func TestRevoke_AfterALostRevocation(t *testing.T) {
 	for name, revoke := range map[string]func(a *Authority, app *Application) error{
 		"user": func(a *Authority, _ *Application) error { return a.RevokeUser(t.Context(), "alice@example.org") },
 		"grant": func(a *Authority, app *Application) error {
@@ -463,7 +463,7 @@ func TestLost_RevocationThatNobodyRemembers(t *testing.T) {
 }
 
 // A restored user has the generation of the most recent of several tokens.
-func TestLost_UserOfSeveralTokens(t *testing.T) {
+func TestReplay_UserOfSeveralTokens(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, _ := testNode(t, server)
 	app := testApp(t, a)
@@ -473,7 +473,7 @@ func TestLost_UserOfSeveralTokens(t *testing.T) {
 	u, err := a.User(t.Context(), "alice@example.org")
 	require.NoError(t, err)
 	server.Del(redisdb.KeyUser(u.ID))
-	writeAgainAll(t, a)
+	replayJournal(t, a)
 	_, err = a.Inspect(t.Context(), last.Value)
 	require.NoError(t, err)
 }
@@ -492,7 +492,7 @@ func textOf(t *testing.T, server *miniredis.Miniredis, key string) string {
 
 // A starting gateway receives changes before it knows the identity of its server. This is
 // not a loss, so requests do not have to wait.
-func TestLost_NothingAtTheStart(t *testing.T) {
+func TestReplay_NotNeededAtStart(t *testing.T) {
 	t.Parallel()
 	server := redistest.Standalone(t)
 	store, err := OpenRedis(RedisOptions{URL: server.URL(), Timeout: 5 * time.Second})
@@ -511,7 +511,7 @@ func TestLost_NothingAtTheStart(t *testing.T) {
 
 // After a failover there may be no replica for a long time. The replay does not wait for
 // one, or no request would be served.
-func TestLost_WrittenAgainWithoutReplicas(t *testing.T) {
+func TestReplay_WithoutReplicas(t *testing.T) {
 	t.Parallel()
 	server := redistest.Standalone(t)
 	store, err := OpenRedis(RedisOptions{URL: server.URL(), WaitReplicas: 1, Timeout: 5 * time.Second})
@@ -530,7 +530,7 @@ func TestLost_WrittenAgainWithoutReplicas(t *testing.T) {
 	app := testApp(t, other)
 	raw := testToken(t, other, app)
 	a.feed.Journal().Add(revocationOfAll("7"), editAgain(app, 1, "{}")[0])
-	writeAgainAll(t, a)
+	replayJournal(t, a)
 	_, err = a.Inspect(t.Context(), raw.Value)
 	require.ErrorIs(t, err, ErrTokenInvalid)
 	require.ErrorIs(t, a.RevokeApplication(t.Context(), app.ID), ErrUnavailable, "no replica has acknowledged it")
@@ -538,7 +538,7 @@ func TestLost_WrittenAgainWithoutReplicas(t *testing.T) {
 
 // A client does not receive the new pair of a rotation that no replica acknowledged. Its
 // retries are not a reuse, however late they come.
-func TestRefresh_TriedUntilReplicasAcknowledge(t *testing.T) {
+func TestRefresh_RetriedUntilReplicasAcknowledge(t *testing.T) {
 	t.Parallel()
 	server := redistest.Standalone(t)
 	c := newClock()
@@ -557,21 +557,21 @@ func TestRefresh_TriedUntilReplicasAcknowledge(t *testing.T) {
 	for range 2 {
 		_, err := waiting.Refresh(t.Context(), app, raw)
 		require.ErrorIs(t, err, ErrUnavailable)
-		c.pass(time.Minute)
+		c.advance(time.Minute)
 	}
 	next, err := alone.Refresh(t.Context(), app, raw)
 	require.NoError(t, err)
 	_, err = alone.Inspect(t.Context(), next.Value)
 	require.NoError(t, err)
 
-	c.pass(time.Minute)
+	c.advance(time.Minute)
 	_, err = alone.Refresh(t.Context(), app, raw)
 	require.Equal(t, "reused", Reason(err), "the client has received the pair")
 }
 
 // A replay never makes a revoked token live, not even for a moment: its record is written
 // as a revoked one.
-func TestLost_RevokedTokenIsNeverLive(t *testing.T) {
+func TestReplay_RevokedTokenIsNeverLive(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, f := testNode(t, server, func(o *Options) { o.Staleness = time.Minute })
 	app := testApp(t, a)
@@ -594,7 +594,7 @@ func TestLost_RevokedTokenIsNeverLive(t *testing.T) {
 		}
 		return nil
 	}, nil)
-	writeAgainAll(t, a)
+	replayJournal(t, a)
 	f.set(nil, nil)
 	require.Zero(t, live.Load())
 	require.EqualValues(t, recordRevoked, state(revoked))
