@@ -195,13 +195,13 @@ func BenchmarkAuthenticate_Timing(b *testing.B) {
 	r.fill(b, 1_000)
 	_, err := r.UpdateApplication(ctx, r.ids[501], 0, func(n *Application) error { n.Active = false; return nil })
 	require.NoError(b, err)
-	remembered, secret, err := r.CreateApplication(ctx, Application{Name: "Remembered", Active: true, Domains: []string{"example.org"}})
+	cached, secret, err := r.CreateApplication(ctx, Application{Name: "Remembered", Active: true, Domains: []string{"example.org"}})
 	require.NoError(b, err)
 	require.Eventually(b, r.Fresh, 20*time.Second, time.Millisecond)
-	_, _, err = r.Authenticate(ctx, remembered.ID, secret)
+	_, _, err = r.Authenticate(ctx, cached.ID, secret)
 	require.NoError(b, err)
 	cases := []struct{ name, id string }{
-		{"wrong", r.ids[500]}, {"unknown", vault.RandomID(vault.ApplicationID)}, {"inactive", r.ids[501]}, {"remembered", remembered.ID},
+		{"wrong", r.ids[500]}, {"unknown", vault.RandomID(vault.ApplicationID)}, {"inactive", r.ids[501]}, {"remembered", cached.ID},
 	}
 	samples := make([][]float64, len(cases))
 	for b.Loop() {

@@ -37,13 +37,13 @@ func testAdopt(t *testing.T, open Opener) {
 		_, err := b.Adopt(ctx, clientID, "wrong", refusing)
 		require.ErrorIs(t, err, tokens.ErrInvalidClient)
 	}
-	require.Equal(t, 1, asked, "the same wrong pair is tried once")
+	require.Equal(t, 1, asked, "a wrong pair is tried once")
 	_, err := a.Adopt(ctx, clientID, "wrong", refusing)
 	require.ErrorIs(t, err, tokens.ErrInvalidClient)
-	require.Equal(t, 1, asked, "by all gateways")
+	require.Equal(t, 1, asked, "once by all gateways")
 	_, err = a.Adopt(ctx, clientID+"w", "rong", refusing)
 	require.ErrorIs(t, err, tokens.ErrInvalidClient)
-	require.Equal(t, 2, asked, "another pair is another one, also if both begin and end alike")
+	require.Equal(t, 2, asked, "a different pair is tried, also if both have the same concatenation")
 	for range 2 {
 		_, err = a.Adopt(ctx, clientID, secret, silent)
 		require.ErrorIs(t, err, down)
@@ -69,7 +69,7 @@ func testAdopted(t *testing.T, b *tokens.Authority, app *tokens.Application, cli
 	t.Helper()
 	ctx := t.Context()
 	meet := func(context.Context) (tokens.Application, error) {
-		t.Error("Meet is asked")
+		t.Error("Meet was asked")
 		return tokens.Application{}, tokens.ErrInvalidClient
 	}
 	same, _, err := b.Authenticate(ctx, clientID, secret)
@@ -155,7 +155,7 @@ func testAdoptNotAgain(t *testing.T, open Opener) {
 	change(t, a, again, func(n *tokens.Application) { n.Aliases = nil })
 	refused("removed_here", deleted)
 	_, err = a.ImportApplication(ctx, tokens.Application{Name: "Imported", Aliases: []string{deleted}}, tokens.ImportedSecret{})
-	require.NoError(t, err, "an operator brings it back")
+	require.NoError(t, err, "an operator allows the adoption again")
 
 	// Registered by an operator; the client id at Meet is not an alias.
 	atMeet := tokens.NewPassword()
@@ -167,7 +167,7 @@ func testAdoptNotAgain(t *testing.T, open Opener) {
 	refused("backend_of_another_application", atMeet)
 	change(t, a, mine, func(n *tokens.Application) { n.ForgetBackend() })
 	_, err = adopt(atMeet)
-	require.NoError(t, err, "nobody presents it any more")
+	require.NoError(t, err, "no application uses the client id any more")
 
 	last := tokens.NewPassword()
 	mine, _ = App(t, a, func(n *tokens.Application) {

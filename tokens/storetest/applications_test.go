@@ -49,7 +49,7 @@ func testApplications(t *testing.T, open Opener) {
 	require.ErrorIs(t, err, tokens.ErrNotFound)
 
 	require.NoError(t, a.DeleteApplication(ctx, app.ID, 0))
-	Eventually(t, "the other node has forgotten the application", func() bool {
+	Eventually(t, "the other gateway has forgotten the application", func() bool {
 		_, err := other.Application(ctx, app.ID)
 		return errors.Is(err, tokens.ErrNotFound)
 	})
@@ -83,7 +83,7 @@ func testConflicts(t *testing.T, open Opener) {
 		})
 	}
 	wg.Wait()
-	Eventually(t, "both nodes see all changes", func() bool {
+	Eventually(t, "both gateways see all changes", func() bool {
 		x, errA := a.Application(ctx, app.ID)
 		y, errB := b.Application(ctx, app.ID)
 		return errA == nil && errB == nil && len(x.Domains) == 1+2*each && len(y.Domains) == 1+2*each
@@ -109,7 +109,7 @@ func testAliases(t *testing.T, open Opener) {
 	_, _, err = a.CreateApplication(ctx, tokens.Application{Name: "Shadow", Aliases: []string{app.ID}})
 	require.ErrorIs(t, err, tokens.ErrConflict)
 	_, err = a.Application(ctx, "mine")
-	require.ErrorIs(t, err, tokens.ErrNotFound, "aliases taken on the way were given back")
+	require.ErrorIs(t, err, tokens.ErrNotFound, "aliases taken before the conflict are released")
 
 	_, err = a.UpdateApplication(ctx, app.ID, 0, func(n *tokens.Application) error { n.Aliases = nil; return nil })
 	require.NoError(t, err)
@@ -170,10 +170,10 @@ func testSecrets(t *testing.T, open Opener) {
 	_, third, err := a.RotateSecret(ctx, app.ID, 0, 2*time.Hour)
 	require.NoError(t, err)
 	_, _, err = a.Authenticate(ctx, app.ID, first)
-	require.ErrorIs(t, err, tokens.ErrInvalidClient, "only two live at a time")
+	require.ErrorIs(t, err, tokens.ErrInvalidClient, "at most two secrets are valid")
 	c.advance(3 * time.Hour)
 	_, _, err = a.Authenticate(ctx, app.ID, second)
-	require.ErrorIs(t, err, tokens.ErrInvalidClient, "its grace is over")
+	require.ErrorIs(t, err, tokens.ErrInvalidClient, "the grace period has ended")
 	_, _, err = a.Authenticate(ctx, app.ID, third)
 	require.NoError(t, err)
 	app, fourth, err := a.RotateSecret(ctx, app.ID, 0, 0)
@@ -187,5 +187,5 @@ func testSecrets(t *testing.T, open Opener) {
 	_, _, err = a.Authenticate(ctx, app.ID, fourth)
 	require.ErrorIs(t, err, tokens.ErrInactiveApplication)
 	_, _, err = a.Authenticate(ctx, app.ID, third)
-	require.ErrorIs(t, err, tokens.ErrInvalidClient, "inactive is only told to who has the right secret")
+	require.ErrorIs(t, err, tokens.ErrInvalidClient, "only the right secret reveals that the application is inactive")
 }

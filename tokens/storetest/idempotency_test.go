@@ -48,7 +48,7 @@ func testIdempotency(t *testing.T, open Opener) {
 	require.NoError(t, first.Doubt(ctx))
 	again, err := b.BeginIdempotent(ctx, "app", "user", key, body)
 	require.NoError(t, err)
-	require.Equal(t, &answer, again.Answer, "what was answered stays answered")
+	require.Equal(t, &answer, again.Answer, "the stored answer does not change")
 
 	testIdempotencyGivenBack(t, a, b)
 	_, err = a.BeginIdempotent(ctx, "app", "user", "a b", body)
@@ -70,13 +70,13 @@ func testIdempotencyGivenBack(t *testing.T, a, b *tokens.Authority) {
 	require.NoError(t, first.Abandon(ctx))
 	require.NoError(t, first.Finish(ctx, answer))
 	_, err = a.BeginIdempotent(ctx, "app", "user", key, other)
-	require.ErrorIs(t, err, tokens.ErrInFlight, "who gave it back has no say any more")
+	require.ErrorIs(t, err, tokens.ErrInFlight, "Finish has no effect after Abandon")
 
 	// The outcome is unknown, so the request is never sent again.
 	require.NoError(t, second.Doubt(ctx))
 	_, err = a.BeginIdempotent(ctx, "app", "user", key, other)
 	require.ErrorIs(t, err, tokens.ErrOutcomeUnknown)
-	require.NoError(t, second.Finish(ctx, answer), "the answer came after all")
+	require.NoError(t, second.Finish(ctx, answer), "the answer arrived late")
 	again, err := a.BeginIdempotent(ctx, "app", "user", key, other)
 	require.NoError(t, err)
 	require.Equal(t, &answer, again.Answer)

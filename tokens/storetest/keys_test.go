@@ -16,8 +16,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// testAnotherSecret: of two gateways with different secrets, neither refuses what the other
-// made.
+// testAnotherSecret checks that gateways with different secrets do not refuse the tokens
+// of each other.
 func testAnotherSecret(t *testing.T, open Opener) {
 	ctx := t.Context()
 	secret := []byte("storetest-" + t.Name() + "-0123456789abcdef")
@@ -51,7 +51,7 @@ func testAnotherSecret(t *testing.T, open Opener) {
 	_, err := a.Verify(ctx, tok.Value)
 	require.NoError(t, err)
 	_, err = a.Refresh(ctx, app, tok.Refresh)
-	require.NoError(t, err, "no harm was done")
+	require.NoError(t, err, "the failed requests changed nothing")
 
 	// A key that no gateway uses is foreign.
 	_, rest, _ := strings.Cut(tok.Value, ".")

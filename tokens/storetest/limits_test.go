@@ -20,7 +20,7 @@ func testLimits(t *testing.T, open Opener) {
 	for i := range 4 {
 		reset, err := nodes[i%2].Debit(ctx, k, hour, 3)
 		require.NoError(t, err)
-		require.InDelta(t, time.Duration(i+1)*3*6*time.Minute, reset, float64(time.Minute), "both count the same, into debt")
+		require.InDelta(t, time.Duration(i+1)*3*6*time.Minute, reset, float64(time.Minute), "both gateways debit the same count, below zero")
 	}
 	reset, err := nodes[0].Debit(ctx, k, hour, 100)
 	require.NoError(t, err)
@@ -34,7 +34,7 @@ func testLimits(t *testing.T, open Opener) {
 	require.NoError(t, err)
 	require.InDelta(t, 3*time.Minute, reset, float64(time.Minute))
 
-	// What one gateway granted, another does not grant again.
+	// A gateway does not grant again what another one granted.
 	rates, err := limit.ParseRates(map[string]string{"create": "10/1h", "create_user": "off"})
 	require.NoError(t, err)
 	who := limit.Caller{Application: tokens.NewPassword()}

@@ -23,11 +23,11 @@ var redisCommands = strings.Fields(`PING TIME EXISTS GET SET SETNX GETRANGE SETR
 var redisKeys = strings.Fields(`mg1:a:* mg1:apps mg1:b:* mg1:c:* mg1:f:* mg1:feed mg1:gateways mg1:i:* mg1:inst mg1:k:* mg1:l:* mg1:m:*
 	mg1:n:* mg1:q:* mg1:r:* mg1:rekeyed mg1:s:* mg1:t:* mg1:u:* mg1:x:*`)
 
-// optional are the commands and keys that requests can do without.
+// optional are the commands and keys that requests do not need.
 var optional = map[string]bool{"ZRANGEBYLEX": true, "SCAN": true, "SUBSCRIBE": true, "WAIT": true, "INFO": true, "mg1:gateways": true, "mg1:rekeyed": true}
 
-// Each single permission that a Redis user lacks is named, and the gateway is not ready if
-// requests need it.
+// Ready and the status name each permission that a Redis user lacks. The gateway is not
+// ready if requests need it.
 func TestReady_EachPermission(t *testing.T) {
 	server := redistest.Standalone(t)
 	lacks := map[string][]any{}
@@ -75,8 +75,8 @@ func TestReady_EachPermission(t *testing.T) {
 	}
 }
 
-// A server has counted no command but those of the list above. A new one must be added to
-// the commands whose permission the gateway checks.
+// The gateway sends only commands from the list above. A new command must be added to the
+// permissions that it checks.
 func TestReady_ChecksAllCommands(t *testing.T) {
 	server := redistest.Standalone(t)
 	open := func(t *testing.T) *tokens.Store {

@@ -44,9 +44,9 @@ func testQuota(t *testing.T, open Opener) {
 	require.Equal(t, tokens.Quota{Used: 1, Limit: 3}, ad.Domain)
 	ad, err = b.Admit(ctx, app, one)
 	require.NoError(t, err)
-	require.False(t, ad.New, "one address is one, however often it is tried")
+	require.False(t, ad.New, "an address is counted once")
 	require.Equal(t, 1, ad.Application.Used)
-	require.NoError(t, ad.Withdraw(ctx), "who counted nothing gives nothing back")
+	require.NoError(t, ad.Withdraw(ctx), "a known address is not refunded")
 
 	_, err = a.Admit(ctx, app, newMail("one.example"))
 	require.NoError(t, err)
@@ -64,7 +64,7 @@ func testQuota(t *testing.T, open Opener) {
 	require.Equal(t, tokens.Quota{Used: 4, Limit: 5, Warn: true}, fourth.Application)
 	fifth, err := a.Admit(ctx, app, newMail("two.example"))
 	require.NoError(t, err)
-	require.False(t, fifth.Application.Warn, "told once")
+	require.False(t, fifth.Application.Warn, "the warning is given once")
 	_, err = b.Admit(ctx, app, newMail("three.example"))
 	require.ErrorIs(t, err, tokens.ErrQuotaExceeded)
 	require.Equal(t, "user_quota_exceeded", tokens.Reason(err))
@@ -78,13 +78,13 @@ func testQuota(t *testing.T, open Opener) {
 	require.ErrorIs(t, err, tokens.ErrQuotaExceeded)
 
 	_, err = b.Admit(ctx, app, one)
-	require.NoError(t, err, "an address that was counted gets through")
+	require.NoError(t, err, "a counted address is admitted")
 	testQuotaScope(t, a, b, app)
 
 	c.advance(24 * time.Hour)
 	ad, err = a.Admit(ctx, app, newMail("one.example"))
 	require.NoError(t, err)
-	require.Equal(t, 1, ad.Application.Used, "a new day")
+	require.Equal(t, 1, ad.Application.Used, "the quota starts again each day")
 	testQuotaModes(t, open)
 }
 

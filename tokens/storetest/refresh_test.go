@@ -17,7 +17,7 @@ func refreshing(n *tokens.Application) { n.Refresh = true }
 func testRefresh(t *testing.T, open Opener) {
 	ctx := t.Context()
 	c := newClock()
-	clock, pass := func(o *tokens.Options) { o.Now = c.Now }, c.pass
+	clock, pass := func(o *tokens.Options) { o.Now = c.Now }, c.advance
 	a := Node(t, open, clock)
 	app, _ := App(t, a, refreshing)
 	thief, _ := App(t, a, refreshing)
@@ -39,10 +39,10 @@ func testRefresh(t *testing.T, open Opener) {
 	_, err = a.Verify(ctx, second.Value)
 	require.NoError(t, err)
 	_, err = a.Inspect(ctx, first.Refresh)
-	require.ErrorIs(t, err, tokens.ErrTokenInvalid, "it was exchanged")
+	require.ErrorIs(t, err, tokens.ErrTokenInvalid, "the token was exchanged")
 
 	again, err := a.Refresh(ctx, app, first.Refresh)
-	require.NoError(t, err, "the answer was lost and the client tries again")
+	require.NoError(t, err, "the client retries after a lost answer")
 	require.Equal(t, second.Value, again.Value)
 	require.Equal(t, second.Refresh, again.Refresh)
 
@@ -59,15 +59,15 @@ func testRefresh(t *testing.T, open Opener) {
 	_, err = a.Refresh(ctx, app, bob.Refresh)
 	require.ErrorIs(t, err, tokens.ErrInvalidGrant)
 	_, err = a.Verify(ctx, bob.Value)
-	require.ErrorIs(t, err, tokens.ErrTokenInvalid, "the family's access tokens go with it")
+	require.ErrorIs(t, err, tokens.ErrTokenInvalid, "the access tokens of the family are revoked too")
 
 	carol := Issue(t, a, app, "carol@example.org")
 	pass(tokens.DefaultRefreshIdle + time.Second)
 	_, err = a.Refresh(ctx, app, carol.Refresh)
-	require.ErrorIs(t, err, tokens.ErrInvalidGrant, "idle for too long")
+	require.ErrorIs(t, err, tokens.ErrInvalidGrant, "the token has been idle for too long")
 
 	plain, _ := App(t, a)
-	require.Empty(t, Issue(t, a, plain, "alice@example.org").Refresh, "opt-in per application")
+	require.Empty(t, Issue(t, a, plain, "alice@example.org").Refresh, "refresh tokens are opt-in per application")
 }
 
 func testRefreshRace(t *testing.T, open Opener) {
@@ -110,9 +110,9 @@ func testRefreshReuse(t *testing.T, open Opener) {
 	require.ErrorIs(t, err, tokens.ErrInvalidGrant)
 	require.Equal(t, "reused", tokens.Reason(err))
 	_, err = a.Refresh(ctx, app, third.Refresh)
-	require.ErrorIs(t, err, tokens.ErrInvalidGrant, "two parties held it: the family is over")
+	require.ErrorIs(t, err, tokens.ErrInvalidGrant, "reuse ends the family")
 	for _, tok := range []*tokens.Token{first, second, third} {
 		_, err = a.Verify(ctx, tok.Value)
-		require.ErrorIs(t, err, tokens.ErrTokenInvalid, "and so are the access tokens it gave")
+		require.ErrorIs(t, err, tokens.ErrTokenInvalid, "reuse revokes the access tokens of the family")
 	}
 }

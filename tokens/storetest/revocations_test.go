@@ -74,9 +74,9 @@ func testRevocation(t *testing.T, open Opener, revoke revocation) {
 	}
 	require.NoError(t, revoke.do(ctx, a, app, tok))
 	_, err := a.Verify(ctx, tok.Value)
-	require.Error(t, err, "at once on the node that revoked")
+	require.Error(t, err, "the revoking gateway refuses the token at once")
 	require.NotErrorIs(t, err, tokens.ErrUnavailable)
-	Eventually(t, "the other node refuses the token", func() bool {
+	Eventually(t, "the other gateway refuses the token", func() bool {
 		_, err := b.Verify(ctx, tok.Value)
 		return err != nil && !errors.Is(err, tokens.ErrUnavailable)
 	})
@@ -87,21 +87,21 @@ func testRevocation(t *testing.T, open Opener, revoke revocation) {
 		require.NoError(t, err)
 		fresh := Issue(t, b, app, "alice@example.org")
 		_, err = a.Verify(ctx, fresh.Value)
-		require.NoError(t, err, "what is issued afterwards is valid")
+		require.NoError(t, err, "a token issued after the revocation is valid")
 	} else {
 		Eventually(t, "the other user's token is refused too", func() bool {
 			_, err := b.Verify(ctx, other.Value)
 			return err != nil
 		})
 	}
-	require.NoError(t, a.RevokeToken(ctx, tok.Value), "again is no error (RFC 7009)")
+	require.NoError(t, a.RevokeToken(ctx, tok.Value), "repeating a revocation is not an error (RFC 7009)")
 }
 
 func testOtherRevocations(t *testing.T, open Opener) {
 	ctx := t.Context()
 	t.Run("before", func(t *testing.T) {
 		c := newClock()
-		c.advance(-time.Minute) // what is revoked stays so for the tests that follow
+		c.advance(-time.Minute) // so that tokens of the following tests are not revoked
 		a := Node(t, open, func(o *tokens.Options) { o.Now = c.Now })
 		app, _ := App(t, a)
 		early := Issue(t, a, app, "alice@example.org")

@@ -16,14 +16,14 @@ func testSecretRotated(t *testing.T, open Opener) {
 	app, secret := App(t, old, refreshing, func(n *tokens.Application) {
 		n.Backend = &tokens.BackendCredentials{ClientID: "at-meet", ClientSecret: "at-meet-secret"}
 	})
-	tok := Issue(t, old, app, "rotated@example.org") // a node that has only the old secret can no longer read this user
+	tok := Issue(t, old, app, "rotated@example.org") // a gateway with only the old secret can no longer read this user
 	was, err := old.User(ctx, "rotated@example.org")
 	require.NoError(t, err)
 
 	newer := []byte("storetest-another-secret-0123456789")
 	rotated := Node(t, open, func(o *tokens.Options) { o.Secrets = [][]byte{newer, Secret} })
 	_, err = rotated.Verify(ctx, tok.Value)
-	require.NoError(t, err, "nobody is logged out")
+	require.NoError(t, err, "existing tokens stay valid")
 	same, _, err := rotated.Authenticate(ctx, app.ID, secret)
 	require.NoError(t, err)
 	require.Equal(t, "at-meet-secret", same.Backend.ClientSecret)
@@ -33,10 +33,10 @@ func testSecretRotated(t *testing.T, open Opener) {
 	fresh, err := rotated.Refresh(ctx, same, tok.Refresh)
 	require.NoError(t, err)
 	_, err = old.Verify(ctx, fresh.Value)
-	require.ErrorIs(t, err, tokens.ErrUnavailable, "a node that has not been given the new secret does not call it wrong")
+	require.ErrorIs(t, err, tokens.ErrUnavailable, "a gateway without the new secret does not refuse")
 
-	// What was used since is stored under the new secret alone.
-	Eventually(t, "everything used is kept under the new secret", func() bool {
+	// Data used since the rotation is stored under the new secret only.
+	Eventually(t, "all used data is stored under the new secret", func() bool {
 		store := open(t)
 		defer func() { require.NoError(t, store.Close()) }()
 		only, err := tokens.New(tokens.Options{Store: store, Secrets: [][]byte{newer}})

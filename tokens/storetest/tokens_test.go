@@ -41,7 +41,7 @@ func testUsers(t *testing.T, open Opener) {
 	wg.Wait()
 	for _, id := range ids {
 		require.Regexp(t, `^[0-9A-Za-z]{8}$`, id)
-		require.Equal(t, ids[0], id, "one address has one id, however many ask first")
+		require.Equal(t, ids[0], id, "concurrent requests give an address one id")
 	}
 	u, err := nodes[1].User(ctx, string(mail))
 	require.NoError(t, err)
@@ -72,7 +72,7 @@ func testTokens(t *testing.T, open Opener) {
 	require.NoError(t, err)
 	require.Equal(t, before+1, b.Status(ctx).Cache.Hits, "a known token is answered from memory")
 
-	// Signed with the right key, but not on record.
+	// The token has a valid signature and no record.
 	stranger, err := tokens.New(tokens.Options{Store: newStore(t), Secrets: [][]byte{Secret}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, stranger.Close()) })
@@ -89,7 +89,7 @@ func testTokens(t *testing.T, open Opener) {
 	})
 	require.NoError(t, err)
 	require.Equal(t, time.Minute, Issue(t, a, short, "alice@example.org").Lifetime)
-	Eventually(t, "the live token has lost the scopes on the other node", func() bool {
+	Eventually(t, "the live token has lost the scopes on the other gateway", func() bool {
 		id, err := b.Verify(ctx, tok.Value)
 		return err == nil && len(id.Scopes) == 1
 	})

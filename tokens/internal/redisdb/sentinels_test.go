@@ -92,13 +92,13 @@ func TestSentinels_Round(t *testing.T) {
 // A silent Sentinel delays the first round only. It is still asked, and counts again as
 // soon as it answers.
 func TestSentinels_SilentSentinel(t *testing.T) {
-	speak, heard := make(chan struct{}), make(chan struct{}, 100)
+	answer, asked := make(chan struct{}), make(chan struct{}, 100)
 	mute, err := server.NewServer("127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(mute.Close)
 	require.NoError(t, mute.Register("SENTINEL", func(c *server.Peer, _ string, args []string) {
-		heard <- struct{}{}
-		<-speak
+		asked <- struct{}{}
+		<-answer
 		if args[0] == "master" {
 			c.WriteStrings([]string{"config-epoch", "6", "num-slaves", "2"})
 			return
@@ -115,9 +115,9 @@ func TestSentinels_SilentSentinel(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, quorum)
 	require.Equal(t, "a:6379", s.current().addr)
-	<-heard
+	<-asked
 	require.Eventually(t, silent.silent.Load, 20*time.Second, time.Millisecond)
-	close(speak)
+	close(answer)
 	require.Eventually(t, func() bool {
 		_, err := s.update(t.Context())
 		return err == nil && s.current() == primary{"b:6379", 7, 3}
@@ -125,7 +125,8 @@ func TestSentinels_SilentSentinel(t *testing.T) {
 	require.False(t, silent.silent.Load())
 }
 
-// New Sentinels count epochs from zero. A majority of them is believed after some time.
+// New Sentinels count epochs from zero. The gateway accepts the answer of their majority
+// after some time.
 func TestSentinels_OlderEpochs(t *testing.T) {
 	for name, c := range map[string]struct {
 		epochs []int
