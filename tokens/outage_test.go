@@ -356,7 +356,7 @@ func TestOutage_RedisEmptied(t *testing.T) {
 	server.FlushAll(t)
 	for _, n := range []*tokens.Authority{s.a, s.b} {
 		for _, tok := range []*tokens.Token{s.cached, s.uncached} {
-			storetest.Eventually(t, "no token is valid any more", func() bool {
+			storetest.Eventually(t, "the token is refused", func() bool {
 				_, err := n.Verify(t.Context(), tok.Value)
 				return errors.Is(err, tokens.ErrTokenInvalid)
 			})

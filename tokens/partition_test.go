@@ -206,7 +206,7 @@ func TestOutage_RepeatedWritesSurviveReplay(t *testing.T) {
 	ctx := t.Context()
 	app, _ := storetest.App(t, ahead)
 	storetest.Issue(t, ahead, app, "alice@example.org")
-	retry(t, "the user is known", func() error { _, err := behind.User(ctx, "alice@example.org"); return err })
+	retry(t, "the user is cached", func() error { _, err := behind.User(ctx, "alice@example.org"); return err })
 
 	each(func(p *redistest.Proxy) { p.Silent(t) })
 	former, master, demote := group.Depose(t)

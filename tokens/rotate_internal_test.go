@@ -124,8 +124,8 @@ func TestAuthenticate_NewSecretNeedsNoSlowHash(t *testing.T) {
 	require.ErrorIs(t, err, ErrBusy, "a wrong secret gets the same answer as an imported one")
 }
 
-// A login that fails because the hash pool is full is not accepted, also if the server is
-// checked again meanwhile.
+// A login that the full hash pool could not check returns an error, also if the server is
+// checked again in between.
 func TestAuthenticate_BusyDuringServerCheck(t *testing.T) {
 	ctx := t.Context()
 	a, _ := testNode(t, miniredis.RunT(t))

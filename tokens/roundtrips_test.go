@@ -68,8 +68,8 @@ func (c *roundTrips) of(t *testing.T, do func(context.Context) error) [][]string
 	return c.sent
 }
 
-// countingGateway starts a gateway whose round roundTrips are counted. Its cache stays fresh for
-// the whole test. It has a single connection, so that none is opened while the test
+// countingGateway starts a gateway whose round trips are counted. Its cache stays fresh
+// for the whole test. It has a single connection, so that none is opened while the test
 // counts.
 func countingGateway(t *testing.T, server *redistest.Server) (*tokens.Authority, *roundTrips) {
 	t.Helper()

@@ -49,7 +49,7 @@ func testApplications(t *testing.T, open Opener) {
 	require.ErrorIs(t, err, tokens.ErrNotFound)
 
 	require.NoError(t, a.DeleteApplication(ctx, app.ID, 0))
-	Eventually(t, "the other gateway has forgotten the application", func() bool {
+	Eventually(t, "the other gateway no longer finds the application", func() bool {
 		_, err := other.Application(ctx, app.ID)
 		return errors.Is(err, tokens.ErrNotFound)
 	})

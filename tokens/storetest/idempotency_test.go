@@ -50,12 +50,12 @@ func testIdempotency(t *testing.T, open Opener) {
 	require.NoError(t, err)
 	require.Equal(t, &answer, again.Answer, "the stored answer does not change")
 
-	testIdempotencyGivenBack(t, a, b)
+	testIdempotencyAbandoned(t, a, b)
 	_, err = a.BeginIdempotent(ctx, "app", "user", "a b", body)
 	require.ErrorIs(t, err, tokens.ErrInvalidIdempotencyKey)
 }
 
-func testIdempotencyGivenBack(t *testing.T, a, b *tokens.Authority) {
+func testIdempotencyAbandoned(t *testing.T, a, b *tokens.Authority) {
 	t.Helper()
 	ctx := t.Context()
 	body, other := sha256.Sum256([]byte(`{}`)), sha256.Sum256([]byte(`{"access_level":"restricted"}`))

@@ -30,21 +30,21 @@ func testAnotherSecret(t *testing.T, open Opener) {
 	b := Node(t, open, func(o *tokens.Options) {
 		o.Secrets, o.Observer = [][]byte{[]byte("storetest-mistaken-0123456789abcdef")}, seen
 	})
-	Eventually(t, "it reports the key", func() bool { return seen.has(kid) })
+	Eventually(t, "the gateway reports the key as missing", func() bool { return seen.has(kid) })
 	require.Contains(t, b.Status(ctx).MissingKeys, kid)
 	own := b.Status(ctx).Keys[0].ID
-	Eventually(t, "it says which key it uses itself", func() bool { return slices.Contains(a.Status(ctx).MissingKeys, own) })
+	Eventually(t, "the first gateway reports the key of the second as missing", func() bool { return slices.Contains(a.Status(ctx).MissingKeys, own) })
 
 	require.ErrorIs(t, b.Ready(ctx), tokens.ErrUnavailable)
 	require.Equal(t, "other gateways use keys that this one was not given", tokens.StoreProblem(b.Ready(ctx)))
 
 	for what, try := range map[string]func() error{
-		"a token":                 func() error { _, err := b.Verify(ctx, tok.Value); return err },
-		"a token, inspected":      func() error { _, err := b.Inspect(ctx, tok.Value); return err },
-		"a token to revoke":       func() error { return b.RevokeToken(ctx, tok.Value) },
-		"a secret":                func() error { _, _, err := b.Authenticate(ctx, app.ID, clientSecret); return err },
-		"a refresh token":         func() error { _, err := b.Refresh(ctx, app, tok.Refresh); return err },
-		"a refresh token, looked": func() error { _, err := b.Inspect(ctx, tok.Refresh); return err },
+		"a token":                    func() error { _, err := b.Verify(ctx, tok.Value); return err },
+		"a token, inspected":         func() error { _, err := b.Inspect(ctx, tok.Value); return err },
+		"a token to revoke":          func() error { return b.RevokeToken(ctx, tok.Value) },
+		"a secret":                   func() error { _, _, err := b.Authenticate(ctx, app.ID, clientSecret); return err },
+		"a refresh token":            func() error { _, err := b.Refresh(ctx, app, tok.Refresh); return err },
+		"a refresh token, inspected": func() error { _, err := b.Inspect(ctx, tok.Refresh); return err },
 	} {
 		require.ErrorIs(t, try(), tokens.ErrUnavailable, what)
 	}
@@ -62,7 +62,7 @@ func testAnotherSecret(t *testing.T, open Opener) {
 	require.NoError(t, b.RevokeKey(ctx, kid))
 	Eventually(t, "the token is refused", func() bool { _, err = b.Verify(ctx, tok.Value); return err != nil })
 	require.ErrorIs(t, err, tokens.ErrTokenForeign)
-	Eventually(t, "the others hear of it", func() bool {
+	Eventually(t, "the other gateway refuses the withdrawn key", func() bool {
 		_, err = a.Verify(ctx, tok.Value)
 		return errors.Is(err, tokens.ErrTokenInvalid)
 	})

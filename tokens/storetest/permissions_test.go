@@ -70,7 +70,7 @@ func TestReady_EachPermission(t *testing.T) {
 			require.Contains(t, problem, name)
 			require.Regexp(t, `may not use the [^,;]*(;| \(docs)`, problem, "nothing else is missing")
 			require.NoError(t, server.Client().Do(t.Context(), "ACL", "SETUSER", user, "~mg1:*", "&mg1:*", "+@all").Err())
-			Eventually(t, "it is permitted", func() bool { return a.Ready(t.Context()) == nil })
+			Eventually(t, "the gateway is ready", func() bool { return a.Ready(t.Context()) == nil })
 		})
 	}
 }

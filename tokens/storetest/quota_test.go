@@ -46,7 +46,7 @@ func testQuota(t *testing.T, open Opener) {
 	require.NoError(t, err)
 	require.False(t, ad.New, "an address is counted once")
 	require.Equal(t, 1, ad.Application.Used)
-	require.NoError(t, ad.Withdraw(ctx), "a known address is not refunded")
+	require.NoError(t, ad.Withdraw(ctx), "nothing was counted, so nothing is refunded")
 
 	_, err = a.Admit(ctx, app, newMail("one.example"))
 	require.NoError(t, err)

@@ -114,7 +114,7 @@ func testOtherRevocations(t *testing.T, open Opener) {
 		_, err = a.Verify(ctx, late.Value)
 		require.NoError(t, err)
 	})
-	t.Run("other application's", func(t *testing.T) {
+	t.Run("token of another application", func(t *testing.T) {
 		a := Node(t, open)
 		app, _ := App(t, a)
 		thief, _ := App(t, a)
@@ -123,7 +123,7 @@ func testOtherRevocations(t *testing.T, open Opener) {
 		_, err := a.Verify(ctx, tok.Value)
 		require.NoError(t, err)
 	})
-	t.Run("of nothing", func(t *testing.T) {
+	t.Run("unknown objects", func(t *testing.T) {
 		a := Node(t, open)
 		require.NoError(t, a.RevokeToken(ctx, "not a token"))
 		require.ErrorIs(t, a.RevokeUser(ctx, "nobody-ever@example.org"), tokens.ErrNotFound)

@@ -89,7 +89,7 @@ func testTokens(t *testing.T, open Opener) {
 	})
 	require.NoError(t, err)
 	require.Equal(t, time.Minute, Issue(t, a, short, "alice@example.org").Lifetime)
-	Eventually(t, "the live token has lost the scopes on the other gateway", func() bool {
+	Eventually(t, "the other gateway applies the reduced scopes", func() bool {
 		id, err := b.Verify(ctx, tok.Value)
 		return err == nil && len(id.Scopes) == 1
 	})

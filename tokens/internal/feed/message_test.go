@@ -37,7 +37,7 @@ func TestMessage_RoundTrip(t *testing.T) {
 	})
 }
 
-// An entry of an unknown kind, or one that other gateways must not write, is left out.
+// An entry of an unknown kind, or of a kind that gateways do not share, is left out.
 func TestMessage_IgnoresUnknownEntries(t *testing.T) {
 	for _, entry := range []string{
 		`{"r":3,"k":"mg1:u:x","s":"0000000000000000000000000000000000000000"}`,

@@ -14,8 +14,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
-// fakeSentinel answers like a Sentinel that knows the address. It reports the epoch plus
-// 1, or none if the epoch is negative. With an empty address it does not know the group.
+// fakeSentinel answers like a Sentinel that knows the address. epoch is the config epoch
+// plus 1, as in primary; if it is negative, the Sentinel reports none. With an empty
+// address it does not know the group.
 func fakeSentinel(t *testing.T, addr string, epoch int) string {
 	t.Helper()
 	s, err := server.NewServer("127.0.0.1:0")
