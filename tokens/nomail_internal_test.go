@@ -182,7 +182,7 @@ func TestNoMailInRedis(t *testing.T) {
 	require.NoError(t, a.RevokeToken(ctx, "ada@leak.example"))
 	require.NoError(t, a.gateways.Announce(ctx))
 
-	// A replay.
+	// A replay writes lost records again.
 	a.drain(t)
 	requireNoMailStored(t, server)
 	server.FlushAll()
@@ -192,7 +192,7 @@ func TestNoMailInRedis(t *testing.T) {
 	require.Equal(t, app.DeniedMails, back.DeniedMails)
 	require.Equal(t, template.Note, back.Note)
 
-	// A rotation of the secret.
+	// A rekey pass moves the records to a new secret.
 	b, second := monitoredNode(t, server, withSecrets(newKey, oldKey), func(o *Options) {
 		o.Now = func() time.Time { return time.Now().Add(IdempotencyLifetime + 2*time.Hour) }
 	})

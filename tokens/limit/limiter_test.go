@@ -182,7 +182,7 @@ func TestLimiter_GatewaysStayWithinStatedError(t *testing.T) {
 				total += granted(rapid.IntRange(1, 20).Draw(r, "burst"), func() limit.Decision { return l.Read(t.Context(), caller) })
 				time.Sleep(time.Duration(rapid.IntRange(0, 400).Draw(r, "pause")) * time.Millisecond)
 				batch := max(1, n/(10*nodes))
-				// Plus one for the time that messages take.
+				// One request more, because messages take time.
 				most := n + int(time.Since(start)*time.Duration(n)/rate.Per) + 2*batch*nodes + 1
 				require.LessOrEqual(t, total, most)
 			}

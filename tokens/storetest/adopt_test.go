@@ -120,9 +120,9 @@ func change(t *testing.T, a *tokens.Authority, app *tokens.Application, edit fun
 	require.NoError(t, err)
 }
 
-// What an operator removed is not adopted again, and the credentials at Meet of an application
-// are not adopted as another one.
-func testAdoptNotAgain(t *testing.T, open Opener) {
+// A removed application is not adopted again. The credentials of an application at Meet
+// are not adopted as another application.
+func testAdoptRemoved(t *testing.T, open Opener) {
 	ctx := t.Context()
 	a, b := Node(t, open), Node(t, open)
 	asked := 0

@@ -44,7 +44,7 @@ func runSuite(t *testing.T, open Opener) {
 		"Slugs":                    testSlugs,
 		"Adopt":                    testAdopt,
 		"AdoptRace":                testAdoptRace,
-		"AdoptNotAgain":            testAdoptNotAgain,
+		"AdoptRemoved":             testAdoptRemoved,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open) })
 	}
@@ -67,7 +67,7 @@ type clock struct {
 
 func newClock() *clock { return &clock{now: time.Now()} }
 
-// Now is for [tokens.Options].
+// Now implements [tokens.Options].Now.
 func (c *clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
