@@ -8,9 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// While Meet is asked, an operator may register the client id or remove it. The answer of
+// An operator may register or remove the client id during a trial at Meet. The answer of
 // Meet then no longer counts.
-func TestRegister_ChangedWhileMeetIsAsked(t *testing.T) {
+func TestRegister_ChangedDuringTrial(t *testing.T) {
 	ctx := t.Context()
 	a, _ := overMiniredis(t)
 	app, err := a.register(ctx, Application{}, "client", "secret")

@@ -12,7 +12,7 @@ import (
 )
 
 // The cache never returns another token, also while the table is replaced.
-func TestCache_TokensWhileEverythingIsDropped(t *testing.T) {
+func TestCache_ConcurrentDropAll(t *testing.T) {
 	c := newCache(5000)
 	var wait sync.WaitGroup
 	for g := range 4 {

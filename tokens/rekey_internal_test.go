@@ -23,7 +23,7 @@ import (
 func TestRekey(t *testing.T) {
 	ctx := t.Context()
 	server := miniredis.RunT(t)
-	oldKey, newKey := []byte("rekey-oldKey-secret-0123456789abcdef"), []byte("rekey-newKey-secret-0123456789abcdef")
+	oldKey, newKey := []byte("rekey-old-secret-0123456789abcdef"), []byte("rekey-new-secret-0123456789abcdef")
 	a, _ := testNode(t, server, func(o *Options) { o.Secrets = [][]byte{oldKey} })
 	app, secret, err := a.CreateApplication(ctx, Application{
 		Name: "Calendar", Active: true, Domains: []string{"example.org"}, Scopes: Scopes{ScopeRoomsList}, Refresh: true,
@@ -116,7 +116,7 @@ func TestRekey(t *testing.T) {
 func TestRekey_Cluster(t *testing.T) {
 	ctx := t.Context()
 	servers := redistest.Cluster(t)
-	oldKey, newKey := []byte("rekey-oldKey-secret-0123456789abcdef"), []byte("rekey-newKey-secret-0123456789abcdef")
+	oldKey, newKey := []byte("rekey-old-secret-0123456789abcdef"), []byte("rekey-new-secret-0123456789abcdef")
 	open := func(ahead time.Duration, secrets ...[]byte) *Authority {
 		store, err := OpenRedis(RedisOptions{Addresses: servers.Addrs(), Cluster: true, Timeout: 10 * time.Second})
 		require.NoError(t, err)
@@ -151,7 +151,7 @@ func TestRekey_Cluster(t *testing.T) {
 
 // Ended families of refresh tokens need no secret, however they ended.
 func TestRekey_EndedFamilies(t *testing.T) {
-	oldKey, newKey := []byte("rekey-oldKey-secret-0123456789abcdef"), []byte("rekey-newKey-secret-0123456789abcdef")
+	oldKey, newKey := []byte("rekey-old-secret-0123456789abcdef"), []byte("rekey-new-secret-0123456789abcdef")
 	const mail = "ada@example.org"
 	for name, end := range map[string]func(context.Context, *Authority, *Application, *Token) error{
 		"all": func(ctx context.Context, a *Authority, _ *Application, _ *Token) error { return a.RevokeAll(ctx) },
