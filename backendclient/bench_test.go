@@ -15,7 +15,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
 )
 
-// BenchmarkToken is the gateway's hot path: a token that is kept.
+// BenchmarkToken measures the gateway's hot path: a token that is already kept.
 func BenchmarkToken(b *testing.B) {
 	c, err := backendclient.New(backendclient.Options{Transport: inProcess(newMeet(sandbox.Production())), Host: host})
 	if err != nil {
@@ -53,7 +53,7 @@ func BenchmarkTokenParallel(b *testing.B) {
 	})
 }
 
-// BenchmarkTokenOfMany is the same with the tokens of 100,000 users.
+// BenchmarkTokenOfMany measures the same with the tokens of 100,000 users.
 func BenchmarkTokenOfMany(b *testing.B) {
 	const users = 100_000
 	c, err := backendclient.New(backendclient.Options{Transport: canned{}, Host: host, MaxTokens: users})

@@ -12,7 +12,7 @@ import (
 	_ "github.com/meet-gateway/meet-gateway/tests/seed" // the same properties each time
 )
 
-func TestCacheExpiresAtTheInstant(t *testing.T) {
+func TestCache_ExpiresOnTime(t *testing.T) {
 	t.Parallel()
 	c := newCache[string, int](2)
 	now := time.Unix(1000, 0)
@@ -24,14 +24,14 @@ func TestCacheExpiresAtTheInstant(t *testing.T) {
 	require.False(t, ok)
 }
 
-func TestCacheEvictsTheOldest(t *testing.T) {
+func TestCache_EvictsOldest(t *testing.T) {
 	t.Parallel()
 	c := newCache[string, int](2)
 	now := time.Unix(1000, 0)
 	later := now.Add(time.Hour)
 	c.put("a", 1, later)
 	c.put("b", 2, later)
-	c.put("a", 3, later) // a is the younger one now
+	c.put("a", 3, later) // a is newer than b now
 	c.put("c", 4, later)
 
 	_, ok := c.get("b", now)
@@ -42,8 +42,8 @@ func TestCacheEvictsTheOldest(t *testing.T) {
 	require.Equal(t, 2, c.len())
 }
 
-// TestCacheIsAMap compares the cache with a map and a list of the order.
-func TestCacheIsAMap(t *testing.T) {
+// The cache behaves as a map with a list of the insertion order.
+func TestCache_BehavesAsBoundedMap(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		limit := rapid.IntRange(1, 5).Draw(t, "limit")

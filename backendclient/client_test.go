@@ -29,7 +29,7 @@ var (
 	carol = backendclient.Caller{Credentials: full, Mail: "carol@example.com"}
 )
 
-// inProcess calls a handler as a transport does a server, without a socket.
+// inProcess returns a transport that calls the handler without a socket.
 func inProcess(h http.Handler) http.RoundTripper {
 	return roundTripper(func(r *http.Request) (*http.Response, error) {
 		if err := r.Context().Err(); err != nil {
@@ -48,7 +48,7 @@ func inProcess(h http.Handler) http.RoundTripper {
 	})
 }
 
-// overTCP dials the server whatever the URL says.
+// overTCP returns a transport that connects to a server for h and ignores the host of the URL.
 func overTCP(t *testing.T, h http.Handler) http.RoundTripper {
 	server := httptest.NewServer(h)
 	pool := &http.Transport{}
@@ -68,7 +68,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// clock is a clock that tests move.
+// clock is a clock that a test advances.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -88,14 +88,14 @@ func (c *clock) Advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// newMeet is a sandbox with the fixtures of the recorded contract.
+// newMeet returns a sandbox with the fixtures of the recorded contract.
 func newMeet(s sandbox.Settings, options ...sandbox.Option) *sandbox.Meet {
 	meet := sandbox.New(s, options...)
 	meet.LoadFixtures()
 	return meet
 }
 
-// newClient is a client of h, with what change sets.
+// newClient returns a client of h. The functions edit its options.
 func newClient(t *testing.T, h http.Handler, change ...func(*backendclient.Options)) *backendclient.Client {
 	t.Helper()
 	o := backendclient.Options{Transport: inProcess(h), Host: host}
@@ -111,7 +111,7 @@ func at(c *clock) func(*backendclient.Options) {
 	return func(o *backendclient.Options) { o.Now = c.Now }
 }
 
-func TestNewRefusesOptions(t *testing.T) {
+func TestNew_InvalidOptions(t *testing.T) {
 	t.Parallel()
 	transport := inProcess(http.NotFoundHandler())
 	for name, o := range map[string]backendclient.Options{
@@ -132,7 +132,7 @@ func TestNewRefusesOptions(t *testing.T) {
 	}
 }
 
-func TestTokenAndRoom(t *testing.T) {
+func TestClient_TokenAndRoom(t *testing.T) {
 	t.Parallel()
 	meet := newMeet(sandbox.Production())
 	c := newClient(t, meet)

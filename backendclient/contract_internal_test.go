@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// recorded is what this test needs of a line of the recorded contract.
+// recorded is the part of a recorded line that this test needs.
 type recorded struct {
 	ID      string
 	Request struct{ Method, Path string }
@@ -26,8 +26,8 @@ type recorded struct {
 	}
 }
 
-// reply is the recorded answer as roundTrip gives it. A body of HTML stands as a
-// JSON string in the recording.
+// reply returns the recorded answer as roundTrip would. The recording holds an HTML body as a
+// JSON string.
 func (r recorded) reply() *reply {
 	header := http.Header{}
 	for name, value := range r.Response.Headers {
@@ -45,10 +45,10 @@ func (r recorded) reply() *reply {
 	return a
 }
 
-// TestRecordedAnswers judges every answer that was recorded from a real Meet on
-// the paths this client uses: what is an answer is JSON and none of 401, 3xx and
-// 5xx, and the rest is an error that says what it is.
-func TestRecordedAnswers(t *testing.T) {
+// The client judges every answer that was recorded from a real Meet on the paths it uses. A
+// relayed answer is JSON and has no status 301, 401 or 500. Every other answer is an error of
+// a known kind.
+func TestJudge_RecordedAnswers(t *testing.T) {
 	t.Parallel()
 	f, err := os.Open("sandbox/testdata/meet-backend.jsonl")
 	require.NoError(t, err)
@@ -69,21 +69,21 @@ func TestRecordedAnswers(t *testing.T) {
 			judged["exchange"]++
 			switch {
 			case a.status == http.StatusBadRequest && !a.json:
-				// Asks once more, see explainHTML.
+				// The client sends another request, see explainHTML.
 			case a.status == http.StatusOK:
 				require.Nil(t, judgeExchange(a, path), r.ID)
 			default:
 				e := judgeExchange(a, path)
 				require.NotNil(t, e, r.ID)
 				require.NotEqual(t, "other", Reason(e), r.ID)
-				require.False(t, errors.Is(e.Kind, ErrBadAnswer) && a.json, "%s: an answer of Meet's own is known", r.ID)
+				require.False(t, errors.Is(e.Kind, ErrBadAnswer) && a.json, "%s: Meet's own answers are known", r.ID)
 			}
 		case strings.HasPrefix(below, roomsPath):
 			judged["rooms"]++
 			v, e := judgeRooms(a, wireRequest{method: r.Request.Method, path: path, below: below})
 			if v != relay {
 				require.NotNil(t, e, r.ID)
-				require.False(t, errors.Is(e.Kind, ErrBadAnswer) && a.json, "%s: an answer of Meet's own is known", r.ID)
+				require.False(t, errors.Is(e.Kind, ErrBadAnswer) && a.json, "%s: Meet's own answers are known", r.ID)
 				continue
 			}
 			require.True(t, a.json, r.ID)

@@ -16,9 +16,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
 )
 
-// TestNothingPrintsASecret, whatever the verb, the logger or the encoding. (%p
-// asks no method; go vet refuses it for anything but pointers.)
-func TestNothingPrintsASecret(t *testing.T) {
+// No verb, logger or encoding prints a secret. %p is left out because it calls no method, and
+// go vet refuses it for anything but pointers.
+func TestSecretsAreNotPrinted(t *testing.T) {
 	t.Parallel()
 	token, err := newClient(t, newMeet(sandbox.Production())).Token(context.Background(), alice)
 	require.NoError(t, err)

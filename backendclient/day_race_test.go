@@ -4,5 +4,5 @@
 
 package backendclient_test
 
-// dayUsers is less where each step costs ten times as much; make day has them all.
+// dayUsers is small because the race detector makes each step ten times slower. "make day" uses the full number.
 const dayUsers = 2_000

@@ -24,17 +24,18 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/seed"
 )
 
-// office is how the requests of a working day fall on its hours, in parts of a thousand.
-var office = [24]int{1, 1, 0, 0, 1, 2, 8, 40, 110, 140, 125, 95, 50, 85, 120, 110, 65, 25, 10, 5, 3, 2, 1, 1}
+// hourlyShare is the share of a working day's requests in each hour, in thousandths.
+var hourlyShare = [24]int{1, 1, 0, 0, 1, 2, 8, 40, 110, 140, 125, 95, 50, 85, 120, 110, 65, 25, 10, 5, 3, 2, 1, 1}
 
 // visit is one request of a user, in seconds since the first midnight.
 type visit struct{ at, user int32 }
 
-// days draws the visits of users on some days. Most come every day and for much of it,
-// some for an hour; some stay away for a day, and some come for the first time.
-func days(r *rand.Rand, users, number int) []visit {
+// drawVisits draws the visits of some users over a number of days. Most users come every day
+// and throughout the day, some for one hour only. Some skip a day, and some appear on a later
+// day.
+func drawVisits(r *rand.Rand, users, days int) []visit {
 	var hours []int32
-	for hour, share := range office {
+	for hour, share := range hourlyShare {
 		for range share {
 			hours = append(hours, int32(hour)*3600)
 		}
@@ -43,11 +44,11 @@ func days(r *rand.Rand, users, number int) []visit {
 	for user := range int32(users) {
 		first := 0
 		if r.IntN(100) < 2 { // new on one of the days
-			first = r.IntN(number)
+			first = r.IntN(days)
 		}
 		allDay := r.IntN(100) < 70
-		for day := first; day < number; day++ {
-			if r.IntN(100) < 5 { // away
+		for day := first; day < days; day++ {
+			if r.IntN(100) < 5 { // a day off
 				continue
 			}
 			midnight, hour := int32(day)*24*3600, hours[r.IntN(len(hours))]
@@ -63,9 +64,9 @@ func days(r *rand.Rand, users, number int) []visit {
 	return visits
 }
 
-// onDemand counts the exchanges of a day that tokens cost which are fetched when they
-// are needed and used for so long.
-func onDemand(visits []visit, usable time.Duration, day int) (exchanges int) {
+// exchangesOnDemand counts the exchanges of one day if tokens are fetched when they are needed
+// and are usable for the given time.
+func exchangesOnDemand(visits []visit, usable time.Duration, day int) (exchanges int) {
 	until := map[int32]int32{}
 	for _, v := range visits {
 		if v.at >= until[v.user] {
@@ -102,9 +103,9 @@ func (m *slowMeet) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// live lets visits happen at two gateways with one store, and returns for each day how
-// many exchanges Meet made, and how many of them renewals.
-func live(t *testing.T, visits []visit, days int, life time.Duration, exchanges int, renewing bool) (all, renewals []int) {
+// replayVisits sends the visits to two gateways that share a store. For each day it returns
+// the total number of exchanges so far, and how many of them were renewals.
+func replayVisits(t *testing.T, visits []visit, days int, life time.Duration, exchanges int, renewing bool) (all, renewals []int) {
 	store, meet := newMemory(), &slowMeet{life: life}
 	ctx, cancel := context.WithCancel(t.Context())
 	var gateways [2]*backendclient.Client
@@ -151,16 +152,16 @@ func live(t *testing.T, visits []visit, days int, life time.Duration, exchanges 
 	return all, renewals
 }
 
-// TestDay: on the second of two working days, callers wait for at least twenty times
-// fewer exchanges than with tokens of an hour that are fetched on demand.
-func TestDay(t *testing.T) {
+// On the second of two working days, callers wait for at least twenty times fewer exchanges
+// than with tokens of one hour that are fetched on demand.
+func TestRenew_WorkingDay(t *testing.T) {
 	t.Parallel()
 	from := seed.Of(t, "DAY_SEED")
-	visits := days(rand.New(rand.NewPCG(from, from)), dayUsers, 2)
-	before := onDemand(visits, 54*time.Minute, 1)
-	defer debug.SetGCPercent(debug.SetGCPercent(400)) // time for memory
+	visits := drawVisits(rand.New(rand.NewPCG(from, from)), dayUsers, 2)
+	before := exchangesOnDemand(visits, 54*time.Minute, 1)
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // use more memory to run faster
 	synctest.Test(t, func(t *testing.T) {
-		all, renewals := live(t, visits, 2, 24*time.Hour, 8, true)
+		all, renewals := replayVisits(t, visits, 2, 24*time.Hour, 8, true)
 		path, ahead := all[1]-all[0]-renewals[1]+renewals[0], renewals[1]-renewals[0]
 		t.Logf("%d users; first day: %d on the path, %d ahead; second day: %d on the path, %d ahead; with 1 h on demand: %d, %.1f times as many",
 			dayUsers, all[0]-renewals[0], renewals[0], path, ahead, before, float64(before)/float64(path))
@@ -168,13 +169,13 @@ func TestDay(t *testing.T) {
 	})
 }
 
-// What the day is compared with is what the client does with such tokens.
-func TestDay_OnDemandIsCountedRight(t *testing.T) {
+// The estimate that TestRenew_WorkingDay compares with matches what the client does.
+func TestExchangesOnDemand_MatchesClient(t *testing.T) {
 	t.Parallel()
-	visits := days(rand.New(rand.NewPCG(1, 1)), 1000, 2)
+	visits := drawVisits(rand.New(rand.NewPCG(1, 1)), 1000, 2)
 	synctest.Test(t, func(t *testing.T) {
-		all, renewals := live(t, visits, 2, time.Hour, 8, false)
+		all, renewals := replayVisits(t, visits, 2, time.Hour, 8, false)
 		require.Equal(t, []int{0, 0}, renewals)
-		require.InEpsilon(t, onDemand(visits, 54*time.Minute, 1), all[1]-all[0], 0.01)
+		require.InEpsilon(t, exchangesOnDemand(visits, 54*time.Minute, 1), all[1]-all[0], 0.01)
 	})
 }

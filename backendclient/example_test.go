@@ -14,7 +14,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
 )
 
-// dial sends every request to one address, whatever host it is for.
+// dial sends every request to one address and ignores the host of the URL.
 type dial string
 
 func (address dial) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -81,8 +81,8 @@ func Example() {
 	// exchanges: 1
 }
 
-// What went wrong is a kind for errors.Is, and an [backendclient.Error] with
-// what an operator wants to know.
+// An error has a kind for errors.Is. Its [backendclient.Error] has the details for an
+// operator.
 func ExampleError() {
 	settings := sandbox.Production()
 	settings.AllowedHosts = []string{"visio.example.org"}

@@ -29,7 +29,7 @@ func provisioning(s *sandbox.Settings) {
 	s.AllowUserCreation, s.MailFallback, s.SubImmutable = true, true, false
 }
 
-// asError takes an error apart.
+// asError returns the Error in err.
 func asError(t *testing.T, err error) *backendclient.Error {
 	t.Helper()
 	var e *backendclient.Error
@@ -37,9 +37,8 @@ func asError(t *testing.T, err error) *backendclient.Error {
 	return e
 }
 
-// TestExchangeRows is the table of the token endpoint, row by row, on the
-// sandbox: every answer that a well-formed exchange can meet.
-func TestExchangeRows(t *testing.T) {
+// Each answer of Meet to a well-formed exchange leads to the expected token or error.
+func TestExchange_Answers(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("a", 300) + "@example.com"
 	for name, row := range map[string]struct {
@@ -48,7 +47,7 @@ func TestExchangeRows(t *testing.T) {
 		kind     error
 		status   int
 		detail   string
-		hint     string // a word of it
+		hint     string // a part of the hint
 		hashed   bool   // Meet checked the secret
 	}{
 		"success":          {caller: alice, hashed: true},
@@ -171,7 +170,7 @@ func TestExchangeRows(t *testing.T) {
 			if row.status != 0 {
 				require.Equal(t, backendclient.Reason(err), outcome)
 			}
-			// A space is in the texts anyway.
+			// A blank mail address is part of every text.
 			if s := strings.TrimSpace(row.caller.Mail); s != "" {
 				require.NotContains(t, err.Error(), s)
 			}
@@ -179,7 +178,7 @@ func TestExchangeRows(t *testing.T) {
 	}
 }
 
-// respond is a server that gives one answer to everything.
+// respond returns a handler that gives the same answer to every request.
 func respond(status int, contentType, body string, headers ...string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for i := 0; i+1 < len(headers); i += 2 {
@@ -193,9 +192,9 @@ func respond(status int, contentType, body string, headers ...string) http.Handl
 	})
 }
 
-// TestExchangeStrangers: what a proxy, a firewall or another server in Meet's
-// place answers.
-func TestExchangeStrangers(t *testing.T) {
+// An answer of a proxy, a firewall or another server in Meet's place leads to the expected
+// error and hint.
+func TestExchange_ForeignAnswers(t *testing.T) {
 	t.Parallel()
 	const jsonType = "application/json"
 	for name, row := range map[string]struct {
@@ -204,40 +203,40 @@ func TestExchangeStrangers(t *testing.T) {
 		hint   string
 		retry  time.Duration
 	}{
-		"redirect to https":         {answer: respond(301, "text/html", "", "Location", "https://meet.example.org"+tokenPath), kind: backendclient.ErrMisconfigured, hint: "X-Forwarded-Proto"},
-		"redirect to the slash":     {answer: respond(301, "text/html", "", "Location", tokenPath), kind: backendclient.ErrMisconfigured, hint: "trailing slash"},
-		"redirect elsewhere":        {answer: respond(302, "text/html", "", "Location", "https://login.example.org/"), kind: backendclient.ErrMisconfigured, hint: "redirects"},
-		"redirect to nowhere":       {answer: respond(308, "", ""), kind: backendclient.ErrMisconfigured, hint: "redirects"},
-		"the frontend's page":       {answer: respond(200, "text/html", htmlPage), kind: backendclient.ErrBadAnswer, hint: "frontend"},
-		"not JSON although it says": {answer: respond(200, jsonType, "{"), kind: backendclient.ErrBadAnswer, hint: "frontend"},
-		"empty JSON":                {answer: respond(200, jsonType, ""), kind: backendclient.ErrBadAnswer},
-		"not a token":               {answer: respond(200, jsonType, `{"token":"x"}`), kind: backendclient.ErrBadAnswer},
-		"token no header can carry": {answer: respond(200, jsonType, `{"access_token":"a b","expires_in":3600}`), kind: backendclient.ErrBadAnswer, hint: "header"},
-		"body lost on the way": {
+		"redirect to https":        {answer: respond(301, "text/html", "", "Location", "https://meet.example.org"+tokenPath), kind: backendclient.ErrMisconfigured, hint: "X-Forwarded-Proto"},
+		"redirect to the slash":    {answer: respond(301, "text/html", "", "Location", tokenPath), kind: backendclient.ErrMisconfigured, hint: "trailing slash"},
+		"redirect elsewhere":       {answer: respond(302, "text/html", "", "Location", "https://login.example.org/"), kind: backendclient.ErrMisconfigured, hint: "redirects"},
+		"redirect to nowhere":      {answer: respond(308, "", ""), kind: backendclient.ErrMisconfigured, hint: "redirects"},
+		"the frontend's page":      {answer: respond(200, "text/html", htmlPage), kind: backendclient.ErrBadAnswer, hint: "frontend"},
+		"invalid JSON":             {answer: respond(200, jsonType, "{"), kind: backendclient.ErrBadAnswer, hint: "frontend"},
+		"empty JSON":               {answer: respond(200, jsonType, ""), kind: backendclient.ErrBadAnswer},
+		"not a token":              {answer: respond(200, jsonType, `{"token":"x"}`), kind: backendclient.ErrBadAnswer},
+		"token unfit for a header": {answer: respond(200, jsonType, `{"access_token":"a b","expires_in":3600}`), kind: backendclient.ErrBadAnswer, hint: "header"},
+		"body lost": {
 			answer: respond(400, jsonType, `{"client_id":["x"],"client_secret":["x"],"grant_type":["x"],"scope":["x"]}`),
 			kind:   backendclient.ErrMisconfigured, hint: "Content-Length",
 		},
-		"body changed on the way":     {answer: respond(400, jsonType, `{"detail":"JSON parse error - x"}`), kind: backendclient.ErrMisconfigured, hint: "body"},
-		"type changed on the way":     {answer: respond(415, jsonType, `{"detail":"x"}`), kind: backendclient.ErrMisconfigured, hint: "body"},
-		"method changed on the way":   {answer: respond(405, jsonType, `{"detail":"x"}`), kind: backendclient.ErrMisconfigured},
-		"accept changed on the way":   {answer: respond(406, jsonType, `{"detail":"x"}`), kind: backendclient.ErrMisconfigured},
-		"password of a proxy":         {answer: respond(401, "text/html", htmlPage), kind: backendclient.ErrMisconfigured, hint: "authentication"},
-		"other 401 in JSON":           {answer: respond(401, jsonType, `{"detail":"x"}`), kind: backendclient.ErrMisconfigured, hint: "authentication"},
-		"firewall":                    {answer: respond(403, "text/html", htmlPage), kind: backendclient.ErrBadAnswer, hint: "firewall"},
-		"firewall in JSON":            {answer: respond(403, jsonType, `{"message":"x"}`), kind: backendclient.ErrBadAnswer, hint: "firewall"},
-		"conflict in HTML":            {answer: respond(409, "text/html", htmlPage), kind: backendclient.ErrBadAnswer},
-		"throttled":                   {answer: respond(429, "text/html", htmlPage, "Retry-After", "7"), kind: backendclient.ErrBusy, retry: 7 * time.Second},
-		"throttled until a date":      {answer: respond(429, "", "", "Retry-After", "Fri, 31 Dec 1999 23:59:59 GMT"), kind: backendclient.ErrBusy, retry: 2 * time.Second},
-		"throttled for ever":          {answer: respond(429, "", "", "Retry-After", "999999999999"), kind: backendclient.ErrBusy, retry: time.Hour},
-		"headers too large":           {answer: respond(431, "text/html", htmlPage), kind: backendclient.ErrBadAnswer, hint: "headers"},
-		"server error":                {answer: respond(500, "text/html", htmlPage), kind: backendclient.ErrBadAnswer, hint: "log"},
-		"bad gateway":                 {answer: respond(502, "text/html", htmlPage), kind: backendclient.ErrUnavailable, retry: 5 * time.Second},
-		"unavailable":                 {answer: respond(503, "text/html", htmlPage, "Retry-After", "30"), kind: backendclient.ErrUnavailable, retry: 30 * time.Second},
-		"gateway timeout":             {answer: respond(504, "text/html", htmlPage), kind: backendclient.ErrTimeout},
-		"teapot":                      {answer: respond(418, "text/html", htmlPage), kind: backendclient.ErrBadAnswer},
-		"HTML 400 to everything":      {answer: respond(400, "text/html", htmlPage), kind: backendclient.ErrMisconfigured, hint: "DJANGO_ALLOWED_HOSTS"},
-		"status without a meaning":    {answer: respond(299, jsonType, `{}`), kind: backendclient.ErrBadAnswer},
-		"compressed although unasked": {answer: respond(200, jsonType, "\x1f\x8b", "Content-Encoding", "gzip"), kind: backendclient.ErrBadAnswer, hint: "compressed"},
+		"body changed":              {answer: respond(400, jsonType, `{"detail":"JSON parse error - x"}`), kind: backendclient.ErrMisconfigured, hint: "body"},
+		"type changed":              {answer: respond(415, jsonType, `{"detail":"x"}`), kind: backendclient.ErrMisconfigured, hint: "body"},
+		"method changed":            {answer: respond(405, jsonType, `{"detail":"x"}`), kind: backendclient.ErrMisconfigured},
+		"accept changed":            {answer: respond(406, jsonType, `{"detail":"x"}`), kind: backendclient.ErrMisconfigured},
+		"proxy asks for a password": {answer: respond(401, "text/html", htmlPage), kind: backendclient.ErrMisconfigured, hint: "authentication"},
+		"other 401 in JSON":         {answer: respond(401, jsonType, `{"detail":"x"}`), kind: backendclient.ErrMisconfigured, hint: "authentication"},
+		"firewall":                  {answer: respond(403, "text/html", htmlPage), kind: backendclient.ErrBadAnswer, hint: "firewall"},
+		"firewall in JSON":          {answer: respond(403, jsonType, `{"message":"x"}`), kind: backendclient.ErrBadAnswer, hint: "firewall"},
+		"conflict in HTML":          {answer: respond(409, "text/html", htmlPage), kind: backendclient.ErrBadAnswer},
+		"throttled":                 {answer: respond(429, "text/html", htmlPage, "Retry-After", "7"), kind: backendclient.ErrBusy, retry: 7 * time.Second},
+		"throttled until a date":    {answer: respond(429, "", "", "Retry-After", "Fri, 31 Dec 1999 23:59:59 GMT"), kind: backendclient.ErrBusy, retry: 2 * time.Second},
+		"throttled for very long":   {answer: respond(429, "", "", "Retry-After", "999999999999"), kind: backendclient.ErrBusy, retry: time.Hour},
+		"headers too large":         {answer: respond(431, "text/html", htmlPage), kind: backendclient.ErrBadAnswer, hint: "headers"},
+		"server error":              {answer: respond(500, "text/html", htmlPage), kind: backendclient.ErrBadAnswer, hint: "log"},
+		"bad gateway":               {answer: respond(502, "text/html", htmlPage), kind: backendclient.ErrUnavailable, retry: 5 * time.Second},
+		"unavailable":               {answer: respond(503, "text/html", htmlPage, "Retry-After", "30"), kind: backendclient.ErrUnavailable, retry: 30 * time.Second},
+		"gateway timeout":           {answer: respond(504, "text/html", htmlPage), kind: backendclient.ErrTimeout},
+		"teapot":                    {answer: respond(418, "text/html", htmlPage), kind: backendclient.ErrBadAnswer},
+		"HTML 400 to everything":    {answer: respond(400, "text/html", htmlPage), kind: backendclient.ErrMisconfigured, hint: "DJANGO_ALLOWED_HOSTS"},
+		"unknown status":            {answer: respond(299, jsonType, `{}`), kind: backendclient.ErrBadAnswer},
+		"unrequested compression":   {answer: respond(200, jsonType, "\x1f\x8b", "Content-Encoding", "gzip"), kind: backendclient.ErrBadAnswer, hint: "compressed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -252,9 +251,9 @@ func TestExchangeStrangers(t *testing.T) {
 	}
 }
 
-// TestExchangeSaysNothingOfTheCaller: a backend that repeats what it got must
-// not get it into a log.
-func TestExchangeSaysNothingOfTheCaller(t *testing.T) {
+// If Meet repeats the request in its answer, the error must not contain the caller's data,
+// because errors are logged.
+func TestExchange_ErrorHidesCaller(t *testing.T) {
 	t.Parallel()
 	echo := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		sent, _ := io.ReadAll(r.Body)
@@ -269,7 +268,7 @@ func TestExchangeSaysNothingOfTheCaller(t *testing.T) {
 	require.NotContains(t, err.Error(), full.ClientSecret)
 }
 
-func TestExchangeRequest(t *testing.T) {
+func TestExchange_RequestOnTheWire(t *testing.T) {
 	t.Parallel()
 	meet := newMeet(sandbox.Production())
 	c := newClient(t, meet, func(o *backendclient.Options) { o.Transport = overTCP(t, meet) })
@@ -297,7 +296,7 @@ func TestExchangeRequest(t *testing.T) {
 	}, withLength(r.Header))
 }
 
-// withLength has the key Content-Length in any case: servers take it out.
+// withLength adds an empty Content-Length if there is none, because servers remove the header.
 func withLength(h http.Header) http.Header {
 	h = h.Clone()
 	if _, ok := h["Content-Length"]; !ok {
@@ -306,8 +305,8 @@ func withLength(h http.Header) http.Header {
 	return h
 }
 
-// TestExchangeReplacesWhatIsKept: a success ends refusals and is used from then on.
-func TestExchangeReplacesWhatIsKept(t *testing.T) {
+// A successful Exchange ends a remembered refusal, and Token returns its token from then on.
+func TestExchange_ReplacesKeptResult(t *testing.T) {
 	t.Parallel()
 	meet := newMeet(sandbox.Production())
 	c := newClient(t, meet)
@@ -328,9 +327,8 @@ func TestExchangeReplacesWhatIsKept(t *testing.T) {
 	require.Equal(t, 2, meet.Exchanges())
 }
 
-// TestExchangesAreLimited: no more than MaxExchanges at once, and who waits too
-// long is told that Meet is busy.
-func TestExchangesAreLimited(t *testing.T) {
+// At most MaxExchanges run at once. A caller who waits too long gets ErrBusy.
+func TestExchange_Limit(t *testing.T) {
 	t.Parallel()
 	var running, most atomic.Int32
 	release := make(chan struct{})

@@ -15,7 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func hasCome(mine *ticket) bool {
+// isGranted reports whether the ticket has its slot.
+func isGranted(mine *ticket) bool {
 	select {
 	case <-mine.granted:
 		return true
@@ -24,114 +25,114 @@ func hasCome(mine *ticket) bool {
 	}
 }
 
-// One application that asks for very many users keeps another's first one waiting
-// for one turn, not for all of its own.
-func TestTurns_AFloodDelaysItsOwnApplicationOnly(t *testing.T) {
+// The first caller of an application waits for one caller of a busy application, not for all
+// of them.
+func TestFairQueue_FloodDelaysItsOwnApplication(t *testing.T) {
 	t.Parallel()
-	all := newFairQueue(1)
-	running := all.ask("flood")
-	require.True(t, hasCome(running))
+	q := newFairQueue(1)
+	running := q.ask("flood")
+	require.True(t, isGranted(running))
 	var flood []*ticket
 	for range 100 {
-		flood = append(flood, all.ask("flood"))
+		flood = append(flood, q.ask("flood"))
 	}
-	quiet, second := all.ask("quiet"), all.ask("quiet")
+	quiet, second := q.ask("quiet"), q.ask("quiet")
 
-	all.leave(running)
-	require.True(t, hasCome(flood[0]))
-	all.leave(flood[0])
-	require.True(t, hasCome(quiet), "its turn comes after one of the flood's")
-	require.False(t, hasCome(flood[1]))
-	all.leave(quiet)
-	require.True(t, hasCome(flood[1]))
-	require.False(t, hasCome(second))
-	all.leave(flood[1])
-	require.True(t, hasCome(second))
-	all.leave(second)
+	q.leave(running)
+	require.True(t, isGranted(flood[0]))
+	q.leave(flood[0])
+	require.True(t, isGranted(quiet), "it is granted after one ticket of the flood")
+	require.False(t, isGranted(flood[1]))
+	q.leave(quiet)
+	require.True(t, isGranted(flood[1]))
+	require.False(t, isGranted(second))
+	q.leave(flood[1])
+	require.True(t, isGranted(second))
+	q.leave(second)
 
 	for _, mine := range flood[2:] {
-		require.True(t, hasCome(mine), "within an application who came first")
-		all.leave(mine)
+		require.True(t, isGranted(mine), "tickets of one application are granted in order")
+		q.leave(mine)
 	}
-	require.Equal(t, 1, all.free)
-	require.Zero(t, all.order.Len())
-	require.Empty(t, all.waiting)
+	require.Equal(t, 1, q.free)
+	require.Zero(t, q.order.Len())
+	require.Empty(t, q.waiting)
 }
 
-// Who gives up waiting leaves nothing behind, and nobody's turn is lost with it.
-func TestTurns_GivingUp(t *testing.T) {
+// A caller who stops waiting leaves nothing behind, and its slot goes to the next ticket.
+func TestFairQueue_AbandonedTickets(t *testing.T) {
 	t.Parallel()
-	all := newFairQueue(2)
-	a, b := all.ask("a"), all.ask("b")
-	c, d, e := all.ask("c"), all.ask("d"), all.ask("c")
-	all.leave(c)
-	all.leave(a)
-	require.True(t, hasCome(e), "its application keeps its place")
-	require.False(t, hasCome(d))
-	all.leave(d)
-	all.leave(b)
-	all.leave(e)
-	require.Equal(t, 2, all.free)
-	require.Zero(t, all.order.Len())
-	require.Empty(t, all.waiting)
+	q := newFairQueue(2)
+	a, b := q.ask("a"), q.ask("b")
+	c, d, e := q.ask("c"), q.ask("d"), q.ask("c")
+	q.leave(c)
+	q.leave(a)
+	require.True(t, isGranted(e), "the application keeps its place in the queue")
+	require.False(t, isGranted(d))
+	q.leave(d)
+	q.leave(b)
+	q.leave(e)
+	require.Equal(t, 2, q.free)
+	require.Zero(t, q.order.Len())
+	require.Empty(t, q.waiting)
 }
 
-// Of one application no more than so many wait, and others go on asking.
-func TestTurns_AreBounded(t *testing.T) {
+// The queue of one application is bounded. Other applications can still queue.
+func TestFairQueue_BoundsEachApplication(t *testing.T) {
 	t.Parallel()
-	all := newFairQueue(1)
-	running := all.ask("flood")
+	q := newFairQueue(1)
+	running := q.ask("flood")
 	var waiting []*ticket
 	for range maxQueued {
-		waiting = append(waiting, all.ask("flood"))
+		waiting = append(waiting, q.ask("flood"))
 	}
 	require.NotContains(t, waiting, (*ticket)(nil))
-	require.Nil(t, all.ask("flood"))
-	quiet := all.ask("quiet")
+	require.Nil(t, q.ask("flood"))
+	quiet := q.ask("quiet")
 	require.NotNil(t, quiet)
 	for _, mine := range append(waiting, quiet, running) {
-		all.leave(mine)
+		q.leave(mine)
 	}
-	require.Equal(t, 1, all.free)
-	require.Empty(t, all.waiting)
+	require.Equal(t, 1, q.free)
+	require.Empty(t, q.waiting)
 }
 
-// A spare turn is one of those beyond the half that is left to callers.
-func TestTurns_Spare(t *testing.T) {
+// A spare slot is granted only while at least half of the slots stay free for callers.
+func TestFairQueue_SpareLeavesHalf(t *testing.T) {
 	t.Parallel()
 	for size, spare := range []int{0, 0, 1, 1, 2, 2, 3} {
-		all := newFairQueue(size)
+		q := newFairQueue(size)
 		var taken []*ticket
-		for mine := all.spare(); mine != nil; mine = all.spare() {
-			require.True(t, hasCome(mine))
+		for mine := q.spare(); mine != nil; mine = q.spare() {
+			require.True(t, isGranted(mine))
 			taken = append(taken, mine)
 		}
 		require.Len(t, taken, spare, "of %d", size)
 		for range size - spare {
-			mine := all.ask("caller")
-			require.True(t, hasCome(mine), "callers take the rest")
+			mine := q.ask("caller")
+			require.True(t, isGranted(mine), "callers take the rest")
 			taken = append(taken, mine)
 		}
-		require.Nil(t, all.spare())
-		waiting := all.ask("caller")
+		require.Nil(t, q.spare())
+		waiting := q.ask("caller")
 		for i, mine := range taken {
-			all.leave(mine)
-			require.True(t, hasCome(waiting), "who waits comes first")
-			require.Equal(t, i, all.free)
+			q.leave(mine)
+			require.True(t, isGranted(waiting), "a waiting caller is granted first")
+			require.Equal(t, i, q.free)
 		}
-		all.leave(waiting)
-		require.Equal(t, size, all.free)
+		q.leave(waiting)
+		require.Equal(t, size, q.free)
 	}
 }
 
-// Applications that present the same credentials at Meet are told apart all the same.
-func TestExchanges_AFloodDelaysItsOwnApplicationOnly(t *testing.T) {
+// Applications that share Meet credentials still queue separately.
+func TestExchanges_FloodDelaysItsOwnApplication(t *testing.T) {
 	t.Parallel()
-	came, answer := make(chan string), make(chan struct{})
+	arrived, answer := make(chan string), make(chan struct{})
 	c, err := New(Options{Host: "meet.example.org", MaxExchanges: 1, Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 		var asked struct{ Scope string }
 		_ = json.NewDecoder(r.Body).Decode(&asked)
-		came <- asked.Scope
+		arrived <- asked.Scope
 		<-answer
 		return &http.Response{
 			StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, ContentLength: -1,
@@ -159,7 +160,7 @@ func TestExchanges_AFloodDelaysItsOwnApplicationOnly(t *testing.T) {
 	for i := range flood {
 		ask("flood", fmt.Sprintf("u%d@example.org", i))
 	}
-	<-came // the first of them
+	<-arrived // the first exchange of the flood
 	require.Eventually(t, func() bool { return waiting() == flood-1 }, 10*time.Second, time.Millisecond)
 	ask("quiet", "ada@example.org")
 	require.Eventually(t, func() bool { return waiting() == flood }, 10*time.Second, time.Millisecond)
@@ -167,7 +168,7 @@ func TestExchanges_AFloodDelaysItsOwnApplicationOnly(t *testing.T) {
 	var order []string
 	for range flood {
 		answer <- struct{}{}
-		order = append(order, <-came)
+		order = append(order, <-arrived)
 	}
 	answer <- struct{}{}
 	require.Contains(t, order[:2], "ada@example.org")

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzJudge: every answer has a verdict, an error has a kind of the closed set,
-// and nothing but JSON is relayed.
+// FuzzJudge checks that every answer has a verdict, that every error has a known kind, and
+// that only JSON is relayed.
 func FuzzJudge(f *testing.F) {
 	for _, seed := range []struct {
 		status      int
@@ -90,7 +90,7 @@ func TestCanonical(t *testing.T) {
 	}
 }
 
-func TestReasonsAreClosed(t *testing.T) {
+func TestReasons_AreDistinct(t *testing.T) {
 	t.Parallel()
 	words := Reasons()
 	seen := map[string]bool{}

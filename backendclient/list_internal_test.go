@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Pages that were not asked for because the request is over are no pages that have gone.
-func TestLister_PartsOfAnEndedRequest(t *testing.T) {
+// Pages that were not fetched because the request ended are not reported as missing.
+func TestLister_RequestEnds(t *testing.T) {
 	t.Parallel()
 	c, err := New(Options{Host: "meet.example.org", Transport: transportFunc(func(r *http.Request) (*http.Response, error) {
 		return nil, r.Context().Err()

@@ -64,7 +64,7 @@ func readPage(t failer, c *backendclient.Client, caller backendclient.Caller, pa
 	return l, a
 }
 
-// meetWith has one user with n rooms, under the given slugs' order.
+// meetWith returns a Meet with one user who has n rooms, and the slugs of the rooms in order.
 func meetWith(n int, s sandbox.Settings) (*sandbox.Meet, []string) {
 	meet := newMeet(s, sandbox.WithRecorder(1000))
 	u := meet.AddUser(sandbox.User{Email: "rooms@example.com", Active: true})
@@ -79,7 +79,7 @@ func meetWith(n int, s sandbox.Settings) (*sandbox.Meet, []string) {
 
 var roomer = backendclient.Caller{Credentials: full, Mail: "rooms@example.com"}
 
-// listRequests are the queries of the requests for a list that Meet got.
+// listRequests returns the sorted queries of the requests for lists that Meet received.
 func listRequests(meet *sandbox.Meet) []string {
 	var queries []string
 	for _, r := range meet.Requests() {
@@ -91,10 +91,9 @@ func listRequests(meet *sandbox.Meet) []string {
 	return queries
 }
 
-// TestEveryRoomOnce: whatever the number of rooms, the size of the page and the
-// size of Meet's, honoured or not: page after page gives each room once, in
-// order, with true counts and links, and nothing past the end.
-func TestEveryRoomOnce(t *testing.T) {
+// For any number of rooms and any page sizes of the caller and of Meet, the pages hold each
+// room once and in order. Counts and links are correct, and there is no page past the end.
+func TestListRooms_EveryRoomOnce(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(0, 130).Draw(t, "rooms")
@@ -140,8 +139,8 @@ func TestEveryRoomOnce(t *testing.T) {
 	})
 }
 
-// TestEverySizeOfAlice: the 45 rooms of the recording with every page size.
-func TestEverySizeOfAlice(t *testing.T) {
+// Every page size lists all 45 rooms of the recording.
+func TestListRooms_EveryPageSize(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, newMeet(sandbox.Production()))
 	for size := 1; size <= 100; size++ {
@@ -156,14 +155,14 @@ func TestEverySizeOfAlice(t *testing.T) {
 	}
 }
 
-// TestBackendRequests: what Meet is asked for a page, today's and one that
-// honours page_size.
-func TestBackendRequests(t *testing.T) {
+// A page costs the expected requests to a Meet that ignores page_size, and to one that honours
+// it.
+func TestListRooms_BackendRequests(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
 		page, size int
-		today      []string
-		honouring  []string // the same page again, once it has been noticed
+		ignoring   []string
+		honouring  []string // the same page once the client knows that page_size is honoured
 	}{
 		"default":               {0, 0, []string{""}, []string{""}},
 		"page of Meet's size":   {3, 20, []string{"page=3"}, []string{"page=3"}},
@@ -182,8 +181,8 @@ func TestBackendRequests(t *testing.T) {
 			t.Parallel()
 			meet, _ := meetWith(130, sandbox.Production())
 			c := newClient(t, meet)
-			today, a := readPage(t, c, roomer, row.page, row.size)
-			require.Equal(t, row.today, listRequests(meet))
+			ignoring, a := readPage(t, c, roomer, row.page, row.size)
+			require.Equal(t, row.ignoring, listRequests(meet))
 
 			settings := sandbox.Production()
 			settings.HonourPageSize = true
@@ -193,15 +192,15 @@ func TestBackendRequests(t *testing.T) {
 			meet.ForgetRequests()
 			honouring, b := readPage(t, c, roomer, row.page, row.size)
 			require.Equal(t, row.honouring, listRequests(meet))
-			require.Equal(t, today.slugs(), honouring.slugs())
+			require.Equal(t, ignoring.slugs(), honouring.slugs())
 			require.Equal(t, a.Status, b.Status)
 		})
 	}
 }
 
-// TestSecondListAsksForAllPagesAtOnce: the count of the last list tells which of
-// Meet's pages are needed, so none of them waits for another.
-func TestSecondListAsksForAllPagesAtOnce(t *testing.T) {
+// The count of the last list tells which pages of Meet are needed, so the client requests all
+// of them at once.
+func TestListRooms_SecondListIsParallel(t *testing.T) {
 	t.Parallel()
 	meet, want := meetWith(130, sandbox.Production())
 	var waiting sync.WaitGroup
@@ -209,7 +208,7 @@ func TestSecondListAsksForAllPagesAtOnce(t *testing.T) {
 	c := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if together.Load() && r.Method == http.MethodGet {
 			waiting.Done()
-			waiting.Wait() // hangs unless all of them are under way
+			waiting.Wait() // hangs unless all requests run at once
 		}
 		meet.ServeHTTP(w, r)
 	}), func(o *backendclient.Options) { o.PageWorkers = 5 })
@@ -230,9 +229,8 @@ func TestSecondListAsksForAllPagesAtOnce(t *testing.T) {
 	}
 }
 
-// TestCountIsAHintOnly: rooms that came or went since the last list are in the next
-// one, and a room that the user makes ends the memory of the count.
-func TestCountIsAHintOnly(t *testing.T) {
+// A list is correct although rooms were added or removed since the last one.
+func TestListRooms_CountIsOnlyAHint(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		before, after := rapid.IntRange(0, 130).Draw(t, "before"), rapid.IntRange(0, 130).Draw(t, "after")
@@ -263,9 +261,9 @@ func TestCountIsAHintOnly(t *testing.T) {
 	})
 }
 
-// TestHonouringMeetGoesBack: a Meet that stops to honour page_size, as after a
-// roll-back, is noticed too; so is one whose own pages change.
-func TestHonouringMeetGoesBack(t *testing.T) {
+// The client notices when Meet begins or ceases to honour page_size, and when the size of
+// Meet's pages changes.
+func TestListRooms_MeetChangesPaging(t *testing.T) {
 	t.Parallel()
 	settings := sandbox.Production()
 	meet, want := meetWith(130, settings)
@@ -291,7 +289,7 @@ func TestHonouringMeetGoesBack(t *testing.T) {
 	}
 }
 
-func TestListIsPassedThrough(t *testing.T) {
+func TestListRooms_PassesRoomsThrough(t *testing.T) {
 	t.Parallel()
 	room := `{ "id" : "x", "name":"caf\u00e9 & <b>", "n": 1e2, "unknown": [ {} ] }`
 	s := play(respond(200, "application/json", ` { "results" : [ `+room+` ] , "previous":null,"next":null, "count" : 1 , "later": {"x":[]} } `))
@@ -311,7 +309,7 @@ func TestListIsPassedThrough(t *testing.T) {
 	require.Equal(t, `{"count":1,"next":null,"previous":null,"results":[{"url":"filled"}]}`, string(a.Body))
 }
 
-func TestLinksAreWrittenAsTheyAre(t *testing.T) {
+func TestListRooms_Links(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, newMeet(sandbox.Production()))
 	a, err := c.ListRooms(context.Background(), alice, backendclient.ListOptions{Page: 2, Link: func(page int) string {
@@ -325,8 +323,8 @@ func TestLinksAreWrittenAsTheyAre(t *testing.T) {
 	require.Contains(t, string(a.Body), `"next":null,"previous":null`)
 }
 
-// TestListRefusals: what is not a list is Meet's refusal, or an error.
-func TestListRefusals(t *testing.T) {
+// A malformed list is an error. A refusal of Meet is passed on.
+func TestListRooms_Refusals(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	for name, handler := range map[string]http.Handler{
@@ -383,16 +381,15 @@ func TestListRefusals(t *testing.T) {
 	})
 }
 
-// moving is a list that changes between requests: before each one, change may
-// edit it.
-type moving struct {
+// changingList is a list of rooms that the function change may edit before each request.
+type changingList struct {
 	mu       sync.Mutex
 	rooms    []string
 	requests int
 	change   func(request int, rooms []string) []string
 }
 
-func (m *moving) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (m *changingList) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasSuffix(r.URL.Path, "/token/") {
 		respond(200, "application/json", `{"access_token":"a.b.c","expires_in":3600}`).ServeHTTP(w, r)
 		return
@@ -431,15 +428,15 @@ func numbered(n int) []string {
 	return rooms
 }
 
-// TestRoomsThatMove: one page at a time, so that every case is one order of events.
-func TestRoomsThatMove(t *testing.T) {
+// Pages are fetched one at a time, so that each case has a fixed order of events.
+func TestListRooms_ChangeDuringList(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
 		change func(request int, rooms []string) []string
 		want   func() []string
 	}{
-		// A room made before the others pushes one from page 1 to page 2.
-		"made meanwhile": {
+		// A room created before the others moves one from page 1 to page 2.
+		"created at the start": {
 			func(request int, rooms []string) []string {
 				if request == 2 {
 					return append([]string{"a-new-one"}, rooms...)
@@ -448,8 +445,8 @@ func TestRoomsThatMove(t *testing.T) {
 			},
 			func() []string { return append([]string{"a-new-one"}, numbered(60)...) },
 		},
-		// One made behind the others moves none, but the count tells of it.
-		"made at the end": {
+		// A room created after the others moves none, but changes the count.
+		"created at the end": {
 			func(request int, rooms []string) []string {
 				if request == 3 {
 					return append(rooms, "z-new-one")
@@ -458,8 +455,8 @@ func TestRoomsThatMove(t *testing.T) {
 			},
 			func() []string { return append(numbered(60), "z-new-one") },
 		},
-		// A room deleted pulls one from page 2 to page 1, which is read already.
-		"deleted meanwhile": {
+		// A deleted room moves one from page 2 to page 1, which has been read already.
+		"deleted at the start": {
 			func(request int, rooms []string) []string {
 				if request == 2 {
 					return rooms[1:]
@@ -468,8 +465,8 @@ func TestRoomsThatMove(t *testing.T) {
 			},
 			func() []string { return numbered(60)[1:] },
 		},
-		// One more, one less: the count is the same, the overlap tells.
-		"made and deleted": {
+		// The count stays the same, but the pages overlap.
+		"created and deleted": {
 			func(request int, rooms []string) []string {
 				if request == 2 {
 					return append([]string{"a-new-one"}, rooms[:59]...)
@@ -487,7 +484,7 @@ func TestRoomsThatMove(t *testing.T) {
 			},
 			func() []string { return numbered(5) },
 		},
-		"twice": {
+		"deleted twice": {
 			func(request int, rooms []string) []string {
 				if request == 2 || request == 5 {
 					return rooms[1:]
@@ -499,7 +496,7 @@ func TestRoomsThatMove(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m := &moving{rooms: numbered(60), change: row.change}
+			m := &changingList{rooms: numbered(60), change: row.change}
 			c := newClient(t, m, func(o *backendclient.Options) { o.PageWorkers = 1 })
 			l, a := readPage(t, c, alice, 1, 100)
 			require.Equal(t, 200, a.Status)
@@ -510,26 +507,26 @@ func TestRoomsThatMove(t *testing.T) {
 	}
 }
 
-// TestRoomsThatNeverRest: with a list that changes at every request the answer
-// may lack a room, but has no duplicates, the order holds, and it ends.
-func TestRoomsThatNeverRest(t *testing.T) {
+// If the list changes at every request, a page may lack a room. It is not too long and has no
+// duplicates, and the number of requests is bounded.
+func TestListRooms_ChangeAtEveryRequest(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		size := rapid.IntRange(1, 100).Draw(t, "page size")
 		page := rapid.IntRange(1, 4).Draw(t, "page")
-		m := &moving{rooms: numbered(rapid.IntRange(0, 120).Draw(t, "rooms"))}
-		made := 0
+		m := &changingList{rooms: numbered(rapid.IntRange(0, 120).Draw(t, "rooms"))}
+		created := 0
 		m.change = func(_ int, rooms []string) []string {
 			if rapid.Bool().Draw(t, "make") || len(rooms) == 0 {
-				made++
-				rooms = append(rooms, fmt.Sprintf("room-%04d-%d", rapid.IntRange(0, 120).Draw(t, "where"), made))
+				created++
+				rooms = append(rooms, fmt.Sprintf("room-%04d-%d", rapid.IntRange(0, 120).Draw(t, "where"), created))
 				slices.Sort(rooms)
 				return rooms
 			}
 			i := rapid.IntRange(0, len(rooms)-1).Draw(t, "delete")
 			return slices.Delete(rooms, i, i+1)
 		}
-		// One worker: the draws of rapid are not for several goroutines.
+		// One worker, because rapid's draws are not safe for concurrent use.
 		c, err := backendclient.New(backendclient.Options{Transport: inProcess(m), Host: host, PageWorkers: 1})
 		if err != nil {
 			t.Fatal(err)
@@ -544,7 +541,7 @@ func TestRoomsThatNeverRest(t *testing.T) {
 		}
 		slices.Sort(slugs)
 		if n := len(slugs); len(slices.Compact(slugs)) != n {
-			t.Fatalf("a room twice: %v", slugs)
+			t.Fatalf("duplicate rooms: %v", slugs)
 		}
 		if m.requests > 30 {
 			t.Fatalf("%d requests", m.requests)
@@ -552,8 +549,8 @@ func TestRoomsThatNeverRest(t *testing.T) {
 	})
 }
 
-// TestPagesAreFetchedInParallel, within the bound.
-func TestPagesAreFetchedInParallel(t *testing.T) {
+// At most PageWorkers pages are fetched at once.
+func TestListRooms_Parallel(t *testing.T) {
 	t.Parallel()
 	meet, _ := meetWith(200, sandbox.Production())
 	var (
@@ -570,7 +567,7 @@ func TestPagesAreFetchedInParallel(t *testing.T) {
 			if n == 3 {
 				once.Do(func() { close(together) })
 			}
-			<-together // hangs if they come one after the other
+			<-together // hangs unless three requests run at once
 		}
 		meet.ServeHTTP(w, r)
 	}), func(o *backendclient.Options) { o.PageWorkers = 3 })
@@ -623,7 +620,7 @@ func TestFindRoomBySlug(t *testing.T) {
 	})
 	t.Run("bounded", func(t *testing.T) {
 		t.Parallel()
-		m := &moving{rooms: numbered(1001), change: func(_ int, rooms []string) []string { return rooms }}
+		m := &changingList{rooms: numbered(1001), change: func(_ int, rooms []string) []string { return rooms }}
 		c := newClient(t, m)
 		_, err := c.FindRoomBySlug(ctx, alice, "none")
 		require.ErrorIs(t, err, backendclient.ErrTooManyRooms)
@@ -632,11 +629,11 @@ func TestFindRoomBySlug(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 200, a.Status)
 	})
-	t.Run("moves while it is looked for", func(t *testing.T) {
+	t.Run("moves during the search", func(t *testing.T) {
 		t.Parallel()
-		m := &moving{rooms: numbered(60), change: func(request int, rooms []string) []string {
+		m := &changingList{rooms: numbered(60), change: func(request int, rooms []string) []string {
 			if request == 2 {
-				return rooms[1:] // room-0020 is on page 1 now
+				return rooms[1:] // moves room-0020 to page 1
 			}
 			return rooms
 		}}

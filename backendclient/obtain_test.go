@@ -20,7 +20,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
 )
 
-// memory is a TokenStore in memory, with a clock for its lifetimes.
+// memory is a TokenStore in memory. Its clock decides when values expire.
 type memory struct {
 	now func() time.Time
 
@@ -99,8 +99,8 @@ func (m *memory) fail(err error) {
 	m.err = err
 }
 
-// settle waits until whoever holds a lock has saved its token and given the lock back:
-// callers do not wait for that.
+// settle waits until no lock is held. Callers return before their token is saved and their
+// lock is released.
 func (m *memory) settle() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -124,9 +124,9 @@ func sharing(store backendclient.TokenStore) func(*backendclient.Options) {
 	return func(o *backendclient.Options) { o.Store = store }
 }
 
-// TestOneExchangeForAll: sixteen first requests at once, in one process and in
-// two that share a store, cost Meet one exchange.
-func TestOneExchangeForAll(t *testing.T) {
+// Sixteen concurrent first requests cause one exchange, in one process or in several that
+// share a store.
+func TestToken_OneExchangeForAll(t *testing.T) {
 	t.Parallel()
 	for name, clients := range map[string]int{"one process": 1, "two processes": 2, "four processes": 4} {
 		t.Run(name, func(t *testing.T) {
@@ -158,8 +158,8 @@ func TestOneExchangeForAll(t *testing.T) {
 	}
 }
 
-// TestTwoCallersTwoTokens: application, secret and mail each make another caller.
-func TestTwoCallersTwoTokens(t *testing.T) {
+// Callers that differ in application, secret or mail address have separate tokens.
+func TestToken_DistinctCallers(t *testing.T) {
 	t.Parallel()
 	store := newMemory()
 	settings := sandbox.Quickstart()
@@ -188,9 +188,8 @@ func TestTwoCallersTwoTokens(t *testing.T) {
 	}
 }
 
-// TestOneWaiterGoesAway: the one who came first is gone before the exchange is
-// done; the others get the token.
-func TestOneWaiterGoesAway(t *testing.T) {
+// If the first caller leaves before the exchange is done, the others still get the token.
+func TestToken_FirstWaiterLeaves(t *testing.T) {
 	t.Parallel()
 	entered, release := make(chan struct{}), make(chan struct{})
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -221,11 +220,11 @@ func TestOneWaiterGoesAway(t *testing.T) {
 	expired, stop := context.WithTimeout(context.Background(), -1)
 	defer stop()
 	_, err = c.Token(expired, alice)
-	require.NoError(t, err, "what is kept needs no time")
+	require.NoError(t, err, "a kept token is returned without waiting")
 }
 
-// TestLifetimes: a kept token is used until shortly before it expires.
-func TestLifetimes(t *testing.T) {
+// A token is kept until shortly before it expires.
+func TestToken_Lifetime(t *testing.T) {
 	t.Parallel()
 	for life, usable := range map[time.Duration]time.Duration{
 		time.Hour:        54 * time.Minute,
@@ -263,8 +262,8 @@ func TestLifetimes(t *testing.T) {
 	}
 }
 
-// TestTokenWithoutLifetime serves the request at hand and is not kept.
-func TestTokenWithoutLifetime(t *testing.T) {
+// A token without a lifetime serves the current request and is not kept.
+func TestToken_WithoutLifetime(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{`{"access_token":"a.b.c","expires_in":0}`, `{"access_token":"a.b.c"}`} {
 		var exchanges atomic.Int32
@@ -288,8 +287,8 @@ func TestTokenWithoutLifetime(t *testing.T) {
 	}
 }
 
-// TestRefusalsAreRemembered for as long as each deserves.
-func TestRefusalsAreRemembered(t *testing.T) {
+// Each kind of refusal is remembered for its own duration. Other failures are not remembered.
+func TestToken_RemembersRefusals(t *testing.T) {
 	t.Parallel()
 	meet := newMeet(sandbox.Production())
 	for name, row := range map[string]struct {
@@ -353,8 +352,8 @@ func TestRefusalsAreRemembered(t *testing.T) {
 	}
 }
 
-// TestBrokenApplicationIsStopped for all its users, and no other application.
-func TestBrokenApplicationIsStopped(t *testing.T) {
+// Refused credentials are remembered for all users, but only for these credentials.
+func TestToken_RefusedCredentials(t *testing.T) {
 	t.Parallel()
 	meet := newMeet(sandbox.Production())
 	c := newClient(t, meet)
@@ -383,7 +382,7 @@ func TestForget(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 2, meet.Exchanges())
 
-	store.fail(errors.New("store is away"))
+	store.fail(errors.New("store unavailable"))
 	a.Forget(alice)
 	b.Forget(alice)
 	_, err = b.Token(ctx, alice)
@@ -391,15 +390,15 @@ func TestForget(t *testing.T) {
 	require.Equal(t, 3, meet.Exchanges())
 }
 
-// TestStoreAway: every call fails; the client works alone, with one exchange for
-// all who wait in this process.
-func TestStoreAway(t *testing.T) {
+// If every call to the store fails, the client makes one exchange for all waiting callers of
+// its process.
+func TestToken_StoreUnavailable(t *testing.T) {
 	t.Parallel()
 	settings := sandbox.Production()
 	settings.ExchangeDelay = 50 * time.Millisecond
 	meet := newMeet(settings)
 	store := newMemory()
-	store.fail(errors.New("store is away"))
+	store.fail(errors.New("store unavailable"))
 	c := newClient(t, meet, sharing(store))
 	var wg sync.WaitGroup
 	for range 8 {
@@ -414,8 +413,8 @@ func TestStoreAway(t *testing.T) {
 	require.Equal(t, 1, meet.Exchanges())
 }
 
-// TestStoreHoldsNonsense: what this version did not write is overwritten.
-func TestStoreHoldsNonsense(t *testing.T) {
+// A stored value that this version did not write is overwritten.
+func TestToken_StoreHoldsUnknownValue(t *testing.T) {
 	t.Parallel()
 	meet := newMeet(sandbox.Production())
 	store := newMemory()
@@ -424,8 +423,8 @@ func TestStoreHoldsNonsense(t *testing.T) {
 	require.NoError(t, err)
 	key := store.keys()[0]
 	good := store.values[key]
-	for _, nonsense := range []string{"", "{}", `{"v":1,"t":"a b"}`, `{"v":99,"t":"abc"}`, "\x00\xff"} {
-		require.NoError(t, store.SaveMeetToken(context.Background(), key, []byte(nonsense), time.Hour))
+	for _, value := range []string{"", "{}", `{"v":1,"t":"a b"}`, `{"v":99,"t":"abc"}`, "\x00\xff"} {
+		require.NoError(t, store.SaveMeetToken(context.Background(), key, []byte(value), time.Hour))
 		_, err := newClient(t, meet, sharing(store)).Token(context.Background(), alice)
 		require.NoError(t, err)
 		store.settle()
@@ -434,8 +433,8 @@ func TestStoreHoldsNonsense(t *testing.T) {
 	require.Equal(t, 6, meet.Exchanges())
 }
 
-// TestLockOfADeadProcess: another process took the lock and never came back.
-func TestLockOfADeadProcess(t *testing.T) {
+// If another process holds the lock and never releases it, the client still gets a token.
+func TestToken_LockOfDeadProcess(t *testing.T) {
 	t.Parallel()
 	meet := newMeet(sandbox.Production())
 	store := newMemory()
@@ -453,9 +452,8 @@ func TestLockOfADeadProcess(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestHolderOfTheLockFails: the next process takes over instead of waiting for a
-// result that does not come.
-func TestHolderOfTheLockFails(t *testing.T) {
+// If the process with the lock fails, a waiting process takes over.
+func TestToken_LockHolderFails(t *testing.T) {
 	t.Parallel()
 	meet := newMeet(sandbox.Production())
 	store := newMemory()
@@ -483,14 +481,13 @@ func TestHolderOfTheLockFails(t *testing.T) {
 	require.Equal(t, 1, meet.Exchanges())
 }
 
-// TestSavedBeforeTheLock: what is stored is of no use, and another process saves its
-// token and unlocks between our look and our lock.
-func TestSavedBeforeTheLock(t *testing.T) {
+// A token that another process saves between this client's load and lock is used.
+func TestToken_SavedBeforeLock(t *testing.T) {
 	t.Parallel()
 	meet := newMeet(sandbox.Production())
 	store := newMemory()
 	other := newClient(t, meet, sharing(store))
-	c := newClient(t, meet, sharing(overtaken{store, func() {
+	c := newClient(t, meet, sharing(lockRace{store, func() {
 		_, err := other.Token(context.Background(), alice)
 		require.NoError(t, err)
 	}}))
@@ -500,19 +497,20 @@ func TestSavedBeforeTheLock(t *testing.T) {
 	store.settle()
 }
 
-type overtaken struct {
+// lockRace is a store that calls before ahead of each lock.
+type lockRace struct {
 	*memory
-	by func()
+	before func()
 }
 
-func (o overtaken) LockMeetToken(ctx context.Context, key string, ttl time.Duration) (func(), bool, error) {
-	o.by()
+func (o lockRace) LockMeetToken(ctx context.Context, key string, ttl time.Duration) (func(), bool, error) {
+	o.before()
 	return o.memory.LockMeetToken(ctx, key, ttl)
 }
 
-// TestRefusedTokenStaysOutOfUse: a refused token does not come back from the
-// store, even when the store did not drop it, and the next process is told.
-func TestRefusedTokenStaysOutOfUse(t *testing.T) {
+// A refused token is not loaded from the store again, even if the store did not drop it. Other
+// processes use the new token.
+func TestSend_RefusedTokenIsNotReused(t *testing.T) {
 	t.Parallel()
 	meet := newMeet(sandbox.Production())
 	store := newMemory()
@@ -531,9 +529,9 @@ func TestRefusedTokenStaysOutOfUse(t *testing.T) {
 	require.Equal(t, 1, store.drops)
 	_, err = b.Send(ctx, carol, getRooms)
 	require.NoError(t, err)
-	require.Equal(t, 2, meet.Exchanges(), "b took the token that a got")
+	require.Equal(t, 2, meet.Exchanges(), "b uses the token that a fetched")
 
-	// A store that is read but not written keeps the refused token.
+	// A read-only store keeps the refused token.
 	stale := newMemory()
 	key := store.keys()[0]
 	require.NoError(t, stale.SaveMeetToken(ctx, key, store.values[key], time.Hour))
@@ -557,8 +555,8 @@ func (readOnly) SaveMeetToken(context.Context, string, []byte, time.Duration) er
 
 func (readOnly) DropMeetToken(context.Context, string, []byte) error { return errors.New("read only") }
 
-// TestTokensAreBounded: the oldest goes first, and comes back when it is needed.
-func TestTokensAreBounded(t *testing.T) {
+// The oldest token is evicted first, and fetched again when it is needed.
+func TestToken_EvictsOldest(t *testing.T) {
 	t.Parallel()
 	meet := newMeet(sandbox.Quickstart())
 	c := newClient(t, meet, func(o *backendclient.Options) { o.MaxTokens = 3 })

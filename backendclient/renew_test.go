@@ -23,24 +23,24 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/seed"
 )
 
-// renewed is a Meet whose clock is that of the bubble. It tells renewals from
-// exchanges that callers wait for.
-type renewed struct {
-	life   time.Duration
-	answer func(mail string, renewal bool) (status int, body string) // instead of a token, unless 0
-	begun  func(renewal bool)
-	took   func() time.Duration
+// renewalMeet is a Meet that uses the clock of the synctest bubble. It counts renewals and
+// exchanges that callers wait for separately.
+type renewalMeet struct {
+	life       time.Duration
+	answer     func(mail string, renewal bool) (status int, body string) // instead of a token, unless status is 0
+	onExchange func(renewal bool)
+	duration   func() time.Duration
 
-	client atomic.Pointer[backendclient.Client] // for what begun does
+	client atomic.Pointer[backendclient.Client] // for onExchange to call
 
 	mu       sync.Mutex
 	waited   map[string]int // exchanges that callers waited for, by mail
 	renewals map[string]int
 }
 
-type waitedFor struct{}
+type detachedKey struct{}
 
-func (m *renewed) RoundTrip(r *http.Request) (*http.Response, error) {
+func (m *renewalMeet) RoundTrip(r *http.Request) (*http.Response, error) {
 	if !strings.HasSuffix(r.URL.Path, "/token/") {
 		return m.respond(http.StatusUnauthorized, `{"detail":"User account is disabled."}`), nil
 	}
@@ -48,17 +48,17 @@ func (m *renewed) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
 		return nil, err
 	}
-	renewal := r.Context().Value(waitedFor{}) == nil
+	renewal := r.Context().Value(detachedKey{}) == nil
 	m.count(asked.Scope, renewal)
-	if m.begun != nil {
-		m.begun(renewal)
+	if m.onExchange != nil {
+		m.onExchange(renewal)
 	}
-	took := time.Second
-	if m.took != nil {
-		took = m.took()
+	duration := time.Second
+	if m.duration != nil {
+		duration = m.duration()
 	}
 	select {
-	case <-time.After(took):
+	case <-time.After(duration):
 	case <-r.Context().Done():
 		return nil, r.Context().Err()
 	}
@@ -71,7 +71,7 @@ func (m *renewed) RoundTrip(r *http.Request) (*http.Response, error) {
 		strings.ReplaceAll(asked.Scope, "@", "."), time.Now().UnixNano(), int(m.life.Seconds()))), nil
 }
 
-func (m *renewed) count(mail string, renewal bool) {
+func (m *renewalMeet) count(mail string, renewal bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.waited == nil {
@@ -84,15 +84,15 @@ func (m *renewed) count(mail string, renewal bool) {
 	}
 }
 
-// exchanges tells how many exchanges a user waited for, and how many were made ahead.
-func (m *renewed) exchanges(mail string) (waited, ahead int) {
+// exchanges returns how many exchanges a user waited for, and how many were renewals.
+func (m *renewalMeet) exchanges(mail string) (waited, ahead int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.waited[mail], m.renewals[mail]
 }
 
-// ahead tells how many renewals were tried for all users.
-func (m *renewed) ahead() (n int) {
+// renewalCount returns the number of renewals tried for all users.
+func (m *renewalMeet) renewalCount() (n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, renewals := range m.renewals {
@@ -101,21 +101,21 @@ func (m *renewed) ahead() (n int) {
 	return n
 }
 
-func (*renewed) respond(status int, body string) *http.Response {
+func (*renewalMeet) respond(status int, body string) *http.Response {
 	return &http.Response{
 		StatusCode: status, Header: http.Header{"Content-Type": {"application/json"}}, ContentLength: int64(len(body)),
 		Body: io.NopCloser(strings.NewReader(body)),
 	}
 }
 
-// ahead is a client that would renew for everybody.
-func ahead(t *testing.T, meet *renewed, change ...func(*backendclient.Options)) *backendclient.Client {
+// newRenewalClient returns a client that may renew every caller's token.
+func newRenewalClient(t *testing.T, meet *renewalMeet, change ...func(*backendclient.Options)) *backendclient.Client {
 	t.Helper()
 	o := backendclient.Options{
 		Transport: meet, Host: host,
 		MayRenew: func(context.Context, backendclient.Caller) bool { return true },
 		Detach: func(context.Context) context.Context {
-			return context.WithValue(context.Background(), waitedFor{}, true)
+			return context.WithValue(context.Background(), detachedKey{}, true)
 		},
 	}
 	for _, f := range change {
@@ -127,10 +127,10 @@ func ahead(t *testing.T, meet *renewed, change ...func(*backendclient.Options)) 
 	return c
 }
 
-// renewing is one that does so until the bubble ends.
-func renewing(t *testing.T, meet *renewed, change ...func(*backendclient.Options)) *backendclient.Client {
+// startRenewing returns such a client and runs Renew until the test ends.
+func startRenewing(t *testing.T, meet *renewalMeet, change ...func(*backendclient.Options)) *backendclient.Client {
 	t.Helper()
-	c := ahead(t, meet, change...)
+	c := newRenewalClient(t, meet, change...)
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
 	done.Go(func() { c.Renew(ctx) })
@@ -141,8 +141,8 @@ func renewing(t *testing.T, meet *renewed, change ...func(*backendclient.Options
 	return c
 }
 
-// need asks for a token that must be there.
-func need(t *testing.T, c *backendclient.Client, caller backendclient.Caller) *backendclient.Token {
+// mustToken returns the caller's token and fails the test on an error.
+func mustToken(t *testing.T, c *backendclient.Client, caller backendclient.Caller) *backendclient.Token {
 	t.Helper()
 	token, err := c.Token(t.Context(), caller)
 	require.NoError(t, err)
@@ -151,75 +151,77 @@ func need(t *testing.T, c *backendclient.Client, caller backendclient.Caller) *b
 
 const day = 24 * time.Hour
 
-// Who comes once a day waits for an exchange on the first day only; who stays away
-// costs two renewals more at most.
-func TestRenew_ADailyUser(t *testing.T) {
+// A user who comes once a day waits for an exchange on the first day only. A user who stays
+// away costs at most two more renewals.
+func TestRenew_DailyUserWaitsOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		meet := &renewed{life: day}
-		c := renewing(t, meet)
+		meet := &renewalMeet{life: day}
+		c := startRenewing(t, meet)
 		var before string
 		for range 10 {
-			token := need(t, c, alice)
+			token := mustToken(t, c, alice)
 			require.NotEqual(t, before, token.Value)
 			before = token.Value
 			time.Sleep(day)
 		}
 		waited, ahead := meet.exchanges(alice.Mail)
 		require.Equal(t, 1, waited)
-		require.LessOrEqual(t, ahead, 16, "after seven tenths of each token's use at the earliest")
+		require.LessOrEqual(t, ahead, 16, "a renewal starts after 70 % of a token's usable time at the earliest")
 		time.Sleep(10 * day)
 		_, later := meet.exchanges(alice.Mail)
-		require.LessOrEqual(t, later, ahead+1, "a day is over already")
+		require.LessOrEqual(t, later, ahead+1, "one day has passed already")
 		require.EqualValues(t, later, c.Stats().Renewals.Exchanged)
 	})
 }
 
-// Tokens of an hour are renewed while somebody is at work, and not for who came once.
-func TestRenew_ShortTokens(t *testing.T) {
+// Tokens of one hour are renewed for a user who keeps sending requests, but not for one who
+// sent a single request.
+func TestRenew_HourlyTokens(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		meet := &renewed{life: time.Hour}
-		c := renewing(t, meet)
-		need(t, c, bob)
+		meet := &renewalMeet{life: time.Hour}
+		c := startRenewing(t, meet)
+		mustToken(t, c, bob)
 		for range 8 * 12 {
-			need(t, c, alice)
+			mustToken(t, c, alice)
 			time.Sleep(5 * time.Minute)
 		}
 		waited, ahead := meet.exchanges(alice.Mail)
 		require.Equal(t, 1, waited)
 		require.GreaterOrEqual(t, ahead, 8)
-		require.Equal(t, ahead, meet.ahead(), "none for bob")
+		require.Equal(t, ahead, meet.renewalCount(), "none for bob")
 		time.Sleep(day)
-		require.LessOrEqual(t, meet.ahead(), ahead+1)
+		require.LessOrEqual(t, meet.renewalCount(), ahead+1)
 	})
 }
 
-// Nobody thinks of a token that is over before the next look.
-func TestRenew_TokensOfMinutes(t *testing.T) {
+// A token that expires before the next check for renewals is not renewed.
+func TestRenew_SkipsTokensOfMinutes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		meet := &renewed{life: 5 * time.Minute}
-		c := renewing(t, meet)
+		meet := &renewalMeet{life: 5 * time.Minute}
+		c := startRenewing(t, meet)
 		for range 300 {
-			need(t, c, alice)
+			mustToken(t, c, alice)
 			time.Sleep(10 * time.Second)
 		}
-		require.Zero(t, meet.ahead())
+		require.Zero(t, meet.renewalCount())
 	})
 }
 
-// Of three gateways that a user calls, one renews, and the others take its token.
+// When a user calls three gateways, one renews the token and the others load it from the
+// store.
 func TestRenew_OnceForAllGateways(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		meet, store := &renewed{life: day}, newMemory()
+		meet, store := &renewalMeet{life: day}, newMemory()
 		var gateways []*backendclient.Client
 		for range 3 {
-			gateways = append(gateways, renewing(t, meet, sharing(store)))
+			gateways = append(gateways, startRenewing(t, meet, sharing(store)))
 		}
 		for _, c := range gateways {
-			need(t, c, alice)
+			mustToken(t, c, alice)
 		}
 		time.Sleep(20 * time.Hour)
 		waited, ahead := meet.exchanges(alice.Mail)
@@ -227,7 +229,7 @@ func TestRenew_OnceForAllGateways(t *testing.T) {
 		values := map[string]bool{}
 		var found uint64
 		for _, c := range gateways {
-			values[need(t, c, alice).Value] = true
+			values[mustToken(t, c, alice).Value] = true
 			found += c.Stats().Renewals.Found
 		}
 		require.Len(t, values, 1)
@@ -236,31 +238,31 @@ func TestRenew_OnceForAllGateways(t *testing.T) {
 	})
 }
 
-// Without the store nobody knows who renews, so nobody does.
-func TestRenew_StoreAway(t *testing.T) {
+// Without the store, the gateways cannot agree on which of them renews, so none does.
+func TestRenew_StoreUnavailable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		meet, store := &renewed{life: day}, newMemory()
-		c := renewing(t, meet, sharing(store))
-		token := need(t, c, alice)
-		store.fail(errors.New("store is away"))
+		meet, store := &renewalMeet{life: day}, newMemory()
+		c := startRenewing(t, meet, sharing(store))
+		token := mustToken(t, c, alice)
+		store.fail(errors.New("store unavailable"))
 		time.Sleep(20 * time.Hour)
-		require.Zero(t, meet.ahead())
-		require.Equal(t, token.Value, need(t, c, alice).Value)
+		require.Zero(t, meet.renewalCount())
+		require.Equal(t, token.Value, mustToken(t, c, alice).Value)
 		store.fail(nil)
 		time.Sleep(time.Hour)
-		require.Equal(t, 1, meet.ahead())
+		require.Equal(t, 1, meet.renewalCount())
 	})
 }
 
-// Who may not act any more, by the gateway's word or by Meet's, is not renewed.
-func TestRenew_NotForTheRevoked(t *testing.T) {
+// A token is not renewed if the gateway has revoked the caller or Meet has disabled the user.
+func TestRenew_SkipsRevokedAndDisabled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		meet := &renewed{life: day}
+		meet := &renewalMeet{life: day}
 		var mu sync.Mutex
 		var asked []backendclient.Caller
-		c := renewing(t, meet, func(o *backendclient.Options) {
+		c := startRenewing(t, meet, func(o *backendclient.Options) {
 			o.MayRenew = func(_ context.Context, caller backendclient.Caller) bool {
 				mu.Lock()
 				defer mu.Unlock()
@@ -271,36 +273,36 @@ func TestRenew_NotForTheRevoked(t *testing.T) {
 		revoked := alice
 		revoked.Application, revoked.RequestID, revoked.Source = "platform", "a request", "192.0.2.1"
 		revoked.Generations[3] = 7
-		need(t, c, revoked)
-		need(t, c, bob)
-		need(t, c, carol)
+		mustToken(t, c, revoked)
+		mustToken(t, c, bob)
+		mustToken(t, c, carol)
 		_, err := c.Send(t.Context(), bob, getRooms)
 		require.ErrorIs(t, err, backendclient.ErrUserDisabled)
 		time.Sleep(20 * time.Hour)
 		_, ahead := meet.exchanges(carol.Mail)
-		require.Equal(t, []int{1, 1}, []int{ahead, meet.ahead()})
+		require.Equal(t, []int{1, 1}, []int{ahead, meet.renewalCount()})
 		mu.Lock()
 		defer mu.Unlock()
 		require.Contains(t, asked, backendclient.Caller{Credentials: full, Mail: alice.Mail, Application: "platform", Generations: revoked.Generations})
 	})
 }
 
-// Whatever goes wrong, callers go on with the token that is kept, and Meet is left
-// alone for longer and longer.
-func TestRenew_Failures(t *testing.T) {
+// When renewals fail, callers keep using their current token and the pauses between renewals
+// grow.
+func TestRenew_FailuresBackOff(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
 		status  int
 		body    string
-		least   int // attempts for two users of an application within the rest of a token's use
+		least   int // attempts for two users of an application while their tokens are usable
 		most    int
 		refused bool
 	}{
-		"meet away":            {503, `{}`, 4, 20, false},
-		"meet broken":          {500, `{}`, 4, 20, false},
+		"meet unavailable":     {503, `{}`, 4, 20, false},
+		"server error":         {500, `{}`, 4, 20, false},
 		"no token":             {200, `{}`, 4, 20, false},
 		"throttled":            {429, `{}`, 4, 20, false},
-		"shorter than it was":  {200, `{"access_token":"short","expires_in":600}`, 2, 2, false},
+		"shorter lifetime":     {200, `{"access_token":"short","expires_in":600}`, 2, 2, false},
 		"unknown user":         {404, `{"detail":"User not found."}`, 2, 2, true},
 		"wrong credentials":    {401, `{"detail":"Invalid credentials"}`, 2, 18, true},
 		"inactive application": {401, `{"detail":"Application is inactive"}`, 2, 18, true},
@@ -308,26 +310,26 @@ func TestRenew_Failures(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				meet := &renewed{life: day}
+				meet := &renewalMeet{life: day}
 				meet.answer = func(_ string, renewal bool) (int, string) {
 					if !renewal {
 						return 0, ""
 					}
 					return row.status, row.body
 				}
-				c := renewing(t, meet)
-				a, b := need(t, c, alice), need(t, c, bob)
+				c := startRenewing(t, meet)
+				a, b := mustToken(t, c, alice), mustToken(t, c, bob)
 				time.Sleep(21 * time.Hour)
-				require.Equal(t, a.Value, need(t, c, alice).Value)
-				require.Equal(t, b.Value, need(t, c, bob).Value)
-				require.GreaterOrEqual(t, meet.ahead(), row.least)
-				require.LessOrEqual(t, meet.ahead(), row.most)
+				require.Equal(t, a.Value, mustToken(t, c, alice).Value)
+				require.Equal(t, b.Value, mustToken(t, c, bob).Value)
+				require.GreaterOrEqual(t, meet.renewalCount(), row.least)
+				require.LessOrEqual(t, meet.renewalCount(), row.most)
 				s := c.Stats().Renewals
-				require.EqualValues(t, meet.ahead(), s.Refused+s.Failed)
+				require.EqualValues(t, meet.renewalCount(), s.Refused+s.Failed)
 				require.Equal(t, row.refused, s.Refused > 0)
 
-				time.Sleep(2 * time.Hour) // the tokens are over
-				need(t, c, alice)
+				time.Sleep(2 * time.Hour) // the tokens have expired
+				mustToken(t, c, alice)
 				waited, _ := meet.exchanges(alice.Mail)
 				require.Equal(t, 2, waited)
 			})
@@ -335,29 +337,29 @@ func TestRenew_Failures(t *testing.T) {
 	}
 }
 
-// A success makes the next pause a short one.
-func TestRenew_Recovers(t *testing.T) {
+// A successful renewal resets the back-off.
+func TestRenew_SuccessResetsBackOff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		meet, began := &renewed{life: day}, time.Now()
-		var failing, late atomic.Int64 // renewals that fail, early ones and late ones
+		meet, began := &renewalMeet{life: day}, time.Now()
+		var early, late atomic.Int64 // renewals since the last caller's exchange; those after 25 hours
 		meet.answer = func(_ string, renewal bool) (int, string) {
-			switch n := failing.Add(1); {
+			switch n := early.Add(1); {
 			case !renewal:
-				failing.Store(0)
+				early.Store(0)
 			case time.Since(began) > 25*time.Hour:
 				late.Add(1)
 				return 503, `{}`
-			case n < 7: // Meet is left alone for half an hour then
+			case n < 7: // the sixth failure makes the pause half an hour
 				return 503, `{}`
 			}
 			return 0, ""
 		}
-		c := renewing(t, meet)
-		need(t, c, alice)
+		c := startRenewing(t, meet)
+		mustToken(t, c, alice)
 		time.Sleep(22 * time.Hour)
 		require.EqualValues(t, 1, c.Stats().Renewals.Exchanged)
-		need(t, c, alice)
+		mustToken(t, c, alice)
 		for late.Load() == 0 {
 			time.Sleep(time.Minute)
 		}
@@ -366,63 +368,64 @@ func TestRenew_Recovers(t *testing.T) {
 	})
 }
 
-// One application that Meet refuses keeps none but its own users from being renewed.
-func TestRenew_ABrokenApplicationIsAlone(t *testing.T) {
+// Meet's refusals of one application do not delay the renewals of another.
+func TestRenew_RefusedApplicationDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		meet := &renewed{life: day}
+		meet := &renewalMeet{life: day}
 		meet.answer = func(mail string, renewal bool) (int, string) {
 			if renewal && strings.HasPrefix(mail, "broken") {
 				return 401, `{"detail":"Invalid credentials"}`
 			}
 			return 0, ""
 		}
-		c := renewing(t, meet)
+		c := startRenewing(t, meet)
 		other := backendclient.Credentials{ClientID: "other", ClientSecret: "secret"}
 		for i := range 100 {
-			need(t, c, backendclient.Caller{Credentials: other, Mail: fmt.Sprintf("broken%d@example.com", i)})
+			mustToken(t, c, backendclient.Caller{Credentials: other, Mail: fmt.Sprintf("broken%d@example.com", i)})
 		}
-		need(t, c, alice)
+		mustToken(t, c, alice)
 		time.Sleep(21 * time.Hour)
 		_, ahead := meet.exchanges(alice.Mail)
 		require.Equal(t, 1, ahead)
-		require.LessOrEqual(t, meet.ahead(), 20, "one in half an hour, for all its users")
+		require.LessOrEqual(t, meet.renewalCount(), 20, "one in half an hour, for all its users")
 	})
 }
 
-// After each renewal Meet has as long to itself.
-func TestRenew_Rests(t *testing.T) {
+// After each renewal, the client pauses for as long as the renewal took.
+func TestRenew_PausesAfterEach(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		meet := &renewed{life: time.Hour}
+		meet := &renewalMeet{life: time.Hour}
 		var last atomic.Int64
-		meet.begun = func(renewal bool) {
+		meet.onExchange = func(renewal bool) {
 			now := time.Now()
 			if renewal && now.Sub(time.Unix(0, last.Swap(now.UnixNano()))) < 2*time.Second {
-				t.Error("a renewal begins before Meet had a rest")
+				t.Error("a renewal started without a pause after the previous one")
 			}
 		}
-		c := renewing(t, meet)
+		c := startRenewing(t, meet)
 		for range 100 {
 			for i := range 200 {
-				need(t, c, backendclient.Caller{Credentials: full, Mail: fmt.Sprintf("user%d@example.com", i)})
+				mustToken(t, c, backendclient.Caller{Credentials: full, Mail: fmt.Sprintf("user%d@example.com", i)})
 			}
 			time.Sleep(time.Minute)
 		}
-		require.Greater(t, meet.ahead(), 300)
+		require.Greater(t, meet.renewalCount(), 300)
 	})
 }
 
-// A token that is fetched in vain for a scope goes on being so when it was renewed.
-func TestRenew_OfWhatMeetCutsDown(t *testing.T) {
+// A renewed token keeps the count of fetches for a scope that Meet does not grant, so the
+// pauses between fetches keep growing.
+func TestRenew_KeepsMissedScopes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		meet := &renewed{life: day}
-		c := renewing(t, meet)
+		meet := &renewalMeet{life: day}
+		c := startRenewing(t, meet)
 		caller := alice
 		caller.Scopes = []string{"rooms:delete"}
 		for range 5 * 24 * 60 {
-			need(t, c, caller)
+			mustToken(t, c, caller)
 			time.Sleep(time.Minute)
 		}
 		waited, ahead := meet.exchanges(caller.Mail)
@@ -431,53 +434,54 @@ func TestRenew_OfWhatMeetCutsDown(t *testing.T) {
 	})
 }
 
-// A token is not renewed because the one before it would be due.
-func TestRenew_WhatIsKept(t *testing.T) {
+// A token that replaces another is not renewed when the replaced one would have been due.
+func TestRenew_ReplacedTokenKeepsNoDueTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		meet := &renewed{life: day}
-		c := renewing(t, meet)
-		need(t, c, alice)
+		meet := &renewalMeet{life: day}
+		c := startRenewing(t, meet)
+		mustToken(t, c, alice)
 		c.Forget(alice)
 		time.Sleep(10 * time.Hour)
-		need(t, c, alice)
+		mustToken(t, c, alice)
 		time.Sleep(12 * time.Hour)
-		require.Zero(t, meet.ahead())
+		require.Zero(t, meet.renewalCount())
 	})
 }
 
-// A token that was forgotten while it was renewed does not come back.
-func TestRenew_ForgottenMeanwhile(t *testing.T) {
+// A token that is forgotten during its renewal is not stored again.
+func TestRenew_ForgottenDuringRenewal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		meet, store := &renewed{life: day}, newMemory()
-		meet.begun = func(renewal bool) {
+		meet, store := &renewalMeet{life: day}, newMemory()
+		meet.onExchange = func(renewal bool) {
 			if renewal {
 				meet.client.Load().Forget(alice)
 			}
 		}
-		c := renewing(t, meet, sharing(store))
-		need(t, c, alice)
+		c := startRenewing(t, meet, sharing(store))
+		mustToken(t, c, alice)
 		time.Sleep(20 * time.Hour)
-		require.Equal(t, 1, meet.ahead())
+		require.Equal(t, 1, meet.renewalCount())
 		require.Empty(t, store.keys())
-		need(t, c, alice)
+		mustToken(t, c, alice)
 		waited, _ := meet.exchanges(alice.Mail)
 		require.Equal(t, 2, waited)
 	})
 }
 
-// What a client has kept, and has to renew, goes over to one that takes its place.
-func TestRenew_GoesOverToTheNext(t *testing.T) {
+// A client takes over the tokens and pending renewals of Options.Previous if both use the same
+// Meet, API path and cache size.
+func TestRenew_NextClientTakesOver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		meet := &renewed{life: day}
-		before := ahead(t, meet)
-		first := need(t, before, alice)
-		next := renewing(t, meet, func(o *backendclient.Options) { o.Previous = before })
-		require.Equal(t, first.Value, need(t, next, alice).Value)
+		meet := &renewalMeet{life: day}
+		before := newRenewalClient(t, meet)
+		first := mustToken(t, before, alice)
+		next := startRenewing(t, meet, func(o *backendclient.Options) { o.Previous = before })
+		require.Equal(t, first.Value, mustToken(t, next, alice).Value)
 		time.Sleep(20 * time.Hour)
-		require.NotEqual(t, first.Value, need(t, next, alice).Value)
+		require.NotEqual(t, first.Value, mustToken(t, next, alice).Value)
 		waited, ahead := meet.exchanges(alice.Mail)
 		require.Equal(t, []int{1, 1}, []int{waited, ahead})
 
@@ -486,19 +490,20 @@ func TestRenew_GoesOverToTheNext(t *testing.T) {
 			"another API":  func(o *backendclient.Options) { o.BasePath = "/other" },
 			"another size": func(o *backendclient.Options) { o.MaxTokens = 10 },
 		} {
-			other := renewing(t, meet, func(o *backendclient.Options) { o.Previous = next }, change)
+			other := startRenewing(t, meet, func(o *backendclient.Options) { o.Previous = next }, change)
 			require.Zero(t, other.Stats().Tokens, name)
 		}
 	})
 }
 
-// Renew ends with its context, in the middle of an exchange too, and leaves no lock.
-func TestRenew_Ends(t *testing.T) {
+// Renew returns when its context ends, also in the middle of an exchange, and leaves no lock
+// behind.
+func TestRenew_StopsWithContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		meet, store := &renewed{life: day}, newMemory()
+		meet, store := &renewalMeet{life: day}, newMemory()
 		ctx, cancel := context.WithCancel(t.Context())
-		meet.begun = func(renewal bool) {
+		meet.onExchange = func(renewal bool) {
 			if renewal {
 				cancel()
 			}
@@ -507,42 +512,42 @@ func TestRenew_Ends(t *testing.T) {
 			Transport: meet, Host: host, Store: store,
 			MayRenew: func(context.Context, backendclient.Caller) bool { return true },
 			Detach: func(context.Context) context.Context {
-				return context.WithValue(context.Background(), waitedFor{}, true)
+				return context.WithValue(context.Background(), detachedKey{}, true)
 			},
 		})
 		require.NoError(t, err)
-		token := need(t, c, alice)
+		token := mustToken(t, c, alice)
 		c.Renew(ctx) // returns
-		require.Equal(t, 1, meet.ahead())
+		require.Equal(t, 1, meet.renewalCount())
 		require.Empty(t, store.locks)
-		require.Equal(t, token.Value, need(t, c, alice).Value)
+		require.Equal(t, token.Value, mustToken(t, c, alice).Value)
 		require.Zero(t, c.Stats().Renewals)
 		require.Zero(t, c.Stats().Running)
 	})
 }
 
-// Without somebody to ask, and where a renewal would take the only turn, there is none.
-func TestRenew_Off(t *testing.T) {
+// Nothing is renewed without MayRenew, or when a renewal would take the only exchange slot.
+func TestRenew_Disabled(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*backendclient.Options){
-		"nobody to ask": func(o *backendclient.Options) { o.MayRenew = nil },
-		"one turn":      func(o *backendclient.Options) { o.MaxExchanges = 1 },
+		"no MayRenew": func(o *backendclient.Options) { o.MayRenew = nil },
+		"one slot":    func(o *backendclient.Options) { o.MaxExchanges = 1 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				meet := &renewed{life: day}
-				c := renewing(t, meet, change)
-				need(t, c, alice)
+				meet := &renewalMeet{life: day}
+				c := startRenewing(t, meet, change)
+				mustToken(t, c, alice)
 				time.Sleep(3 * day)
-				require.Zero(t, meet.ahead())
+				require.Zero(t, meet.renewalCount())
 			})
 		})
 	}
 }
 
-// TestRenew_CallersGoFirst: with any number of turns and any load, a renewal begins only
-// where at least half of the turns stay free and no caller waits.
+// A renewal starts only while at least half of the exchange slots stay free and no caller
+// waits, whatever the number of slots and the load.
 func TestRenew_CallersGoFirst(t *testing.T) {
 	t.Parallel()
 	from := seed.Of(t, "RENEW_SEED")
@@ -555,7 +560,7 @@ func TestRenew_CallersGoFirst(t *testing.T) {
 }
 
 func callersGoFirst(t *testing.T, r *rand.Rand) {
-	turns := 2 + r.IntN(7)
+	slots := 2 + r.IntN(7)
 	var mu sync.Mutex
 	running, ahead := 0, 0
 	draw := func(n int64) time.Duration {
@@ -563,24 +568,24 @@ func callersGoFirst(t *testing.T, r *rand.Rand) {
 		defer mu.Unlock()
 		return time.Duration(r.Int64N(n))
 	}
-	meet := &renewed{life: time.Hour}
-	meet.begun = func(renewal bool) {
+	meet := &renewalMeet{life: time.Hour}
+	meet.onExchange = func(renewal bool) {
 		mu.Lock()
 		defer mu.Unlock()
 		if renewal {
-			if queued := meet.client.Load().Stats().Queued; 2*(turns-running-1) < turns || queued > 0 {
-				t.Errorf("of %d turns %d are taken, %d wait, and a renewal begins", turns, running, queued)
+			if queued := meet.client.Load().Stats().Queued; 2*(slots-running-1) < slots || queued > 0 {
+				t.Errorf("a renewal started with %d of %d slots taken and %d callers waiting", running, slots, queued)
 			}
 			ahead++
 		}
 		running++
 	}
-	meet.took = func() time.Duration { return draw(int64(5 * time.Second)) }
-	over := func(renewal bool) {
+	meet.duration = func() time.Duration { return draw(int64(5 * time.Second)) }
+	finish := func(renewal bool) {
 		mu.Lock()
 		defer mu.Unlock()
-		if running > turns || ahead > turns/2 {
-			t.Errorf("%d of %d turns are taken, %d by renewals", running, turns, ahead)
+		if running > slots || ahead > slots/2 {
+			t.Errorf("%d of %d slots are taken, %d of them by renewals", running, slots, ahead)
 		}
 		running--
 		if renewal {
@@ -588,16 +593,16 @@ func callersGoFirst(t *testing.T, r *rand.Rand) {
 		}
 	}
 	meet.answer = func(_ string, renewal bool) (int, string) {
-		over(renewal)
+		finish(renewal)
 		return 0, ""
 	}
-	c := renewing(t, meet, func(o *backendclient.Options) { o.MaxExchanges = turns })
+	c := startRenewing(t, meet, func(o *backendclient.Options) { o.MaxExchanges = slots })
 
 	var callers sync.WaitGroup
 	for i := range 200 {
 		mail := fmt.Sprintf("user%d@example.com", i)
 		callers.Go(func() {
-			time.Sleep(draw(int64(time.Hour))) // many new ones while others are due
+			time.Sleep(draw(int64(time.Hour))) // new users arrive while renewals are due
 			for range 30 {
 				_, _ = c.Token(t.Context(), backendclient.Caller{Credentials: full, Mail: mail})
 				time.Sleep(draw(int64(6 * time.Minute)))
@@ -606,6 +611,6 @@ func callersGoFirst(t *testing.T, r *rand.Rand) {
 	}
 	callers.Wait()
 	if c.Stats().Renewals.Exchanged < 50 {
-		t.Errorf("%d renewals show nothing", c.Stats().Renewals.Exchanged)
+		t.Errorf("only %d renewals, too few for this test", c.Stats().Renewals.Exchanged)
 	}
 }

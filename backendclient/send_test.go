@@ -23,12 +23,12 @@ import (
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
 )
 
-// script is a Meet that issues a new token each time and answers the rooms from
-// a list of answers, the last one for ever.
+// script is a Meet that issues a new token at each exchange. It answers requests about rooms
+// from a list of answers and repeats the last one.
 type script struct {
 	mu        sync.Mutex
 	answers   []http.Handler
-	exchange  http.Handler // instead of a token, after the first
+	exchange  http.Handler // answers exchanges after the first; nil: a token
 	exchanges int
 	rooms     []*http.Request
 }
@@ -58,7 +58,7 @@ func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.ServeHTTP(w, r)
 }
 
-// counts are exchanges and requests for rooms since the start.
+// counts returns the numbers of exchanges and of requests about rooms.
 func (s *script) counts() (exchanges, rooms int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,9 +89,9 @@ var (
 	html500 = respond(500, "text/html; charset=utf-8", htmlPage)
 )
 
-// TestFailureTable is what becomes of each answer after the token was swapped
-// in: what the caller gets, how often Meet was asked, how often for a token.
-func TestFailureTable(t *testing.T) {
+// For each answer of Meet, Send returns the expected result after the expected numbers of
+// requests and exchanges.
+func TestSend_Answers(t *testing.T) {
 	t.Parallel()
 	const jsonType = "application/json"
 	for name, row := range map[string]struct {
@@ -104,87 +104,87 @@ func TestFailureTable(t *testing.T) {
 		exchanges int
 		rooms     int
 	}{
-		// Refused tokens: renewed once, sent once more, POST too.
-		"expired":                      {getRooms, []http.Handler{detail(401, "Token expired."), empty}, 200, nil, "", false, 2, 2},
-		"expired, POST":                {newRoom, []http.Handler{detail(401, "Token expired."), created}, 201, nil, "", false, 2, 2},
-		"invalid":                      {getRooms, []http.Handler{detail(401, "Invalid token."), empty}, 200, nil, "", false, 2, 2},
-		"no resource server":           {getRooms, []http.Handler{detail(401, "Resource Server is improperly configured"), empty}, 200, nil, "", false, 2, 2},
-		"no resource server, POST":     {newRoom, []http.Handler{detail(401, "Resource Server is improperly configured"), created}, 201, nil, "", false, 2, 2},
-		"resource server says no":      {getRooms, []http.Handler{htmlBad, empty}, 200, nil, "", false, 2, 2},
-		"resource server no, POST":     {newRoom, []http.Handler{htmlBad, created}, 201, nil, "", false, 2, 2},
-		"user merged":                  {getRooms, []http.Handler{detail(401, "User not found."), empty}, 200, nil, "", false, 2, 2},
-		"user merged, POST":            {newRoom, []http.Handler{detail(401, "User not found."), created}, 201, nil, "", false, 2, 2},
-		"text of a newer Meet":         {getRooms, []http.Handler{detail(401, "Something new."), empty}, 200, nil, "", false, 2, 2},
-		"expired, HEAD":                {backendclient.Request{Method: http.MethodHead, Path: "/rooms/"}, []http.Handler{respond(401, jsonType, ""), respond(200, jsonType, "")}, 200, nil, "", false, 2, 2},
-		"business answer afterwards":   {newRoom, []http.Handler{detail(401, "Token expired."), respond(400, jsonType, `{"access_level":["x"]}`)}, 400, nil, "", false, 2, 2},
-		"expired twice":                {getRooms, []http.Handler{detail(401, "Token expired.")}, 0, backendclient.ErrMisconfigured, "APPLICATION_JWT_EXPIRATION_SECONDS", false, 2, 2},
-		"invalid twice, POST":          {newRoom, []http.Handler{detail(401, "Invalid token.")}, 0, backendclient.ErrMisconfigured, "APPLICATION_JWT_AUDIENCE", false, 2, 2},
-		"no resource server twice":     {getRooms, []http.Handler{detail(401, "Resource Server is improperly configured")}, 0, backendclient.ErrMisconfigured, "APPLICATION_JWT_AUDIENCE", false, 2, 2},
-		"HTML 400 twice":               {getRooms, []http.Handler{htmlBad}, 0, backendclient.ErrMisconfigured, "APPLICATION_JWT_AUDIENCE", false, 2, 2},
-		"HTML 400 twice, POST":         {newRoom, []http.Handler{htmlBad}, 0, backendclient.ErrMisconfigured, "APPLICATION_JWT_AUDIENCE", false, 2, 2},
-		"user gone":                    {getRooms, []http.Handler{detail(401, "User not found.")}, 0, backendclient.ErrUserNotFound, "", false, 2, 2},
-		"refused, then a server error": {newRoom, []http.Handler{detail(401, "Token expired."), html500}, 0, backendclient.ErrBadAnswer, "", true, 2, 2},
-		"refused, then disabled":       {getRooms, []http.Handler{detail(401, "Token expired."), detail(401, "User account is disabled.")}, 0, backendclient.ErrUserDisabled, "", false, 2, 2},
+		// A refused token is replaced once, and the request is sent again, even a POST.
+		"expired":                       {getRooms, []http.Handler{detail(401, "Token expired."), empty}, 200, nil, "", false, 2, 2},
+		"expired, POST":                 {newRoom, []http.Handler{detail(401, "Token expired."), created}, 201, nil, "", false, 2, 2},
+		"invalid":                       {getRooms, []http.Handler{detail(401, "Invalid token."), empty}, 200, nil, "", false, 2, 2},
+		"no resource server":            {getRooms, []http.Handler{detail(401, "Resource Server is improperly configured"), empty}, 200, nil, "", false, 2, 2},
+		"no resource server, POST":      {newRoom, []http.Handler{detail(401, "Resource Server is improperly configured"), created}, 201, nil, "", false, 2, 2},
+		"resource server refuses":       {getRooms, []http.Handler{htmlBad, empty}, 200, nil, "", false, 2, 2},
+		"resource server refuses, POST": {newRoom, []http.Handler{htmlBad, created}, 201, nil, "", false, 2, 2},
+		"user merged":                   {getRooms, []http.Handler{detail(401, "User not found."), empty}, 200, nil, "", false, 2, 2},
+		"user merged, POST":             {newRoom, []http.Handler{detail(401, "User not found."), created}, 201, nil, "", false, 2, 2},
+		"unknown text":                  {getRooms, []http.Handler{detail(401, "Something new."), empty}, 200, nil, "", false, 2, 2},
+		"expired, HEAD":                 {backendclient.Request{Method: http.MethodHead, Path: "/rooms/"}, []http.Handler{respond(401, jsonType, ""), respond(200, jsonType, "")}, 200, nil, "", false, 2, 2},
+		"expired, then validation":      {newRoom, []http.Handler{detail(401, "Token expired."), respond(400, jsonType, `{"access_level":["x"]}`)}, 400, nil, "", false, 2, 2},
+		"expired twice":                 {getRooms, []http.Handler{detail(401, "Token expired.")}, 0, backendclient.ErrMisconfigured, "APPLICATION_JWT_EXPIRATION_SECONDS", false, 2, 2},
+		"invalid twice, POST":           {newRoom, []http.Handler{detail(401, "Invalid token.")}, 0, backendclient.ErrMisconfigured, "APPLICATION_JWT_AUDIENCE", false, 2, 2},
+		"no resource server twice":      {getRooms, []http.Handler{detail(401, "Resource Server is improperly configured")}, 0, backendclient.ErrMisconfigured, "APPLICATION_JWT_AUDIENCE", false, 2, 2},
+		"HTML 400 twice":                {getRooms, []http.Handler{htmlBad}, 0, backendclient.ErrMisconfigured, "APPLICATION_JWT_AUDIENCE", false, 2, 2},
+		"HTML 400 twice, POST":          {newRoom, []http.Handler{htmlBad}, 0, backendclient.ErrMisconfigured, "APPLICATION_JWT_AUDIENCE", false, 2, 2},
+		"user removed":                  {getRooms, []http.Handler{detail(401, "User not found.")}, 0, backendclient.ErrUserNotFound, "", false, 2, 2},
+		"refused, then a server error":  {newRoom, []http.Handler{detail(401, "Token expired."), html500}, 0, backendclient.ErrBadAnswer, "", true, 2, 2},
+		"refused, then disabled":        {getRooms, []http.Handler{detail(401, "Token expired."), detail(401, "User account is disabled.")}, 0, backendclient.ErrUserDisabled, "", false, 2, 2},
 
-		// No exchange helps.
-		"user disabled":           {getRooms, []http.Handler{detail(401, "User account is disabled.")}, 0, backendclient.ErrUserDisabled, "", false, 1, 1},
-		"user disabled, POST":     {newRoom, []http.Handler{detail(401, "User account is disabled.")}, 0, backendclient.ErrUserDisabled, "", false, 1, 1},
-		"application disabled":    {getRooms, []http.Handler{detail(401, "Application is disabled.")}, 0, backendclient.ErrApplicationInactive, "switched off", false, 1, 1},
-		"application gone":        {getRooms, []http.Handler{detail(401, "Application not found.")}, 0, backendclient.ErrApplicationInactive, "gone", false, 1, 1},
-		"Authorization lost":      {getRooms, []http.Handler{detail(401, "Authentication credentials were not provided.")}, 0, backendclient.ErrMisconfigured, "Authorization", false, 1, 1},
-		"Authorization doubled":   {getRooms, []http.Handler{detail(401, "Invalid token header.")}, 0, backendclient.ErrMisconfigured, "Authorization", false, 1, 1},
-		"password of a proxy":     {getRooms, []http.Handler{respond(401, "text/html", htmlPage)}, 0, backendclient.ErrMisconfigured, "authentication", false, 1, 1},
-		"redirect to https":       {getRooms, []http.Handler{respond(301, "text/html", "", "Location", "https://meet.example.org"+roomsPath)}, 0, backendclient.ErrMisconfigured, "X-Forwarded-Proto", false, 1, 1},
-		"redirect to https, POST": {newRoom, []http.Handler{respond(301, "text/html", "", "Location", "https://meet.example.org"+roomsPath)}, 0, backendclient.ErrMisconfigured, "X-Forwarded-Proto", false, 1, 1},
-		"redirect to slash":       {getRooms, []http.Handler{respond(301, "text/html", "", "Location", roomsPath)}, 0, backendclient.ErrMisconfigured, "slash", false, 1, 1},
-		"external API off":        {getRooms, []http.Handler{respond(404, "text/html", htmlPage)}, 0, backendclient.ErrAPIDisabled, "EXTERNAL_API_ENABLED=True", false, 1, 1},
+		// A new token would not help.
+		"user disabled":             {getRooms, []http.Handler{detail(401, "User account is disabled.")}, 0, backendclient.ErrUserDisabled, "", false, 1, 1},
+		"user disabled, POST":       {newRoom, []http.Handler{detail(401, "User account is disabled.")}, 0, backendclient.ErrUserDisabled, "", false, 1, 1},
+		"application disabled":      {getRooms, []http.Handler{detail(401, "Application is disabled.")}, 0, backendclient.ErrApplicationInactive, "switched off", false, 1, 1},
+		"application removed":       {getRooms, []http.Handler{detail(401, "Application not found.")}, 0, backendclient.ErrApplicationInactive, "gone", false, 1, 1},
+		"Authorization lost":        {getRooms, []http.Handler{detail(401, "Authentication credentials were not provided.")}, 0, backendclient.ErrMisconfigured, "Authorization", false, 1, 1},
+		"two Authorization headers": {getRooms, []http.Handler{detail(401, "Invalid token header.")}, 0, backendclient.ErrMisconfigured, "Authorization", false, 1, 1},
+		"proxy asks for a password": {getRooms, []http.Handler{respond(401, "text/html", htmlPage)}, 0, backendclient.ErrMisconfigured, "authentication", false, 1, 1},
+		"redirect to https":         {getRooms, []http.Handler{respond(301, "text/html", "", "Location", "https://meet.example.org"+roomsPath)}, 0, backendclient.ErrMisconfigured, "X-Forwarded-Proto", false, 1, 1},
+		"redirect to https, POST":   {newRoom, []http.Handler{respond(301, "text/html", "", "Location", "https://meet.example.org"+roomsPath)}, 0, backendclient.ErrMisconfigured, "X-Forwarded-Proto", false, 1, 1},
+		"redirect to slash":         {getRooms, []http.Handler{respond(301, "text/html", "", "Location", roomsPath)}, 0, backendclient.ErrMisconfigured, "slash", false, 1, 1},
+		"external API off":          {getRooms, []http.Handler{respond(404, "text/html", htmlPage)}, 0, backendclient.ErrAPIDisabled, "EXTERNAL_API_ENABLED=True", false, 1, 1},
 		"no such path": {
 			backendclient.Request{Method: http.MethodPost, Path: "/rooms/x/grant-access/"},
 			[]http.Handler{respond(404, "text/html", htmlPage)},
 			0, backendclient.ErrAPIDisabled, "no such path", false, 1, 1,
 		},
 
-		// Server errors: GET is sent once more with a new token, POST never.
-		"500 once":               {getRooms, []http.Handler{html500, empty}, 200, nil, "", false, 2, 2},
-		"500 twice":              {getRooms, []http.Handler{html500}, 0, backendclient.ErrBadAnswer, "log", false, 2, 2},
-		"500 in JSON":            {getRooms, []http.Handler{detail(500, "x"), empty}, 200, nil, "", false, 2, 2},
-		"500, POST":              {newRoom, []http.Handler{html500, created}, 0, backendclient.ErrBadAnswer, "log", true, 1, 1},
-		"500, PATCH":             {backendclient.Request{Method: http.MethodPatch, Path: "/rooms/x/"}, []http.Handler{html500, created}, 0, backendclient.ErrBadAnswer, "log", true, 1, 1},
-		"500, GET with effect":   {backendclient.Request{Method: http.MethodGet, Path: "/rooms/x/", MayHaveEffect: true}, []http.Handler{html500, empty}, 0, backendclient.ErrBadAnswer, "", true, 1, 1},
-		"500, then a bad token":  {getRooms, []http.Handler{html500, detail(401, "Invalid token.")}, 0, backendclient.ErrMisconfigured, "", false, 2, 2},
-		"502":                    {getRooms, []http.Handler{respond(502, "text/html", htmlPage)}, 0, backendclient.ErrUnavailable, "", false, 1, 1},
-		"502, POST":              {newRoom, []http.Handler{respond(502, "text/html", htmlPage)}, 0, backendclient.ErrUnavailable, "", true, 1, 1},
-		"503 in JSON":            {newRoom, []http.Handler{detail(503, "x")}, 0, backendclient.ErrUnavailable, "", true, 1, 1},
-		"504, POST":              {newRoom, []http.Handler{respond(504, "text/html", htmlPage)}, 0, backendclient.ErrTimeout, "", true, 1, 1},
-		"429":                    {newRoom, []http.Handler{respond(429, jsonType, `{}`)}, 0, backendclient.ErrBusy, "", false, 1, 1},
-		"431":                    {newRoom, []http.Handler{respond(431, "text/html", htmlPage)}, 0, backendclient.ErrBadAnswer, "headers", false, 1, 1},
-		"firewall":               {newRoom, []http.Handler{respond(403, "text/html", htmlPage)}, 0, backendclient.ErrBadAnswer, "firewall", false, 1, 1},
-		"frontend's page":        {getRooms, []http.Handler{respond(200, "text/html", htmlPage)}, 0, backendclient.ErrBadAnswer, "frontend", false, 1, 1},
-		"frontend's page, POST":  {newRoom, []http.Handler{respond(200, "text/html", htmlPage)}, 0, backendclient.ErrBadAnswer, "frontend", true, 1, 1},
-		"frontend's page, HEAD":  {backendclient.Request{Method: http.MethodHead, Path: "/rooms/"}, []http.Handler{respond(200, "text/html", "")}, 0, backendclient.ErrBadAnswer, "frontend", false, 1, 1},
-		"half a JSON":            {newRoom, []http.Handler{respond(201, jsonType, `{"id":`)}, 0, backendclient.ErrBadAnswer, "", true, 1, 1},
-		"compressed":             {getRooms, []http.Handler{respond(200, jsonType, "\x1f\x8b", "Content-Encoding", "gzip")}, 0, backendclient.ErrBadAnswer, "compressed", false, 1, 1},
-		"too large for a proxy":  {newRoom, []http.Handler{respond(413, "text/html", htmlPage)}, 0, backendclient.ErrBadAnswer, "", true, 1, 1},
-		"switching protocols no": {getRooms, []http.Handler{respond(304, "", "")}, 0, backendclient.ErrMisconfigured, "", false, 1, 1},
+		// After a server error, a GET is sent again with a new token. A POST is not.
+		"500 once":              {getRooms, []http.Handler{html500, empty}, 200, nil, "", false, 2, 2},
+		"500 twice":             {getRooms, []http.Handler{html500}, 0, backendclient.ErrBadAnswer, "log", false, 2, 2},
+		"500 in JSON":           {getRooms, []http.Handler{detail(500, "x"), empty}, 200, nil, "", false, 2, 2},
+		"500, POST":             {newRoom, []http.Handler{html500, created}, 0, backendclient.ErrBadAnswer, "log", true, 1, 1},
+		"500, PATCH":            {backendclient.Request{Method: http.MethodPatch, Path: "/rooms/x/"}, []http.Handler{html500, created}, 0, backendclient.ErrBadAnswer, "log", true, 1, 1},
+		"500, GET with effect":  {backendclient.Request{Method: http.MethodGet, Path: "/rooms/x/", MayHaveEffect: true}, []http.Handler{html500, empty}, 0, backendclient.ErrBadAnswer, "", true, 1, 1},
+		"500, then a bad token": {getRooms, []http.Handler{html500, detail(401, "Invalid token.")}, 0, backendclient.ErrMisconfigured, "", false, 2, 2},
+		"502":                   {getRooms, []http.Handler{respond(502, "text/html", htmlPage)}, 0, backendclient.ErrUnavailable, "", false, 1, 1},
+		"502, POST":             {newRoom, []http.Handler{respond(502, "text/html", htmlPage)}, 0, backendclient.ErrUnavailable, "", true, 1, 1},
+		"503 in JSON":           {newRoom, []http.Handler{detail(503, "x")}, 0, backendclient.ErrUnavailable, "", true, 1, 1},
+		"504, POST":             {newRoom, []http.Handler{respond(504, "text/html", htmlPage)}, 0, backendclient.ErrTimeout, "", true, 1, 1},
+		"429":                   {newRoom, []http.Handler{respond(429, jsonType, `{}`)}, 0, backendclient.ErrBusy, "", false, 1, 1},
+		"431":                   {newRoom, []http.Handler{respond(431, "text/html", htmlPage)}, 0, backendclient.ErrBadAnswer, "headers", false, 1, 1},
+		"firewall":              {newRoom, []http.Handler{respond(403, "text/html", htmlPage)}, 0, backendclient.ErrBadAnswer, "firewall", false, 1, 1},
+		"frontend's page":       {getRooms, []http.Handler{respond(200, "text/html", htmlPage)}, 0, backendclient.ErrBadAnswer, "frontend", false, 1, 1},
+		"frontend's page, POST": {newRoom, []http.Handler{respond(200, "text/html", htmlPage)}, 0, backendclient.ErrBadAnswer, "frontend", true, 1, 1},
+		"frontend's page, HEAD": {backendclient.Request{Method: http.MethodHead, Path: "/rooms/"}, []http.Handler{respond(200, "text/html", "")}, 0, backendclient.ErrBadAnswer, "frontend", false, 1, 1},
+		"truncated JSON":        {newRoom, []http.Handler{respond(201, jsonType, `{"id":`)}, 0, backendclient.ErrBadAnswer, "", true, 1, 1},
+		"compressed":            {getRooms, []http.Handler{respond(200, jsonType, "\x1f\x8b", "Content-Encoding", "gzip")}, 0, backendclient.ErrBadAnswer, "compressed", false, 1, 1},
+		"too large for a proxy": {newRoom, []http.Handler{respond(413, "text/html", htmlPage)}, 0, backendclient.ErrBadAnswer, "", true, 1, 1},
+		"304 without a body":    {getRooms, []http.Handler{respond(304, "", "")}, 0, backendclient.ErrMisconfigured, "", false, 1, 1},
 
-		// What Meet says to a request that it understood is an answer.
-		"list":              {getRooms, []http.Handler{empty}, 200, nil, "", false, 1, 1},
-		"created, no room":  {newRoom, []http.Handler{respond(201, jsonType, `{"slug":"x"}`)}, 0, backendclient.ErrBadAnswer, "", true, 1, 1},
-		"created, no id":    {newRoom, []http.Handler{respond(201, jsonType, `{"id":null}`)}, 0, backendclient.ErrBadAnswer, "", true, 1, 1},
-		"created, a list":   {newRoom, []http.Handler{respond(200, jsonType, `[]`)}, 0, backendclient.ErrBadAnswer, "", true, 1, 1},
-		"created, no body":  {newRoom, []http.Handler{respond(204, jsonType, ``)}, 0, backendclient.ErrBadAnswer, "", true, 1, 1},
-		"created":           {newRoom, []http.Handler{created}, 201, nil, "", false, 1, 1},
-		"deleted":           {backendclient.Request{Method: http.MethodDelete, Path: "/rooms/x/"}, []http.Handler{respond(204, "", "")}, 204, nil, "", false, 1, 1},
-		"validation":        {newRoom, []http.Handler{respond(400, jsonType, `{"access_level":["Public rooms are disabled for the external API."]}`)}, 400, nil, "", false, 1, 1},
-		"bare array":        {getRooms, []http.Handler{respond(400, jsonType, `["“%(value)s” is not a valid UUID."]`)}, 400, nil, "", false, 1, 1},
-		"scope":             {getRooms, []http.Handler{detail(403, "Insufficient permissions. Required scope: rooms:list")}, 403, nil, "", false, 1, 1},
-		"not a member":      {getRooms, []http.Handler{detail(403, "You do not have permission to perform this action.")}, 403, nil, "", false, 1, 1},
-		"no room":           {getRooms, []http.Handler{detail(404, "No Room matches the given query.")}, 404, nil, "", false, 1, 1},
-		"no UUID":           {getRooms, []http.Handler{detail(404, "Not found.")}, 404, nil, "", false, 1, 1},
-		"method":            {getRooms, []http.Handler{detail(405, "Method \\\"PUT\\\" not allowed.")}, 405, nil, "", false, 1, 1},
-		"media type":        {newRoom, []http.Handler{detail(415, "x")}, 415, nil, "", false, 1, 1},
-		"problem+json":      {getRooms, []http.Handler{respond(404, "application/problem+json", `{}`)}, 404, nil, "", false, 1, 1},
-		"JSON with charset": {getRooms, []http.Handler{respond(200, "application/json; charset=utf-8", `{}`)}, 200, nil, "", false, 1, 1},
+		// Meet's answers to valid requests are passed on.
+		"list":                  {getRooms, []http.Handler{empty}, 200, nil, "", false, 1, 1},
+		"created, no id member": {newRoom, []http.Handler{respond(201, jsonType, `{"slug":"x"}`)}, 0, backendclient.ErrBadAnswer, "", true, 1, 1},
+		"created, no id":        {newRoom, []http.Handler{respond(201, jsonType, `{"id":null}`)}, 0, backendclient.ErrBadAnswer, "", true, 1, 1},
+		"created, a list":       {newRoom, []http.Handler{respond(200, jsonType, `[]`)}, 0, backendclient.ErrBadAnswer, "", true, 1, 1},
+		"created, no body":      {newRoom, []http.Handler{respond(204, jsonType, ``)}, 0, backendclient.ErrBadAnswer, "", true, 1, 1},
+		"created":               {newRoom, []http.Handler{created}, 201, nil, "", false, 1, 1},
+		"deleted":               {backendclient.Request{Method: http.MethodDelete, Path: "/rooms/x/"}, []http.Handler{respond(204, "", "")}, 204, nil, "", false, 1, 1},
+		"validation":            {newRoom, []http.Handler{respond(400, jsonType, `{"access_level":["Public rooms are disabled for the external API."]}`)}, 400, nil, "", false, 1, 1},
+		"bare array":            {getRooms, []http.Handler{respond(400, jsonType, `["“%(value)s” is not a valid UUID."]`)}, 400, nil, "", false, 1, 1},
+		"scope":                 {getRooms, []http.Handler{detail(403, "Insufficient permissions. Required scope: rooms:list")}, 403, nil, "", false, 1, 1},
+		"not a member":          {getRooms, []http.Handler{detail(403, "You do not have permission to perform this action.")}, 403, nil, "", false, 1, 1},
+		"no room":               {getRooms, []http.Handler{detail(404, "No Room matches the given query.")}, 404, nil, "", false, 1, 1},
+		"not a UUID":            {getRooms, []http.Handler{detail(404, "Not found.")}, 404, nil, "", false, 1, 1},
+		"method":                {getRooms, []http.Handler{detail(405, "Method \\\"PUT\\\" not allowed.")}, 405, nil, "", false, 1, 1},
+		"media type":            {newRoom, []http.Handler{detail(415, "x")}, 415, nil, "", false, 1, 1},
+		"problem+json":          {getRooms, []http.Handler{respond(404, "application/problem+json", `{}`)}, 404, nil, "", false, 1, 1},
+		"JSON with charset":     {getRooms, []http.Handler{respond(200, "application/json; charset=utf-8", `{}`)}, 200, nil, "", false, 1, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -216,9 +216,9 @@ func TestFailureTable(t *testing.T) {
 	}
 }
 
-// TestRenewalFails: when there is no new token, that is the error, and the
-// request that was refused had no effect.
-func TestRenewalFails(t *testing.T) {
+// If the exchange for a new token fails, Send returns that error. The refused request had no
+// effect.
+func TestSend_ReplacingTokenFails(t *testing.T) {
 	t.Parallel()
 	s := play(detail(401, "Token expired."))
 	s.exchange = detail(404, "User not found.")
@@ -232,9 +232,9 @@ func TestRenewalFails(t *testing.T) {
 	require.Equal(t, 1, rooms)
 }
 
-// TestBrokenBackendIsNotAskedForTokens: while Meet refuses what it issues,
-// requests go on but exchanges do not, and it recovers by itself.
-func TestBrokenBackendIsNotAskedForTokens(t *testing.T) {
+// While Meet refuses the tokens that it issues, the client sends requests but makes no
+// exchanges. It recovers without a restart.
+func TestSend_RefusedNewTokenStopsExchanges(t *testing.T) {
 	t.Parallel()
 	now := newClock()
 	s := play(detail(401, "Invalid token."))
@@ -261,17 +261,16 @@ func TestBrokenBackendIsNotAskedForTokens(t *testing.T) {
 	require.Equal(t, 200, a.Status)
 }
 
-// TestOneFailureCostsOneRequest: after Meet has refused a token or failed, and is well
-// again, the next request is answered, unless it refused the token that it had just given
-// as well: then requests go on with that one.
-func TestOneFailureCostsOneRequest(t *testing.T) {
+// The request after a refused token or a failure succeeds. If Meet refused the new token as
+// well, requests go on with that token.
+func TestSend_RecoversAfterFailure(t *testing.T) {
 	t.Parallel()
 	refused := detail(401, "Invalid token.")
 	for name, tc := range map[string]struct {
 		failing  backendclient.Request
-		rooms    []http.Handler // what the rooms answer, one after the other, before all is well
-		exchange http.Handler   // of the second exchange, before all is well; nil: a token
-		sent     int            // how many requests meet that
+		rooms    []http.Handler // answers about rooms before Meet recovers
+		exchange http.Handler   // answer to the second exchange before Meet recovers; nil: a token
+		sent     int            // requests before Meet recovers
 	}{
 		"refused, then an exchange fails":           {failing: getRooms, rooms: []http.Handler{refused}, exchange: html500, sent: 1},
 		"creation refused, then an exchange fails":  {failing: newRoom, rooms: []http.Handler{refused}, exchange: html500, sent: 1},
@@ -286,7 +285,7 @@ func TestOneFailureCostsOneRequest(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := play(append(tc.rooms, created)...) // which is an answer to a list too
+			s := play(append(tc.rooms, created)...) // created also serves as the answer to a list
 			c := newClient(t, s, at(newClock()))
 			_, err := c.Token(context.Background(), alice)
 			require.NoError(t, err)
@@ -302,16 +301,16 @@ func TestOneFailureCostsOneRequest(t *testing.T) {
 			s.mu.Unlock()
 			for _, r := range []backendclient.Request{getRooms, newRoom} {
 				a, err := c.Send(context.Background(), alice, r)
-				require.NoError(t, err, "all is well")
+				require.NoError(t, err, "Meet has recovered")
 				require.Equal(t, 201, a.Status)
 			}
 		})
 	}
 }
 
-// TestServerErrorsDoNotCostEveryToken: an outage of Meet's rooms makes one
-// exchange per caller and minute, and one of all of Meet leaves the token alone.
-func TestServerErrorsDoNotCostEveryToken(t *testing.T) {
+// While only requests about rooms fail, each caller causes one exchange a minute. While all of
+// Meet fails, the client keeps its token.
+func TestSend_ServerErrorsLimitExchanges(t *testing.T) {
 	t.Parallel()
 	t.Run("rooms down", func(t *testing.T) {
 		t.Parallel()
@@ -347,18 +346,17 @@ func TestServerErrorsDoNotCostEveryToken(t *testing.T) {
 		_, err = c.Send(context.Background(), alice, getRooms)
 		require.NoError(t, err)
 		exchanges, _ := s.counts()
-		require.Equal(t, 2, exchanges, "the old token is back")
+		require.Equal(t, 2, exchanges, "the old token is used again")
 		require.Equal(t, "Bearer token-1", s.tokens()[1])
 	})
 }
 
-// TestRotatedKey: all callers of one token who are refused at once share one
-// exchange; on the sandbox, in each kind of deployment.
-func TestRotatedKey(t *testing.T) {
+// Concurrent callers whose token is refused share one exchange, in each kind of deployment.
+func TestSend_SigningKeyRotated(t *testing.T) {
 	t.Parallel()
 	for name, mode := range map[string]sandbox.ResourceServerMode{
 		"no resource server":   sandbox.ResourceServerOff,
-		"provider says no":     sandbox.ResourceServerInactive,
+		"provider refuses":     sandbox.ResourceServerInactive,
 		"provider unreachable": sandbox.ResourceServerUnreachable,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -392,8 +390,8 @@ func TestRotatedKey(t *testing.T) {
 	}
 }
 
-// TestMergedUser: the token's user is gone, the mail has another id now.
-func TestMergedUser(t *testing.T) {
+// After Meet merges users, the client fetches a token with the user's new id.
+func TestSend_UserMerged(t *testing.T) {
 	t.Parallel()
 	meet := newMeet(sandbox.Production())
 	c := newClient(t, meet)
@@ -413,9 +411,9 @@ func TestMergedUser(t *testing.T) {
 	require.Equal(t, 2, meet.Exchanges())
 }
 
-// TestScopesGrantedLater: scopes that are ticked in Meet's admin after a token was
-// fetched are found within a minute, at one exchange a minute at most.
-func TestScopesGrantedLater(t *testing.T) {
+// A scope that is granted after a token was fetched is found within a minute, at the cost of
+// at most one exchange a minute.
+func TestToken_ScopeGrantedLater(t *testing.T) {
 	t.Parallel()
 	now := newClock()
 	meet := newMeet(sandbox.Production(), sandbox.WithClock(now.Now))
@@ -452,9 +450,9 @@ func TestScopesGrantedLater(t *testing.T) {
 	require.Equal(t, 3, meet.Exchanges())
 }
 
-// TestScopesNeverGranted: an application that Meet means to cut down costs it a few
-// exchanges an hour for each user, however many gateways ask.
-func TestScopesNeverGranted(t *testing.T) {
+// An application that lacks a scope on purpose costs few exchanges an hour for each user,
+// whatever the number of gateways.
+func TestToken_ScopeNeverGranted(t *testing.T) {
 	t.Parallel()
 	now := newClock()
 	meet := newMeet(sandbox.Production(), sandbox.WithClock(now.Now))
@@ -478,11 +476,11 @@ func TestScopesNeverGranted(t *testing.T) {
 		}
 		return meet.Exchanges() - before
 	}
-	require.LessOrEqual(t, asked(5), 6, "who ticks a scope waits a minute")
-	require.LessOrEqual(t, asked(45), 5, "and then the pauses grow")
+	require.LessOrEqual(t, asked(5), 6, "about one exchange a minute at first")
+	require.LessOrEqual(t, asked(45), 5, "then the pauses grow")
 
 	caller.Generations[3]++
-	require.LessOrEqual(t, asked(4), 5, "an edit begins anew")
+	require.LessOrEqual(t, asked(4), 5, "an edit of the application starts over")
 	app.Scopes = []string{"rooms:create"}
 	meet.AddApplication(app)
 	require.Equal(t, 1, asked(1))
@@ -491,8 +489,8 @@ func TestScopesNeverGranted(t *testing.T) {
 	require.Equal(t, app.Scopes, token.Scopes)
 }
 
-// TestDisabled: users and applications that Meet has switched off, and on again.
-func TestDisabled(t *testing.T) {
+// A disabled user or application is refused, and works again soon after Meet enables it.
+func TestSend_DisabledAndEnabled(t *testing.T) {
 	t.Parallel()
 	now := newClock()
 	meet := newMeet(sandbox.Production(), sandbox.WithClock(now.Now))
@@ -525,7 +523,7 @@ func TestDisabled(t *testing.T) {
 	require.ErrorIs(t, err, backendclient.ErrApplicationInactive)
 	_, err = c.Send(ctx, alice, getRooms)
 	require.ErrorIs(t, err, backendclient.ErrApplicationInactive, "a new user of the application")
-	require.Equal(t, 1, meet.Exchanges(), "which does not cost Meet a second")
+	require.Equal(t, 1, meet.Exchanges(), "without a second exchange")
 
 	meet.SetApplicationActive(full.ClientID, true)
 	_, err = c.Send(ctx, bob, getRooms)
@@ -535,9 +533,8 @@ func TestDisabled(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestMisconfiguredMeets: settings of Meet under which no token works, and what
-// the operator is told.
-func TestMisconfiguredMeets(t *testing.T) {
+// Settings of Meet under which no token works lead to a hint that names the setting.
+func TestSend_MisconfiguredMeet(t *testing.T) {
 	t.Parallel()
 	nothing := ""
 	for name, row := range map[string]struct {
@@ -550,7 +547,7 @@ func TestMisconfiguredMeets(t *testing.T) {
 			s.JWTAudience = &nothing
 			s.ResourceServer.Mode = sandbox.ResourceServerInactive
 		}, backendclient.ErrMisconfigured, "APPLICATION_JWT_AUDIENCE"},
-		"born expired":    {func(s *sandbox.Settings) { s.JWTExpiration = 0 }, backendclient.ErrMisconfigured, "APPLICATION_JWT_EXPIRATION_SECONDS"},
+		"expires at once": {func(s *sandbox.Settings) { s.JWTExpiration = 0 }, backendclient.ErrMisconfigured, "APPLICATION_JWT_EXPIRATION_SECONDS"},
 		"no key":          {func(s *sandbox.Settings) { s.JWTSecretKey = "" }, backendclient.ErrBadAnswer, "APPLICATION_JWT_SECRET_KEY"},
 		"other host":      {func(s *sandbox.Settings) { s.AllowedHosts = nil }, backendclient.ErrMisconfigured, "DJANGO_ALLOWED_HOSTS"},
 		"no external API": {func(s *sandbox.Settings) { s.ExternalAPIEnabled = false }, backendclient.ErrAPIDisabled, "EXTERNAL_API_ENABLED"},
@@ -569,13 +566,12 @@ func TestMisconfiguredMeets(t *testing.T) {
 	}
 }
 
-// TestMangledOnTheWay: a proxy between gateway and Meet that takes away what
-// Meet needs.
-func TestMangledOnTheWay(t *testing.T) {
+// A proxy that removes something that Meet needs leads to a hint that names it.
+func TestSend_ProxyAltersRequest(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
-		mangle func(*http.Request)
-		hint   string
+		alter func(*http.Request)
+		hint  string
 	}{
 		"no X-Forwarded-Proto": {func(r *http.Request) { r.Header.Del("X-Forwarded-Proto") }, "X-Forwarded-Proto"},
 		"no slash":             {func(r *http.Request) { r.URL.Path = strings.TrimSuffix(r.URL.Path, "/") }, "slash"},
@@ -590,7 +586,7 @@ func TestMangledOnTheWay(t *testing.T) {
 			c := newClient(t, meet, func(o *backendclient.Options) {
 				o.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
 					out := r.Clone(r.Context())
-					row.mangle(out)
+					row.alter(out)
 					return direct.RoundTrip(out)
 				})
 			})
@@ -601,9 +597,9 @@ func TestMangledOnTheWay(t *testing.T) {
 	}
 }
 
-// TestTransportFailures: no answer at all, seen from a transport that is a proxy
-// and from one that is not.
-func TestTransportFailures(t *testing.T) {
+// A failure without an answer has the right kind and effect, with a plain transport and with a
+// proxy.
+func TestSend_TransportErrors(t *testing.T) {
 	t.Parallel()
 	dial := &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
 	for name, row := range map[string]struct {
@@ -612,18 +608,18 @@ func TestTransportFailures(t *testing.T) {
 		status int
 		effect bool
 	}{
-		"refused":                    {dial, backendclient.ErrUnavailable, 0, false},
-		"no such name":               {&net.DNSError{Err: "no such host", Name: "meet.internal"}, backendclient.ErrUnavailable, 0, false},
-		"dial timed out":             {&net.OpError{Op: "dial", Net: "tcp", Err: context.DeadlineExceeded}, backendclient.ErrUnavailable, 0, false},
-		"broken off":                 {io.ErrUnexpectedEOF, backendclient.ErrUnavailable, 0, true},
-		"reset":                      {&net.OpError{Op: "read", Net: "tcp", Err: errors.New("connection reset by peer")}, backendclient.ErrUnavailable, 0, true},
-		"late":                       {context.DeadlineExceeded, backendclient.ErrTimeout, 0, true},
-		"proxy: nothing to choose":   {&backendclient.TransportError{Status: 503}, backendclient.ErrUnavailable, 503, false},
-		"proxy: refused":             {&backendclient.TransportError{Status: 502, Err: dial}, backendclient.ErrUnavailable, 502, false},
-		"proxy: knows it is not out": {&backendclient.TransportError{Status: 502, NotSent: true}, backendclient.ErrUnavailable, 502, false},
-		"proxy: broken off":          {&backendclient.TransportError{Status: 502, Err: io.ErrUnexpectedEOF}, backendclient.ErrUnavailable, 502, true},
-		"proxy: late":                {&backendclient.TransportError{Status: 504}, backendclient.ErrTimeout, 504, true},
-		"caller gone":                {context.Canceled, context.Canceled, 0, true},
+		"refused":                {dial, backendclient.ErrUnavailable, 0, false},
+		"no such name":           {&net.DNSError{Err: "no such host", Name: "meet.internal"}, backendclient.ErrUnavailable, 0, false},
+		"dial timed out":         {&net.OpError{Op: "dial", Net: "tcp", Err: context.DeadlineExceeded}, backendclient.ErrUnavailable, 0, false},
+		"connection lost":        {io.ErrUnexpectedEOF, backendclient.ErrUnavailable, 0, true},
+		"reset":                  {&net.OpError{Op: "read", Net: "tcp", Err: errors.New("connection reset by peer")}, backendclient.ErrUnavailable, 0, true},
+		"timeout":                {context.DeadlineExceeded, backendclient.ErrTimeout, 0, true},
+		"proxy: no upstream":     {&backendclient.TransportError{Status: 503}, backendclient.ErrUnavailable, 503, false},
+		"proxy: refused":         {&backendclient.TransportError{Status: 502, Err: dial}, backendclient.ErrUnavailable, 502, false},
+		"proxy: not sent":        {&backendclient.TransportError{Status: 502, NotSent: true}, backendclient.ErrUnavailable, 502, false},
+		"proxy: connection lost": {&backendclient.TransportError{Status: 502, Err: io.ErrUnexpectedEOF}, backendclient.ErrUnavailable, 502, true},
+		"proxy: timeout":         {&backendclient.TransportError{Status: 504}, backendclient.ErrTimeout, 504, true},
+		"caller left":            {context.Canceled, context.Canceled, 0, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -652,7 +648,7 @@ func TestTransportFailures(t *testing.T) {
 	}
 }
 
-func TestTransportPanics(t *testing.T) {
+func TestSend_TransportPanics(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, nil, func(o *backendclient.Options) {
 		o.Transport = roundTripper(func(*http.Request) (*http.Response, error) { panic(http.ErrAbortHandler) })
@@ -661,8 +657,8 @@ func TestTransportPanics(t *testing.T) {
 	require.ErrorIs(t, err, backendclient.ErrBadAnswer)
 }
 
-// TestAnswersAreBounded, with and without a length that is known before.
-func TestAnswersAreBounded(t *testing.T) {
+// The body of an answer is bounded, with and without a Content-Length.
+func TestSend_BoundsBody(t *testing.T) {
 	t.Parallel()
 	body := `{"id":"7c9e6679-7425-40de-944b-e07fc1f90ae7","slug":"aae-erez-aaz","name":"` + strings.Repeat("x", 2000) + `"}`
 	for name, flush := range map[string]bool{"length known": false, "chunked": true} {
@@ -691,7 +687,7 @@ func TestAnswersAreBounded(t *testing.T) {
 	}
 }
 
-// endless is a body that never ends, and counts what is read of it.
+// endless is a body that never ends. It counts the bytes that are read.
 type endless struct{ read atomic.Int64 }
 
 func (e *endless) Read(p []byte) (int, error) {
@@ -704,7 +700,7 @@ func (e *endless) Read(p []byte) (int, error) {
 
 func (*endless) Close() error { return nil }
 
-func TestEndlessAnswer(t *testing.T) {
+func TestToken_EndlessBody(t *testing.T) {
 	t.Parallel()
 	body := new(endless)
 	c := newClient(t, nil, func(o *backendclient.Options) {
@@ -718,8 +714,8 @@ func TestEndlessAnswer(t *testing.T) {
 	require.EqualValues(t, 10_001, body.read.Load())
 }
 
-// TestAnswerBreaksOff: a body shorter than it said is no answer.
-func TestAnswerBreaksOff(t *testing.T) {
+// A body that is shorter than its Content-Length is an error.
+func TestSend_TruncatedBody(t *testing.T) {
 	t.Parallel()
 	s := play(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -732,8 +728,7 @@ func TestAnswerBreaksOff(t *testing.T) {
 	require.True(t, asError(t, err).Effect)
 }
 
-// TestRequestTimesOut: a Meet that never answers.
-func TestRequestTimesOut(t *testing.T) {
+func TestSend_Timeout(t *testing.T) {
 	t.Parallel()
 	s := play(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 	stuck := inProcess(s)
@@ -755,7 +750,7 @@ func TestRequestTimesOut(t *testing.T) {
 	require.False(t, asError(t, err).Effect)
 }
 
-func TestSendRefusesRequests(t *testing.T) {
+func TestSend_InvalidRequests(t *testing.T) {
 	t.Parallel()
 	s := play(empty)
 	c := newClient(t, s)
@@ -776,8 +771,9 @@ func TestSendRefusesRequests(t *testing.T) {
 	require.Zero(t, rooms)
 }
 
-// TestSentRequest is what reaches Meet, over a real connection.
-func TestSentRequest(t *testing.T) {
+// The request that reaches Meet over a real connection has the expected target, headers and
+// body.
+func TestSend_RequestOnTheWire(t *testing.T) {
 	t.Parallel()
 	meet := newMeet(sandbox.Production())
 	c := newClient(t, meet, func(o *backendclient.Options) { o.Transport = overTCP(t, meet) })

@@ -16,7 +16,7 @@ func TestWithSource(t *testing.T) {
 	w.enter(caller.identity())
 	require.Equal(t, "192.0.2.1", source())
 	w.enter(caller.identity())
-	require.Empty(t, source(), "two wait: neither is the one")
+	require.Empty(t, source(), "two callers wait, so there is no single source")
 	w.leave(caller.identity())
 	require.Equal(t, "192.0.2.1", source())
 	w.leave(caller.identity())

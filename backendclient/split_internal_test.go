@@ -26,7 +26,7 @@ func TestMembers(t *testing.T) {
 	}
 }
 
-// FuzzSplit holds the cutting of valid JSON against encoding/json.
+// FuzzSplit compares the splitting of valid JSON with encoding/json.
 func FuzzSplit(f *testing.F) {
 	for _, seed := range []string{
 		`{"count":45,"next":"https://meet.example.org/?page=2","previous":null,"results":[{"id":"a","name":"\"]}"},{"id":"b"}]}`,
@@ -58,14 +58,14 @@ func FuzzSplit(f *testing.F) {
 		var object map[string]json.RawMessage
 		if json.Unmarshal(data, &object) == nil {
 			if !utf8.Valid(data) {
-				return // encoding/json mends the names, so that two may become one
+				return // encoding/json repairs invalid names, so two may become equal
 			}
 			require.Len(t, last, len(object))
 			for key, value := range object {
 				require.Equal(t, string(value), string(last[key]))
 				require.Equal(t, string(value), string(member(data, key)))
 			}
-			// Keys may be there twice.
+			// Keys may be repeated.
 			require.GreaterOrEqual(t, n, len(object))
 		} else {
 			require.Zero(t, n)

@@ -29,7 +29,7 @@ func TestClient_Stats(t *testing.T) {
 		Transport: transportFunc(func(r *http.Request) (*http.Response, error) {
 			arrived <- r.Context()
 			<-release
-			return nil, errors.New("away")
+			return nil, errors.New("unavailable")
 		}),
 	})
 	require.NoError(t, err)

@@ -14,7 +14,7 @@ import (
 
 type valueKey struct{}
 
-func TestDeadlines_EndWhatIsOverdueOrAbandoned(t *testing.T) {
+func TestTimeoutPool_EndsOverdueAndAbandoned(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := newTimeoutPool(time.Second)
@@ -35,17 +35,17 @@ func TestDeadlines_EndWhatIsOverdueOrAbandoned(t *testing.T) {
 		require.ErrorIs(t, d.end(overdue, false), context.DeadlineExceeded)
 
 		again := d.begin(t.Context())
-		require.NoError(t, again.Err(), "what has ended is not lent again")
+		require.NoError(t, again.Err(), "an ended context is not reused")
 		require.NoError(t, d.end(again, true))
 		time.Sleep(time.Minute)
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		require.Empty(t, d.all, "nothing is kept for a caller who does not come")
+		require.Empty(t, d.all, "idle contexts are released")
 		require.Nil(t, d.timer)
 	})
 }
 
-func TestDeadlines_AreUsedAgainOnlyAfterSuccess(t *testing.T) {
+func TestTimeoutPool_ReusesOnlyAfterSuccess(t *testing.T) {
 	t.Parallel()
 	d := newTimeoutPool(time.Hour)
 	first := d.begin(t.Context())
@@ -56,16 +56,15 @@ func TestDeadlines_AreUsedAgainOnlyAfterSuccess(t *testing.T) {
 	child, cancel := context.WithCancel(second)
 	defer cancel()
 	require.NoError(t, d.end(second, false))
-	<-child.Done() // what hung on it
+	<-child.Done() // a derived context ends too
 	third := d.begin(t.Context())
 	require.NotSame(t, second.lease, third.lease)
 	require.NoError(t, third.Err())
 	require.NoError(t, d.end(third, true))
 }
 
-// A caller who leaves must never end somebody else's request, however closely one
-// follows the other on the same context.
-func TestDeadlines_NobodyEndsAnothersRequest(t *testing.T) {
+// A caller who leaves must never end the request that reuses its context.
+func TestTimeoutPool_RequestsAreIndependent(t *testing.T) {
 	t.Parallel()
 	d := newTimeoutPool(time.Hour)
 	d.tick = time.Microsecond
@@ -81,7 +80,7 @@ func TestDeadlines_NobodyEndsAnothersRequest(t *testing.T) {
 				}
 				child, cancel := context.WithCancel(b)
 				if stays && child.Err() != nil {
-					t.Error("ended by somebody else")
+					t.Error("ended by another request")
 				}
 				cancel()
 				if cause := d.end(b, true); stays && cause != nil {

@@ -47,9 +47,9 @@ func TestReadToken(t *testing.T) {
 		"null scope":         {body: `{"access_token":"` + jwt + `","expires_in":60,"scope":null}`, life: time.Minute},
 		"fraction":           {body: `{"access_token":"` + jwt + `","expires_in":1.5}`, life: 1500 * time.Millisecond},
 		"no lifetime":        {body: `{"access_token":"` + jwt + `"}`},
-		"born expired":       {body: `{"access_token":"` + jwt + `","expires_in":0}`},
+		"expires at once":    {body: `{"access_token":"` + jwt + `","expires_in":0}`},
 		"negative":           {body: `{"access_token":"` + jwt + `","expires_in":-5}`},
-		"for ages":           {body: `{"access_token":"` + jwt + `","expires_in":1e300}`, life: 10 * 365 * 24 * time.Hour},
+		"very long lifetime": {body: `{"access_token":"` + jwt + `","expires_in":1e300}`, life: 10 * 365 * 24 * time.Hour},
 		"lifetime as string": {body: `{"access_token":"` + jwt + `","expires_in":"3600"}`, bad: true},
 		"no token":           {body: `{"expires_in":3600}`, bad: true},
 		"token with line":    {body: `{"access_token":"a\r\nX: y","expires_in":3600}`, bad: true},
@@ -92,9 +92,8 @@ func TestStoredTokenRoundTrip(t *testing.T) {
 	}
 }
 
-// FuzzUserID: whatever a token looks like, reading its user does not fail, and what
-// is read is short: it becomes a part of the gateway's own tokens, which have a
-// longest length.
+// FuzzUserID checks that any token can be read for its user, and that the user is short: it
+// becomes a part of the gateway's own tokens, which have a maximum length.
 func FuzzUserID(f *testing.F) {
 	for _, seed := range []string{
 		"", ".", "..", "a.b.c", "e30.e30.e30",
@@ -117,7 +116,7 @@ func FuzzUserID(f *testing.F) {
 	})
 }
 
-// FuzzReadToken: a token that is taken can be sent, stored and read again.
+// FuzzReadToken checks that an accepted token can be sent, stored and read again.
 func FuzzReadToken(f *testing.F) {
 	for _, seed := range []string{
 		`{"access_token":"a.b.c","token_type":"Bearer","expires_in":3600,"scope":"rooms:list rooms:create"}`,
@@ -139,9 +138,10 @@ func FuzzReadToken(f *testing.F) {
 	})
 }
 
-// Tokens that came together are renewed one by one: in the last third of their use, and
-// not before now where that is past, as it is for a gateway that has just started.
-func TestRenewAt(t *testing.T) {
+// Tokens that were received together are due at different times in the last third of their
+// use. If that time has passed, as for a gateway that has just started, they are due at
+// different times from now on.
+func TestToken_RenewAt(t *testing.T) {
 	t.Parallel()
 	received := time.Unix(1000, 0)
 	for _, now := range []time.Time{received, received.Add(20 * time.Hour)} {

@@ -33,15 +33,15 @@ import (
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
 )
 
-// leftOut are the lines that the sandbox does not answer like Meet, and why
-// that is so. A line that passes must not stand here.
+// leftOut lists the recorded lines that the sandbox answers differently, with the reason. A
+// line that passes must not be listed.
 var leftOut = map[string]string{
 	"list-full-width":         "Python reads digits of any script as a page number; a gateway sends its own digits",
 	"create-multipart-nested": "an accident of the parser for nested form fields; a gateway sends JSON",
 }
 
-// direct are the lines that net/http's server refuses before a handler sees
-// them, with its own 400. For them the handler is called without a server.
+// direct lists the lines that net/http's server refuses with its own 400 before a handler sees
+// them. For these, the handler is called without a server.
 var direct = map[string]string{
 	"host-missing":  "no Host header in HTTP/1.1",
 	"host-userinfo": "malformed Host header",
@@ -195,7 +195,7 @@ func (p *player) headerLines(t *testing.T, l line) [][2]string {
 	return lines
 }
 
-// latin1 returns text as the bytes that the recording means by it.
+// latin1 returns the bytes of a recorded text, in which each rune stands for one byte.
 func latin1(text string) string {
 	b := make([]byte, 0, len(text))
 	for _, r := range text {
@@ -396,7 +396,7 @@ type comparison struct {
 	*player
 	line   line
 	got    *received
-	bound  map[string]string // what placeholders stand for in this line
+	bound  map[string]string // values of the placeholders in this line
 	faults []string
 }
 
@@ -410,8 +410,8 @@ func (c *comparison) status() {
 	}
 }
 
-// headers compares all headers but those that net/http makes: the recorded
-// ones, and the constant ones with their exceptions.
+// headers compares all headers except those that net/http sets: the recorded ones, and the
+// constant ones with their exceptions.
 func (c *comparison) headers() {
 	want := map[string]string{}
 	for name, value := range c.line.Response.Headers {
@@ -431,7 +431,7 @@ func (c *comparison) headers() {
 	}
 }
 
-// fromWebServer tells the web server's own pages, which have no charset.
+// fromWebServer reports whether the page is the web server's own, which has no charset.
 func (c *comparison) fromWebServer() bool {
 	return c.line.Response.Headers["Content-Type"] == "text/html"
 }
@@ -465,7 +465,7 @@ func (c *comparison) constantHeaders() map[string]string {
 	return want
 }
 
-// isHTTPS tells whether the request counted as https.
+// isHTTPS reports whether the request counted as https.
 func (c *comparison) isHTTPS() bool {
 	for name, value := range c.line.Request.Headers {
 		if strings.EqualFold(name, "X-Forwarded-Proto") {
@@ -479,7 +479,7 @@ func (c *comparison) isHTTPS() bool {
 	return false
 }
 
-// framing compares how the length is told, and that the connection ends.
+// framing checks how the length of the body is sent, and that the connection is closed.
 func (c *comparison) framing() {
 	if !c.got.overTCP {
 		return
@@ -514,8 +514,8 @@ func (c *comparison) body() {
 	c.bodies[c.line.ID] = got
 }
 
-// resolve puts for each placeholder what the answer has there, if it has the
-// right form and is the same wherever the placeholder stands.
+// resolve replaces each placeholder with the value in the answer if that value has the right
+// form and is the same in every place.
 func (c *comparison) resolve(want, got any) any {
 	switch want := want.(type) {
 	case string:
@@ -565,8 +565,8 @@ func (c *comparison) resolveText(want, got string) string {
 	return got
 }
 
-// form returns what a placeholder may stand for, and whether it is always the
-// same in one answer.
+// form returns the pattern of a placeholder's value, and whether the value is the same
+// everywhere in one answer.
 func (c *comparison) form(name string) (pattern string, bound bool) {
 	if value, ok := c.bound[name]; ok {
 		return regexp.QuoteMeta(value), true
@@ -589,7 +589,7 @@ func (c *comparison) form(name string) (pattern string, bound bool) {
 	return `.+`, false
 }
 
-// room is a fixture in the form of the variant.
+// room returns a fixture as the settings of the variant show it.
 func (c *comparison) room(key string) any {
 	f, ok := c.header.Fixtures.Rooms[key]
 	if !ok {
@@ -654,13 +654,13 @@ func (c *comparison) jwt() {
 	c.user(want.User, claims["user_id"])
 }
 
-// at is the time that a placeholder stands for.
+// at returns the time of a placeholder.
 func (c *comparison) at(text string) float64 {
 	offset, _ := strconv.ParseFloat(nowPlaceholder.FindStringSubmatch(text)[1], 64)
 	return float64(c.now.Unix()) + offset
 }
 
-// user checks whether a token is for a new user or for that of another line.
+// user checks whether a token is for a new user or for the user of another line.
 func (c *comparison) user(want string, got any) {
 	id, _ := got.(string)
 	if other, ok := strings.CutPrefix(want, "as in "); ok {

@@ -38,8 +38,8 @@ func (e *jsonError) Error() string {
 	return fmt.Sprintf("%s: line %d column %d (char %d)", e.what, line, column, utf8.RuneCountInString(before))
 }
 
-// exactJSON reads JSON as Django REST framework's strict JSONParser does: with Python's texts for
-// a body that it cannot read, the last of two equal keys, and half a surrogate pair.
+// exactJSON reads JSON as Django REST framework's strict JSONParser does. It reports errors in
+// Python's words, keeps the last of two equal keys, and accepts half a surrogate pair.
 func exactJSON(body []byte) (any, error) {
 	if err := checkUTF8(body); err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func exactJSON(body []byte) (any, error) {
 	return v, nil
 }
 
-// checkUTF8 words the first fault as Python's decoder does.
+// checkUTF8 reports the first invalid byte in the words of Python's decoder.
 func checkUTF8(b []byte) error {
 	for at := 0; at < len(b); {
 		r, size := utf8.DecodeRune(b[at:])
@@ -93,7 +93,7 @@ func (p *jsonParser) space() {
 	}
 }
 
-// next takes the byte if it is the next one.
+// next consumes the byte if it comes next.
 func (p *jsonParser) next(b byte) bool {
 	if p.at < len(p.text) && p.text[p.at] == b {
 		p.at++
@@ -102,7 +102,7 @@ func (p *jsonParser) next(b byte) bool {
 	return false
 }
 
-// word takes the word if it comes next.
+// word consumes the word if it comes next.
 func (p *jsonParser) word(w string) bool {
 	if strings.HasPrefix(p.text[p.at:], w) {
 		p.at += len(w)
@@ -151,7 +151,7 @@ func (p *jsonParser) value(depth int) (any, error) {
 	return f, nil
 }
 
-// maxDigits is how many digits Python reads of an integer.
+// maxDigits is the maximum number of digits of an integer in Python.
 const maxDigits = 4300
 
 func (p *jsonParser) object(depth int) (any, error) {
@@ -215,7 +215,7 @@ func (p *jsonParser) list(depth int) (any, error) {
 	}
 }
 
-// string reads on after the opening quote.
+// string reads a string after its opening quote.
 func (p *jsonParser) string() (string, error) {
 	start := p.at - 1
 	var b strings.Builder
@@ -246,7 +246,7 @@ const errUnterminated = pythonError("Unterminated string starting at")
 
 var simpleEscapes = map[byte]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
 
-// escape reads what begins with a backslash.
+// escape reads an escape sequence.
 func (p *jsonParser) escape(b *strings.Builder) error {
 	if p.at+1 >= len(p.text) {
 		return errUnterminated
@@ -273,7 +273,7 @@ func (p *jsonParser) escape(b *strings.Builder) error {
 		}
 	}
 	if utf16.IsSurrogate(r) {
-		// Three bytes as in UTF-8, were it allowed there.
+		// Three bytes, as in UTF-8 if surrogates were allowed there.
 		b.Write([]byte{0xe0 | byte(r>>12), 0x80 | byte(r>>6)&0x3f, 0x80 | byte(r)&0x3f})
 		return nil
 	}
@@ -281,7 +281,7 @@ func (p *jsonParser) escape(b *strings.Builder) error {
 	return nil
 }
 
-// unicodeEscape reads \uXXXX at a place, if that is what stands there.
+// unicodeEscape reads \uXXXX at the position, if it is there.
 func (p *jsonParser) unicodeEscape(at int) (rune, bool) {
 	if len(p.text) < at+6 || p.text[at:at+2] != `\u` {
 		return 0, false
@@ -290,10 +290,10 @@ func (p *jsonParser) unicodeEscape(at int) (rune, bool) {
 	return rune(n), err == nil
 }
 
-// number takes the longest number that comes next, or nothing.
+// number consumes the longest number that comes next. There may be none.
 func (p *jsonParser) number() (literal string, isInteger bool) {
 	rest := p.text[p.at:]
-	// The pattern is not let loose on all that follows, which may be much.
+	// The pattern gets only the characters of numbers, because the rest may be long.
 	rest = rest[:len(rest)-len(strings.TrimLeft(rest, "+-.0123456789eE"))]
 	literal = numberPattern.FindString(rest)
 	p.at += len(literal)

@@ -12,8 +12,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
 )
 
-// An integrator's test: an application asks for a token in the name of a user
-// whom Meet has never seen, and creates a room.
+// An application asks for a token for a user whom Meet has never seen, and creates a room.
 func Example() {
 	s := sandbox.Quickstart()
 	s.BaseURL = "https://meet.example.org"

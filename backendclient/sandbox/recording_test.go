@@ -183,7 +183,7 @@ func (h *recordingHeader) settings(t *testing.T, variant string) sandbox.Setting
 	return s
 }
 
-// identityProviders says how the identity provider of a variant behaves, as
+// identityProviders is the behaviour of the identity provider in each variant, as
 // identity_provider in the header file.
 var identityProviders = map[string]sandbox.ResourceServerMode{
 	"rs-inactive":     sandbox.ResourceServerInactive,
@@ -195,8 +195,7 @@ var identityProviders = map[string]sandbox.ResourceServerMode{
 	"rs-scope-prefix": sandbox.ResourceServerActive,
 }
 
-// foreignTokens are the tokens that the identity provider of the recording
-// knows, as the lines describe them.
+// foreignTokens are the tokens that the identity provider of the recording knows.
 var foreignTokens = func() map[string]sandbox.ForeignToken {
 	const scope = "openid lasuite_meet rooms:list rooms:retrieve rooms:create"
 	active := func(sub string) sandbox.ForeignToken {

@@ -20,7 +20,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
 )
 
-// client talks to a sandbox in the process.
+// client calls a sandbox in the same process.
 type client struct {
 	t       *testing.T
 	handler http.Handler
@@ -73,7 +73,7 @@ func fixtures(t *testing.T, s sandbox.Settings, options ...sandbox.Option) (*san
 	return m, client{t, m}
 }
 
-func TestChangesOfTheInstallation(t *testing.T) {
+func TestMeet_AdminChanges(t *testing.T) {
 	tests := map[string]struct {
 		change func(*sandbox.Meet)
 		status int
@@ -121,7 +121,7 @@ func TestChangesOfTheInstallation(t *testing.T) {
 	}
 }
 
-func TestMergeKeepsTheRoomsUnderAnotherID(t *testing.T) {
+func TestMergeUsers_KeepsRooms(t *testing.T) {
 	m, c := fixtures(t, sandbox.Production())
 	id := m.MergeUsers("bob@example.com")
 	require.NotEmpty(t, id)
@@ -131,7 +131,7 @@ func TestMergeKeepsTheRoomsUnderAnotherID(t *testing.T) {
 	require.Empty(t, m.MergeUsers("nobody@example.com"))
 }
 
-func TestMergeOfDuplicatesKeepsTheNewest(t *testing.T) {
+func TestMergeUsers_KeepsNewest(t *testing.T) {
 	m, c := fixtures(t, sandbox.Production())
 	status, _ := c.exchange("app-full", "test-secret-full-0001", "dup@example.com")
 	require.Equal(t, http.StatusBadRequest, status)
@@ -139,7 +139,7 @@ func TestMergeOfDuplicatesKeepsTheNewest(t *testing.T) {
 	c.token("dup@example.com")
 }
 
-func TestRemovedUserIsProvisionedAnew(t *testing.T) {
+func TestRemoveUser_ProvisionsAgain(t *testing.T) {
 	s := sandbox.Quickstart()
 	m, c := fixtures(t, s)
 	m.RemoveUser("alice@example.com")
@@ -148,7 +148,7 @@ func TestRemovedUserIsProvisionedAnew(t *testing.T) {
 	require.EqualValues(t, 0, body["count"])
 }
 
-func TestWithSharesDataAndCounters(t *testing.T) {
+func TestWith_SharesDataAndCounters(t *testing.T) {
 	m, c := fixtures(t, sandbox.Production())
 	s := m.Settings()
 	s.JWTIssuer = "elsewhere"
@@ -164,7 +164,7 @@ func TestWithSharesDataAndCounters(t *testing.T) {
 	require.Len(t, m.Requests(), 4)
 }
 
-func TestPagesToCome(t *testing.T) {
+func TestList_PageSizeAndSlugFilter(t *testing.T) {
 	s := sandbox.Production()
 	s.HonourPageSize = true
 	s.SlugFilter = true
@@ -194,8 +194,8 @@ func TestPagesToCome(t *testing.T) {
 	}
 }
 
-// A full last page is the last one, which no list of the recording has.
-func TestFullLastPage(t *testing.T) {
+// A full last page has no next page. The recording has no such list.
+func TestList_FullLastPage(t *testing.T) {
 	s := sandbox.Production()
 	s.PageSize = 3
 	_, c := fixtures(t, s)
@@ -223,7 +223,7 @@ func TestAnyApplication(t *testing.T) {
 	require.Equal(t, http.StatusUnauthorized, status, "a registered application keeps its secret")
 }
 
-func TestExchangeEndsWithItsRequest(t *testing.T) {
+func TestExchange_EndsWithRequest(t *testing.T) {
 	s := sandbox.Quickstart()
 	s.ExchangeDelay = time.Hour
 	m, _ := fixtures(t, s)
@@ -242,7 +242,7 @@ func TestExchangeEndsWithItsRequest(t *testing.T) {
 	require.NotEqual(t, http.StatusOK, <-done)
 }
 
-func TestRecorderKeepsTheLast(t *testing.T) {
+func TestRecorder_KeepsLast(t *testing.T) {
 	m, c := fixtures(t, sandbox.Production(), sandbox.WithRecorder(3))
 	for n := range 5 {
 		c.do(http.MethodGet, fmt.Sprintf("/external-api/v1.0/rooms/?page=%d", n), "some.token", "")
@@ -297,7 +297,7 @@ func TestKeepAlive(t *testing.T) {
 	}
 }
 
-// TestConcurrentUse is for the race detector, and counts what comes of it.
+// The test is for the race detector. It also counts the exchanges and rooms.
 func TestConcurrentUse(t *testing.T) {
 	s := sandbox.Quickstart()
 	m, c := fixtures(t, s)
