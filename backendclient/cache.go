@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// cache is a bounded map whose entries expire. Expiry is checked at each hit, so
-// no goroutine sweeps; when it is full the oldest entry makes room. The oldest,
-// not the least used: a hit then takes no write lock, and what is kept here
-// expires in about the order it came.
+// cache is a bounded map whose entries expire. get checks expiry, so no goroutine sweeps.
+// When the cache is full, put evicts the oldest entry, not the least recently used one: a hit
+// then needs no write lock, and entries expire in about the order of their insertion.
 //
-// Of otter, which the package tokens has, a hit among 100,000 tokens took 14 to 32 %
-// longer (BenchmarkTokenOfMany), since it notes each one. And when full it may turn the
-// newest entry away, which here can be a token that Meet has just refused.
+// otter, which package tokens uses, has two disadvantages here. It records each hit, so a hit
+// among 100,000 tokens takes 14 to 32 % longer (BenchmarkTokenOfMany). When it is full, it may
+// reject the newest entry, such as the note that Meet has just refused a token.
 //
-// The map has hashes of keys, since a key can be as large as all the rest of an entry. Of
-// two keys with the same hash, of 64 bits and drawn anew by each process, one is kept.
+// The map holds hashes of the keys, because a key can be as large as the rest of its entry.
+// Hashes have 64 bits and a random seed in each process. Of two keys with the same hash, the
+// newer one is kept.
 type cache[K comparable, V any] struct {
 	mu      sync.RWMutex
 	seed    maphash.Seed
@@ -53,7 +53,8 @@ func (c *cache[K, V]) get(key K, now time.Time) (value V, ok bool) {
 	return e.value, true
 }
 
-// put replaces the value for key. It returns the key as it is kept, for who keeps it too.
+// put replaces the value for key. It returns a pointer to the stored key, which the caller may
+// keep instead of a copy.
 func (c *cache[K, V]) put(key K, value V, until time.Time) *K {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -79,7 +80,7 @@ func (c *cache[K, V]) drop(key K) {
 	c.dropIf(key, func(V) bool { return true })
 }
 
-// dropIf removes the value for key if it is one that match knows.
+// dropIf removes the value for key if match returns true for it.
 func (c *cache[K, V]) dropIf(key K, match func(V) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

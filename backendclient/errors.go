@@ -77,7 +77,8 @@ var (
 	ErrInvalidRequest = errors.New("invalid request")
 )
 
-// reasons is the closed set of words for metrics and logs.
+// reasons is the closed set of words for metrics and logs. The package comment lists under
+// "Where a change goes" what else a new kind of error needs.
 var reasons = []struct {
 	kind error
 	word string

@@ -172,7 +172,7 @@ func (c *Client) renewToken(ctx context.Context, d renewal, last *use) {
 	}
 	t, e := c.observeExchange(func() (*Token, *Error) { return c.postExchange(ctx, d.id.caller(last.application)) })
 	if e == nil {
-		t.vain = d.token.vain
+		t.missedScopes = d.token.missedScopes
 	}
 	switch {
 	case e != nil && ctx.Err() != nil: // not a failure of Meet

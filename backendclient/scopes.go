@@ -18,7 +18,7 @@ const (
 
 // refetchAfter returns the age at which a token is fetched again for a scope.
 func (t *Token) refetchAfter() time.Duration {
-	return refetchInterval << min(max(t.vain-eagerAttempts+1, 0), 16)
+	return refetchInterval << min(max(t.missedScopes-eagerAttempts+1, 0), 16)
 }
 
 // grants reports whether the token has all of the scopes.
@@ -68,7 +68,7 @@ func (c *Client) refetch(ctx context.Context, caller Caller, id identity, t *Tok
 			return nil, e
 		}
 		if !newer.grants(caller.Scopes) {
-			newer.vain = t.vain + 1
+			newer.missedScopes = t.missedScopes + 1
 		}
 		c.replace(ctx, id, newer)
 		return newer, nil

@@ -56,26 +56,26 @@ func (c *Client) storeKey(id identity) string {
 // storedToken is the stored form of a token. Encoding is deterministic, which
 // DropMeetToken relies on.
 type storedToken struct {
-	Version  int      `json:"v"`
-	Token    string   `json:"t"`
-	Scopes   []string `json:"s,omitempty"`
-	UserID   string   `json:"u,omitempty"`
-	Received int64    `json:"r"` // milliseconds since 1970
-	Expires  int64    `json:"e"`
-	Vain     int      `json:"n,omitempty"`
+	Version      int      `json:"v"`
+	Token        string   `json:"t"`
+	Scopes       []string `json:"s,omitempty"`
+	UserID       string   `json:"u,omitempty"`
+	Received     int64    `json:"r"` // milliseconds since 1970
+	Expires      int64    `json:"e"`
+	MissedScopes int      `json:"n,omitempty"`
 }
 
 const storedVersion = 1
 
 func encodeToken(t *Token) ([]byte, error) {
 	return json.Marshal(storedToken{
-		Version:  storedVersion,
-		Token:    t.Value,
-		Scopes:   t.Scopes,
-		UserID:   t.UserID,
-		Received: t.Received.UnixMilli(),
-		Expires:  t.Expires.UnixMilli(),
-		Vain:     t.vain,
+		Version:      storedVersion,
+		Token:        t.Value,
+		Scopes:       t.Scopes,
+		UserID:       t.UserID,
+		Received:     t.Received.UnixMilli(),
+		Expires:      t.Expires.UnixMilli(),
+		MissedScopes: t.missedScopes,
 	})
 }
 
@@ -86,7 +86,7 @@ func decodeToken(value []byte) *Token {
 		return nil
 	}
 	t := newToken(s.Token, s.UserID)
-	t.vain = max(s.Vain, 0)
+	t.missedScopes = max(s.MissedScopes, 0)
 	if s.Scopes != nil {
 		t.Scopes = sharedScopes.fields(strings.Join(s.Scopes, " "))
 	}

@@ -32,7 +32,7 @@ const (
 // Token is Meet's token for a caller. It prints, logs and marshals without its
 // value. One Token is shared by all who ask for it: do not change it.
 type Token struct {
-	// Value is the bearer token. It never leaves the gateway but to Meet.
+	// Value is the bearer token. The gateway sends it to Meet only.
 	Value string
 
 	// Scopes is what Meet granted, in Meet's order; nil when it granted nothing.
@@ -43,12 +43,12 @@ type Token struct {
 	// users are merged.
 	UserID string
 
-	// Received is when the answer came, Expires what Meet promises from then on.
-	// Both are by this machine's clock, in whole milliseconds.
+	// Received is the time of Meet's answer, and Expires the end of the lifetime that Meet
+	// granted. Both are by this machine's clock, in whole milliseconds.
 	Received, Expires time.Time
 
-	// vain is how often in a row it was fetched anew for a scope that Meet does not grant.
-	vain int
+	// missedScopes is the number of consecutive fetches for a scope that Meet did not grant.
+	missedScopes int
 
 	// authorization is the header with Value in it, made once for all requests.
 	authorization string
@@ -57,8 +57,8 @@ type Token struct {
 	lastUse atomic.Pointer[use]
 }
 
-// newToken makes a Token of Meet's text and Meet's id of the user. There are many, so one
-// piece of memory holds both.
+// newToken returns a Token with Meet's token and Meet's id of the user. Both share one
+// allocation, because the cache holds many tokens.
 func newToken(value, userID string) *Token {
 	text := bearer + value + userID
 	end := len(bearer) + len(value)
@@ -82,9 +82,9 @@ func (t *Token) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalText keeps the token out of encodings that work by reflection.
 func (t *Token) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// usableUntil is when the token must not be taken for a new request any more: a
-// margin before Expires, so that it does not expire on the way. Tokens that are
-// born expired are usable for the request that asked for them, and never kept.
+// usableUntil returns the time until which the token may be used for a new request. It is
+// earlier than Expires, so that the token does not expire on the way to Meet. A token without
+// a lifetime serves the request that asked for it and is never kept.
 func (t *Token) usableUntil() time.Time {
 	life := t.Expires.Sub(t.Received)
 	switch {
@@ -98,9 +98,9 @@ func (t *Token) usableUntil() time.Time {
 	return t.Received.Add(min(life, maxKept))
 }
 
-// tokenAnswer is the body of Meet's token endpoint. expires_in is a float so
-// that 3600.0 is no error, and a pointer so that its absence is none either:
-// without it the token serves the request at hand and is not kept.
+// tokenAnswer is the body of Meet's answer to an exchange. ExpiresIn is a float because 3600.0
+// is valid JSON for a whole number. It is a pointer because Meet may omit it: the token then
+// serves the current request and is not kept.
 type tokenAnswer struct {
 	AccessToken string   `json:"access_token"`
 	ExpiresIn   *float64 `json:"expires_in"`
