@@ -20,7 +20,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 )
 
-func TestReadBody_CappedWhateverTheLengthSays(t *testing.T) {
+func TestReadBody_Limit(t *testing.T) {
 	for _, length := range []int64{-1, 9, 9000} {
 		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(strings.Repeat("a", 9)))
 		r.ContentLength = length
@@ -37,9 +37,9 @@ func TestReadBody_CappedWhateverTheLengthSays(t *testing.T) {
 	require.Equal(t, &parse.RequestError{Status: 400, Text: "The request body could not be read."}, err)
 }
 
-// A body that trickles in or stalls would hold its connection for days, before
-// anybody has shown a credential (slowloris).
-func TestReadBody_GivesUpOneThatIsLate(t *testing.T) {
+// Without a timeout, a slow or stalled body would hold its connection for days before any
+// credential is checked (slowloris).
+func TestReadBody_Timeout(t *testing.T) {
 	for name, tc := range map[string]struct {
 		every time.Duration
 		want  string

@@ -22,10 +22,10 @@ import (
 	"github.com/meet-gateway/meet-gateway/caddymodule/store"
 )
 
-var update = flag.Bool("update", false, "write what comes out into the golden files")
+var update = flag.Bool("update", false, "write the results to the golden files")
 
-// Golden files hold a Caddyfile, a line of ten dashes, and what it adapts to: the
-// JSON of the apps, or the text of the error.
+// A golden file holds a Caddyfile, a line of ten dashes, and the result: the JSON of the apps,
+// or the text of the error.
 func TestAdapt(t *testing.T) {
 	files, err := filepath.Glob("testdata/adapt/*.caddyfiletest")
 	require.NoError(t, err)
@@ -60,10 +60,10 @@ func adapt(t *testing.T, caddyfile string) string {
 	return b.String()
 }
 
-// Every option of the Caddyfile is there in JSON and the other way round.
+// Every JSON field can be set in a Caddyfile.
 func TestAdapt_JSONParity(t *testing.T) {
 	var adapted string
-	for _, name := range []string{"everything", "cluster"} { // a Cluster excludes some of it
+	for _, name := range []string{"everything", "cluster"} { // cluster excludes some options of everything
 		golden, err := os.ReadFile("testdata/adapt/" + name + ".caddyfiletest")
 		require.NoError(t, err)
 		_, part, _ := strings.Cut(string(golden), "\n----------\n")
@@ -72,15 +72,14 @@ func TestAdapt_JSONParity(t *testing.T) {
 	for _, v := range []any{App{}, Handler{}, store.Redis{}, store.TLS{}, Refresh{}, Credentials{}, Route{}} {
 		for _, name := range jsonNames(v) {
 			if name == "nodes" || name == "fence_dry_run" {
-				continue // former names: the Caddyfile's words lead to the present fields
+				continue // former names, for which a Caddyfile sets the present fields
 			}
 			require.Contains(t, adapted, `"`+name+`"`, "%T", v)
 		}
 	}
 }
 
-// A variable of the shipped Caddyfile that is set and empty is named where it is
-// missed: nobody sees it in the file.
+// An error names the variable that is set and empty, because the Caddyfile does not show this.
 func TestAdapt_EmptyVariable(t *testing.T) {
 	for name, caddyfile := range map[string]string{
 		"MEET_STORE":   "{\n\tmeet_gateway {\n\t\tstore {$MEET_STORE:embedded}\n\t}\n}\n",
@@ -92,18 +91,17 @@ func TestAdapt_EmptyVariable(t *testing.T) {
 	}
 }
 
-// What is refused in a Caddyfile is what the client of the backend would refuse when
-// it is loaded.
-func TestAdapt_HostsAndPathsOfTheBackend(t *testing.T) {
-	taken := func(host, path string) bool {
+// A Caddyfile accepts the hosts and paths that the client of the backend accepts.
+func TestAdapt_BackendHostAndPath(t *testing.T) {
+	accepted := func(host, path string) bool {
 		_, err := backendclient.New(backendclient.Options{Transport: http.DefaultTransport, Host: host, BasePath: path})
 		return err == nil
 	}
 	for _, host := range []string{"meet.example.org", "meet:8443", "[::1]:80", "", "http://meet", "meet/", "a b", "a@b", "a?b", "a#b", `a\b`, "a\tb"} {
-		require.Equal(t, taken(host, "/"), isHost(host), host)
+		require.Equal(t, accepted(host, "/"), isHost(host), host)
 	}
 	for _, path := range []string{"/external-api/v1.0", "/external-api/v1.0/", "/", "external-api", "//a", "/a/../b", "/a?b", "/a#b", "/a b"} {
-		require.Equal(t, taken("meet", path), isBackendPath(path), path)
+		require.Equal(t, accepted("meet", path), isBackendPath(path), path)
 	}
 }
 
@@ -117,7 +115,7 @@ func jsonNames(v any) []string {
 	return names
 }
 
-// The former names of options do what the present ones do.
+// The former names of options still work.
 func TestCaddyfile_FormerNames(t *testing.T) {
 	with := func(options string) string {
 		return adapt(t, "{\n\tmeet_gateway {\n\t\tstore embedded\n"+options+"\n\t}\n}")

@@ -92,7 +92,7 @@ func TestParseTokenRequest_Refresh(t *testing.T) {
 	require.Equal(t, parse.FieldErrors{"scope": {"Not a valid string."}}, err)
 }
 
-func TestRefusal_SayInOAuth(t *testing.T) {
+func TestRefusal_UseOAuthCode(t *testing.T) {
 	for status, want := range map[int]string{400: "invalid_request", 401: "invalid_client", 403: "unauthorized_client", 413: "invalid_request"} {
 		r := refusal{status: status, detail: "x"}
 		r.useOAuthCode()

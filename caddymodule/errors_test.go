@@ -60,7 +60,7 @@ func TestRefusalOf(t *testing.T) {
 		{errNoToken, 401, 401, false},
 		{errSource, 403, 403, false},
 		{errTwoCredentials, 400, 400, false},
-		{errors.New("never heard of"), 500, 500, false},
+		{errors.New("unknown error"), 500, 500, false},
 	} {
 		t.Run(tc.err.Error(), func(t *testing.T) {
 			wrapped := fmt.Errorf("wrapped: %w", tc.err)
@@ -81,19 +81,18 @@ func TestRefusalOf(t *testing.T) {
 	}
 }
 
-// published are the texts that may stand in "error": those of the published API,
-// and Meet's own. Every other refusal has a code there.
+// published are the texts allowed in "error": those of the published API, and Meet's own.
+// Every other refusal has a code in "error".
 var published = []string{
 	textInvalidCredentials, textInactive, textUserNotFound, textBadMail, textDomain, textProvisioning, textNoCredentials, textInvalidHeader,
 	textInvalidToken, textNotFound, "Invalid token encoding.", "Token expired.", "Application is disabled.", "User account is disabled.",
 	"Several users share this email address.",
 }
 
-// The rule of docs/compatibility.md, for every row of the table and what is made
-// outside of it.
-func TestRefusals_OneRuleForErrorAndDetail(t *testing.T) {
+// Every refusal follows the rule of docs/compatibility.md for "error" and "detail".
+func TestRefusals_ErrorAndDetail(t *testing.T) {
 	errs := []error{
-		errors.New("never heard of"), &parse.RequestError{Status: 413, Text: "Too large."},
+		errors.New("unknown error"), &parse.RequestError{Status: 413, Text: "Too large."},
 		parse.FieldErrors{"scope": {fieldRequired}, "grant_type": {fieldRequired}},
 		insufficientScope("rooms:list"), methodNotAllowed("PUT", "GET"), errInvalidPage, identityRefusal(codeHeaderType, "Not of a known type."),
 	}
@@ -117,7 +116,7 @@ func TestRefusals_OneRuleForErrorAndDetail(t *testing.T) {
 			for name, texts := range object {
 				if name != "detail" && name != "error" {
 					require.IsType(t, []any{}, texts, "%v", err)
-					require.Equal(t, http.StatusBadRequest, r.status, "a field that is wrong is a malformed request")
+					require.Equal(t, http.StatusBadRequest, r.status, "an invalid field makes the request malformed")
 				}
 			}
 			require.Equal(t, r.status == http.StatusUnauthorized, r.challenge != "" && r.status != http.StatusForbidden, "%v", err)
@@ -128,7 +127,7 @@ func TestRefusals_OneRuleForErrorAndDetail(t *testing.T) {
 	}
 }
 
-func TestMethodNotAllowed_RepeatsNoLongMethod(t *testing.T) {
+func TestRefusal_ShortensInput(t *testing.T) {
 	r := refusalOf(methodNotAllowed(strings.Repeat("X", 10000), "GET"), endpointRoomsList)
 	require.Less(t, len(r.body()), 500)
 	require.Contains(t, string(r.body()), `XXX…\" not allowed.`)
@@ -137,7 +136,7 @@ func TestMethodNotAllowed_RepeatsNoLongMethod(t *testing.T) {
 	require.Less(t, len(refused.body()), 800)
 }
 
-func TestRefusal_TakesOverWhatTheErrorKnows(t *testing.T) {
+func TestRefusal_UsesBackendError(t *testing.T) {
 	r := refusalOf(&backendclient.Error{Kind: backendclient.ErrUnavailable, Effect: true, RetryAfter: 90 * time.Second}, endpointRoomsCreate)
 	require.Equal(t, textBadGateway+textMayHaveEffect, r.detail)
 	require.Equal(t, http.StatusBadGateway, r.status, "503 would invite another attempt")
@@ -215,9 +214,8 @@ func TestThrottle(t *testing.T) {
 	require.Equal(t, 3, n)
 }
 
-// The command that compares a Meet with the recorded one says what the gateway would
-// answer. It must say what the table says.
-func TestFailures_AsTheConformanceCommandSays(t *testing.T) {
+// The conformance command reports the statuses in the gateway's table of failures.
+func TestFailures_MatchConformance(t *testing.T) {
 	seen := map[string]bool{"ok": true, "other": true}
 	for _, row := range failures {
 		reason := backendclient.Reason(row.err)

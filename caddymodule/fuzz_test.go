@@ -14,8 +14,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// Whatever a caller sends, Meet is asked for a level that the policy allows, in one
-// JSON object.
+// For any body, Meet is asked for an access level that the policy allows, in one JSON object.
 func FuzzRoomPolicy(f *testing.F) {
 	for _, seed := range []string{
 		"", "{}", `{"access_level":"public"}`, `{"access_level":"trusted"}`, `{"access_level":null}`, `{"access_level":["public"]}`,
@@ -46,8 +45,8 @@ func FuzzRoomPolicy(f *testing.F) {
 	})
 }
 
-// A path that is found is made of parsed values: it has nothing that another reader
-// could take for another path.
+// A path that matches a route is rebuilt from parsed values, so that no other server can read
+// it as another path.
 func FuzzRouteTable(f *testing.F) {
 	for _, seed := range []string{
 		"/rooms", "/rooms/", "/rooms/11111111-2222-3333-4444-555555555555", "/rooms/11111111222233334444555555555555", "/rooms/x",
@@ -74,13 +73,13 @@ func FuzzRouteTable(f *testing.F) {
 			}
 		}
 		if again, ok := table.lookup(m.path); !ok || again.pattern != m.pattern || again.path != m.path {
-			t.Fatalf("%q leads to %q, which leads elsewhere", path, m.path)
+			t.Fatalf("%q leads to %q, which is another route", path, m.path)
 		}
 	})
 }
 
-// Claims that the gateway would sign are found whatever stands around their part.
-func FuzzHoldsOurToken(f *testing.F) {
+// A payload that the gateway would sign is found whatever surrounds it.
+func FuzzHoldsOwnToken(f *testing.F) {
 	for _, seed := range [][2]string{{"", ""}, {"Bearer.", ".x"}, {"a/", "/b"}, {"~", "="}, {"eyJhbGciOiJIUzI1NiJ9.", ".c2lnbmF0dXJl"}} {
 		f.Add(seed[0], seed[1])
 	}
@@ -92,40 +91,40 @@ func FuzzHoldsOurToken(f *testing.F) {
 	})
 }
 
-// A credential of the gateway's own stays here, whole, cut, encoded once more, or with
-// claims as another reader would take them.
-func FuzzLooksLikeOurs(f *testing.F) {
+// A credential of the gateway is recognised if it is embedded, encoded again, or has claims
+// that another parser reads differently.
+func FuzzHoldsOwnCredential(f *testing.F) {
 	claims := []string{
 		`{"iss":"meet-gateway","aud":"meet-clients","sub":"abcdefgh","client_id":"a","jti":"b"}`,
 		`{"iss" : "meet-gateway","iss":"elsewhere"}`, `{"ISS":"meet-gateway"}`, `{"\u0069ss":"meet-gateway"}`,
 		`{"client_id":"a","sub":"abcdefgh","sub":null,"jti":"b"}`,
 	}
-	var ours []string
+	var own []string
 	for _, c := range claims {
-		ours = append(ours, "eyJhbGciOiJIUzI1NiJ9."+base64.RawURLEncoding.EncodeToString([]byte(c))+".c2lnbmF0dXJl")
+		own = append(own, "eyJhbGciOiJIUzI1NiJ9."+base64.RawURLEncoding.EncodeToString([]byte(c))+".c2lnbmF0dXJl")
 	}
-	ours = append(ours, tokens.RefreshPrefix+strings.Repeat("a", 40), tokens.SecretPrefix+strings.Repeat("b", 40))
-	for i := range ours {
+	own = append(own, tokens.RefreshPrefix+strings.Repeat("a", 40), tokens.SecretPrefix+strings.Repeat("b", 40))
+	for i := range own {
 		f.Add("", "", i, 0)
 		f.Add("x.", ".y", i, 1)
 	}
 	f.Fuzz(func(t *testing.T, before, after string, which, how int) {
-		token := before + "." + ours[uint(which)%uint(len(ours))] + "." + after
+		token := before + "." + own[uint(which)%uint(len(own))] + "." + after
 		switch uint(how) % 4 {
 		case 1:
 			token = base64.StdEncoding.EncodeToString([]byte(token))
 		case 2:
 			token = base64.RawURLEncoding.EncodeToString([]byte(token))
 		case 3:
-			token = strings.ToUpper(before) + "." + ours[uint(which)%uint(len(ours))]
+			token = strings.ToUpper(before) + "." + own[uint(which)%uint(len(own))]
 		}
 		if !holdsOwnCredential(token, "meet-gateway") {
-			t.Fatalf("%q is taken for another's", token)
+			t.Fatalf("%q is not recognised", token)
 		}
 	})
 }
 
-// What is added to an answer of Meet's leaves it JSON, and what it says in place.
+// An edited answer of Meet stays valid JSON, keeps the id, and has detail and error.
 func FuzzEditedAnswers(f *testing.F) {
 	for _, seed := range []string{
 		"", "{}", "[]", `{"detail":"No."}`, `{"error":"No."}`, `{"scope":["No."]}`, `{"id":"x","slug":"abc-defg-hij"}`, `{"id":"x","url":null,"slug":"a"}`,
@@ -136,31 +135,31 @@ func FuzzEditedAnswers(f *testing.F) {
 	h := &Handler{RoomURLBase: "https://meet.example.org"}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		if !json.Valid(body) {
-			return // refused before
+			return // refused earlier
 		}
 		var was, is map[string]json.RawMessage
 		_ = json.Unmarshal(body, &was)
-		for what, edited := range map[string][]byte{"withBothKeys": withBothKeys(slices.Clone(body)), "completeRoom": h.completeRoom(slices.Clone(body))} {
+		for function, edited := range map[string][]byte{"withBothKeys": withBothKeys(slices.Clone(body)), "completeRoom": h.completeRoom(slices.Clone(body))} {
 			if !json.Valid(edited) {
-				t.Fatalf("%s made %q of %q", what, edited, body)
+				t.Fatalf("%s returned %q for %q", function, edited, body)
 			}
 			is = nil
 			_ = json.Unmarshal(edited, &is)
 			if string(is["id"]) != string(was["id"]) && was["id"] != nil {
-				t.Fatalf("%s made %q of %q", what, edited, body)
+				t.Fatalf("%s returned %q for %q", function, edited, body)
 			}
 		}
 		both := withBothKeys(slices.Clone(body))
 		var said map[string]json.RawMessage
 		_ = json.Unmarshal(both, &said)
 		if said["detail"] == nil || said["error"] == nil {
-			t.Fatalf("withBothKeys made %q of %q", both, body)
+			t.Fatalf("withBothKeys returned %q for %q", both, body)
 		}
 	})
 }
 
-// A list that a caller's own token gets leads nowhere but to where the caller found it,
-// and has as many rooms as Meet answered.
+// The links of an edited list lead only to the URL that the caller requested. The list keeps
+// the number of Meet's rooms.
 func FuzzRelinked(f *testing.F) {
 	for _, seed := range []string{
 		`{"count":2,"next":"https://meet.internal/external-api/v1.0/rooms/?page=2","previous":null,"results":[{"id":"x","slug":"abc"}]}`,
@@ -173,7 +172,7 @@ func FuzzRelinked(f *testing.F) {
 	links := publicURL("https://gateway.example.org/rooms")
 	f.Fuzz(func(t *testing.T, body []byte) {
 		if !json.Valid(body) {
-			return // refused before
+			return // refused earlier
 		}
 		edited, err := relinked(slices.Clone(body), links, h.completeRoom)
 		if err != nil {

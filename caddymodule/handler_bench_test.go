@@ -33,7 +33,7 @@ import (
 const sampleRoom = `{"id":"` + sampleID + `","name":"aae-erez-aaz","slug":"aae-erez-aaz","access_level":"trusted","configuration":{},` +
 	`"url":"https://meet.example.org/aae-erez-aaz","telephony":{"enabled":true,"phone_number":"+33100000000","pin_code":"8850791761","default_country":"FR"}}`
 
-// newGate makes a gate by hand over a guest handler, with an application.
+// newGate returns a gate over a guest handler, and an application.
 func newGate(t testing.TB, guest caddyhttp.MiddlewareHandler) (h *Handler, app *tokens.Application) {
 	t.Helper()
 	store, err := embedded.Open()
@@ -42,7 +42,7 @@ func newGate(t testing.TB, guest caddyhttp.MiddlewareHandler) (h *Handler, app *
 	return h, app
 }
 
-// newGateOver is newGate over a store, which it closes.
+// newGateOver is newGate with the given store, which it closes.
 func newGateOver(t testing.TB, store *tokens.Store, guest caddyhttp.MiddlewareHandler) (h *Handler, app *tokens.Application, secret string) {
 	t.Helper()
 	authority, err := tokens.New(tokens.Options{Store: store, Secrets: [][]byte{[]byte("0123456789-0123456789-0123456789")}})
@@ -71,7 +71,7 @@ func newGateOver(t testing.TB, store *tokens.Store, guest caddyhttp.MiddlewareHa
 	return h, app, secret
 }
 
-// meetGuest answers every exchange and every room.
+// meetGuest answers every exchange and every request for a room.
 var meetGuest = handlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 	w.Header()["Content-Type"] = headerTypeJSON
 	body := sampleRoom
@@ -82,15 +82,15 @@ var meetGuest = handlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 	return err
 })
 
-// discard is a ResponseWriter that costs nothing.
+// discard is a ResponseWriter that does nothing.
 type discard struct{ header http.Header }
 
 func (d discard) Header() http.Header         { return d.header }
 func (d discard) Write(p []byte) (int, error) { return len(p), nil }
 func (d discard) WriteHeader(int)             {}
 
-// The gate on the path of a verified token, without servers and sockets: what it
-// adds to reverse_proxy.
+// BenchmarkGate_RetrieveHot measures a request with a verified token, without servers and
+// sockets: the cost of the gate in addition to reverse_proxy.
 func BenchmarkGate_RetrieveHot(b *testing.B) {
 	h, app := newGate(b, meetGuest)
 	token := issue(b, h, app)
@@ -107,9 +107,8 @@ func BenchmarkGate_RetrieveHot(b *testing.B) {
 	}
 }
 
-// BenchmarkGate_Contention reads with 1,000 known tokens from eight goroutines for each
-// core that -cpu says there is. It reports which part of their time goroutines waited for
-// mutexes.
+// BenchmarkGate_Contention reads with 1,000 known tokens from eight goroutines for each core
+// of -cpu. It reports the share of time for which goroutines wait for mutexes.
 func BenchmarkGate_Contention(b *testing.B) {
 	h, app := newGate(b, meetGuest)
 	h.app.authority.limiter.Rates().Set(limit.Read, limit.Rate{Count: 1_000_000_000, Per: time.Second})
@@ -156,12 +155,11 @@ func TestGate_AllocationBudget(t *testing.T) {
 	}), 21.0)
 }
 
-// BenchmarkTokenRequest_Cached serves token requests for one user from all cores,
-// over a Redis server of its own on the same cores. Right after it checks Django's
-// hash of a secret (PBKDF2 with 1,000,000 iterations) from all cores: as Django
-// does, in Python over OpenSSL, if there is a python3, and with what imported
-// secrets are checked with here. It reports all rates, and how many times the
-// first is each of the others.
+// BenchmarkTokenRequest_Cached serves token requests for one user on all cores, with a Redis
+// server on the same cores. It then measures checks of Django's hash of a secret (PBKDF2 with
+// 1,000,000 iterations) on all cores: in Python, as Django does, if there is a python3, and
+// with this gateway's check of imported secrets. It reports all rates, and the ratio of the
+// first rate to each of the others.
 func BenchmarkTokenRequest_Cached(b *testing.B) {
 	store, err := tokens.OpenRedis(tokens.RedisOptions{URL: redistest.Standalone(b).URL()})
 	require.NoError(b, err)
@@ -212,7 +210,7 @@ func BenchmarkTokenRequest_Cached(b *testing.B) {
 	}
 }
 
-// onAllCores adds up the rates that are reached on all cores at a time.
+// onAllCores returns the sum of the rates that all cores reach at the same time.
 func onAllCores(b *testing.B, rate func() float64) (sum float64) {
 	b.Helper()
 	rates := make(chan float64)
@@ -225,8 +223,8 @@ func onAllCores(b *testing.B, rate func() float64) (sum float64) {
 	return sum
 }
 
-// djangoChecks is how often a second Django's PBKDF2PasswordHasher computes its
-// hash: pbkdf2() of django.utils.crypto is this call.
+// djangoChecks returns how many hashes a second Django's PBKDF2PasswordHasher computes. It makes
+// the same call as pbkdf2() of django.utils.crypto.
 func djangoChecks(b *testing.B) float64 {
 	b.Helper()
 	out, err := exec.Command("python3", "-c", `
@@ -254,18 +252,18 @@ func issue(t testing.TB, h *Handler, app *tokens.Application) string {
 	return token.Value
 }
 
-// handlerFunc is a handler made of a function.
+// handlerFunc is a function that is used as a handler.
 type handlerFunc func(http.ResponseWriter, *http.Request) error
 
 func (f handlerFunc) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
 	return f(w, r)
 }
 
-// noNext is what comes after the handler in these tests: nothing.
+// noNext is the next handler in these tests. It does nothing.
 var noNext = caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
 
-// The headers of a request that is let through: what is read of them, and what an
-// answer starts from.
+// BenchmarkHeaders measures reading the headers of a request and setting the headers of its
+// answer.
 func BenchmarkHeaders(b *testing.B) {
 	in := http.Header{
 		"Accept":        {"application/json"},

@@ -22,8 +22,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// What a gateway remembers of a token, with its user, Meet's token and their limits. Redis
-// is a process of its own, so that nothing else is counted; of a user, most is Meet's token.
+// The memory for a known token, its user, Meet's token and their limits stays within a budget.
+// Redis is a separate process, so that only the gateway's memory is counted. Meet's token
+// takes most of the memory of a user.
 func TestGate_MemoryOfKnownTokens(t *testing.T) {
 	url := redistest.Standalone(t).URL()
 	open := func() *tokens.Store {
@@ -74,7 +75,7 @@ func TestGate_MemoryOfKnownTokens(t *testing.T) {
 	}
 }
 
-// heap is what is in use after a collection.
+// heap returns the bytes in use after a collection.
 func heap() int64 {
 	var m runtime.MemStats
 	runtime.GC()
@@ -83,7 +84,7 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// meetLikeGuest gives tokens as Meet's, another one for each exchange.
+// meetLikeGuest issues tokens like Meet's, a new one for each exchange.
 var meetLikeGuest = handlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 	if !strings.HasSuffix(r.URL.Path, "/token/") {
 		return meetGuest(w, r)

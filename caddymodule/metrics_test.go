@@ -14,7 +14,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// allMetrics gives every collector something to show.
+// allMetrics makes each collector return a value.
 type allMetrics struct{}
 
 func (allMetrics) Describe(ch chan<- *prometheus.Desc) { gauges{}.Describe(ch) }
@@ -26,7 +26,7 @@ func (allMetrics) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(auditLostDesc, prometheus.CounterValue, 0)
 }
 
-// Names, units and help are by Prometheus' conventions.
+// Names, units and help texts follow Prometheus' conventions.
 func TestMetrics_Lint(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	for _, c := range collectors {
@@ -54,7 +54,7 @@ func TestMetrics_Lint(t *testing.T) {
 	require.Empty(t, problems)
 }
 
-// labelsOf is how many labels a counter has.
+// labelsOf returns the number of labels of a counter.
 func labelsOf(c *prometheus.CounterVec) int {
 	for n := range 4 {
 		if _, err := c.GetMetricWithLabelValues(make([]string, n)...); err == nil {
@@ -65,9 +65,9 @@ func labelsOf(c *prometheus.CounterVec) int {
 	return 0
 }
 
-// Only so many applications have series of their own, series never fall, and an
-// application that becomes active gets one.
-func TestActivity(t *testing.T) {
+// The number of applications with their own series is limited, no series decreases, and an
+// application that becomes active gets a series.
+func TestActivity_BoundsSeries(t *testing.T) {
 	now := time.Unix(0, 0)
 	a := &activity{now: func() time.Time { return now }}
 	for i := range 50 {

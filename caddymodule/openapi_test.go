@@ -15,7 +15,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 )
 
-// describedAnswer is an answer as the description of the API shows it.
+// describedAnswer is an answer in the description of the API.
 type describedAnswer struct {
 	Headers map[string]any
 	Content map[string]struct {
@@ -42,15 +42,15 @@ func describe(t *testing.T) description {
 	return d
 }
 
-func TestOpenAPI_ServerIsWhereItWasFetched(t *testing.T) {
+func TestOpenAPI_ServerURL(t *testing.T) {
 	require.Equal(t, "https://api.example.org/base", describe(t).Servers[0].URL)
 	require.Contains(t, string(OpenAPIYAML("https://api.example.org/base")), `- url: "https://api.example.org/base"`)
 	require.NotContains(t, string(OpenAPIYAML("x")), openAPIServer)
 	require.Equal(t, 1, strings.Count(string(openAPIYAML), openAPIServer))
 }
 
-// What the gateway serves is described, and what is described is served.
-func TestOpenAPI_DescribesTheRouteTable(t *testing.T) {
+// The description has exactly the routes that the gateway serves.
+func TestOpenAPI_DescribesRoutes(t *testing.T) {
 	table, err := newRouteTable(nil)
 	require.NoError(t, err)
 	d := describe(t)
@@ -68,20 +68,19 @@ func TestOpenAPI_DescribesTheRouteTable(t *testing.T) {
 	require.ElementsMatch(t, served, described)
 }
 
-// Every row of the table of failures is shown word for word, with its headers,
-// wherever it can happen.
-func TestOpenAPI_ShowsEveryFailure(t *testing.T) {
+// Every row of the table of failures is an example in the description, with its exact body and
+// its headers.
+func TestOpenAPI_HasEveryFailure(t *testing.T) {
 	d := describe(t)
-	// Where answers of each kind are described.
-	everywhere := []string{"token", "rooms"}
+	endpoints := []string{"token", "rooms"}
 	for _, row := range failures {
-		for _, at := range everywhere {
+		for _, at := range endpoints {
 			answer := row.answer
 			if at == "token" && row.token != nil {
 				answer = *row.token
 			}
 			if answer.status == 499 {
-				continue // nobody is there to read it
+				continue // the caller has disconnected
 			}
 			require.True(t, d.shows(t, &answer), "%s: %d %s is not an example in openapi.yaml", at, answer.status, answer.body())
 		}
@@ -92,8 +91,8 @@ func TestOpenAPI_ShowsEveryFailure(t *testing.T) {
 	}
 }
 
-// shows reports whether a refusal's body is an example among the answers with
-// its status, and whether the headers it comes with are described there.
+// shows reports whether an answer with the refusal's status has its body as an example and
+// describes its headers.
 func (d description) shows(t *testing.T, r *refusal) bool {
 	t.Helper()
 	headers := http.Header{}
@@ -128,8 +127,8 @@ func describesHeaders(answer describedAnswer, headers http.Header) bool {
 	return true
 }
 
-// responsesWith lists the components that some operation answers a status with,
-// and those for what is no operation.
+// responsesWith lists the components that operations return with the status, and those that
+// belong to no operation.
 func (d description) responsesWith(t *testing.T, status int) []string {
 	t.Helper()
 	var names []string

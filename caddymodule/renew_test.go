@@ -13,7 +13,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// Meet's token is renewed for a grant that is what it was, and for no other.
+// Meet's token is renewed only while the grant is valid and the credentials at Meet are the
+// same.
 func TestMayRenew(t *testing.T) {
 	const mail = "ada@example.org"
 	change := func(change func(*tokens.Application)) func(*testing.T, *Handler, *tokens.Application) {
@@ -26,8 +27,8 @@ func TestMayRenew(t *testing.T) {
 		}
 	}
 	for name, row := range map[string]struct {
-		happens func(*testing.T, *Handler, *tokens.Application)
-		may     bool
+		event func(*testing.T, *Handler, *tokens.Application)
+		want  bool
 	}{
 		"nothing": {func(*testing.T, *Handler, *tokens.Application) {}, true},
 		"another user is revoked": {func(t *testing.T, h *Handler, app *tokens.Application) {
@@ -48,7 +49,7 @@ func TestMayRenew(t *testing.T) {
 			require.NoError(t, h.app.Authority().DeleteApplication(t.Context(), app.ID, app.Version))
 		}, false},
 		"the application is disabled": {change(func(n *tokens.Application) { n.Active = false }), false},
-		"the domain is taken away":    {change(func(n *tokens.Application) { n.Domains = []string{"example.com"} }), false},
+		"the domain is removed":       {change(func(n *tokens.Application) { n.Domains = []string{"example.com"} }), false},
 		"the address is denied":       {change(func(n *tokens.Application) { n.DeniedMails = []tokens.Mail{mail} }), false},
 		"other credentials": {change(func(n *tokens.Application) {
 			n.Backend = &tokens.BackendCredentials{ClientID: "own", ClientSecret: "secret"}
@@ -65,14 +66,14 @@ func TestMayRenew(t *testing.T) {
 			require.NoError(t, err)
 			caller := backendclient.Caller{Credentials: h.fallback, Mail: mail, Application: app.ID, Generations: generations}
 			require.True(t, h.mayRenew(t.Context(), caller))
-			row.happens(t, h, app)
-			require.Equal(t, row.may, h.mayRenew(t.Context(), caller))
+			row.event(t, h, app)
+			require.Equal(t, row.want, h.mayRenew(t.Context(), caller))
 		})
 	}
 }
 
-// What renews ends with its configuration.
-func TestRenewals_End(t *testing.T) {
+// Renewals end with their configuration.
+func TestStartRenewals_Stop(t *testing.T) {
 	h, _ := newGate(t, meetGuest)
 	var err error
 	h.client, err = backendclient.New(backendclient.Options{

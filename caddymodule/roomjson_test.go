@@ -26,7 +26,8 @@ func TestWithoutNulls(t *testing.T) {
 	}
 }
 
-// Whatever Meet says, a room stays JSON, and keeps what is no null.
+// FuzzWithoutNulls checks that an edited room is valid JSON, and that another edit does not
+// make it longer.
 func FuzzWithoutNulls(f *testing.F) {
 	f.Add([]byte(`{"id":"a","telephony":{"pin_code":null},"url":null}`))
 	f.Add([]byte(`{"a":{"telephony":null},"telephony":[null]}`))

@@ -72,7 +72,8 @@ func TestRouteTable_Lookup(t *testing.T) {
 	}
 }
 
-// Which room a path names, and which it is about.
+// room returns the room of a path without further segments, and roomInPath the room at its
+// start.
 func TestMatch_Rooms(t *testing.T) {
 	table, err := newRouteTable([]Route{
 		{Method: http.MethodPut, Path: "/rooms/{id}/accesses/{id}", Scope: "x"},
@@ -96,7 +97,7 @@ func TestMatch_Rooms(t *testing.T) {
 	}
 }
 
-func TestRouteTable_NothingElseIsServed(t *testing.T) {
+func TestRouteTable_UnknownPathsAndMethods(t *testing.T) {
 	table, err := newRouteTable(nil)
 	require.NoError(t, err)
 	for _, path := range []string{
@@ -118,7 +119,7 @@ func TestRouteTable_NothingElseIsServed(t *testing.T) {
 	require.Equal(t, "GET, HEAD", m.pattern.allow)
 }
 
-func TestNewRouteTable_RefusesBadRoutes(t *testing.T) {
+func TestNewRouteTable_InvalidRoutes(t *testing.T) {
 	for _, tc := range []struct {
 		route Route
 		want  string

@@ -15,7 +15,7 @@ import (
 
 func TestGateStatus(t *testing.T) {
 	app := new(App)
-	require.NotNil(t, app.Routes(), "a list, though there is no gate")
+	require.NotNil(t, app.Routes(), "it is empty, not nil")
 	require.NotNil(t, app.Backends())
 	table, err := newRouteTable([]Route{{Method: http.MethodPatch, Path: "/rooms/{id}", Scope: "rooms:update"}})
 	require.NoError(t, err)

@@ -20,9 +20,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// Under a span of Caddy's there are spans for the token's check, the exchange, Redis
-// and Meet, all of one trace, which Meet is told of; no credential and no mail is in
-// them. Without a span, nothing of a caller's trace reaches Meet.
+// Within a span of Caddy, the token check, the exchange, Redis and Meet have spans of the same
+// trace, and Meet receives the id of the trace. No span contains a credential or a mail
+// address. Without a span, no trace header of the caller reaches Meet.
 func TestTracing(t *testing.T) {
 	var mu sync.Mutex
 	var parents []string
@@ -60,7 +60,7 @@ func TestTracing(t *testing.T) {
 	require.Equal(t, []string{"", ""}, parents, "exchange and room, without a trace")
 
 	parents = nil
-	// Another user, whose token at Meet is not kept.
+	// The gateway keeps no token of Meet for this user.
 	issued, err := h.app.Authority().Issue(t.Context(), tokens.Grant{Application: app, Mail: "bob@example.org", BackendUserID: sampleID, Scopes: app.Scopes})
 	require.NoError(t, err)
 	token = issued.Value
@@ -90,7 +90,6 @@ func TestTracing(t *testing.T) {
 	}
 }
 
-// What traces cost when there are none: no allocation.
 func TestTracing_OffAllocatesNothing(t *testing.T) {
 	h, _ := newGate(t, meetGuest)
 	c := &call{h: h, ctx: t.Context()}

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestBuild_TellsWhatGoStamped(t *testing.T) {
+func TestBuild_String(t *testing.T) {
 	caddyDep := &debug.Module{Path: caddyModule, Version: "v2.11.9"}
 	for name, c := range map[string]struct {
 		info debug.BuildInfo
@@ -33,7 +33,7 @@ func TestBuild_TellsWhatGoStamped(t *testing.T) {
 		},
 		"plugin at a tag, in a repository of its own": {
 			debug.BuildInfo{Main: debug.Module{Path: "caddy"}, Deps: []*debug.Module{{Path: ownModule, Version: "v0.1.0"}}, Settings: []debug.BuildSetting{
-				{Key: "vcs.revision", Value: "somebody else's"},
+				{Key: "vcs.revision", Value: "another repository's"},
 			}},
 			Release + " (commit unknown, unknown)",
 		},

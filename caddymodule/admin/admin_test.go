@@ -22,7 +22,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/embedded"
 )
 
-// tester calls the admin API without a Caddy around it.
+// tester calls the admin API without Caddy.
 type tester struct {
 	t         testing.TB
 	api       *api
@@ -30,7 +30,7 @@ type tester struct {
 	authority *tokens.Authority
 	redis     *embedded.Server
 	logs      *logobserver.ObservedLogs
-	// answers are all bodies so far.
+	// answers are the bodies of all answers so far.
 	answers []string
 }
 
@@ -46,7 +46,7 @@ func newTester(t testing.TB) *tester {
 	return a
 }
 
-// newTesterOver is newTester over a store, which it closes.
+// newTesterOver is newTester with the given store, which it closes.
 func newTesterOver(t testing.TB, store *tokens.Store) *tester {
 	t.Helper()
 	authority, err := tokens.New(tokens.Options{Store: store, Secrets: [][]byte{[]byte(strings.Repeat("k", 32))}})
@@ -64,7 +64,7 @@ func newTesterOver(t testing.TB, store *tokens.Store) *tester {
 	}
 }
 
-// fakeGateway is a gateway of which only the Authority is real.
+// fakeGateway is a gateway with a real Authority. Everything else is fake.
 type fakeGateway struct {
 	authority *tokens.Authority
 	logger    *zap.Logger
@@ -82,7 +82,7 @@ func (*fakeGateway) Diagnose(context.Context, string) wire.Diagnosis {
 }
 func (*fakeGateway) Version() string { return "v1, Caddy v2" }
 
-// call sends a request; header is name, value, name, value.
+// call sends a request. header lists names and values in turn.
 func (a *tester) call(method, path, body string, header ...string) *httptest.ResponseRecorder {
 	a.t.Helper()
 	r := httptest.NewRequest(method, wire.Base+path, strings.NewReader(body))
@@ -99,7 +99,7 @@ func (a *tester) call(method, path, body string, header ...string) *httptest.Res
 	return w
 }
 
-// object is call with an answer of the given status, decoded.
+// object sends a request and returns the decoded answer, which must have the status.
 func (a *tester) object(status int, method, path, body string, header ...string) map[string]any {
 	a.t.Helper()
 	w := a.call(method, path, body, header...)
@@ -109,7 +109,7 @@ func (a *tester) object(status int, method, path, body string, header ...string)
 	return object
 }
 
-// problem is call with an answer that is a problem.
+// problem sends a request and returns the answer, which must be a problem with the status and field.
 func (a *tester) problem(status int, field, method, path, body string, header ...string) *wire.Problem {
 	a.t.Helper()
 	w := a.call(method, path, body, header...)
@@ -133,7 +133,7 @@ func (a *tester) create(body string) (id, secret string) {
 
 const calendar = `{"name":"Calendar","domains":["Example.org"],"scopes":["rooms:list"]}`
 
-func TestParametersThatMeanNothing(t *testing.T) {
+func TestUnknownParameters(t *testing.T) {
 	a := newTester(t)
 	id, secret := a.create(calendar)
 	for _, call := range [][3]string{
@@ -158,7 +158,7 @@ func TestParametersThatMeanNothing(t *testing.T) {
 		a.problem(http.StatusBadRequest, "dry_runn", call[0], call[1]+"?dry_runn=true", call[2])
 	}
 	_, _, err := a.authority.Authenticate(context.Background(), id, secret)
-	require.NoError(t, err, "nothing was done")
+	require.NoError(t, err, "nothing was changed")
 }
 
 func TestWarnings(t *testing.T) {
@@ -173,12 +173,12 @@ func TestWarnings(t *testing.T) {
 	require.NotContains(t, a.object(http.StatusOK, http.MethodPatch, path, `{"name":"Calendar 2","scopes":["rooms:list"]}`), "warnings")
 	require.Len(t, a.object(http.StatusOK, http.MethodPatch, path, `{"name":"CALENDAR"}`)["warnings"], 1)
 
-	// A scope that only a route asks for is known.
+	// A scope that only a route requires is known.
 	a.gateway.routes = []wire.Routes{{Routes: []wire.Route{{Method: "POST", Path: "/rooms/{id}/grant-access", Scope: "rooms:grant-access"}}}}
 	require.NotContains(t, a.object(http.StatusOK, http.MethodPatch, path, `{"name":"Other","scopes":["rooms:grant-access"]}`), "warnings")
 }
 
-func TestReadsDuringAnOutage(t *testing.T) {
+func TestReads_StoreUnavailable(t *testing.T) {
 	a := newTester(t)
 	a.redis.Close()
 	for _, path := range []string{"applications", "applications/x", "users/00000000", "applications/export"} {
@@ -285,7 +285,7 @@ func TestList(t *testing.T) {
 	a.problem(http.StatusUnprocessableEntity, "after", http.MethodGet, "applications?after=!", "")
 }
 
-func TestRefusesWhatIsWrong(t *testing.T) {
+func TestInvalidRequests(t *testing.T) {
 	a := newTester(t)
 	id, _ := a.create(calendar)
 	path := "applications/" + id
@@ -304,26 +304,26 @@ func TestRefusesWhatIsWrong(t *testing.T) {
 		"a list":                     {400, "", http.MethodPost, "applications", `[{"name":"x"}]`},
 		"a key twice":                {400, "", http.MethodPost, "applications", `{"name":"x","name":"y"}`},
 		"unknown field":              {400, "nmae", http.MethodPost, "applications", `{"name":"x","nmae":"y"}`},
-		"a field the gateway keeps":  {400, "version", http.MethodPatch, path, `{"version":7}`},
-		"a secret of one's own":      {400, "secrets", http.MethodPatch, path, `{"secrets":[]}`},
+		"a read-only field":          {400, "version", http.MethodPatch, path, `{"version":7}`},
+		"secrets are read-only":      {400, "secrets", http.MethodPatch, path, `{"secrets":[]}`},
 		"no name":                    {422, "name", http.MethodPost, "applications", `{}`},
 		"name of the wrong type":     {400, "name", http.MethodPost, "applications", `{"name":7}`},
 		"active of the wrong type":   {400, "active", http.MethodPatch, path, `{"active":"no"}`},
 		"domains of the wrong type":  {400, "domains", http.MethodPatch, path, `{"domains":"example.org"}`},
-		"a domain that is none":      {422, "domains", http.MethodPatch, path, `{"domains":["a b"]}`},
-		"a scope that is none":       {422, "scopes", http.MethodPatch, path, `{"scopes":["rooms list"]}`},
+		"an invalid domain":          {422, "domains", http.MethodPatch, path, `{"domains":["a b"]}`},
+		"an invalid scope":           {422, "scopes", http.MethodPatch, path, `{"scopes":["rooms list"]}`},
 		"a scope in capital letters": {422, "scopes", http.MethodPatch, path, `{"scopes":["ROOMS:LIST"]}`},
-		"a network that is none":     {400, "networks", http.MethodPatch, path, `{"networks":["10.0.0.0/33"]}`},
-		"a lifetime that is none":    {400, "token_lifetime", http.MethodPatch, path, `{"token_lifetime":"soon"}`},
+		"an invalid network":         {400, "networks", http.MethodPatch, path, `{"networks":["10.0.0.0/33"]}`},
+		"an invalid lifetime":        {400, "token_lifetime", http.MethodPatch, path, `{"token_lifetime":"soon"}`},
 		"a lifetime too long":        {422, "token_lifetime", http.MethodPatch, path, `{"token_lifetime":"1000h"}`},
 		"unknown room default":       {400, "room_defaults", http.MethodPatch, path, `{"room_defaults":{"level":"public"}}`},
 		"unknown access level":       {422, "room_defaults.access_level", http.MethodPatch, path, `{"room_defaults":{"access_level":"open"}}`},
 		"backend without a secret":   {422, "backend.client_secret", http.MethodPatch, path, `{"backend":{"client_id":"x"}}`},
 		"backend without a client":   {422, "backend", http.MethodPatch, path, `{"backend":{"client_id":"","client_secret":"x"}}`},
-		"rotate without saying how":  {400, "grace", http.MethodPost, path + "/rotate", `{}`},
-		"rotate saying both":         {400, "grace", http.MethodPost, path + "/rotate", `{"grace":"1h","now":true}`},
+		"rotate without a parameter": {400, "grace", http.MethodPost, path + "/rotate", `{}`},
+		"rotate with grace and now":  {400, "grace", http.MethodPost, path + "/rotate", `{"grace":"1h","now":true}`},
 		"rotate with negative grace": {400, "grace", http.MethodPost, path + "/rotate", `{"grace":"-1h"}`},
-		"rotate for ever":            {400, "grace", http.MethodPost, path + "/rotate", `{"grace":"9000h"}`},
+		"rotate with a long grace":   {400, "grace", http.MethodPost, path + "/rotate", `{"grace":"9000h"}`},
 		"no such application":        {404, "", http.MethodPatch, "applications/nobody", `{"active":true}`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -350,7 +350,7 @@ func TestMergePatch(t *testing.T) {
 	require.Equal(t, []any{"ada@example.org"}, app["denied_mails"])
 	require.Equal(t, "10m0s", app["token_lifetime"])
 
-	// null is the default; what is not there stays.
+	// null sets the default. A missing field stays.
 	app = a.object(http.StatusOK, http.MethodPatch, path, `{"note":null,"token_lifetime":null,"active":null,"networks":null,"room_defaults":null}`)
 	for _, gone := range []string{"note", "token_lifetime", "networks", "room_defaults"} {
 		require.NotContains(t, app, gone)
@@ -359,14 +359,14 @@ func TestMergePatch(t *testing.T) {
 	require.Equal(t, []any{"example.org"}, app["domains"])
 	require.Equal(t, map[string]any{"client_id": "at-meet"}, app["backend"])
 
-	// What changes nothing makes no version.
+	// A patch that changes nothing creates no version.
 	require.Equal(t, app["version"], a.object(http.StatusOK, http.MethodPatch, path, `{"name":"Calendar","backend":{"client_id":"at-meet"}}`)["version"])
 
 	app = a.object(http.StatusOK, http.MethodPatch, path, `{"backend":null}`)
 	require.NotContains(t, app, "backend")
 }
 
-func TestTwoAdministratorsLoseNothing(t *testing.T) {
+func TestConcurrentChanges(t *testing.T) {
 	a := newTester(t)
 	id, _ := a.create(calendar)
 	path := "applications/" + id
@@ -379,7 +379,7 @@ func TestTwoAdministratorsLoseNothing(t *testing.T) {
 	a.object(http.StatusOK, http.MethodPatch, path, `{"note":"second"}`, "If-Match", `"1", "2"`)
 	a.object(http.StatusOK, http.MethodPatch, path, `{"note":"third"}`, "If-Match", `*`)
 
-	// Without If-Match both changes are there, whoever comes first.
+	// Without If-Match both changes are kept, in either order.
 	var both sync.WaitGroup
 	codes := make([]int, 2)
 	for i, body := range []string{`{"scopes":["rooms:create"]}`, `{"domains":["example.net"]}`} {
@@ -398,12 +398,12 @@ func TestTwoAdministratorsLoseNothing(t *testing.T) {
 	require.Equal(t, []any{"example.net"}, app["domains"])
 	require.InDelta(t, 6, app["version"], 0)
 
-	// An alias belongs to one.
+	// An alias belongs to one application.
 	a.object(http.StatusOK, http.MethodPatch, path, `{"aliases":["one"]}`)
 	a.problem(http.StatusConflict, "", http.MethodPost, "applications", `{"name":"Other","aliases":["one"]}`)
 }
 
-func TestStoreAway(t *testing.T) {
+func TestStoreUnavailable(t *testing.T) {
 	a := newTester(t)
 	id, _ := a.create(calendar)
 	a.redis.Close()
@@ -422,7 +422,7 @@ func TestAppNotConfigured(t *testing.T) {
 	a.problem(http.StatusServiceUnavailable, "", http.MethodGet, "applications", "")
 }
 
-// Before the first configuration is loaded, the answer is that it is starting.
+// Before the first configuration is loaded, the API answers that the gateway is starting.
 func TestStarting(t *testing.T) {
 	a := &api{active: func() (Gateway, error) { return nil, errStarting }}
 	w := httptest.NewRecorder()

@@ -19,7 +19,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// steps lists the changes of an apply answer.
+// steps returns one line for each change in the answer.
 func steps(answer map[string]any) []string {
 	list := []string{}
 	for _, change := range answer["changes"].([]any) {
@@ -61,13 +61,13 @@ func TestApply_CreatesChangesAndPrunes(t *testing.T) {
 	require.Equal(t, []string{"delete Old"}, a.apply(file+`,"prune":true}`))
 	a.problem(http.StatusNotFound, "", http.MethodGet, "applications/"+old, "")
 
-	// What is left out is the default, except credentials at Meet and what was
-	// disabled; an alias finds what is renamed.
+	// A missing field gets its default, except backend and active. An alias identifies a renamed
+	// application.
 	require.Equal(t, []string{"change Calendar scopes domains", "change Chat 2 name token_lifetime"}, a.apply(
 		`{"applications":[{"name":"Calendar"},{"name":"Chat 2","aliases":["chat-at-meet"]}]}`))
 	require.NotNil(t, a.object(http.StatusOK, http.MethodGet, "applications?prefix=Calendar", "")["applications"].([]any)[0].(map[string]any)["backend"])
 
-	// Another secret is a change, and neither is shown.
+	// A new secret is a change. No secret is shown.
 	answer = a.object(http.StatusOK, http.MethodPut, "applications/apply", `{"applications":[{"name":"Calendar","backend":{"client_id":"c","client_secret":"CANARY2"}}]}`)
 	require.Equal(t, []string{"change Calendar backend"}, steps(answer))
 	require.Equal(t, []string{"change Calendar backend"}, a.apply(`{"applications":[{"name":"Calendar","backend":null}]}`))
@@ -76,9 +76,9 @@ func TestApply_CreatesChangesAndPrunes(t *testing.T) {
 	}
 }
 
-// What somebody disabled in an emergency is not enabled by whoever applies a file
-// next, unless the file says so.
-func TestApply_LeavesWhatIsDisabled(t *testing.T) {
+// An application that was disabled in an emergency stays disabled, unless the file has the
+// field active.
+func TestApply_KeepsDisabled(t *testing.T) {
 	a := newTester(t)
 	id, _ := a.create(calendar)
 	exported := a.call(http.MethodGet, "applications/export", "").Body.String()
@@ -86,14 +86,14 @@ func TestApply_LeavesWhatIsDisabled(t *testing.T) {
 	disable := func() { a.object(http.StatusOK, http.MethodPatch, "applications/"+id, `{"active":false}`) }
 
 	disable()
-	require.Empty(t, a.apply(exported), "an export from before")
+	require.Empty(t, a.apply(exported), "the export was made before")
 	require.Equal(t, []string{"change Calendar scopes domains"}, a.apply(`{"applications":[{"name":"Calendar"}]}`))
 	require.Equal(t, false, active())
 	require.Contains(t, a.call(http.MethodGet, "applications/export", "").Body.String(), `"active":false`)
 
-	for _, says := range []string{"true", "null"} { // null is the default, out loud
+	for _, value := range []string{"true", "null"} { // null asks for the default
 		disable()
-		require.Equal(t, []string{"change Calendar active"}, a.apply(`{"applications":[{"name":"Calendar","active":`+says+`}]}`))
+		require.Equal(t, []string{"change Calendar active"}, a.apply(`{"applications":[{"name":"Calendar","active":`+value+`}]}`))
 		require.Equal(t, true, active())
 	}
 	require.Equal(t, []string{"change Calendar active"}, a.apply(`{"applications":[{"name":"Calendar","active":false}]}`))
@@ -102,7 +102,7 @@ func TestApply_LeavesWhatIsDisabled(t *testing.T) {
 	require.Equal(t, true, page["applications"].([]any)[0].(map[string]any)["active"])
 }
 
-func TestApply_ExportAppliesAgain(t *testing.T) {
+func TestApply_ExportChangesNothing(t *testing.T) {
 	a := newTester(t)
 	a.create(`{"name":"Calendar","domains":["example.org"],"scopes":["rooms:list"],"token_lifetime":"10m","refresh":true,
 		"backend":{"client_id":"at-meet","client_secret":"s"},"networks":["192.0.2.7"],"limits":{"token":"10/m"},"aliases":["x"],
@@ -119,25 +119,25 @@ func TestApply_ExportAppliesAgain(t *testing.T) {
 	require.JSONEq(t, `{"applications":[]}`, a.call(http.MethodGet, "applications/export?prefix=zz", "").Body.String())
 }
 
-func TestApply_NothingUnlessAllIsValid(t *testing.T) {
+func TestApply_AllOrNothing(t *testing.T) {
 	a := newTester(t)
 	a.create(`{"name":"Twin"}`)
 	a.create(`{"name":"Twin"}`)
 	a.create(`{"name":"A","aliases":["a"]}`)
 	a.create(`{"name":"B","aliases":["b"]}`)
 	for name, tc := range map[string]struct{ field, applications string }{
-		"invalid value":            {"applications[1].domains", `{"name":"x"},{"name":"y","domains":["a b"]}`},
-		"unknown field":            {"applications[0].nmae", `{"nmae":"x"}`},
-		"no name":                  {"applications[0].name", `{}`},
-		"not an object":            {"applications[0]", `7`},
-		"wrong type":               {"applications[0].name", `{"name":7}`},
-		"unknown id":               {"applications[0].id", `{"id":"00000000000000000000000000000000","name":"x"}`},
-		"the same twice":           {"applications[1]", `{"name":"A"},{"aliases":["a"],"name":"A2"}`},
-		"two new of one name":      {"applications[1].name", `{"name":"x"},{"name":"x"}`},
-		"a name of several":        {"applications[0].name", `{"name":"Twin"}`},
-		"one alias for two":        {"applications[1].aliases", `{"name":"x","aliases":["n"]},{"name":"y","aliases":["n"]}`},
-		"aliases of different":     {"applications[0].aliases", `{"name":"x","aliases":["a","b"]}`},
-		"backend without a secret": {"applications[0].backend.client_secret", `{"name":"x","backend":{"client_id":"c"}}`},
+		"invalid value":              {"applications[1].domains", `{"name":"x"},{"name":"y","domains":["a b"]}`},
+		"unknown field":              {"applications[0].nmae", `{"nmae":"x"}`},
+		"no name":                    {"applications[0].name", `{}`},
+		"not an object":              {"applications[0]", `7`},
+		"wrong type":                 {"applications[0].name", `{"name":7}`},
+		"unknown id":                 {"applications[0].id", `{"id":"00000000000000000000000000000000","name":"x"}`},
+		"one application twice":      {"applications[1]", `{"name":"A"},{"aliases":["a"],"name":"A2"}`},
+		"two new ones with one name": {"applications[1].name", `{"name":"x"},{"name":"x"}`},
+		"an ambiguous name":          {"applications[0].name", `{"name":"Twin"}`},
+		"one alias for two":          {"applications[1].aliases", `{"name":"x","aliases":["n"]},{"name":"y","aliases":["n"]}`},
+		"aliases of two":             {"applications[0].aliases", `{"name":"x","aliases":["a","b"]}`},
+		"backend without a secret":   {"applications[0].backend.client_secret", `{"name":"x","backend":{"client_id":"c"}}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a.t = t
@@ -153,9 +153,9 @@ func TestApply_NothingUnlessAllIsValid(t *testing.T) {
 	require.Len(t, a.object(http.StatusOK, http.MethodGet, "applications", "")["applications"], 4)
 }
 
-func TestApply_TellsWhatWasDoneBeforeItFailed(t *testing.T) {
+func TestApply_ReportsPartialResult(t *testing.T) {
 	a := newTester(t)
-	// Redis is gone as soon as the first one is registered.
+	// Redis stops when the first application has been created.
 	a.gateway.logger = a.gateway.logger.WithOptions(zap.Hooks(func(zapcore.Entry) error {
 		a.redis.Close()
 		return nil
@@ -177,10 +177,10 @@ func TestApply_TellsWhatWasDoneBeforeItFailed(t *testing.T) {
 	require.True(t, tokens.ChecksumOK(first.ClientSecret))
 }
 
-// What a file leaves as it is may have been written by a try that was answered
-// 503, and be on no replica: it is not said to be there before it is.
-func TestApply_ConfirmsWhatIsUnchanged(t *testing.T) {
-	server := redistest.Standalone(t) // no replica will ever have anything
+// An unchanged application may be the result of a write that was answered with 503 and is on
+// no replica. apply reports it as unchanged only if enough replicas have it.
+func TestApply_ConfirmsUnchanged(t *testing.T) {
+	server := redistest.Standalone(t) // it has no replica
 	connect := func(replicas int) *tokens.Store {
 		store, err := tokens.OpenRedis(tokens.RedisOptions{URL: server.URL(), WaitReplicas: replicas, Timeout: 10 * time.Second})
 		require.NoError(t, err)
@@ -188,19 +188,19 @@ func TestApply_ConfirmsWhatIsUnchanged(t *testing.T) {
 	}
 	a := newTesterOver(t, connect(0))
 	id, _ := a.create(calendar)
-	careful := newTesterOver(t, connect(1))
-	careful.problem(http.StatusServiceUnavailable, "", http.MethodPatch, "applications/"+id, `{"active":false}`)
-	exported := careful.call(http.MethodGet, "applications/export", "").Body.String()
-	require.Contains(t, exported, `"active":false`, "it is written")
+	withReplica := newTesterOver(t, connect(1))
+	withReplica.problem(http.StatusServiceUnavailable, "", http.MethodPatch, "applications/"+id, `{"active":false}`)
+	exported := withReplica.call(http.MethodGet, "applications/export", "").Body.String()
+	require.Contains(t, exported, `"active":false`, "the primary has the change")
 
-	dry := careful.object(http.StatusOK, http.MethodPut, "applications/apply", `{"dry_run":true,`+exported[1:])
+	dry := withReplica.object(http.StatusOK, http.MethodPut, "applications/apply", `{"dry_run":true,`+exported[1:])
 	require.InDelta(t, 1, dry["unchanged"], 0)
-	careful.problem(http.StatusServiceUnavailable, "applications[0]", http.MethodPut, "applications/apply", exported)
-	require.Empty(t, a.apply(exported), "who asks for no replica")
+	withReplica.problem(http.StatusServiceUnavailable, "applications[0]", http.MethodPut, "applications/apply", exported)
+	require.Empty(t, a.apply(exported), "no replica is required")
 }
 
-// Credentials sealed with a secret that is gone stay until they are set or
-// removed on purpose.
+// Credentials that were sealed with a removed secret stay until they are set or removed
+// explicitly.
 func TestApply_UnreadableBackend(t *testing.T) {
 	a := newTester(t)
 	id, _ := a.create(`{"name":"Calendar","backend":{"client_id":"c","client_secret":"s"}}`)

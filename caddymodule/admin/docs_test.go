@@ -9,8 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Every resource and every field is in the documentation.
-func TestDocs(t *testing.T) {
+func TestResources_AreDocumented(t *testing.T) {
 	doc, err := os.ReadFile("../../docs/admin-api.md")
 	require.NoError(t, err)
 	for _, r := range resources {

@@ -13,8 +13,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// FuzzApplicationFields reads bodies of PATCH and entries of apply. What is taken
-// comes back the same from an export.
+// FuzzApplicationFields reads bodies of PATCH and entries of apply. An accepted application is
+// the same after an export.
 func FuzzApplicationFields(f *testing.F) {
 	for _, seed := range []string{
 		`{"name":"Calendar","domains":["Example.org",".example.net","*"],"scopes":["rooms:list"],"active":null}`,
@@ -57,9 +57,8 @@ func readApplication(body []byte) (*tokens.Application, error) {
 	return app.Checked()
 }
 
-// FuzzBodies sends any body to whatever takes one. Each is answered in JSON as what the
-// caller has done or done wrong, never as a fault of the gateway's, and no mail address
-// gets into the log.
+// FuzzBodies sends any body to each resource that takes one. The answer is JSON and no server
+// error, and no mail address is logged.
 func FuzzBodies(f *testing.F) {
 	targets := []struct{ method, path string }{
 		{http.MethodPost, "applications"},

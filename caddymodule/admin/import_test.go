@@ -18,7 +18,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/django/djangotest"
 )
 
-// outcomes lists what became of the applications of an import.
+// outcomes returns one line for each application in the report of an import.
 func outcomes(report map[string]any) []string {
 	var list []string
 	for _, app := range report["applications"].([]any) {
@@ -39,22 +39,22 @@ func dumpOf(t *testing.T, o djangotest.Options) string {
 	return b.String()
 }
 
-func TestImport_MeetsDump(t *testing.T) {
+func TestImport_Dump(t *testing.T) {
 	a := newTester(t)
 	file, err := os.ReadFile("../../tokens/django/testdata/dumpdata.json")
 	require.NoError(t, err)
 	dump := string(file)
 	const one, two, three = "client0xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "client1xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "client2xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
 
-	// A dry run says the same and does nothing.
+	// A dry run has the same report and changes nothing.
 	dry := a.object(http.StatusOK, http.MethodPost, "applications/import?dry_run=true", dump)
 	require.Equal(t, []string{one + " taken", two + " taken", three + " taken"}, outcomes(dry))
 	require.Empty(t, a.object(http.StatusOK, http.MethodGet, "applications", "")["applications"])
 	require.Zero(t, a.logs.FilterLoggerName("meet_gateway.audit").Len())
 
-	wet := a.object(http.StatusOK, http.MethodPost, "applications/import", dump)
-	require.Equal(t, outcomes(dry), outcomes(wet))
-	require.InDelta(t, 3, wet["taken"], 0)
+	report := a.object(http.StatusOK, http.MethodPost, "applications/import", dump)
+	require.Equal(t, outcomes(dry), outcomes(report))
+	require.InDelta(t, 3, report["taken"], 0)
 	require.Equal(t, 3, a.logs.FilterLoggerName("meet_gateway.audit").FilterField(zap.String("action", "application.create")).Len())
 
 	app := a.object(http.StatusOK, http.MethodGet, "applications/"+one, "")
@@ -62,7 +62,7 @@ func TestImport_MeetsDump(t *testing.T) {
 	require.Equal(t, []any{"academie.example", "school.example"}, app["domains"])
 	require.Equal(t, []any{one}, app["aliases"])
 	require.Equal(t, "django", app["secrets"].([]any)[0].(map[string]any)["kind"])
-	// No domain means every domain at Meet, and says so out loud here.
+	// No domain means every domain in Meet, and is imported as *.
 	require.Equal(t, []any{"*"}, a.object(http.StatusOK, http.MethodGet, "applications/"+two, "")["domains"])
 	require.Equal(t, false, a.object(http.StatusOK, http.MethodGet, "applications/"+three, "")["active"])
 
@@ -75,7 +75,7 @@ func TestImport_MeetsDump(t *testing.T) {
 	}
 }
 
-func TestImport_ClientsGoOnWorking(t *testing.T) {
+func TestImport_SecretsKeepWorking(t *testing.T) {
 	a := newTester(t)
 	a.object(http.StatusOK, http.MethodPost, "applications/import", dumpOf(t, djangotest.Options{Applications: 20, Domains: 1}))
 	for i := range 20 {
@@ -85,7 +85,7 @@ func TestImport_ClientsGoOnWorking(t *testing.T) {
 	}
 }
 
-func TestImport_WhatIsHereStaysUnlessAskedFor(t *testing.T) {
+func TestImport_Update(t *testing.T) {
 	a := newTester(t)
 	dump := dumpOf(t, djangotest.Options{Applications: 1, Domains: 1})
 	client := djangotest.ClientID(0)
@@ -105,7 +105,7 @@ func TestImport_WhatIsHereStaysUnlessAskedFor(t *testing.T) {
 	require.Equal(t, true, app["active"])
 	require.Equal(t, "ours", app["note"])
 
-	// A secret made here is not undone by an old dump.
+	// An old dump does not replace a secret that was created here.
 	secret := a.object(http.StatusOK, http.MethodPost, "applications/"+client+"/rotate", `{"now":true}`)["client_secret"].(string)
 	report = a.object(http.StatusOK, http.MethodPost, "applications/import?update", dump)
 	require.Equal(t, []string{client + " skipped: it exists already"}, outcomes(report))
@@ -132,7 +132,7 @@ func TestImport_Credentials(t *testing.T) {
 	require.Equal(t, []string{"change Application 0 backend"}, a.apply(same+`,"backend":null}]}`))
 	require.NotContains(t, a.object(http.StatusOK, http.MethodGet, path, ""), "learns_backend")
 
-	// Neither does importing a later dump bring it back.
+	// Importing a later dump does not bring it back either.
 	later := strings.ReplaceAll(dump, "pbkdf2_sha256$1$salt0$", "pbkdf2_sha256$1$later$")
 	require.InDelta(t, 1, a.object(http.StatusOK, http.MethodPost, "applications/import?update=true", later)["changed"], 0)
 	require.NotContains(t, a.object(http.StatusOK, http.MethodGet, path, ""), "learns_backend")
@@ -145,13 +145,13 @@ func TestImport_DumpWithoutDomains(t *testing.T) {
 	require.Empty(t, a.object(http.StatusOK, http.MethodGet, "applications", "")["applications"])
 	dry := a.object(http.StatusOK, http.MethodPost, "applications/import?dry_run=true", dump)
 	require.Len(t, dry["warnings"], 1)
-	require.Equal(t, true, dry["refused"], "it tells what importing would be told")
+	require.Equal(t, true, dry["refused"], "the import would be refused")
 	require.NotContains(t, a.object(http.StatusOK, http.MethodPost, "applications/import?dry_run=true&any_domain=true", dump), "refused")
 	report := a.object(http.StatusOK, http.MethodPost, "applications/import?any_domain=true", dump)
 	require.InDelta(t, 2, report["taken"], 0)
 }
 
-func TestImport_WhatCannotBeTaken(t *testing.T) {
+func TestImport_InvalidRecords(t *testing.T) {
 	a := newTester(t)
 	record := func(pk, fields string) string {
 		return `{"model":"core.application","pk":"` + pk + `","fields":{` + fields + `}}`
@@ -191,7 +191,7 @@ func TestImport_WhatCannotBeTaken(t *testing.T) {
 	require.Equal(t, []any{}, a.object(http.StatusOK, http.MethodGet, "applications/import", "")["imports"])
 }
 
-func TestImport_StoreAway(t *testing.T) {
+func TestImport_StoreUnavailable(t *testing.T) {
 	a := newTester(t)
 	dump := dumpOf(t, djangotest.Options{Applications: 50, Domains: 1})
 	a.redis.Close()
@@ -200,8 +200,8 @@ func TestImport_StoreAway(t *testing.T) {
 	require.Len(t, p.Done.(map[string]any)["applications"], 50)
 }
 
-// BenchmarkAdminImport imports 10,000 applications into an empty Redis server. The
-// promise is a minute.
+// BenchmarkAdminImport imports 10,000 applications into an empty Redis server. The target is
+// one minute.
 func BenchmarkAdminImport(b *testing.B) {
 	var dump bytes.Buffer
 	require.NoError(b, djangotest.WriteDump(&dump, djangotest.Options{Applications: 10_000, Domains: 2}))

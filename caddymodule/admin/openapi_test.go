@@ -29,7 +29,7 @@ var loadDescription = sync.OnceValues(func() (*openapi3.T, error) {
 	return doc, doc.Validate(loader.Context, openapi3.EnableExamplesValidation())
 })
 
-// The description has the resources and methods that there are, and no others.
+// The description has exactly the resources, methods and fields of the API.
 func TestDescription_Resources(t *testing.T) {
 	doc, err := loadDescription()
 	require.NoError(t, err)
@@ -60,8 +60,8 @@ func TestDescription_Served(t *testing.T) {
 	require.Equal(t, description, w.Body.Bytes())
 }
 
-// requireDescribed fails a test whose exchange is not as the description says: an
-// answer that it does not have, or a request that it allows and that cannot be read.
+// requireDescribed fails the test if the description does not have the answer, or if the API
+// accepted a request that the description does not allow.
 func requireDescribed(t testing.TB, r *http.Request, body string, w *httptest.ResponseRecorder) {
 	t.Helper()
 	doc, err := loadDescription()
@@ -83,17 +83,17 @@ func requireDescribed(t testing.TB, r *http.Request, body string, w *httptest.Re
 		Options: &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, IncludeResponseStatus: true},
 	}
 	if w.Code < http.StatusBadRequest {
-		require.NoError(t, openapi3filter.ValidateRequest(t.Context(), input), "%s %s was taken: %s", r.Method, r.URL, body)
+		require.NoError(t, openapi3filter.ValidateRequest(t.Context(), input), "%s %s was accepted: %s", r.Method, r.URL, body)
 	}
 	require.NoError(t, openapi3filter.ValidateResponse(t.Context(), &openapi3filter.ResponseValidationInput{
 		RequestValidationInput: input, Status: w.Code, Header: w.Header(), Body: io.NopCloser(bytes.NewReader(w.Body.Bytes())), Options: input.Options,
 	}), "%s %s", r.Method, r.URL)
 }
 
-// described finds the path of the description that a request is about.
+// described returns the path of the description that matches the request.
 func described(doc *openapi3.T, path string) (item *openapi3.PathItem, template string, parameters map[string]string) {
 	segments := strings.Split(strings.Trim(path, "/"), "/")
-	for _, r := range resources { // in their order: words win over {id}
+	for _, r := range resources { // in their order: literal segments win over {id}
 		pattern := strings.Split(r.path, "/")
 		if argument, ok := matchPath(pattern, segments); ok {
 			id, err := url.PathUnescape(argument)

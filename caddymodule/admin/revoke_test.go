@@ -18,7 +18,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// issue makes an access token for a user.
+// issue returns an access token for a user.
 func (a *tester) issue(application, mail string) *tokens.Token {
 	a.t.Helper()
 	ctx := context.Background()
@@ -48,7 +48,7 @@ func TestRevoke(t *testing.T) {
 	for name, tc := range map[string]struct {
 		body   func(token *tokens.Token) string
 		action string
-		// ended tells which of calendar's and chat's tokens for ada and bob end.
+		// ended says which tokens end: of calendar for ada and bob, and of chat for ada and bob.
 		ended [4]bool
 	}{
 		"a token":                 {func(t *tokens.Token) string { return fmt.Sprintf(`{"token":%q}`, t.Value) }, "revoke.token", [4]bool{true, false, false, false}},
@@ -80,7 +80,7 @@ func TestRevoke(t *testing.T) {
 	a.t = t
 }
 
-func TestRevoke_RefusesWhatIsWrong(t *testing.T) {
+func TestRevoke_Refusals(t *testing.T) {
 	a := newTester(t)
 	id, _ := a.create(calendar)
 	a.issue(id, "ada@example.org")
@@ -89,18 +89,18 @@ func TestRevoke_RefusesWhatIsWrong(t *testing.T) {
 		status      int
 		field, body string
 	}{
-		"nothing":                {400, "", `{}`},
-		"two things":             {400, "", `{"token":"x","all":true}`},
-		"not all":                {400, "", `{"all":false}`},
-		"unknown field":          {400, "mail", `{"mail":"ada@example.org"}`},
-		"wrong type":             {400, "all", `{"all":"yes"}`},
-		"unknown application":    {404, "application", `{"application":"nobody"}`},
-		"unknown user":           {404, "user", `{"user":"nobody@example.org"}`},
-		"a user that is no user": {404, "user", `{"user":"nobody"}`},
-		"unknown key":            {404, "key", `{"key":"nothing"}`},
-		"the key that signs":     {409, "", `{"key":"` + signing + `"}`},
-		"no instant":             {400, "before", `{"before":"yesterday"}`},
-		"the future":             {422, "", `{"before":"2999-01-01T00:00:00Z"}`},
+		"nothing":             {400, "", `{}`},
+		"two targets":         {400, "", `{"token":"x","all":true}`},
+		"not all":             {400, "", `{"all":false}`},
+		"unknown field":       {400, "mail", `{"mail":"ada@example.org"}`},
+		"wrong type":          {400, "all", `{"all":"yes"}`},
+		"unknown application": {404, "application", `{"application":"nobody"}`},
+		"unknown user":        {404, "user", `{"user":"nobody@example.org"}`},
+		"an invalid user":     {404, "user", `{"user":"nobody"}`},
+		"unknown key":         {404, "key", `{"key":"nothing"}`},
+		"the signing key":     {409, "", `{"key":"` + signing + `"}`},
+		"not a time":          {400, "before", `{"before":"yesterday"}`},
+		"the future":          {422, "", `{"before":"2999-01-01T00:00:00Z"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a.t = t
@@ -109,8 +109,8 @@ func TestRevoke_RefusesWhatIsWrong(t *testing.T) {
 	}
 	a.t = t
 	p := a.problem(409, "", http.MethodPost, "revocations", `{"key":"`+signing+`"}`)
-	require.Equal(t, detailKeySigns, p.Detail, "nobody else has changed anything")
-	// Who mistypes the token that leaked must not think that it has ended.
+	require.Equal(t, detailKeySigns, p.Detail, "the refusal is not about a concurrent change")
+	// An operator who mistypes a leaked token must not believe that it is revoked.
 	for _, typo := range []string{"nonsense", "eyJhbGciOiJIUzI1NiJ9.e30.", "0123456789", "mgr_" + strings.Repeat("a", 60)} {
 		require.Equal(t, http.StatusBadRequest, a.call(http.MethodPost, "revocations", `{"token":"`+typo+`"}`).Code, typo)
 	}
@@ -122,7 +122,7 @@ func TestRevoke_RefusesWhatIsWrong(t *testing.T) {
 	require.NotEmpty(t, w.Header().Get("Retry-After"))
 }
 
-func TestUsers(t *testing.T) {
+func TestUsers_Lookup(t *testing.T) {
 	a := newTester(t)
 	id, _ := a.create(calendar)
 	a.issue(id, "ada@example.org")
@@ -141,9 +141,9 @@ func TestUsers(t *testing.T) {
 	a.problem(http.StatusBadRequest, "", http.MethodGet, "users/ada@example.org", "")
 }
 
-// Test_SecretsNowhere goes through everything with secrets that can be
-// recognised, and looks for them in all answers and all log lines.
-func TestSecretsNowhere(t *testing.T) {
+// The test uses recognisable secrets in all requests and looks for them in all answers and log
+// lines.
+func TestSecrets_AreNeverShown(t *testing.T) {
 	a := newTester(t)
 	const (
 		atMeet = "CANARY-secret-at-meet"
@@ -162,7 +162,7 @@ func TestSecretsNowhere(t *testing.T) {
 	canaries = append(canaries, rotated["client_secret"].(string))
 	applied := a.object(http.StatusOK, http.MethodPut, "applications/apply", `{"applications":[{"name":"Applied","backend":{"client_id":"c","client_secret":"`+atMeet+`2"}}]}`)
 	canaries = append(canaries, applied["changes"].([]any)[0].(map[string]any)["client_secret"].(string))
-	once := len(a.answers) // the answers so far each show the one secret they may
+	once := len(a.answers) // each answer so far may show one new secret
 	for i, answer := range a.answers {
 		require.NotContains(t, answer, atMeet, i)
 	}

@@ -46,7 +46,7 @@ func event(i int) audit.Event {
 	}
 }
 
-// write makes a trail of n events (lines 2 to n+1) that was closed.
+// write creates a trail with n events in lines 2 to n+1, and closes it.
 func write(t testing.TB, path string, n int) {
 	t.Helper()
 	trail := open(t, path)
@@ -73,7 +73,7 @@ func readLines(t testing.TB, path string) []string {
 	return strings.SplitAfter(strings.TrimSuffix(string(b), "\n"), "\n")
 }
 
-// Whatever is done to the lines of a trail is found, and the place is named.
+// Every change to the lines of a trail is found and its place is reported.
 func TestVerify_Tampering(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -112,8 +112,8 @@ func TestVerify_Tampering(t *testing.T) {
 	}
 }
 
-// Lines cut off the end are found by the head that was noted, and lines that were
-// computed anew by the key.
+// A noted head reveals lines that were removed from the end, and the key reveals lines that
+// somebody else wrote.
 func TestVerify_HeadAndKey(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -134,7 +134,7 @@ func TestVerify_HeadAndKey(t *testing.T) {
 	require.Contains(t, r.Findings[0].Text, noted)
 	require.Contains(t, r.Findings[0].Text, "line 4")
 	r = verify(t, audit.VerifyOptions{}, cut)
-	require.True(t, r.OK(), "it may be a gateway that runs")
+	require.True(t, r.OK(), "the gateway may still be running")
 	require.Contains(t, r.Notes[0], "without being closed")
 
 	forged := filepath.Join(dir, "forged.log")
@@ -150,7 +150,7 @@ func TestVerify_HeadAndKey(t *testing.T) {
 	require.Equal(t, audit.Forged, verify(t, audit.VerifyOptions{}, forged).Findings[0].Kind)
 }
 
-// A trail goes on where the last process stopped, and says if that was killed.
+// A trail continues after a restart, and reports that the last process was killed.
 func TestTrail_Restarts(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "audit.log")
@@ -167,7 +167,7 @@ func TestTrail_Restarts(t *testing.T) {
 	require.Len(t, r.Notes, 1)
 	require.Contains(t, r.Notes[0], "killed after line 7")
 
-	// The machine failed in the middle of a line.
+	// The machine failed while a line was written.
 	lines := readLines(t, path)
 	require.NoError(t, os.WriteFile(path, []byte(strings.Join(lines[:len(lines)-1], "")+`{"chain":"0`), 0o600))
 	write(t, path, 1)
@@ -177,7 +177,7 @@ func TestTrail_Restarts(t *testing.T) {
 	require.NoError(t, killed.Close())
 }
 
-// rotating is a log writer that begins a new file after some lines.
+// rotating is a log writer that begins a new file after four lines.
 type rotating struct {
 	path  string
 	f     *os.File
@@ -206,8 +206,8 @@ func (w *rotating) Write(p []byte) (int, error) {
 
 func (w *rotating) Close() error { return w.f.Close() }
 
-// A chain goes on over rotated files, each of which holds a keyed head, and a file
-// that is missing or lacks its beginning is found.
+// A chain continues over rotated files, and each file holds a keyed head. A missing file and a
+// missing first line are found.
 func TestTrail_Rotation(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "audit.log")
@@ -238,7 +238,7 @@ func TestTrail_Rotation(t *testing.T) {
 	require.Equal(t, audit.Cut, r.Findings[0].Kind)
 }
 
-// full is a disk that takes so many bytes and no more.
+// full is a disk that accepts a limited number of bytes.
 type full struct {
 	bytes.Buffer
 	room int
@@ -256,8 +256,8 @@ func (w *full) Write(p []byte) (int, error) {
 
 func (*full) Close() error { return nil }
 
-// What a full disk does not take is written when there is room again, in order and
-// whole; what is too much for that is counted.
+// Events that a full disk does not accept are written later, whole and in order. Events that
+// exceed the buffer are counted as lost.
 func TestTrail_FullDisk(t *testing.T) {
 	t.Parallel()
 	disk := &full{room: 1500}
@@ -297,7 +297,6 @@ func TestTrail_FullDisk(t *testing.T) {
 	require.Contains(t, strings.Join(r.Notes, "\n"), fmt.Sprintf("%d events could not be written", lost))
 }
 
-// The questions of an auditor.
 func TestQuery(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "audit.log")
@@ -328,7 +327,8 @@ func TestQuery(t *testing.T) {
 	require.Equal(t, 8, count(audit.Filter{Since: time.Now().Add(-time.Hour)}))
 }
 
-// Whatever stands in a file, it is read without a panic, and what is no trail is a finding.
+// FuzzVerify checks that any file is read without a panic, and that a file that is not a trail
+// has a finding.
 func FuzzVerify(f *testing.F) {
 	path := filepath.Join(f.TempDir(), "audit.log")
 	write(f, path, 3)
@@ -347,7 +347,6 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-// A line costs microseconds: one hash, one write.
 func BenchmarkTrail_Write(b *testing.B) {
 	trail := open(b, filepath.Join(b.TempDir(), "audit.log"))
 	b.ReportAllocs()

@@ -15,7 +15,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
-// An auditor's questions are answered from the files, and a line that was changed is found.
+// Queries are answered from the files, and a changed line is found.
 func TestAudit(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "audit.log")

@@ -55,7 +55,7 @@ func (s *shell) try(args ...string) (stdout, stderr string, err error) {
 	return out.String(), errOut.String(), err
 }
 
-// run is try that must succeed, and returns standard output.
+// run runs a command that must succeed and returns its standard output.
 func (s *shell) run(args ...string) string {
 	s.t.Helper()
 	out, errOut, err := s.try(args...)
@@ -63,7 +63,7 @@ func (s *shell) run(args ...string) string {
 	return out
 }
 
-// fail is try that must fail, and returns standard error.
+// fail runs a command that must fail and returns its standard error.
 func (s *shell) fail(args ...string) string {
 	s.t.Helper()
 	out, errOut, err := s.try(args...)
@@ -72,7 +72,7 @@ func (s *shell) fail(args ...string) string {
 	return errOut
 }
 
-// object is run with --json.
+// object runs a command with --json and returns its decoded output.
 func (s *shell) object(args ...string) map[string]any {
 	s.t.Helper()
 	var object map[string]any
@@ -169,7 +169,7 @@ func TestCreatedApplicationWorks(t *testing.T) {
 		token = s.gateway.Token(client, "ada@example.org")
 		require.True(t, s.valid(token))
 		out := s.run(append([]string{"revoke"}, revoke...)...)
-		if revoke[0] != "before" { // its resolution is a second
+		if revoke[0] != "before" { // it has a resolution of one second
 			require.Contains(t, out, "Revoked: ")
 			require.False(t, s.valid(token), revoke)
 		}
@@ -186,15 +186,15 @@ func TestCreatedApplicationWorks(t *testing.T) {
 	require.NotContains(t, s.gateway.Logs(), client.Secret)
 }
 
-func TestEditKeepsWhatOthersChange(t *testing.T) {
+func TestEdit(t *testing.T) {
 	s := newShell(t)
 	s.run("app", "create", "--name", "Calendar", "--domain", "example.org", "--scope", "rooms:list")
 	s.run("app", "edit", "Calendar", "--add-domain", "Example.NET,example.org", "--add-scope", "rooms:create", "--note", "n")
 	require.Equal(t, "24h0m0s", s.object("app", "edit", "Calendar", "--token-lifetime", "1d")["token_lifetime"], "as in a Caddyfile")
-	require.NotContains(t, s.object("app", "edit", "Calendar", "--token-lifetime", "0s"), "token_lifetime", "the gateway's")
+	require.NotContains(t, s.object("app", "edit", "Calendar", "--token-lifetime", "0s"), "token_lifetime", "the gateway's default applies")
 	for line := range strings.SplitSeq(s.run("app", "show", "Calendar"), "\n") {
 		if strings.HasPrefix(line, "created") {
-			require.Regexp(t, `^created +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d\d:\d\d$`, line, "a time without its zone is a riddle")
+			require.Regexp(t, `^created +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d\d:\d\d$`, line, "times have a zone")
 		}
 	}
 	s.run("app", "edit", "Calendar", "--remove-domain", "EXAMPLE.org", "--token-lifetime", "1h", "--limit", "token=10/m")
@@ -255,7 +255,7 @@ func TestNames(t *testing.T) {
 	require.NotContains(t, offered.String(), "..")
 }
 
-func TestSlipsAreExplained(t *testing.T) {
+func TestMistakes_AreExplained(t *testing.T) {
 	s := newShell(t)
 	for _, tc := range []struct {
 		want string
@@ -365,7 +365,7 @@ func TestApply(t *testing.T) {
 		"a key twice":       {"applications:\n  - name: x\n    name: y\n", "apps.yaml:2: "},
 		"two secrets":       {"applications:\n  - name: x\n    backend: {client_id: c, client_secret: s, client_secret_env: E}\n", "give one of"},
 		"variable not set":  {"applications:\n  - name: x\n    backend: {client_id: c, client_secret_env: NOT_SET_HERE}\n", "NOT_SET_HERE is not set"},
-		"secret file away":  {"applications:\n  - name: x\n    backend: {client_id: c, client_secret_file: /nowhere}\n", "/nowhere"},
+		"no secret file":    {"applications:\n  - name: x\n    backend: {client_id: c, client_secret_file: /nowhere}\n", "/nowhere"},
 		"the same id twice": {"applications:\n  - name: Calendar\n  - name: Calendar\n", "apps.yaml:3: "},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -397,7 +397,7 @@ func TestSecretRekey(t *testing.T) {
 }
 
 func TestSecretCheck(t *testing.T) {
-	s := &shell{t: t, address: "127.0.0.1:1"} // asks nobody
+	s := &shell{t: t, address: "127.0.0.1:1"} // the command needs no gateway
 	const start = "mgs_0000000000000000000000000000000000000000000"
 	for _, bad := range []string{"", "nonsense", start, start + "000000"} {
 		s.stdin = bad + "\n"
@@ -405,7 +405,7 @@ func TestSecretCheck(t *testing.T) {
 	}
 }
 
-func TestGatewayAway(t *testing.T) {
+func TestGatewayUnreachable(t *testing.T) {
 	s := &shell{t: t, address: "127.0.0.1:1"}
 	message := s.fail("app", "list")
 	require.Contains(t, message, "127.0.0.1:1")
@@ -416,7 +416,7 @@ func TestGatewayAway(t *testing.T) {
 	require.Contains(t, s.fail("status"), "not an admin address")
 }
 
-func TestWrongUse(t *testing.T) {
+func TestInvalidArguments(t *testing.T) {
 	s := &shell{t: t, address: "127.0.0.1:1"}
 	for _, tc := range []struct{ args, want string }{
 		{"foo", `unknown command "foo"`},
@@ -453,8 +453,8 @@ func TestUnixSocket(t *testing.T) {
 	require.Contains(t, s.run("app", "list", "--config", file), "Calendar")
 }
 
-// The small things that a first-time operator meets.
-func TestFrictions(t *testing.T) {
+// Commands accept what a first-time operator expects, and explain refusals.
+func TestUsability(t *testing.T) {
 	s := newShell(t)
 	create := s.object("app", "create", "--name", "Calendar", "--domain", "example.org,example.net", "--scope", "rooms:list,rooms:create",
 		"--limit", "read=10/1m", "--limit", "create=5/1m", "--alias", "taken")
@@ -466,10 +466,10 @@ func TestFrictions(t *testing.T) {
 	require.Equal(t, map[string]any{"create": "5/1m"}, s.object("app", "show", id)["limits"])
 	require.Contains(t, s.fail("app", "edit", "Calendar", "--no-limit", "read"), "it has: create")
 
-	// What contradicts itself is refused, and changes nothing.
+	// Contradictory flags are refused and change nothing.
 	s.run("app", "edit", "Calendar", "--network", "192.0.2.1,2001:db8::/32")
 	before := s.run("app", "show", id, "--json")
-	for _, c := range []struct{ says, flags string }{
+	for _, c := range []struct{ want, flags string }{
 		{"--limit and --no-limit are both given with create", "--limit create=1/1m --no-limit create"},
 		{"create is given twice, as 1/1m and as 2/1m", "--limit create=1/1m --limit create=2/1m"},
 		{"create is given twice", "--limit create=1/1m,create=2/1m"},
@@ -482,10 +482,10 @@ func TestFrictions(t *testing.T) {
 		{"--add-network and --remove-network are both given", "--add-network 2001:db8:0::1/64 --remove-network 2001:db8::/64"},
 		{"--domain sets the whole list", "--domain a.example --add-domain b.example"},
 	} {
-		require.Contains(t, s.fail(append([]string{"app", "edit", "Calendar"}, strings.Fields(c.flags)...)...), c.says, c.flags)
+		require.Contains(t, s.fail(append([]string{"app", "edit", "Calendar"}, strings.Fields(c.flags)...)...), c.want, c.flags)
 	}
 	require.Equal(t, before, s.run("app", "show", id, "--json"))
-	// An address is a network, however it is written.
+	// Different spellings of a network are the same network.
 	s.run("app", "edit", "Calendar", "--remove-network", "192.0.2.1", "--add-network", "2001:0db8::/32", "--no-backend=false")
 	require.Equal(t, []any{"2001:db8::/32"}, s.object("app", "show", id)["networks"])
 
@@ -506,7 +506,7 @@ func TestFrictions(t *testing.T) {
 		require.NotContains(t, page, "caddyserver.com")
 	}
 
-	// The port of the API is no admin endpoint.
+	// The port of the API is not an admin endpoint.
 	admin := s.address
 	s.address = strings.TrimPrefix(s.gateway.URL, "http://")
 	require.Contains(t, s.fail("status"), "is not the admin endpoint of a gateway")
@@ -544,13 +544,13 @@ func TestApply_SecretsAndDrift(t *testing.T) {
 	text2, err := os.ReadFile(secrets)
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal(text2, &kept))
-	require.Len(t, kept, 1, "the one that brought its own is not written")
+	require.Len(t, kept, 1, "a secret from the file is not written")
 	require.Equal(t, "Calendar", kept[0]["name"])
 	require.Contains(t, s.fail("app", "apply", "--secrets", secrets, file), "exists")
 	chat := &gatewaytest.Client{Application: &tokens.Application{ID: s.object("app", "show", "Chat")["id"].(string)}, Secret: own}
 	require.True(t, s.valid(s.gateway.Token(chat, "ada@example.org")))
 
-	// Another order is no change.
+	// Another order of scopes is not a change.
 	text = strings.Replace(text, "[rooms:list, rooms:create]", "[rooms:create, rooms:list]", 1)
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 	require.Contains(t, s.run("app", "apply", "--dry-run", "--exit-code", file), "2 unchanged")
@@ -564,7 +564,7 @@ func TestDoctor(t *testing.T) {
 	require.NoError(t, err, out)
 	require.Contains(t, out, "Nothing is wrong")
 	s.run("app", "create", "--name", "Demo", "--domain", "*", "--scope", "rooms:list")
-	require.Contains(t, s.run("doctor"), "Nothing is wrong", "for trying out it may act for everybody")
+	require.Contains(t, s.run("doctor"), "Nothing is wrong", "a demo may act for every user")
 	s.run("app", "create", "--name", "Idle", "--domain", "example.org")
 	var errOut string
 	out, errOut, err = s.try("doctor")

@@ -16,8 +16,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
 )
 
-// conformanceArguments are those for a sandbox with the fixtures, whose address they
-// name.
+// conformanceArguments returns the arguments for a sandbox with the fixtures.
 func conformanceArguments(t *testing.T, s sandbox.Settings) []string {
 	t.Helper()
 	m := sandbox.New(s)
@@ -32,7 +31,7 @@ func conformanceArguments(t *testing.T, s sandbox.Settings) []string {
 	}
 }
 
-// code is the exit status that an error of a command stands for.
+// code returns the exit status of a command's error.
 func code(t *testing.T, err error) int {
 	t.Helper()
 	if err == nil {
@@ -78,14 +77,14 @@ func TestConformance(t *testing.T) {
 
 func TestConformance_Differs(t *testing.T) {
 	settings := sandbox.Production()
-	settings.JWTSecretKey = "" // rooms are a 500
+	settings.JWTSecretKey = "" // Meet answers 500 for rooms
 	s := &shell{t: t}
 	args := conformanceArguments(t, settings)
 	out, errOut, err := s.try(args...)
 	require.Equal(t, 1, code(t, err))
 	require.Contains(t, out, "The gateway would answer 502, 503 or 504 (")
 	require.Contains(t, out, "APPLICATION_JWT_SECRET_KEY")
-	require.NotContains(t, errOut, "Error:", "to differ is no failure")
+	require.NotContains(t, errOut, "Error:", "a difference is not an error")
 }
 
 func TestConformance_Secrets(t *testing.T) {
@@ -97,18 +96,18 @@ func TestConformance_Secrets(t *testing.T) {
 	t.Setenv("MEET_SECRET", "test-secret-full-0001")
 	s.run(append(without, "--client-secret-env", "MEET_SECRET")...)
 	t.Setenv("MEET_SECRET", "wrong-secret")
-	said := s.fail(append(without, "--client-secret-env", "MEET_SECRET")...)
-	require.Contains(t, said, "the fixtures are not right")
-	require.NotContains(t, said, "wrong-secret")
-	require.NotContains(t, said, "@")
+	stderr := s.fail(append(without, "--client-secret-env", "MEET_SECRET")...)
+	require.Contains(t, stderr, "the fixtures are not right")
+	require.NotContains(t, stderr, "wrong-secret")
+	require.NotContains(t, stderr, "@")
 }
 
-func TestConformance_UsedWrongly(t *testing.T) {
+func TestConformance_InvalidArguments(t *testing.T) {
 	s := &shell{t: t}
 	args := conformanceArguments(t, sandbox.Production())
 	for _, tc := range []struct {
 		args []string
-		says string
+		want string
 	}{
 		{args[:1], "--backend is missing"},
 		{append(args, "--backend", "meet.internal"), "--backend must be an address"},
@@ -123,13 +122,13 @@ func TestConformance_UsedWrongly(t *testing.T) {
 		{append(args, "more"), "takes no argument"},
 	} {
 		out, errOut, err := s.try(tc.args...)
-		require.Equal(t, 1, code(t, err), tc.says)
-		require.Contains(t, out+errOut+err.Error(), tc.says)
+		require.Equal(t, 1, code(t, err), tc.want)
+		require.Contains(t, out+errOut+err.Error(), tc.want)
 		require.NotContains(t, out+errOut, "user:password")
 	}
 }
 
-func TestConformance_NothingAnswers(t *testing.T) {
+func TestConformance_Unreachable(t *testing.T) {
 	s := &shell{t: t}
 	args := append(conformanceArguments(t, sandbox.Production()), "--backend", "http://127.0.0.1:1")
 	out, errOut, err := s.try(args...)
@@ -140,7 +139,7 @@ func TestConformance_NothingAnswers(t *testing.T) {
 	_, _, err = s.try(append(args, "--timeout", "1ms")...)
 	require.Equal(t, 3, code(t, err))
 
-	// A build server is told so, in place of an older report.
+	// The error replaces an older JUnit report, so that a build server sees it.
 	junit := filepath.Join(t.TempDir(), "report.xml")
 	for _, more := range [][]string{nil, {"--timeout", "1ms"}} {
 		require.NoError(t, os.WriteFile(junit, []byte("<testsuites/>"), 0o600))

@@ -63,8 +63,7 @@ func TestOneLine(t *testing.T) {
 	require.Equal(t, "é €", oneLine("é €"))
 }
 
-// Every command is in the documentation.
-func TestDocs(t *testing.T) {
+func TestCommands_AreDocumented(t *testing.T) {
 	cli, err := os.ReadFile("../../docs/cli.md")
 	require.NoError(t, err)
 	meet := &cobra.Command{Use: "meet"}

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// jsonCommands is how each command is called here; standard input is what it reads.
+// jsonCommands returns the arguments and the standard input of each command.
 func jsonCommands(t *testing.T) []struct{ name, args, stdin string } {
 	file := filepath.Join(t.TempDir(), "apps.yaml")
 	require.NoError(t, os.WriteFile(file, []byte("applications:\n  - name: Applied\n"), 0o600))
@@ -58,7 +58,7 @@ func jsonCommands(t *testing.T) []struct{ name, args, stdin string } {
 	}
 }
 
-// oneFailure is what --json writes about an error.
+// oneFailure decodes the error that a command writes with --json.
 func oneFailure(t *testing.T, errOut string, err error, of string) (object struct {
 	Error    string `json:"error"`
 	ExitCode int    `json:"exit_code"`
@@ -77,21 +77,21 @@ func oneFailure(t *testing.T, errOut string, err error, of string) (object struc
 	return object
 }
 
-// With --json, every command writes JSON and nothing else: results on standard output,
-// an error as one object on standard error.
+// With --json, every command writes only JSON: results to standard output, and an error as one
+// object to standard error.
 func TestJSON_EveryCommand(t *testing.T) {
 	s := newShell(t)
 	s.run("app", "create", "--name", "Calendar", "--domain", "example.org")
-	away := &shell{t: t, address: "127.0.0.1:1"}
-	asksNobody := map[string]bool{"secret new": true, "secret check": true, "audit verify": true, "audit query": true, "conformance": true}
+	unreachable := &shell{t: t, address: "127.0.0.1:1"}
+	needsNoGateway := map[string]bool{"secret new": true, "secret check": true, "audit verify": true, "audit query": true, "conformance": true}
 	called := map[string]bool{}
 	for _, c := range jsonCommands(t) {
 		called[c.name] = true
 		args := append(strings.Fields(c.name+" "+c.args), "--json")
-		s.stdin, away.stdin = c.stdin, c.stdin
+		s.stdin, unreachable.stdin = c.stdin, c.stdin
 
 		out, errOut, err := s.try(args...)
-		require.NotEmpty(t, out+errOut, "%s says nothing", c.name)
+		require.NotEmpty(t, out+errOut, "%s writes nothing", c.name)
 		dec := json.NewDecoder(strings.NewReader(out))
 		for dec.More() {
 			var value any
@@ -102,16 +102,16 @@ func TestJSON_EveryCommand(t *testing.T) {
 		}
 
 		for _, wrong := range [][]string{{"--nonsense", "--json"}, {"--json", "--nonsense"}} {
-			out, errOut, err = away.try(append(strings.Fields(c.name), wrong...)...)
+			out, errOut, err = unreachable.try(append(strings.Fields(c.name), wrong...)...)
 			require.Empty(t, out, c.name)
 			failure := oneFailure(t, errOut, err, c.name)
 			require.Contains(t, failure.Error, "--nonsense", c.name)
 			require.Contains(t, failure.Hint, c.name+" --help")
 		}
-		if asksNobody[c.name] {
+		if needsNoGateway[c.name] {
 			continue
 		}
-		out, errOut, err = away.try(args...)
+		out, errOut, err = unreachable.try(args...)
 		require.Empty(t, out, c.name)
 		failure := oneFailure(t, errOut, err, c.name)
 		require.Equal(t, 3, failure.ExitCode, c.name)
@@ -119,7 +119,7 @@ func TestJSON_EveryCommand(t *testing.T) {
 		require.Contains(t, failure.Hint, "--address", c.name)
 	}
 
-	// None is left out.
+	// The list has every command.
 	meet := &cobra.Command{Use: "meet"}
 	caddycmd.Commands()["meet"].CobraFunc(meet)
 	var walk func(cmd *cobra.Command, path string)
@@ -131,15 +131,15 @@ func TestJSON_EveryCommand(t *testing.T) {
 			require.True(t, called[path], "%q is not called here", path)
 			return
 		}
-		_, errOut, err := away.try(append(strings.Fields(path), "--json")...)
+		_, errOut, err := unreachable.try(append(strings.Fields(path), "--json")...)
 		require.Contains(t, oneFailure(t, errOut, err, path).Error, "needs a subcommand")
-		_, errOut, err = away.try(append(strings.Fields(path), "nonsense", "--json")...)
+		_, errOut, err = unreachable.try(append(strings.Fields(path), "nonsense", "--json")...)
 		require.Contains(t, oneFailure(t, errOut, err, path).Error, "unknown command")
 	}
 	walk(meet, "")
 }
 
-// The kinds of errors have their exit status and say what to do.
+// Each kind of error has its exit status and an explanation.
 func TestJSON_Errors(t *testing.T) {
 	s := newShell(t)
 	s.run("app", "create", "--name", "Calendar", "--alias", "taken")

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A row that lacks cells does not end the columns of the others.
+// A row with fewer cells does not break the columns of the other rows.
 func TestTable_Aligns(t *testing.T) {
 	var out bytes.Buffer
 	c := &console{out: &out}

@@ -19,25 +19,25 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var update = flag.Bool("update", false, "make contract.yaml of the recording again")
+var update = flag.Bool("update", false, "write contract.yaml from the recording")
 
-// chosen are the lines of the recording that can be replayed elsewhere without harm,
-// in the order in which they are asked: they cost Meet few exchanges, name nothing
-// that only the recorded Meet had, and change nothing but where write says so.
+// chosen is a line of the recording that can be replayed at another Meet without harm. It
+// needs nothing that only the recorded Meet has, and changes nothing unless write is set.
 type chosen struct {
 	line, about string
-	or          []string // lines that say what other settings make of it
+	or          []string // lines recorded with other settings
 	write       bool
-	room        string // what stands for the room of the request: default {room}
-	token       string // what stands for its token: default {token}
+	room        string // replaces the room in the request; default {room}
+	token       string // replaces its token; default {token}
 	moreThan    int
 	takes       map[string]string
 	isNew       bool
 	either      string
 	atGateway   *atGateway
-	replace     [2]string // in the request, after all else
+	replace     [2]string // applied to the request last
 }
 
+// chosenLines are in the order of their requests. They cost Meet few exchanges.
 var chosenLines = []chosen{
 	{line: "token-object-empty", about: "tokens"},
 	{line: "token-json-ok", about: "tokens", takes: map[string]string{"token": "access_token"}},
@@ -107,10 +107,10 @@ var chosenLines = []chosen{
 	{line: "create-form", about: "creations", write: true},
 }
 
-// noRoom is the id of no room: what may exist in a later Meet must find nothing.
+// noRoom is an id without a room. Requests that a later Meet may support must find nothing.
 const noRoom = "00000000-0000-4000-8000-000000000404"
 
-// recordedLine is a line of the recording, as far as it is needed.
+// recordedLine is the part of a line of the recording that this test needs.
 type recordedLine struct {
 	ID        string `json:"id"`
 	Situation string `json:"situation"`
@@ -145,8 +145,8 @@ func recording(t *testing.T) map[string]recordedLine {
 
 const basePath = "/external-api/v1.0"
 
-// The table is what the recording says, no more and no less.
-func TestContract_IsTheRecording(t *testing.T) {
+// contract.yaml is generated from the recording.
+func TestContract_MatchesRecording(t *testing.T) {
 	lines := recording(t)
 	var b strings.Builder
 	b.WriteString(preface)
@@ -157,27 +157,28 @@ func TestContract_IsTheRecording(t *testing.T) {
 	if *update {
 		require.NoError(t, os.WriteFile("contract.yaml", []byte(b.String()), 0o600))
 	}
-	require.Equal(t, b.String(), string(contractYAML), "go test ./caddymodule/conformance -run TestContract_IsTheRecording -update")
+	require.Equal(t, b.String(), string(contractYAML), "go test ./caddymodule/conformance -run TestContract_MatchesRecording -update")
 }
 
-const preface = `# What is asked of a Meet, and what it was recorded to answer. Made of the recording in
-# backendclient/sandbox/testdata by the test TestContract_IsTheRecording; edit that.
+const preface = `# The requests that are sent to a Meet, and the recorded answers. The test
+# TestContract_MatchesRecording generates this file from backendclient/sandbox/testdata;
+# edit the test.
 #
 # line        the name of the exchange in the recording
-# asks        method, and path below the base path ({root}: of the host). {mail} and the like
-#             stand for what flags name, {token} for what an earlier line gave
-# write       asked with --write only: it may make a room or a user
-# more_than   asked only where the user has more rooms than that
-# takes       what later lines need of the answer
-# answers     what Meet answers, by its settings: one of them must fit. "gateway" is what a
-#             gateway makes of it: the status its caller gets, and the reason where Meet
-#             refuses something, or cannot be used
-# either      why it does not matter which
-# new         what a later Meet may have
-# at_gateway  what a gateway answers in its place, and the row of docs/compatibility.md
+# asks        method, and path below the base path ({root}: of the host). {mail} and similar
+#             names stand for the values of flags, {token} for a value from an earlier line
+# write       sent with --write only: it may create a room or a user
+# more_than   sent only if the user has more rooms than that
+# takes       values of the answer that later lines use
+# answers     Meet's answers with different settings, one of which must match. "gateway" is the
+#             status that the gateway's caller gets, and the reason if Meet refuses the
+#             request or cannot be used
+# either      why the gateway supports any of the answers
+# new         a feature that a later Meet may have
+# at_gateway  the gateway's own answer, and its row in docs/compatibility.md
 #
-# In an answer, <uuid> and the like stand for a form, a name with a question mark for what
-# need not be there. Headers that are not named do not matter.
+# In an answer, <uuid> and similar texts stand for a form, and a name with a question mark is
+# optional. Headers that are not named do not matter.
 shapes:
   list: {"count": "<number>", "next": "<link or null>", "previous": "<link or null>", "results": ["<room>"]}
   room: {"id": "<uuid>", "name": "<text>", "slug": "<text>", "access_level": "<level>", "configuration": "<object>", "url?": "<url>", "telephony?": "<telephony>"}
@@ -267,7 +268,7 @@ func writeAtGateway(t *testing.T, b *strings.Builder, a *atGateway) {
 	fmt.Fprintf(b, "  at_gateway: %s\n", compact(t, fields))
 }
 
-// situation is that of the recording, but where it counts the fixtures.
+// situation returns the recorded situation, without the numbers of the fixtures.
 func situation(c chosen, l recordedLine) string {
 	switch c.line {
 	case "list-page-1":
@@ -291,7 +292,7 @@ func pageOf(l recordedLine) string {
 	return "1"
 }
 
-// filler puts variables in place of fixtures.
+// filler returns a function that replaces fixtures with variables.
 func filler(c chosen) func(string) string {
 	room := c.room
 	if room == "" {
@@ -364,13 +365,13 @@ func writeAnswer(t *testing.T, b *strings.Builder, c chosen, l, recorded recorde
 	fmt.Fprintf(b, "    gateway: %s\n", compact(t, made(l.Request.Method, path, "", a, emptyAnswer(t)).String()))
 }
 
-// emptyAnswer is what a Meet answers to a token request without fields.
+// emptyAnswer returns Meet's answer to a token request without fields.
 func emptyAnswer(t *testing.T) *answer {
 	t.Helper()
 	return &answer{status: 400, header: http.Header{"Content-Type": {jsonType}}, body: []byte(`{"client_id":["x"],"grant_type":["x"]}`)}
 }
 
-// shapeOf puts forms in place of what another Meet has otherwise.
+// shapeOf replaces values that differ between installations of Meet with forms.
 func shapeOf(v any, l recordedLine) any {
 	object, ok := v.(map[string]any)
 	if !ok {

@@ -26,7 +26,7 @@ import (
 
 const secret = "test-secret-full-0001"
 
-// meet serves a sandbox with the fixtures of the recording; change may change its
+// meet serves a sandbox with the fixtures of the recording. The function change may edit its
 // answers.
 func meet(t *testing.T, s sandbox.Settings, change func(*http.Request, *httptest.ResponseRecorder)) (conformance.Options, *requests) {
 	t.Helper()
@@ -82,7 +82,7 @@ func run(t *testing.T, o conformance.Options) *conformance.Report {
 	return report
 }
 
-// The Meet of the recording is as recorded, whatever its settings.
+// A sandbox answers as recorded, whatever its settings.
 func TestRun_AsRecorded(t *testing.T) {
 	production := sandbox.Production
 	for name, tc := range map[string]struct {
@@ -93,7 +93,7 @@ func TestRun_AsRecorded(t *testing.T) {
 	}{
 		"production":         {production, false, nil, 16},
 		"production, writes": {production, true, func(o *conformance.Options) { o.UnknownMail = "nobody@example.com" }, 1},
-		"no fixtures but one": {production, false, func(o *conformance.Options) {
+		"only one fixture": {production, false, func(o *conformance.Options) {
 			o.SecondMail, o.DisabledMail, o.SharedMail, o.Room = "", "", "", ""
 		}, 20},
 		"few rooms, domains": {production, false, func(o *conformance.Options) {
@@ -130,26 +130,26 @@ func TestRun_AsRecorded(t *testing.T) {
 			require.Equal(t, tc.write, len(report.Made) > 0)
 			for _, request := range seen.all() {
 				if !tc.write {
-					require.NotContains(t, request, "POST /external-api/v1.0/rooms/ ", "nothing is made")
+					require.NotContains(t, request, "POST /external-api/v1.0/rooms/ ", "no room is created")
 				}
 			}
 		})
 	}
 }
 
-// Without --write nothing is sent that could make or change anything, now or in what
-// Meet has under way.
+// Without --write, no request can create or change anything, in this Meet or in a later
+// version.
 func TestRun_ChangesNothing(t *testing.T) {
 	o, seen := meet(t, sandbox.Production(), nil)
 	o.UnknownMail = "nobody@example.com"
 	run(t, o)
-	const nobodys = "00000000-0000-4000-8000-000000000404"
+	const unknownRoom = "00000000-0000-4000-8000-000000000404"
 	for _, request := range seen.all() {
 		method, target, _ := strings.Cut(request, " ")
 		switch method {
 		case "GET", "HEAD", "OPTIONS":
 		default:
-			require.True(t, strings.HasSuffix(target, "/application/token/") || strings.Contains(target, nobodys), request)
+			require.True(t, strings.HasSuffix(target, "/application/token/") || strings.Contains(target, unknownRoom), request)
 		}
 	}
 	require.Less(t, len(seen.all()), 60)
@@ -157,8 +157,8 @@ func TestRun_ChangesNothing(t *testing.T) {
 
 type edit = func(*http.Request, *httptest.ResponseRecorder)
 
-// of applies an edit where the request is as described.
-func of(method, target string, do func(*httptest.ResponseRecorder)) edit {
+// when applies an edit if the request matches.
+func when(method, target string, do func(*httptest.ResponseRecorder)) edit {
 	form := regexp.MustCompile("^" + target + "$")
 	return func(r *http.Request, w *httptest.ResponseRecorder) {
 		if (method == "" || r.Method == method) && form.MatchString(strings.TrimPrefix(r.URL.RequestURI(), "/external-api/v1.0")) {
@@ -167,8 +167,8 @@ func of(method, target string, do func(*httptest.ResponseRecorder)) edit {
 	}
 }
 
-// given applies an edit where the request's body holds a text.
-func given(text string, do edit) edit {
+// withBody applies an edit if the request's body contains the text.
+func withBody(text string, do edit) edit {
 	return func(r *http.Request, w *httptest.ResponseRecorder) {
 		body, _ := io.ReadAll(r.Body)
 		if strings.Contains(string(body), text) {
@@ -177,14 +177,14 @@ func given(text string, do edit) edit {
 	}
 }
 
-func replace(old, now string) func(*httptest.ResponseRecorder) {
+func replace(old, replacement string) func(*httptest.ResponseRecorder) {
 	return func(w *httptest.ResponseRecorder) {
-		text := strings.ReplaceAll(w.Body.String(), old, now)
+		text := strings.ReplaceAll(w.Body.String(), old, replacement)
 		w.Body = bytes.NewBufferString(text)
 	}
 }
 
-func says(status int, contentType, body string) func(*httptest.ResponseRecorder) {
+func answerWith(status int, contentType, body string) func(*httptest.ResponseRecorder) {
 	return func(w *httptest.ResponseRecorder) {
 		w.Code, w.Body = status, bytes.NewBufferString(body)
 		w.Header().Set("Content-Type", contentType)
@@ -199,91 +199,91 @@ const (
 	html  = "text/html; charset=utf-8"
 )
 
-// Each change of Meet's is named in the group of what it means.
-func TestRun_NamesWhatDiffers(t *testing.T) {
+// Each difference is reported in the group of its consequence for the gateway.
+func TestRun_GroupsDifferences(t *testing.T) {
 	for name, tc := range map[string]struct {
 		edit  edit
 		write bool
 		want  map[string]string // group by line; all lines that differ
 		some  bool              // others may differ too
 	}{
-		"a list without its count":      {of("GET", list, replace(`"count":`, `"total":`)), false, map[string]string{"list-page-1": "fails", "list-page-last": "fails"}, true},
-		"a list in HTML":                {of("GET", list, func(w *httptest.ResponseRecorder) { w.Header().Set("Content-Type", html) }), false, map[string]string{"list-page-1": "fails"}, true},
-		"the token has another name":    {of("POST", token, replace(`"access_token"`, `"accessToken"`)), false, map[string]string{"token-json-ok": "fails"}, true},
-		"the token endpoint wants more": {given("app-full", of("POST", token, says(400, js, `{"audience":["This field is required."]}`))), false, map[string]string{"token-json-ok": "fails"}, true},
-		"a room is another":             {of("GET", room, replace(`5eed0000`, `5eed0001`)), false, map[string]string{"retrieve-own": "fails"}, true},
-		"rooms are an error":            {of("GET", room, says(500, html, "<h1>")), false, map[string]string{"retrieve-own": "fails", "retrieve-upper-case": "fails", "retrieve-other": "fails"}, false},
-		"rooms are redirected": {of("GET", room, func(w *httptest.ResponseRecorder) {
-			says(302, html, "")(w)
+		"a list without its count":                  {when("GET", list, replace(`"count":`, `"total":`)), false, map[string]string{"list-page-1": "fails", "list-page-last": "fails"}, true},
+		"a list in HTML":                            {when("GET", list, func(w *httptest.ResponseRecorder) { w.Header().Set("Content-Type", html) }), false, map[string]string{"list-page-1": "fails"}, true},
+		"the token has another key":                 {when("POST", token, replace(`"access_token"`, `"accessToken"`)), false, map[string]string{"token-json-ok": "fails"}, true},
+		"the token endpoint requires another field": {withBody("app-full", when("POST", token, answerWith(400, js, `{"audience":["This field is required."]}`))), false, map[string]string{"token-json-ok": "fails"}, true},
+		"another room is returned":                  {when("GET", room, replace(`5eed0000`, `5eed0001`)), false, map[string]string{"retrieve-own": "fails"}, true},
+		"rooms are a server error":                  {when("GET", room, answerWith(500, html, "<h1>")), false, map[string]string{"retrieve-own": "fails", "retrieve-upper-case": "fails", "retrieve-other": "fails"}, false},
+		"rooms are redirected": {when("GET", room, func(w *httptest.ResponseRecorder) {
+			answerWith(302, html, "")(w)
 			w.Header().Set("Location", "https://login.example.org/")
 		}), false, map[string]string{"retrieve-own": "fails"}, true},
-		"the heartbeat is gone": {of("GET", "/__lbheartbeat__", says(404, html, "")), false, map[string]string{"lbheartbeat": "fails"}, false},
+		"the heartbeat is not found": {when("GET", "/__lbheartbeat__", answerWith(404, html, "")), false, map[string]string{"lbheartbeat": "fails"}, false},
 
-		"any secret is right": {given(`"wrong"`, of("POST", token, says(200, js, `{"access_token":"a.b.c","token_type":"Bearer","expires_in":60}`))), false, map[string]string{"token-bad-secret": "opens"}, false},
+		"any secret is accepted": {withBody(`"wrong"`, when("POST", token, answerWith(200, js, `{"access_token":"a.b.c","token_type":"Bearer","expires_in":60}`))), false, map[string]string{"token-bad-secret": "opens"}, false},
 		"a token is not needed": {func(r *http.Request, w *httptest.ResponseRecorder) {
 			if r.URL.RequestURI() == "/external-api/v1.0/rooms/" && r.Header.Get("Authorization") == "" {
-				says(200, js, `{"count":0,"next":null,"previous":null,"results":[]}`)(w)
+				answerWith(200, js, `{"count":0,"next":null,"previous":null,"results":[]}`)(w)
 			}
 		}, false, map[string]string{"auth-none": "opens"}, false},
-		"any signature is right": {func(_ *http.Request, w *httptest.ResponseRecorder) {
+		"any signature is accepted": {func(_ *http.Request, w *httptest.ResponseRecorder) {
 			if strings.Contains(w.Body.String(), "improperly configured") {
-				says(200, js, `{"count":0,"next":null,"previous":null,"results":[]}`)(w)
+				answerWith(200, js, `{"count":0,"next":null,"previous":null,"results":[]}`)(w)
 			}
 		}, false, map[string]string{"auth-bad-signature": "opens", "auth-garbage": "opens"}, false},
 		"another user's room is shown": {func(_ *http.Request, w *httptest.ResponseRecorder) {
 			if w.Code == 403 && strings.Contains(w.Body.String(), "permission to perform") {
-				says(200, js, `{"id":"5eed0000-0000-4000-8000-000000000001","name":"x","slug":"x","access_level":"trusted","configuration":{}}`)(w)
+				answerWith(200, js, `{"id":"5eed0000-0000-4000-8000-000000000001","name":"x","slug":"x","access_level":"trusted","configuration":{}}`)(w)
 			}
 		}, false, map[string]string{"retrieve-other": "opens"}, false},
 
 		"another user's room is not found": {func(_ *http.Request, w *httptest.ResponseRecorder) {
 			if w.Code == 403 && strings.Contains(w.Body.String(), "permission to perform") {
-				says(404, js, `{"detail":"Not found."}`)(w)
+				answerWith(404, js, `{"detail":"Not found."}`)(w)
 			}
 		}, false, map[string]string{"retrieve-other": "otherwise"}, false},
-		"a disabled user has other words": {of("", list, replace("User account is disabled.", "This account is off.")), false, map[string]string{"auth-issued-inactive-user": "fails"}, false},
-		"a bad mail has another form":     {of("POST", token, replace(`"error":"Scope`, `"message":"Scope`)), false, map[string]string{"token-scope-not-a-mail": "fails"}, false},
-		"a shared mail is told in JSON":   {given("dup@", of("POST", token, says(409, js, `{"error":"Several."}`))), false, map[string]string{"token-duplicate-mail": "causes"}, false},
-		"a bad page is 400":               {of("GET", list, replace(`Invalid page.`, `x`)), false, map[string]string{"list-page-0": "words"}, true},
+		"a disabled user is refused with another text": {when("", list, replace("User account is disabled.", "This account is off.")), false, map[string]string{"auth-issued-inactive-user": "fails"}, false},
+		"an invalid mail is refused in another form":   {when("POST", token, replace(`"error":"Scope`, `"message":"Scope`)), false, map[string]string{"token-scope-not-a-mail": "fails"}, false},
+		"a shared mail is refused in JSON":             {withBody("dup@", when("POST", token, answerWith(409, js, `{"error":"Several."}`))), false, map[string]string{"token-duplicate-mail": "causes"}, false},
+		"a bad page is refused with another text":      {when("GET", list, replace(`Invalid page.`, `x`)), false, map[string]string{"list-page-0": "words"}, true},
 
-		"pages of 25": {of("GET", `/rooms/(\?page=1)?`, func(w *httptest.ResponseRecorder) {
+		"pages of 25": {when("GET", `/rooms/(\?page=1)?`, func(w *httptest.ResponseRecorder) {
 			if w.Code == 200 {
 				dropRooms(w, 3)
 			}
 		}), false, map[string]string{"list-page-1": "paging", "list-page-1-explicit": "paging"}, false},
-		"links are null":             {of("GET", `/rooms/\?page=2`, cut(`"next":"[^"]*"`, `"next":null`)), false, map[string]string{"list-page-2": "paging"}, false},
-		"links go elsewhere":         {of("GET", `/rooms/\?page=2`, replace(`//meet.example.org/external`, `//backend:8000/external`)), false, map[string]string{"list-page-2": "paging"}, false},
-		"a page again":               {of("GET", `/rooms/\?page=2`, cut(`\?page=3`, `?page=2`)), false, map[string]string{"list-page-2": "paging"}, false},
-		"the last page has no rooms": {of("GET", `/rooms/\?page=last`, func(w *httptest.ResponseRecorder) { dropRooms(w, 0) }), false, map[string]string{"list-page-last": "paging"}, false},
+		"links are null":                 {when("GET", `/rooms/\?page=2`, replaceRegexp(`"next":"[^"]*"`, `"next":null`)), false, map[string]string{"list-page-2": "paging"}, false},
+		"links go elsewhere":             {when("GET", `/rooms/\?page=2`, replace(`//meet.example.org/external`, `//backend:8000/external`)), false, map[string]string{"list-page-2": "paging"}, false},
+		"the next link repeats the page": {when("GET", `/rooms/\?page=2`, replaceRegexp(`\?page=3`, `?page=2`)), false, map[string]string{"list-page-2": "paging"}, false},
+		"the last page has no rooms":     {when("GET", `/rooms/\?page=last`, func(w *httptest.ResponseRecorder) { dropRooms(w, 0) }), false, map[string]string{"list-page-last": "paging"}, false},
 
-		"a room without its slug":  {of("GET", room, cut(`"slug":"[^"]*",?`, ``)), false, map[string]string{"retrieve-own": "fields", "retrieve-upper-case": "fields"}, true},
-		"a level nobody knows":     {of("GET", room, replace(`"trusted"`, `"secret"`)), false, map[string]string{"retrieve-own": "fields", "retrieve-upper-case": "fields"}, false},
-		"a PIN is a number":        {of("GET", room, cut(`"pin_code":"(\d*)"`, `"pin_code":$1`)), false, map[string]string{"retrieve-own": "fields", "retrieve-upper-case": "fields"}, false},
-		"other levels than asked":  {given("restricted", of("POST", list, replace(`"restricted"`, `"trusted"`))), true, map[string]string{"create-access-restricted": "fields"}, false},
-		"new rooms have no page":   {of("POST", list, func(w *httptest.ResponseRecorder) { w.Header().Del("Location") }), true, map[string]string{"create-access-restricted": "fields", "create-access-trusted": "fields", "create-config-mute-true": "fields", "create-extra-fields": "fields", "create-no-body": "fields"}, false},
-		"a list of allowed levels": {given("trusted", of("POST", list, says(400, js, `{"access_level":["Not allowed."]}`))), true, map[string]string{"create-access-trusted": "otherwise"}, false},
-		"unknown configuration is taken": {
-			given("unsupported", of("POST", list, says(201, js, `{"id":"5eed0000-0000-4000-8000-000000000009","name":"x","slug":"x","access_level":"trusted","configuration":{}}`))),
+		"a room without its slug":      {when("GET", room, replaceRegexp(`"slug":"[^"]*",?`, ``)), false, map[string]string{"retrieve-own": "fields", "retrieve-upper-case": "fields"}, true},
+		"an unknown access level":      {when("GET", room, replace(`"trusted"`, `"secret"`)), false, map[string]string{"retrieve-own": "fields", "retrieve-upper-case": "fields"}, false},
+		"a PIN is a number":            {when("GET", room, replaceRegexp(`"pin_code":"(\d*)"`, `"pin_code":$1`)), false, map[string]string{"retrieve-own": "fields", "retrieve-upper-case": "fields"}, false},
+		"another level than requested": {withBody("restricted", when("POST", list, replace(`"restricted"`, `"trusted"`))), true, map[string]string{"create-access-restricted": "fields"}, false},
+		"new rooms have no Location":   {when("POST", list, func(w *httptest.ResponseRecorder) { w.Header().Del("Location") }), true, map[string]string{"create-access-restricted": "fields", "create-access-trusted": "fields", "create-config-mute-true": "fields", "create-extra-fields": "fields", "create-no-body": "fields"}, false},
+		"a level is not allowed":       {withBody("trusted", when("POST", list, answerWith(400, js, `{"access_level":["Not allowed."]}`))), true, map[string]string{"create-access-trusted": "otherwise"}, false},
+		"unknown configuration is accepted": {
+			withBody("unsupported", when("POST", list, answerWith(201, js, `{"id":"5eed0000-0000-4000-8000-000000000009","name":"x","slug":"x","access_level":"trusted","configuration":{}}`))),
 			true,
 			map[string]string{"create-config-unknown-key": "opens"},
 			false,
 		},
 
-		"a garbage token is plainly refused": {of("GET", list, replace("Resource Server is improperly configured", "Invalid token header.")), false, map[string]string{"auth-garbage": "causes", "auth-bad-signature": "causes"}, false},
-		"a wrong secret is a 403":            {given(`"wrong"`, of("POST", token, says(403, js, `{"detail":"No."}`))), false, map[string]string{"token-bad-secret": "causes"}, false},
+		"a garbage token is refused with another text": {when("GET", list, replace("Resource Server is improperly configured", "Invalid token header.")), false, map[string]string{"auth-garbage": "causes", "auth-bad-signature": "causes"}, false},
+		"a wrong secret is a 403":                      {withBody(`"wrong"`, when("POST", token, answerWith(403, js, `{"detail":"No."}`))), false, map[string]string{"token-bad-secret": "causes"}, false},
 
-		"rooms have an owner":   {of("", room, replace(`"slug":`, `"owner":"alice@example.com","slug":`)), false, map[string]string{"retrieve-own": "more", "retrieve-upper-case": "more"}, false},
-		"rooms can be deleted":  {of("DELETE", "/rooms/.*", says(404, js, `{"detail":"No Room matches the given query."}`)), false, map[string]string{"room-delete": "more"}, false},
-		"rooms can be changed":  {of("PATCH", "/rooms/.*", says(403, js, `{"detail":"Insufficient permissions. Required scope: rooms:update"}`)), false, map[string]string{"room-patch-unknown": "more"}, false},
-		"methods that come":     {of("PUT", "/rooms/.*", func(w *httptest.ResponseRecorder) { w.Header().Set("Allow", "GET, PATCH, HEAD, OPTIONS") }), false, map[string]string{"room-put": "more"}, false},
-		"access can be granted": {of("POST", "/rooms/.*/grant-access/", says(400, js, `{"email":["This field is required."]}`)), false, map[string]string{"room-grant-access": "more"}, false},
+		"rooms have an owner":     {when("", room, replace(`"slug":`, `"owner":"alice@example.com","slug":`)), false, map[string]string{"retrieve-own": "more", "retrieve-upper-case": "more"}, false},
+		"rooms can be deleted":    {when("DELETE", "/rooms/.*", answerWith(404, js, `{"detail":"No Room matches the given query."}`)), false, map[string]string{"room-delete": "more"}, false},
+		"rooms can be changed":    {when("PATCH", "/rooms/.*", answerWith(403, js, `{"detail":"Insufficient permissions. Required scope: rooms:update"}`)), false, map[string]string{"room-patch-unknown": "more"}, false},
+		"a new method is allowed": {when("PUT", "/rooms/.*", func(w *httptest.ResponseRecorder) { w.Header().Set("Allow", "GET, PATCH, HEAD, OPTIONS") }), false, map[string]string{"room-put": "more"}, false},
+		"access can be granted":   {when("POST", "/rooms/.*/grant-access/", answerWith(400, js, `{"email":["This field is required."]}`)), false, map[string]string{"room-grant-access": "more"}, false},
 
-		"a slash is not needed": {of("GET", "/rooms", says(200, js, `{}`)), false, map[string]string{"rooms-no-slash-get": "either"}, false},
+		"a slash is not needed": {when("GET", "/rooms", answerWith(200, js, `{}`)), false, map[string]string{"rooms-no-slash-get": "either"}, false},
 
-		"other words":            {of("GET", "/rooms/.*", replace("No Room matches the given query.", "Nope, victim@other.org.")), false, map[string]string{"retrieve-unknown": "words"}, false},
-		"a token says more":      {of("POST", token, replace(`"token_type"`, `"refresh":"x","token_type"`)), false, map[string]string{"token-json-ok": "words", "token-inactive-user-ok": "words"}, false},
-		"another challenge":      {of("GET", list, func(w *httptest.ResponseRecorder) { w.Header().Set("WWW-Authenticate", `Bearer realm="x"`) }), false, map[string]string{"auth-none": "words"}, true},
-		"a library's other page": {given("unsupported", of("POST", list, replace("/2.13/", "/2.99/"))), true, map[string]string{}, false},
+		"another text":                              {when("GET", "/rooms/.*", replace("No Room matches the given query.", "Nope, victim@other.org.")), false, map[string]string{"retrieve-unknown": "words"}, false},
+		"the token answer has another key":          {when("POST", token, replace(`"token_type"`, `"refresh":"x","token_type"`)), false, map[string]string{"token-json-ok": "words", "token-inactive-user-ok": "words"}, false},
+		"another challenge":                         {when("GET", list, func(w *httptest.ResponseRecorder) { w.Header().Set("WWW-Authenticate", `Bearer realm="x"`) }), false, map[string]string{"auth-none": "words"}, true},
+		"a link names another version of a library": {withBody("unsupported", when("POST", list, replace("/2.13/", "/2.99/"))), true, map[string]string{}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, _ := meet(t, sandbox.Production(), tc.edit)
@@ -300,13 +300,13 @@ func TestRun_NamesWhatDiffers(t *testing.T) {
 			} else {
 				require.Equal(t, tc.want, got)
 			}
-			tells(t, report)
+			checkNoSecrets(t, report)
 		})
 	}
 }
 
-// tells checks that a report holds no secret and no address, in whichever form.
-func tells(t *testing.T, report *conformance.Report) {
+// checkNoSecrets checks that no form of a report contains a secret or a mail address.
+func checkNoSecrets(t *testing.T, report *conformance.Report) {
 	t.Helper()
 	asJSON, err := json.Marshal(report)
 	require.NoError(t, err)
@@ -320,14 +320,14 @@ func tells(t *testing.T, report *conformance.Report) {
 	}
 }
 
-func cut(old, now string) func(*httptest.ResponseRecorder) {
+func replaceRegexp(old, replacement string) func(*httptest.ResponseRecorder) {
 	form := regexp.MustCompile(old)
 	return func(w *httptest.ResponseRecorder) {
-		w.Body = bytes.NewBufferString(form.ReplaceAllString(w.Body.String(), now))
+		w.Body = bytes.NewBufferString(form.ReplaceAllString(w.Body.String(), replacement))
 	}
 }
 
-// dropRooms leaves some rooms on a page.
+// dropRooms removes all rooms of a page but the first ones.
 func dropRooms(w *httptest.ResponseRecorder, keep int) {
 	var page map[string]any
 	if json.Unmarshal(w.Body.Bytes(), &page) != nil {
@@ -339,8 +339,8 @@ func dropRooms(w *httptest.ResponseRecorder, keep int) {
 	w.Body = bytes.NewBuffer(b)
 }
 
-// Settings that the gateway copes with are told as such.
-func TestRun_WhatTheGatewayCopesWith(t *testing.T) {
+// A setting that the gateway supports either way is in the group "either".
+func TestRun_SupportedDifferences(t *testing.T) {
 	s := sandbox.Production()
 	s.HonourPageSize, s.SlugFilter = true, true
 	o, _ := meet(t, s, nil)
@@ -351,7 +351,7 @@ func TestRun_WhatTheGatewayCopesWith(t *testing.T) {
 	}
 }
 
-// A Meet that is set up wrongly is told by what the gateway would tell.
+// For a misconfigured Meet, the report has the hint that the gateway would log.
 func TestRun_Hints(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(*conformance.Options)
@@ -384,26 +384,26 @@ func TestRun_Fixtures(t *testing.T) {
 	}
 }
 
-func TestRun_NothingAnswers(t *testing.T) {
+func TestRun_Unreachable(t *testing.T) {
 	o, _ := meet(t, sandbox.Production(), nil)
-	gone := httptest.NewServer(http.NotFoundHandler())
-	o.Backend.Host = strings.TrimPrefix(gone.URL, "http://")
-	gone.Close()
+	closed := httptest.NewServer(http.NotFoundHandler())
+	o.Backend.Host = strings.TrimPrefix(closed.URL, "http://")
+	closed.Close()
 	_, err := conformance.Run(t.Context(), o)
 	require.ErrorIs(t, err, conformance.ErrUnreachable)
 }
 
-// A Meet that goes away meanwhile ends the run; one request without an answer does not.
-func TestRun_AnswersAreMissing(t *testing.T) {
+// A Meet that becomes unreachable ends the run. A single failed request does not.
+func TestRun_ConnectionFails(t *testing.T) {
 	for name, tc := range map[string]struct {
-		breaks func(r *http.Request) bool
-		ends   bool
+		fails func(r *http.Request) bool
+		ends  bool
 	}{
 		"one": {func(r *http.Request) bool { return r.URL.RawQuery == "page=0" }, false},
 		"all": {func(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/external-api/v1.0/rooms") }, true},
 	} {
 		o, _ := meet(t, sandbox.Production(), nil)
-		o.Transport = breaking{tc.breaks}
+		o.Transport = failingTransport{tc.fails}
 		report, err := conformance.Run(t.Context(), o)
 		if tc.ends {
 			require.ErrorIs(t, err, conformance.ErrUnreachable, name)
@@ -416,18 +416,18 @@ func TestRun_AnswersAreMissing(t *testing.T) {
 	}
 }
 
-type breaking struct{ breaks func(*http.Request) bool }
+type failingTransport struct{ fails func(*http.Request) bool }
 
-func (b breaking) RoundTrip(r *http.Request) (*http.Response, error) {
-	if b.breaks(r) {
+func (b failingTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if b.fails(r) {
 		return nil, io.ErrUnexpectedEOF
 	}
 	return http.DefaultTransport.RoundTrip(r)
 }
 
-// What does not end is not read to its end, and what does not answer is not waited for.
+// The size of a body and the time of a request are limited.
 func TestRun_Bounded(t *testing.T) {
-	o, _ := meet(t, sandbox.Production(), of("GET", room, func(w *httptest.ResponseRecorder) {
+	o, _ := meet(t, sandbox.Production(), when("GET", room, func(w *httptest.ResponseRecorder) {
 		w.Body = bytes.NewBuffer(bytes.Repeat([]byte(" "), 2<<20))
 	}))
 	report := run(t, o)
@@ -448,9 +448,9 @@ func TestRun_Bounded(t *testing.T) {
 	require.ErrorIs(t, err, conformance.ErrUnreachable)
 }
 
-// The JUnit report is one: it parses, and its sums are right.
+// The JUnit report is valid XML and its totals are correct.
 func TestReport_JUnit(t *testing.T) {
-	o, _ := meet(t, sandbox.Production(), of("GET", "/rooms/.*", replace("No Room matches the given query.", `<&\"\u0001`)))
+	o, _ := meet(t, sandbox.Production(), when("GET", "/rooms/.*", replace("No Room matches the given query.", `<&\"\u0001`)))
 	report := run(t, o)
 	b, err := report.JUnit()
 	require.NoError(t, err)

@@ -15,7 +15,7 @@ import (
 
 var now = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 
-// healthy is an installation of which nothing is wrong.
+// healthy returns the facts of an installation without faults.
 func healthy() *Facts {
 	return &Facts{
 		Now: now,
@@ -42,8 +42,8 @@ func healthy() *Facts {
 	}
 }
 
-// Every fault is named, with a way to fix, and nothing else is.
-func TestDiagnose_EachFaultAlone(t *testing.T) {
+// Each fault leads to exactly one finding, with a cause and a fix.
+func TestDiagnose_EachFault(t *testing.T) {
 	faults := map[string]func(*Facts){
 		"store_embedded":          func(f *Facts) { f.Configuration.Embedded = true },
 		"secret_weak":             func(f *Facts) { f.Configuration.Secrets[0].Distinct = 3 },
@@ -98,10 +98,10 @@ func TestDiagnose_EachFaultAlone(t *testing.T) {
 		"application_alias_lost":  func(f *Facts) { f.Applications[0].LostAliases = []string{"calendar"} },
 	}
 	require.GreaterOrEqual(t, len(faults), 25)
-	require.Empty(t, Diagnose(healthy()), "a healthy installation is silent")
+	require.Empty(t, Diagnose(healthy()), "a healthy installation has no findings")
 	demo := healthy()
 	demo.Configuration.Embedded, demo.Meets, demo.Applications[0].Domains = true, []Meet{{Sandbox: true}}, []string{"*"}
-	require.Empty(t, Diagnose(demo), "what is for trying out is right as it is")
+	require.Empty(t, Diagnose(demo), "a demo has no findings")
 	for name, inject := range faults {
 		t.Run(name, func(t *testing.T) {
 			f := healthy()
@@ -116,7 +116,7 @@ func TestDiagnose_EachFaultAlone(t *testing.T) {
 		})
 	}
 	for _, name := range Names() {
-		// Those need a record that was encrypted; see the tests of tokens.
+		// These need an encrypted record; see the tests of package tokens.
 		if name != "application_backend_unreadable" && name != "application_denied_unreadable" {
 			require.Contains(t, faults, name, "a check without a fault")
 		}

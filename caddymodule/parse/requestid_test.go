@@ -11,8 +11,8 @@ import (
 )
 
 func TestRequestID(t *testing.T) {
-	for _, sane := range []string{"a", "6f1e.2-B_c", strings.Repeat("a", 64)} {
-		require.Equal(t, sane, RequestID(http.Header{"X-Request-Id": {sane}}))
+	for _, valid := range []string{"a", "6f1e.2-B_c", strings.Repeat("a", 64)} {
+		require.Equal(t, valid, RequestID(http.Header{"X-Request-Id": {valid}}))
 	}
 	for _, values := range [][]string{nil, {""}, {"a b"}, {"a\r\nX: 1"}, {"é"}, {`a"b`}, {"{env.HOME}"}, {strings.Repeat("a", 65)}, {"a", "b"}} {
 		got := RequestID(http.Header{"X-Request-Id": values})

@@ -30,8 +30,7 @@ func TestParseTarget(t *testing.T) {
 	}
 }
 
-// Each of these has been read as another path by one of two servers in a row
-// (Caddy CVE-2026-27587, Envoy CVE-2021-29492, Traefik CVE-2025-66490, Kong
+// Two servers in a row have read each of these as different paths (Caddy CVE-2026-27587, Envoy CVE-2021-29492, Traefik CVE-2025-66490, Kong
 // CVE-2021-27306, APISIX CVE-2021-43557, HAProxy CVE-2023-45539 and others).
 var ambiguousTargets = []string{
 	"", "*", "rooms", "http://meet.example.org/rooms", "//meet.example.org/rooms", "meet.example.org:443",
@@ -50,7 +49,7 @@ var ambiguousTargets = []string{
 	"/rooms?page=1\x00", "/rooms?a b", "/rooms?\xff", `/rooms?a\b`, "/rooms?page=1\x7f",
 }
 
-func TestPaths_AmbiguousTargetsRefused(t *testing.T) {
+func TestTarget_RefusesAmbiguous(t *testing.T) {
 	for _, raw := range append(ambiguousTargets, "/"+strings.Repeat("a", MaxTarget)) {
 		_, err := Target(raw)
 		require.ErrorIs(t, err, ErrTarget, "%q", raw)

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// However the variable is missing, the error says what to set.
+// If the URL is missing, the error names the variable to set.
 func TestRedis_WithoutURL(t *testing.T) {
 	t.Setenv("REDIS_URL", "")
 	for _, url := range []string{"", "{env.REDIS_URL}", "{env.MEET_GATEWAY_NOT_THERE}"} {
@@ -21,8 +21,8 @@ func TestRedis_WithoutURL(t *testing.T) {
 	}
 }
 
-// TestTLS_SaysWhichOption: what crypto/tls says of a certificate names no file.
-func TestTLS_SaysWhichOption(t *testing.T) {
+// Errors name the option or the file, which errors of crypto/tls do not.
+func TestTLS_ErrorsNameOption(t *testing.T) {
 	dir := t.TempDir()
 	missing, empty := filepath.Join(dir, "missing"), filepath.Join(dir, "empty")
 	require.NoError(t, os.WriteFile(empty, nil, 0o600))

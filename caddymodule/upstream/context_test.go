@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestGuestRequest_HasWhatCaddyPreparesForClients(t *testing.T) {
+func TestGuestRequest_HasCaddyContext(t *testing.T) {
 	t.Setenv("GUEST_REQUEST_TEST", "from the environment")
 	group := caddy.CtxKey("route_group")
 	outer := context.WithValue(context.Background(), group, map[string]struct{}{"taken": {}})
@@ -25,7 +25,7 @@ func TestGuestRequest_HasWhatCaddyPreparesForClients(t *testing.T) {
 	g.take(meetRequest(ctx, t), rec)
 
 	require.Equal(t, "kept", ctx.Value(http.LocalAddrContextKey))
-	require.Nil(t, g.full, "nothing was asked for yet")
+	require.Nil(t, g.full, "it is built on first use")
 	repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	caddyhttp.SetVar(ctx, "inner", "set")
 	for key, want := range map[string]any{

@@ -43,13 +43,14 @@ func TestBareAddress(t *testing.T) {
 	}
 }
 
-// roundTripFunc is a transport made of a function.
+// roundTripFunc is a function that is used as a transport.
 type roundTripFunc func(*http.Request) (*http.Response, error)
 
 func (f roundTripFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// Who the client is, is what Caddy says of it.
-func TestDirectTransport_Forwarded(t *testing.T) {
+// X-Forwarded-For holds the client address that Caddy trusts, and the peer if it is another
+// address.
+func TestDirectTransport_ForwardedHeaders(t *testing.T) {
 	for _, tc := range []struct{ peer, clientIP, want string }{
 		{"192.0.2.1:1234", "192.0.2.1", "192.0.2.1"},
 		{"192.0.2.1:1234", "203.0.113.9", "203.0.113.9, 192.0.2.1"},
@@ -75,6 +76,6 @@ func TestDirectTransport_Forwarded(t *testing.T) {
 		res, err := (&Upstream{direct: direct}).RoundTrip(meetRequest(ctx, t))
 		require.NoError(t, err)
 		require.NoError(t, res.Body.Close())
-		require.Nil(t, caddyhttp.GetVar(ctx, "set"), "the client's own variables are its own")
+		require.Nil(t, caddyhttp.GetVar(ctx, "set"), "variables of the request to Meet do not reach the client's request")
 	}
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/backendclient"
 )
 
-// handlerFunc is a handler made of a function.
+// handlerFunc is a function that is used as a handler.
 type handlerFunc func(http.ResponseWriter, *http.Request) error
 
 func (f handlerFunc) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
@@ -69,7 +69,7 @@ func TestUpstream_AnswerIsRecorded(t *testing.T) {
 	require.ErrorIs(t, err, http.ErrBodyReadAfterClose)
 }
 
-func TestUpstream_ForwardedForIsTheClientCaddyTrusts(t *testing.T) {
+func TestUpstream_ForwardedFor(t *testing.T) {
 	for _, tc := range []struct{ peer, clientIP, want string }{
 		{"192.0.2.1:1234", "192.0.2.1", ""}, // reverse_proxy adds the peer
 		{"192.0.2.1:1234", "203.0.113.9", "203.0.113.9"},
@@ -104,7 +104,7 @@ func TestUpstream_Failures(t *testing.T) {
 		}, 503, false},
 		{"timeout", func(http.ResponseWriter, *http.Request) error { return caddyhttp.Error(504, errors.New("timeout")) }, 504, false},
 		{"other status", func(http.ResponseWriter, *http.Request) error { return caddyhttp.Error(418, errors.New("teapot")) }, 502, false},
-		{"given up after an answer", func(_ http.ResponseWriter, r *http.Request) error {
+		{"retries ended after an answer", func(_ http.ResponseWriter, r *http.Request) error {
 			r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Set("http.reverse_proxy.status_code", 503)
 			return caddyhttp.Error(503, errors.New("matched retry_match"))
 		}, 502, false},
@@ -121,7 +121,7 @@ func TestUpstream_Failures(t *testing.T) {
 	}
 }
 
-func TestUpstream_AnswerBreaksOff(t *testing.T) {
+func TestUpstream_TruncatedAnswer(t *testing.T) {
 	for name, guest := range map[string]handlerFunc{
 		"abort": func(w http.ResponseWriter, _ *http.Request) error {
 			_, _ = io.WriteString(w, "half")
@@ -149,7 +149,7 @@ func TestUpstream_AnswerBreaksOff(t *testing.T) {
 	}
 }
 
-func TestUpstream_CallerGoesAway(t *testing.T) {
+func TestUpstream_CallerLeaves(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	_, err := New(handlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		cancel()
@@ -164,12 +164,12 @@ func TestUpstream_CallerGoesAway(t *testing.T) {
 		return nil
 	}), nil, nil).RoundTrip(meetRequest(context.Background(), t))
 	require.NoError(t, err)
-	require.Equal(t, 499, res.StatusCode, "said by the upstream itself")
+	require.Equal(t, 499, res.StatusCode, "the upstream itself answered 499")
 }
 
-// Calls for one client run at the same time under one context: each must have
-// its own replacer and variables.
-func TestUpstream_ConcurrentCallsShareNothing(t *testing.T) {
+// Calls for one client run concurrently with one context. Each call has its own replacer and
+// variables.
+func TestUpstream_ConcurrentCalls(t *testing.T) {
 	transport := New(handlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 		page := r.URL.Query().Get("page")

@@ -18,7 +18,7 @@ func TestGOGCFor(t *testing.T) {
 	require.Equal(t, 50, gogcFor(largeHeap))
 }
 
-func TestTuneCollector_GOGCOfTheEnvironmentStays(t *testing.T) {
+func TestTuneCollector_KeepsGOGC(t *testing.T) {
 	const own = 123
 	before := debug.SetGCPercent(own)
 	defer debug.SetGCPercent(before)

@@ -31,7 +31,7 @@ func TestOtherNames(t *testing.T) {
 	}
 }
 
-// Other names are misdirected also where only a file for --envfile has the address.
+// Requests for other names are misdirected even if only a file for --envfile sets the address.
 func TestEnvFiles(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "gateway.env")
 	require.NoError(t, os.WriteFile(file, []byte("# MEET_GATEWAY_ADDR=a\nMEET_STORE=redis\nexport MEET_GATEWAY_ADDR=\"gateway.example.org\" # ours\n"), 0o600))

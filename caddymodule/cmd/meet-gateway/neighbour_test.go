@@ -20,7 +20,7 @@ func TestWarnOfNeighbour(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "Caddyfile")
 	require.NoError(t, os.WriteFile(file, []byte("{$MEET_GATEWAY_ADDR::8080} {\n}\n"), 0o600))
 	var out strings.Builder
-	said := func(args ...string) string {
+	warning := func(args ...string) string {
 		out.Reset()
 		warnOfNeighbour(append([]string{"meet-gateway"}, args...), &out)
 		return out.String()
@@ -32,19 +32,19 @@ func TestWarnOfNeighbour(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Setenv("MEET_GATEWAY_ADDR", l.Addr().String())
-	require.Contains(t, said("run", "--config", file), "MEET_GATEWAY_ADDR")
-	require.Empty(t, said("validate", "--config", file))
-	require.Empty(t, said("run", "--config", file+"-none"))
+	require.Contains(t, warning("run", "--config", file), "MEET_GATEWAY_ADDR")
+	require.Empty(t, warning("validate", "--config", file))
+	require.Empty(t, warning("run", "--config", file+"-none"))
 	t.Setenv("LISTEN_FDS", "1")
-	require.Empty(t, said("run", "--config", file), "the port is that of the socket that systemd hands over")
+	require.Empty(t, warning("run", "--config", file), "systemd passes the socket of this port")
 	t.Setenv("LISTEN_FDS", "")
 	require.NoError(t, l.Close())
-	require.Empty(t, said("run", "--config="+file))
+	require.Empty(t, warning("run", "--config="+file))
 
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		assert.Equal(t, "/meet-gateway/health/live", r.URL.Path)
 	}))
 	defer other.Close()
 	caddy.DefaultAdminListen = strings.TrimPrefix(other.URL, "http://")
-	require.Contains(t, said("run"), "another gateway is running")
+	require.Contains(t, warning("run"), "another gateway is running")
 }
