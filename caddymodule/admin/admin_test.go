@@ -109,7 +109,8 @@ func (a *tester) object(status int, method, path, body string, header ...string)
 	return object
 }
 
-// problem sends a request and returns the answer, which must be a problem with the status and field.
+// problem sends a request and returns the answer, which must be a problem with the status and
+// the field.
 func (a *tester) problem(status int, field, method, path, body string, header ...string) *wire.Problem {
 	a.t.Helper()
 	w := a.call(method, path, body, header...)

@@ -112,8 +112,8 @@ func TestVerify_Tampering(t *testing.T) {
 	}
 }
 
-// A noted head reveals lines that were removed from the end, and the key reveals lines that
-// somebody else wrote.
+// The noted head reveals lines that were removed from the end. The key reveals lines that were
+// written with another secret.
 func TestVerify_HeadAndKey(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -138,7 +138,7 @@ func TestVerify_HeadAndKey(t *testing.T) {
 	require.Contains(t, r.Notes[0], "without being closed")
 
 	forged := filepath.Join(dir, "forged.log")
-	other, err := audit.NewKey([]byte("another secret, of the one who forges"))
+	other, err := audit.NewKey([]byte("another secret with enough characters"))
 	require.NoError(t, err)
 	forger, err := audit.Open(audit.Options{Open: appendTo(forged), File: forged, Gateway: "gw1", Key: other})
 	require.NoError(t, err)

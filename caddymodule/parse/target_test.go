@@ -30,8 +30,9 @@ func TestParseTarget(t *testing.T) {
 	}
 }
 
-// Two servers in a row have read each of these as different paths (Caddy CVE-2026-27587, Envoy CVE-2021-29492, Traefik CVE-2025-66490, Kong
-// CVE-2021-27306, APISIX CVE-2021-43557, HAProxy CVE-2023-45539 and others).
+// Two servers in a row have read each of these as different paths (Caddy CVE-2026-27587, Envoy
+// CVE-2021-29492, Traefik CVE-2025-66490, Kong CVE-2021-27306, APISIX CVE-2021-43557, HAProxy
+// CVE-2023-45539 and others).
 var ambiguousTargets = []string{
 	"", "*", "rooms", "http://meet.example.org/rooms", "//meet.example.org/rooms", "meet.example.org:443",
 	"//rooms", "/rooms//", "/rooms//1", "/x//../rooms", "///",
