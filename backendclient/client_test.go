@@ -107,7 +107,7 @@ func newClient(t *testing.T, h http.Handler, change ...func(*backendclient.Optio
 	return c
 }
 
-func at(c *clock) func(*backendclient.Options) {
+func withClock(c *clock) func(*backendclient.Options) {
 	return func(o *backendclient.Options) { o.Now = c.Now }
 }
 

@@ -4,5 +4,6 @@
 
 package backendclient_test
 
-// dayUsers is small because the race detector makes each step ten times slower. "make day" uses the full number.
+// dayUsers is small because the race detector makes each step ten times slower. "make day" uses
+// the full number.
 const dayUsers = 2_000

@@ -23,7 +23,7 @@ const (
 	hintAuthorization  = "Meet got no usable Authorization header: something between the gateway and Meet removes, changes or doubles it"
 	hintBody           = "Meet did not get the body as sent: a proxy in between changes it or sends it on without Content-Length"
 	hintServerError    = "Meet's own log has the reason; APPLICATION_JWT_SECRET_KEY unset is one"
-	hintTokenExpired   = "Meet's tokens are born expired: check APPLICATION_JWT_EXPIRATION_SECONDS and the clocks of Meet's servers"
+	hintTokenExpired   = "Meet's tokens expire at once: check APPLICATION_JWT_EXPIRATION_SECONDS and the clocks of Meet's servers"
 	hintTokenRefused   = "Meet refuses tokens that it has just issued: check APPLICATION_JWT_AUDIENCE (unset is fine, empty is not), APPLICATION_JWT_ISSUER, that all of Meet's servers share APPLICATION_JWT_SECRET_KEY, and their clocks"
 	hintTokenUnusable  = "the token is too long for Meet's own header limit, or holds characters a header cannot carry"
 	hintHeaderTooLarge = "the request's headers are too large for Meet's server"

@@ -64,8 +64,8 @@ func readPage(t failer, c *backendclient.Client, caller backendclient.Caller, pa
 	return l, a
 }
 
-// meetWith returns a Meet with one user who has n rooms, and the slugs of the rooms in order.
-func meetWith(n int, s sandbox.Settings) (*sandbox.Meet, []string) {
+// meetWithRooms returns a Meet with one user who has n rooms, and the slugs of the rooms in order.
+func meetWithRooms(n int, s sandbox.Settings) (*sandbox.Meet, []string) {
 	meet := newMeet(s, sandbox.WithRecorder(1000))
 	u := meet.AddUser(sandbox.User{Email: "rooms@example.com", Active: true})
 	var slugs []string
@@ -77,7 +77,7 @@ func meetWith(n int, s sandbox.Settings) (*sandbox.Meet, []string) {
 	return meet, slugs
 }
 
-var roomer = backendclient.Caller{Credentials: full, Mail: "rooms@example.com"}
+var roomsUser = backendclient.Caller{Credentials: full, Mail: "rooms@example.com"}
 
 // listRequests returns the sorted queries of the requests for lists that Meet received.
 func listRequests(meet *sandbox.Meet) []string {
@@ -103,7 +103,7 @@ func TestListRooms_EveryRoomOnce(t *testing.T) {
 		if rapid.Bool().Draw(t, "other page size at Meet") {
 			settings.PageSize = rapid.IntRange(1, 50).Draw(t, "size at Meet")
 		}
-		meet, want := meetWith(n, settings)
+		meet, want := meetWithRooms(n, settings)
 		c, err := backendclient.New(backendclient.Options{Transport: inProcess(meet), Host: host})
 		if err != nil {
 			t.Fatal(err)
@@ -111,7 +111,7 @@ func TestListRooms_EveryRoomOnce(t *testing.T) {
 		last := max(1, (n+size-1)/size)
 		var got []string
 		for page := 1; page <= last; page++ {
-			l, a := readPage(t, c, roomer, page, size)
+			l, a := readPage(t, c, roomsUser, page, size)
 			if a.Status != 200 || l.Count != n {
 				t.Fatalf("page %d: status %d, count %d: %s", page, a.Status, l.Count, a.Body)
 			}
@@ -126,10 +126,10 @@ func TestListRooms_EveryRoomOnce(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Fatalf("got %v, want %v", got, want)
 		}
-		if _, a := readPage(t, c, roomer, last+1, size); a.Status != 404 || string(a.Body) != `{"detail":"Invalid page."}` {
+		if _, a := readPage(t, c, roomsUser, last+1, size); a.Status != 404 || string(a.Body) != `{"detail":"Invalid page."}` {
 			t.Fatalf("past the end: %d %s", a.Status, a.Body)
 		}
-		l, _ := readPage(t, c, roomer, backendclient.PageLast, size)
+		l, _ := readPage(t, c, roomsUser, backendclient.PageLast, size)
 		if !slices.Equal(l.slugs(), want[(last-1)*size:]) {
 			t.Fatalf("last page: %v", l.slugs())
 		}
@@ -179,18 +179,18 @@ func TestListRooms_BackendRequests(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			meet, _ := meetWith(130, sandbox.Production())
+			meet, _ := meetWithRooms(130, sandbox.Production())
 			c := newClient(t, meet)
-			ignoring, a := readPage(t, c, roomer, row.page, row.size)
+			ignoring, a := readPage(t, c, roomsUser, row.page, row.size)
 			require.Equal(t, row.ignoring, listRequests(meet))
 
 			settings := sandbox.Production()
 			settings.HonourPageSize = true
-			meet, _ = meetWith(130, settings)
+			meet, _ = meetWithRooms(130, settings)
 			c = newClient(t, meet)
-			_, _ = readPage(t, c, roomer, 1, 7)
+			_, _ = readPage(t, c, roomsUser, 1, 7)
 			meet.ForgetRequests()
-			honouring, b := readPage(t, c, roomer, row.page, row.size)
+			honouring, b := readPage(t, c, roomsUser, row.page, row.size)
 			require.Equal(t, row.honouring, listRequests(meet))
 			require.Equal(t, ignoring.slugs(), honouring.slugs())
 			require.Equal(t, a.Status, b.Status)
@@ -202,7 +202,7 @@ func TestListRooms_BackendRequests(t *testing.T) {
 // of them at once.
 func TestListRooms_SecondListIsParallel(t *testing.T) {
 	t.Parallel()
-	meet, want := meetWith(130, sandbox.Production())
+	meet, want := meetWithRooms(130, sandbox.Production())
 	var waiting sync.WaitGroup
 	var together atomic.Bool
 	c := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -212,13 +212,13 @@ func TestListRooms_SecondListIsParallel(t *testing.T) {
 		}
 		meet.ServeHTTP(w, r)
 	}), func(o *backendclient.Options) { o.PageWorkers = 5 })
-	_, _ = readPage(t, c, roomer, 1, 20)
+	_, _ = readPage(t, c, roomsUser, 1, 20)
 
 	together.Store(true)
 	for _, row := range []struct{ page, size, asked int }{{1, 50, 3}, {2, 50, 3}, {backendclient.PageLast, 50, 2}, {1, 100, 5}} {
 		meet.ForgetRequests()
 		waiting.Add(row.asked)
-		l, _ := readPage(t, c, roomer, row.page, row.size)
+		l, _ := readPage(t, c, roomsUser, row.page, row.size)
 		require.Len(t, listRequests(meet), row.asked, "page %d of %d", row.page, row.size)
 		require.Equal(t, 130, l.Count)
 		from := (max(row.page, 1) - 1) * row.size
@@ -235,8 +235,8 @@ func TestListRooms_CountIsOnlyAHint(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		before, after := rapid.IntRange(0, 130).Draw(t, "before"), rapid.IntRange(0, 130).Draw(t, "after")
 		size, page := rapid.IntRange(1, 100).Draw(t, "size"), rapid.IntRange(1, 4).Draw(t, "page")
-		was, _ := meetWith(before, sandbox.Production())
-		is, want := meetWith(after, sandbox.Production())
+		was, _ := meetWithRooms(before, sandbox.Production())
+		is, want := meetWithRooms(after, sandbox.Production())
 		var current atomic.Pointer[sandbox.Meet]
 		current.Store(was)
 		c, err := backendclient.New(backendclient.Options{
@@ -245,9 +245,9 @@ func TestListRooms_CountIsOnlyAHint(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _ = readPage(t, c, roomer, 1, 20)
+		_, _ = readPage(t, c, roomsUser, 1, 20)
 		current.Store(is)
-		l, a := readPage(t, c, roomer, page, size)
+		l, a := readPage(t, c, roomsUser, page, size)
 		from := min((page-1)*size, after)
 		if page > 1 && from >= after {
 			if a.Status != http.StatusNotFound {
@@ -266,7 +266,7 @@ func TestListRooms_CountIsOnlyAHint(t *testing.T) {
 func TestListRooms_MeetChangesPaging(t *testing.T) {
 	t.Parallel()
 	settings := sandbox.Production()
-	meet, want := meetWith(130, settings)
+	meet, want := meetWithRooms(130, settings)
 	var current atomic.Pointer[sandbox.Meet]
 	c := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { current.Load().ServeHTTP(w, r) }))
 	for _, change := range []func(*sandbox.Settings){
@@ -282,7 +282,7 @@ func TestListRooms_MeetChangesPaging(t *testing.T) {
 		current.Store(meet.With(s))
 		for _, size := range []int{20, 50, 30, 7, 5} {
 			for page := 1; (page-1)*size < len(want); page++ {
-				l, _ := readPage(t, c, roomer, page, size)
+				l, _ := readPage(t, c, roomsUser, page, size)
 				require.Equal(t, want[(page-1)*size:min(page*size, len(want))], l.slugs(), "page %d of %d at %+v", page, size, s.PageSize)
 			}
 		}
@@ -292,7 +292,7 @@ func TestListRooms_MeetChangesPaging(t *testing.T) {
 func TestListRooms_PassesRoomsThrough(t *testing.T) {
 	t.Parallel()
 	room := `{ "id" : "x", "name":"caf\u00e9 & <b>", "n": 1e2, "unknown": [ {} ] }`
-	s := play(respond(200, "application/json", ` { "results" : [ `+room+` ] , "previous":null,"next":null, "count" : 1 , "later": {"x":[]} } `))
+	s := newScript(respond(200, "application/json", ` { "results" : [ `+room+` ] , "previous":null,"next":null, "count" : 1 , "later": {"x":[]} } `))
 	c := newClient(t, s)
 	a, err := c.ListRooms(context.Background(), alice, backendclient.ListOptions{PageSize: 100})
 	require.NoError(t, err)
@@ -337,7 +337,7 @@ func TestListRooms_Refusals(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := newClient(t, play(handler)).ListRooms(ctx, alice, backendclient.ListOptions{PageSize: 50})
+			_, err := newClient(t, newScript(handler)).ListRooms(ctx, alice, backendclient.ListOptions{PageSize: 50})
 			require.ErrorIs(t, err, backendclient.ErrBadAnswer)
 		})
 	}
@@ -366,7 +366,7 @@ func TestListRooms_Refusals(t *testing.T) {
 	})
 	t.Run("one of the pages fails", func(t *testing.T) {
 		t.Parallel()
-		meet, _ := meetWith(130, sandbox.Production())
+		meet, _ := meetWithRooms(130, sandbox.Production())
 		for status, kind := range map[int]error{503: backendclient.ErrUnavailable, 504: backendclient.ErrTimeout, 500: backendclient.ErrBadAnswer} {
 			c := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Query().Get("page") == "3" {
@@ -375,7 +375,7 @@ func TestListRooms_Refusals(t *testing.T) {
 				}
 				meet.ServeHTTP(w, r)
 			}))
-			_, err := c.ListRooms(ctx, roomer, backendclient.ListOptions{PageSize: 100})
+			_, err := c.ListRooms(ctx, roomsUser, backendclient.ListOptions{PageSize: 100})
 			require.ErrorIs(t, err, kind)
 		}
 	})
@@ -552,7 +552,7 @@ func TestListRooms_ChangeAtEveryRequest(t *testing.T) {
 // At most PageWorkers pages are fetched at once.
 func TestListRooms_Parallel(t *testing.T) {
 	t.Parallel()
-	meet, _ := meetWith(200, sandbox.Production())
+	meet, _ := meetWithRooms(200, sandbox.Production())
 	var (
 		running, most atomic.Int32
 		once          sync.Once
@@ -571,7 +571,7 @@ func TestListRooms_Parallel(t *testing.T) {
 		}
 		meet.ServeHTTP(w, r)
 	}), func(o *backendclient.Options) { o.PageWorkers = 3 })
-	a, err := c.ListRooms(context.Background(), roomer, backendclient.ListOptions{PageSize: 100})
+	a, err := c.ListRooms(context.Background(), roomsUser, backendclient.ListOptions{PageSize: 100})
 	require.NoError(t, err)
 	require.Equal(t, 200, a.Status)
 	require.EqualValues(t, 3, most.Load())
@@ -585,11 +585,11 @@ func TestFindRoomBySlug(t *testing.T) {
 			t.Parallel()
 			settings := sandbox.Production()
 			settings.SlugFilter = filter
-			meet, slugs := meetWith(130, settings)
+			meet, slugs := meetWithRooms(130, settings)
 			c := newClient(t, meet)
 			for _, i := range []int{0, 19, 20, 77, 129} {
 				meet.ForgetRequests()
-				a, err := c.FindRoomBySlug(ctx, roomer, slugs[i])
+				a, err := c.FindRoomBySlug(ctx, roomsUser, slugs[i])
 				require.NoError(t, err)
 				require.Equal(t, 200, a.Status)
 				var room struct{ Slug string }
@@ -601,7 +601,7 @@ func TestFindRoomBySlug(t *testing.T) {
 				}
 			}
 			for _, slug := range []string{"", "none", "alice-room-01", "ROOM-0001"} {
-				a, err := c.FindRoomBySlug(ctx, roomer, slug)
+				a, err := c.FindRoomBySlug(ctx, roomsUser, slug)
 				require.NoError(t, err)
 				require.Equal(t, 404, a.Status)
 				require.JSONEq(t, `{"detail":"No Room matches the given query."}`, string(a.Body))

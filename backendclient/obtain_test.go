@@ -31,7 +31,7 @@ type memory struct {
 	locks  map[string]bool
 	saves  int
 	drops  int
-	err    error // returned by everything when set
+	err    error // returned by every method if it is set
 }
 
 func newMemory() *memory {
@@ -120,7 +120,7 @@ func (m *memory) keys() []string {
 	return keys
 }
 
-func sharing(store backendclient.TokenStore) func(*backendclient.Options) {
+func withStore(store backendclient.TokenStore) func(*backendclient.Options) {
 	return func(o *backendclient.Options) { o.Store = store }
 }
 
@@ -137,7 +137,7 @@ func TestToken_OneExchangeForAll(t *testing.T) {
 			store := newMemory()
 			var cs []*backendclient.Client
 			for range clients {
-				cs = append(cs, newClient(t, meet, sharing(store)))
+				cs = append(cs, newClient(t, meet, withStore(store)))
 			}
 			var wg sync.WaitGroup
 			tokens := make([]*backendclient.Token, 16)
@@ -165,7 +165,7 @@ func TestToken_DistinctCallers(t *testing.T) {
 	settings := sandbox.Quickstart()
 	settings.AnyApplication = true
 	meet := newMeet(settings)
-	c := newClient(t, meet, sharing(store))
+	c := newClient(t, meet, withStore(store))
 	callers := []backendclient.Caller{
 		alice,
 		bob,
@@ -240,7 +240,7 @@ func TestToken_Lifetime(t *testing.T) {
 			meet := newMeet(settings, sandbox.WithClock(now.Now))
 			store := newMemory()
 			store.now = now.Now
-			a, b := newClient(t, meet, at(now), sharing(store)), newClient(t, meet, at(now), sharing(store))
+			a, b := newClient(t, meet, withClock(now), withStore(store)), newClient(t, meet, withClock(now), withStore(store))
 			ctx := context.Background()
 			_, err := a.Token(ctx, alice)
 			require.NoError(t, err)
@@ -276,7 +276,7 @@ func TestToken_WithoutLifetime(t *testing.T) {
 			empty.ServeHTTP(w, r)
 		})
 		store := newMemory()
-		c := newClient(t, h, sharing(store))
+		c := newClient(t, h, withStore(store))
 		for range 2 {
 			a, err := c.Send(context.Background(), alice, getRooms)
 			require.NoError(t, err)
@@ -326,7 +326,7 @@ func TestToken_RemembersRefusals(t *testing.T) {
 			if row.handler != nil {
 				h = row.handler
 			}
-			c := newClient(t, h, at(now), func(o *backendclient.Options) {
+			c := newClient(t, h, withClock(now), func(o *backendclient.Options) {
 				o.OnExchange = func(string, time.Duration) { exchanges.Add(1) }
 			})
 			ask := func() {
@@ -371,7 +371,7 @@ func TestForget(t *testing.T) {
 	t.Parallel()
 	meet := newMeet(sandbox.Production())
 	store := newMemory()
-	a, b := newClient(t, meet, sharing(store)), newClient(t, meet, sharing(store))
+	a, b := newClient(t, meet, withStore(store)), newClient(t, meet, withStore(store))
 	ctx := context.Background()
 	_, err := a.Token(ctx, alice)
 	require.NoError(t, err)
@@ -399,7 +399,7 @@ func TestToken_StoreUnavailable(t *testing.T) {
 	meet := newMeet(settings)
 	store := newMemory()
 	store.fail(errors.New("store unavailable"))
-	c := newClient(t, meet, sharing(store))
+	c := newClient(t, meet, withStore(store))
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
@@ -418,14 +418,14 @@ func TestToken_StoreHoldsUnknownValue(t *testing.T) {
 	t.Parallel()
 	meet := newMeet(sandbox.Production())
 	store := newMemory()
-	c := newClient(t, meet, sharing(store))
+	c := newClient(t, meet, withStore(store))
 	_, err := c.Token(context.Background(), alice)
 	require.NoError(t, err)
 	key := store.keys()[0]
 	good := store.values[key]
 	for _, value := range []string{"", "{}", `{"v":1,"t":"a b"}`, `{"v":99,"t":"abc"}`, "\x00\xff"} {
 		require.NoError(t, store.SaveMeetToken(context.Background(), key, []byte(value), time.Hour))
-		_, err := newClient(t, meet, sharing(store)).Token(context.Background(), alice)
+		_, err := newClient(t, meet, withStore(store)).Token(context.Background(), alice)
 		require.NoError(t, err)
 		store.settle()
 		require.Len(t, store.values[key], len(good))
@@ -438,7 +438,7 @@ func TestToken_LockOfDeadProcess(t *testing.T) {
 	t.Parallel()
 	meet := newMeet(sandbox.Production())
 	store := newMemory()
-	first := newClient(t, meet, sharing(store))
+	first := newClient(t, meet, withStore(store))
 	_, err := first.Token(context.Background(), alice)
 	require.NoError(t, err)
 	key := store.keys()[0]
@@ -447,7 +447,7 @@ func TestToken_LockOfDeadProcess(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, acquired)
 
-	c := newClient(t, meet, sharing(store), func(o *backendclient.Options) { o.ExchangeTimeout = 500 * time.Millisecond })
+	c := newClient(t, meet, withStore(store), func(o *backendclient.Options) { o.ExchangeTimeout = 500 * time.Millisecond })
 	_, err = c.Token(context.Background(), alice)
 	require.NoError(t, err)
 }
@@ -462,14 +462,14 @@ func TestToken_LockHolderFails(t *testing.T) {
 		close(entered)
 		<-release
 		html500.ServeHTTP(w, r)
-	}), sharing(store))
+	}), withStore(store))
 	failed := make(chan error, 1)
 	go func() {
 		_, err := failing.Token(context.Background(), alice)
 		failed <- err
 	}()
 	<-entered
-	waits := newClient(t, meet, sharing(store))
+	waits := newClient(t, meet, withStore(store))
 	waiting := make(chan error, 1)
 	go func() {
 		_, err := waits.Token(context.Background(), alice)
@@ -486,8 +486,8 @@ func TestToken_SavedBeforeLock(t *testing.T) {
 	t.Parallel()
 	meet := newMeet(sandbox.Production())
 	store := newMemory()
-	other := newClient(t, meet, sharing(store))
-	c := newClient(t, meet, sharing(lockRace{store, func() {
+	other := newClient(t, meet, withStore(store))
+	c := newClient(t, meet, withStore(lockRace{store, func() {
 		_, err := other.Token(context.Background(), alice)
 		require.NoError(t, err)
 	}}))
@@ -514,7 +514,7 @@ func TestSend_RefusedTokenIsNotReused(t *testing.T) {
 	t.Parallel()
 	meet := newMeet(sandbox.Production())
 	store := newMemory()
-	a, b := newClient(t, meet, sharing(store)), newClient(t, meet, sharing(store))
+	a, b := newClient(t, meet, withStore(store)), newClient(t, meet, withStore(store))
 	ctx := context.Background()
 	for _, c := range []*backendclient.Client{a, b} {
 		_, err := c.Send(ctx, carol, getRooms)
@@ -535,7 +535,7 @@ func TestSend_RefusedTokenIsNotReused(t *testing.T) {
 	stale := newMemory()
 	key := store.keys()[0]
 	require.NoError(t, stale.SaveMeetToken(ctx, key, store.values[key], time.Hour))
-	c := newClient(t, meet, sharing(readOnly{stale}))
+	c := newClient(t, meet, withStore(readOnly{stale}))
 	_, err = c.Send(ctx, carol, getRooms)
 	require.NoError(t, err)
 	require.Equal(t, 2, meet.Exchanges())

@@ -218,7 +218,7 @@ func TestRenew_OnceForAllGateways(t *testing.T) {
 		meet, store := &renewalMeet{life: day}, newMemory()
 		var gateways []*backendclient.Client
 		for range 3 {
-			gateways = append(gateways, startRenewing(t, meet, sharing(store)))
+			gateways = append(gateways, startRenewing(t, meet, withStore(store)))
 		}
 		for _, c := range gateways {
 			mustToken(t, c, alice)
@@ -243,7 +243,7 @@ func TestRenew_StoreUnavailable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		meet, store := &renewalMeet{life: day}, newMemory()
-		c := startRenewing(t, meet, sharing(store))
+		c := startRenewing(t, meet, withStore(store))
 		token := mustToken(t, c, alice)
 		store.fail(errors.New("store unavailable"))
 		time.Sleep(20 * time.Hour)
@@ -459,7 +459,7 @@ func TestRenew_ForgottenDuringRenewal(t *testing.T) {
 				meet.client.Load().Forget(alice)
 			}
 		}
-		c := startRenewing(t, meet, sharing(store))
+		c := startRenewing(t, meet, withStore(store))
 		mustToken(t, c, alice)
 		time.Sleep(20 * time.Hour)
 		require.Equal(t, 1, meet.renewalCount())

@@ -33,7 +33,7 @@ type script struct {
 	rooms     []*http.Request
 }
 
-func play(answers ...http.Handler) *script { return &script{answers: answers} }
+func newScript(answers ...http.Handler) *script { return &script{answers: answers} }
 
 func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
@@ -188,7 +188,7 @@ func TestSend_Answers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := play(row.answers...)
+			s := newScript(row.answers...)
 			c := newClient(t, s)
 			a, err := c.Send(context.Background(), alice, row.request)
 
@@ -220,7 +220,7 @@ func TestSend_Answers(t *testing.T) {
 // effect.
 func TestSend_ReplacingTokenFails(t *testing.T) {
 	t.Parallel()
-	s := play(detail(401, "Token expired."))
+	s := newScript(detail(401, "Token expired."))
 	s.exchange = detail(404, "User not found.")
 	c := newClient(t, s)
 	_, err := c.Send(context.Background(), alice, newRoom)
@@ -237,8 +237,8 @@ func TestSend_ReplacingTokenFails(t *testing.T) {
 func TestSend_RefusedNewTokenStopsExchanges(t *testing.T) {
 	t.Parallel()
 	now := newClock()
-	s := play(detail(401, "Invalid token."))
-	c := newClient(t, s, at(now))
+	s := newScript(detail(401, "Invalid token."))
+	c := newClient(t, s, withClock(now))
 	for range 10 {
 		_, err := c.Send(context.Background(), alice, getRooms)
 		require.ErrorIs(t, err, backendclient.ErrMisconfigured)
@@ -285,8 +285,8 @@ func TestSend_RecoversAfterFailure(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := play(append(tc.rooms, created)...) // created also serves as the answer to a list
-			c := newClient(t, s, at(newClock()))
+			s := newScript(append(tc.rooms, created)...) // created also serves as the answer to a list
+			c := newClient(t, s, withClock(newClock()))
 			_, err := c.Token(context.Background(), alice)
 			require.NoError(t, err)
 			s.mu.Lock()
@@ -315,8 +315,8 @@ func TestSend_ServerErrorsLimitExchanges(t *testing.T) {
 	t.Run("rooms down", func(t *testing.T) {
 		t.Parallel()
 		now := newClock()
-		s := play(html500)
-		c := newClient(t, s, at(now))
+		s := newScript(html500)
+		c := newClient(t, s, withClock(now))
 		for range 5 {
 			_, err := c.Send(context.Background(), alice, getRooms)
 			require.ErrorIs(t, err, backendclient.ErrBadAnswer)
@@ -334,7 +334,7 @@ func TestSend_ServerErrorsLimitExchanges(t *testing.T) {
 	})
 	t.Run("all down", func(t *testing.T) {
 		t.Parallel()
-		s := play(html500)
+		s := newScript(html500)
 		s.exchange = html500
 		c := newClient(t, s)
 		_, err := c.Send(context.Background(), alice, getRooms)
@@ -417,7 +417,7 @@ func TestToken_ScopeGrantedLater(t *testing.T) {
 	t.Parallel()
 	now := newClock()
 	meet := newMeet(sandbox.Production(), sandbox.WithClock(now.Now))
-	c := newClient(t, meet, at(now))
+	c := newClient(t, meet, withClock(now))
 	ctx := context.Background()
 	app := sandbox.Application{ClientID: "later", Secret: "secret", Active: true, Scopes: []string{"rooms:list"}}
 	meet.AddApplication(app)
@@ -464,7 +464,7 @@ func TestToken_ScopeNeverGranted(t *testing.T) {
 		Credentials: backendclient.Credentials{ClientID: "less", ClientSecret: "secret"}, Mail: alice.Mail,
 		Scopes: []string{"rooms:create"},
 	}
-	gateways := []*backendclient.Client{newClient(t, meet, at(now), sharing(store)), newClient(t, meet, at(now), sharing(store))}
+	gateways := []*backendclient.Client{newClient(t, meet, withClock(now), withStore(store)), newClient(t, meet, withClock(now), withStore(store))}
 	asked := func(minutes int) int {
 		before := meet.Exchanges()
 		for range minutes * 4 {
@@ -494,7 +494,7 @@ func TestSend_DisabledAndEnabled(t *testing.T) {
 	t.Parallel()
 	now := newClock()
 	meet := newMeet(sandbox.Production(), sandbox.WithClock(now.Now))
-	c := newClient(t, meet, at(now))
+	c := newClient(t, meet, withClock(now))
 	ctx := context.Background()
 	_, err := c.Send(ctx, bob, getRooms)
 	require.NoError(t, err)
@@ -664,7 +664,7 @@ func TestSend_BoundsBody(t *testing.T) {
 	for name, flush := range map[string]bool{"length known": false, "chunked": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := play(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s := newScript(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Type", "application/json")
 				if flush {
 					w.WriteHeader(200)
@@ -717,7 +717,7 @@ func TestToken_EndlessBody(t *testing.T) {
 // A body that is shorter than its Content-Length is an error.
 func TestSend_TruncatedBody(t *testing.T) {
 	t.Parallel()
-	s := play(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := newScript(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Content-Length", "100")
 		_, _ = io.WriteString(w, `{"id":"x"}`)
@@ -730,7 +730,7 @@ func TestSend_TruncatedBody(t *testing.T) {
 
 func TestSend_Timeout(t *testing.T) {
 	t.Parallel()
-	s := play(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	s := newScript(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 	stuck := inProcess(s)
 	c := newClient(t, s, func(o *backendclient.Options) {
 		o.RequestTimeout = 20 * time.Millisecond
@@ -752,7 +752,7 @@ func TestSend_Timeout(t *testing.T) {
 
 func TestSend_InvalidRequests(t *testing.T) {
 	t.Parallel()
-	s := play(empty)
+	s := newScript(empty)
 	c := newClient(t, s)
 	for name, r := range map[string]backendclient.Request{
 		"no slash":    {Method: "GET", Path: "/rooms"},

@@ -21,7 +21,7 @@ func restrictedApp() *tokens.Application {
 	return &tokens.Application{Domains: []string{"example.com"}, DeniedMails: []tokens.Mail{"boss@example.com"}}
 }
 
-func judgeOf(route *Route) *routeJudge {
+func newJudge(route *Route) *routeJudge {
 	return &routeJudge{route: route, rooms: roomPolicy{levels: []string{levelTrusted, levelRestricted}}, mayAct: restrictedApp().MayDelegate}
 }
 
@@ -148,7 +148,7 @@ func TestRouteJudge_RefusesForeignMails(t *testing.T) {
 	require.Greater(t, len(spellings()), 50)
 	for name, body := range spellings() {
 		for _, route := range []*Route{{}, {Mail: []string{"email"}}, {Mail: []string{"user_email", "email"}}} {
-			forward, err := judgeOf(route).judge([]byte(body))
+			forward, err := newJudge(route).judge([]byte(body))
 			require.Error(t, err, "%s %v", name, route.Mail)
 			require.Nil(t, forward, name)
 			r := refusalOf(err, endpointOperator)
@@ -177,14 +177,14 @@ func TestRouteJudge_ForwardsUnchanged(t *testing.T) {
 		{&Route{Mail: []string{"email", "e_mail"}}, `{"email":"a@example.com","e_mail":"b@example.com"}`, []tokens.Mail{"b@example.com", "a@example.com"}},
 		{&Route{}, `{}`, nil},
 	} {
-		j := judgeOf(tc.route)
+		j := newJudge(tc.route)
 		forward, err := j.judge([]byte(tc.body))
 		require.NoError(t, err, tc.body)
 		require.Equal(t, tc.body, string(forward))
 		require.Equal(t, tc.mails, j.mails)
 	}
 	for _, empty := range []string{"", " \r\n"} {
-		forward, err := judgeOf(&Route{}).judge([]byte(empty))
+		forward, err := newJudge(&Route{}).judge([]byte(empty))
 		require.NoError(t, err)
 		require.Nil(t, forward)
 	}
@@ -197,7 +197,7 @@ func TestRouteJudge_MailFields(t *testing.T) {
 		`{"email":"a@example.com","note":"b@example.com"}`: 400, `{"Email":"x"}`: 400, `{"x":{"eMail":1}}`: 400,
 		`{"email":"a@other.org"}`: 403, `{"e-mail":"x"}`: 400, `{" email":1}`: 400,
 	} {
-		_, err := judgeOf(email).judge([]byte(body))
+		_, err := newJudge(email).judge([]byte(body))
 		require.Error(t, err, body)
 		require.Equal(t, status, refusalOf(err, endpointOperator).status, body)
 	}
@@ -213,7 +213,7 @@ func TestRouteJudge_ManyUsers(t *testing.T) {
 		}
 		body, err := json.Marshal(map[string]any{"email": append(mails, mails...)}) // repeated addresses count once
 		require.NoError(t, err)
-		_, err = judgeOf(&Route{Mail: []string{"email"}}).judge(body)
+		_, err = newJudge(&Route{Mail: []string{"email"}}).judge(body)
 		require.Equal(t, ok, err == nil, "%v", err)
 	}
 }
@@ -236,13 +236,13 @@ func TestRouteJudge_AccessLevels(t *testing.T) {
 		`{"access\u005flevel":"public"}`:        `"Public rooms are disabled for the external API."`,
 		`{"access_level":{"access_level":"x"}}`: `is not a valid choice`,
 	} {
-		_, err := judgeOf(&Route{Mail: []string{judgeNoMail}}).judge([]byte(body))
+		_, err := newJudge(&Route{Mail: []string{judgeNoMail}}).judge([]byte(body))
 		require.Error(t, err, body)
 		r := refusalOf(err, endpointOperator)
 		require.Equal(t, 400, r.status, body)
 		require.Contains(t, string(r.body()), want, body)
 	}
-	meet := judgeOf(&Route{})
+	meet := newJudge(&Route{})
 	meet.rooms.levels = []string{levelsMeet}
 	for _, body := range []string{`{"access_level":"public"}`, `{"access_level":"later"}`} {
 		forward, err := meet.judge([]byte(body))
@@ -279,7 +279,7 @@ func TestRouteJudge_Property(t *testing.T) {
 
 // checkForwarded fails if the forwarded body has a mail address that is not allowed.
 func checkForwarded(t require.TestingT, route *Route, body []byte) {
-	forward, err := judgeOf(route).judge(body)
+	forward, err := newJudge(route).judge(body)
 	if err != nil || forward == nil {
 		return
 	}
