@@ -196,7 +196,7 @@ func TestRenew_HourlyTokens(t *testing.T) {
 	})
 }
 
-// A token that expires before the next check for renewals is not renewed.
+// A token that is usable for less than five minutes is not renewed.
 func TestRenew_SkipsTokensOfMinutes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
