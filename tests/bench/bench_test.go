@@ -91,9 +91,8 @@ func TestParseH2load(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestDelayedHoldsBackEachQuestion: a question and its answer take the delay at
-// least, and questions on one connection do not wait for each other.
-func TestDelayedHoldsBackEachQuestion(t *testing.T) {
+// TestStartDelayed: a round trip takes at least the delay.
+func TestStartDelayed(t *testing.T) {
 	echo, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer echo.Close()
@@ -153,7 +152,7 @@ func TestExpectedDistinct(t *testing.T) {
 	require.InDelta(t, 1000, expectedDistinct(1000, 1e9), 1e-6)
 }
 
-// filled is a report with something in each place.
+// filled returns a report with a value in each field.
 func filled() *report {
 	run := func(cpu time.Duration) sample {
 		return sample{sent: sent{Requests: 1000, Microseconds: 1e6}, CPU: cpu, Commands: map[string]int64{"get": 1000}}
@@ -186,9 +185,9 @@ func TestReport(t *testing.T) {
 	text, err := os.ReadFile(top + "/docs/benchmarks.md")
 	require.NoError(t, err)
 	require.Contains(t, string(text), "| one hot token | plain | 80.0 (80.0 to 80.0) | 84.0 (84.0 to 84.0) | 1.05 (1.05 to 1.05) | ≤ 1.05: met |")
-	require.Contains(t, string(text), "0.93 (0.93 to 0.93)", "what is added to A counts")
+	require.Contains(t, string(text), "0.93 (0.93 to 0.93)", "Extra is added to A")
 	for _, want := range []string{
-		"Machine's speed: 150.0 (100.0 to 200.0) million steps", "| heap for a known token, with its part of a user and of Meet's token | 400.00 B | ≤ 500: met |",
+		"Machine's speed: 150.0 (100.0 to 200.0) million steps", "| heap for a known token, with its share of the user and of Meet's token | 400.00 B | ≤ 500: met |",
 		"`GOMAXPROCS` 8 | 2.00 % | ≤ 1: **missed** |", "identity | 2.00 | ≤ 2: met |", "| 6,000,000 | 1,000,000 |",
 	} {
 		require.Contains(t, string(text), want)
@@ -211,7 +210,7 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// A quick run leaves parts out.
+// A quick run has gaps.
 func TestReport_WithGaps(t *testing.T) {
 	require.NoError(t, (&report{Settings: newSettings(true)}).write(t.TempDir()))
 }
@@ -220,10 +219,10 @@ func TestModel(t *testing.T) {
 	m := newModel(filled())
 	for i := 0; i < len(m.Plans); i += 2 {
 		anywhere, sticky := m.Plans[i], m.Plans[i+1]
-		require.LessOrEqual(t, sticky.Misses, anywhere.Misses, "tokens that stay at a node are known there")
+		require.LessOrEqual(t, sticky.Misses, anywhere.Misses, "a sticky load balancer avoids cache misses")
 		require.LessOrEqual(t, sticky.Nodes, anywhere.Nodes)
 		require.InDelta(t, anywhere.RedisMemory, sticky.RedisMemory, 1)
-		require.GreaterOrEqual(t, anywhere.Nodes*nodeCores*nodeUtilisation*1e6, anywhere.Requests*readPart*m.C.HotCPU, "the nodes have the CPU")
+		require.GreaterOrEqual(t, anywhere.Nodes*nodeCores*nodeUtilisation*1e6, anywhere.Requests*readPart*m.C.HotCPU, "the nodes have enough CPU")
 		if i > 0 {
 			require.GreaterOrEqual(t, anywhere.Nodes, m.Plans[i-2].Nodes)
 			require.GreaterOrEqual(t, anywhere.Shards, m.Plans[i-2].Shards)
@@ -232,7 +231,7 @@ func TestModel(t *testing.T) {
 	require.Greater(t, m.Bends[0].Nodes, m.Bends[3].Nodes)
 }
 
-// What a process has used is what its clock says, and it ends when it is told to.
+// TestProcess: cpu, rss and tail describe a running process, and stop ends it.
 func TestProcess(t *testing.T) {
 	if _, err := exec.LookPath("sh"); err != nil {
 		t.Skip("no shell")

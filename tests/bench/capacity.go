@@ -30,25 +30,24 @@ type coefficients struct {
 	ChangeCPU                                                             float64 // of Redis, per change and node
 }
 
-// spreadRequests is one check of the model of the caches: requests for tokens
-// drawn at random, over nodes at random.
+// spreadRequests is one check of the cache model: random tokens are used on random nodes.
 type spreadRequests struct {
 	Nodes, Tokens, Requests int
 	Predicted, Measured     float64 // reads of token records
 }
 
-// feedStep is what changes cost with some number of nodes.
+// feedStep holds the cost of changes for one number of nodes.
 type feedStep struct {
 	Nodes     int
 	Idle      float64 // commands per second and node
 	IdleBytes float64 // per second and node
 	Bytes     float64 // per change and node
 	CPU       float64 // of Redis, per change and node, in microseconds
-	Lag       float64 // until the last node has heard of a change, in milliseconds
+	Lag       float64 // until the last node has received a change, in milliseconds
 }
 
-// expectedDistinct is how many of n equally likely things have come up after k
-// draws.
+// expectedDistinct returns the expected number of distinct items after k draws from n equally
+// likely items.
 func expectedDistinct(n, k float64) float64 {
 	if n <= 0 {
 		return 0
@@ -56,7 +55,7 @@ func expectedDistinct(n, k float64) float64 {
 	return n * -math.Expm1(k*math.Log1p(-1/n))
 }
 
-// capacity measures what the model needs beside the cases, and checks it.
+// capacity measures the model's remaining coefficients and checks the model.
 func (b *bench) capacity(ctx context.Context) error {
 	for _, id := range []string{"hot", "new-hs256", "token", "identity", "garbage"} {
 		if b.report.Case(id) == nil {
@@ -68,8 +67,8 @@ func (b *bench) capacity(ctx context.Context) error {
 		return err
 	}
 	commands := func(id string) float64 { return b.report.Case(id).b(sample.commandsPerRequest) }
-	// Costs that the mixture has no kind for are taken from their ratios to plain, so
-	// that they belong to the same seconds as the others.
+	// The mixture has no such requests. Their costs come from ratios, so that they match the
+	// machine's speed during the mixture.
 	toHot := func(id string) float64 {
 		return c.HotCPU * b.report.Case(id).ratios().Median / b.report.Case("hot").ratios().Median
 	}
@@ -89,7 +88,7 @@ func (b *bench) capacity(ctx context.Context) error {
 	return nil
 }
 
-// memory finds out what a token and a user take in Redis.
+// memory measures the Redis memory of a token and of a user.
 func (b *bench) memory(ctx context.Context) error {
 	c := &b.report.Coefficients
 	var err error
@@ -107,14 +106,13 @@ func (b *bench) memory(ctx context.Context) error {
 			return 0, err
 		}
 		defer p.close()
-		// Users are counted from 0, so many of them are new.
 		if _, err := p.issue(ctx, tokens, b.clients[:1], users); err != nil {
 			return 0, err
 		}
 		after, err := b.redis.counters(ctx)
 		return float64(after.memory - before.memory), err
 	}
-	if _, err := grown(1, 1); err != nil { // connections and scripts are there now
+	if _, err := grown(1, 1); err != nil { // opens connections and loads scripts
 		return err
 	}
 	known, err := grown(n, 1)
@@ -130,8 +128,8 @@ func (b *bench) memory(ctx context.Context) error {
 	return err
 }
 
-// node is a gateway's memory and ears, without its HTTP server: what the model
-// says about caches and the feed can be checked with many of them.
+// nodes starts n gateways without HTTP servers, which suffice to check the model of caches and
+// the feed.
 func (b *bench) nodes(n int) ([]*platform, func(), error) {
 	var nodes []*platform
 	closeAll := func() {
@@ -152,7 +150,7 @@ func (b *bench) nodes(n int) ([]*platform, func(), error) {
 		for !p.authority.Fresh() {
 			if time.Now().After(deadline) {
 				closeAll()
-				return nil, nil, fmt.Errorf("a node hears nothing from Redis")
+				return nil, nil, fmt.Errorf("a node receives nothing from Redis")
 			}
 			time.Sleep(time.Millisecond)
 		}
@@ -160,7 +158,7 @@ func (b *bench) nodes(n int) ([]*platform, func(), error) {
 	return nodes, closeAll, nil
 }
 
-// spreads checks how often the nodes have to ask Redis for a token's record.
+// spreads checks how often nodes read a token's record from Redis.
 func (b *bench) spreads(ctx context.Context) error {
 	requests := 20_000
 	if b.s.Quick {
@@ -194,8 +192,8 @@ func (b *bench) spreads(ctx context.Context) error {
 	return nil
 }
 
-// records counts the times that Redis was asked for a token's record: nothing but
-// heartbeats, which run as scripts, reads single values otherwise.
+// records counts the reads of token records in Redis. Only heartbeats read other single values,
+// and they do so in scripts.
 func (b *bench) records(ctx context.Context) (int64, error) {
 	c, err := b.redis.counters(ctx)
 	return c.commands["get"] - c.commands["evalsha"], err
@@ -213,8 +211,8 @@ func (b *bench) roam(ctx context.Context, nodes []*platform, issued []*tokens.To
 	return nil
 }
 
-// feeds measures what a change costs Redis with more and more nodes, and how long
-// the last one takes to hear of it.
+// feeds measures the cost of a change in Redis for an increasing number of nodes, and the delay
+// of the last node.
 func (b *bench) feeds(ctx context.Context) error {
 	steps := []int{1, 4, 16, 64}
 	changes := 500
@@ -238,7 +236,7 @@ func (b *bench) feeds(ctx context.Context) error {
 	return nil
 }
 
-// feedIdle measures what gateways ask of Redis while nothing changes.
+// feedIdle measures the Redis commands and bytes of idle gateways.
 func (b *bench) feedIdle(ctx context.Context, s *feedStep) error {
 	const idle = 3 * time.Second
 	before, err := b.state(ctx, nil)
@@ -272,7 +270,7 @@ func (b *bench) feed(ctx context.Context, n, changes int) (feedStep, error) {
 	if err := b.feedIdle(ctx, &s); err != nil {
 		return s, err
 	}
-	// Everybody knows the token that is revoked last.
+	// Every node caches the token that is revoked last.
 	last := issued[len(issued)-1]
 	for _, p := range nodes {
 		if _, err := p.authority.Verify(ctx, last.Value); err != nil {
@@ -314,24 +312,24 @@ func (b *bench) feed(ctx context.Context, n, changes int) (feedStep, error) {
 	return s, nil
 }
 
-// blended checks the sum: a load of all kinds against what each kind cost in the
+// blended compares a mixture of all kinds of requests with the sum of the kinds, measured in the
 // same seconds.
 type blended struct {
-	// CPU is measured by predicted, round by round.
+	// CPU is the ratio of measured to predicted CPU over the rounds.
 	CPU                                 spread
 	PredictedCPU, MeasuredCPU           float64 // microseconds per request, medians
 	PredictedCommands, MeasuredCommands float64 // per request
 }
 
-// parts of the mixture: how many of 100 requests are of each kind.
+// mixtureParts are the shares of the kinds of requests.
 var mixtureParts = []struct {
 	kind string
 	part float64
 }{{"read", 0.90}, {"list", 0.05}, {"create", 0.03}, {"token", 0.01}, {"identity", 0.01}}
 
-// blend drives a mixture of kinds, and each kind by itself, in turn. The speed of
-// the machine changes within minutes, so the mixture is compared with the sum of
-// its own round and not with costs that were measured earlier.
+// blend measures the mixture and each kind by itself, in turn. The speed of the machine changes
+// within minutes, so the mixture is compared with the sum of the same round, not with earlier
+// costs.
 func (b *bench) blend(ctx context.Context) error {
 	all, kinds, err := b.mixture(ctx)
 	if err != nil {
@@ -387,7 +385,7 @@ func (b *bench) blend(ctx context.Context) error {
 	return nil
 }
 
-// mixture is the load of blend, whole and by kind.
+// mixture returns the load of blend, as a whole and by kind.
 func (b *bench) mixture(ctx context.Context) (all *load, kinds map[string]*load, err error) {
 	issued, err := b.platform.issue(ctx, 1_000, b.clients, 1_000)
 	if err != nil {

@@ -32,29 +32,29 @@ const (
 
 	connections = 16
 	manyTokens  = 10_000
-	// knownUsers are those that new tokens are for: Meet has been asked about them
-	// before, so that a new token costs what a new token costs.
+	// knownUsers is the number of users of new tokens. Their exchanges are already cached, so
+	// that only the cost of the token is measured.
 	knownUsers = 200
 )
 
-// result is what a case came to.
+// result is the outcome of a case.
 type result struct {
 	// ID names a case on the command line, Name in the report.
 	ID, Name string
-	// A is what B is compared with.
+	// A names the baseline, B the measured configuration.
 	A, B  string
 	Pairs []pair
-	// Budget is the largest ratio, 0 for none.
+	// Budget is the largest permitted ratio, 0 for none.
 	Budget float64
-	// Times is how many requests of A one of B is compared with; 0 is 1.
+	// Times is the number of requests of A that correspond to one of B; 0 is 1.
 	Times float64
 	// Extra is added to the CPU of A, in microseconds.
 	Extra float64
-	// Limited tells that the load is used up before the time, so that B's rate says nothing.
+	// Limited means that the load ends before the time is over, so that B's rate is meaningless.
 	Limited bool
 }
 
-// costA is what one request of B is compared with, in microseconds.
+// costA is the CPU of A that corresponds to one request of B, in microseconds.
 func (r *result) costA(p pair) float64 { return p.A.cpuPerRequest()*cmp.Or(r.Times, 1) + r.Extra }
 
 func (r *result) ratios() spread {
@@ -67,15 +67,15 @@ func (r *result) cpuB() spread {
 	return spreadOf(r.Pairs, func(p pair) float64 { return p.B.cpuPerRequest() })
 }
 
-// b is one number of the runs of B, its median.
+// b returns the median of a value over the runs of B.
 func (r *result) b(value func(sample) float64) float64 {
 	return spreadOf(r.Pairs, func(p pair) float64 { return value(p.B) }).Median
 }
 
-// missed reports a budget that the median exceeds.
+// missed reports whether the median exceeds the budget.
 func (r *result) missed() bool { return r.Budget > 0 && r.ratios().Median > r.Budget }
 
-// read is a request for the room.
+// read returns a request for the room.
 func read(token string) request {
 	return request{method: http.MethodGet, path: roomPath, authorization: "Bearer " + token}
 }
@@ -88,7 +88,7 @@ func reads(issued []*tokens.Token) []request {
 	return all
 }
 
-// bench is one run of everything.
+// bench is one run of the benchmark.
 type bench struct {
 	*lab
 	s        settings
@@ -116,17 +116,17 @@ func newSettings(quick bool) settings {
 	if quick {
 		return settings{Quick: true, Pairs: 2, Run: time.Second, Fixed: 2 * time.Second, Limit: 5 * time.Minute}
 	}
-	// Many short runs: what disturbs a machine comes and goes in seconds.
+	// Many short runs, because disturbances of a machine last for seconds.
 	return settings{Pairs: 9, Run: time.Second, Sweep: true, Fixed: 5 * time.Second, Limit: 19 * time.Minute}
 }
 
-// fewer is the number of pairs where no budget hangs on them.
+// fewer is the number of pairs of cases without a budget.
 func (s settings) fewer() int { return max(s.Pairs*2/3, 1) }
 
-// newPerRun is how many new tokens one run can use up.
+// newPerRun is the number of new tokens that one run can use.
 func (s settings) newPerRun() int { return int(s.Run.Seconds() * 8000) }
 
-// prepare starts the two that are compared, and issues what they are shown.
+// prepare starts plain and the gateway, and registers the applications.
 func (b *bench) prepare(ctx context.Context) (err error) {
 	if b.platform, err = newPlatform(b.lab); err != nil {
 		return err
@@ -163,7 +163,7 @@ func (b *bench) compare(ctx context.Context, r *result, n int, a, t *target) err
 	return nil
 }
 
-// warm lets a target see each of its requests once, and then some of them for a second.
+// warm sends each request of a target once, and then runs the load for a second.
 func (b *bench) warm(ctx context.Context, targets ...*target) error {
 	for _, t := range targets {
 		l := t.next()
@@ -226,7 +226,7 @@ func (b *bench) oneToken(ctx context.Context) (*load, error) {
 	return &load{requests: reads(issued), connections: connections}, nil
 }
 
-// kinds are requests of each kind, by one user.
+// kinds measures each kind of request, all by one user.
 func (b *bench) kinds(ctx context.Context) error {
 	one, err := b.oneToken(ctx)
 	if err != nil {
@@ -256,8 +256,8 @@ func (b *bench) kinds(ctx context.Context) error {
 		a, b *load
 	}{
 		{&result{ID: "hot", Name: "one hot token", A: "plain", Budget: 1.05}, one, one},
-		{&result{ID: "list", Name: "list, pages of 20 as Meet has them", A: "plain"}, pages, pages},
-		{&result{ID: "list-50", Name: "list, page_size=50, put together from three of Meet's pages", A: "plain, three pages of 20", Budget: 1.8, Times: 3}, pages, of(get(listPath + "?page_size=50"))},
+		{&result{ID: "list", Name: "list, pages of 20 like Meet's", A: "plain"}, pages, pages},
+		{&result{ID: "list-50", Name: "list, page_size=50, assembled from three of Meet's pages", A: "plain, three pages of 20", Budget: 1.8, Times: 3}, pages, of(get(listPath + "?page_size=50"))},
 		{&result{ID: "create", Name: "create a room", A: "plain"}, of(creation), of(creation)},
 		{&result{ID: "token", Name: "token endpoint, exchange cached", A: aRead, Budget: 1}, one, of(b.tokenRequest(b.clients[0], string(mail(0))))},
 		{&result{ID: "identity", Name: "/identity, live state from Redis", A: aRead, Budget: 1.5}, one, of(get("/identity"))},
@@ -282,7 +282,7 @@ func (b *bench) kinds(ctx context.Context) error {
 	return nil
 }
 
-// variants are the hot token with other configurations of both servers.
+// variants measures the hot token with other configurations of both servers.
 func (b *bench) variants(ctx context.Context) error {
 	plain := "reverse_proxy " + b.upstream.address
 	for _, c := range []struct {
@@ -340,8 +340,7 @@ func (b *bench) many(ctx context.Context) error {
 	return b.explain(ctx, r, on(l, b.gate))
 }
 
-// everyNew makes loads of tokens that the gateway has never seen, for users that
-// it has.
+// everyNew returns loads of tokens that are new to the gateway, for users that are not.
 func (b *bench) everyNew(ctx context.Context, p *platform, gate *server, runs int) ([]*load, error) {
 	seen, err := p.issue(ctx, knownUsers, b.clients[:1], knownUsers)
 	if err != nil {
@@ -399,7 +398,7 @@ func (b *bench) someBad(ctx context.Context) error {
 	return b.compare(ctx, r, b.s.fewer(), on(l, b.plain), t)
 }
 
-// tokenRequest asks for a token for a user.
+// tokenRequest returns a request for a token for a user.
 func (b *bench) tokenRequest(c client, mail string) request {
 	return request{
 		method: http.MethodPost, path: tokenPath, contentType: "application/json",
@@ -463,7 +462,7 @@ func (b *bench) threeNodes(ctx context.Context) error {
 		defer g.stop()
 		plains, gates = append(plains, p), append(gates, g)
 	}
-	r := &result{ID: "three", Name: "three nodes, 1,000 tokens", A: "three plain", B: "three gates"}
+	r := &result{ID: "three", Name: "three nodes, 1,000 tokens", A: "three plain", B: "three gateways"}
 	if err := b.compare(ctx, r, b.s.fewer(), on(l, plains...), on(l, gates...)); err != nil {
 		return err
 	}
@@ -471,8 +470,8 @@ func (b *bench) threeNodes(ctx context.Context) error {
 	return err
 }
 
-// revocations measures how long after a revocation was acknowledged each node
-// still lets the token through, in milliseconds.
+// revocations measures the time from the acknowledgement of a revocation until each node refuses
+// the token.
 func (b *bench) revocations(ctx context.Context, gates []*server) (revocation, error) {
 	samples := 200
 	if b.s.Quick {
@@ -503,7 +502,7 @@ func (b *bench) revocations(ctx context.Context, gates []*server) (revocation, e
 					break
 				}
 				if time.Since(began) > 10*time.Second {
-					return revocation{}, fmt.Errorf("%s still lets a revoked token through", g.name)
+					return revocation{}, fmt.Errorf("%s still accepts a revoked token", g.name)
 				}
 			}
 			took = append(took, float64(time.Since(began).Microseconds())/1000)
@@ -513,8 +512,7 @@ func (b *bench) revocations(ctx context.Context, gates []*server) (revocation, e
 	return revocation{Samples: len(took), P50: percentile(took, 0.5), P99: percentile(took, 0.99), Max: took[len(took)-1]}, nil
 }
 
-// revocation is how long a node goes on after a revocation was acknowledged, in
-// milliseconds.
+// revocation is the delay of revocations on other nodes, in milliseconds.
 type revocation struct {
 	Samples       int
 	P50, P99, Max float64

@@ -8,10 +8,9 @@ import (
 	"os"
 )
 
-// collector compares values of GOGC, first in gates that know one token, then in gates that
-// know 100,000 tokens of 10,000 users: CPU per request, resident memory and the longest
-// stop of all goroutines. It takes minutes and runs only if it is asked for, with -case
-// gogc.
+// collector compares values of GOGC by CPU per request, resident memory and the longest pause,
+// with one known token and with 100,000 known tokens of 10,000 users. It takes minutes and runs
+// only with -case gogc.
 func (b *bench) collector(ctx context.Context) error {
 	if b.s.Filter != "gogc" {
 		return nil
@@ -26,7 +25,7 @@ func (b *bench) collector(ctx context.Context) error {
 	}
 	many := &load{requests: reads(issued), connections: connections}
 	start := func(gogc string) (*server, error) {
-		// The gate inherits the variable.
+		// The gateway inherits the variable.
 		if err := os.Setenv("GOGC", gogc); err != nil {
 			return nil, err
 		}
@@ -64,8 +63,7 @@ func (b *bench) collector(ctx context.Context) error {
 	return nil
 }
 
-// collected prints what gates take under load, and their longest stops. Stops of another
-// Caddy at the same time tell how much of them the machine makes.
+// collected prints the memory of servers under load and their longest pauses.
 func collected(ctx context.Context, servers ...*server) error {
 	for _, s := range servers {
 		rss, err := s.processes[0].rss()
@@ -76,7 +74,7 @@ func collected(ctx context.Context, servers ...*server) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(os.Stderr, "  %-16s %d MB resident under load, longest of 256 stops %.2f ms\n", s.name, rss>>20, pause)
+		fmt.Fprintf(os.Stderr, "  %-16s %d MB resident under load, longest of 256 pauses %.2f ms\n", s.name, rss>>20, pause)
 	}
 	return nil
 }

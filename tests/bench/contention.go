@@ -14,26 +14,26 @@ import (
 	"strings"
 )
 
-// contended is how long goroutines wait for mutexes with so many cores, in percent of
-// their time.
+// contended is the share of time, in percent, that goroutines wait for mutexes with a number of
+// cores.
 type contended struct {
 	Cores   int
 	Waiting float64
-	// Mutexes are the functions that were waited for, the worst first.
+	// Mutexes are the functions that held the mutexes, longest waits first.
 	Mutexes []share
 }
 
-// share is the part of a function.
+// share is the share of one function.
 type share struct {
 	Function string
 	Percent  float64
 }
 
-// contentionRuns is how many requests one measurement serves.
+// contentionRuns is the number of requests of one measurement.
 const contentionRuns = 40_000
 
-// contention runs the benchmark of known tokens with more and more cores, simulated
-// where the machine has fewer, and profiles the mutexes.
+// contention profiles mutexes in the benchmark of known tokens with increasing values of
+// GOMAXPROCS, which may exceed the cores of the machine.
 func (b *bench) contention(ctx context.Context) error {
 	if b.s.Quick {
 		return nil
@@ -71,13 +71,12 @@ func (b *bench) contention(ctx context.Context) error {
 
 var (
 	contentionLine = regexp.MustCompile(`(?m)^Benchmark\w+_Contention\S*\s+(\d+)\s+([\d.]+) ns/op`)
-	// waitedFor is a line of pprof -peek about a function that calls the one of the
-	// heading: its delay and its name.
+	// waitedFor matches a line of pprof -peek about a caller: its delay and its name.
 	waitedFor = regexp.MustCompile(`^\s+([\d.]+)us\s+[\d.]+%\s+\|\s+(\S+)`)
 )
 
-// parseContention reads the line of the benchmark and who released a mutex that others
-// waited for. The stand-in for Redis runs in the same process and is left out.
+// parseContention reads the benchmark's result and the functions that released contended mutexes.
+// It skips miniredis, which runs in the same process.
 func parseContention(cores int, printed, callers string) (contended, error) {
 	line := contentionLine.FindStringSubmatch(printed)
 	if line == nil {
@@ -104,7 +103,7 @@ func parseContention(cores int, printed, callers string) (contended, error) {
 	return c, nil
 }
 
-// worst is the largest part of one mutex.
+// worst returns the largest share of one mutex.
 func (c contended) worst() float64 {
 	if len(c.Mutexes) == 0 {
 		return 0

@@ -9,10 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cpuTime is the time that all threads of a process, past ones included, have
-// spent on a CPU, user and system together. It reads the process's own CPU clock
-// (clock_getcpuclockid(3)), which counts nanoseconds; /proc/<pid>/stat counts
-// hundredths of a second, too coarse for a difference of a few percent.
+// cpuTime returns the user and system time of all threads of a process, including ended ones. It
+// reads the process's CPU clock (clock_getcpuclockid(3)) in nanoseconds. The hundredths of a
+// second in /proc/<pid>/stat are too coarse for differences of a few percent.
 func cpuTime(pid int) (time.Duration, error) {
 	const schedClock = 2 // CPUCLOCK_SCHED of a whole process
 	var ts unix.Timespec

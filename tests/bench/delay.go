@@ -16,8 +16,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// startDelayed relays connections and holds back what a client sends, so that each
-// question takes the delay longer. It costs this process CPU, not the one measured.
+// startDelayed relays connections and delays what the client sends, so that each round trip takes
+// that much longer. The relay uses CPU of this process, not of the measured one.
 func startDelayed(to string, delay time.Duration) (*toxiproxy.Proxy, error) {
 	relay := toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop()), "delayed", "127.0.0.1:0", to)
 	if err := relay.Start(); err != nil {
@@ -28,24 +28,24 @@ func startDelayed(to string, delay time.Duration) (*toxiproxy.Proxy, error) {
 	return relay, err
 }
 
-// redisDelay is how far away Redis is in the table of trips.
+// redisDelay is the added round-trip time to Redis in the table of trips.
 const redisDelay = time.Millisecond
 
-// trips is how long one caller waits with Redis beside the gateway and with Redis a
-// delay away, in milliseconds, and how many times the delay that is.
+// trips holds the time that one caller waits with a local Redis and with a delayed one, in
+// milliseconds.
 type trips struct {
 	Name      string
 	Near, Far float64
-	Budget    float64 // of trips, 0 for none
+	Budget    float64 // largest permitted number of round trips, 0 for none
 }
 
-// Trips is for the report.
+// Trips returns the number of round trips that the caller waits for.
 func (t trips) Trips() float64 {
 	return (t.Far - t.Near) / (float64(redisDelay) / float64(time.Millisecond))
 }
 
-// farRedis measures, one request after the other, what a Redis that is a millisecond
-// away adds to each kind of request.
+// farRedis measures what a delay of Redis by one millisecond adds to each kind of request. It
+// sends one request at a time.
 func (b *bench) farRedis(ctx context.Context) error {
 	if err := b.report.Speeds.note("trips"); err != nil {
 		return err
@@ -71,7 +71,7 @@ func (b *bench) farRedis(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// n users, each with a first token and a second one for either gateway.
+	// Each of n users has two tokens for each gateway.
 	fresh, err := b.platform.issue(ctx, 4*n, b.clients[:1], n)
 	if err != nil {
 		return err
@@ -88,10 +88,10 @@ func (b *bench) farRedis(ctx context.Context) error {
 		near, far []request
 	}{
 		{"a read with a known token", 0, known.requests, known.requests},
-		{"the first read of a user here, Meet's token in Redis", 0, reads(fresh[:n]), reads(fresh[n : 2*n])},
-		{"a read with a token not known here", 0, reads(fresh[2*n : 3*n]), reads(fresh[3*n:])},
+		{"the first read of a user on a node, with Meet's token in Redis", 0, reads(fresh[:n]), reads(fresh[n : 2*n])},
+		{"a read with a new token", 0, reads(fresh[2*n : 3*n]), reads(fresh[3*n:])},
 		{"`POST application/token`, exchange cached", 2, []request{token}, []request{token}},
-		{"`POST application/token` for a user that is new, exchange included", 0, firsts[:n], firsts[n:]},
+		{"`POST application/token` for a new user, exchange included", 0, firsts[:n], firsts[n:]},
 		{"`GET /identity`", 2, []request{identity}, []request{identity}},
 	} {
 		t := trips{Name: kind.name, Budget: kind.budget}
@@ -107,8 +107,8 @@ func (b *bench) farRedis(ctx context.Context) error {
 	return nil
 }
 
-// oneByOne sends n requests, each when the one before is answered, and returns the
-// median time of an answer in milliseconds. A first one is not counted.
+// oneByOne sends n requests sequentially and returns the median response time in milliseconds,
+// without the first.
 func oneByOne(ctx context.Context, s *server, requests []request, n int) (float64, error) {
 	var took []float64
 	for i := range n {
@@ -128,7 +128,7 @@ func oneByOne(ctx context.Context, s *server, requests []request, n int) (float6
 	return spreadOf(took, itself).Median, nil
 }
 
-// caller keeps a connection for each of its requests under way.
+// caller keeps a connection for each concurrent request.
 var caller = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections}}
 
 // ask sends one request and reads the answer.

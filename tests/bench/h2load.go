@@ -12,8 +12,7 @@ import (
 	"time"
 )
 
-// h2load sends the first request of a load over HTTP/2, for a time. wrk speaks
-// HTTP/1.1 only.
+// h2load sends the first request of a load over HTTP/2, which wrk does not support.
 func h2load(ctx context.Context, l *load, d time.Duration, address string) (sent, error) {
 	r := l.requests[0]
 	ctx, cancel := context.WithTimeout(ctx, d+30*time.Second)

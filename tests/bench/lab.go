@@ -15,10 +15,10 @@ import (
 	"strings"
 )
 
-// lab holds what is running for the measurements, all of it on loopback.
+// lab holds the processes of the measurements, all on loopback.
 type lab struct {
 	top    string // of the repository
-	dir    string // for everything that is written on the way
+	dir    string // for temporary files
 	binary string // the gateway's, also plain Caddy
 	secret string
 	gen    *generator
@@ -29,7 +29,7 @@ type lab struct {
 	running []*process
 }
 
-// newLab starts what every measurement needs. It builds the binary unless one is
+// newLab starts Redis, the upstream and the load generator. It builds the binary unless one is
 // given.
 func newLab(ctx context.Context, top, binary string) (*lab, error) {
 	dir, err := os.MkdirTemp("", "meet-gateway-bench-")
@@ -75,7 +75,7 @@ func (l *lab) start(name string, env []string, command string, args ...string) (
 	return p, err
 }
 
-// close ends everything, the last started first.
+// close stops all processes, the last started first.
 func (l *lab) close() {
 	for _, p := range slices.Backward(l.running) {
 		p.stop()
@@ -84,8 +84,7 @@ func (l *lab) close() {
 	_ = os.RemoveAll(l.dir)
 }
 
-// server is something that is measured: where it listens and the processes whose
-// CPU time and memory it costs.
+// server is a measured server: its address, and the processes whose CPU and memory count.
 type server struct {
 	name      string
 	address   string
@@ -99,7 +98,7 @@ func (s *server) stop() {
 	}
 }
 
-// serve starts a server on an address that is free and waits until it listens.
+// serve starts a server on a free address and waits until it listens.
 func (l *lab) serve(ctx context.Context, name string, start func(address string) (*process, error)) (*server, error) {
 	address, err := freeAddress()
 	if err != nil {
@@ -154,8 +153,7 @@ func (l *lab) startCaddy(ctx context.Context, name string, c caddySite) (*server
 	return s, nil
 }
 
-// startPlain is what the gateway is compared with: the same binary as a proxy
-// that lets everything through.
+// startPlain starts the baseline: the same binary as a bare reverse proxy.
 func (l *lab) startPlain(ctx context.Context, name string, log bool) (*server, error) {
 	return l.startCaddy(ctx, name, caddySite{site: "reverse_proxy " + l.upstream.address, log: log})
 }
@@ -175,7 +173,7 @@ type gateOptions struct {
 // startGate runs a gateway on the lab's Redis and upstream.
 func (l *lab) startGate(ctx context.Context, name string, o gateOptions) (*server, error) {
 	global := []string{"store redis redis://" + cmp.Or(o.redis, l.redis.address), "secret {env.MEET_GATEWAY_SECRET}"}
-	// Limits are counted as always, and so high that nothing is refused.
+	// Limits are counted as usual, but are never reached.
 	for _, name := range []string{"token", "token_user", "read", "read_user", "create", "create_user"} {
 		global = append(global, "limit "+name+" 1000000/1s")
 	}

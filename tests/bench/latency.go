@@ -20,25 +20,25 @@ import (
 	"time"
 )
 
-// latency is what vegeta saw at a fixed rate, in milliseconds.
+// latency is a result of vegeta, in milliseconds.
 type latency struct {
 	P50, P99, P999 float64
 	Answers        int
 }
 
-// latencyPair is plain and gate, right after each other.
+// latencyPair is a run of plain and one of the gateway, right after each other.
 type latencyPair struct{ A, B latency }
 
 // fixedRate is the case at half of plain's saturation.
 type fixedRate struct {
 	Rate  int
 	Pairs []latencyPair
-	// PauseA and PauseB are the longest stops of all goroutines for a garbage collection,
-	// of the latest 256, in milliseconds.
+	// PauseA and PauseB are the longest of the last 256 pauses for garbage collection, in
+	// milliseconds.
 	PauseA, PauseB float64
 }
 
-// Of is one of the percentiles, of plain or gate.
+// Of returns a percentile of plain or of the gateway.
 func (f *fixedRate) Of(plain bool, value func(latency) float64) spread {
 	return spreadOf(f.Pairs, func(p latencyPair) float64 {
 		if plain {
@@ -69,17 +69,17 @@ func (l *lab) tool(ctx context.Context, folder, module string) (string, error) {
 	return binary, nil
 }
 
-// manyKnown is how many tokens the gate knows whose latency is measured: as many as it
-// remembers by default.
+// manyKnown is the number of tokens in the gateway's cache during the measurement of latency,
+// which is the default size of the cache.
 const manyKnown = 100_000
 
-// latencies compares plain with a gate of its own that knows many tokens.
+// latencies compares plain with a gateway that knows many tokens.
 func (b *bench) latencies(ctx context.Context) error {
 	if !strings.Contains("p99", b.s.Filter) {
 		return nil
 	}
-	// It keeps its rate whatever the server does, so that a server that stalls does not
-	// make its own measurement rarer: wrk waits for each answer.
+	// vegeta keeps its rate while the server stalls. wrk waits for each answer, so it would send
+	// fewer requests during a stall and hide it.
 	binary, err := b.tool(ctx, "vegeta", "github.com/tsenart/vegeta/v12")
 	if err != nil {
 		return err
@@ -103,8 +103,7 @@ func (b *bench) latencies(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// As much as plain takes from this generator, which needs a good part of the
-	// machine itself.
+	// Plain's maximum with this generator, which uses a large part of the machine itself.
 	saturated, err := b.attack(ctx, binary, b.plain, l.requests[0], 0)
 	if err != nil {
 		return err
@@ -137,15 +136,14 @@ func (b *bench) latencies(ctx context.Context) error {
 	return nil
 }
 
-// longestPause is the longest stop for a garbage collection of the latest 256, in
+// longestPause returns the longest of the last 256 pauses for garbage collection, in
 // milliseconds.
 func longestPause(ctx context.Context, s *server) (float64, error) {
 	seconds, err := metric(ctx, s, `go_gc_duration_seconds{quantile="1"}`)
 	return seconds * 1000, err
 }
 
-// attack sends one request again and again at a rate; 0 is as fast as the server
-// answers.
+// attack repeats one request at a rate; 0 is as fast as the server answers.
 func (b *bench) attack(ctx context.Context, binary string, s *server, r request, rate int) (latency, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.s.Fixed+30*time.Second)
 	defer cancel()
@@ -169,9 +167,8 @@ func (b *bench) attack(ctx context.Context, binary string, s *server, r request,
 	return parseVegeta(text)
 }
 
-// parseVegeta works percentiles out of vegeta's results, one a line: timestamp,
-// status and latency in nanoseconds come first. (vegeta's own reports estimate
-// percentiles and have no 99.9.)
+// parseVegeta computes percentiles from vegeta's results. Each line begins with timestamp, status
+// and latency in nanoseconds. vegeta's own reports estimate percentiles and lack p99.9.
 func parseVegeta(results []byte) (latency, error) {
 	rows := csv.NewReader(bytes.NewReader(results))
 	rows.FieldsPerRecord = -1
@@ -200,8 +197,7 @@ func parseVegeta(results []byte) (latency, error) {
 	return latency{P50: percentile(took, 0.5), P99: percentile(took, 0.99), P999: percentile(took, 0.999), Answers: len(took)}, nil
 }
 
-// percentile is the smallest value that the given part of the sorted values does
-// not exceed.
+// percentile returns the smallest value that the given share of the sorted values does not exceed.
 func percentile(sorted []float64, part float64) float64 {
 	return sorted[max(int(math.Ceil(part*float64(len(sorted))))-1, 0)]
 }

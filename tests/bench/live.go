@@ -10,19 +10,19 @@ import (
 	"time"
 )
 
-// livePoint is what requests cost with so many records in Redis.
+// livePoint holds the cost of requests for one number of records in Redis.
 type livePoint struct {
 	Records, Applications int64
-	// Known and New are to plain, a token that is known here and one that is not.
+	// Known and New are the ratios to plain of a known token and of a new one.
 	Known, New spread
 	CPU        spread // of a known token, microseconds
-	Memory     int64  // of Redis, all of it
+	Memory     int64  // of Redis
 	Record     float64
 	Sampled    int
 }
 
-// live asks whether the cost depends on the number of tokens and applications in Redis.
-// Most of them are copies of one record under names of their own: Redis cannot tell.
+// live measures whether the cost depends on the number of tokens and applications in Redis. Most
+// of them are copies of one record under other names, which makes no difference to Redis.
 func (b *bench) live(ctx context.Context) error {
 	const token, application = "mg1:t:", "mg1:a:"
 	steps := []struct{ records, applications int64 }{{0, 0}, {1_000_000, 0}, {5_000_000, 0}, {6_000_000, 1_000_000}}
@@ -51,13 +51,13 @@ func (b *bench) live(ctx context.Context) error {
 		if err := b.livePoint(ctx, &p, hot); err != nil {
 			return err
 		}
-		fmt.Fprintf(os.Stderr, "%-12s %7d         known %s  not seen %s  Redis %d MB  %.0f B a record\n", "live", p.Records, p.Known, p.New, p.Memory>>20, p.Record)
+		fmt.Fprintf(os.Stderr, "%-12s %7d         known %s  new %s  Redis %d MB  %.0f B a record\n", "live", p.Records, p.Known, p.New, p.Memory>>20, p.Record)
 		b.report.Live = append(b.report.Live, p)
 	}
 	return nil
 }
 
-// livePoint measures plain, a known token and tokens not seen in turn.
+// livePoint measures plain, a known token and new tokens in turn.
 func (b *bench) livePoint(ctx context.Context, p *livePoint, hot *load) error {
 	const rounds = 4
 	news, err := b.everyNew(ctx, b.platform, b.gate, rounds+1)
@@ -93,7 +93,7 @@ func (b *bench) livePoint(ctx context.Context, p *livePoint, hot *load) error {
 	return err
 }
 
-// fill adds copies of a record whose name begins with prefix, until Redis has n keys.
+// fill copies a record whose name begins with prefix until Redis has n keys.
 func (b *bench) fill(ctx context.Context, prefix string, n int64) error {
 	const batch = 10_000
 	have, err := b.redis.client.DBSize(ctx).Result()

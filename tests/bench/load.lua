@@ -1,13 +1,13 @@
--- Sends the requests of a file, one a line: method, path, Authorization,
--- Content-Type and body, between tabs. They are sent in order, from the top again
--- when the file is through; with the second argument "once" the run ends there.
+-- Sends the requests of a file in order, and then starts over. Each line has method, path,
+-- Authorization, Content-Type and body, separated by tabs. With the second argument "once"
+-- the run ends after the last line.
 local requests, at, once = {}, 0, false
 
 function init(args)
 	once = args[2] == "once"
 	for line in io.lines(args[1]) do
 		local method, path, authorization, kind, body = line:match("([^\t]*)\t([^\t]*)\t([^\t]*)\t([^\t]*)\t(.*)")
-		-- What an HTTP library sends with every request.
+		-- The headers that an HTTP library adds.
 		local headers = {Accept = "*/*", ["Accept-Encoding"] = "gzip, deflate", ["User-Agent"] = "python-requests/2.32.3"}
 		if authorization ~= "" then headers["Authorization"] = authorization end
 		if kind ~= "" then headers["Content-Type"] = kind end

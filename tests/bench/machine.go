@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// machine is where and with what was measured.
+// machine describes the machine and the programs of a run.
 type machine struct {
 	Date     string
 	Commit   string
@@ -21,7 +21,7 @@ type machine struct {
 	Cores    int
 	Kernel   string
 	Go       string
-	Load     string // average when it began
+	Load     string // average at the start
 	Versions []string
 }
 
@@ -72,8 +72,8 @@ func describe(ctx context.Context, l *lab) machine {
 	return m
 }
 
-// output is what a command prints; tools that know no version option say it all
-// the same and fail.
+// output returns a command's output, even if it fails: some tools print their version with an
+// error about the option.
 func output(ctx context.Context, dir, command string, args ...string) string {
 	cmd := exec.CommandContext(ctx, command, args...)
 	cmd.Dir = dir

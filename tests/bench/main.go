@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-// Command bench measures what the gateway costs, against plain Caddy from the
-// same binary and against what one could use instead. `make bench` runs it. It
-// starts everything it needs on loopback, ends it, prints a table and writes
-// docs/benchmarks.md, docs/scaling.md and plots.
+// Command bench measures the cost of the gateway, compared with plain Caddy from the same binary
+// and with alternatives. `make bench` runs it. It starts everything it needs on loopback and stops
+// it at the end, prints a table, and writes docs/benchmarks.md, docs/scaling.md and plots.
 package main
 
 import (
@@ -20,15 +19,15 @@ import (
 func main() {
 	quick := flag.Bool("quick", false, "few and short runs, in about four minutes")
 	binary := flag.String("binary", "", "measure this binary instead of building the gateway")
-	filter := flag.String("case", "", "run only cases whose id contains this, or the part of this name, and write no report")
-	tokenService := flag.String("token-service", "", "serve as the token service of the peers on this address (used by itself)")
+	filter := flag.String("case", "", "run only cases whose id contains this, or the part with this name, and write no report")
+	tokenService := flag.String("token-service", "", "serve as the token service of the peers on this address (internal)")
 	redisAddress := flag.String("redis", "", "the token service's Redis")
 	flag.Parse()
 
 	if *tokenService != "" {
 		exit(serveTokens(*tokenService, *redisAddress))
 	}
-	// A reader that goes away is a reason to end what was started, not to die.
+	// SIGPIPE, when the reader of the output ends, must stop the started processes as well.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	ctx, cancel := context.WithTimeout(ctx, 45*time.Minute)
 	s := newSettings(*quick)
@@ -92,8 +91,8 @@ func run(ctx context.Context, s settings, binary string) error {
 	return b.failed
 }
 
-// attempt runs a part. One that fails is named in the report, and the others go on; the
-// error it returns is the end of the context.
+// attempt runs a part. The report names a part that failed, and the run continues. attempt
+// returns an error only if the context has ended.
 func (b *bench) attempt(ctx context.Context, name string, run func(context.Context) error) error {
 	err := run(ctx)
 	if err == nil || ctx.Err() != nil {
@@ -105,7 +104,7 @@ func (b *bench) attempt(ctx context.Context, name string, run func(context.Conte
 	return nil
 }
 
-// late reports that the time is over, and notes that a part is left out.
+// late reports whether the time is over, and notes the part as left out.
 func (b *bench) late(part string) bool {
 	late := time.Since(b.began) > b.s.Limit
 	if late {

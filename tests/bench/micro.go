@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// micros runs the micro-benchmarks beside the code. The report shows what they print,
-// as benchstat reads it.
+// micros runs the micro-benchmarks of the packages. The report shows their output in the format of
+// benchstat.
 func (b *bench) micros(ctx context.Context) error {
 	if b.s.Quick {
 		return nil

@@ -4,8 +4,7 @@ package main
 
 import "math"
 
-// What the capacity model takes for granted. They are assumptions, not
-// measurements, and stand in docs/scaling.md.
+// Assumptions of the capacity model. docs/scaling.md lists them.
 const (
 	nodeCores       = 8
 	nodeUtilisation = 0.6
@@ -17,21 +16,21 @@ const (
 	readPart        = 0.95
 )
 
-// demand is a load to be planned for.
+// demand is a planned load.
 type demand struct {
 	Requests float64 // per second
 	Tokens   float64 // live
 }
 
-// plan is what a demand needs.
+// plan is the size of the installation for a demand.
 type plan struct {
 	demand
-	// Sticky is true if the balancer sends a token to one node.
+	// Sticky means that the load balancer sends a token to one node.
 	Sticky bool
 	Nodes  float64
-	// Misses is the part of requests whose token the node does not know.
+	// Misses is the share of requests whose token the node has not cached.
 	Misses float64
-	// CacheEntries is what each node is to remember for that.
+	// CacheEntries is the number of tokens that each node caches.
 	CacheEntries, CacheMemory float64
 	Commands                  float64 // at Redis, per second
 	RedisMemory               float64
@@ -50,7 +49,7 @@ type model struct {
 	Bends []bend
 }
 
-// bend is how many nodes the feed carries at some rate of changes.
+// bend is the number of nodes that the feed supports at a rate of changes.
 type bend struct{ Changes, Nodes float64 }
 
 func newModel(r *report) *model {
@@ -66,8 +65,8 @@ func newModel(r *report) *model {
 	return m
 }
 
-// plan solves for the number of nodes, on which the share of unknown tokens
-// depends, which the CPU depends on.
+// plan iterates over the number of nodes: it determines the share of cache misses, which
+// determines the CPU and with it the number of nodes.
 func (m *model) plan(d demand, sticky bool) plan {
 	c := m.C
 	p := plan{demand: d, Sticky: sticky, Nodes: 2}

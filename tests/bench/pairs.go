@@ -16,7 +16,7 @@ import (
 type sample struct {
 	sent
 	CPU time.Duration
-	// What was asked of Redis and the upstream meanwhile, by everybody.
+	// Requests to Redis and the upstream during the run, by all processes.
 	Commands map[string]int64
 	RedisIn  int64
 	RedisOut int64
@@ -24,8 +24,7 @@ type sample struct {
 	Upstream int64
 }
 
-// commandsPerRequest is how many commands Redis had to carry out. What scripts
-// call counts as well.
+// commandsPerRequest is the number of commands that Redis executed, including those in scripts.
 func (s sample) commandsPerRequest() float64 {
 	var n int64
 	for _, calls := range s.Commands {
@@ -45,11 +44,10 @@ func (s sample) cpuPerRequest() float64 {
 type target struct {
 	servers []*server
 	load    *load
-	// loads, if there are some, are used one after the other in place of load.
+	// loads, if set, are used one after the other in place of load.
 	loads []*load
 	runs  int
-	// refused tells whether a run's number of refusals is right; by default there
-	// are to be none.
+	// refused reports whether a run's number of refusals is right. The default permits none.
 	refused func(sent) bool
 }
 
@@ -62,7 +60,7 @@ func (t *target) next() *load {
 	return l
 }
 
-// processes are those that serve the target.
+// processes returns the processes that serve the target.
 func (t *target) processes() []*process {
 	var all []*process
 	for _, s := range t.servers {
@@ -71,7 +69,7 @@ func (t *target) processes() []*process {
 	return all
 }
 
-// state is everything that is counted, at one moment.
+// state is all counters at one moment.
 type state struct {
 	cpu, redisCPU time.Duration
 	redis         counters
@@ -122,7 +120,7 @@ func (l *lab) measure(ctx context.Context, t *target, d time.Duration) (sample, 
 		right = t.refused(s)
 	}
 	if !right || s.Broken > s.Requests/1000 {
-		return sample{}, fmt.Errorf("%s: of %d requests %d were refused and %d broke\n%s", t.servers[0].name, s.Requests, s.Refused, s.Broken, t.servers[0].processes[0].tail())
+		return sample{}, fmt.Errorf("%s: of %d requests %d were refused and %d failed\n%s", t.servers[0].name, s.Requests, s.Refused, s.Broken, t.servers[0].processes[0].tail())
 	}
 	asked := after.redis.since(before.redis)
 	return sample{
@@ -135,8 +133,8 @@ func (l *lab) measure(ctx context.Context, t *target, d time.Duration) (sample, 
 // pair is a run of A and one of B, right after each other.
 type pair struct{ A, B sample }
 
-// pairs measures A B A B. Whatever disturbs the machine for longer than a run
-// then disturbs both, and the ratio of a pair stays.
+// pairs measures A B A B. A disturbance that lasts longer than a run then affects both and hardly
+// changes the ratio of a pair.
 func (l *lab) pairs(ctx context.Context, a, b *target, n int, d time.Duration) ([]pair, error) {
 	done := make([]pair, 0, n)
 	for range n {
@@ -157,7 +155,7 @@ func (l *lab) pairs(ctx context.Context, a, b *target, n int, d time.Duration) (
 // interval of the median, or from fewer than six values the range they lie in.
 type spread struct{ Median, Low, High float64 }
 
-// itself is for spreadOf.
+// itself is the identity function, for spreadOf.
 func itself(v float64) float64 { return v }
 
 // spreadOf needs at least one value.

@@ -21,7 +21,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// peer is what one could use instead of the gateway, and what it leaves undone.
+// peer is an alternative to the gateway, with what it checks and what it lacks.
 type peer struct {
 	*result
 	What    string
@@ -43,7 +43,7 @@ func (b *bench) peers(ctx context.Context) error {
 	return nil
 }
 
-// against measures a peer against plain Caddy, as all cases are.
+// against measures a peer against plain Caddy.
 func (b *bench) against(ctx context.Context, p peer, l *load, s *server) error {
 	if err := b.report.Speeds.note("peers"); err != nil {
 		return err
@@ -58,7 +58,7 @@ func (b *bench) against(ctx context.Context, p peer, l *load, s *server) error {
 	return err
 }
 
-// haproxyConfig takes the address, the key, the map of users, and the address of Meet.
+// haproxyConfig is a format for the address, the key, the map of users, and the address of Meet.
 const haproxyConfig = `
 global
 	maxconn 4096
@@ -95,7 +95,7 @@ backend meet
 	server meet %s
 `
 
-// haproxy verifies the signature and the claims and swaps the token by a map.
+// haproxy measures HAProxy, which verifies signature and claims and replaces the token by a map.
 func (b *bench) haproxy(ctx context.Context) error {
 	if _, err := exec.LookPath("haproxy"); err != nil {
 		b.report.Missing = append(b.report.Missing, "haproxy is not installed")
@@ -126,7 +126,7 @@ func (b *bench) haproxy(ctx context.Context) error {
 	defer s.stop()
 	return b.against(ctx, peer{
 		result:  &result{ID: "haproxy", Name: "HAProxy `jwt_verify`"},
-		What:    "signature, issuer, audience, expiry and scope checked on every request; Meet's token out of a static map",
+		What:    "signature, issuer, audience, expiry and scope checked on every request; Meet's token from a static map",
 		Without: "no revocation, no tokens issued, no exchange with Meet, no provisioning, no `/identity`, no contract (paging, errors), keys and users in files",
 	}, &load{requests: []request{read(token)}, connections: connections}, s)
 }
@@ -143,9 +143,9 @@ func (b *bench) startTokenService(ctx context.Context) (*server, error) {
 }
 
 const subrequestWithout = "no tokens issued, no exchange with Meet (the service has one token for all), no provisioning, no `/identity`, no contract (paging, errors, closed routes); " +
-	"every request is two"
+	"two requests for each request"
 
-// nginxConfig takes the addresses of Meet, the token service and nginx itself.
+// nginxConfig is a format for the addresses of Meet, the token service and nginx itself.
 const nginxConfig = `
 upstream meet { server %s; keepalive 64; keepalive_requests 1000000000; }
 upstream tokens { server %s; keepalive 64; keepalive_requests 1000000000; }
@@ -228,8 +228,8 @@ func (b *bench) caddyForwardAuth(ctx context.Context) error {
 	}, l, s)
 }
 
-// oauth2Proxy verifies a bearer token against the keys of an OpenID provider, which is a
-// stand-in that has one key.
+// oauth2Proxy measures oauth2-proxy, which verifies bearer tokens with the keys of an OpenID
+// provider. The provider is a stand-in with one key.
 func (b *bench) oauth2Proxy(ctx context.Context) error {
 	binary, err := b.tool(ctx, "peers", "github.com/oauth2-proxy/oauth2-proxy/v7")
 	if err != nil {
@@ -266,7 +266,7 @@ func (b *bench) oauth2Proxy(ctx context.Context) error {
 	}, &load{requests: []request{read(token)}, connections: connections}, s)
 }
 
-// startProvider serves what an OpenID provider publishes about itself and its key.
+// startProvider serves the metadata and the key of an OpenID provider.
 func startProvider(key *rsa.PublicKey) *httptest.Server {
 	provider := httptest.NewUnstartedServer(nil)
 	url := "http://" + provider.Listener.Addr().String()

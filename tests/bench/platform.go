@@ -12,9 +12,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/signing"
 )
 
-// platform issues what callers present: applications and tokens, made with the
-// gateway's own Authority on the same Redis and secret, so that ten thousand cost
-// seconds.
+// platform creates applications and tokens with the gateway's own Authority, on the same Redis and
+// secret. Without HTTP, ten thousand take seconds.
 type platform struct {
 	authority *tokens.Authority
 	store     *tokens.Store
@@ -62,8 +61,8 @@ func (p *platform) applications(ctx context.Context, n int) ([]client, error) {
 
 func mail(user int) tokens.Mail { return tokens.Mail(fmt.Sprintf("user%d@example.com", user)) }
 
-// issue makes n tokens: the i-th for application i modulo their number and user i
-// modulo users.
+// issue makes n tokens. Token i belongs to application i modulo their number and to user i modulo
+// users.
 func (p *platform) issue(ctx context.Context, n int, clients []client, users int) ([]*tokens.Token, error) {
 	issued := make([]*tokens.Token, n)
 	workers, ctx := errgroup.WithContext(ctx)

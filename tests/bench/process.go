@@ -17,21 +17,20 @@ import (
 	"time"
 )
 
-// process is a part of the laboratory that runs by itself.
+// process is a child process of the lab.
 type process struct {
 	name string
 	cmd  *exec.Cmd
 	log  string
 	done chan struct{}
 	err  error // of Wait, once done is closed
-	// workers are the processes it has started itself, such as nginx's. They are
-	// measured in its stead and end with it.
+	// workers are the process's own children, such as nginx's workers. They are measured in its
+	// place and end with it.
 	workers []int
 }
 
-// start runs a command whose output goes to a file in dir. The process gets a
-// group of its own, so that an interrupt reaches this program alone, which then
-// ends what it started.
+// start runs a command with its output in a file in dir. The process gets its own group, so that
+// an interrupt reaches only this program, which then stops the processes.
 func start(dir, name string, env []string, command string, args ...string) (*process, error) {
 	p := &process{name: name, log: filepath.Join(dir, name+".log"), done: make(chan struct{})}
 	out, err := os.Create(p.log)
@@ -74,7 +73,7 @@ func (p *process) listening(ctx context.Context, address string) error {
 	}
 }
 
-// tail is the end of what the process printed.
+// tail returns the end of the process's output.
 func (p *process) tail() string {
 	b, err := os.ReadFile(p.log)
 	if err != nil {
@@ -84,7 +83,7 @@ func (p *process) tail() string {
 	return string(bytes.Join(lines[max(0, len(lines)-10):], []byte("\n")))
 }
 
-// stop ends the process, by its id, and waits for it.
+// stop ends the process and waits for it.
 func (p *process) stop() {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
@@ -95,7 +94,7 @@ func (p *process) stop() {
 	}
 }
 
-// pids are the processes that do the work.
+// pids returns the measured processes.
 func (p *process) pids() []int {
 	if len(p.workers) > 0 {
 		return p.workers
@@ -103,7 +102,7 @@ func (p *process) pids() []int {
 	return []int{p.cmd.Process.Pid}
 }
 
-// cpu is the CPU time that it has used so far.
+// cpu returns the CPU time used so far.
 func (p *process) cpu() (time.Duration, error) {
 	var sum time.Duration
 	for _, pid := range p.pids() {
@@ -116,7 +115,7 @@ func (p *process) cpu() (time.Duration, error) {
 	return sum, nil
 }
 
-// rss is its resident memory in bytes.
+// rss returns the resident memory in bytes.
 func (p *process) rss() (int64, error) {
 	var sum int64
 	for _, pid := range p.pids() {
@@ -133,7 +132,7 @@ func (p *process) rss() (int64, error) {
 	return sum, nil
 }
 
-// children are the processes that pid has started.
+// children returns the child processes of pid.
 func children(pid int) (pids []int, err error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
 	if err != nil {
@@ -149,7 +148,7 @@ func children(pid int) (pids []int, err error) {
 	return pids, nil
 }
 
-// freeAddress is a loopback address that was free a moment ago.
+// freeAddress returns a free loopback address.
 func freeAddress() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -13,20 +13,20 @@ import (
 	"time"
 )
 
-// profiled is where the gate's CPU goes in one case, as pprof prints it.
+// profiled is the CPU profile of the gateway in one case, as pprof prints it.
 type profiled struct {
 	ID, Name string
 	Lines    []string
 }
 
-// places are the functions that say most about where time goes: serving HTTP, the gate,
+// places are the functions in the profiles: serving HTTP, the gateway,
 // the token's check, authentication, issuing, limits, the request to Meet and its
 // transport, Redis' client, memory, and system calls.
 const places = `http\.\(\*conn\)\.serve$|\(\*Handler\)\.ServeHTTP$|\(\*Authority\)\.(Verify|Issue)$|ParseWithClaims$|\(\*call\)\.(login|count)$|` +
 	`\(\*Client\)\.Send$|\(\*HTTPTransport\)\.RoundTrip$|persistConn\)\.writeLoop$|go-redis/v9\.\(\*(Client|Pipeline)\)\.(Process|Exec)$|` +
 	`runtime\.(mallocgc|gcBgMarkWorker)$|syscall\.RawSyscall6$`
 
-// profile measures where the CPU time of a gate goes under a load.
+// profile takes a CPU profile of a gateway under a load.
 func (b *bench) profile(ctx context.Context, name string, t *target) (file string, err error) {
 	const seconds = 4
 	server := t.servers[0]
@@ -48,7 +48,7 @@ func (b *bench) profile(ctx context.Context, name string, t *target) (file strin
 	}
 }
 
-// explain says where the CPU time of a case goes whose budget was missed.
+// explain adds a CPU profile to the report if a case missed its budget.
 func (b *bench) explain(ctx context.Context, r *result, t *target) error {
 	if r.Pairs == nil || !r.missed() || b.s.Quick || b.s.Filter != "" {
 		return nil

@@ -12,7 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// redisServer is the Redis of the lab. It keeps nothing on disk.
+// redisServer is the Redis of the lab, without persistence.
 type redisServer struct {
 	*process
 	address string
@@ -35,11 +35,11 @@ func startRedis(ctx context.Context, l *lab) (*redisServer, error) {
 
 // counters are Redis's own counts since it started.
 type counters struct {
-	// commands by name; those of this program's own questions are left out.
+	// commands counts commands by name, without those that this program sends to measure.
 	commands map[string]int64
 	// in and out are bytes on the network.
 	in, out int64
-	// memory is what all data take, in bytes.
+	// memory is the size of all data, in bytes.
 	memory int64
 }
 
@@ -51,7 +51,7 @@ func (c counters) total() (n int64) {
 	return n
 }
 
-// since is what was added after an earlier count.
+// since returns the difference to an earlier count.
 func (c counters) since(earlier counters) counters {
 	d := counters{commands: map[string]int64{}, in: c.in - earlier.in, out: c.out - earlier.out, memory: c.memory - earlier.memory}
 	for name, n := range c.commands {
@@ -91,8 +91,8 @@ func countersOf(info map[string]map[string]string) counters {
 	return c
 }
 
-// memoryUsage is what a key costs by MEMORY USAGE, in bytes, on average over at
-// most so many keys with the prefix.
+// memoryUsage returns the mean MEMORY USAGE of keys with a prefix, in bytes, and how many keys it
+// sampled.
 func (r *redisServer) memoryUsage(ctx context.Context, prefix string, most int) (mean float64, sampled int, err error) {
 	var sum int64
 	var cursor uint64

@@ -23,7 +23,7 @@ type report struct {
 	Machine      machine
 	Settings     settings
 	Took         time.Duration
-	LeftOut      []string // parts for which there was no time
+	LeftOut      []string // parts that were skipped for lack of time
 	Failed       []string // parts that could not be measured
 	Missing      []string // sentences about programs that are not installed
 	Cases        []*result
@@ -44,20 +44,20 @@ type report struct {
 	Speeds       speeds
 }
 
-// memory is what a process takes, in bytes.
+// memory is the memory of a process, in bytes.
 type memory struct {
 	RSS  int64 // resident
 	Heap int64 // in use after a garbage collection
 }
 
-// resident is memory at some moment, with so many known tokens.
+// resident is the memory of both servers at one moment, with a number of known tokens.
 type resident struct {
 	When        string
 	Known       int
 	Plain, Gate memory
 }
 
-// remember notes the memory of plain and of a gate.
+// remember records the memory of plain and of a gateway.
 func (b *bench) remember(ctx context.Context, gate *server, when string, known int) error {
 	m := resident{When: when, Known: known}
 	for s, of := range map[*server]*memory{b.plain: &m.Plain, gate: &m.Gate} {
@@ -79,8 +79,8 @@ func (b *bench) remember(ctx context.Context, gate *server, when string, known i
 	return nil
 }
 
-// perToken is what a known token adds to a gate, its share of a user and Meet's token
-// included; 0 if that was not measured.
+// perToken returns the memory that a known token adds to a gateway, including its share of the
+// user and of Meet's token; 0 if that was not measured.
 func (r *report) perToken(of func(memory) int64) float64 {
 	if len(r.Memory) < 2 {
 		return 0
@@ -89,7 +89,7 @@ func (r *report) perToken(of func(memory) int64) float64 {
 	return float64(of(last.Gate)-of(first.Gate)) / float64(last.Known)
 }
 
-// get returns what is at an address.
+// get fetches an address.
 func get(ctx context.Context, address string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 	if err != nil {
@@ -103,7 +103,7 @@ func get(ctx context.Context, address string) ([]byte, error) {
 	return io.ReadAll(res.Body)
 }
 
-// metric asks a Caddy for one of its metrics.
+// metric fetches one metric of a Caddy.
 func metric(ctx context.Context, s *server, name string) (float64, error) {
 	text, err := get(ctx, "http://"+s.admin+"/metrics")
 	if err != nil {
@@ -117,14 +117,14 @@ func metric(ctx context.Context, s *server, name string) (float64, error) {
 	return strconv.ParseFloat(value, 64)
 }
 
-// goal is a budget that is no ratio to plain.
+// goal is a budget in absolute numbers.
 type goal struct {
 	What             string
 	Measured, Budget float64
 	Unit             string
 }
 
-// Goals are the budgets of what was measured, but those of the cases.
+// Goals returns the measured values that have an absolute budget.
 func (r *report) Goals() []goal {
 	var goals []goal
 	add := func(what string, measured, budget float64, unit string) {
@@ -132,14 +132,14 @@ func (r *report) Goals() []goal {
 	}
 	for _, t := range r.Trips {
 		if t.Budget > 0 {
-			add("trips to Redis that a caller waits for: "+t.Name, math.Round(t.Trips()), t.Budget, "")
+			add("round trips to Redis that a caller waits for: "+t.Name, math.Round(t.Trips()), t.Budget, "")
 		}
 	}
 	if c := r.Case("token"); c != nil {
 		add("Redis commands of a token request", c.b(sample.commandsPerRequest), 3, "")
 	}
 	if r.Revocation.Samples > 0 {
-		add("a revocation reaches the other nodes, p99", r.Revocation.P99, 20, " ms")
+		add("delay of a revocation on the other nodes, p99", r.Revocation.P99, 20, " ms")
 	}
 	for _, m := range r.Memory {
 		budget := 60.0
@@ -149,10 +149,10 @@ func (r *report) Goals() []goal {
 		add("resident memory, "+m.When, float64(m.Gate.RSS)/1e6, budget, " MB")
 	}
 	if heap := r.perToken(func(m memory) int64 { return m.Heap }); heap > 0 {
-		add("heap for a known token, with its part of a user and of Meet's token", heap, 500, " B")
+		add("heap for a known token, with its share of the user and of Meet's token", heap, 500, " B")
 	}
 	if r.Fixed != nil {
-		add("longest stop for a garbage collection, with 100,000 known tokens", r.Fixed.PauseB, 1, " ms")
+		add("longest pause for garbage collection, with 100,000 known tokens", r.Fixed.PauseB, 1, " ms")
 	}
 	for _, c := range r.Contention {
 		add(fmt.Sprintf("time that goroutines wait for one mutex, `GOMAXPROCS` %d", c.Cores), c.worst(), 1, " %")
@@ -160,12 +160,12 @@ func (r *report) Goals() []goal {
 	return goals
 }
 
-// Verdict compares a goal with what was measured.
+// Verdict compares the measured value with the budget.
 func (g goal) Verdict() string {
 	return verdict(spread{Median: g.Measured, Low: g.Measured, High: g.Measured}, g.Budget)
 }
 
-// Case finds a case by its id, nil if it was not run.
+// Case returns the case with an id, nil if it was not run.
 func (r *report) Case(id string) *result {
 	for _, c := range r.Cases {
 		if c.ID == id {
@@ -231,7 +231,7 @@ func render(text string, data any) ([]byte, error) {
 
 func redisBytes(s sample) float64 { return float64(s.RedisIn+s.RedisOut) / float64(s.Requests) }
 
-// percent is by how much measured differs from predicted.
+// percent formats the difference of measured from predicted.
 func percent(measured, predicted float64) string {
 	if predicted == 0 {
 		return ""
@@ -239,8 +239,8 @@ func percent(measured, predicted float64) string {
 	return fmt.Sprintf("%+.0f %%", 100*(measured/predicted-1))
 }
 
-// verdict compares a measured ratio with its budget. The median decides; where the
-// budget lies in the interval around it, another run may decide otherwise.
+// verdict compares the median of a ratio with its budget. If the budget lies inside the interval,
+// the verdict says so, because another run may give another one.
 func verdict(measured spread, budget float64) string {
 	if budget == 0 {
 		return ""
@@ -255,7 +255,7 @@ func verdict(measured spread, budget float64) string {
 	return fmt.Sprintf("≤ %.4g: %s%s", budget, word, near)
 }
 
-// size writes a number of bytes.
+// size formats a number of bytes.
 func size(v float64) string {
 	for _, unit := range []string{"B", "kB", "MB", "GB", "TB"} {
 		if v < 1000 || unit == "TB" {
@@ -277,7 +277,7 @@ func (r *report) write(top string) error {
 		return fmt.Errorf("docs/benchmarks.md: %w", err)
 	}
 	files := map[string][]byte{"benchmarks.md": benchmarks}
-	if len(r.Feeds) > 0 { // the last that is measured of the capacity
+	if len(r.Feeds) > 0 { // measured last in capacity
 		if files["scaling.md"], err = render(scalingTemplate, newModel(r)); err != nil {
 			return fmt.Errorf("docs/scaling.md: %w", err)
 		}
@@ -289,7 +289,7 @@ func (r *report) write(top string) error {
 		if err := os.WriteFile(filepath.Join(docs, name), content, 0o600); err != nil {
 			return err
 		}
-		if err := os.Chmod(filepath.Join(docs, name), 0o644); err != nil { // for everybody to read
+		if err := os.Chmod(filepath.Join(docs, name), 0o644); err != nil { // world-readable
 			return err
 		}
 	}
@@ -304,7 +304,7 @@ func (s *sweep) plot() string {
 		plain.values = append(plain.values, p.Plain)
 		gate.values = append(gate.values, p.Gate)
 	}
-	return plot("CPU per request against "+s.Name, s.Name, "µs of CPU per request", xs, []series{plain, gate})
+	return plot("CPU per request by "+s.Name, s.Name, "µs of CPU per request", xs, []series{plain, gate})
 }
 
 // print writes the short table.

@@ -10,12 +10,12 @@ import (
 	"path/filepath"
 )
 
-// startCollector takes traces as an OpenTelemetry collector does, and drops them.
+// startCollector serves an OpenTelemetry collector that discards all traces.
 func startCollector() *httptest.Server {
 	return httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
 }
 
-// traced adds Caddy's tracing to a site: one request in a hundred is recorded.
+// traced adds Caddy's tracing to a site, with one recorded request in a hundred.
 func (c caddySite) traced(collector string) caddySite {
 	c.site = "tracing {\nspan meet\n}\n" + c.site
 	c.env = append(c.env,
@@ -24,8 +24,8 @@ func (c caddySite) traced(collector string) caddySite {
 	return c
 }
 
-// seen is what it costs to look at a gateway: the audit trail, metrics by application,
-// and traces, under a mixture of requests as a platform makes them.
+// seen measures the cost of observability, which is the audit trail, metrics by application and
+// traces, under a mixture of requests.
 func (b *bench) seen(ctx context.Context) error {
 	l, _, err := b.mixture(ctx)
 	if err != nil {
@@ -34,7 +34,7 @@ func (b *bench) seen(ctx context.Context) error {
 	collector := startCollector()
 	defer collector.Close()
 
-	// What Caddy's own tracing costs is no matter of the gateway's.
+	// The cost of Caddy's own tracing is measured by itself and subtracted.
 	plain, err := b.startCaddy(ctx, "plain-traced", caddySite{site: "reverse_proxy " + b.upstream.address}.traced(collector.URL))
 	if err != nil {
 		return err
@@ -57,14 +57,14 @@ func (b *bench) seen(ctx context.Context) error {
 		*result
 		collector string
 	}{
-		{&result{ID: "seen", Name: "a mixture, with the audit trail and metrics by application", A: "gate", Budget: 1.03}, ""},
-		{&result{ID: "seen-traced", Name: "the same, and traced", A: "gate, plus what `tracing` costs plain", Budget: 1.03, Extra: tracing}, collector.URL},
+		{&result{ID: "seen", Name: "a mixture, with the audit trail and metrics by application", A: "gateway", Budget: 1.03}, ""},
+		{&result{ID: "seen-traced", Name: "the same, with traces", A: "gateway, plus the cost of `tracing` for plain", Budget: 1.03, Extra: tracing}, collector.URL},
 	} {
 		gate, err := b.startGate(ctx, "gate-"+c.ID, gateOptions{audit: filepath.Join(b.dir, c.ID+".audit.log"), collector: c.collector})
 		if err != nil {
 			return err
 		}
-		c.B = "gate, seen"
+		c.B = "gateway, observed"
 		if err = b.compare(ctx, c.result, b.s.Pairs, on(l, b.gate), on(l, gate)); err == nil {
 			err = b.explain(ctx, c.result, on(l, gate))
 		}

@@ -7,13 +7,12 @@ import (
 	"os"
 )
 
-// speedSteps takes some milliseconds.
+// speedSteps is the length of the loop, which takes some milliseconds.
 const speedSteps = 4_000_000
 
-// machineSpeed runs a fixed loop and returns how many million steps of it a second
-// of CPU time makes. The loop is of dependent operations on registers, so it shows
-// the clock of the core and nothing of caches. Two tables that were measured at
-// different speeds compare by their ratios alone.
+// machineSpeed runs a fixed loop and returns its speed in million steps per second of CPU time.
+// The loop consists of dependent operations on registers, so it measures the clock of the core and
+// not the caches.
 func machineSpeed() (float64, error) {
 	before, err := cpuTime(os.Getpid())
 	if err != nil {
@@ -29,7 +28,7 @@ func machineSpeed() (float64, error) {
 	if err != nil || after == before {
 		return 0, err
 	}
-	if x == 0 { // never: it keeps the loop
+	if x == 0 { // never true; keeps the compiler from removing the loop
 		return 0, nil
 	}
 	return speedSteps / (after - before).Seconds() / 1e6, nil
@@ -46,7 +45,7 @@ func (s speeds) note(table string) error {
 	return err
 }
 
-// Line is for the report.
+// Line returns the speed during a table as a sentence for the report.
 func (s speeds) Line(table string) string {
 	if len(s[table]) == 0 {
 		return ""

@@ -69,7 +69,7 @@ func plot(title, xName, yName string, xs []int, lines []series) string {
 	return b.String()
 }
 
-// niceAbove is a round number from v up.
+// niceAbove returns a round number that is at least v.
 func niceAbove(v float64) float64 {
 	if v <= 0 {
 		return 1
@@ -83,7 +83,7 @@ func niceAbove(v float64) float64 {
 	return 10 * power
 }
 
-// thousands writes a whole number with commas.
+// thousands formats a whole number with commas.
 func thousands(v float64) string {
 	s := fmt.Sprintf("%.0f", v)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {

@@ -8,29 +8,29 @@ import (
 	"os"
 )
 
-// point is one step of a sweep: the gate's cost and plain's, in microseconds of
-// CPU per request, at x of something.
+// point is one step of a sweep: the CPU per request of the gateway and of plain, in microseconds,
+// at one value of the quantity.
 type point struct {
 	X     int
 	Plain spread
 	Gate  spread
 	Ratio spread
-	// RSS is the gate's resident memory afterwards, in bytes.
+	// RSS is the gateway's resident memory afterwards, in bytes.
 	RSS int64
 }
 
-// sweep is cost against one quantity.
+// sweep is the cost for increasing values of one quantity.
 type sweep struct {
 	ID, Name string
 	Points   []point
 }
 
-// sweeps asks what the cost depends on.
+// sweeps measures how the cost depends on tokens, applications and connections.
 func (b *bench) sweeps(ctx context.Context) error {
 	if !b.s.Sweep {
 		return nil
 	}
-	// It remembers all tokens of the sweep: with less, some are looked up again and again.
+	// With a smaller cache, tokens of the sweep would be evicted and looked up repeatedly.
 	gate, err := b.startGate(ctx, "gate-sweeps", gateOptions{cacheEntries: 250_000})
 	if err != nil {
 		return err
@@ -46,7 +46,7 @@ func (b *bench) sweeps(ctx context.Context) error {
 		{"applications", "applications in use", []int{1, 10, 100, 1_000}, func(n int) (int, int, int) { return 1_000, n, connections }},
 		{"connections", "connections", []int{1, 4, 16, 64, 256}, func(n int) (int, int, int) { return 100, 10, n }},
 	} {
-		if b.late("cost against " + s.name) {
+		if b.late("cost by " + s.name) {
 			continue
 		}
 		measured := &sweep{ID: s.id, Name: s.name}
@@ -69,7 +69,7 @@ func (b *bench) sweeps(ctx context.Context) error {
 	return nil
 }
 
-// step measures three pairs and adds their point.
+// step measures three pairs and adds a point.
 func (b *bench) step(ctx context.Context, s *sweep, x int, l *load, gate *server) error {
 	if err := b.warm(ctx, on(&load{requests: l.requests[:1], connections: l.connections}, b.plain), on(l, gate)); err != nil {
 		return err

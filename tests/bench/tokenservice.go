@@ -16,10 +16,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// serveTokens is the small service that nginx and forward_auth ask about every
-// request: it verifies as the gateway does, with the same code and the same
-// caches, and hands out Meet's token. So what is compared is where the question is
-// asked, not how well it is answered. It runs as a process of its own.
+// serveTokens runs the service that nginx and forward_auth ask about every request. It verifies
+// tokens with the gateway's code and caches and returns Meet's token, so that the comparison
+// measures only the cost of the extra request. It runs in its own process.
 func serveTokens(address, redisAddress string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

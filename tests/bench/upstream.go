@@ -18,8 +18,7 @@ import (
 	"strings"
 )
 
-// What the upstream answers, by the names of the exchanges recorded from a real
-// Meet.
+// Names of the recorded exchanges with a real Meet that the upstream answers with.
 const (
 	recordedRoom   = "retrieve-own"
 	recordedList   = "list-page-" // + 1, 2, 3
@@ -29,10 +28,10 @@ const (
 // roomID is the room of recordedRoom.
 const roomID = "5eed0000-0000-4000-8000-000000000001"
 
-// meetToken is what the upstream gives for every exchange: as long as Meet's own.
+// meetToken is the upstream's answer to every exchange. It is as long as Meet's own.
 const meetToken = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJsYXN1aXRlLW1lZXQiLCJhdWQiOiJtZWV0LWNsaWVudHMiLCJ1c2VyX2lkIjoiYTExY2UwMDAtMDAwMC00MDAwLTgwMDAtMDAwMDAwMDAwMDBhIiwiY2xpZW50X2lkIjoiZ2F0ZXdheSIsInNjb3BlIjoicm9vbXM6bGlzdCByb29tczpyZXRyaWV2ZSByb29tczpjcmVhdGUiLCJkZWxlZ2F0ZWQiOnRydWUsImlhdCI6MTc2MDAwMDAwMCwiZXhwIjo0MTAwMDAwMDAwfQ.x4t0Jk7n0gq0C8mHc0Cq3bJt5bq0u3m9Qp4Rz2v1wYk"
 
-// recorded is one answer of the recording.
+// recorded is one recorded answer.
 type recorded struct {
 	ID       string `json:"id"`
 	Response struct {
@@ -42,7 +41,7 @@ type recorded struct {
 	} `json:"response"`
 }
 
-// readRecording finds the answers with the given names.
+// readRecording returns the recorded answers with the given names.
 func readRecording(top string, names ...string) (map[string]recorded, error) {
 	f, err := os.Open(filepath.Join(top, "backendclient/sandbox/testdata/meet-backend.jsonl"))
 	if err != nil {
@@ -75,10 +74,10 @@ func readRecording(top string, names ...string) (map[string]recorded, error) {
 	return found, nil
 }
 
-// placeholder stands in the recording for what differs from time to time.
+// placeholder matches the recording's placeholders for values that vary.
 var placeholder = regexp.MustCompile(`<[a-z]+(:[^>]*)?>`)
 
-// plain puts something of about the right length in the place of placeholders.
+// plain replaces placeholders by values of about the right length.
 func plain(text string) string {
 	return placeholder.ReplaceAllStringFunc(text, func(p string) string {
 		if p == "<uuid>" {
@@ -88,8 +87,8 @@ func plain(text string) string {
 	})
 }
 
-// nginxAnswer is the inside of a location that gives a recorded answer, with the
-// headers that Meet sends.
+// nginxAnswer returns the body of an nginx location that sends a recorded answer with Meet's
+// headers.
 func nginxAnswer(r recorded) (string, error) {
 	var body bytes.Buffer
 	if err := json.Compact(&body, r.Response.Body); err != nil {
@@ -102,7 +101,7 @@ func nginxAnswer(r recorded) (string, error) {
 			fmt.Fprintf(&b, "add_header %s %q always;\n", name, plain(v))
 		}
 	}
-	// nginx takes words of at most 4096 bytes.
+	// nginx accepts words of at most 4096 bytes.
 	var words strings.Builder
 	for i, part := range slices.Collect(slices.Chunk([]byte(plain(body.String())), 3000)) {
 		fmt.Fprintf(&b, "set $part%d '%s';\n", i, bytes.ReplaceAll(part, []byte(`'`), []byte(`\'`)))
@@ -112,8 +111,8 @@ func nginxAnswer(r recorded) (string, error) {
 	return b.String(), nil
 }
 
-// upstream is a Meet that always says the same: nginx with recorded answers, the
-// leanest there is, so that it does not compete with what is measured.
+// upstream is nginx with recorded answers of Meet. It uses little CPU, which it shares with the
+// measured processes.
 type upstream struct {
 	*process
 	address string
@@ -171,7 +170,7 @@ server { listen %s; location / { stub_status; } }
 	return u, nil
 }
 
-// startNginx runs nginx with server blocks, one worker, no log.
+// startNginx runs nginx with the given server blocks, one worker and no log.
 func startNginx(ctx context.Context, l *lab, name, servers, address string) (*process, error) {
 	dir := filepath.Join(l.dir, name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -204,7 +203,7 @@ http {
 	return p, p.listening(ctx, address)
 }
 
-// seen is how many requests it has answered, asking for that included.
+// seen returns the number of answered requests, including this one.
 func (u *upstream) seen(ctx context.Context) (int64, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+u.control, http.NoBody)
 	if err != nil {
@@ -223,7 +222,7 @@ func (u *upstream) seen(ctx context.Context) (int64, error) {
 	_, rest, _ := strings.Cut(string(text), "requests")
 	fields := strings.Fields(rest)
 	if len(fields) < 3 {
-		return 0, fmt.Errorf("nginx says %q", text)
+		return 0, fmt.Errorf("unexpected status of nginx: %q", text)
 	}
 	return strconv.ParseInt(fields[2], 10, 64)
 }

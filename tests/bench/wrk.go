@@ -31,21 +31,21 @@ type request struct {
 	body          string
 }
 
-// load is what wrk sends.
+// load is a list of requests that wrk sends.
 type load struct {
 	requests    []request
 	connections int
-	// once ends the run when each request was sent.
+	// once ends the run after one pass over the requests.
 	once bool
-	// tls sends them over TLS, http2 the first of them over HTTP/2 and TLS.
+	// tls sends the requests over TLS; http2 sends only the first, over HTTP/2 and TLS.
 	tls, http2 bool
 }
 
-// sent is what wrk says of a run.
+// sent is wrk's summary of a run.
 type sent struct {
 	Requests     int64 `json:"requests"`
 	Microseconds int64 `json:"microseconds"`
-	// Refused counts answers with a status from 400 up.
+	// Refused counts answers with a status of 400 or more.
 	Refused int64 `json:"refused"`
 	// Broken counts requests without an answer.
 	Broken int64 `json:"broken"`
@@ -73,7 +73,7 @@ func newGenerator(dir string) (*generator, error) {
 	return g, os.WriteFile(g.script, loadScript, 0o600)
 }
 
-// run drives the addresses, each with a share of the connections, for a time.
+// run loads the addresses for a time, each with a share of the connections.
 func (g *generator) run(ctx context.Context, l *load, d time.Duration, addresses ...string) (sent, error) {
 	file, err := g.file(l)
 	if err != nil {
@@ -106,7 +106,7 @@ func (g *generator) one(ctx context.Context, file string, l *load, connections i
 	if l.tls {
 		scheme = "https://"
 	}
-	// One thread sends more than any part here can take, and keeps the order.
+	// One thread saturates every server here and keeps the order of requests.
 	args := []string{
 		"-t1", "-c" + strconv.Itoa(connections), "-d" + strconv.FormatFloat(d.Seconds(), 'f', 0, 64) + "s",
 		"-s", g.script, scheme + address, "--", file,
@@ -136,7 +136,7 @@ func parseWrk(out []byte) (sent, error) {
 	return s, nil
 }
 
-// file writes a load where wrk finds it, once.
+// file writes a load to a file for wrk, unless it exists.
 func (g *generator) file(l *load) (string, error) {
 	if name, ok := g.files[l]; ok {
 		return name, nil
