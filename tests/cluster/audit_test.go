@@ -12,8 +12,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
-// recovered waits until every gateway serves again: a new token is accepted by all, and so is
-// its revocation.
+// recovered waits until every gateway issues a token that all accept, and revokes it.
 func (o *load) recovered(t testing.TB) {
 	t.Helper()
 	for _, g := range o.c.nodes {
@@ -42,8 +41,8 @@ func (o *load) serves(t testing.TB, g *gateway) bool {
 	return err == nil && a.Status == http.StatusOK
 }
 
-// audit uses the tokens on every gateway while there is no fault: valid ones must be accepted,
-// revoked ones refused.
+// audit uses every token on every gateway without a fault: valid tokens must be accepted, revoked
+// ones refused.
 func (o *load) audit() {
 	var all sync.WaitGroup
 	for _, g := range o.c.nodes {

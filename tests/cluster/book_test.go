@@ -18,7 +18,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
-// book holds what every platform and operator was told, and judges every answer by it.
+// book records every answer to platforms and operators, and judges later answers by them.
 type book struct {
 	s    *campaign
 	l    *ledger // faults and counts
@@ -40,22 +40,22 @@ type book struct {
 	stuck    bool
 }
 
-// period is the time of a trouble.
+// period is a fault with its times.
 type period struct {
 	*trouble
 	began, end time.Time
 }
 
-// party is a platform: an application and what it was told about it.
+// party is a platform, with its application and the answers about it.
 type party struct {
 	name    string
 	ID      string
 	refresh bool
 	created time.Time
 	node    *gateway
-	lost    time.Time // since when it may be gone
-	deleted time.Time // since when it must be gone
-	gone    bool      // seen to be gone, no longer used
+	lost    time.Time // from when the application may be lost
+	deleted time.Time // from when it must be deleted
+	gone    bool      // found to be lost; no longer used
 	phases  []phase
 	secrets []*secretHeld
 	busy    bool // an operator changes it
@@ -99,7 +99,7 @@ type familyHeld struct {
 	token           string
 	node            *gateway
 	sent, at        time.Time
-	first           time.Time // when the present token was first presented
+	first           time.Time // first use of the current token
 	doubtful, ended time.Time
 	why             string
 	busy            bool
@@ -124,7 +124,7 @@ func newBook(s *campaign, seed uint64) *book {
 	return &book{s: s, l: newLedger(s.c.staleness), seed: seed, stop: make(chan struct{}), kinds: map[string]int{}, slowest: map[string]time.Duration{}}
 }
 
-// lag is how long before a fault a write may be and still be lost by it.
+// lag is the age of the oldest write that a fault may lose.
 const lag = time.Second
 
 // trouble records a fault until over is called.
@@ -159,7 +159,7 @@ func (b *book) lasting(at time.Time, is func(*trouble) bool) bool {
 	})
 }
 
-// settling reports whether a missing record may still get 503.
+// settling reports whether a request for a missing record may get 503 after a fault.
 func (b *book) settling(r request) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -187,8 +187,7 @@ func (b *book) doubtEverything(now time.Time, why string) {
 	}
 }
 
-// forgotten doubts what only a killed gateway remembers, if there was a failover within a
-// minute.
+// forgotten doubts what only a killed gateway could restore, if there was a recent failover.
 func (b *book) forgotten(now time.Time) {
 	recent := func(p *period) bool { return p.end.IsZero() || now.Sub(p.end) < 5*time.Second }
 	moved := slices.ContainsFunc(b.troubles, func(p *period) bool { return p.moves && recent(p) })
@@ -245,8 +244,8 @@ func (f *familyHeld) end(now time.Time, why string) {
 	}
 }
 
-// activity reports whether the party may have been active, and may have been inactive, between
-// two times.
+// activity reports whether the application may have been active, and whether it may have been
+// inactive, between two times.
 func (p *party) activity(from, to time.Time) (active, inactive bool) {
 	at := phase{active: true}
 	for _, h := range p.phases {
@@ -326,7 +325,7 @@ func (b *book) violate(r request, kind, format string, args ...any) {
 	}
 }
 
-// send makes a request, and repeats it if the connection broke and again is set.
+// send makes a request and repeats it after a broken connection.
 func (b *book) send(g *gateway, what, method, target, body string, headers ...string) request {
 	r := request{node: g, what: what, id: fmt.Sprintf("q%d-%d", os.Getpid(), b.serial.Add(1))}
 	headers = append(headers, "X-Request-Id", r.id)
@@ -350,11 +349,11 @@ func (b *book) send(g *gateway, what, method, target, body string, headers ...st
 	return r
 }
 
-// common judges what is the same for all requests. It reports whether the answer was a yes or a
-// no.
+// common judges missing answers and server errors. It reports whether there is another answer to
+// judge.
 func (b *book) common(r request) bool {
 	if r.answer == nil {
-		if !b.l.excused(r.node, gatewayAway, r.began, r.ended) {
+		if !b.l.excused(r.node, gatewayUnavailable, r.began, r.ended) {
 			b.violate(r, "NO ANSWER", "%v", r.err)
 		}
 		return false
@@ -364,7 +363,7 @@ func (b *book) common(r request) bool {
 		if r.answer.Header.Get("Retry-After") == "" {
 			b.violate(r, "NO RETRY-AFTER", "")
 		}
-		if !b.l.excused(r.node, storeAway, r.began, r.ended) {
+		if !b.l.excused(r.node, storeUnavailable, r.began, r.ended) {
 			if b.settling(r) {
 				b.l.count("503 settling: " + r.what)
 			} else {
@@ -381,7 +380,8 @@ func (b *book) common(r request) bool {
 	return true
 }
 
-// judgeToken judges an answer about an access token; ok and no are its meaning.
+// judgeToken judges an answer about an access token. ok means that it was accepted, no that it was
+// refused.
 func (b *book) judgeToken(r request, k *held, ok, no bool) {
 	b.mu.Lock()
 	doubtful, ended, why := k.doubtful, k.ended, k.why
@@ -400,13 +400,13 @@ func (b *book) judgeToken(r request, k *held, ok, no bool) {
 		bound := b.s.c.staleness
 		switch {
 		case !ended.IsZero() && r.began.Sub(ended) > bound:
-			b.violate(r, "REVOKED TAKEN", "%s after its revocation; %s", r.began.Sub(ended), history)
+			b.violate(r, "REVOKED TOKEN ACCEPTED", "%s after its revocation; %s", r.began.Sub(ended), history)
 		case !deleted.IsZero() && r.began.Sub(deleted) > bound:
-			b.violate(r, "DELETED TAKEN", "%s after the application was deleted; %s", r.began.Sub(deleted), history)
+			b.violate(r, "TOKEN OF A DELETED APPLICATION ACCEPTED", "%s after the application was deleted; %s", r.began.Sub(deleted), history)
 		case !active && lost.IsZero():
-			b.violate(r, "DISABLED TAKEN", "%s", history)
+			b.violate(r, "TOKEN OF A DISABLED APPLICATION ACCEPTED", "%s", history)
 		default:
-			b.l.count("token taken")
+			b.l.count("token accepted")
 		}
 	case no:
 		if (doubtful.IsZero() || doubtful.After(r.ended)) && (lost.IsZero() || lost.After(r.ended)) && deleted.IsZero() && !inactive {
@@ -419,7 +419,7 @@ func (b *book) judgeToken(r request, k *held, ok, no bool) {
 	}
 }
 
-// serves reports whether a gateway does everything for an application created on it.
+// serves reports whether a gateway serves all requests for a new application.
 func (b *book) serves(g *gateway) bool {
 	a, err := g.try(http.MethodPost, g.admin+"/meet-gateway/applications",
 		`{"name":"probe","scopes":["rooms:list"],"domains":["*"],"refresh":true}`, "Content-Type", "application/json")
@@ -450,7 +450,7 @@ func (b *book) serves(g *gateway) bool {
 	return err == nil && a.Status == http.StatusNoContent
 }
 
-// audit uses everything once more while there is no fault.
+// audit uses every access token on every gateway without a fault.
 func (b *book) audit() {
 	b.mu.Lock()
 	all := slices.Clone(b.held)

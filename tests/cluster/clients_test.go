@@ -16,8 +16,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
-// The clients of a campaign act as platforms and operators. Each records in the book what it was
-// told, and before a change, that it may take effect.
+// The clients of a campaign act as platforms and operators. Each records the answers in the book,
+// and before it sends a change, that the change may take effect.
 
 func (b *book) random(list []*held, random *rand.Rand) *held {
 	if len(list) == 0 {
@@ -56,11 +56,11 @@ func (b *book) pickParty(random *rand.Rand, which func(*party) bool) *party {
 
 func (b *book) node(random *rand.Rand) *gateway { return b.s.c.nodes[random.IntN(len(b.s.c.nodes))] }
 
-// start makes the parties and the load.
+// start creates the parties and starts the clients.
 func (b *book) start(t testing.TB) {
 	for i := range 6 {
 		if b.create(b.s.c.nodes[i%gateways], fmt.Sprintf("party %d", i), i%2 == 0) == nil {
-			t.Fatal("no party: ", b.wrong)
+			t.Fatal("creating a party failed: ", b.wrong)
 		}
 	}
 	run := func(i int, every time.Duration, f func(*rand.Rand)) {
@@ -158,7 +158,7 @@ func (b *book) use(random *rand.Rand) {
 		b.judgeToken(r, k, r.answer.Status == 200 && strings.Contains(r.answer.Body, `"active":true`), r.answer.Status == 200 && strings.Contains(r.answer.Body, `"active":false`))
 	default:
 		r := b.send(g, "creation", http.MethodPost, roomsPath, "{}", append(bearer, "Content-Type", "application/json", "Idempotency-Key", fmt.Sprintf("key-%d", b.serial.Add(1)))...)
-		if r.answer != nil && r.answer.Status == 409 && (r.resent || b.l.excused(g, gatewayAway, r.began.Add(-time.Second), r.ended)) {
+		if r.answer != nil && r.answer.Status == 409 && (r.resent || b.l.excused(g, gatewayUnavailable, r.began.Add(-time.Second), r.ended)) {
 			return
 		}
 		if b.common(r) {
@@ -209,7 +209,7 @@ func (b *book) mint(random *rand.Rand) {
 			ended := former.ended
 			b.mu.Unlock()
 			if !ended.IsZero() && r.began.Sub(ended) > b.s.c.staleness {
-				b.violate(r, "FORMER SECRET TAKEN", "%s after it was replaced at %s; %s", r.began.Sub(ended), former.node.name, p.name)
+				b.violate(r, "FORMER SECRET ACCEPTED", "%s after it was replaced at %s; %s", r.began.Sub(ended), former.node.name, p.name)
 			}
 		}
 		return
@@ -222,7 +222,7 @@ func (b *book) mint(random *rand.Rand) {
 		}
 		return
 	case 1:
-		r := b.tokenRequest(g, "token request of nobody", "0123456789012345678901", "mgs_wrongwrongwrongwrongwrongwrong", user)
+		r := b.tokenRequest(g, "token request of an unknown client", "0123456789012345678901", "mgs_wrongwrongwrongwrongwrongwrong", user)
 		if b.common(r) && r.answer.Status != 401 {
 			b.violate(r, "UNKNOWN CLIENT", "")
 		}
@@ -290,7 +290,6 @@ func (b *book) hold(r request, p *party, user, value string) *held {
 	if b.lasting(r.began, func(f *trouble) bool { return f.loses }) || b.lasting(r.ended, func(f *trouble) bool { return f.loses }) {
 		k.doubt(k.at, "issued while everything was lost")
 	}
-	// Only a gateway that was killed after the failover began may know it.
 	for _, v := range b.bulks {
 		if v.hits(p, user, r.began) && (v.acked.IsZero() || v.acked.After(r.began)) {
 			k.doubt(k.at, "issued during: "+v.what)
@@ -300,7 +299,7 @@ func (b *book) hold(r request, p *party, user, value string) *held {
 	return k
 }
 
-// rotateToken uses the refresh tokens of each family as one careful client does.
+// rotateToken uses the refresh tokens of a family one after the other, like a correct client.
 func (b *book) rotateToken(random *rand.Rand) {
 	b.mu.Lock()
 	var f *familyHeld
@@ -337,7 +336,7 @@ func (b *book) rotateToken(random *rand.Rand) {
 		r := b.send(g, "identity of a refresh token", http.MethodGet, identityPath, "", "Authorization", gatewaytest.Bearer(f.token))
 		if b.common(r) {
 			b.mu.Lock()
-			rotated := f.tries > 0 // and nobody was told
+			rotated := f.tries > 0 // the answer was lost
 			b.mu.Unlock()
 			if !rotated || r.answer.Status == 200 {
 				b.judgeFamily(r, f, r.answer.Status == 200, r.answer.Status == 401)
@@ -349,7 +348,7 @@ func (b *book) rotateToken(random *rand.Rand) {
 	if !f.doubtful.IsZero() { // its access tokens end with it
 		for _, k := range b.held {
 			if k.party == f.party && k.user == f.user {
-				k.doubt(time.Now(), "its family may be over: "+f.why)
+				k.doubt(time.Now(), "its family may have ended: "+f.why)
 			}
 		}
 	}
@@ -398,13 +397,13 @@ func (b *book) judgeFamily(r request, f *familyHeld, ok, no bool) {
 		time.Since(first).Round(10*time.Millisecond), f.user, f.party.name, why)
 	switch {
 	case ok && !ended.IsZero() && r.began.Sub(ended) > b.s.c.staleness:
-		b.violate(r, "REVOKED REFRESH TOKEN TAKEN", "%s after; %s", r.began.Sub(ended), history)
+		b.violate(r, "REVOKED REFRESH TOKEN ACCEPTED", "%s after; %s", r.began.Sub(ended), history)
 	case ok && !deleted.IsZero() && r.began.Sub(deleted) > b.s.c.staleness:
 		b.violate(r, "DELETED REFRESHES", "%s", history)
 	case ok && !active && lost.IsZero():
 		b.violate(r, "DISABLED REFRESHES", "%s", history)
 	case ok:
-		b.l.count("refresh token taken")
+		b.l.count("refresh token accepted")
 	case no && (doubtful.IsZero() || doubtful.After(r.ended)) && (lost.IsZero() || lost.After(r.ended)) && deleted.IsZero() && !inactive:
 		kind := "INVALID_GRANT FOR A VALID REFRESH TOKEN"
 		if tries > 0 && time.Since(first) > 10*time.Second {
@@ -497,7 +496,7 @@ func (b *book) revokeMany(random *rand.Rand) {
 	case n < 19:
 		v.what, v.party, body = "revocation of an application", p, fmt.Sprintf(`{"application":%q}`, p.ID)
 	default:
-		v.what, v.before = "revocation of what is older", v.began.Add(-5*time.Second)
+		v.what, v.before = "revocation of all tokens before a time", v.began.Add(-5*time.Second)
 		body = fmt.Sprintf(`{"before":%q}`, v.before.UTC().Format(time.RFC3339Nano))
 	}
 	b.mu.Lock()
@@ -529,7 +528,7 @@ func (b *book) revokeMany(random *rand.Rand) {
 				}
 				b.mu.Unlock()
 				return
-			case 404: // nobody ever acted for the user, or the application is lost
+			case 404: // no application acted for the user, or the application is lost
 				b.mu.Lock()
 				known := slices.ContainsFunc(b.held, func(k *held) bool {
 					return k.doubtful.After(v.began.Add(-time.Nanosecond)) && v.hits(k.party, k.user, k.sent) && k.at.Before(began) && k.why == v.what
@@ -575,7 +574,7 @@ func (b *book) free(p *party) {
 	p.busy = false
 }
 
-// operate changes an application, and retries until that is acknowledged.
+// operate changes an application and retries until the change is acknowledged.
 func (b *book) operate(random *rand.Rand, p *party, what, method, path, body string, done func(g *gateway, r request), failed func()) {
 	for {
 		g := b.node(random)
@@ -721,7 +720,7 @@ func (b *book) remove(random *rand.Rand) {
 		defer b.mu.Unlock()
 		p.deleted = time.Now()
 	}, func() {})
-	// It stays reserved.
+	// The party stays claimed.
 }
 
 // trim bounds the size of the book and the number of parties.

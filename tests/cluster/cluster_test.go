@@ -28,7 +28,7 @@ const (
 	roomsPath    = basePath + "/rooms"
 )
 
-// secret is what all gateways derive their keys from.
+// secret is the secret of all gateways.
 const secret = "cluster-test-secret-0123456789-0123456789"
 
 // gateways is the number of gateways on one Redis.
@@ -124,7 +124,7 @@ func (m *meet) created(requestID string) int {
 	return m.creates[requestID]
 }
 
-// application is what a platform knows of its application.
+// application is the credentials of an application.
 type application struct {
 	ID     string `json:"client_id"`
 	Secret string `json:"client_secret"`
@@ -199,19 +199,19 @@ func accessToken(t testing.TB, a *gatewaytest.Answer) string {
 	return token
 }
 
-// rooms lists the rooms with a token: the status.
+// rooms lists the rooms with a token and returns the status.
 func (g *gateway) rooms(t testing.TB, token string) int {
 	t.Helper()
 	return g.call(t, http.MethodGet, roomsPath, "", "Authorization", gatewaytest.Bearer(token)).Status
 }
 
-// identity asks what a token is: the status.
+// identity calls /identity with a token and returns the status.
 func (g *gateway) identity(t testing.TB, token string) int {
 	t.Helper()
 	return g.call(t, http.MethodGet, identityPath, "", "Authorization", gatewaytest.Bearer(token)).Status
 }
 
-// create makes a room. id is the request's; more are headers in pairs.
+// create creates a room. id is the request id; more are headers in pairs.
 func (g *gateway) create(token, id string, more ...string) (*gatewaytest.Answer, error) {
 	headers := []string{"Content-Type", "application/json", "Authorization", gatewaytest.Bearer(token), "X-Request-Id", id}
 	return g.try(http.MethodPost, roomsPath, "{}", append(headers, more...)...)

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 
 // Package cluster holds black-box tests of several gateways that share one
-// Redis: real processes on loopback, in front of a Meet in memory that is
-// reached over TCP, with real faults of Redis, of the network, of Meet and of
-// the gateways themselves.
+// Redis. The gateways and Redis are real processes on loopback, Meet is a
+// sandbox in the test process. The tests inject faults into Redis, the network,
+// Meet and the gateways.
 //
-// The gateways are this test binary, started again as Caddy, so that the race
-// detector watches them too.
+// A gateway process is the test binary itself, started as Caddy, so that the
+// race detector covers the gateways.
 package cluster

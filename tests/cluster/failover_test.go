@@ -14,14 +14,14 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
-// sentinelStore is the store line for a group watched by Sentinels.
+// sentinelStore returns the store option for a group watched by Sentinels.
 func sentinelStore(s *redistest.SentinelServers) func(int) string {
 	return func(int) string {
 		return fmt.Sprintf("store redis {\naddress %s\nmaster_name %s\ntimeout 2s\n}", strings.Join(s.Addrs(), " "), redistest.MasterName)
 	}
 }
 
-// TestFailover: under load, the replica becomes the primary, by order and after a crash.
+// TestFailover replaces the primary under load: on command, after a crash, and after a hang.
 func TestFailover(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Sentinel(t)
@@ -32,9 +32,9 @@ func TestFailover(t *testing.T) {
 
 	for _, row := range []struct {
 		name string
-		// fault returns when there is a new primary; mend brings the old one back.
-		fault func(primary *redistest.Server)
-		mend  func(primary *redistest.Server)
+		// fault returns when there is a new primary; repair restores the old server.
+		fault  func(primary *redistest.Server)
+		repair func(primary *redistest.Server)
 	}{
 		{"ordered", func(*redistest.Server) { redis.Failover(t) }, func(*redistest.Server) {}},
 		{
@@ -56,10 +56,10 @@ func TestFailover(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			primary := redis.Master(t)
-			over := l.begin(t.Name(), nil, storeAway)
+			over := l.begin(t.Name(), nil, storeUnavailable)
 			row.fault(primary)
 			o.recovered(t)
-			row.mend(primary)
+			row.repair(primary)
 			redis.AwaitReplica(t)
 			o.recovered(t)
 			over()
@@ -72,8 +72,7 @@ func TestFailover(t *testing.T) {
 	l.report(t)
 }
 
-// proxiedSentinels is the store line for a group whose Sentinels are reached
-// through the proxies.
+// proxiedSentinels returns the store option for Sentinels behind proxies.
 func proxiedSentinels(proxies []*redistest.Proxy) string {
 	addrs := make([]string, len(proxies))
 	for i, p := range proxies {
@@ -82,8 +81,7 @@ func proxiedSentinels(proxies []*redistest.Proxy) string {
 	return fmt.Sprintf("store redis {\naddress %s\nmaster_name %s\ntimeout 2s\n}", strings.Join(addrs, " "), redistest.MasterName)
 }
 
-// startBehindSentinels starts gateways. The second one reaches the Sentinels through the
-// proxies.
+// startBehindSentinels starts gateways. Only the second one reaches the Sentinels through proxies.
 func startBehindSentinels(t *testing.T, redis *redistest.SentinelServers, staleness time.Duration) (*cluster, []*redistest.Proxy) {
 	t.Helper()
 	var proxies []*redistest.Proxy
@@ -99,14 +97,14 @@ func startBehindSentinels(t *testing.T, redis *redistest.SentinelServers, stalen
 	}}), proxies
 }
 
-// TestFailover_SplitView: the primary is replaced and goes on taking writes, unknown to one
-// gateway, which must not use it for longer than the bound.
+// TestFailover_SplitView: a deposed primary still accepts writes, and one gateway does not hear of
+// the failover. It must not use the old primary for longer than the bound.
 func TestFailover_SplitView(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Sentinel(t)
 	c, proxies := startBehindSentinels(t, redis, 2*time.Second)
 	l := newLedger(c.staleness)
-	// Only this test makes requests: a load would open new connections.
+	// No load in the background, since it would open new connections.
 	o := &load{c: c, l: l, app: c.nodes[0].addApplication(t, "")}
 	ahead, behind := c.nodes[0], c.nodes[1]
 	issue := func() *issued {
@@ -119,9 +117,9 @@ func TestFailover_SplitView(t *testing.T) {
 	use(revoked)
 
 	for _, p := range proxies {
-		p.Silent(t) // what the Sentinels announce is swallowed
+		p.Silent(t) // announcements of the Sentinels are lost
 	}
-	over := l.begin(t.Name(), nil, storeAway)
+	over := l.begin(t.Name(), nil, storeUnavailable)
 	former, master, demote := redis.Depose(t)
 	eventually(t, ahead.name+" to use the new primary", func() bool {
 		before := master.Client().DBSize(t.Context()).Val()
@@ -131,14 +129,14 @@ func TestFailover_SplitView(t *testing.T) {
 	for _, p := range proxies {
 		p.Restore(t)
 	}
-	fresh := issue() // on record at the new primary only
+	fresh := issue() // recorded only on the new primary
 	use(fresh)
 	eventually(t, "the revocation", func() bool {
 		o.revoke(ahead, revoked)
 		_, ended := revoked.state()
 		return !ended.IsZero()
 	})
-	// What was known before counts no more after the bound.
+	// Cached answers expire after the bound.
 	for end := time.Now().Add(2 * c.staleness); time.Now().Before(end); time.Sleep(pause) {
 		for _, k := range []*issued{kept, fresh, revoked} {
 			use(k)
@@ -147,7 +145,7 @@ func TestFailover_SplitView(t *testing.T) {
 	require.Equal(t, 200, behind.rooms(t, kept.value))
 	require.Equal(t, 200, behind.rooms(t, fresh.value))
 	require.Equal(t, 401, behind.rooms(t, revoked.value))
-	require.Equal(t, "master", former.Client().Do(t.Context(), "ROLE").Val().([]any)[0], "the old primary is still one")
+	require.Equal(t, "master", former.Client().Do(t.Context(), "ROLE").Val().([]any)[0], "the old server still acts as a primary")
 	demote()
 	o.recovered(t)
 	over()
@@ -155,9 +153,8 @@ func TestFailover_SplitView(t *testing.T) {
 	l.report(t)
 }
 
-// TestFailover_CutOffFromSentinels: the primary is replaced while one gateway reaches no
-// Sentinel. The server that it knows is now a replica, so it answers 503 until it finds the
-// primary.
+// TestFailover_CutOffFromSentinels: a gateway that reaches no Sentinel during a failover knows only
+// the old primary, which is now a replica. It answers 503 until it finds the new primary.
 func TestFailover_CutOffFromSentinels(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Sentinel(t)
@@ -174,7 +171,7 @@ func TestFailover_CutOffFromSentinels(t *testing.T) {
 	use(kept)
 	use(revoked)
 
-	over := l.begin(t.Name(), nil, storeAway)
+	over := l.begin(t.Name(), nil, storeUnavailable)
 	for _, p := range proxies {
 		p.Cut(t)
 	}
@@ -185,7 +182,7 @@ func TestFailover_CutOffFromSentinels(t *testing.T) {
 	})
 	fresh := issue()
 	o.revoke(ahead, revoked)
-	// What was known before counts no more after the bound.
+	// Cached answers expire after the bound.
 	for end := time.Now().Add(2 * c.staleness); time.Now().Before(end); time.Sleep(pause) {
 		for _, k := range []*issued{kept, fresh, revoked} {
 			use(k)
@@ -202,14 +199,14 @@ func TestFailover_CutOffFromSentinels(t *testing.T) {
 	l.report(t)
 }
 
-// TestSentinelsAway: a gateway that reaches no Sentinel uses the primary that it knows.
-func TestSentinelsAway(t *testing.T) {
+// TestFailover_SentinelsUnavailable: a gateway that reaches no Sentinel keeps using the known primary.
+func TestFailover_SentinelsUnavailable(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Sentinel(t)
 	c, proxies := startBehindSentinels(t, redis, 5*time.Second)
 	app := c.nodes[0].addApplication(t, "")
 	g := c.nodes[1]
-	known := app.mustMint(t, g, "away@example.org")
+	known := app.mustMint(t, g, "sentinels@example.org")
 	require.Equal(t, 200, g.rooms(t, known))
 	for _, row := range []struct {
 		name string
@@ -222,14 +219,14 @@ func TestSentinelsAway(t *testing.T) {
 			for _, p := range proxies {
 				row.cut(p)
 			}
-			time.Sleep(c.staleness) // nothing that was known before counts from now on
+			time.Sleep(c.staleness) // cached answers have expired
 			for end := time.Now().Add(c.staleness / 2); time.Now().Before(end); time.Sleep(pause) {
 				require.Equal(t, 200, g.rooms(t, known))
-				require.Equal(t, 200, g.rooms(t, app.mustMint(t, c.nodes[0], "away@example.org")))
+				require.Equal(t, 200, g.rooms(t, app.mustMint(t, c.nodes[0], "sentinels@example.org")))
 			}
-			redis.Master(t).CutFeeds(t) // new connections, without anybody to ask where to
-			eventually(t, "the gateway to go on", func() bool { return g.rooms(t, app.mustMint(t, c.nodes[0], "away@example.org")) == 200 })
-			_ = app.mustMint(t, g, "away@example.org")
+			redis.Master(t).CutFeeds(t) // forces new connections while no Sentinel is reachable
+			eventually(t, "the gateway to serve again", func() bool { return g.rooms(t, app.mustMint(t, c.nodes[0], "sentinels@example.org")) == 200 })
+			_ = app.mustMint(t, g, "sentinels@example.org")
 			for _, p := range proxies {
 				p.Restore(t)
 			}
@@ -237,8 +234,8 @@ func TestSentinelsAway(t *testing.T) {
 	}
 }
 
-// TestSentinels_TLSAndUsers: servers and Sentinels accept only TLS and have different users, all
-// set in the Caddyfile.
+// TestSentinels_TLSAndUsers: servers and Sentinels require TLS and different users, which the
+// Caddyfile sets.
 func TestSentinels_TLSAndUsers(t *testing.T) {
 	t.Parallel()
 	redis := redistest.SentinelSecure(t)
@@ -275,8 +272,8 @@ timeout 2s
 	}
 }
 
-// TestSlotMove: slots of a Redis Cluster move while they are used.
-func TestSlotMove(t *testing.T) {
+// TestRedisCluster_SlotMoves moves slots of a Redis Cluster under load.
+func TestRedisCluster_SlotMoves(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Cluster(t)
 	c := startCluster(t, settings{store: func(int) string {
@@ -287,8 +284,8 @@ func TestSlotMove(t *testing.T) {
 	o := startLoad(t, c, l, app, 4, 3)
 	o.more(t, 100)
 
-	over := l.begin(t.Name(), nil, storeAway)
-	// The slots of the application and of all changes are in use all the time.
+	over := l.begin(t.Name(), nil, storeUnavailable)
+	// The slots of the application and of the feed are constantly in use.
 	for _, key := range []string{"mg1:a:" + app.ID, "mg1:feed", "mg1:inst"} {
 		slot := redis.Slot(t, key)
 		move := redis.BeginSlotMove(t, slot)
@@ -298,7 +295,7 @@ func TestSlotMove(t *testing.T) {
 		move.Finish(t)
 		o.more(t, 50)
 	}
-	// Those of tokens and users.
+	// The slots of tokens and users.
 	moved := 0
 	for _, node := range redis.Nodes {
 		for _, key := range node.Client().Keys(t.Context(), "mg1:[tu]:*").Val() {
@@ -316,5 +313,5 @@ func TestSlotMove(t *testing.T) {
 	o.end()
 	o.checkCreates(t)
 	l.report(t)
-	require.Zero(t, l.counts["refused with 503 in a fault"], "redirections are followed")
+	require.Zero(t, l.counts["refused with 503 in a fault"], "the gateway follows redirections")
 }

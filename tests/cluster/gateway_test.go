@@ -30,7 +30,7 @@ func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !done(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited %s in vain for %s", patience, what)
+			t.Fatalf("waited %s for %s", patience, what)
 		}
 	}
 }
@@ -78,7 +78,7 @@ func startGateway(t testing.TB, name string, c config) *gateway {
 	return g
 }
 
-// start runs the process and returns when it answers.
+// start runs the process and waits until it answers.
 func (g *gateway) start(t testing.TB) {
 	t.Helper()
 	file := filepath.Join(g.dir, "Caddyfile")
@@ -103,20 +103,20 @@ func (g *gateway) start(t testing.TB) {
 		if err != nil || res.Body.Close() != nil {
 			return false
 		}
-		// Caddy opens its sites a moment before the configuration counts as loaded.
+		// Caddy opens its sites shortly before the configuration is loaded completely.
 		res, err = g.client.Get(g.admin + "/meet-gateway/health/live")
 		return err == nil && res.Body.Close() == nil && res.StatusCode == http.StatusOK
 	})
 }
 
-// kill ends the process as a crash does.
+// kill ends the process without a shutdown.
 func (g *gateway) kill() { g.proc.Kill() }
 
-// pause stops the process, as on a machine that sleeps or swaps.
+// pause suspends the process, like a machine that sleeps or swaps.
 func (g *gateway) pause(t testing.TB) {
 	t.Helper()
 	require.NoError(t, g.proc.Signal(syscall.SIGSTOP))
-	eventually(t, g.name+" to come to a halt", g.proc.Suspended)
+	eventually(t, g.name+" to be suspended", g.proc.Suspended)
 }
 
 // resume ends pause.
@@ -147,9 +147,9 @@ func (g *gateway) caddyfile(c config) string {
 `, strings.TrimPrefix(g.admin, "http://"), cmp.Or(c.level, "WARN"), c.extra, c.global, g.url, c.gate)
 }
 
-// reload gives the running process a configuration over its admin endpoint, as
-// `caddy reload --force` does. It returns what the endpoint said. Each reload also
-// replaces the admin endpoint, and with it connections that were kept.
+// reload loads a configuration through the admin endpoint, like `caddy reload --force`, and returns
+// the answer. It retries, because each reload replaces the admin endpoint and closes its
+// connections.
 func (g *gateway) reload(t testing.TB, c config) *gatewaytest.Answer {
 	t.Helper()
 	var a *gatewaytest.Answer
@@ -164,7 +164,7 @@ func (g *gateway) reload(t testing.TB, c config) *gatewaytest.Answer {
 	return a
 }
 
-// call makes a request that must be answered. target is a URL or a path of the site; headers
+// call makes a request and fails the test if there is no answer. target is a URL or a path of the site; headers
 // come in pairs.
 func (g *gateway) call(t testing.TB, method, target, body string, headers ...string) *gatewaytest.Answer {
 	t.Helper()

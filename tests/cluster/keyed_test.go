@@ -18,13 +18,13 @@ import (
 // keyed is a creation under an Idempotency-Key, which is also the request's id.
 type keyed struct {
 	key  string
-	node int    // where it was sent
-	room string // that it was answered with; "" if it was not answered 201
+	node int    // the gateway
+	room string // in the answer; "" if the status was not 201
 }
 
-// TestFailover_KeyedCreations: rooms are created under keys while the primary is replaced by
-// order and its last writes are lost. A repeat on another gateway gets the existing room,
-// whatever wait_replicas is.
+// TestFailover_KeyedCreations creates rooms with Idempotency-Keys during a failover that loses the
+// last writes. A repeat on another gateway must return the existing room for every value of
+// wait_replicas.
 func TestFailover_KeyedCreations(t *testing.T) {
 	t.Parallel()
 	for _, wait := range []int{0, 1} { // of two replicas
@@ -101,7 +101,7 @@ func TestFailover_KeyedCreations(t *testing.T) {
 				}
 			}
 			require.GreaterOrEqual(t, answered, 70)
-			t.Logf("%d keys answered before they were repeated", answered)
+			t.Logf("%d keys answered before the repeats", answered)
 		})
 	}
 }

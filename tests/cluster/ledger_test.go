@@ -15,9 +15,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
-// ledger records tokens and faults, and judges answers. Four kinds of answers are wrong: a
-// revoked token accepted after the bound, a valid one refused with 401, an error that no fault
-// excuses, and one without Retry-After.
+// ledger records tokens and faults, and judges answers. Four kinds of answers are wrong: a revoked
+// token accepted after the bound, a valid token refused with 401, an error that no fault excuses,
+// and a 503 without Retry-After.
 type ledger struct {
 	bound time.Duration
 
@@ -28,7 +28,7 @@ type ledger struct {
 	violations []string
 }
 
-// issued is a token that a client got. Times are zero until they are known.
+// issued is a token of a client.
 type issued struct {
 	app   application
 	value string
@@ -36,9 +36,10 @@ type issued struct {
 	kept bool
 
 	mu sync.Mutex
-	// doubtful is since when the token may be refused: its revocation began, or Redis lost it.
+	// doubtful is the time from which the token may be refused, because its revocation began or
+	// Redis lost it; zero if neither.
 	doubtful time.Time
-	// ended is since when it must be refused: its revocation was acknowledged.
+	// ended is the time from which it must be refused, because its revocation was acknowledged.
 	ended time.Time
 }
 
@@ -72,7 +73,7 @@ type fault struct {
 	name string
 	// excuses are its permitted effects on answers.
 	excuses []excuse
-	// node is the only gateway concerned; nil: all.
+	// node is the only affected gateway; nil means all.
 	node       *gateway
 	began, end time.Time // end is zero while it lasts
 }
@@ -81,16 +82,16 @@ type fault struct {
 type excuse string
 
 const (
-	storeAway   excuse = "store away"   // 503
-	meetAway    excuse = "meet away"    // 502, 503, 504
-	gatewayAway excuse = "gateway away" // no answer
+	storeUnavailable   excuse = "store unavailable"   // 503
+	meetUnavailable    excuse = "meet unavailable"    // 502, 503, 504
+	gatewayUnavailable excuse = "gateway unavailable" // no answer
 )
 
 func newLedger(bound time.Duration) *ledger {
 	return &ledger{bound: bound, counts: map[string]int{}}
 }
 
-// begin records a fault. It excuses answers until over is called, once the gateways have
+// begin records a fault. It excuses answers until over is called, after the gateways have
 // recovered.
 func (l *ledger) begin(name string, node *gateway, excuses ...excuse) (over func()) {
 	l.mu.Lock()
@@ -114,7 +115,7 @@ func (l *ledger) excused(g *gateway, e excuse, began, ended time.Time) bool {
 	})
 }
 
-// remembered is how many tokens a ledger follows. The last revoked ones matter most.
+// remembered is the number of tokens that a ledger keeps. It drops the oldest revoked ones first.
 const remembered = 200
 
 // add records a token.
@@ -132,7 +133,7 @@ func (l *ledger) add(k *issued) *issued {
 	return k
 }
 
-// all returns the tokens that are followed.
+// all returns the recorded tokens.
 func (l *ledger) all() []*issued {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -174,21 +175,21 @@ type request struct {
 	node         *gateway
 	what         string
 	began, ended time.Time
-	answer       *gatewaytest.Answer // nil: there was none
+	answer       *gatewaytest.Answer // nil if there was none
 	err          error
 	id           string // X-Request-Id, if it has one
 	resent       bool   // after a connection broke
-	party        *party // whom it is about, for reports
+	party        *party // the subject, for reports
 }
 
-// judge classifies an answer to a request with a token (nil: with the
-// credentials of an application) and reports whether it was a success.
+// judge classifies an answer and reports whether it was a success. k is the token of the request,
+// nil if it had the credentials of an application.
 func (l *ledger) judge(r request, k *issued) bool {
 	if r.answer == nil {
-		if !l.excused(r.node, gatewayAway, r.began, r.ended) {
+		if !l.excused(r.node, gatewayUnavailable, r.began, r.ended) {
 			l.violation("%s: %s was not answered: %v", r.node.name, r.what, r.err)
 		} else {
-			l.count("no answer from a gateway that was away")
+			l.count("no answer from an unavailable gateway")
 		}
 		return false
 	}
@@ -204,12 +205,12 @@ func (l *ledger) judge(r request, k *issued) bool {
 		}
 		fallthrough
 	case http.StatusBadGateway, http.StatusGatewayTimeout:
-		if l.excused(r.node, meetAway, r.began, r.ended) ||
-			status == http.StatusServiceUnavailable && l.excused(r.node, storeAway, r.began, r.ended) {
+		if l.excused(r.node, meetUnavailable, r.began, r.ended) ||
+			status == http.StatusServiceUnavailable && l.excused(r.node, storeUnavailable, r.began, r.ended) {
 			l.count(fmt.Sprintf("refused with %d in a fault", status))
-		} else if status == http.StatusServiceUnavailable && r.what == "creation" && l.excused(r.node, storeAway, r.began.Add(-l.bound-time.Second), r.ended) {
-			// Another gateway may still replay an Idempotency-Key that it took.
-			l.count("creations refused until what Redis may have lost is written again")
+		} else if status == http.StatusServiceUnavailable && r.what == "creation" && l.excused(r.node, storeUnavailable, r.began.Add(-l.bound-time.Second), r.ended) {
+			// Another gateway may still replay an Idempotency-Key.
+			l.count("creations refused until the journals are replayed")
 		} else {
 			l.violation("%s: %s: %d without a fault: %s", r.node.name, r.what, status, r.answer.Body)
 		}
@@ -229,7 +230,7 @@ func (l *ledger) success(r request, k *issued) {
 	case ended.IsZero():
 		l.count("accepted a valid token")
 	case r.began.Sub(ended) > l.bound:
-		l.violation("%s: %s: a token was taken %s after its revocation was acknowledged", r.node.name, r.what, r.began.Sub(ended))
+		l.violation("%s: %s: a token was accepted %s after its revocation was acknowledged", r.node.name, r.what, r.began.Sub(ended))
 	default:
 		l.count("accepted a revoked token within the bound")
 	}

@@ -14,13 +14,13 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
-// pause is the time between two requests of a worker: the load is steady, not heavy.
+// pause is the time between two requests of a worker, for a steady and light load.
 const pause = 10 * time.Millisecond
 
-// liveTokens is how many live tokens a load keeps in use.
+// liveTokens is the number of live tokens that a load uses.
 const liveTokens = 48
 
-// load is clients that use, request and revoke tokens, and report every wrong answer.
+// load runs clients that use, request and revoke tokens and report every wrong answer.
 type load struct {
 	c   *cluster
 	l   *ledger
@@ -54,11 +54,11 @@ func (o *load) end() {
 	o.workers.Wait()
 }
 
-// more waits until n more requests were judged.
+// more waits for n more requests.
 func (o *load) more(t testing.TB, n int) {
 	t.Helper()
 	want := o.l.total() + n
-	eventually(t, "the load to go on", func() bool { return o.l.total() >= want })
+	eventually(t, "more requests", func() bool { return o.l.total() >= want })
 }
 
 func (o *load) work(random *rand.Rand) {
@@ -106,9 +106,9 @@ func (o *load) pick(random *rand.Rand) (k *issued, live int) {
 	return pool[random.IntN(len(pool))], len(usable)
 }
 
-// send makes the request, and repeats it if the connection broke. All these requests may be
-// repeated. A reload of Caddy closes the old listening socket, and the kernel resets
-// connections that were not accepted.
+// send makes a request, and repeats it after a broken connection: a reload of Caddy closes the old
+// listening socket, and the kernel resets connections that were not accepted. All requests here
+// may be repeated.
 func (o *load) send(r *request, do func() (*gatewaytest.Answer, error)) {
 	r.began = time.Now()
 	r.answer, r.err = do()
@@ -144,7 +144,7 @@ func (o *load) revoke(g *gateway, k *issued) {
 	}
 }
 
-// create makes a room, with an Idempotency-Key so that it may be repeated.
+// create creates a room, with an Idempotency-Key so that the request may be repeated.
 func (o *load) create(g *gateway, k *issued, id string) {
 	r := request{node: g, what: "creation"}
 	o.send(&r, func() (*gatewaytest.Answer, error) { return g.create(k.value, id, "Idempotency-Key", id) })
@@ -155,15 +155,15 @@ func (o *load) create(g *gateway, k *issued, id string) {
 	o.mu.Lock()
 	o.creates[id] = status
 	o.mu.Unlock()
-	if status == http.StatusConflict && o.l.excused(g, gatewayAway, r.began.Add(-pause), r.ended) {
-		o.l.count("the outcome of a creation is unknown to a gateway that was away")
+	if status == http.StatusConflict && o.l.excused(g, gatewayUnavailable, r.began.Add(-pause), r.ended) {
+		o.l.count("the outcome of a creation is unknown to an unavailable gateway")
 		return
 	}
 	o.l.judge(r, k)
 }
 
-// checkCreates compares the answers to creations with the arrivals at Meet: one answered 201
-// arrived once, one that the gateway refused did not arrive, and none arrived twice.
+// checkCreates compares the answers to creations with the requests that reached Meet. A creation
+// answered 201 reached it once, a refused one never, and none twice.
 func (o *load) checkCreates(t testing.TB) {
 	t.Helper()
 	o.mu.Lock()

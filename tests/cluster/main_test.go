@@ -12,7 +12,7 @@ import (
 	_ "github.com/meet-gateway/meet-gateway/caddymodule"
 )
 
-// beGateway in the environment turns the test binary into the gateway.
+// beGateway is the environment variable that makes the test binary run as the gateway.
 const beGateway = "CLUSTER_TEST_BE_GATEWAY"
 
 func TestMain(m *testing.M) {

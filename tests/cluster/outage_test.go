@@ -31,8 +31,8 @@ func startOutage(t *testing.T, redisOptions ...string) *outage {
 		o.proxies = append(o.proxies, redistest.Proxied(t, o.redis))
 	}
 	c := startCluster(t, settings{
-		// A rotation that a silent server executes after its return must still be repeatable, even
-		// on a busy machine.
+		// A suspended server executes pending rotations when it resumes. The long window lets
+		// clients repeat them even on a busy machine.
 		store: func(i int) string {
 			return "store redis " + o.proxies[i].URL() + " {\ntimeout 2s\n}\nrefresh {\nwindow 1m\n}"
 		},
@@ -47,9 +47,9 @@ func startOutage(t *testing.T, redisOptions ...string) *outage {
 type probe struct {
 	o       *outage
 	g       *gateway
-	known   *issued // to this gateway
+	known   *issued // cached by this gateway
 	unknown *issued
-	victim  *issued // of the revocation
+	victim  *issued // token to revoke
 	mail    string
 }
 
@@ -64,8 +64,8 @@ func (o *outage) probe(t *testing.T, g *gateway) *probe {
 	return p
 }
 
-// statuses are the answers in the order of the table: token request, token
-// known, token unknown, /identity, revocation.
+// statuses are the answers in the order of the table: token request, cached token, new token,
+// /identity, revocation.
 type statuses [5]int
 
 // all makes the requests concurrently and judges every answer.
@@ -90,7 +90,7 @@ func (p *probe) all(t *testing.T) statuses {
 	var s statuses
 	for i, a := range answers {
 		s[i] = a.Status
-		require.Equal(t, a.Status == http.StatusServiceUnavailable, a.Header.Get("Retry-After") != "", "Retry-After belongs to 503: %d", a.Status)
+		require.Equal(t, a.Status == http.StatusServiceUnavailable, a.Header.Get("Retry-After") != "", "Retry-After is sent with 503 only: %d", a.Status)
 	}
 	if s[4] == http.StatusOK {
 		p.victim.end()
@@ -109,7 +109,7 @@ func (p *probe) createIsRefused(t *testing.T) {
 	require.Zero(t, p.o.c.meet.created(id))
 }
 
-// createIsServed reports whether a room is created, once.
+// createIsServed reports whether a creation succeeds and reaches Meet once.
 func (p *probe) createIsServed(t *testing.T) bool {
 	t.Helper()
 	p.o.serial++
@@ -119,12 +119,12 @@ func (p *probe) createIsServed(t *testing.T) bool {
 	return a.Status == http.StatusCreated && p.o.c.meet.created(id) == 1
 }
 
-// during injects a fault under load and ends it. No gateway is reloaded.
-func (o *outage) during(t *testing.T, node *gateway, excuses []excuse, inject, check, mend func()) {
+// during runs check during a fault under load, and waits for the recovery.
+func (o *outage) during(t *testing.T, node *gateway, excuses []excuse, inject, check, repair func()) {
 	t.Helper()
 	over := o.l.begin(t.Name(), node, excuses...)
 	func() {
-		defer mend() // also when check ends the test
+		defer repair() // also when check ends the test
 		inject()
 		check()
 		o.more(t, 8)
@@ -135,9 +135,9 @@ func (o *outage) during(t *testing.T, node *gateway, excuses []excuse, inject, c
 	o.audit()
 }
 
-// TestOutage_RedisAway: no credential is called invalid, and known tokens are served for the
-// staleness bound.
-func TestOutage_RedisAway(t *testing.T) {
+// TestOutage_RedisUnavailable: without Redis, cached tokens are served for the staleness bound. Then
+// everything is answered 503, never 401.
+func TestOutage_RedisUnavailable(t *testing.T) {
 	t.Parallel()
 	o := startOutage(t, "--appendonly", "yes", "--appendfsync", "always")
 	refreshing := o.c.nodes[0].addApplication(t, `"refresh":true`)
@@ -147,8 +147,8 @@ func TestOutage_RedisAway(t *testing.T) {
 		}
 	}
 	for _, row := range []struct {
-		name         string
-		inject, mend func()
+		name           string
+		inject, repair func()
 	}{
 		{"stopped", func() { o.redis.Stop(t) }, func() { o.redis.Start(t) }},
 		{"killed", func() { o.redis.Kill(t) }, func() { o.redis.Start(t) }},
@@ -167,9 +167,9 @@ func TestOutage_RedisAway(t *testing.T) {
 			require.NoError(t, err)
 			pair, _ := a.JSON(t)["refresh_token"].(string)
 			served := false
-			// On a busy machine the bound may pass before the first request, so there are more tries.
+			// On a busy machine the bound may pass before the first request; try again.
 			for try := 0; !served && try < 5; try++ {
-				o.during(t, nil, []excuse{storeAway}, row.inject, func() {
+				o.during(t, nil, []excuse{storeUnavailable}, row.inject, func() {
 					served = g.rooms(t, p.known.value) == 200 && p.createIsServed(t)
 					eventually(t, "the bound to pass", func() bool { return g.rooms(t, p.known.value) == 503 })
 					require.Equal(t, statuses{503, 503, 503, 503, 503}, p.all(t))
@@ -179,13 +179,13 @@ func TestOutage_RedisAway(t *testing.T) {
 					require.NoError(t, err)
 					require.Equal(t, 503, a.Status, a.Body)
 					require.NotEmpty(t, a.Header.Get("Retry-After"))
-				}, row.mend)
+				}, row.repair)
 			}
 			require.Equal(t, 200, g.ready(t))
 			a, err = refreshing.refresh(o.c.nodes[2], pair)
 			require.NoError(t, err)
-			require.Equal(t, 200, a.Status, "a refresh token outlives an outage: %s", a.Body)
-			require.True(t, served, "a token known to the gateway is good for as long as the bound")
+			require.Equal(t, 200, a.Status, "a refresh token is valid after an outage: %s", a.Body)
+			require.True(t, served, "the gateway serves cached tokens for the bound")
 		})
 	}
 	o.end()
@@ -193,7 +193,7 @@ func TestOutage_RedisAway(t *testing.T) {
 	o.l.report(t)
 }
 
-// TestOutage_RedisImpaired: faults that no client notices, or only one that changes something.
+// TestOutage_RedisImpaired: clients do not notice these faults, or only their writes fail.
 func TestOutage_RedisImpaired(t *testing.T) {
 	t.Parallel()
 	o := startOutage(t)
@@ -218,16 +218,16 @@ func TestOutage_RedisImpaired(t *testing.T) {
 	t.Run("feeds refused", func(t *testing.T) {
 		p := o.probe(t, g)
 		o.during(t, nil, nil, func() { o.redis.RefuseFeeds(t) }, func() {
-			time.Sleep(o.c.staleness) // served by look-ups from now on
+			time.Sleep(o.c.staleness) // every request looks up its token now
 			require.Equal(t, statuses{200, 200, 200, 200, 200}, p.all(t))
 			o.app.mustRevoke(t, o.c.nodes[0], p.known.value)
 			p.known.end()
-			require.Equal(t, 401, g.rooms(t, p.known.value), "a look-up per request: at once")
+			require.Equal(t, 401, g.rooms(t, p.known.value), "every request looks up its token")
 			require.Equal(t, 200, g.ready(t))
 		}, func() { o.redis.AllowFeeds(t) })
 	})
 
-	t.Run("feeds cut again and again", func(t *testing.T) {
+	t.Run("feeds cut repeatedly", func(t *testing.T) {
 		p := o.probe(t, g)
 		o.during(t, nil, nil, func() {}, func() {
 			for range 10 {
@@ -248,7 +248,7 @@ func TestOutage_RedisImpaired(t *testing.T) {
 	})
 
 	t.Run("all connections closed", func(t *testing.T) {
-		over := o.l.begin(t.Name(), nil, storeAway) // a command whose answer was lost is not always repeated
+		over := o.l.begin(t.Name(), nil, storeUnavailable) // the gateway does not repeat every command after a lost answer
 		for range 10 {
 			for _, proxy := range o.proxies {
 				proxy.Drop(t)
@@ -262,7 +262,7 @@ func TestOutage_RedisImpaired(t *testing.T) {
 
 	t.Run("one gateway partitioned", func(t *testing.T) {
 		p := o.probe(t, g)
-		o.during(t, g, []excuse{storeAway}, func() { o.proxies[1].Cut(t) }, func() {
+		o.during(t, g, []excuse{storeUnavailable}, func() { o.proxies[1].Cut(t) }, func() {
 			for _, other := range []*gateway{o.c.nodes[0], o.c.nodes[2]} {
 				require.Equal(t, 200, other.rooms(t, p.known.value))
 				require.Equal(t, 200, other.ready(t))
@@ -277,22 +277,22 @@ func TestOutage_RedisImpaired(t *testing.T) {
 	})
 
 	for _, row := range []struct {
-		name         string
-		inject, mend func()
+		name           string
+		inject, repair func()
 	}{
 		{"read-only", func() { o.redis.SetReadOnly(t, true) }, func() { o.redis.SetReadOnly(t, false) }},
 		{"without enough replicas", func() { o.redis.RequireReplicas(t, 1) }, func() { o.redis.RequireReplicas(t, 0) }},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			p := o.probe(t, g)
-			o.during(t, nil, []excuse{storeAway}, row.inject, func() {
+			o.during(t, nil, []excuse{storeUnavailable}, row.inject, func() {
 				a, err := o.app.mint(g, p.mail)
 				require.NoError(t, err)
 				require.Equal(t, 503, a.Status)
 				eventually(t, "the bound to pass", func() bool { return g.rooms(t, p.known.value) == 503 })
 				require.Equal(t, statuses{503, 503, 503, 503, 503}, p.all(t))
 				require.Equal(t, 503, g.ready(t))
-			}, row.mend)
+			}, row.repair)
 		})
 	}
 
@@ -301,9 +301,9 @@ func TestOutage_RedisImpaired(t *testing.T) {
 	o.l.report(t)
 }
 
-// TestOutage_RedisForgets: revocations stay in force, and with an empty Redis everything is
-// refused.
-func TestOutage_RedisForgets(t *testing.T) {
+// TestOutage_RedisDataLoss: revocations stay in force after the loss of data, and everything is
+// refused if Redis is empty.
+func TestOutage_RedisDataLoss(t *testing.T) {
 	t.Parallel()
 	o := startOutage(t)
 
@@ -314,8 +314,8 @@ func TestOutage_RedisForgets(t *testing.T) {
 		o.app.mustRevoke(t, o.c.nodes[2], before.known.value)
 		before.known.end()
 		o.more(t, 100)
-		time.Sleep(o.c.staleness) // from now on nobody may take it
-		o.during(t, nil, []excuse{storeAway}, func() {
+		time.Sleep(o.c.staleness) // every gateway must refuse it now
+		o.during(t, nil, []excuse{storeUnavailable}, func() {
 			stop := o.hammer(before.known)
 			defer stop()
 			o.redis.RestoreSnapshot(t, snapshot)
@@ -323,8 +323,8 @@ func TestOutage_RedisForgets(t *testing.T) {
 		}, func() {
 			o.c.refusedEverywhere(t, before.known.value)
 			for _, g := range o.c.nodes {
-				require.Equal(t, 200, g.rooms(t, before.unknown.value), "it was on record in the snapshot")
-				require.Equal(t, 200, g.rooms(t, after.unknown.value), "it was issued a moment ago: the gateway remembers")
+				require.Equal(t, 200, g.rooms(t, before.unknown.value), "the snapshot has its record")
+				require.Equal(t, 200, g.rooms(t, after.unknown.value), "the gateway restores recent records")
 			}
 		}, func() {})
 	})
@@ -344,11 +344,11 @@ func TestOutage_RedisForgets(t *testing.T) {
 		})
 		require.Equal(t, statuses{401, 401, 401, 401, 401}, p.all(t))
 		require.Equal(t, 200, p.g.ready(t))
-		// With the applications back, everything is as in a new installation.
+		// A new application works as in a new installation.
 		o.app = o.c.nodes[2].addApplication(t, "")
 		o.recovered(t)
 		for _, g := range o.c.nodes {
-			eventually(t, g.name+" to refuse the token of before", func() bool { return g.rooms(t, p.known.value) == 401 })
+			eventually(t, g.name+" to refuse the old token", func() bool { return g.rooms(t, p.known.value) == 401 })
 		}
 	})
 
@@ -378,9 +378,8 @@ func (o *outage) hammer(k *issued) (stop func()) {
 	}
 }
 
-// TestOutage_MeetAway: an outage of Meet is answered 502, 503 or 504, and does not affect
-// /identity or revocation.
-func TestOutage_MeetAway(t *testing.T) {
+// TestOutage_MeetUnavailable: requests that need Meet get 502 or 503. /identity and revocation work.
+func TestOutage_MeetUnavailable(t *testing.T) {
 	t.Parallel()
 	o := startOutage(t)
 	html := func(status int) http.HandlerFunc {
@@ -400,11 +399,11 @@ func TestOutage_MeetAway(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			p := o.probe(t, o.c.nodes[1])
-			o.during(t, nil, []excuse{meetAway}, func() { o.c.meet.fail(row.fail) }, func() {
+			o.during(t, nil, []excuse{meetUnavailable}, func() { o.c.meet.fail(row.fail) }, func() {
 				a, err := o.app.mint(p.g, p.mail)
 				require.NoError(t, err)
-				require.Equal(t, 200, a.Status, "Meet's token is still kept")
-				require.Equal(t, 200, p.g.ready(t), "Meet is the same for all gateways")
+				require.Equal(t, 200, a.Status, "Meet's token is cached")
+				require.Equal(t, 200, p.g.ready(t), "readiness does not depend on Meet")
 				s := p.all(t)
 				require.Equal(t, row.status, s[1])
 				require.Equal(t, row.status, s[2])
@@ -425,8 +424,8 @@ func TestOutage_MeetAway(t *testing.T) {
 		}
 		wrong := registered
 		wrong.Secret = "another-secret"
-		o.during(t, nil, []excuse{meetAway}, func() { o.c.meet.AddApplication(wrong) }, func() {
-			require.Equal(t, statuses{200, 200, 200, 200, 200}, p.all(t), "its token lives")
+		o.during(t, nil, []excuse{meetUnavailable}, func() { o.c.meet.AddApplication(wrong) }, func() {
+			require.Equal(t, statuses{200, 200, 200, 200, 200}, p.all(t), "cached tokens of Meet are still valid")
 			o.serial++
 			a, err := o.app.mint(p.g, fmt.Sprintf("new-%d@example.org", o.serial))
 			require.NoError(t, err)

@@ -14,8 +14,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
-// TestReload: a hundred reloads under load, while tokens are issued and revoked, lose nothing
-// and leak nothing.
+// TestReload: a hundred reloads under load lose no token or revocation and leak no goroutines or
+// connections.
 func TestReload(t *testing.T) {
 	t.Parallel()
 	const poolSize = 10
@@ -47,7 +47,7 @@ func TestReload(t *testing.T) {
 	}
 	o.more(t, 100)
 
-	// The secret, as in docs/operations.md: every gateway knows it before one uses it.
+	// Rotate the secret as in docs/operations.md: all gateways accept it before one uses it.
 	const newer = "newer-cluster-test-secret-0123456789-0123456789"
 	for _, secrets := range []string{secret + "\nsecret " + newer, newer + "\nsecret " + secret} {
 		for _, g := range c.nodes {
@@ -71,7 +71,7 @@ func TestReload(t *testing.T) {
 	}
 	require.NotNil(t, live)
 
-	// Another store, which knows nothing of the old one.
+	// Switch to another, empty store.
 	other := redistest.Standalone(t)
 	for _, g := range c.nodes {
 		g.config.global = strings.Replace(g.config.global, storeLine(redis), storeLine(other), 1)
@@ -83,10 +83,10 @@ func TestReload(t *testing.T) {
 	token := moved.mustMint(t, c.nodes[1], "moved@example.org")
 	require.Equal(t, 200, c.nodes[2].rooms(t, token))
 
-	// The old store is kept for a minute for requests in flight, and then closed.
+	// The gateway closes the old store after a minute.
 	deadline := time.Now().Add(3 * time.Minute)
 	for ; connections(t, redis, "normal")+connections(t, redis, "pubsub") > 0; time.Sleep(10 * pause) {
-		require.True(t, time.Now().Before(deadline), "connections to a store that is not used any more")
+		require.True(t, time.Now().Before(deadline), "connections to the old store")
 	}
 	require.Equal(t, gateways, connections(t, other, "pubsub"))
 	require.LessOrEqual(t, connections(t, other, "normal"), gateways*poolSize)
@@ -98,7 +98,7 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// secretsOf are the lines of secrets in a configuration, without the first word.
+// secretsOf returns the secrets in a configuration.
 func secretsOf(global string) string {
 	_, rest, _ := strings.Cut(global, "secret ")
 	rest, _, _ = strings.Cut(rest, "\nstaleness")
@@ -112,16 +112,16 @@ func (c *cluster) resting(t testing.TB) []int {
 	for i, g := range c.nodes {
 		g.client.CloseIdleConnections()
 		last := -1
-		eventually(t, g.name+" to come to rest", func() bool {
+		eventually(t, g.name+" to be idle", func() bool {
 			counts[i], last = g.goroutines(t), counts[i]
-			time.Sleep(5 * pause) // at rest is what stays as it is for so long
+			time.Sleep(5 * pause) // idle means that the count stays the same
 			return counts[i] == last
 		})
 	}
 	return counts
 }
 
-// connections counts the clients of a type of a server, without that of the test.
+// connections counts the clients of a type, without the test's own.
 func connections(t testing.TB, s *redistest.Server, kind string) int {
 	t.Helper()
 	own, err := s.Client().ClientInfo(t.Context()).Result()

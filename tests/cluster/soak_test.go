@@ -17,11 +17,12 @@ import (
 
 // Environment variables of TestSoak.
 const (
-	soakDuration = "CLUSTER_SOAK" // how long, such as 10m; default 20s
+	soakDuration = "CLUSTER_SOAK" // duration, such as 10m; default: 20s
 	soakSeed     = "CLUSTER_SEED" // a number; default: see package seed
 )
 
-// TestSoak: three gateways, a Redis watched by Sentinels, load, and random faults, one at a time.
+// TestSoak runs three gateways on a Redis group watched by Sentinels, under load, with one random
+// fault at a time.
 func TestSoak(t *testing.T) {
 	t.Parallel()
 	duration := 20 * time.Second
@@ -41,7 +42,7 @@ func TestSoak(t *testing.T) {
 		redis: redis, random: rand.New(rand.NewPCG(from, from)),
 	}
 	for end := time.Now().Add(duration); time.Now().Before(end); {
-		s.last(500 * time.Millisecond) // undisturbed
+		s.sleepUpTo(500 * time.Millisecond) // undisturbed
 		s.fault(t)
 	}
 	s.more(t, 100)
@@ -57,8 +58,8 @@ type soak struct {
 	random *rand.Rand
 }
 
-// last lets a fault, or a pause, last for at most d. No verdict depends on it.
-func (s *soak) last(d time.Duration) { time.Sleep(time.Duration(s.random.Int64N(int64(d)))) }
+// sleepUpTo waits for a random time of at most d. No verdict depends on it.
+func (s *soak) sleepUpTo(d time.Duration) { time.Sleep(time.Duration(s.random.Int64N(int64(d)))) }
 
 // fault injects one fault, waits for its effects, and ends it.
 func (s *soak) fault(t *testing.T) {
@@ -71,55 +72,55 @@ func (s *soak) fault(t *testing.T) {
 		excuses []excuse
 		do      func()
 	}{
-		{"failover by order", nil, []excuse{storeAway}, func() { s.redis.Failover(t) }},
-		{"primary killed", nil, []excuse{storeAway}, func() {
+		{"failover by order", nil, []excuse{storeUnavailable}, func() { s.redis.Failover(t) }},
+		{"primary killed", nil, []excuse{storeUnavailable}, func() {
 			primary.Kill(t)
 			s.redis.AwaitFailover(t, primary)
-			s.last(time.Second)
+			s.sleepUpTo(time.Second)
 			primary.Start(t)
 			s.redis.AwaitReplica(t)
 		}},
-		{"primary silent until it is replaced", nil, []excuse{storeAway}, func() {
+		{"primary silent until it is replaced", nil, []excuse{storeUnavailable}, func() {
 			primary.Pause(t)
 			s.redis.AwaitFailover(t, primary)
-			s.last(time.Second)
+			s.sleepUpTo(time.Second)
 			primary.Resume(t)
 			s.redis.AwaitReplica(t)
 		}},
-		{"primary silent for a moment", nil, []excuse{storeAway}, func() {
+		{"primary silent for a moment", nil, []excuse{storeUnavailable}, func() {
 			primary.Pause(t)
-			s.last(time.Second) // Sentinels wait for two
+			s.sleepUpTo(time.Second) // Sentinels wait for two
 			primary.Resume(t)
 		}},
-		{"connections to Redis closed", nil, []excuse{storeAway}, func() {
+		{"connections to Redis closed", nil, []excuse{storeUnavailable}, func() {
 			for _, kind := range []string{"normal", "pubsub"} {
-				_ = primary.Client().Do(t.Context(), "CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes").Err() // its own answer may get lost
+				_ = primary.Client().Do(t.Context(), "CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes").Err() // the connection of the command may close too
 			}
 		}},
 		{"feeds cut", nil, nil, func() { primary.CutFeeds(t) }},
 		{"a sentinel killed", nil, nil, func() {
 			sentinel := s.redis.Sentinels[s.random.IntN(len(s.redis.Sentinels))]
 			sentinel.Kill(t)
-			s.last(time.Second)
+			s.sleepUpTo(time.Second)
 			sentinel.Start(t)
 		}},
-		{"gateway killed", g, []excuse{gatewayAway}, func() {
+		{"gateway killed", g, []excuse{gatewayUnavailable}, func() {
 			g.kill()
-			s.last(time.Second)
+			s.sleepUpTo(time.Second)
 			g.start(t)
 		}},
-		{"gateway asleep", g, []excuse{storeAway}, func() { // its own calls run into their timeouts
+		{"gateway asleep", g, []excuse{storeUnavailable}, func() { // its pending commands time out
 			g.pause(t)
-			s.last(2 * s.c.staleness)
+			s.sleepUpTo(2 * s.c.staleness)
 			g.resume(t)
 		}},
 		{"gateway reloaded", g, nil, func() {
 			a := g.reload(t, g.config)
 			require.Equal(t, http.StatusOK, a.Status, a.Body)
 		}},
-		{"Meet away", nil, []excuse{meetAway}, func() {
+		{"Meet unavailable", nil, []excuse{meetUnavailable}, func() {
 			s.c.meet.fail(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
-			s.last(time.Second)
+			s.sleepUpTo(time.Second)
 			s.c.meet.repair()
 		}},
 	}

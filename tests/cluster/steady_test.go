@@ -17,14 +17,14 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
-// TestSteady_RequestsCostNoRedisCommands: known tokens are served from memory. The slug of a
-// new room is stored without delaying a request.
+// TestSteady_RequestsCostNoRedisCommands: cached tokens are served from memory. Only creating a room
+// writes to Redis, the room's slug.
 func TestSteady_RequestsCostNoRedisCommands(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Standalone(t)
 	c := startCluster(t, settings{
 		store:     func(int) string { return "store redis " + redis.URL() + " {\ntimeout 5s\n}" },
-		staleness: time.Minute, // heartbeats are rare, and a busy machine does not make the feed stale
+		staleness: time.Minute, // so that heartbeats are rare, and the feed stays fresh on a busy machine
 	})
 	app := c.nodes[0].addApplication(t, "")
 	var known []string
@@ -34,7 +34,7 @@ func TestSteady_RequestsCostNoRedisCommands(t *testing.T) {
 	}
 	for _, g := range c.nodes {
 		for _, token := range known {
-			// The feed becomes fresh some time after the start, and earlier reads are forgotten then.
+			// Reads before the feed is fresh are not cached.
 			eventually(t, "the token to be served from memory", func() bool {
 				before := commands(t, redis)
 				require.Equal(t, 200, g.rooms(t, token))
@@ -59,13 +59,13 @@ func TestSteady_RequestsCostNoRedisCommands(t *testing.T) {
 	require.LessOrEqual(t, made["set"], created)
 	delete(made, "set")
 	for command, times := range made {
-		// Heartbeats and the list of gateways take a few commands a minute. A command of a request
-		// would be counted once for each request.
-		require.Less(t, times, created, "%s comes with requests: %v", command, made)
+		// Heartbeats and the list of gateways take a few commands a minute. A command caused by
+		// requests would be counted once for each.
+		require.Less(t, times, created, "requests cause %s: %v", command, made)
 	}
 }
 
-// commands counts the calls of each command, including those of scripts, without this one.
+// commands returns the number of calls of each command, including those in scripts.
 func commands(t testing.TB, s *redistest.Server) map[string]int {
 	t.Helper()
 	info, err := s.Client().Info(t.Context(), "commandstats").Result()
@@ -94,8 +94,8 @@ func without(after, before map[string]int) map[string]int {
 	return made
 }
 
-// BenchmarkRevocationLag measures from sending a revocation to one gateway to the first refusal
-// by another, which is asked continuously.
+// BenchmarkRevocationLag measures the time from sending a revocation to one gateway until another
+// one refuses the token.
 func BenchmarkRevocationLag(b *testing.B) {
 	redis := redistest.Standalone(b)
 	c := startCluster(b, settings{store: func(int) string { return "store redis " + redis.URL() }, staleness: 5 * time.Second})
@@ -122,8 +122,8 @@ func BenchmarkRevocationLag(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// takes reports whether a gateway accepts a token, without asking Meet: an invalid id of a room
-// is reported only to those who are authorized.
+// takes reports whether a gateway accepts a token. It requests an invalid room id, which the gateway
+// answers without Meet: with 404 if the token is accepted.
 func (g *gateway) takes(t testing.TB, token string) bool {
 	t.Helper()
 	return g.call(t, http.MethodGet, roomsPath+"/not-a-uuid", "", "Authorization", gatewaytest.Bearer(token)).Status == http.StatusNotFound

@@ -15,7 +15,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
-func TestTogether(t *testing.T) {
+func TestCluster_SharedState(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Standalone(t)
 	c := startCluster(t, settings{
@@ -26,10 +26,10 @@ func TestTogether(t *testing.T) {
 	one, two, three := c.nodes[0], c.nodes[1], c.nodes[2]
 	app := one.addApplication(t, `"refresh":true`)
 
-	t.Run("a token of one works on the second and is revoked on the third", func(t *testing.T) {
+	t.Run("a token works on every gateway until one revokes it", func(t *testing.T) {
 		token := app.mustMint(t, one, "ada@example.org")
 		for _, g := range c.nodes {
-			require.Equal(t, 200, g.rooms(t, token), g.name) // and from memory from now on
+			require.Equal(t, 200, g.rooms(t, token), g.name) // cached from now on
 		}
 		app.mustRevoke(t, three, token)
 		c.refusedEverywhere(t, token)
@@ -47,7 +47,7 @@ func TestTogether(t *testing.T) {
 		}
 	})
 
-	t.Run("one refresh token on all at once gives one pair", func(t *testing.T) {
+	t.Run("concurrent refreshes on all gateways return one pair", func(t *testing.T) {
 		a, err := app.mint(one, "grace@example.org")
 		require.NoError(t, err)
 		for range 3 {
@@ -64,14 +64,14 @@ func TestTogether(t *testing.T) {
 		}
 	})
 
-	t.Run("a change on one acts on the others", func(t *testing.T) {
+	t.Run("a change on one gateway applies to all", func(t *testing.T) {
 		token := app.mustMint(t, two, "linus@example.org")
 		for _, g := range c.nodes {
 			require.Equal(t, 200, g.rooms(t, token), g.name)
 		}
 		one.patch(t, app, `{"scopes":["rooms:create"]}`)
 		for _, g := range c.nodes {
-			eventually(t, "the scopes to be heard of", func() bool { return g.rooms(t, token) == 403 })
+			eventually(t, "the scopes to apply", func() bool { return g.rooms(t, token) == 403 })
 		}
 		one.patch(t, app, `{"scopes":["rooms:list"],"active":false}`)
 		c.refusedEverywhere(t, token)
@@ -80,7 +80,7 @@ func TestTogether(t *testing.T) {
 		require.Equal(t, 401, a.Status, a.Body)
 		two.patch(t, app, `{"active":true}`)
 		for _, g := range c.nodes {
-			eventually(t, "the application to be back", func() bool { return g.rooms(t, token) == 200 })
+			eventually(t, "the application to be active", func() bool { return g.rooms(t, token) == 200 })
 		}
 		a = three.call(t, http.MethodDelete, three.admin+"/meet-gateway/applications/"+app.ID, "")
 		require.Equal(t, 204, a.Status, a.Body)
@@ -88,8 +88,8 @@ func TestTogether(t *testing.T) {
 	})
 }
 
-// refusedEverywhere checks a token whose revocation was acknowledged before the call: no gateway
-// accepts it after the staleness bound.
+// refusedEverywhere checks that no gateway accepts a revoked token after the staleness bound. The
+// revocation was acknowledged before the call.
 func (c *cluster) refusedEverywhere(t *testing.T, token string) {
 	t.Helper()
 	acknowledged := time.Now()
@@ -97,10 +97,10 @@ func (c *cluster) refusedEverywhere(t *testing.T, token string) {
 		eventually(t, g.name+" to refuse", func() bool {
 			began := time.Now()
 			status := g.rooms(t, token)
-			require.False(t, status == 200 && began.Sub(acknowledged) > c.staleness, "%s took it after the bound", g.name)
+			require.False(t, status == 200 && began.Sub(acknowledged) > c.staleness, "%s accepted it after the bound", g.name)
 			return status == 401
 		})
-		// Right after Redis was replaced or lost data, 503 is allowed.
+		// 503 is permitted right after a failover or a loss of data.
 		for what, ask := range map[string]func(testing.TB, string) int{"rooms": g.rooms, "identity": g.identity} {
 			eventually(t, g.name+" to refuse at "+what, func() bool {
 				status := ask(t, token)

@@ -13,9 +13,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
-// TestAnotherSecret: a gateway with another secret by mistake reports it, and does not refuse
-// what the others made.
-func TestAnotherSecret(t *testing.T) {
+// TestSecret_Mismatch: a gateway with a wrong secret reports it, and answers 503 instead of 401 to
+// valid tokens and credentials.
+func TestSecret_Mismatch(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Standalone(t)
 	c := startCluster(t, settings{store: func(int) string { return "store redis " + redis.URL() }})
@@ -27,7 +27,7 @@ func TestAnotherSecret(t *testing.T) {
 	mistaken := g.config
 	mistaken.global = strings.Replace(mistaken.global, secret, "mistaken-"+secret, 1)
 	require.Equal(t, http.StatusOK, g.reload(t, mistaken).Status)
-	eventually(t, "the log to tell", func() bool { return strings.Contains(g.output(t), "keys that are not configured here") })
+	eventually(t, "the log line", func() bool { return strings.Contains(g.output(t), "keys that are not configured here") })
 	status := g.call(t, http.MethodGet, g.admin+"/meet-gateway/status", "")
 	require.Contains(t, status.Body, `"missing_keys"`)
 	answers := atOnce(t, 4, func(i int) (*gatewaytest.Answer, error) {
