@@ -19,17 +19,15 @@ import (
 
 const rulesFile = "../deploy/prometheus/rules.yaml"
 
-// fault lists the metrics of gateway gw1 during a fault, which starts in the tenth
-// minute.
+// fault lists the metrics of gateway gw1 during a fault, which starts after ten minutes.
 type fault struct {
-	// row is how the row of the tables in docs/outages.md begins; "" for
-	// faults that are not in it.
+	// row is the beginning of the row in the tables of docs/outages.md, "" if there is none.
 	row string
-	// series are those that change, in promtool's notation, by name and labels. every
-	// is true if gw2 is hit too.
+	// series has the changed values in promtool's notation, by name and labels. every means that gw2
+	// is affected too.
 	series map[string]string
 	every  bool
-	// alerts fire, without MeetGateway before them; the first is the one of the row.
+	// alerts must fire, without the prefix MeetGateway. The first is the alert of the row.
 	alerts []string
 }
 
@@ -87,7 +85,7 @@ var faults = []fault{
 		series: map[string]string{`request_duration_seconds_count{endpoint="token",status="5xx"}`: "0+0x40 20+20x40"},
 		every:  true, alerts: []string{"ErrorBudgetFast", "ErrorBudgetSlow"},
 	},
-	{alerts: nil}, // nothing is wrong
+	{alerts: nil}, // no fault
 }
 
 // healthy returns the metrics of a healthy gateway.
@@ -110,7 +108,7 @@ func healthy() map[string]string {
 	return series
 }
 
-// promtool is the one from Debian's package prometheus.
+// promtool runs promtool, from Debian's package prometheus.
 func promtool(t *testing.T, args ...string) {
 	t.Helper()
 	path, err := exec.LookPath("promtool")
@@ -121,7 +119,7 @@ func promtool(t *testing.T, args ...string) {
 	require.NoError(t, err, string(out))
 }
 
-// Each fault fires the alert that is named in its row, and otherwise only related ones.
+// Each fault fires the alert in its row, and otherwise only related ones.
 func TestAlerts_FireByFault(t *testing.T) {
 	var tests []any
 	for _, f := range faults {
@@ -152,7 +150,7 @@ func TestAlerts_FireByFault(t *testing.T) {
 	testRules(t, tests)
 }
 
-// testRules has promtool run tests of the rules.
+// testRules runs tests of the rules with promtool.
 func testRules(t *testing.T, tests []any) {
 	t.Helper()
 	rules, err := filepath.Abs(rulesFile)
@@ -165,7 +163,7 @@ func testRules(t *testing.T, tests []any) {
 	promtool(t, "test", "rules", path)
 }
 
-// seriesOf writes the name of a series with its own labels and those of the target.
+// seriesOf returns the name of a series with its labels and those of the target.
 func seriesOf(name, instance string) string {
 	name, labels, _ := strings.Cut(strings.TrimSuffix(name, "}"), "{")
 	if labels != "" {
@@ -174,8 +172,8 @@ func seriesOf(name, instance string) string {
 	return fmt.Sprintf(`caddy_meet_gateway_%s{%sjob="meet-gateway",instance="%s"}`, name, labels, instance)
 }
 
-// Every row of the tables of outages names an alert that a test fires, every alert has
-// its section, and every metric in the rules is a metric of the gateway.
+// Every row in docs/outages.md has an alert that a test fires, every alert has a section, and every
+// metric in the rules exists.
 func TestAlerts_AreDocumented(t *testing.T) {
 	doc, metrics := page(t, "../docs/outages.md"), page(t, "../docs/monitoring.md")
 	b, err := os.ReadFile(rulesFile)

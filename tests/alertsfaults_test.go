@@ -27,9 +27,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
-// Faults are injected into real gateways, and their metrics are recorded. The
-// Prometheus rules then read the recording as ten minutes of health and ten minutes of
-// the fault. promtool has its own clock, so no test waits for an alert.
+// These tests inject faults into real gateways and record their metrics. promtool then evaluates the
+// rules on the recording, stretched to ten healthy minutes and ten minutes of the fault, without
+// waiting in real time.
 
 // watched is a gateway process whose metrics are read.
 type watched struct {
@@ -77,7 +77,7 @@ func startWatched(t *testing.T, global, gate string) *watched {
 	return g
 }
 
-// start runs the process, or runs it again if it has ended, and returns when it serves.
+// start starts or restarts the process and waits until it serves.
 func (g *watched) start() {
 	g.t.Helper()
 	program, err := binary()
@@ -119,8 +119,8 @@ func (g *watched) do(method, target, body string, headers ...string) (int, strin
 	return res.StatusCode, string(text)
 }
 
-// register makes an application and returns its id and its secret. fields are further
-// ones, as JSON.
+// register registers an application and returns its id and its secret. fields are additional JSON
+// fields.
 func (g *watched) register(fields string) (id, secret string) {
 	g.t.Helper()
 	status, body := g.do(http.MethodPost, g.admin+"/meet-gateway/applications", `{"name":"Test","domains":["*"],"scopes":["rooms:list"]`+fields+`}`)
@@ -128,7 +128,7 @@ func (g *watched) register(fields string) (id, secret string) {
 	return jsonText(g.t, body, "client_id"), jsonText(g.t, body, "client_secret")
 }
 
-// token asks for one and returns the value of an Authorization header.
+// token requests a token and returns the value of an Authorization header.
 func (g *watched) token(id, secret, mail string) (status int, bearer string) {
 	g.t.Helper()
 	status, body := g.do(http.MethodPost, "/application/token", gatewaytest.TokenBody(id, secret, mail))
@@ -160,7 +160,7 @@ func (g *watched) scrape() samples {
 	return s
 }
 
-// shows waits until a series has a value.
+// shows waits for a value of a series.
 func (g *watched) shows(series, value string) {
 	g.t.Helper()
 	last := ""
@@ -177,14 +177,14 @@ func (g *watched) healthy() {
 	g.shows("feed_fresh", "1")
 }
 
-// recording holds the metrics of some gateways, first in health and then in the fault.
+// recording holds the metrics of gateways, first without and then with the fault.
 type recording struct {
 	row     string
-	related []string // alerts that may fire beside those of the row
+	related []string // additional alerts that may fire
 	taken   [][]samples
 }
 
-// scene is a group of gateways into which faults are injected one after the other.
+// scene is a group of gateways for the injection of one fault after the other.
 type scene struct {
 	gateways []*watched
 	recorded *recordings
@@ -195,8 +195,8 @@ type recordings struct {
 	all []recording
 }
 
-// fault records a row of the tables of outages, or, for a fault without a row, the name
-// of an alert. do causes the fault and calls take at least once while it lasts.
+// fault records the fault of a row in docs/outages.md, or of an alert if there is no row. do causes
+// the fault and calls take at least once during it.
 func (s *scene) fault(row string, do func(take func()), related ...string) {
 	r := recording{row: row, related: related}
 	take := func() {
@@ -221,12 +221,12 @@ var burn = []string{"ErrorBudgetFast", "ErrorBudgetSlow"}
 
 const alertsSecret = "\nsecret alerts-test-0123456789-0123456789-01234567\nstaleness 5s"
 
-// scenes starts with those that take the longest.
+// scenes has the slowest scenes first.
 var scenes = []struct {
 	name string
 	do   func(t *testing.T, s *scene)
 }{
-	{"Redis is slow or says too little", func(t *testing.T, s *scene) {
+	{"Redis is slow or lacks information", func(t *testing.T, s *scene) {
 		redis := redistest.Standalone(t)
 		way := redistest.Proxied(t, redis)
 		quick := strings.Replace(alertsSecret, "staleness 5s", "staleness 2s", 1)
@@ -266,7 +266,7 @@ var scenes = []struct {
 			require.NoError(t, redis.Client().ConfigSet(t.Context(), "maxmemory", "0").Err())
 		}, burn...)
 	}},
-	{"Redis is another than it was", func(t *testing.T, s *scene) {
+	{"Redis has lost data or was replaced", func(t *testing.T, s *scene) {
 		redis := redistest.Standalone(t)
 		allow := func() {
 			require.NoError(t, redis.Client().Do(t.Context(), "ACL", "SETUSER", "gateway", "on", ">alerts", "~*", "&*", "+@all").Err())
@@ -308,7 +308,7 @@ var scenes = []struct {
 			g.shows("store_rollbacks_total", "1")
 			take()
 		})
-		_, _ = g.register("") // a change, which the next one has lost
+		_, _ = g.register("") // a change that the next Redis does not have
 		s.fault("Redis replaced by an empty server", func(take func()) {
 			redis.Stop(t)
 			redis.Start(t)
@@ -478,7 +478,7 @@ var scenes = []struct {
 		user := func(is bool) func() { return func() { meet.SetUserActive("ada@example.org", is) } }
 		fails("Meet has disabled the user", http.StatusUnauthorized, user(false), user(true))
 
-		// Another gateway: this one remembers for a while that its application is inactive.
+		// Use another gateway, because this one caches that its application is inactive.
 		g = startWatched(t, "store embedded", gate)
 		s.gateways = []*watched{g}
 		id, secret = g.register("")
@@ -501,8 +501,8 @@ func closeConnection(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// Each fault of the tables of outages, in a real gateway, fires the alert that is named
-// in its row, and otherwise only related ones. No alert fires before the fault.
+// In a real gateway, each fault in docs/outages.md fires the alert in its row, and otherwise only
+// related ones. No alert fires before the fault.
 func TestAlerts_FireByRealFaults(t *testing.T) {
 	if _, err := exec.LookPath("promtool"); err != nil {
 		t.Skip("there is no promtool here; .ci/install brings it")
@@ -530,7 +530,7 @@ func TestAlerts_FireByRealFaults(t *testing.T) {
 		tests = append(tests, r.test(string(rules), faults[i].alerts[0], append(r.related, faults[i].alerts[1:]...)))
 	}
 	for _, f := range faults {
-		require.True(t, f.row == "" || done[f.row], "nobody has done the fault %q", f.row)
+		require.True(t, f.row == "" || done[f.row], "no scene causes the fault %q", f.row)
 	}
 	testRules(t, tests)
 }

@@ -41,9 +41,9 @@ const (
 	golangJWT  = "github.com/golang-jwt/jwt"
 )
 
-// The domain (tokens) knows no transport, the client (backendclient) knows no storage,
-// and neither knows the other, so each can be read, tested and used alone. caddymodule
-// joins them and leaves tokens and Redis to the domain.
+// The domain (tokens) is independent of transport, the client (backendclient) is independent of
+// storage, and neither imports the other. caddymodule joins them and uses Redis only through the
+// domain.
 var layers = []layer{
 	{
 		folder: "tokens",
@@ -54,7 +54,7 @@ var layers = []layer{
 		},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests")},
 	},
-	{ // below everything: only errors
+	{ // only errors
 		folder:       "tokens/internal/failure",
 		mayImport:    []string{"none"},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), goRedis, golangJWT},
@@ -79,12 +79,12 @@ var layers = []layer{
 		mayImport:    []string{goRedis, ours("tokens/internal/redisdb")},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", golangJWT, ours("backendclient"), ours("caddymodule"), ours("tests")},
 	},
-	{ // below everything: only goroutines
+	{ // only goroutines
 		folder:       "tokens/internal/background",
 		mayImport:    []string{"golang.org/x/sync"},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), goRedis, golangJWT},
 	},
-	{ // a table that knows nothing of Redis
+	{ // a table, independent of Redis
 		folder:       "tokens/internal/knowntokens",
 		mayImport:    []string{ours("tokens/grammar"), ours("tokens/internal/vault")},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), goRedis, golangJWT},
@@ -99,12 +99,12 @@ var layers = []layer{
 		mayImport:    []string{ours("tokens/internal"), ours("tokens/signing"), "golang.org/x/time/rate"},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests")},
 	},
-	{ // knows neither the applications nor the users that it was given for
+	{ // independent of applications and users
 		folder:       "tokens/internal/family",
 		mayImport:    []string{ours("tokens/internal"), ours("tokens/grammar")},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", golangJWT, ours("backendclient"), ours("caddymodule"), ours("tests")},
 	},
-	{ // knows of an application its id and its document
+	{ // of an application, uses only its id and its document
 		folder:       "tokens/internal/clientids",
 		mayImport:    []string{ours("tokens/internal")},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", golangJWT, ours("backendclient"), ours("caddymodule"), ours("tests")},
@@ -129,7 +129,7 @@ var layers = []layer{
 		mayImport:    []string{ours("tokens/internal")},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), goRedis, golangJWT},
 	},
-	{ // texts and their forms
+	{ // formats of texts
 		folder:       "tokens/grammar",
 		mayImport:    []string{"golang.org/x/net/idna", ours("tokens/internal/failure")},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), goRedis, golangJWT},
@@ -169,7 +169,7 @@ var layers = []layer{
 		mayImport:    []string{ours("tokens"), "github.com/alicebob/miniredis"},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests")},
 	},
-	{ // counts; the shared count is an interface
+	{ // counters; the shared counter is an interface
 		folder:       "tokens/limit",
 		mayImport:    []string{"github.com/maypok86/otter"},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("caddymodule"), ours("tests"), goRedis, golangJWT},
@@ -194,7 +194,7 @@ var layers = []layer{
 		mayImport:    []string{"golang.org/x/sync"},
 		mustNotReach: []string{caddy, zap, prometheus, goRedis, golangJWT, ours("tokens"), ours("caddymodule"), ours("tests")},
 	},
-	{ // a Meet for trying out, which ships with the gateway
+	{ // a Meet for trials, part of the binary
 		folder:       "backendclient/sandbox",
 		mayImport:    []string{"github.com/go-json-experiment/json"},
 		mustNotReach: []string{caddy, zap, prometheus, goRedis, golangJWT, ours("tokens"), ours("caddymodule"), ours("tests")},
@@ -204,17 +204,17 @@ var layers = []layer{
 		mustNotImport: []string{golangJWT, goRedis},
 		mustNotReach:  []string{ours("tests"), "testing"},
 	},
-	{ // administers whatever app is running, not this one
+	{ // administers the running app through an interface
 		folder:        "caddymodule/admin",
 		mustNotImport: []string{golangJWT, goRedis},
 		mustNotReach:  []string{ours("backendclient"), ours("caddymodule/command"), ours("tests"), "testing"},
 	},
-	{ // resources as JSON, for both sides of the wire
+	{ // JSON resources for servers and clients
 		folder:       "caddymodule/admin/wire",
 		mayImport:    []string{ours("tokens")},
 		mustNotReach: []string{caddy, zap, prometheus, "net/http", ours("backendclient"), ours("tests"), "testing"},
 	},
-	{ // knows the gateway by what goes over the wire alone
+	{ // uses the gateway only over HTTP
 		folder: "caddymodule/command",
 		mayImport: []string{
 			ours("caddymodule/admin/wire"), ours("caddymodule/audit"), ours("caddymodule/conformance"), ours("tokens"), caddy,
@@ -225,12 +225,12 @@ var layers = []layer{
 		},
 		mustNotReach: []string{ours("tests"), "testing"},
 	},
-	{ // asks the gateway's client of Meet what it makes of an answer
+	{ // uses the client of Meet to interpret answers
 		folder:       "caddymodule/conformance",
 		mayImport:    []string{ours("backendclient"), "github.com/dustin/go-humanize", "go.yaml.in/yaml"},
 		mustNotReach: []string{caddy, zap, prometheus, goRedis, golangJWT, ours("tokens"), ours("backendclient/sandbox"), ours("tests"), "testing"},
 	},
-	{ // the binary alone decides what concerns the whole process
+	{ // process-wide settings belong to the binary
 		folder:        "caddymodule/cmd/meet-gateway",
 		mustNotImport: []string{golangJWT},
 		mustNotReach:  []string{ours("tests"), "testing"},
@@ -240,12 +240,12 @@ var layers = []layer{
 		mustNotImport: []string{golangJWT, goRedis},
 		mustNotReach:  []string{ours("backendclient"), ours("caddymodule/admin"), ours("caddymodule/command"), ours("tests"), "testing"},
 	},
-	{ // bytes from outside, and what they mean
+	{ // parses untrusted input
 		folder:       "caddymodule/parse",
 		mayImport:    []string{"golang.org/x/net/http/httpguts", ours("caddymodule/strictjson")},
 		mustNotReach: []string{caddy, zap, prometheus, goRedis, golangJWT, ours("tokens"), ours("backendclient"), ours("tests"), "testing"},
 	},
-	{ // the way to Meet; says nothing of who may go it
+	{ // requests to Meet, without authorization
 		folder:       "caddymodule/upstream",
 		mayImport:    []string{caddy, zap, ours("backendclient")},
 		mustNotReach: []string{goRedis, golangJWT, ours("tokens"), ours("tests"), "testing"},
@@ -254,7 +254,7 @@ var layers = []layer{
 		folder:       "caddymodule/option",
 		mustNotReach: []string{ours("backendclient"), ours("tokens"), ours("tests"), "testing"},
 	},
-	{ // is told by its caller what to check
+	{ // the caller chooses the checks
 		folder:       "caddymodule/health",
 		mustNotReach: []string{goRedis, golangJWT, ours("backendclient"), ours("tokens"), ours("tests"), "testing"},
 	},
@@ -262,11 +262,11 @@ var layers = []layer{
 		folder:       "caddymodule/doctor",
 		mustNotReach: []string{caddy, zap, prometheus, ours("backendclient"), ours("tests"), "testing"},
 	},
-	{ // a trail of lines, whatever writes them
+	{ // a trail of lines, independent of its writer
 		folder:       "caddymodule/audit",
 		mustNotReach: []string{caddy, zap, prometheus, goRedis, golangJWT, "net/http", ours("tokens"), ours("backendclient"), ours("tests")},
 	},
-	{ // a page is a matter of texts and templates
+	{ // only texts and templates
 		folder:       "caddymodule/docs",
 		mayImport:    []string{"github.com/yuin/goldmark", "golang.org/x/text"},
 		mustNotReach: []string{caddy, zap, prometheus, goRedis, golangJWT, ours("tokens"), ours("backendclient"), ours("tests")},
@@ -283,7 +283,7 @@ var layers = []layer{
 
 func ours(folder string) string { return modulePath + "/" + folder }
 
-// listed is what go list says of a package.
+// listed is a package in the output of go list.
 type listed struct {
 	ImportPath string
 	Doc        string
@@ -314,7 +314,7 @@ func TestArchitecture_ImportRules(t *testing.T) {
 
 // The domain reads through feed.Read, refuses through feed.Refuse and changes through
 // feed.Commit. It has no access to the go-redis client.
-func TestArchitecture_NobodyElseHasTheRedisClient(t *testing.T) {
+func TestArchitecture_RedisClientIsPrivate(t *testing.T) {
 	own := []string{"redisdb", "feed", "journal"}
 	err := filepath.WalkDir(atTop("tokens"), func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || filepath.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") ||
@@ -330,8 +330,7 @@ func TestArchitecture_NobodyElseHasTheRedisClient(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// The rules themselves must be able to fail.
-func TestArchitecture_ImportRulesCatch(t *testing.T) {
+func TestArchitecture_ImportRulesCanFail(t *testing.T) {
 	standard := map[string]bool{"fmt": true, "net/http": true}
 	r := layer{
 		folder:        "tokens",
@@ -343,11 +342,11 @@ func TestArchitecture_ImportRulesCatch(t *testing.T) {
 		imports, deps []string
 		want          int
 	}{
-		"what is allowed":              {[]string{"fmt", "example.org/allowed/v2", ours("tokens/django")}, nil, 0},
-		"a module that is not named":   {[]string{"example.org/other"}, nil, 1},
-		"a name that only begins so":   {[]string{"example.org/allowed-too"}, nil, 1},
-		"what another layer does":      {[]string{"example.org/allowed/not-this"}, nil, 1},
-		"what must not be reached":     {nil, []string{"net/http/httptest"}, 1},
+		"allowed":                      {[]string{"fmt", "example.org/allowed/v2", ours("tokens/django")}, nil, 0},
+		"an unlisted module":           {[]string{"example.org/other"}, nil, 1},
+		"only a common prefix":         {[]string{"example.org/allowed-too"}, nil, 1},
+		"a forbidden package":          {[]string{"example.org/allowed/not-this"}, nil, 1},
+		"a forbidden dependency":       {nil, []string{"net/http/httptest"}, 1},
 		"another layer, not forbidden": {[]string{ours("caddymodule")}, nil, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -368,7 +367,7 @@ func TestArchitecture_EveryPackageHasARule(t *testing.T) {
 	}
 }
 
-func TestArchitecture_EveryPackageSaysWhatItIs(t *testing.T) {
+func TestArchitecture_EveryPackageHasAComment(t *testing.T) {
 	for _, p := range listPackages(t) {
 		if len(p.GoFiles) > 0 && p.Doc == "" {
 			t.Errorf("%s has no package comment", p.ImportPath)
@@ -377,7 +376,7 @@ func TestArchitecture_EveryPackageSaysWhatItIs(t *testing.T) {
 }
 
 // Names of the build machine do not belong in the repository.
-func TestArchitecture_NoFileNamesTheMachineItWasWrittenOn(t *testing.T) {
+func TestArchitecture_NoMachineNames(t *testing.T) {
 	strange := machineNames(t)
 	err := filepath.WalkDir(atTop(), func(name string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -440,7 +439,8 @@ func withinAny(pkg string, paths []string) bool {
 	return slices.ContainsFunc(paths, func(path string) bool { return within(pkg, path) })
 }
 
-// machineNames returns the path of this checkout, those of its neighbours, and the hosts from which modules come.
+// machineNames returns the paths of this checkout and of its neighbours, and the hosts of module
+// proxies.
 func machineNames(t *testing.T) []string {
 	t.Helper()
 	top, err := filepath.Abs(atTop())
@@ -451,7 +451,7 @@ func machineNames(t *testing.T) []string {
 		require.NoError(t, err)
 		for _, entry := range beside {
 			if strings.HasPrefix(entry.Name(), ".") {
-				continue // a home's .cache and the like have the same name everywhere
+				continue // names such as .cache are the same on every machine
 			}
 			names = append(names, filepath.Join(parent, entry.Name())+"/")
 		}
@@ -466,7 +466,7 @@ func machineNames(t *testing.T) []string {
 
 func isProxySeparator(r rune) bool { return r == ',' || r == '|' || r == '\n' }
 
-// listPackages are the packages of this module.
+// listPackages returns the packages of this module.
 func listPackages(t *testing.T) []listed {
 	t.Helper()
 	out := json.NewDecoder(bytes.NewReader(goCommand(t, "list", "-json=ImportPath,Doc,GoFiles,Imports,Deps", "./...")))
@@ -503,11 +503,11 @@ func goCommand(t *testing.T, args ...string) []byte {
 	return out
 }
 
-// atTop is a path below the top of the repository, from where these tests run.
+// atTop returns a path in the repository, relative to the folder of these tests.
 func atTop(elem ...string) string { return filepath.Join(append([]string{".."}, elem...)...) }
 
-// Every file has an SPDX line, so a copied file keeps its licence.
-func TestArchitecture_FilesNameTheirLicence(t *testing.T) {
+// Every file has an SPDX line, so that a copied file keeps its licence.
+func TestArchitecture_SPDXLines(t *testing.T) {
 	err := filepath.WalkDir(atTop(), func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err

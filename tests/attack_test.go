@@ -15,7 +15,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// status of a raw answer.
+// statusOf returns the status of a raw response.
 func statusOf(t *testing.T, raw string) int {
 	t.Helper()
 	var status int
@@ -24,11 +24,10 @@ func statusOf(t *testing.T, raw string) int {
 	return status
 }
 
-// A valid token does not help: no target with more than one reading gets past
-// the gate (CVE classes of path confusion: Caddy CVE-2026-27587, Envoy
-// CVE-2021-29492, Kong CVE-2021-27306, Traefik CVE-2025-66490, oauth2-proxy
+// The gateway refuses ambiguous request targets even with a valid token (path confusion, as in Caddy
+// CVE-2026-27587, Envoy CVE-2021-29492, Kong CVE-2021-27306, Traefik CVE-2025-66490, oauth2-proxy
 // CVE-2025-54576, HAProxy CVE-2023-45539).
-func TestPaths_NothingAmbiguousReachesTheBackend(t *testing.T) {
+func TestPaths_AmbiguousTargetsAreRefused(t *testing.T) {
 	meet := gatewaytest.StartMeet(t, sandbox.Quickstart(), nil)
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend() + "\nbase_path /external-api/v1.0 /"})
 	token := g.Token(g.AddApplication(nil), "ada@example.org")
@@ -64,8 +63,8 @@ func TestPaths_NothingAmbiguousReachesTheBackend(t *testing.T) {
 	require.Len(t, meet.Requests(), before)
 }
 
-// Requests to Meet are written from scratch: no header of a client reaches Meet under
-// any spelling (Caddy CVE-2026-30851 and CVE-2026-52845, Traefik CVE-2026-33433,
+// The gateway builds requests to Meet from scratch. No header of a client reaches Meet in any
+// spelling (Caddy CVE-2026-30851 and CVE-2026-52845, Traefik CVE-2026-33433,
 // oauth2-proxy CVE-2025-64484, APISIX CVE-2026-39998), and no client can have the
 // gateway's headers removed (Traefik CVE-2024-45410, Go CVE-2021-33197).
 func TestHeaders_ForgedIdentityNeverReachesBackend(t *testing.T) {
@@ -100,7 +99,7 @@ func TestHeaders_ForgedIdentityNeverReachesBackend(t *testing.T) {
 				require.Len(t, values, 1, name)
 				got[name] = values[0]
 			}
-			require.NotEqual(t, "Bearer "+token, got["Authorization"], "the caller's token stays here")
+			require.NotEqual(t, "Bearer "+token, got["Authorization"], "the caller's token does not reach Meet")
 			require.True(t, strings.HasPrefix(got["Authorization"], "Bearer ey"))
 			delete(got, "Authorization")
 			want := map[string]string{
@@ -143,7 +142,7 @@ func TestHeaders_RepeatedOnesRefused(t *testing.T) {
 	require.Equal(t, 400, a.Status)
 }
 
-// A token in the URL would end up in logs, so the gateway does not read it there.
+// The gateway ignores tokens in the URL, because URLs end up in logs.
 func TestToken_NeverReadFromTheQuery(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{})
 	app := g.AddApplication(nil)
@@ -152,8 +151,7 @@ func TestToken_NeverReadFromTheQuery(t *testing.T) {
 	require.Equal(t, 400, g.Do("POST", tokenPath+"?client_id="+app.ID+"&client_secret=x&grant_type=client_credentials&scope=a@b.example", "").Status)
 }
 
-// A request from outside an application's networks is refused by the address that Caddy
-// trusts, not by the value of a header.
+// An application's networks are compared with the address that Caddy trusts, not with a header.
 func TestNetworks_HeaderCannotClaimAnAddress(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{})
 	elsewhere := g.AddApplication(func(a *tokens.Application) { a.Networks = prefixes("203.0.113.0/24") })
@@ -166,7 +164,7 @@ func TestNetworks_HeaderCannotClaimAnAddress(t *testing.T) {
 	require.Equal(t, 200, g.Do("GET", roomsPath, "", "Authorization", "Bearer "+token).Status)
 }
 
-// Nothing secret is in /config/, logs, metrics or answers.
+// Secrets do not appear in /config/, logs, metrics or answers.
 func TestSecrets_AbsentFromAdminConfigLogsAndMetrics(t *testing.T) {
 	t.Setenv("CANARY_GATEWAY_SECRET", "canary-gateway-secret-0123456789abcdef")
 	t.Setenv("CANARY_MEET_SECRET", "canary-meet-secret")
@@ -203,11 +201,10 @@ func TestSecrets_AbsentFromAdminConfigLogsAndMetrics(t *testing.T) {
 	require.Contains(t, g.Logs(), `"reason":"bad_signature"`)
 }
 
-// HTTP/1.1 matches responses to requests only by their order. If a server sends one
-// response too many, or one too late, a user gets the response for another user
-// (go-redis CVE-2025-29923, Traefik CVE-2026-71324). The gateway never returns a room
-// other than the requested one.
-func TestAnswers_AnotherRequestsRoomIsGivenToNobody(t *testing.T) {
+// The gateway never returns another room than the requested one. HTTP/1.1 matches responses to
+// requests only by order, so a surplus or late response would reach another user (go-redis
+// CVE-2025-29923, Traefik CVE-2026-71324).
+func TestAnswers_MixedUpResponsesAreRefused(t *testing.T) {
 	meet := startRawMeet(t)
 	for _, more := range []string{"", whole} {
 		t.Run("backend "+more, func(t *testing.T) {
@@ -225,8 +222,8 @@ func TestAnswers_AnotherRequestsRoomIsGivenToNobody(t *testing.T) {
 	}
 }
 
-// An id is normalised to Meet's form in its place. A slug that looks like an id stays
-// as it is, because the normalised one would name another room.
+// The gateway normalises the id in a path to Meet's form. It does not change a slug that looks like
+// an id, because the normalised one would name another room.
 func TestPaths_OnlyTheIDIsRewritten(t *testing.T) {
 	meet := startRawMeet(t)
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: "route POST /rooms/{slug}/merge/{id} rooms:create\n" + meet.backend("")})

@@ -57,7 +57,7 @@ func TestAudit_Trail(t *testing.T) {
 	room := g.Do(http.MethodPost, "/external-api/v1.0/rooms", "{}", "Authorization", gatewaytest.Bearer(token), "Content-Type", "application/json")
 	require.Equal(t, http.StatusCreated, room.Status, room.Body)
 	id, _ := room.JSON(t)["id"].(string)
-	// The sandbox, as most Meets, has no such path.
+	// The sandbox has no such path, like most Meets.
 	g.Do(http.MethodDelete, "/external-api/v1.0/rooms/"+id, "", "Authorization", gatewaytest.Bearer(token))
 	g.Do(http.MethodGet, "/external-api/v1.0/rooms", "", "Authorization", gatewaytest.Bearer(token))
 	require.Equal(t, http.StatusOK, g.Do(http.MethodPost, "/external-api/v1.0/application/revoke",
@@ -91,8 +91,8 @@ func TestAudit_Trail(t *testing.T) {
 	require.NotContains(t, g.Logs(), "wrong-canary-secret")
 }
 
-// With on_failure refuse, nothing is done that cannot be recorded: a full disk causes
-// 503, for administration too, and reading rooms still works.
+// With on_failure refuse, a full disk makes requests that must be recorded fail with 503,
+// administration included. Rooms can still be read.
 func TestAudit_FullDisk(t *testing.T) {
 	if _, err := os.Stat("/dev/full"); err != nil {
 		t.Skip("there is no /dev/full here")
@@ -114,7 +114,7 @@ func TestAudit_FullDisk(t *testing.T) {
 			require.NoError(t, res.Body.Close())
 			require.Equal(t, option == "refuse", res.StatusCode == http.StatusServiceUnavailable, res.Status)
 			require.Equal(t, http.StatusUnauthorized, g.Do(http.MethodGet, "/external-api/v1.0/rooms", "").Status)
-			if i == 0 { // the second has the same trail, whose failure is known
+			if i == 0 { // the failure of the shared trail is logged once
 				require.Contains(t, g.Logs(), "the audit trail cannot be written")
 			}
 			require.Contains(t, g.Metrics(), "caddy_meet_gateway_audit_failing 1")

@@ -35,13 +35,13 @@ func auditCommand(t *testing.T, args ...string) (output string, status int) {
 	cmd := exec.Command(program, append([]string{"meet", "audit"}, args...)...)
 	cmd.Env = append(os.Environ(), "CADDY_ADMIN=127.0.0.1:1") // no server listens there
 	out, err := cmd.CombinedOutput()
-	if _, failed := err.(*exec.ExitError); !failed { //nolint:errorlint // Run returns it as it is
+	if _, failed := err.(*exec.ExitError); !failed { //nolint:errorlint // Run does not wrap it
 		require.NoError(t, err, string(out))
 	}
 	return string(out), cmd.ProcessState.ExitCode()
 }
 
-// requireIntact has the command check a trail, with its keyed heads.
+// requireIntact checks a trail, including its keyed heads, with the command.
 func requireIntact(t *testing.T, secret string, files ...string) (output string) {
 	t.Helper()
 	output, status := auditCommand(t, append([]string{"verify", "--secret-file", secretFile(t, secret)}, files...)...)
@@ -63,9 +63,8 @@ func linesByRequest(t *testing.T, files ...string) map[string]audit.Event {
 	return lines
 }
 
-// Everything that a killed gateway has answered is in its trail, because each line is
-// handed to the operating system before the response is sent. The next start records
-// that the previous run did not end properly.
+// The trail of a killed gateway has every answered request, because each line is handed to
+// the operating system before the response is sent. The next start records the unclean end.
 func TestAudit_Killed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	g := startWatched(t, "store embedded\nsecret "+auditSecret+"\nlimit token off\nlimit token_user off\naudit {\noutput file "+path+"\n}", "backend sandbox")
@@ -100,7 +99,7 @@ func TestAudit_Killed(t *testing.T) {
 	require.Contains(t, output, "without being closed")
 	lines := linesByRequest(t, path)
 	for _, request := range answered {
-		require.Equal(t, audit.TokenIssued, lines[request].Type, "it was answered, and is not in the trail")
+		require.Equal(t, audit.TokenIssued, lines[request].Type, "an answered request is missing in the trail")
 	}
 	g.start()
 	g.process.Terminate()
@@ -109,8 +108,8 @@ func TestAudit_Killed(t *testing.T) {
 	require.NotContains(t, output, "without being closed")
 }
 
-// Caddy's log writer rotates by itself. The chain continues over the files, and a
-// missing file is detected.
+// The chain continues over files that Caddy's log writer rotates, and a missing file is
+// detected.
 func TestAudit_RotatedBySize(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	g := gatewaytest.Start(t, gatewaytest.Config{
@@ -189,14 +188,13 @@ var smallFiles = disk{
 	fill: func(t *testing.T, g *watched, folder string) {
 		info, err := os.Stat(filepath.Join(folder, "audit.log"))
 		require.NoError(t, err)
-		require.NoError(t, g.process.LimitFileSize(uint64(info.Size())+100)) // the next line is torn
+		require.NoError(t, g.process.LimitFileSize(uint64(info.Size())+100)) // cuts the next line
 	},
 	free: func(t *testing.T, g *watched, _ string) { require.NoError(t, g.process.LimitFileSize(child.NoLimit)) },
 }
 
-// On a full disk the gateway refuses what it cannot record, or continues and raises an
-// alarm, as configured. Once there is space again, the trail is complete: every
-// answered request is in it.
+// On a full disk the gateway refuses requests or continues with an alarm, as configured. Once
+// there is space again, the trail has every answered request.
 func TestAudit_DiskFull(t *testing.T) {
 	for name, disk := range map[string]disk{"file system": smallDisk, "limit of files": smallFiles} {
 		for _, option := range []string{"refuse", "continue"} {
@@ -216,7 +214,7 @@ func TestAudit_DiskFull(t *testing.T) {
 				}
 				_, bearer := token()
 				disk.fill(t, g, folder)
-				for range 50 { // what is left of the last block takes a few lines
+				for range 50 { // the last block has space for a few lines
 					if token(); g.scrape()["audit_failing"] == "1" {
 						break
 					}
@@ -224,7 +222,7 @@ func TestAudit_DiskFull(t *testing.T) {
 				g.shows("audit_failing", "1")
 				status, _ := token()
 				changed, _ := g.do(http.MethodPost, g.admin+"/meet-gateway/applications", `{"name":"Another","domains":["*"]}`)
-				require.Equal(t, http.StatusOK, g.rooms(bearer), "reading goes on")
+				require.Equal(t, http.StatusOK, g.rooms(bearer), "rooms can still be read")
 				if option == "refuse" {
 					require.Equal(t, []int{http.StatusServiceUnavailable, http.StatusServiceUnavailable}, []int{status, changed})
 				} else {
@@ -247,7 +245,7 @@ func TestAudit_DiskFull(t *testing.T) {
 	}
 }
 
-// The files alone answer an auditor's questions, without a running gateway.
+// The files answer an auditor's questions without a running gateway.
 func TestAudit_Questions(t *testing.T) {
 	meet, g, app, bearer := startRoutes(t, "\nunknown_applications adopt")
 	room := g.Do(http.MethodPost, roomsPath, "{}", "Authorization", bearer, "Content-Type", "application/json", "X-Request-Id", "question-1")
@@ -291,7 +289,7 @@ func TestAudit_Questions(t *testing.T) {
 	require.Equal(t, audit.Allowed, used[0].Decision)
 	require.Len(t, ask("--application", app.ID, "--decision", audit.Allowed), 3) // a token, a room, a route
 
-	// Who was adopted?
+	// Which applications were adopted?
 	adopted := ask("--event", "application")
 	require.Len(t, adopted, 2)
 	require.Equal(t, []string{audit.AdoptRefused, audit.Refused}, []string{adopted[0].Type, adopted[0].Decision})

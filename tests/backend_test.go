@@ -24,7 +24,7 @@ import (
 const whole = "lb_policy first"
 
 // rawMeet speaks HTTP/1.1 byte by byte. Exchanges succeed. All other requests get the
-// bytes that the test has set, and the connection is closed afterwards.
+// bytes that the test has set, and then the connection is closed.
 type rawMeet struct {
 	address string
 
@@ -79,12 +79,12 @@ func (m *rawMeet) serve(c net.Conn) {
 	_, _ = io.WriteString(c, answer)
 }
 
-// backend returns its backend block, with more options.
+// backend returns the backend block for this Meet, with more options.
 func (m *rawMeet) backend(more string) string {
 	return fmt.Sprintf("backend %s {\nhost meet.example.org\ncredentials %s %s\n%s\n}", m.address, gatewaytest.MeetClientID, gatewaytest.MeetClientSecret, more)
 }
 
-// say sets the response and forgets earlier requests.
+// say sets the response and drops the recorded requests.
 func (m *rawMeet) say(answer string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -102,10 +102,9 @@ func jsonAnswer(status, body string, headers ...string) string {
 		strings.Join(append(headers, ""), "\r\n") + fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(body), body)
 }
 
-// A bare backend is called without the handler of reverse_proxy. For every response or
-// failure of Meet, both ways send the same request to Meet and the same response to the
-// caller.
-func TestBackend_BareIsAskedAsWhole(t *testing.T) {
+// A bare backend is called through the transport of reverse_proxy, without its handler. Both
+// paths send the same requests to Meet and the same responses to callers.
+func TestBackend_BareEqualsHandler(t *testing.T) {
 	const (
 		room   = `{"id":"5eed0000-0000-4000-8000-000000000001","name":"n","slug":"s","access_level":"trusted","configuration":{}}`
 		chunks = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n"
@@ -145,7 +144,7 @@ func TestBackend_BareIsAskedAsWhole(t *testing.T) {
 			{"unauthorized", jsonAnswer("401 Unauthorized", `{"detail":"Token expired."}`, "WWW-Authenticate: Bearer")},
 			{"user disabled", jsonAnswer("401 Unauthorized", `{"detail":"User account is disabled."}`)},
 			{"too many", jsonAnswer("429 Too Many Requests", `{"detail":"slow"}`, "Retry-After: 7")},
-			{"unavailable", jsonAnswer("503 Service Unavailable", `{"detail":"away"}`, "Retry-After: 7")},
+			{"unavailable", jsonAnswer("503 Service Unavailable", `{"detail":"unavailable"}`, "Retry-After: 7")},
 			{"page of an error", "HTTP/1.1 500 Internal Server Error\r\nContent-Type: text/html\r\nContent-Length: 5\r\nConnection: close\r\n\r\n<html"},
 			{"page of a bad request", "HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nContent-Length: 5\r\nConnection: close\r\n\r\n<html"},
 			{"a status of its own", jsonAnswer("799 Odd", `{}`)},
@@ -163,7 +162,7 @@ func TestBackend_BareIsAskedAsWhole(t *testing.T) {
 				{"POST", roomsPath, `{"access_level":"restricted"}`},
 			} {
 				what := answer.name + ": " + r.method + " " + r.path
-				// A user of its own: some answers are remembered.
+				// Another user for each case, since some answers are cached.
 				token := g.Token(app, fmt.Sprintf("%s-%d-%d@example.org", strings.ToLower(r.method), len(r.path), i))
 				meet.say(answer.text)
 				answers[what] = ask(t, g, r.method, r.path, r.body, token)
@@ -187,12 +186,12 @@ func TestBackend_BareIsAskedAsWhole(t *testing.T) {
 	require.Contains(t, direct["room: GET "+roomsPath+"/"+roomID(1)], "200 OK")
 }
 
-// The same for a Meet that cannot be reached, or does not answer.
-func TestBackend_BareFailsAsWhole(t *testing.T) {
+// Both paths also fail alike if Meet cannot be reached or does not answer.
+func TestBackend_BareFailsLikeHandler(t *testing.T) {
 	gone := startRawMeet(t)
-	away, err := child.ClaimPort()
+	closed, err := child.ClaimPort()
 	require.NoError(t, err)
-	t.Cleanup(away.Release)
+	t.Cleanup(closed.Release)
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer silent.Close()
@@ -200,7 +199,7 @@ func TestBackend_BareFailsAsWhole(t *testing.T) {
 		name, upstream, options string
 		status                  string
 	}{
-		{"refused", away.Addr(), "", "503"},
+		{"refused", closed.Addr(), "", "503"},
 		{"silent", silent.Addr().String(), "transport http {\nresponse_header_timeout 100ms\n}", "504"},
 		{"no such name", "meet.invalid:80", "", "503"},
 		{"no TLS", gone.address, "transport http {\ntls\n}", "503"},
@@ -223,7 +222,7 @@ func TestBackend_BareFailsAsWhole(t *testing.T) {
 	}
 }
 
-// ask makes a request whose response the description may not contain, and returns the
+// ask makes a request without checking the response against the description, and returns the
 // response without its variable parts.
 func ask(t *testing.T, g *gatewaytest.Gateway, method, path, body, token string) string {
 	t.Helper()
@@ -235,7 +234,7 @@ func ask(t *testing.T, g *gatewaytest.Gateway, method, path, body, token string)
 		r.Header.Set("Content-Type", jsonType)
 	}
 	res, err := http.DefaultTransport.RoundTrip(r)
-	for tries := 0; err != nil && tries < 5; tries++ { // reset with the socket of before a reload
+	for tries := 0; err != nil && tries < 5; tries++ { // a reload resets connections to the old socket
 		r.Body, _ = r.GetBody()
 		res, err = http.DefaultTransport.RoundTrip(r)
 	}

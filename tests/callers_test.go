@@ -37,11 +37,11 @@ type caller struct {
 	// Gate holds the options that the client needs.
 	Gate []string `json:"gate"`
 	Meet struct {
-		// BaseURL is where Meet says its rooms are. Default: as recorded.
+		// BaseURL is the base of Meet's room URLs. Default: as recorded.
 		BaseURL *string `json:"base_url"`
 		// SlugCollisions is how many creations fail over a slug that is taken.
 		SlugCollisions int `json:"slug_collisions"`
-		// ForeignToken is a token that Meet's identity provider knows.
+		// ForeignToken is a token of Meet's identity provider.
 		ForeignToken string `json:"foreign_token"`
 	} `json:"meet"`
 	Exchanges []struct {
@@ -57,7 +57,7 @@ type caller struct {
 			Needs    map[string]string `json:"needs"`
 			Contains string            `json:"contains"`
 		} `json:"answer"`
-		// TokenLives asks that the token is valid as long as expires_in says.
+		// TokenLives checks that the token is valid until expires_in has passed.
 		TokenLives bool `json:"token_lives"`
 	} `json:"exchanges"`
 }
@@ -167,7 +167,7 @@ func filled(text string, known map[string]string) string {
 
 var isUUID = regexp.MustCompile(`^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$`)
 
-// is checks that a response has a field in the form that the client needs.
+// is checks that a response field has the form that the client needs.
 func is(object map[string]any, name, kind string) error {
 	value, there := object[name]
 	text, isText := value.(string)
@@ -199,8 +199,7 @@ func is(object map[string]any, name, kind string) error {
 	return nil
 }
 
-// The checks must be able to fail.
-func TestCallers_NeedsCatch(t *testing.T) {
+func TestCallers_NeedsCanFail(t *testing.T) {
 	object := map[string]any{"text": "x", "empty": "", "number": 1.0, "null": nil, "relative": "/x"}
 	for name, kinds := range map[string][]string{
 		"text":     {"absent", "uuid", "url", "null", "number", "list", "object", "=y", "never heard of"},
@@ -216,8 +215,8 @@ func TestCallers_NeedsCatch(t *testing.T) {
 	}
 }
 
-// Go's standard OAuth client, with every way of presenting credentials, with its cache
-// and its refreshing.
+// Go's OAuth client works with every authentication style, with its token cache and with
+// refresh tokens.
 func TestCallers_GoOAuth2(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{})
 	app := g.AddApplication(refreshing)
@@ -251,8 +250,7 @@ func TestCallers_GoOAuth2(t *testing.T) {
 	}
 }
 
-// curl -L is what people try first. It turns a redirected POST into a GET, so the
-// gateway must not redirect.
+// curl -L turns a redirected POST into a GET, so the gateway must not redirect.
 func TestCallers_Curl(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: "base_path /external-api/v1.0 /\nbackend sandbox"})
 	app := g.AddApplication(nil)

@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestDocs_CompatibilityOptionsExist asks the parser which options there are, and
-// looks those up that docs/compatibility.md names in the last column of a table.
+// TestDocs_CompatibilityOptionsExist checks that the options in the last column of a table in
+// docs/compatibility.md exist.
 func TestDocs_CompatibilityOptionsExist(t *testing.T) {
 	doc, err := os.ReadFile("../docs/compatibility.md")
 	require.NoError(t, err)
@@ -74,7 +74,7 @@ func TestDocs_CompatibilityNamesTheClients(t *testing.T) {
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".json")
 		if name == "published-sample" {
-			continue // no client, but the file itself
+			continue // the published file itself
 		}
 		require.NotEmpty(t, rows[name], "%s has no row", name)
 		require.Contains(t, string(doc), "\n| "+rows[name]+" |", name)

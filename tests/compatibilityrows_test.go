@@ -54,8 +54,8 @@ func TestCompatibility_StrictRoomsIgnoreTheBody(t *testing.T) {
 	require.Equal(t, 413, create(`{"a":"`+strings.Repeat("a", 64<<10)+`"}`, "application/json").Status)
 }
 
-// createUndescribed creates a room with a body that the description does not contain,
-// without comparing the exchange, and returns the status.
+// createUndescribed creates a room with a body outside the description, without checking the
+// exchange, and returns the status.
 func createUndescribed(t *testing.T, target, body, authorization string) int {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, target, strings.NewReader(body))

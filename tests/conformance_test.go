@@ -54,10 +54,10 @@ func requireConforming(t *testing.T, settings sandbox.Settings) {
 	require.Len(t, report.Left, 1, "%v", report.Left)
 	require.Greater(t, report.Same, 50)
 
-	o.Gateway = false // what a Meet is expected to answer
+	o.Gateway = false // expect the answers of a Meet
 	report, err = conformance.Run(t.Context(), o)
 	require.NoError(t, err)
-	require.Greater(t, len(report.Differ), 15, "as a Meet it is not one")
+	require.Greater(t, len(report.Differ), 15, "the gateway differs from a Meet")
 	o.Gateway, o.ClientSecret = true, "wrong"
 	_, err = conformance.Run(t.Context(), o)
 	require.ErrorIs(t, err, conformance.ErrFixtures)
@@ -76,9 +76,9 @@ func TestConformance_GatewayRowsAreDocumented(t *testing.T) {
 	}
 }
 
-// The command predicts how a gateway would answer in front of a changed Meet. A gateway
-// in front of that Meet does answer so.
-func TestConformance_TheGatewayDoesWhatIsSaid(t *testing.T) {
+// The command predicts the answers of a gateway in front of a changed Meet. A real gateway in
+// front of that Meet gives these answers.
+func TestConformance_PredictionIsRight(t *testing.T) {
 	says := func(status int, body string) func(*httptest.ResponseRecorder) {
 		return func(w *httptest.ResponseRecorder) { w.Code, w.Body = status, bytes.NewBufferString(body) }
 	}
@@ -89,21 +89,21 @@ func TestConformance_TheGatewayDoesWhatIsSaid(t *testing.T) {
 	}
 	room, list := "/rooms/"+roomID(1)+"/", "/rooms/"
 	for name, tc := range map[string]struct {
-		at     string // the path that answers otherwise
+		at     string // the path with another answer
 		change func(*httptest.ResponseRecorder)
 		line   string
 		user   string
-		path   string // what a caller asks
+		path   string // of the caller's request
 	}{
 		"a list without its count":   {list, replace(`"count"`, `"total"`), "list-page-1", "alice", "/rooms"},
-		"a room that is another":     {room, replace("5eed0000", "5eed0001"), "retrieve-own", "alice", room},
-		"a room that is HTML":        {room, func(w *httptest.ResponseRecorder) { w.Header().Set("Content-Type", "text/html") }, "retrieve-own", "alice", room},
-		"a room that is redirected":  {room, says(302, ""), "retrieve-own", "alice", room},
+		"another room":               {room, replace("5eed0000", "5eed0001"), "retrieve-own", "alice", room},
+		"a room in HTML":             {room, func(w *httptest.ResponseRecorder) { w.Header().Set("Content-Type", "text/html") }, "retrieve-own", "alice", room},
+		"a redirected room":          {room, says(302, ""), "retrieve-own", "alice", room},
 		"an outage":                  {room, says(503, ""), "retrieve-own", "alice", room},
 		"too many requests":          {room, says(429, `{"detail":"Slow down."}`), "retrieve-own", "alice", room},
-		"other words for the locked": {list, replace("User account is disabled.", "No."), "auth-issued-inactive-user", "inactive", "/rooms"},
-		"a token of another name":    {"/application/token/", replace(`"access_token"`, `"token"`), "token-json-ok", "alice", ""},
-		"the endpoint wants more":    {"/application/token/", says(400, `{"audience":["This field is required."]}`), "token-json-ok", "alice", ""},
+		"another detail if disabled": {list, replace("User account is disabled.", "No."), "auth-issued-inactive-user", "inactive", "/rooms"},
+		"a token in another field":   {"/application/token/", replace(`"access_token"`, `"token"`), "token-json-ok", "alice", ""},
+		"another required field":     {"/application/token/", says(400, `{"audience":["This field is required."]}`), "token-json-ok", "alice", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			meet := gatewaytest.StartMeet(t, sandbox.Production(), func(next http.Handler) http.Handler {

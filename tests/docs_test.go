@@ -14,8 +14,8 @@ import (
 	_ "github.com/meet-gateway/meet-gateway/caddymodule"
 )
 
-// TestDocs_EveryOptionIsDocumented asks the parser which options there are, by
-// getting one wrong in every block, and looks each up in docs/caddyfile.md.
+// TestDocs_EveryOptionIsDocumented checks that docs/caddyfile.md has every option. It gets the
+// options from the parser's error about an unknown one in each block.
 func TestDocs_EveryOptionIsDocumented(t *testing.T) {
 	doc, err := os.ReadFile("../docs/caddyfile.md")
 	require.NoError(t, err)
@@ -32,7 +32,7 @@ func TestDocs_EveryOptionIsDocumented(t *testing.T) {
 			_, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
 			require.ErrorContains(t, err, unknown)
 			list := regexp.MustCompile(`expected one of: ([a-z_, ]+)`).FindStringSubmatch(err.Error())
-			require.NotNil(t, list, "the error names what would have been right: %v", err)
+			require.NotNil(t, list, "the error lists the options: %v", err)
 			for option := range strings.SplitSeq(list[1], ", ") {
 				require.Regexp(t, "[`{; ]"+regexp.QuoteMeta(strings.TrimSpace(option))+"[ `]", string(doc), "option %s of %s", option, block)
 			}
@@ -40,7 +40,7 @@ func TestDocs_EveryOptionIsDocumented(t *testing.T) {
 	}
 }
 
-// TestDocs_EveryMetricIsDocumented looks up what the collectors are called.
+// TestDocs_EveryMetricIsDocumented checks that the documents have the name of every metric.
 func TestDocs_EveryMetricIsDocumented(t *testing.T) {
 	doc, err := os.ReadFile("../docs/monitoring.md")
 	require.NoError(t, err)

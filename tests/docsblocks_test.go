@@ -72,17 +72,17 @@ func TestDocs_EveryCaddyfileAdapts(t *testing.T) {
 				errs = append(errs, err)
 			}
 		}
-		require.Less(t, len(errs), len(places), "%s:\n%s\nis right nowhere: %v", b.file, b.text, errs)
-		if !strings.Contains(b.text, "  ") { // columns are for readers
+		require.Less(t, len(errs), len(places), "%s:\n%s\nfits no template: %v", b.file, b.text, errs)
+		if !strings.Contains(b.text, "  ") { // aligned columns are not formatted
 			require.Equal(t, b.text, string(caddyfile.Format([]byte(b.text))), b.file)
 		}
 	}
-	require.GreaterOrEqual(t, found, 5, "the blocks are not seen any more")
+	require.GreaterOrEqual(t, found, 5, "too few blocks found")
 }
 
 // Every JSON block is a configuration equal to the README's Caddyfile, or a body of the
 // admin API.
-func TestDocs_EveryJSONIsRight(t *testing.T) {
+func TestDocs_EveryJSONIsValid(t *testing.T) {
 	var readme []byte
 	for _, b := range documented(t) {
 		if b.file == "README.md" && b.language == "caddyfile" {
@@ -113,7 +113,7 @@ func TestDocs_EveryJSONIsRight(t *testing.T) {
 }
 
 // Every YAML block is a file for `meet app apply` that a gateway accepts.
-func TestDocs_EveryYAMLIsRight(t *testing.T) {
+func TestDocs_EveryYAMLIsValid(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{})
 	for _, b := range documented(t) {
 		if b.language != "yaml" {
@@ -124,7 +124,7 @@ func TestDocs_EveryYAMLIsRight(t *testing.T) {
 		file["dry_run"] = true
 		body, err := json.Marshal(file)
 		require.NoError(t, err)
-		// Words that the command line resolves before it asks the admin API.
+		// Words that the command resolves before it calls the admin API.
 		body = regexp.MustCompile(`client_secret_(file|env)`).ReplaceAll(body, []byte("client_secret"))
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://"+g.Admin+"/meet-gateway/applications/apply", bytes.NewReader(body))
 		require.NoError(t, err)

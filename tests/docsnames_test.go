@@ -16,9 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestDocs_EveryNamedFileExists looks up the files, packages and tests that documents
-// name in code spans, and the files that comments name. A renamed file must be renamed
-// there too.
+// TestDocs_EveryNamedFileExists checks that the files, packages and tests in code spans of
+// documents exist, and the files in comments.
 func TestDocs_EveryNamedFileExists(t *testing.T) {
 	here := readNames(t)
 	for _, page := range here.pages {
@@ -43,8 +42,7 @@ func TestDocs_EveryNamedFileExists(t *testing.T) {
 	}
 }
 
-// The test itself must be able to fail.
-func TestDocs_EveryNamedFileExists_Catches(t *testing.T) {
+func TestDocs_EveryNamedFileExists_CanFail(t *testing.T) {
 	here := readNames(t)
 	for _, gone := range []string{"tokens/feed.go", "caddymodule/gate/", "lost.go", "TestThatIsNot", "BenchmarkNothing"} {
 		require.False(t, here.knows(gone), gone)
@@ -54,7 +52,7 @@ func TestDocs_EveryNamedFileExists_Catches(t *testing.T) {
 	}
 }
 
-// names lists the contents of the repository.
+// names is the contents of the repository.
 type names struct {
 	paths map[string]bool // of files and folders, from the top
 	tests map[string]bool

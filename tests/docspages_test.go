@@ -27,8 +27,8 @@ func page(t *testing.T, file string) string {
 	return string(content)
 }
 
-// TestDocs_IntegratorsCommandsWork runs all commands of the integrator's guide as
-// printed, in order, in one shell.
+// TestDocs_IntegratorsCommandsWork runs all commands of the integrator's guide unchanged, in
+// order, in one shell.
 func TestDocs_IntegratorsCommandsWork(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{})
 	app := g.AddApplication(func(a *tokens.Application) { a.Refresh = true })
@@ -40,7 +40,7 @@ func TestDocs_IntegratorsCommandsWork(t *testing.T) {
 		if b.file != "integrators.md" || b.language != "sh" {
 			continue
 		}
-		if first { // the values that the operator gives
+		if first { // values from the operator
 			first = false
 			continue
 		}
@@ -49,7 +49,7 @@ func TestDocs_IntegratorsCommandsWork(t *testing.T) {
 			script.WriteString("cp token.json refreshed.json\n")
 		}
 	}
-	require.False(t, first, "the commands are not seen any more")
+	require.False(t, first, "no commands found")
 
 	dir := t.TempDir()
 	command := exec.CommandContext(t.Context(), "bash", "-c", script.String())
@@ -59,16 +59,16 @@ func TestDocs_IntegratorsCommandsWork(t *testing.T) {
 	require.NoError(t, err, "%s", said)
 
 	require.Contains(t, page(t, filepath.Join(dir, "room.json")), `"url":`)
-	require.Contains(t, string(said), `"count":1`, "the repeated creation made no second room")
+	require.Contains(t, string(said), `"count":1`, "the repeated creation creates no second room")
 	token := regexp.MustCompile(`"access_token":"([^"]+)"`).FindStringSubmatch(page(t, filepath.Join(dir, "refreshed.json")))
-	require.NotNil(t, token, "the refresh gave a new token")
+	require.NotNil(t, token, "the refresh returns a new token")
 	a := g.Do(http.MethodGet, "/external-api/v1.0/rooms", "", "Authorization", gatewaytest.Bearer(token[1]))
 	require.Equal(t, http.StatusUnauthorized, a.Status, "the last command revoked it: %s", a.Body)
 }
 
-// TestDocs_EveryLinkLeads checks that every link between pages leads to an existing
+// TestDocs_EveryLinkWorks checks that every link between pages leads to an existing
 // page and heading.
-func TestDocs_EveryLinkLeads(t *testing.T) {
+func TestDocs_EveryLinkWorks(t *testing.T) {
 	pages := []string{"../README.md", "../CONTRIBUTING.md", "../SECURITY.md", "../CHANGELOG.md"}
 	for _, pattern := range []string{"../docs/*.md", "../docs/*/*.md"} {
 		found, err := filepath.Glob(pattern)
@@ -102,7 +102,7 @@ func anchors(content string) []string {
 	return names
 }
 
-// TestDocs_ProductionStaysShort limits the page to what fits on one screen or two.
+// TestDocs_ProductionStaysShort limits the page to about two screens.
 func TestDocs_ProductionStaysShort(t *testing.T) {
 	require.LessOrEqual(t, strings.Count(page(t, "../docs/production.md"), "\n"), 60)
 }

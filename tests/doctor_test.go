@@ -38,19 +38,19 @@ const (
 	doctorMail   = "canary.of.the.doctor@example.com"
 )
 
-// patient is a gateway set up as docs/operations.md says, with its own Redis and Meet,
-// in which tests cause faults.
+// patient is a gateway set up as in docs/operations.md, with its own Redis and Meet, for the
+// injection of faults.
 type patient struct {
 	*gatewaytest.Gateway
 	redis *redistest.Server
 	meet  *gatewaytest.Meet
-	// answer is what Meet is at the moment.
+	// answer is the current behaviour of Meet.
 	answer atomic.Pointer[http.Handler]
 	config gatewaytest.Config
 	app    *gatewaytest.Client
 }
 
-// ill is Meet with a fault in front of it.
+// ill is a Meet behind a faulty handler.
 type ill = func(meet http.Handler) http.Handler
 
 func newPatient(t *testing.T) *patient {
@@ -151,8 +151,8 @@ func (p *patient) another(t *testing.T, change func(*tokens.Options)) (leave fun
 	return leave
 }
 
-// The doctor names each fault of Redis, of other gateways and of applications, and no
-// other. When the fault is fixed, it reports nothing.
+// The doctor reports each fault of Redis, of other gateways and of applications, and nothing
+// else. After the repair, it reports nothing.
 func TestDoctor_RedisAndGateways(t *testing.T) {
 	p := newPatient(t)
 	ctx := t.Context()
@@ -204,7 +204,7 @@ func TestDoctor_RedisAndGateways(t *testing.T) {
 			p.Token(app, doctorMail)
 			_, _, err := p.Authority().RotateSecret(ctx, app.ID, 0, 7*24*time.Hour)
 			require.NoError(t, err)
-			p.Token(app, doctorMail) // the integrator has not taken the new one
+			p.Token(app, doctorMail) // the integrator still uses the old secret
 			return func() { require.NoError(t, p.Authority().DeleteApplication(ctx, app.ID, 0)) }
 		}},
 		{"application_idle", func(t *testing.T) func() {
@@ -240,8 +240,7 @@ func TestDoctor_RedisAndGateways(t *testing.T) {
 	}
 }
 
-// announce adds a gateway to the list as a gateway would, but last heard of a while
-// ago, or with a clock that is ahead.
+// announce adds a gateway to the list, with an old last heartbeat or a clock that is ahead.
 func (p *patient) announce(t *testing.T, ago time.Duration, ahead float64) (leave func()) {
 	t.Helper()
 	self := p.Authority().Self()
@@ -271,7 +270,7 @@ func TestDoctor_PermissionsOneByOne(t *testing.T) {
 		t.Helper()
 		require.NoError(t, p.redis.Client().Do(t.Context(), append([]any{"ACL", "SETUSER", "meet-gateway"}, rules...)...).Err())
 	}
-	for _, command := range []string{"GET", "HSET", "ZRANGEBYLEX", "EVAL", "EVALSHA", "SCAN", "PUBLISH", "SUBSCRIBE", "WAIT", "PING", "INFO"} { // tokens has all of them
+	for _, command := range []string{"GET", "HSET", "ZRANGEBYLEX", "EVAL", "EVALSHA", "SCAN", "PUBLISH", "SUBSCRIBE", "WAIT", "PING", "INFO"} { // package tokens tests every command
 		t.Run(command, func(t *testing.T) {
 			acl(t, "-"+strings.ToLower(command))
 			found := p.is(t, "redis_permissions")
@@ -293,7 +292,7 @@ func TestDoctor_PermissionsOneByOne(t *testing.T) {
 	p.is(t)
 }
 
-// Faults in Meet's answers.
+// The doctor reports faults in Meet's answers.
 func TestDoctor_Meet(t *testing.T) {
 	p := newPatient(t)
 	healthy := *p.answer.Load()
@@ -355,8 +354,8 @@ func TestDoctor_Meet(t *testing.T) {
 	}
 }
 
-// Findings from requests of the last hour.
-func TestDoctor_MeetAsRequestsSawIt(t *testing.T) {
+// The doctor reports failures of requests in the last hour.
+func TestDoctor_FailedRequests(t *testing.T) {
 	p := newPatient(t)
 	healthy := *p.answer.Load()
 	with := func(change func(*sandbox.Settings)) {
@@ -384,7 +383,7 @@ func TestDoctor_MeetAsRequestsSawIt(t *testing.T) {
 			with(func(s *sandbox.Settings) { s.JWTExpiration = 10 * time.Minute })
 			rooms(t, mail)
 		}},
-		{"meet_token_lifetime", func(t *testing.T, mail string) { // born expired
+		{"meet_token_lifetime", func(t *testing.T, mail string) { // issued with the expiry in the past
 			with(func(s *sandbox.Settings) { s.JWTExpiration = 0 })
 			rooms(t, mail)
 		}},
@@ -398,7 +397,7 @@ func TestDoctor_MeetAsRequestsSawIt(t *testing.T) {
 			}
 			rooms(t, "owner."+mail)
 		}},
-		{"meet_refusals", func(t *testing.T, mail string) { // its servers do not share a key
+		{"meet_refusals", func(t *testing.T, mail string) { // Meet's servers have different keys
 			with(func(s *sandbox.Settings) { s.JWTIssuer = "before" })
 			token := p.Token(p.app, mail)
 			with(func(s *sandbox.Settings) { s.JWTIssuer = "after" })
@@ -415,9 +414,9 @@ func TestDoctor_MeetAsRequestsSawIt(t *testing.T) {
 		}},
 	} {
 		t.Run(c.check, func(t *testing.T) {
-			p.Reload(p.config) // another handler, which has seen nothing yet
+			p.Reload(p.config) // a new handler has no recorded failures
 			p.is(t)
-			mail := fmt.Sprintf("u%d@example.com", time.Now().UnixNano()) // Meet's tokens for others are kept
+			mail := fmt.Sprintf("u%d@example.com", time.Now().UnixNano()) // Meet's tokens for other users are cached
 			p.meet.AddUser(sandbox.User{Sub: mail, Email: mail, Active: true})
 			c.harm(t, mail)
 			p.answer.Store(&healthy)
@@ -426,7 +425,7 @@ func TestDoctor_MeetAsRequestsSawIt(t *testing.T) {
 	}
 }
 
-// Faults in the operator's configuration.
+// The doctor reports mistakes in the configuration.
 func TestDoctor_Configuration(t *testing.T) {
 	p := newPatient(t)
 	t.Setenv("DOCTOR_SECRET", doctorSecret)
@@ -481,14 +480,14 @@ func TestDoctor_Configuration(t *testing.T) {
 	})
 }
 
-// A gateway with another secret than the others.
+// The doctor reports a gateway with a wrong secret.
 func TestDoctor_AnotherSecret(t *testing.T) {
 	p := newPatient(t)
 	p.another(t, func(o *tokens.Options) { o.Secrets = [][]byte{[]byte("another-secret-0123456789-0123456789")} })
 	require.Contains(t, p.is(t, "keys_missing")[0].About, "key ")
 }
 
-// Faults of the network: slow, dropping the feed, and down.
+// The doctor reports a network that is slow, drops the feed, or is down.
 func TestDoctor_Network(t *testing.T) {
 	p := newPatient(t)
 	network := redistest.Proxied(t, p.redis)
@@ -504,7 +503,7 @@ func TestDoctor_Network(t *testing.T) {
 	p.is(t, "redis_feed")
 	network.Restore(t)
 	p.is(t)
-	// Nothing answers: even then it takes less than five seconds.
+	// The doctor takes less than five seconds even if nothing answers.
 	network.Silent(t)
 	meet := *p.answer.Load()
 	gone := make(chan struct{})
@@ -527,7 +526,7 @@ func TestDoctor_Network(t *testing.T) {
 	p.is(t, "redis_unusable")
 }
 
-// A primary under Sentinel that accepts writes while it is cut off.
+// The doctor reports that a primary accepts writes without replicas.
 func TestDoctor_Sentinels(t *testing.T) {
 	group := redistest.SentinelGroup(t, 1, "--appendonly", "yes")
 	meet := strictMeet(t, nil)
@@ -541,7 +540,7 @@ func TestDoctor_Sentinels(t *testing.T) {
 	p.is(t)
 }
 
-// The certificate of Meet's upstream is about to expire.
+// The doctor reports that the certificate of Meet's upstream is about to expire.
 func TestDoctor_Certificate(t *testing.T) {
 	p := newPatient(t)
 	for days, want := range map[int][]string{60: nil, 3: {"meet_certificate"}} {

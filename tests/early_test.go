@@ -32,9 +32,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// Early data over HTTP/3 can be recorded and replayed, from a false source address.
-// Until the handshake is complete, the gateway serves only reads that do not depend on
-// the address (RFC 8470).
+// Early data over HTTP/3 can be replayed, and with a forged source address. Until the handshake
+// is complete, the gateway serves only reads that do not depend on the address (RFC 8470).
 func TestEarlyData(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{})
 	c := newEarlyClient(t, g, gatewaytest.Config{})
@@ -68,11 +67,11 @@ func TestEarlyData(t *testing.T) {
 			}
 		})
 	}
-	require.Equal(t, float64(0), c.do("GET", roomsPath, "", bearer(token)...)["count"], "nothing was created")
+	require.Equal(t, float64(0), c.do("GET", roomsPath, "", bearer(token)...)["count"], "no room was created")
 	require.NotEmpty(t, c.do("POST", roomsPath, "{}", append(bearer(localToken), "Content-Type", jsonType)...)["id"], "after the handshake")
 }
 
-// A proxy that takes early data says so (RFC 8470 §5.1).
+// A proxy marks early data with a header (RFC 8470 §5.1).
 func TestEarlyData_AtAProxy(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{})
 	token := gatewaytest.Bearer(g.Token(g.AddApplication(nil), "ada@example.org"))
@@ -144,8 +143,8 @@ func (c *earlyClient) request(method, path, body string, headers []string) *http
 	return r
 }
 
-// early makes a request in early data: the server's packets are held back until it has
-// answered, so the handshake cannot complete before.
+// early makes a request in early data. It holds back the server's packets until the server has
+// answered, so that the handshake cannot complete earlier.
 func (c *earlyClient) early(t *testing.T, method, path, body string, headers ...string) (status int, answer string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -174,7 +173,7 @@ func (c *earlyClient) early(t *testing.T, method, path, body string, headers ...
 	return res.StatusCode, string(read)
 }
 
-// ticket makes a whole handshake, so that the next one can carry early data.
+// ticket completes a handshake, so that the next one can carry early data.
 func (c *earlyClient) ticket(ctx context.Context, t *testing.T) {
 	t.Helper()
 	conn, _ := c.dial(ctx, t, false)
@@ -206,7 +205,7 @@ func (c *earlyClient) dial(ctx context.Context, t *testing.T, held bool) (*quic.
 	return conn, socket
 }
 
-// heldSocket gives out no packet until it is released.
+// heldSocket returns no packet until it is released.
 type heldSocket struct {
 	net.PacketConn
 	once sync.Once

@@ -22,9 +22,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// A client that announces a body and waits for permission to send it (Expect:
-// 100-continue), or never sends it, gets at once any response that does not depend on
-// the body. The connection is closed afterwards.
+// A response that does not depend on the body is sent at once to a client that waits for
+// permission to send its body (Expect: 100-continue) or never sends it. The connection is closed
+// afterwards.
 func TestBody_RefusedWithoutIt(t *testing.T) {
 	meet := strictMeet(t, nil)
 	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded\nlimit create_user 1/1h\ngateways 1", Gate: meet.Backend()})
@@ -51,11 +51,11 @@ func TestBody_RefusedWithoutIt(t *testing.T) {
 				res, err := http.ReadResponse(r, nil)
 				require.NoError(t, err, "no answer within the deadline")
 				require.True(t, strings.HasPrefix(res.Status, tc.want), res.Status)
-				require.True(t, res.Close, "the next request would begin where the body is")
+				require.True(t, res.Close, "the next request could not be told from the body")
 				var object map[string]any
 				require.NoError(t, json.NewDecoder(res.Body).Decode(&object))
 				_, err = r.ReadByte()
-				require.ErrorIs(t, err, io.EOF, "nothing is waited for after the answer")
+				require.ErrorIs(t, err, io.EOF, "the server closes the connection after the answer")
 			})
 		}
 	}
@@ -63,7 +63,7 @@ func TestBody_RefusedWithoutIt(t *testing.T) {
 
 // If the body is needed, a waiting client gets permission to send it, and the
 // connection stays open.
-func TestBody_LeaveToSendIt(t *testing.T) {
+func TestBody_ContinueIfNeeded(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{})
 	token := gatewaytest.Bearer(g.Token(g.AddApplication(nil), "ada@example.org"))
 	conn := dialGateway(t, g)
@@ -85,8 +85,8 @@ func TestBody_LeaveToSendIt(t *testing.T) {
 	}
 }
 
-// unjudged makes a request that is not compared with the description, which does not
-// know sites mounted below a path.
+// unjudged makes a request without checking it against the description, which does not cover
+// sites below a path.
 func unjudged(t *testing.T, g *gatewaytest.Gateway, method, path, body string, headers ...string) *gatewaytest.Answer {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, g.URL+path, strings.NewReader(body))
@@ -111,8 +111,8 @@ func dialGateway(t *testing.T, g *gatewaytest.Gateway) net.Conn {
 	return conn
 }
 
-// The caller's address is what the last trusted proxy says, whatever the caller wrote
-// before it, with or without trusted_proxies_strict.
+// The caller's address is the one that the last trusted proxy appended. Entries before it are
+// ignored, with and without trusted_proxies_strict.
 func TestTrustedProxies_ReadFromTheRight(t *testing.T) {
 	for name, servers := range map[string]string{
 		"as it is":           "trusted_proxies static 127.0.0.0/8 10.0.0.0/8",
@@ -137,7 +137,7 @@ func TestTrustedProxies_ReadFromTheRight(t *testing.T) {
 			for _, base := range []string{"", "/below"} {
 				require.Equal(t, 200, token(base, app.Secret, "203.0.113.7"))
 				require.Equal(t, 200, token(base, app.Secret, "198.51.100.1, 203.0.113.7, 10.1.2.3"))
-				require.Equal(t, 403, token(base, app.Secret, "203.0.113.7, 198.51.100.1"), "written by the caller")
+				require.Equal(t, 403, token(base, app.Secret, "203.0.113.7, 198.51.100.1"), "the caller's own entry")
 			}
 
 			room := gatewaytest.Bearer(g.Token(g.AddApplication(nil), "alice@example.com"))
@@ -145,7 +145,7 @@ func TestTrustedProxies_ReadFromTheRight(t *testing.T) {
 			require.Equal(t, 200, g.Do("GET", roomsPath, "", "Authorization", room, header, "192.0.2.1, 203.0.113.9").Status)
 			require.NotEmpty(t, meet.Requests())
 			for _, r := range meet.Requests() {
-				require.Equal(t, "203.0.113.9, 127.0.0.1", r.Header.Get("X-Forwarded-For"), "Meet is told the same")
+				require.Equal(t, "203.0.113.9, 127.0.0.1", r.Header.Get("X-Forwarded-For"), "the address that Meet gets")
 			}
 
 			// Both limits of failures use this address.
@@ -163,8 +163,8 @@ func TestTrustedProxies_ReadFromTheRight(t *testing.T) {
 	}
 }
 
-// Links contain the path as the caller used it, wherever a prefix was removed.
-func TestPrefix_LinksCarryIt(t *testing.T) {
+// Links contain the caller's path, even if a prefix was removed.
+func TestPrefix_IsInLinks(t *testing.T) {
 	meet := strictMeet(t, nil)
 	roomsOfAlice(meet, 3)
 	site := func(strip string) string { return strip + " {\nmeet_gateway {\n" + meet.Backend() + "\n}\n}" }
@@ -206,9 +206,9 @@ func TestPrefix_LinksCarryIt(t *testing.T) {
 	check("", "", "X-Forwarded-Prefix", "/evil")
 }
 
-// Everything left of an element that is no address comes from the caller or an
-// untrusted proxy. The address is then the proxy's own, for all checks.
-func TestTrustedProxies_NoAddressOnTheWay(t *testing.T) {
+// Entries left of an invalid address come from the caller or an untrusted proxy. All checks then
+// use the address of the proxy.
+func TestTrustedProxies_InvalidAddress(t *testing.T) {
 	const proxy = "127.0.0.1"
 	meet := strictMeet(t, nil)
 	trail := filepath.Join(t.TempDir(), "audit.log")
@@ -224,7 +224,7 @@ func TestTrustedProxies_NoAddressOnTheWay(t *testing.T) {
 	}{
 		{"none", nil, proxy},
 		{"one", []string{"203.0.113.7"}, "203.0.113.7"},
-		{"written by the caller", []string{"192.0.2.1, 203.0.113.7"}, "203.0.113.7"},
+		{"the caller's own entry", []string{"192.0.2.1, 203.0.113.7"}, "203.0.113.7"},
 		{"a chain of trusted ones", []string{"192.0.2.1, 203.0.113.7, 10.0.0.1, 10.0.0.2"}, "203.0.113.7"},
 		{"in lines", []string{"192.0.2.1", "203.0.113.7", "10.0.0.1"}, "203.0.113.7"},
 		{"trusted alone", []string{"10.0.0.1, 10.0.0.2"}, proxy},
@@ -286,7 +286,7 @@ func TestTrustedProxies_NoAddressOnTheWay(t *testing.T) {
 				require.Equal(t, want, g.Do("POST", tokenPath, gatewaytest.TokenBody(fenced.ID, fenced.Secret, "alice@example.com"), headers()...).Status, address)
 			}
 
-			// The limit of failures: another address to the left is no other caller.
+			// A forged address on the left does not evade the limit of failures.
 			app := g.AddApplication(nil)
 			guess := func(left string) int {
 				h := headers()

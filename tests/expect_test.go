@@ -50,7 +50,7 @@ func firstAnswer(t *testing.T, address, method, path, framing string, headers ..
 	if res.StatusCode != http.StatusContinue {
 		_, err = io.Copy(io.Discard, res.Body)
 		require.NoError(t, err)
-		require.True(t, res.Close, "the next request would begin where the body is")
+		require.True(t, res.Close, "the next request could not be told from the body")
 	}
 	return res, r
 }
@@ -66,12 +66,12 @@ func TestExpect_RefusalsDoNotWait(t *testing.T) {
 	gate := strings.TrimPrefix(g.URL, "http://")
 	app := g.AddApplication(nil)
 	narrow := g.AddApplication(func(a *tokens.Application) { a.Scopes = tokens.Scopes{"rooms:list"} })
-	away := g.AddApplication(nil)
+	outside := g.AddApplication(nil)
 	off := g.AddApplication(nil)
 	guessed := g.AddApplication(func(a *tokens.Application) { a.Limits = map[string]string{"failed": "2/1h"} })
 	token := gatewaytest.Bearer(g.Token(app, "alice@example.com"))
 	scopeless := gatewaytest.Bearer(g.Token(narrow, "alice@example.com"))
-	elsewhere := gatewaytest.Bearer(g.Token(away, "alice@example.com"))
+	elsewhere := gatewaytest.Bearer(g.Token(outside, "alice@example.com"))
 	revoked := gatewaytest.Bearer(g.Token(app, "alice@example.com"))
 	require.Equal(t, 200, g.Do("POST", base+"/application/revoke", "token="+strings.TrimPrefix(revoked, "Bearer "), "Content-Type", formType, "Authorization", basicOf(app.ID, app.Secret)).Status)
 	spent := g.AddApplication(func(a *tokens.Application) { a.Limits = map[string]string{"create_user": "1/1h"} })
@@ -81,7 +81,7 @@ func TestExpect_RefusalsDoNotWait(t *testing.T) {
 		_, err := g.Authority().UpdateApplication(t.Context(), c.ID, 0, func(a *tokens.Application) error { change(a); return nil })
 		require.NoError(t, err)
 	}
-	change(away, func(a *tokens.Application) { a.Networks = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")} })
+	change(outside, func(a *tokens.Application) { a.Networks = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")} })
 	change(off, func(a *tokens.Application) { a.Active = false })
 	for range 2 {
 		require.Equal(t, 401, g.Do("POST", tokenPath, gatewaytest.TokenBody(guessed.ID, "wrong", "alice@example.com"), "Content-Type", jsonType).Status)
@@ -107,7 +107,7 @@ func TestExpect_RefusalsDoNotWait(t *testing.T) {
 		rows = append(rows, row{"method", "PUT", path, 405, nil})
 	}
 	for _, path := range []string{base + "/docs", base + "/docs/style.css", base + "/openapi.json", base + "/.well-known/jwks.json", base + "/.well-known/oauth-protected-resource"} {
-		rows = append(rows, row{"served to a body that nobody reads", "GET", path, 200, nil})
+		rows = append(rows, row{"served without reading the body", "GET", path, 200, nil})
 	}
 	for _, at := range []struct{ method, path string }{{"POST", roomsPath}, {"POST", guests}, {"PATCH", room}} {
 		rows = append(rows,
@@ -156,7 +156,7 @@ func TestExpect_RefusalsDoNotWait(t *testing.T) {
 				row{"wrong secret", "POST", path, 401, with(basicOf(app.ID, "wrong"))},
 				row{"unknown client", "POST", path, 401, with(basicOf("nobody", "wrong"))},
 				row{"inactive", "POST", path, 401, with(basicOf(off.ID, off.Secret))},
-				row{"source", "POST", path, 403, with(basicOf(away.ID, away.Secret))},
+				row{"source", "POST", path, 403, with(basicOf(outside.ID, outside.Secret))},
 				row{"failures", "POST", path, 429, with(basicOf(guessed.ID, guessed.Secret))},
 				row{"malformed Basic", "POST", path, 400, with("Basic !")},
 				row{"two headers", "POST", path, 400, append(with("Basic YTpi"), "Authorization", "Basic YTpi")},

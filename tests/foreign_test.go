@@ -14,7 +14,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
-// A token from Meet itself belongs to one of its add-ons or to its identity provider.
+// The gateway passes on tokens of Meet's add-ons and of its identity provider.
 func TestForeignTokens(t *testing.T) {
 	meet := strictMeet(t, nil)
 	roomsOfAlice(meet, 30)
@@ -48,7 +48,7 @@ func TestForeignTokens(t *testing.T) {
 	created := g.Do("POST", roomsPath, "", "Authorization", foreign)
 	require.Equal(t, 201, created.Status, created.Body)
 	require.Equal(t, "trusted", created.JSON(t)["access_level"])
-	twice := [2]*gatewaytest.Answer{} // as documented: such a caller is no application that a key could belong to
+	twice := [2]*gatewaytest.Answer{} // keys belong to applications, and this caller has none
 	for i := range twice {
 		twice[i] = g.Do("POST", roomsPath, "", "Authorization", foreign, "Idempotency-Key", "the-same")
 		require.Equal(t, 201, twice[i].Status, twice[i].Body)

@@ -19,12 +19,12 @@ var translations = map[string]string{
 
 var heading = regexp.MustCompile(`(?m)^#+ `)
 
-// TestFrench_KeepsInStep compares what needs no translation: the levels of headings,
-// and the code blocks in order.
+// TestFrench_KeepsInStep compares the levels of headings and the code blocks with the English
+// pages.
 func TestFrench_KeepsInStep(t *testing.T) {
 	pages, err := filepath.Glob("../docs/fr/*.md")
 	require.NoError(t, err)
-	require.Len(t, pages, len(translations), "each page is in the list")
+	require.Len(t, pages, len(translations), "each page is in translations")
 	for french, english := range translations {
 		translated, original := page(t, "../docs/fr/"+french), page(t, "../docs/"+english)
 		require.Equal(t, fenced.FindAllString(original, -1), fenced.FindAllString(translated, -1), french)

@@ -25,7 +25,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/django/djangotest"
 )
 
-// wire writes an HTTP/1.1 request as it goes over the wire.
+// wire returns the bytes of an HTTP/1.1 request.
 func wire(g *gatewaytest.Gateway, method, path, body string, headers ...string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n", method, path, strings.TrimPrefix(g.URL, "http://"), len(body))
@@ -96,7 +96,7 @@ func slowRedis(t *testing.T, global, gate string) *gatewaytest.Gateway {
 
 const hangUps = 40
 
-// A disconnected caller is no outage in the log, the metrics or the access log.
+// A disconnected caller does not count as an outage in the log, the metrics or the access log.
 func TestHangUp_IsNoOutage(t *testing.T) {
 	g := slowRedis(t, "limit failed off\nlimit failed_source off\nlimit create_user off", "backend sandbox\nroute PATCH /rooms/{id} rooms:update")
 	app := g.AddApplication(nil)
@@ -126,7 +126,7 @@ func TestHangUp_IsNoOutage(t *testing.T) {
 	}
 }
 
-// Every checked attempt counts, whether or not the caller reads the response.
+// Every guess counts, even if the caller does not read the response.
 func TestHangUp_GuessesCount(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded\nlimit failed 3/1h\ngateways 1"})
 	imported, err := g.Authority().ImportApplication(t.Context(), tokens.Application{
@@ -153,8 +153,8 @@ func TestHangUp_HalfClosedIsAnswered(t *testing.T) {
 	require.Equal(t, http.StatusOK, halfClosed(t, g, wire(g, "GET", base+"/identity", "", "Authorization", basicOf(app.ID, app.Secret))).StatusCode)
 }
 
-// A reused family ends as a whole even if the thief disconnects.
-func TestHangUp_EndsAFamilyWhole(t *testing.T) {
+// The reuse of a refresh token revokes the whole family even if the thief disconnects.
+func TestHangUp_RevokesTheFamily(t *testing.T) {
 	g := slowRedis(t, "", "backend sandbox")
 	app := g.AddApplication(refreshing)
 	random := rand.New(rand.NewPCG(3, 4))
@@ -164,7 +164,7 @@ func TestHangUp_EndsAFamilyWhole(t *testing.T) {
 		pair := g.TokenRequest(app, "ada@example.org").JSON(t)
 		first := pair["refresh_token"].(string)
 		next := asClient(g, app, "/application/token", "grant_type", "refresh_token", "refresh_token", first).JSON(t)
-		// Two on, so that the first is neither the present one nor the one before.
+		// Rotate twice, so that the first token is neither the current nor the previous one.
 		last := asClient(g, app, "/application/token", "grant_type", "refresh_token", "refresh_token", next["refresh_token"].(string)).JSON(t)
 		stolen = append(stolen, family{last["access_token"].(string), first})
 	}
@@ -176,7 +176,7 @@ func TestHangUp_EndsAFamilyWhole(t *testing.T) {
 	}
 	lines := handled(t, g, path, before+len(stolen))
 	for _, line := range lines[before:] {
-		require.Contains(t, line, `"status":400`, "a judgement stays one")
+		require.Contains(t, line, `"status":400`, "the refusal is logged as one")
 	}
 	for _, f := range stolen {
 		require.Equal(t, http.StatusUnauthorized, g.Do("GET", base+"/rooms", "", "Authorization", gatewaytest.Bearer(f.access)).Status)
@@ -184,7 +184,7 @@ func TestHangUp_EndsAFamilyWhole(t *testing.T) {
 }
 
 // An administrative change completes even if the administrator disconnects.
-func TestHangUp_AdministrationIsDoneWhole(t *testing.T) {
+func TestHangUp_AdministrationCompletes(t *testing.T) {
 	g := slowRedis(t, "", "backend sandbox")
 	random := rand.New(rand.NewPCG(5, 6))
 	for range 12 {
@@ -207,8 +207,8 @@ func TestHangUp_AdministrationIsDoneWhole(t *testing.T) {
 	}
 }
 
-// If a body ends because its caller disconnected, the request counts as canceled, over
-// every protocol, and not as malformed.
+// If the caller disconnects before the end of the body, the request counts as canceled and not as
+// malformed, with every protocol.
 func TestHangUp_InTheBody(t *testing.T) {
 	meet := strictMeet(t, nil)
 	config := gatewaytest.Config{
@@ -225,7 +225,7 @@ func TestHangUp_InTheBody(t *testing.T) {
 		{"POST", base + "/rooms", jsonType, token},
 		{"PATCH", base + "/rooms/" + roomID(1), jsonType, token},
 	}
-	// canceled waits for the n-th line of a path, and judges it.
+	// canceled waits for the n-th line of a path and checks it.
 	canceled := func(t *testing.T, path string, n int) {
 		t.Helper()
 		lines := handled(t, g, path+`"`, n)
@@ -243,7 +243,7 @@ func TestHangUp_InTheBody(t *testing.T) {
 			canceled(t, r.path, n)
 		}
 	}
-	// A wrongly framed request has a caller who gets an error.
+	// A wrongly framed request is malformed, and its caller gets an error.
 	answer := g.Raw("POST " + base + "/rooms HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: " + token + "\r\nTransfer-Encoding: chunked\r\n\r\nno length\r\n")
 	require.True(t, strings.HasPrefix(answer, "HTTP/1.1 400 "), answer)
 
@@ -278,7 +278,7 @@ func TestHangUp_InTheBody(t *testing.T) {
 			}()
 			_, err = io.WriteString(rest, half)
 			require.NoError(t, err)
-			// Ended before, HTTP/3 would not even send the head.
+			// If the body ended earlier, HTTP/3 would not send the head.
 			require.Eventually(t, func() bool { return inFlight.MatchString(g.Metrics()) }, 20*time.Second, 5*time.Millisecond)
 			cancel()
 			require.Error(t, <-ended, protocol.name)

@@ -28,7 +28,7 @@ func claimPort(t *testing.T) *child.PortClaim {
 	return claim
 }
 
-func TestHealth_LivezAndReadyzAndNothingElse(t *testing.T) {
+func TestHealth_OnlyLivezAndReadyz(t *testing.T) {
 	address := claimPort(t).Addr()
 	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store embedded\nhealth " + address})
 	health := "http://" + address
@@ -38,7 +38,7 @@ func TestHealth_LivezAndReadyzAndNothingElse(t *testing.T) {
 	require.JSONEq(t, `{"live":true}`, live.Body)
 	ready := g.Do("GET", health+"/readyz", "")
 	require.Equal(t, 200, ready.Status, ready.Body)
-	require.Equal(t, true, ready.JSON(t)["ready"]) // a reason may stand beside it on a busy machine
+	require.Equal(t, true, ready.JSON(t)["ready"]) // it may come with a reason on a busy machine
 	require.Equal(t, "application/json", ready.Header.Get("Content-Type"))
 	require.Equal(t, "no-store", ready.Header.Get("Cache-Control"))
 	require.Equal(t, 200, g.Do("HEAD", health+"/readyz", "").Status)
@@ -49,7 +49,7 @@ func TestHealth_LivezAndReadyzAndNothingElse(t *testing.T) {
 	require.Equal(t, http.StatusMethodNotAllowed, g.Do("POST", health+"/readyz", "").Status)
 }
 
-func TestHealth_NotReadyWhileRedisIsAway(t *testing.T) {
+func TestHealth_NotReadyWithoutRedis(t *testing.T) {
 	redis := redistest.Standalone(t)
 	address := claimPort(t).Addr()
 	g := gatewaytest.Start(t, gatewaytest.Config{
@@ -73,7 +73,7 @@ func TestHealth_NotReadyWhileRedisIsAway(t *testing.T) {
 	eventually(200)
 }
 
-func TestHealth_StaysThroughReloads(t *testing.T) {
+func TestHealth_SurvivesReloads(t *testing.T) {
 	address := claimPort(t).Addr()
 	config := gatewaytest.Config{Global: "store embedded\nhealth " + address}
 	g := gatewaytest.Start(t, config)
@@ -101,7 +101,7 @@ func TestHealth_StaysThroughReloads(t *testing.T) {
 	}()
 	for _, lifetime := range []string{"30m", "31m", "32m"} {
 		g.Reload(gatewaytest.Config{Global: config.Global + "\ntoken_lifetime " + lifetime})
-		require.Error(t, g.TryReload(gatewaytest.Config{Global: config.Global, Site: "bind 192.0.2.1"}), "an address that is not this machine's")
+		require.Error(t, g.TryReload(gatewaytest.Config{Global: config.Global, Site: "bind 192.0.2.1"}), "an address of another machine")
 	}
 	close(stop)
 	require.Empty(t, <-failed)
@@ -113,8 +113,8 @@ func TestHealth_StaysThroughReloads(t *testing.T) {
 	}, 10*time.Second, 20*time.Millisecond)
 }
 
-// A probe must never be answered by another process.
-func TestHealth_PortThatIsTakenIsAnError(t *testing.T) {
+// Another process on the port must not answer probes.
+func TestHealth_PortInUseIsAnError(t *testing.T) {
 	address := claimPort(t).Addr()
 	g := gatewaytest.Start(t, gatewaytest.Config{})
 	taken, err := net.Listen("tcp", address)
@@ -123,8 +123,8 @@ func TestHealth_PortThatIsTakenIsAnError(t *testing.T) {
 	require.Error(t, g.TryReload(gatewaytest.Config{Global: "store embedded\nhealth " + address}))
 }
 
-// A gateway says draining before it stops serving.
-func TestHealth_DrainingSaysNotReadyFirst(t *testing.T) {
+// A gateway reports that it is not ready before it stops serving.
+func TestHealth_NotReadyWhileDraining(t *testing.T) {
 	path, err := binary()
 	require.NoError(t, err)
 	site, health := claimPort(t), claimPort(t)
@@ -178,6 +178,6 @@ http://`+site.Addr()+` {
 	status, _ := get(health.Addr(), "/livez")
 	require.Equal(t, 200, status)
 	status, body = get(site.Addr(), "/external-api/v1.0/openapi.json")
-	require.Equal(t, 200, status, "requests are served while the balancer finds out: %s", body)
+	require.Equal(t, 200, status, "requests are served until the load balancer reacts: %s", body)
 	require.Eventually(t, func() bool { return !process.Running() }, 20*time.Second, 20*time.Millisecond)
 }

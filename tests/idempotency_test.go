@@ -15,7 +15,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-func TestIdempotency_OneRoomHoweverOftenAsked(t *testing.T) {
+func TestIdempotency_RepeatsCreateOneRoom(t *testing.T) {
 	var creations atomic.Int32
 	arrived, release := make(chan struct{}), make(chan struct{})
 	meet := strictMeet(t, func(next http.Handler) http.Handler {
@@ -36,7 +36,7 @@ func TestIdempotency_OneRoomHoweverOftenAsked(t *testing.T) {
 		return g.Do("POST", path, body, "Authorization", token, "Content-Type", "application/json", "Idempotency-Key", key)
 	}
 
-	// An impatient client sends sixteen requests at once, and one is carried out.
+	// Of sixteen concurrent requests, one creates the room.
 	answers := make([]*gatewaytest.Answer, 16)
 	var done sync.WaitGroup
 	for i := range answers {
@@ -62,11 +62,11 @@ func TestIdempotency_OneRoomHoweverOftenAsked(t *testing.T) {
 	}
 	require.NotNil(t, room)
 
-	again := create(roomsPath+"/", `"attempt-1"`, `{}`, token) // with the slash, and quoted as the draft has it
+	again := create(roomsPath+"/", `"attempt-1"`, `{}`, token) // with a trailing slash, and quoted as in the draft
 	require.Equal(t, http.StatusCreated, again.Status)
 	require.Equal(t, room, again.JSON(t))
 	require.NotEmpty(t, again.Header.Get("Location"))
-	require.EqualValues(t, 1, creations.Load(), "one room however often the client asked")
+	require.EqualValues(t, 1, creations.Load(), "repeats create no further room")
 
 	other := create(roomsPath, "attempt-1", `{"access_level":"restricted"}`, token)
 	require.Equal(t, http.StatusUnprocessableEntity, other.Status)
@@ -77,7 +77,7 @@ func TestIdempotency_OneRoomHoweverOftenAsked(t *testing.T) {
 	meet.AddUser(sandbox.User{Sub: "carol", Email: "carol@example.com", Active: true})
 	require.NotEqual(t, room["id"], create(roomsPath, "attempt-1", `{}`, gatewaytest.Bearer(g.Token(app, "carol@example.com"))).JSON(t)["id"])
 
-	// A refused request had no effect: the key is free for the corrected one.
+	// A refused request has no effect, so the corrected one may use the key.
 	require.Equal(t, http.StatusBadRequest, create(roomsPath, "attempt-2", `{"access_level":"nope"}`, token).Status)
 	require.Equal(t, http.StatusCreated, create(roomsPath, "attempt-2", `{}`, token).Status)
 
@@ -86,13 +86,13 @@ func TestIdempotency_OneRoomHoweverOftenAsked(t *testing.T) {
 	require.Equal(t, http.StatusBadRequest, twice.Status)
 }
 
-func TestIdempotency_LostAnswerIsNeverSentAgain(t *testing.T) {
+func TestIdempotency_NoRetryAfterLostAnswer(t *testing.T) {
 	var creations atomic.Int32
 	meet := strictMeet(t, func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method == http.MethodPost && r.URL.Path == roomsPath+"/" {
 				creations.Add(1)
-				panic(http.ErrAbortHandler) // possibly carried out, and not answered
+				panic(http.ErrAbortHandler) // the room may exist
 			}
 			next.ServeHTTP(w, r)
 		})

@@ -37,7 +37,7 @@ func TestIdentity_Application(t *testing.T) {
 	head := g.Do("HEAD", identityPath, "", "Authorization", basic(app.ID, app.Secret))
 	require.Equal(t, 200, head.Status)
 
-	// A retiring secret tells its remaining grace.
+	// With a retiring secret, the answer has its remaining grace period.
 	_, _, err := g.Authority().RotateSecret(context.Background(), app.ID, 0, time.Hour)
 	require.NoError(t, err)
 	left := g.Do("GET", identityPath, "", "Authorization", basic(app.ID, app.Secret)).JSON(t)["payload"].(map[string]any)["valid_until"]

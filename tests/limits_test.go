@@ -37,10 +37,10 @@ func TestLimits_TooManyRequests(t *testing.T) {
 	require.Equal(t, http.StatusTooManyRequests, a.Status, a.Body)
 	require.NotEmpty(t, a.Header.Get("Retry-After"))
 	require.Equal(t, "rate_limited", a.JSON(t)["error"])
-	require.Empty(t, meet.Requests(), "what is refused does not reach Meet")
+	require.Empty(t, meet.Requests(), "refused requests do not reach Meet")
 
 	create := func() int { return g.Do("POST", roomsPath, "", "Authorization", token).Status }
-	require.Equal(t, []int{201, 201, 429}, []int{create(), create(), create()}, "reads and creations are counted apart")
+	require.Equal(t, []int{201, 201, 429}, []int{create(), create(), create()}, "reads and creations are counted separately")
 
 	own := g.AddApplication(func(a *tokens.Application) { a.Limits = map[string]string{"read_user": "off"} })
 	unlimited := gatewaytest.Bearer(g.Token(own, "alice@example.com"))
@@ -53,9 +53,9 @@ func TestLimits_TooManyRequests(t *testing.T) {
 	require.Equal(t, http.StatusTooManyRequests, g.TokenRequest(app, "alice@example.com").Status)
 }
 
-// Guesses are limited per network. The application under attack still works from all
-// other networks.
-func TestLimits_GuessingLocksNobodyOut(t *testing.T) {
+// Guesses are limited per network, so that the application under attack still works from other
+// networks.
+func TestLimits_GuessingDoesNotLockOut(t *testing.T) {
 	meet := strictMeet(t, nil)
 	g := gatewaytest.Start(t, gatewaytest.Config{
 		Global:  "store embedded\nlimit failed 3/1h",
@@ -65,7 +65,7 @@ func TestLimits_GuessingLocksNobodyOut(t *testing.T) {
 	app := g.AddApplication(func(a *tokens.Application) { a.Aliases = []string{"at-meet", "at-meet-too"} })
 	presented := 0
 	from := func(ip, secret string) int {
-		presented++ // by all its names in turn
+		presented++ // alternate between the aliases and the id
 		id := append(app.Aliases, app.ID)[presented%3]
 		return g.Do("POST", "/external-api/v1.0/application/token", gatewaytest.TokenBody(id, secret, "alice@example.com"),
 			"Content-Type", "application/json", "X-Forwarded-For", ip).Status
@@ -81,7 +81,7 @@ func TestLimits_GuessingLocksNobodyOut(t *testing.T) {
 	for range 6 {
 		body := gatewaytest.TokenBody(lenient.ID, "wrong", "alice@example.com")
 		a := g.Do("POST", "/external-api/v1.0/application/token", body, "Content-Type", "application/json", "X-Forwarded-For", "192.0.2.1")
-		require.Equal(t, http.StatusUnauthorized, a.Status, "it has a limit of its own")
+		require.Equal(t, http.StatusUnauthorized, a.Status, "it has its own limit")
 	}
 }
 
@@ -103,14 +103,14 @@ func TestLimits_GuessingAtOnce(t *testing.T) {
 		}
 		return counts
 	}
-	require.Equal(t, map[int]int{http.StatusOK: 20}, together(20, right), "who is right is not slowed")
+	require.Equal(t, map[int]int{http.StatusOK: 20}, together(20, right), "correct credentials are not limited")
 	wrong := *app
 	wrong.Secret = "wrong"
 	require.Equal(t, map[int]int{http.StatusUnauthorized: 3, http.StatusTooManyRequests: 17},
 		together(20, func() int { return g.TokenRequest(&wrong, "alice@example.com").Status }))
 }
 
-func TestFence_QuotaOfNewUsers(t *testing.T) {
+func TestQuota_NewUsers(t *testing.T) {
 	settings := sandbox.Quickstart()
 	for mode, tc := range map[string]struct {
 		option string
@@ -128,16 +128,16 @@ func TestFence_QuotaOfNewUsers(t *testing.T) {
 			require.Equal(t, tc.third, third.Status, third.Body)
 			if tc.third == http.StatusForbidden {
 				require.Contains(t, third.JSON(t)["detail"], "new users")
-				require.Equal(t, exchanges, meet.Exchanges(), "Meet is not asked to make the user")
+				require.Equal(t, exchanges, meet.Exchanges(), "Meet does not create the user")
 			}
-			require.Equal(t, http.StatusOK, g.TokenRequest(app, "two@example.com").Status, "known users go on")
+			require.Equal(t, http.StatusOK, g.TokenRequest(app, "two@example.com").Status, "known users are still served")
 			require.Contains(t, g.Logs(), "80 % of its quota")
 			require.NotContains(t, g.Logs(), "three@example.com")
 		})
 	}
 }
 
-func TestAdopt_LiveInstallationMovesBehindTheGateway(t *testing.T) {
+func TestAdopt_ExistingApplications(t *testing.T) {
 	meet := strictMeet(t, nil)
 	meet.AddApplication(sandbox.Application{ClientID: "old-client", Secret: "old-secret", Active: true, Scopes: []string{"rooms:list", "rooms:create"}})
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend() + "\nunknown_applications adopt"})
@@ -161,13 +161,13 @@ func TestAdopt_LiveInstallationMovesBehindTheGateway(t *testing.T) {
 	for range 4 {
 		require.Equal(t, http.StatusUnauthorized, ask("other", "guess").Status)
 	}
-	require.Equal(t, exchanges+1, meet.Exchanges(), "what Meet has refused is not tried again")
+	require.Equal(t, exchanges+1, meet.Exchanges(), "refused credentials are not tried again")
 	refused := g.Do("GET", "/external-api/v1.0/identity", "", "Authorization", "Basic b3RoZXI6Z3Vlc3M=")
 	require.Equal(t, http.StatusUnauthorized, refused.Status)
 }
 
-// A deleted application stays deleted, and an application's credentials at Meet never
-// create a second application.
+// Requests with Meet's credentials of a deleted application neither restore it nor create another
+// one.
 func TestAdopt_DeletedStaysDeleted(t *testing.T) {
 	meet := strictMeet(t, nil)
 	for _, id := range []string{"old-client", "by-hand"} {
@@ -217,7 +217,7 @@ func TestImport_MeetSeesTheSameClient(t *testing.T) {
 
 	first := ask(0)
 	require.Equal(t, http.StatusOK, first.Status, first.Body)
-	require.Equal(t, "rooms:list", first.JSON(t)["scope"], "what Meet grants this client")
+	require.Equal(t, "rooms:list", first.JSON(t)["scope"], "the scopes that Meet grants this client")
 	shown := admin("GET", path, "")
 	require.Equal(t, map[string]any{"client_id": djangotest.ClientID(0)}, shown.JSON(t)["backend"])
 	require.NotContains(t, shown.Body, "learns_backend")
@@ -251,7 +251,7 @@ func TestSlug_SeenRoomCostsOneRequest(t *testing.T) {
 		return a.JSON(t)["results"].([]any)
 	}
 	require.Len(t, find("alice-room-44"), 1)
-	require.Empty(t, find("bob-private"), "another user's room is in nobody else's list")
+	require.Empty(t, find("bob-private"), "a user does not see the rooms of others")
 	require.Eventually(t, func() bool {
 		meet.ForgetRequests()
 		return len(find("alice-room-44")) == 1 && len(meet.Requests()) == 1
@@ -280,10 +280,10 @@ func TestLimits_RevokeAndIntrospect(t *testing.T) {
 			require.Equal(t, "rate_limited", a.JSON(t)["error"])
 			require.NotEmpty(t, a.Header.Get("Retry-After"))
 			require.NotContains(t, a.Body, "active")
-			require.Equal(t, http.StatusOK, g.Do("GET", roomsPath, "", "Authorization", gatewaytest.Bearer(token)).Status, "nothing was done")
+			require.Equal(t, http.StatusOK, g.Do("GET", roomsPath, "", "Authorization", gatewaytest.Bearer(token)).Status, "the request had no effect")
 			require.Equal(t, http.StatusTooManyRequests, g.TokenRequest(app, "alice@example.com").Status, "they are counted together")
 
-			// An application of its own limit goes on.
+			// An application with its own limit is still served.
 			app = g.AddApplication(func(a *tokens.Application) { a.Limits = map[string]string{"token": "off"} })
 			token = g.Token(app, "alice@example.com")
 			for range 6 {

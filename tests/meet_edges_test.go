@@ -20,9 +20,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// A creation that was sent is completed: its response is stored under the
-// Idempotency-Key although its caller has disconnected.
-func TestIdempotency_CallerHangsUpTheRoomIsKept(t *testing.T) {
+// A creation completes after its caller disconnects, and its response is stored under the
+// Idempotency-Key.
+func TestIdempotency_CallerDisconnects(t *testing.T) {
 	var creations atomic.Int32
 	arrived, release := make(chan struct{}, 1), make(chan struct{})
 	meet := strictMeet(t, func(next http.Handler) http.Handler {
@@ -53,7 +53,7 @@ func TestIdempotency_CallerHangsUpTheRoomIsKept(t *testing.T) {
 	var again *gatewaytest.Answer
 	require.Eventually(t, func() bool {
 		again = g.Do("POST", roomsPath, "{}", "Authorization", token, "Content-Type", jsonType, "Idempotency-Key", "impatient")
-		return again.Status != http.StatusConflict || again.Header.Get("Retry-After") == "" // in progress until it is kept
+		return again.Status != http.StatusConflict || again.Header.Get("Retry-After") == "" // in progress until the response is stored
 	}, 10*time.Second, 20*time.Millisecond)
 	require.Equal(t, http.StatusCreated, again.Status, again.Body)
 	require.EqualValues(t, 1, creations.Load())
@@ -62,7 +62,7 @@ func TestIdempotency_CallerHangsUpTheRoomIsKept(t *testing.T) {
 }
 
 // The same key at two sites with different Meets is two keys.
-func TestIdempotency_TwoMeetsTwoKeys(t *testing.T) {
+func TestIdempotency_KeyPerMeet(t *testing.T) {
 	one, two := strictMeet(t, nil), strictMeet(t, nil)
 	second := strings.Replace(two.Backend("path /external-api/v1.0"), "host meet.example.org", "host meet.example.org:443", 1)
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: "base_path /one\n" + one.Backend(), Site: "@two path /two/*\nhandle @two {\nmeet_gateway {\nbase_path /two\n" + second + "\n}\n}\n"})
@@ -84,8 +84,8 @@ func tokenAt(t *testing.T, g *gatewaytest.Gateway, base string, app *gatewaytest
 	return a.JSON(t)["access_token"].(string)
 }
 
-// A user whom one Meet has disabled is refused there, at the cost of one request every
-// few seconds. The tokens stay valid, and another Meet is not affected.
+// A user whom one Meet has disabled is refused there, with one request to Meet every few seconds.
+// The tokens stay valid, and another Meet is not affected.
 func TestRooms_UserDisabledAtOneMeet(t *testing.T) {
 	one, two := strictMeet(t, nil), strictMeet(t, nil)
 	two.SetUserActive("inactive@example.com", true)
@@ -116,10 +116,10 @@ func TestRooms_UserDisabledAtOneMeet(t *testing.T) {
 			require.Equal(t, 401, a.Status)
 			require.Equal(t, "User account is disabled.", a.JSON(t)["detail"])
 		}
-		require.LessOrEqual(t, rooms(), before+2, "remembered for some seconds")
+		require.LessOrEqual(t, rooms(), before+2, "cached for some seconds")
 		token = gatewaytest.Bearer(tokenAt(t, g, "/one", app, "inactive@example.com"))
 	}
-	require.Equal(t, changes, g.Authority().Status(t.Context()).Feed.Changes, "nobody else need forget anything")
+	require.Equal(t, changes, g.Authority().Status(t.Context()).Feed.Changes, "no change is published")
 	require.Equal(t, 401, g.Do("GET", "/one/rooms", "", "Authorization", token).Status)
 	require.Equal(t, 401, g.Do("GET", "/one/identity", "", "Authorization", token).Status)
 	for _, theirs := range []string{token, other} {
@@ -136,8 +136,8 @@ func TestRooms_UserDisabledAtOneMeet(t *testing.T) {
 	require.Equal(t, 200, again.Status, again.Body)
 }
 
-// Meet checks the secret first. An error about mail, domain or user therefore proves
-// the credentials, and the application is adopted although there is no token yet.
+// Meet checks the secret first. An error about mail, domain or user therefore proves the
+// credentials, and the gateway adopts the application without a token.
 func TestAdopt_RefusalThatProvesTheCredentials(t *testing.T) {
 	meet := strictMeet(t, nil)
 	for _, id := range []string{"bad-mail", "no-user", "other-domain"} {
@@ -168,15 +168,15 @@ func TestAdopt_RefusalThatProvesTheCredentials(t *testing.T) {
 		require.LessOrEqual(t, meet.Exchanges(), exchanges+1, "not tried again")
 		list := ask(tc.id, "right", "alice@example.com")
 		require.Equal(t, 200, list.Status, list.Body)
-		require.Equal(t, "rooms:list", list.JSON(t)["scope"], "no more than Meet grants")
+		require.Equal(t, "rooms:list", list.JSON(t)["scope"], "only the scopes that Meet grants")
 	}
 	for _, r := range meet.Requests() {
-		require.NotContains(t, string(r.Body), "quoted", "what is no mail here does not reach Meet")
+		require.NotContains(t, string(r.Body), "quoted", "an invalid address does not reach Meet")
 	}
 }
 
-// An answer of a proxy between the gateway and Meet proves nothing.
-func TestAdopt_OtherWordsProveNothing(t *testing.T) {
+// An answer of a proxy between the gateway and Meet does not prove the credentials.
+func TestAdopt_ProxyErrorProvesNothing(t *testing.T) {
 	wall := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", jsonType)
 		w.WriteHeader(403)
@@ -189,9 +189,9 @@ func TestAdopt_OtherWordsProveNothing(t *testing.T) {
 	require.ErrorIs(t, err, tokens.ErrNotFound)
 }
 
-// If the operator's own application at Meet is disabled, that is an outage:
-// applications must not request token after token.
-func TestMeet_SharedApplicationSwitchedOff(t *testing.T) {
+// A disabled application of the operator at Meet is an outage, not a reason for applications to
+// request new tokens.
+func TestMeet_SharedApplicationDisabled(t *testing.T) {
 	meet := strictMeet(t, nil)
 	meet.AddApplication(sandbox.Application{ClientID: "own", Secret: "own-secret", Active: true, Scopes: []string{"rooms:list"}})
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
@@ -222,8 +222,8 @@ func TestMeet_SharedApplicationSwitchedOff(t *testing.T) {
 	require.Eventually(t, func() bool { return g.Do("GET", roomsPath, "", "Authorization", sharedToken).Status == 200 }, 15*time.Second, 100*time.Millisecond)
 }
 
-// A room from before telephony has no PIN, and the published schema has no null.
-func TestRooms_NoPINIsLeftOut(t *testing.T) {
+// A room without a PIN has no such field, since the published schema has no null.
+func TestRooms_MissingPINIsOmitted(t *testing.T) {
 	meet := strictMeet(t, nil)
 	roomsOfAlice(meet, 1)
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
@@ -235,8 +235,7 @@ func TestRooms_NoPINIsLeftOut(t *testing.T) {
 	}
 }
 
-// With a foreign token, too, a caller gets the requested room or 502, and a list or
-// 502.
+// With a foreign token, an answer about another room is refused with 502 as well.
 func TestForeignTokens_OtherRoomIs502(t *testing.T) {
 	var body atomic.Value
 	meet := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -286,8 +285,8 @@ func TestToken_InternationalisedDomain(t *testing.T) {
 	require.Equal(t, 400, g.TokenRequest(app, "usér@münchen.example").Status)
 }
 
-// If Meet's application restricts the scopes of a token, the operator can see it.
-func TestToken_CutDownByMeetSaysSo(t *testing.T) {
+// If Meet's application restricts the scopes of a token, the log says so.
+func TestToken_ScopeRestrictionByMeetIsLogged(t *testing.T) {
 	meet := strictMeet(t, nil)
 	meet.AddApplication(sandbox.Application{ClientID: gatewaytest.MeetClientID, Secret: gatewaytest.MeetClientSecret, Active: true, Scopes: []string{"rooms:list"}})
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
@@ -298,7 +297,7 @@ func TestToken_CutDownByMeetSaysSo(t *testing.T) {
 
 // Every change to an application or user drops the stored tokens of Meet, so a scope
 // that was granted in Meet works at once.
-func TestMeet_RevokingAndEditingDropWhatWasKept(t *testing.T) {
+func TestMeet_ChangesDropStoredTokens(t *testing.T) {
 	meet := strictMeet(t, nil)
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
 	edit := func(app string, change func(*tokens.Application)) error {
@@ -327,11 +326,11 @@ func TestMeet_RevokingAndEditingDropWhatWasKept(t *testing.T) {
 		atMeet.Scopes = append(atMeet.Scopes, "rooms:create")
 		meet.AddApplication(atMeet)
 		before := meet.Exchanges()
-		require.Equal(t, "rooms:list", scope(), "%s: kept for a minute", name)
+		require.Equal(t, "rooms:list", scope(), "%s: cached for a minute", name)
 		require.NoError(t, edit(app.ID, func(a *tokens.Application) { a.Limits = map[string]string{"token": "600/1m"} }))
 		_, _, err := g.Authority().RotateSecret(t.Context(), app.ID, 0, time.Hour)
 		require.NoError(t, err)
-		require.Equal(t, "rooms:list", scope(), "%s: limits and secrets are no business of Meet's", name)
+		require.Equal(t, "rooms:list", scope(), "%s: limits and secrets do not concern Meet", name)
 		require.Equal(t, before, meet.Exchanges(), name)
 
 		require.NoError(t, act(app.ID), name)
@@ -341,12 +340,12 @@ func TestMeet_RevokingAndEditingDropWhatWasKept(t *testing.T) {
 		}
 		token := gatewaytest.Bearer(g.Token(app, mail))
 		require.Equal(t, 201, g.Do("POST", roomsPath, "{}", "Authorization", token, "Content-Type", jsonType).Status, name)
-		require.Equal(t, before+1, meet.Exchanges(), "%s: rooms are asked for with the same token of Meet's", name)
+		require.Equal(t, before+1, meet.Exchanges(), "%s: requests for rooms use the same token of Meet", name)
 	}
 }
 
 // A scope that Meet does not grant is shown with the application, until Meet grants it.
-func TestMeet_WhatIsNotGrantedIsShown(t *testing.T) {
+func TestMeet_ShowsScopesNotGranted(t *testing.T) {
 	meet := strictMeet(t, nil)
 	atMeet := sandbox.Application{ClientID: gatewaytest.MeetClientID, Secret: gatewaytest.MeetClientSecret, Active: true, Scopes: []string{"rooms:list", "rooms:retrieve"}}
 	meet.AddApplication(atMeet)
@@ -357,11 +356,11 @@ func TestMeet_WhatIsNotGrantedIsShown(t *testing.T) {
 		require.NoError(t, err)
 		return a
 	}
-	require.Empty(t, shown().NotGranted, "nothing is known yet")
+	require.Empty(t, shown().NotGranted, "no exchange yet")
 	g.Token(app, "alice@example.com")
 	require.Eventually(t, func() bool { return len(shown().NotGranted) > 0 }, 10*time.Second, 10*time.Millisecond)
 	first := shown().NotGranted[0]
-	require.Equal(t, tokens.Scopes{"rooms:create"}, first.Scopes, "no route here asks for the other one")
+	require.Equal(t, tokens.Scopes{"rooms:create"}, first.Scopes, "no route needs the other scope")
 	require.Equal(t, "meet.example.org", first.Meet)
 	require.WithinDuration(t, time.Now(), first.Since, time.Minute)
 	require.Contains(t, strings.Join(shown().Warnings(), " "), "has not granted rooms:create")
@@ -389,7 +388,7 @@ func TestToken_ExchangeCarriesTheCallersAddress(t *testing.T) {
 	require.Len(t, requests, 1)
 	require.Equal(t, "127.0.0.1", requests[0].Header.Get("X-Forwarded-For"))
 
-	// One that a request for rooms needs, since Meet refuses the token that was kept.
+	// A request for rooms needs an exchange too if Meet refuses the cached token.
 	meet.MergeUsers("alice@example.com")
 	meet.ForgetRequests()
 	require.Equal(t, 200, g.Do("GET", roomsPath, "", "Authorization", token).Status)

@@ -17,12 +17,12 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
-// listenQueue is the listener of a Meet whose workers are busy or gone. While it is
-// shut, the kernel accepts connections and requests, and nobody reads them.
+// listenQueue is the listener of a Meet without free workers. While it is shut, the kernel
+// accepts connections and requests, but nothing reads them.
 type listenQueue struct {
 	net.Listener
 	mu   sync.Mutex
-	open chan struct{} // closed while connections are looked at
+	open chan struct{} // closed while connections are accepted
 }
 
 func newListenQueue(t *testing.T, address string) *listenQueue {
@@ -56,7 +56,7 @@ func (q *listenQueue) gate() chan struct{} {
 	return q.open
 }
 
-// Accept may have begun before the queue was shut: what comes then waits too.
+// Accept may have begun before the queue was shut, so connections wait here too.
 func (q *listenQueue) Accept() (net.Conn, error) {
 	conn, err := q.Listener.Accept()
 	if err == nil {
@@ -65,7 +65,7 @@ func (q *listenQueue) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-// madeRooms lists the creations that a Meet has carried out, by request id.
+// madeRooms counts the creations that a Meet carried out, by request id.
 type madeRooms struct {
 	mu   sync.Mutex
 	made map[string]int
@@ -94,9 +94,8 @@ func (m *madeRooms) all() int {
 	return len(m.made)
 }
 
-// When Meet restarts, requests in its listen queue may or may not be carried out. In
-// every case, a created room is either answered or reported as unknown, and a request
-// reported as certainly not carried out was not.
+// A restart of Meet may lose requests in its listen queue. The answer to every creation must be
+// right: created, unknown, or not carried out.
 func TestMeet_RestartHidesNoRoom(t *testing.T) {
 	made := &madeRooms{made: map[string]int{}}
 	var handler http.Handler
@@ -134,36 +133,36 @@ func TestMeet_RestartHidesNoRoom(t *testing.T) {
 	}
 
 	queue.shut()
-	late := atOnce("late") // Meet is busy, and looks at the queue when nobody waits any more
+	late := atOnce("late") // Meet handles the requests after the callers' timeouts
 	queue.reopen()
 	require.Eventually(t, func() bool { return made.all() == each }, 20*time.Second, 10*time.Millisecond)
 
 	queue.shut()
-	lost := atOnce("lost") // Meet restarts, and the queue is gone
+	lost := atOnce("lost") // Meet restarts and loses the queue
 	queue.reopen()
 	server.Close()
-	away := atOnce("away") // no listener
+	closed := atOnce("closed") // no listener
 	queue = newListenQueue(t, meet.Address)
 	server = serve(queue)
 
-	for name, answers := range map[string][]*gatewaytest.Answer{"late": late, "lost": lost, "away": away} {
+	for name, answers := range map[string][]*gatewaytest.Answer{"late": late, "lost": lost, "closed": closed} {
 		for i, first := range answers {
 			said := fmt.Sprintf("%s-%d: %d %s", name, i, first.Status, first.Body)
-			require.Equal(t, name != "away", unknown(first), said)
+			require.Equal(t, name != "closed", unknown(first), said)
 			before := made.of(first)
 			require.LessOrEqual(t, before, 1, said)
-			require.True(t, before == 0 || unknown(first), "a room that nobody was told of: %s", said)
+			require.True(t, before == 0 || unknown(first), "an unreported room: %s", said)
 			again := create(fmt.Sprintf("%s-%d", name, i))
 			if unknown(first) {
 				require.Equal(t, 409, again.Status, said)
-				require.Equal(t, 0, made.of(again), "the key makes no second room: %s", said)
+				require.Equal(t, 0, made.of(again), "the key creates no second room: %s", said)
 			} else {
 				require.NotEmpty(t, first.Header.Get("Retry-After"), said)
-				require.Equal(t, 201, again.Status, "nothing had happened, so the key is free: %s", again.Body)
+				require.Equal(t, 201, again.Status, "the request had no effect, so the key is free: %s", again.Body)
 			}
 		}
 	}
-	require.Equal(t, each, strings.Count(fmt.Sprint(statuses(late)), "504"), "a time-out, not an outage of Meet")
+	require.Equal(t, each, strings.Count(fmt.Sprint(statuses(late)), "504"), "a timeout, not an outage of Meet")
 	require.GreaterOrEqual(t, made.all(), 2*each)
 }
 

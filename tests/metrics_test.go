@@ -68,8 +68,8 @@ func seriesIn(metrics string) map[string]bool {
 	return found
 }
 
-// No input of callers or Meet creates a series: labels come from closed sets. No metric
-// contains who calls, for whom, or with what.
+// Input of callers or Meet creates no series, because labels come from closed sets. No metric
+// contains applications, users or credentials.
 func TestMetrics_LabelsAreClosed(t *testing.T) {
 	var status atomic.Int64
 	meet := gatewaytest.StartMeet(t, sandbox.Quickstart(), func(meet http.Handler) http.Handler {
@@ -93,7 +93,7 @@ func TestMetrics_LabelsAreClosed(t *testing.T) {
 	other := g.Token(app, "other."+mail)
 	address := strings.TrimPrefix(g.URL, "http://")
 
-	// hostile is a round of requests, each with the number in whatever a caller chooses.
+	// hostile sends requests with the number in every value that a caller chooses.
 	hostile := func(n int) {
 		name := fmt.Sprintf("canary%d", n)
 		for _, authorization := range []string{"Bearer " + token, "Bearer " + name, "Basic " + name, name, ""} {
@@ -118,7 +118,7 @@ func TestMetrics_LabelsAreClosed(t *testing.T) {
 		}
 		g.Do(http.MethodGet, "/external-api/v1.0/rooms", "", "Host", name+".example.org", "Authorization", gatewaytest.Bearer(token))
 	}
-	// statuses are answers of Meet's, two of each class.
+	// statuses are Meet's, two of each class.
 	statuses := func(all ...int) {
 		for _, s := range all {
 			status.Store(int64(s))
@@ -157,7 +157,7 @@ func TestMetrics_PerApplication(t *testing.T) {
 		}
 		requests += 3
 	}
-	for n := range 20 { // nobody's applications are none
+	for n := range 20 { // unknown applications
 		g.TokenRequest(&gatewaytest.Client{Application: &tokens.Application{ID: fmt.Sprint("canary", n)}, Secret: "wrong"}, "ada@example.org")
 	}
 	applications, counted := map[string]bool{}, 0

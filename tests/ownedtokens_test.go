@@ -102,14 +102,14 @@ func TestRevoke_NotBeforeRedisAcknowledges(t *testing.T) {
 		return g.Do(http.MethodGet, base+"/rooms", "", "Authorization", gatewaytest.Bearer(token)).Status
 	}
 
-	server.SetReadOnly(t, true) // a failover has left this gateway with a replica
+	server.SetReadOnly(t, true) // after a failover, the gateway is connected to a replica
 	for _, held := range []string{token, refresh} {
 		a := asClient(g, app, "/application/revoke", "token", held)
 		require.Equal(t, 503, a.Status, a.Body)
 		require.NotEmpty(t, a.Header.Get("Retry-After"))
 		require.JSONEq(t, `{"detail":"The service is temporarily unavailable. Try again later.","error":"temporarily_unavailable"}`, a.Body)
 	}
-	require.Equal(t, 503, rooms(), "a replica is not believed")
+	require.Equal(t, 503, rooms(), "a replica is not trusted")
 	require.Equal(t, 503, asClient(g, app, "/application/token", "grant_type", "refresh_token", "refresh_token", refresh).Status)
 
 	server.SetReadOnly(t, false)
@@ -169,7 +169,7 @@ func TestIntrospect(t *testing.T) {
 	require.Equal(t, `Basic realm="meet-gateway", charset="UTF-8"`, bad.Header.Get("WWW-Authenticate"))
 	require.Equal(t, 400, g.Do(http.MethodPost, base+"/application/introspect", "token="+token, "Content-Type", formType).Status, "no credentials")
 
-	// The refresh token takes its access token with it.
+	// The revocation of a refresh token revokes its access token.
 	require.Equal(t, 200, asClient(g, app, "/application/revoke", "token", refresh).Status)
 	inactive(app, refresh)
 	inactive(app, token)
@@ -194,7 +194,7 @@ func TestRefreshGrant(t *testing.T) {
 	a = asClient(g, app, "/application/token", "grant_type", "refresh_token")
 	require.JSONEq(t, `{"refresh_token":["This field is required."],"error":"invalid_request","detail":"refresh_token: This field is required."}`, a.Body)
 
-	// None of these has used it up.
+	// None of these used up the refresh token.
 	a = refresh(app, first["refresh_token"].(string), "scope", "Ada@example.org")
 	require.Equal(t, 200, a.Status, a.Body)
 	second := a.JSON(t)
@@ -203,12 +203,12 @@ func TestRefreshGrant(t *testing.T) {
 	require.Equal(t, first["scope"], second["scope"])
 	require.Equal(t, "no-store", a.Header.Get("Cache-Control"))
 
-	// A lost answer is repeated.
+	// A repeat returns the lost answer.
 	again := refresh(app, first["refresh_token"].(string)).JSON(t)
 	require.Equal(t, second["access_token"], again["access_token"])
 	require.Equal(t, second["refresh_token"], again["refresh_token"])
 
-	// An older one means theft: the family ends.
+	// The use of an older token indicates theft and revokes the family.
 	require.Equal(t, 200, refresh(app, second["refresh_token"].(string)).Status)
 	third := refresh(app, second["refresh_token"].(string)).JSON(t)
 	require.Equal(t, 400, refresh(app, first["refresh_token"].(string)).Status)
@@ -216,9 +216,9 @@ func TestRefreshGrant(t *testing.T) {
 	require.Equal(t, 401, g.Do(http.MethodGet, base+"/rooms", "", "Authorization", gatewaytest.Bearer(third["access_token"].(string))).Status)
 }
 
-// The scope of a refresh request is what was granted, or less (RFC 6749 §6), and may
-// name the user. Clients such as Spring send back the scope of the response.
-func TestRefreshGrant_ScopeIsTheSameOrNarrower(t *testing.T) {
+// The scope of a refresh request must not exceed the granted one (RFC 6749 §6). It may contain the
+// user. Clients such as Spring repeat the scope of the response.
+func TestRefreshGrant_Scope(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{})
 	app := g.AddApplication(refreshing)
 	answer := g.TokenRequest(app, "ada@example.org").JSON(t)
@@ -241,7 +241,7 @@ func TestRefreshGrant_ScopeIsTheSameOrNarrower(t *testing.T) {
 		require.Equal(t, "invalid_scope", a.JSON(t)["error"], scope)
 		require.Equal(t, []any{text}, a.JSON(t)["scope"], scope)
 	}
-	// None of these has used it up.
+	// None of these used up the refresh token.
 	for _, tc := range []struct{ scope, want string }{
 		{granted, granted},
 		{"rooms:list", "rooms:list"},
@@ -262,9 +262,9 @@ func TestRefreshGrant_ScopeIsTheSameOrNarrower(t *testing.T) {
 	}
 }
 
-// A refresh checks again what may have changed since the grant, at Meet too. A refusal
-// costs no token.
-func TestRefreshGrant_JudgesAgain(t *testing.T) {
+// A refresh repeats the checks of the grant, including those of Meet. A refusal does not use up the
+// token.
+func TestRefreshGrant_ChecksAgain(t *testing.T) {
 	meet := strictMeet(t, nil)
 	meet.AddApplication(sandbox.Application{ClientID: "second", Secret: "second-secret", Active: true, Scopes: []string{"rooms:list"}})
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
@@ -341,8 +341,8 @@ func TestWellKnown(t *testing.T) {
 	}`, a.Body)
 	revoked := gatewaytest.Bearer(g.Token(g.AddApplication(nil), "ada@example.org"))
 	require.NoError(t, g.Authority().RevokeAll(t.Context()))
-	// A challenge leads there (RFC 9728 §5.1), below the base path that was
-	// called, and from there to the token endpoint.
+	// A challenge has the URL of the metadata below the requested base path (RFC 9728 §5.1), and the
+	// metadata has the token endpoint.
 	for _, base := range []string{g.URL + base, g.URL} {
 		for _, path := range []string{"/rooms", "/identity"} {
 			_, challenge, found := strings.Cut(g.Do(http.MethodGet, strings.TrimPrefix(base, g.URL)+path, "", "Authorization", revoked).Header.Get("WWW-Authenticate"), `resource_metadata="`)
@@ -364,7 +364,7 @@ func TestWellKnown(t *testing.T) {
 		require.Equal(t, 404, g.Do(http.MethodGet, path, "").Status, path)
 	}
 
-	require.JSONEq(t, `{"keys":[]}`, g.Do(http.MethodGet, "/.well-known/jwks.json", "").Body, "the key of HS256 is nobody's business")
+	require.JSONEq(t, `{"keys":[]}`, g.Do(http.MethodGet, "/.well-known/jwks.json", "").Body, "the key of HS256 is secret")
 	require.Equal(t, 405, g.Do(http.MethodPost, "/.well-known/jwks.json", "").Status)
 }
 
@@ -380,9 +380,8 @@ func TestWellKnown_BehindAProxy(t *testing.T) {
 	require.Equal(t, "https://api.example.net:8443"+base, a.JSON(t)["resource"])
 }
 
-// Verifiers that use the published keys compare `iss` with the issuer of the metadata
-// (RFC 9068 §4), which is the address it was fetched from (RFC 8414 §3.3). The option
-// makes both equal.
+// With the option, `iss` is the issuer of the metadata, which is the address it was fetched from
+// (RFC 8414 §3.3). Verifiers with the published keys compare them (RFC 9068 §4).
 func TestWellKnown_IssuerOfTokens(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{})
 	g.Reload(gatewaytest.Config{Global: "store embedded\nissuer " + g.URL + base})
@@ -403,7 +402,7 @@ func TestJWKS_HoldsTheConfiguredKeys(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "key.pem")
 	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600))
 
-	// The key is published first, while the secret signs, and then used.
+	// The key is published while the secret still signs, and used afterwards.
 	global := "store embedded\nsigning_key secret\nsigning_key {file." + file + "}"
 	g := gatewaytest.Start(t, gatewaytest.Config{Global: global})
 	require.Equal(t, "HS256", g.Authority().Algorithm())
@@ -419,7 +418,7 @@ func TestJWKS_HoldsTheConfiguredKeys(t *testing.T) {
 	require.Len(t, set.Keys, 1)
 	require.Equal(t, "EdDSA", set.Keys[0]["alg"])
 	require.NotEmpty(t, set.Keys[0]["kid"])
-	require.NotContains(t, set.Keys[0], "d", "the private half")
+	require.NotContains(t, set.Keys[0], "d", "the private key")
 }
 
 func TestOpenAPI_IsServedWithItsOwnAddress(t *testing.T) {

@@ -20,8 +20,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/storetest"
 )
 
-// limited is a gateway whose Redis user loses permissions, beside one whose user does
-// not.
+// limited is a gateway whose Redis user loses permissions, and a second one with all permissions.
 type limited struct {
 	*gatewaytest.Gateway
 	redis    *redistest.Server
@@ -60,8 +59,7 @@ func (l *limited) acl(t *testing.T, rules ...any) {
 	require.NoError(t, l.redis.Client().Do(t.Context(), append([]any{"ACL", "SETUSER", "meet-gateway"}, rules...)...).Err())
 }
 
-// refused makes one request of each kind, all new to this gateway, and returns those
-// that got 503.
+// refused makes one uncached request of each kind and returns those that got 503.
 func (l *limited) refused(t *testing.T) (list []string) {
 	t.Helper()
 	l.requests++
@@ -130,7 +128,7 @@ func (l *limited) ready(t *testing.T) (bool, adminwire.Status) {
 	return s.Ready && a.Status == http.StatusOK, s
 }
 
-// findings returns what the doctor says about permissions.
+// findings returns the doctor's findings about permissions.
 func (l *limited) findings(t *testing.T) string {
 	t.Helper()
 	var d adminwire.Diagnosis
@@ -143,11 +141,10 @@ func (l *limited) findings(t *testing.T) string {
 	return ""
 }
 
-// A ready gateway serves new requests. If its Redis user loses a permission, the
-// gateway either keeps serving every kind of request and reports what is missing, or it
-// is not ready and gives the reason in status, log, metrics and doctor, even when it no
-// longer trusts Redis because of it. Package tokens tests each permission.
-func TestPermissions_ReadyMeansServed(t *testing.T) {
+// A gateway whose Redis user loses a permission either serves every kind of request and reports the
+// missing permission, or is not ready and gives the reason in status, log, metrics and doctor.
+// Package tokens tests each permission.
+func TestPermissions_ReadyGatewayServes(t *testing.T) {
 	l := startLimited(t)
 	keys, channels := []any{"resetkeys", "~mg1:*"}, []any{"resetchannels", "&mg1:*"}
 	for _, c := range []struct {

@@ -53,9 +53,9 @@ func TestPresets_Golden(t *testing.T) {
 	}
 }
 
-// comingMeet is a Meet with the changes of its open pull requests: grant-access and the
-// filter by slug (#1682), update, soft deletion (#1724), transit codes whose scope is
-// looked up again in the database (#1600), and allowed access levels (#1619).
+// comingMeet is a Meet with the changes of its open pull requests: grant-access and the filter by
+// slug (#1682), update and soft deletion (#1724), transit codes, which check the scope in the
+// database (#1600), and allowed access levels (#1619).
 type comingMeet struct {
 	*gatewaytest.Meet
 	allowed []string // access levels
@@ -162,8 +162,8 @@ func (m *comingMeet) answer(meet http.Handler, r *http.Request, path string, bod
 	return status, answer
 }
 
-// enter authenticates a request as today's Meet does, and looks the scope up in the
-// token and in the database.
+// enter authenticates a request like today's Meet, and checks the scope in the token and in the
+// database.
 func (m *comingMeet) enter(meet http.Handler, r *http.Request, scope string) (status int, answer, user string) {
 	if r.Header.Get("X-Forwarded-Proto") != "https" || r.Host != "meet.example.org" || !strings.HasSuffix(r.URL.Path, "/") {
 		return http.StatusMovedPermanently, "", ""
@@ -225,7 +225,7 @@ func (m *comingMeet) grantAccess(meet http.Handler, r *http.Request, id string, 
 	if user == "" {
 		return http.StatusNotFound, `{"detail":"User not found."}`
 	}
-	if room.Roles[user] != sandbox.Owner { // it takes nothing away
+	if room.Roles[user] != sandbox.Owner { // never downgrades an owner
 		room.Roles = maps.Clone(room.Roles)
 		room.Roles[user] = sandbox.Role(asked.Role)
 		m.put(room)
@@ -302,14 +302,14 @@ func TestPresets_GrantAccess(t *testing.T) {
 	}
 	require.Equal(t, []string{`POST ` + grant + `/ {"email":"bob@example.com"}`}, o.meet.take())
 	require.EqualValues(t, 1, o.as("bob", "GET", "/rooms", "").JSON(t)["count"])
-	require.Equal(t, 201, o.as("bob", "POST", grant, `{"email":"carol@example.com","role":"administrator"}`).Status, "bob is one who may now")
+	require.Equal(t, 201, o.as("bob", "POST", grant, `{"email":"carol@example.com","role":"administrator"}`).Status, "bob has access now")
 
 	for _, tc := range []struct {
 		name, user, room, body string
 		status                 int
 		detail, reason         string
 	}{
-		{"nobody's address", "alice", roomID(1), `{"email":"nobody@example.com"}`, 404, "User not found.", "user_not_found"},
+		{"unknown address", "alice", roomID(1), `{"email":"nobody@example.com"}`, 404, "User not found.", "user_not_found"},
 		{"no room", "alice", roomID(50), `{"email":"bob@example.com"}`, 404, "No Room matches the given query.", "not_found"},
 		{"a member", "carol", roomID(2), `{"email":"bob@example.com"}`, 403, "You do not have permission to perform this action.", "not_a_member"},
 		{"another role", "alice", roomID(1), `{"email":"bob@example.com","role":"owner"}`, 400, `role: "owner" is not a valid choice.`, "refused_by_meet"},
@@ -336,8 +336,7 @@ func (m *comingMeet) setGranted(scopes ...string) {
 	m.granted = scopes
 }
 
-// A Meet that filters by slug gets one request, and the response is the same as with
-// any Meet.
+// If Meet filters by slug, the gateway sends it one request, with the same response to the caller.
 func TestPresets_SlugFilter(t *testing.T) {
 	answers := map[bool][]string{}
 	for _, filters := range []bool{true, false} {
@@ -351,12 +350,12 @@ func TestPresets_SlugFilter(t *testing.T) {
 				require.Equal(t, 200, a.Status, a.Body)
 				answers[filters] = append(answers[filters], a.Body)
 				want := []string{"GET /rooms/?slug=" + slug}
-				if !filters { // it was on no page that came
+				if !filters { // not on the pages fetched so far
 					want = append(want, "GET /rooms/?page=2")
 				}
 				require.Equal(t, want, o.meet.take())
 			}
-			require.EqualValues(t, 0, o.as("bob", "GET", "/rooms?slug=alice-room-03", "").JSON(t)["count"], "somebody else's")
+			require.EqualValues(t, 0, o.as("bob", "GET", "/rooms?slug=alice-room-03", "").JSON(t)["count"], "another user's room")
 		})
 	}
 	require.Equal(t, answers[false], answers[true])
@@ -373,7 +372,7 @@ func TestPresets_TransitCode(t *testing.T) {
 		require.Equal(t, "no-store", a.Header.Get("Cache-Control"))
 		codes = append(codes, a.JSON(t)["code"].(string))
 	}
-	require.NotEqual(t, codes[0], codes[1], "each is used once")
+	require.NotEqual(t, codes[0], codes[1], "codes are for single use")
 	require.Len(t, o.meet.codes, 2)
 	require.Equal(t, 405, o.as("alice", "GET", "/users/transit-code", "").Status)
 	o.meet.setGranted("rooms:list")
@@ -398,7 +397,7 @@ func TestPresets_UpdateAndDelete(t *testing.T) {
 	require.Equal(t, 403, o.as("carol", "PATCH", room, `{}`).Status, "a member")
 	require.Equal(t, "restricted", level())
 
-	// The index of slugs knows the room; a deleted one leaves it at the next look.
+	// A look-up by slug removes a deleted room from the index.
 	found := func() any { return o.as("alice", "GET", "/rooms?slug=alice-room-01", "").JSON(t)["count"] }
 	require.EqualValues(t, 1, found())
 	_, err := o.Authority().FindSlug(context.Background(), "meet.example.org", "alice-room-01")
@@ -416,7 +415,7 @@ func TestPresets_UpdateAndDelete(t *testing.T) {
 		require.Equal(t, 404, o.as("alice", method, room, body).Status, method)
 	}
 
-	// One that was deleted elsewhere too.
+	// A room that was deleted directly at Meet as well.
 	require.EqualValues(t, 1, o.as("alice", "GET", "/rooms?slug=alice-room-02", "").JSON(t)["count"])
 	o.meet.RemoveRoom(roomID(2))
 	require.EqualValues(t, 0, o.as("alice", "GET", "/rooms?slug=alice-room-02", "").JSON(t)["count"])
@@ -431,7 +430,7 @@ func TestPresets_AllowedAccessLevels(t *testing.T) {
 	}{
 		preset(t, "room_access_levels restricted"): {201, 400, `{"access_level":"restricted"}`},
 		"room_access_levels meet":                  {201, 400, `{}`},
-		"":                                         {400, 400, `{"access_level":"trusted"}`}, // what the preset is for
+		"":                                         {400, 400, `{"access_level":"trusted"}`}, // without the preset
 	} {
 		t.Run(gate, func(t *testing.T) {
 			o := open(t, settings, gate)
@@ -444,7 +443,7 @@ func TestPresets_AllowedAccessLevels(t *testing.T) {
 			}
 			a = o.as("alice", "POST", "/rooms", `{"access_level":"trusted"}`)
 			require.Equal(t, want.trusted, a.Status)
-			require.Equal(t, []any{`"trusted" is not a valid choice.`}, a.JSON(t)["access_level"], "in Meet's words")
+			require.Equal(t, []any{`"trusted" is not a valid choice.`}, a.JSON(t)["access_level"], "Meet's message")
 		})
 	}
 }

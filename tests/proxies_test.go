@@ -24,8 +24,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// The documented proxies pass on the caller's address and the address it used, and
-// nothing that the caller wrote.
+// The documented proxies pass on the caller's address and the URL it used, and drop forwarding
+// headers of the caller.
 func TestProxies_AsDocumented(t *testing.T) {
 	docs, err := os.ReadFile("../docs/operations.md")
 	require.NoError(t, err)
@@ -34,7 +34,7 @@ func TestProxies_AsDocumented(t *testing.T) {
 		require.NotNil(t, found, language)
 		return string(found[1])
 	}
-	// The proxy calls from an address of its own: that of the caller is loopback too.
+	// The proxy calls from another address than the caller, which also uses loopback.
 	const proxy = "127.0.0.2"
 	for name, start := range map[string]func(t *testing.T, gateway string) string{
 		"nginx": func(t *testing.T, gateway string) string {
@@ -98,7 +98,7 @@ http {
 			status, _ := ask("POST", tokenPath, gatewaytest.TokenBody(true127.ID, true127.Secret, "ada@example.org"))
 			require.Equal(t, 200, status)
 			status, _ = ask("POST", tokenPath, gatewaytest.TokenBody(false203.ID, false203.Secret, "ada@example.org"))
-			require.Equal(t, 403, status, "the address that the caller wrote")
+			require.Equal(t, 403, status, "the address in the caller's header")
 			_, metadata := ask("GET", "/external-api/v1.0/.well-known/oauth-authorization-server", "")
 			require.Equal(t, "https://"+address+"/external-api/v1.0", metadata["issuer"])
 		})
@@ -118,7 +118,7 @@ func claimProxy(t *testing.T) (address, certificate, key string) {
 func runProxy(t *testing.T, address, config, name string, args ...string) {
 	t.Helper()
 	path, err := exec.LookPath(name)
-	require.NoError(t, err, ".ci/install brings it")
+	require.NoError(t, err, "install it with .ci/install")
 	file := filepath.Join(t.TempDir(), name+".conf")
 	require.NoError(t, os.WriteFile(file, []byte(config), 0o600))
 	out := new(output)

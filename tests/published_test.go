@@ -14,13 +14,13 @@ import (
 
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
-	_ "github.com/meet-gateway/meet-gateway/tests/seed" // the same properties each time
+	_ "github.com/meet-gateway/meet-gateway/tests/seed" // seeds rapid
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// TestPublished_AnyRequest makes valid and invalid requests within the published
-// description, with and without the trailing slash, and compares the responses with a
-// model of a dozen lines. The transport compares every response with the description.
+// TestPublished_AnyRequest makes random valid and invalid requests within the published description,
+// with and without the trailing slash, and compares the responses with a small model. The transport
+// compares every response with the description.
 func TestPublished_AnyRequest(t *testing.T) {
 	const listed = 45
 	meet := strictMeet(t, nil)
@@ -29,7 +29,7 @@ func TestPublished_AnyRequest(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: "base_path /external-api/v1.0 /\n" + meet.Backend()})
 	whole := g.AddApplication(func(a *tokens.Application) { a.Domains = []string{"example.com"} })
 	narrow := g.AddApplication(func(a *tokens.Application) { a.Scopes = tokens.Scopes{"rooms:update"} })
-	credentials := map[string]string{ // of alice, by what is answered
+	credentials := map[string]string{ // of alice, by the expected answer
 		"":    gatewaytest.Bearer(g.Token(whole, "alice@example.com")),
 		"401": "Bearer " + g.Token(whole, "alice@example.com") + "x",
 		"403": gatewaytest.Bearer(g.Token(narrow, "alice@example.com")),
@@ -94,7 +94,7 @@ func TestPublished_AnyRequest(t *testing.T) {
 			if size < 0 {
 				size = 20
 			}
-			pages := 0 // of a size that is not allowed there are none
+			pages := 0 // none if the size is not permitted
 			if 1 <= size && size <= 100 {
 				pages = (listed + size - 1) / size
 			}

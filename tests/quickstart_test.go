@@ -11,7 +11,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
-func TestFlow_TokenIdentityRooms(t *testing.T) {
+func TestQuickstart_TokenIdentityRooms(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Config{})
 	app := g.AddApplication(nil)
 

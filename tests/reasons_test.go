@@ -19,13 +19,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestDocs_EveryReasonIsExplained finds the refusal reasons in the code of each
-// package, in whatever form they appear. A form that it cannot read fails the test, so
-// that no reason stays undocumented.
+// TestDocs_EveryReasonIsExplained checks that docs/refusals.md has every refusal reason in the code.
+// It fails on a reason in a form that it cannot read.
 func TestDocs_EveryReasonIsExplained(t *testing.T) {
 	doc, err := os.ReadFile("../docs/refusals.md")
 	require.NoError(t, err)
-	found := map[string]string{} // reasons, and where they are made
+	found := map[string]string{} // reasons, and their places in the code
 	var unread []string
 	for _, root := range []string{"../caddymodule", "../tokens"} {
 		require.NoError(t, filepath.WalkDir(root, func(dir string, d fs.DirEntry, err error) error {
@@ -38,16 +37,16 @@ func TestDocs_EveryReasonIsExplained(t *testing.T) {
 			return nil
 		}))
 	}
-	// Reasons that are no literal or constant.
+	// Reasons that are neither literals nor constants.
 	handedOn := []string{
 		`caddymodule/limits.go: "limit_" + d.Policy.String()`, // the documentation has them as limit_…
-		"caddymodule/identity.go: code",                       // of identityRefusal, whose callers are read
-		"caddymodule/errors.go: tokens.Reason(err)",           // what deny was given
+		"caddymodule/identity.go: code",                       // from identityRefusal, whose callers are read
+		"caddymodule/errors.go: tokens.Reason(err)",           // from the callers of deny
 		"tokens/grants.go: Reason(err)", "tokens/refresh.go: Reason(err)",
 	}
 	slices.Sort(unread)
-	require.ElementsMatch(t, handedOn, slices.Compact(unread), "reasons in a form that this test does not read")
-	require.Greater(t, len(found), 90, "the reasons are not seen any more")
+	require.ElementsMatch(t, handedOn, slices.Compact(unread), "this test cannot read these reasons")
+	require.Greater(t, len(found), 90, "too few reasons found")
 	for reason, at := range found {
 		if strings.Contains(string(doc), "`"+reason+"`") {
 			delete(found, reason)
@@ -63,7 +62,7 @@ type reasonReader struct {
 	fset      *token.FileSet
 	consts    map[string]string
 	functions map[string]*ast.FuncDecl
-	// refuses is false where a reason is something else, such as a sentence.
+	// refuses is false where a field named reason is not a refusal reason.
 	refuses bool
 	found   map[string]string
 	unread  []string
@@ -148,7 +147,7 @@ func (r *reasonReader) read(e ast.Expr) {
 	switch e := e.(type) {
 	case *ast.Ident:
 		if e.Name == "reason" {
-			return // a variable or a parameter: what it is given is read
+			return // a variable or a parameter, whose assignments are read
 		}
 		if text, ok := r.consts[e.Name]; ok {
 			r.found[text] = r.fset.Position(e.Pos()).String()
@@ -166,11 +165,11 @@ func (r *reasonReader) read(e ast.Expr) {
 		}
 	}
 	var b strings.Builder
-	_ = printer.Fprint(&b, r.fset, e) // into memory
+	_ = printer.Fprint(&b, r.fset, e) // writing to memory does not fail
 	r.unread = append(r.unread, strings.TrimPrefix(r.fset.Position(e.Pos()).Filename, "../")+": "+b.String())
 }
 
-// calledName is the name of the function or method that is called.
+// calledName returns the name of the called function or method.
 func calledName(call *ast.CallExpr) string {
 	switch f := call.Fun.(type) {
 	case *ast.Ident:
@@ -181,7 +180,7 @@ func calledName(call *ast.CallExpr) string {
 	return ""
 }
 
-// literal is the text of a string literal.
+// literal returns the value of a string literal.
 func literal(e ast.Expr) (string, bool) {
 	l, ok := e.(*ast.BasicLit)
 	if !ok || l.Kind != token.STRING {

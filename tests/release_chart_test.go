@@ -9,9 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A chart can only read its own files, so it has copies of the dashboard and of the
-// rules.
-func TestRelease_ChartHasTheBoardAndTheRules(t *testing.T) {
+// A chart can read only its own files, so it has copies of the dashboard and of the rules.
+func TestRelease_ChartCopiesAreCurrent(t *testing.T) {
 	for original, copied := range map[string]string{
 		"deploy/prometheus/rules.yaml":     "deploy/helm/meet-gateway/files/rules.yaml",
 		"deploy/grafana/meet-gateway.json": "deploy/helm/meet-gateway/files/dashboard.json",

@@ -26,8 +26,7 @@ import (
 // release is a binary and its shipped Caddyfile.
 type release struct{ binary, caddyfile string }
 
-// installation is one Redis and one Meet for gateways set up as docs/production.md
-// says.
+// installation is one Redis and one Meet for gateways that are set up as in docs/production.md.
 type installation struct {
 	t     *testing.T
 	redis *redistest.Server
@@ -56,7 +55,7 @@ func (i *installation) add(drain time.Duration) *member {
 	return &member{installation: i, site: claimPort(i.t), health: claimPort(i.t), admin: claimPort(i.t), drain: drain, out: new(output)}
 }
 
-// start runs a release and returns when a balancer would send it requests.
+// start runs a release and waits until it is ready.
 func (m *member) start(r release) {
 	m.t.Helper()
 	cmd := exec.Command(r.binary, "run", "--config", r.caddyfile, "--adapter", "caddyfile")
@@ -88,7 +87,7 @@ func (m *member) ready() int {
 	return res.StatusCode
 }
 
-// stop sends SIGTERM, as systemd does, and returns when the gateway has ended.
+// stop sends SIGTERM, like systemd, and waits for the end.
 func (m *member) stop() {
 	m.t.Helper()
 	require.NoError(m.t, m.process.Signal(syscall.SIGTERM))
@@ -97,7 +96,7 @@ func (m *member) stop() {
 
 func (m *member) url() string { return "http://" + m.site.Addr() }
 
-// application registers one at this gateway's admin endpoint.
+// application registers an application at this gateway's admin endpoint.
 func (m *member) application(name string) (id, secret string) {
 	m.t.Helper()
 	res, err := http.Post("http://"+m.admin.Addr()+"/meet-gateway/applications", jsonType,
@@ -137,6 +136,6 @@ func call(client *http.Client, method, url, token, body string) (status int, ans
 	if err != nil {
 		return 0, nil, err.Error()
 	}
-	_ = json.Unmarshal(read, &answer) // what is no JSON is in the text
+	_ = json.Unmarshal(read, &answer) // errors show the text
 	return res.StatusCode, answer, string(read)
 }

@@ -16,15 +16,13 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
-// stalenessBound is how long a gateway may trust its memory by default. After it, a
-// revoked token is refused everywhere.
+// stalenessBound is the default staleness bound. After it, every gateway refuses a revoked token.
 const stalenessBound = 5 * time.Second
 
-// The previous release and this one share a Redis during an upgrade and during a
-// downgrade. Neither gives a wrong answer about what the other one created, changed or
-// revoked. MEET_GATEWAY_PREVIOUS is a folder with the previous binary and Caddyfile,
-// which .ci/previous creates.
-func TestRelease_PreviousOneBesideThisOne(t *testing.T) {
+// The previous release and this one share a Redis during an upgrade or downgrade. Each gives right
+// answers about objects that the other one created, changed or revoked. MEET_GATEWAY_PREVIOUS is a
+// folder with the previous binary and Caddyfile, which .ci/previous creates.
+func TestRelease_MixedVersions(t *testing.T) {
 	previous := os.Getenv("MEET_GATEWAY_PREVIOUS")
 	if previous == "" {
 		t.Skip("make deploy-check builds the previous release and runs this")
@@ -78,7 +76,7 @@ type mixed struct {
 	asked   int
 }
 
-// client is not shared between phases, because a replaced gateway has closed its
+// client returns a new client. Phases do not share one, because a replaced gateway closes its
 // connections.
 func (m *mixed) client() *http.Client {
 	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Second}}
@@ -93,13 +91,13 @@ func (m *mixed) ask(client *http.Client, want int, what, method, url, token, bod
 	m.asked++
 	m.mu.Unlock()
 	if status != want {
-		m.t.Errorf("%s: %s %s: %d and not %d: %s", what, method, url, status, want, text)
+		m.t.Errorf("%s: %s %s: %d instead of %d: %s", what, method, url, status, want, text)
 	}
 	return answer, status == want
 }
 
-// phase runs one mixture of releases under load, in both directions: objects created at
-// one gateway are used, changed and revoked at the other.
+// phase runs one combination of releases under load. Each gateway uses, changes and revokes objects
+// of the other.
 func (m *mixed) phase(name string, mails []string) {
 	var all sync.WaitGroup
 	for w, mail := range mails {
@@ -116,7 +114,7 @@ func (m *mixed) phase(name string, mails []string) {
 	}
 	all.Wait()
 
-	// What was made or revoked in any phase before is so in this one, on both.
+	// Objects of all earlier phases are right on both gateways.
 	client := m.client()
 	defer client.CloseIdleConnections()
 	for _, g := range m.gateways {
@@ -129,7 +127,7 @@ func (m *mixed) phase(name string, mails []string) {
 	}
 }
 
-// round creates a new application now and then, since both gateways edit it.
+// round runs one round of requests with a new application.
 func (m *mixed) round(client *http.Client, what string, here, there *member, mail string, edit bool) bool {
 	id, secret := here.application("Calendar")
 	mint := func(g *member) (string, bool) {
@@ -196,7 +194,7 @@ func (m *mixed) refused(client *http.Client, what string, g *member, token strin
 	m.becomes(client, what, g, token, http.StatusUnauthorized)
 }
 
-// becomes waits for the response that a change must cause within the staleness bound.
+// becomes waits for the response after a change, for at most the staleness bound.
 func (m *mixed) becomes(client *http.Client, what string, g *member, token string, want int) {
 	changed := time.Now()
 	for {

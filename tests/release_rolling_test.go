@@ -22,9 +22,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
-// While two gateways behind the HAProxy of deploy/compose restart one after the other,
-// every request gets the same response as without restarts. MEET_GATEWAY_ROLLING makes
-// ten restarts and 20,000 requests.
+// No request fails while two gateways behind the HAProxy of deploy/compose restart one after the
+// other. MEET_GATEWAY_ROLLING makes ten restarts and 20,000 requests.
 func TestRelease_RollingRestartFailsNoRequest(t *testing.T) {
 	restarts, requests := 2, 2000
 	if os.Getenv("MEET_GATEWAY_ROLLING") != "" {
@@ -56,7 +55,7 @@ func TestRelease_RollingRestartFailsNoRequest(t *testing.T) {
 		g := gateways[i%len(gateways)]
 		g.stop()
 		g.start(shipped)
-		// The other one may stop when this one gets requests again.
+		// The other gateway may stop once this one gets requests again.
 		require.Eventually(t, func() bool {
 			return in.up(proxy) == len(gateways) && l.answered.Load() >= int64(requests/restarts*(i+1))
 		}, time.Minute, 20*time.Millisecond)
@@ -67,12 +66,12 @@ func TestRelease_RollingRestartFailsNoRequest(t *testing.T) {
 	t.Logf("%d restarts, %d requests, none failed", restarts, l.answered.Load())
 }
 
-// haproxy starts the HAProxy of deploy/compose with other addresses. It checks
-// readiness five times as often, so that drains can be shorter.
+// haproxy starts the HAProxy of deploy/compose with other addresses. It checks readiness five times
+// as often, which permits shorter drains.
 func (i *installation) haproxy(gateways []*member) (url string) {
 	i.t.Helper()
 	path, err := exec.LookPath("haproxy")
-	require.NoError(i.t, err, ".ci/install brings it")
+	require.NoError(i.t, err, "install it with .ci/install")
 	config, err := os.ReadFile(atTop("deploy/compose/haproxy.cfg"))
 	require.NoError(i.t, err)
 	claim := claimPort(i.t)
@@ -102,7 +101,7 @@ func (i *installation) haproxy(gateways []*member) (url string) {
 	return url
 }
 
-// up returns to how many gateways HAProxy sends requests.
+// up returns the number of gateways that HAProxy sends requests to.
 func (i *installation) up(proxy string) int {
 	_, _, text := call(http.DefaultClient, http.MethodGet, proxy+"/up", "", "")
 	n, err := strconv.Atoi(strings.TrimSpace(text))
@@ -112,7 +111,7 @@ func (i *installation) up(proxy string) int {
 	return n
 }
 
-// load is the requests of clients and their responses.
+// load runs clients and records their responses.
 type load struct {
 	base, id, secret string
 	enough           chan struct{}
@@ -121,8 +120,8 @@ type load struct {
 	failed           []string
 }
 
-// run is one client. It keeps its connection, gets tokens, and creates and reads rooms,
-// with a request every twelve milliseconds.
+// run is one client with one connection. It gets tokens, and creates and reads rooms, with a request
+// every twelve milliseconds.
 func (l *load) run(mail string) {
 	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 2}}
 	defer client.CloseIdleConnections()

@@ -16,9 +16,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/child"
 )
 
-// A process that holds the socket, as systemd does, can restart the gateway without a
-// refused connection: new callers wait.
-func TestRelease_RestartsOnASocketThatIsHandedOver(t *testing.T) {
+// If another process holds the socket, like systemd, new connections wait during a restart of the
+// gateway.
+func TestRelease_RestartWithSocketActivation(t *testing.T) {
 	path, err := binary()
 	require.NoError(t, err)
 	held, err := net.Listen("tcp", "127.0.0.1:0")

@@ -15,7 +15,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/caddymodule"
 )
 
-// The version is defined in caddymodule/version.go. All files that repeat it agree.
+// All files repeat the version of caddymodule/version.go.
 func TestRelease_OneVersion(t *testing.T) {
 	for file, line := range map[string]string{
 		"deploy/helm/meet-gateway/Chart.yaml": "\nversion: " + caddymodule.Release + "\nappVersion: " + caddymodule.Release + "\n",
@@ -28,9 +28,8 @@ func TestRelease_OneVersion(t *testing.T) {
 	}
 }
 
-// Go refuses a module with a file name that some system cannot store, such as nul.
-// Nobody could build with it.
-func TestRelease_IsAModuleThatGoTakes(t *testing.T) {
+// Go refuses a module with a file name that is invalid on some system, such as nul.
+func TestRelease_ModuleFileNames(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), "git", "ls-files")
 	cmd.Dir = atTop()
 	listed, err := cmd.Output()

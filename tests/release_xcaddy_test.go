@@ -17,9 +17,9 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
-// A Caddy built by xcaddy serves the configurations of README and docs, as Caddyfile
-// and as JSON. MEET_GATEWAY_CADDY is that Caddy; .ci/deploy-check builds it.
-func TestRelease_CaddyOfYourOwn(t *testing.T) {
+// A Caddy built by xcaddy serves the configurations of README and docs, as Caddyfile and as JSON.
+// MEET_GATEWAY_CADDY is that Caddy, which .ci/deploy-check builds.
+func TestRelease_XcaddyBuild(t *testing.T) {
 	caddy := os.Getenv("MEET_GATEWAY_CADDY")
 	if caddy == "" {
 		t.Skip("make deploy-check builds a Caddy with xcaddy and runs this")
@@ -90,7 +90,7 @@ func TestRelease_CaddyOfYourOwn(t *testing.T) {
 			res, err := client.Do(other)
 			require.NoError(t, err)
 			require.NoError(t, res.Body.Close())
-			require.Equal(t, http.StatusMisdirectedRequest, res.StatusCode, "a health check by address must not pass on nothing")
+			require.Equal(t, http.StatusMisdirectedRequest, res.StatusCode, "a health check by address fails without a site")
 		})
 	}
 }

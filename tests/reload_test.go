@@ -33,7 +33,7 @@ func TestReload_EmbeddedStateAndSandboxSurvive(t *testing.T) {
 	authority := g.Authority()
 
 	g.Reload(gatewaytest.Config{})
-	require.Same(t, authority, g.Authority(), "nothing changed: caches and feed go on")
+	require.Same(t, authority, g.Authority(), "an unchanged configuration keeps caches and feed")
 	require.Contains(t, g.Metrics(), `caddy_meet_gateway_cache_entries{cache="meet_tokens"} 1`)
 	require.Equal(t, 200, g.Do("GET", roomsPath+"/"+room, "", "Authorization", token).Status)
 
@@ -82,7 +82,7 @@ func TestReload_InFlightRequestKeepsItsStoreAndBackend(t *testing.T) {
 	g.Reload(gatewaytest.Config{Global: "store embedded\naudience others", Gate: meet.Backend()})
 	close(release)
 	require.Equal(t, 200, (<-done).Status)
-	require.NotContains(t, g.Logs(), "panic") // the client would have tried again
+	require.NotContains(t, g.Logs(), "panic") // which the client's retry would hide
 }
 
 func TestReload_ManyTimesLeaksNothing(t *testing.T) {
@@ -116,8 +116,8 @@ func goroutines(t *testing.T, wanted int) int {
 	}
 }
 
-// With an empty environment, the shipped Caddyfile is a trial configuration. Reloading
-// a production gateway from such a shell must fail.
+// Reloading a production gateway from a shell with an empty environment fails, since the shipped
+// Caddyfile would become a trial configuration.
 func TestReload_ProductionDoesNotBecomeATrial(t *testing.T) {
 	server := redistest.Standalone(t)
 	redis := "store redis redis://" + server.Addr() + "\nsecret 0123456789-0123456789-0123456789"
@@ -126,11 +126,11 @@ func TestReload_ProductionDoesNotBecomeATrial(t *testing.T) {
 
 	err := g.TryReload(gatewaytest.Config{Global: "store embedded\nquickstart"})
 	require.ErrorContains(t, err, "MEET_STORE")
-	require.NotEmpty(t, g.Token(app, "alice@example.com"), "the old one goes on")
+	require.NotEmpty(t, g.Token(app, "alice@example.com"), "the old configuration is still served")
 
 	g.Reload(gatewaytest.Config{Global: redis + "\nquickstart"})
 	require.NotEmpty(t, g.Token(app, "alice@example.com"), "quickstart has no effect with redis")
-	g.Reload(gatewaytest.Config{}) // a deliberate configuration has no quickstart
+	g.Reload(gatewaytest.Config{}) // without quickstart the reload is deliberate
 	require.NotEmpty(t, g.Token(g.AddApplication(nil), "alice@example.com"))
 }
 
@@ -142,18 +142,18 @@ func TestReload_SecretAndStoreChange(t *testing.T) {
 	old := gatewaytest.Bearer(g.Token(app, "ada@example.org"))
 
 	g.Reload(gatewaytest.Config{Global: "store redis " + one.URL() + "\nsecret " + second + "\nsecret " + first})
-	require.Equal(t, 200, g.Do("GET", roomsPath, "", "Authorization", old).Status, "nobody is logged out")
+	require.Equal(t, 200, g.Do("GET", roomsPath, "", "Authorization", old).Status, "old tokens stay valid")
 	newer := gatewaytest.Bearer(g.Token(app, "ada@example.org"))
 
 	g.Reload(gatewaytest.Config{Global: "store redis " + one.URL() + "\nsecret " + second})
-	require.Equal(t, 503, g.Do("GET", roomsPath, "", "Authorization", old).Status, "its key was removed while tokens of it live")
+	require.Equal(t, 503, g.Do("GET", roomsPath, "", "Authorization", old).Status, "the key of a live token was removed")
 	require.Equal(t, 200, g.Do("GET", roomsPath, "", "Authorization", newer).Status)
 
 	g.Reload(gatewaytest.Config{Global: "store redis " + two.URL() + "\nsecret " + second})
-	require.Equal(t, 401, g.Do("GET", roomsPath, "", "Authorization", newer).Status, "another store does not know it")
+	require.Equal(t, 401, g.Do("GET", roomsPath, "", "Authorization", newer).Status, "the other store does not have the token")
 }
 
-func TestStart_RedisAwayIs503UntilItIsThere(t *testing.T) {
+func TestStart_503WithoutRedis(t *testing.T) {
 	server := redistest.Standalone(t, "--appendonly", "yes")
 	config := gatewaytest.Config{Global: "store redis " + server.URL() + " {\ntimeout 200ms\n}\nsecret 0123456789-0123456789-0123456789-abc"}
 	g := gatewaytest.Start(t, config)

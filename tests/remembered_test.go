@@ -15,12 +15,12 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
-// A token request is decided from memory, but a refusal is checked in Redis first,
-// because the application may have changed without this gateway hearing of it.
-func TestToken_RefusalsAskRedis(t *testing.T) {
+// A token request is decided from memory, but before a refusal the gateway reads the application
+// from Redis, because it may have missed a change.
+func TestToken_RefusalReadsRedis(t *testing.T) {
 	server := redistest.Standalone(t)
 	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store redis " + server.URL() + "\nsecret 0123456789-0123456789-0123456789-abc"})
-	// unheard changes the record in Redis and tells nobody.
+	// unheard changes the record in Redis without publishing the change.
 	unheard := func(c *gatewaytest.Client, member string, value any) {
 		t.Helper()
 		key := "mg1:a:" + c.ID

@@ -23,7 +23,7 @@ const (
 	aliceID   = "a11ce000-0000-4000-8000-00000000000a"
 )
 
-// roomsOfAlice gives alice n rooms, and somebody else one.
+// roomsOfAlice creates n rooms of alice and one of another user.
 func roomsOfAlice(m *gatewaytest.Meet, n int) {
 	for i := 1; i <= n; i++ {
 		m.AddRoom(sandbox.Room{ID: roomID(i), Slug: fmt.Sprintf("alice-room-%02d", i), Roles: map[string]sandbox.Role{aliceID: sandbox.Owner}, Configuration: map[string]any{}})
@@ -155,7 +155,7 @@ func TestRooms_EveryPageSize(t *testing.T) {
 	require.Len(t, g.Do("GET", roomsPath+"?page=last", "", "Authorization", token).JSON(t)["results"], 5)
 }
 
-func TestRooms_LinksAsTheCallerCame(t *testing.T) {
+func TestRooms_LinksUseTheCallersURL(t *testing.T) {
 	meet := strictMeet(t, nil)
 	roomsOfAlice(meet, 30)
 	gate := meet.Backend() + "\nbase_path /external-api/v1.0 /"
@@ -297,7 +297,7 @@ func TestRooms_OperatorRoutes(t *testing.T) {
 		require.Equal(t, 400, refused.Status, ambiguous)
 	}
 	patch := g.Do("PATCH", roomsPath+"/"+roomID(1), "{}", "Authorization", token, "Content-Type", jsonType)
-	require.Equal(t, 405, patch.Status, "this Meet has no such route")
+	require.Equal(t, 405, patch.Status, "Meet does not have the route")
 	require.Equal(t, map[string]any{"detail": `Method "PATCH" not allowed.`, "error": `Method "PATCH" not allowed.`}, patch.JSON(t))
 
 	grant := roomsPath + "/" + strings.ToUpper(roomID(1)) + "/grant-access?x=1"
@@ -414,7 +414,7 @@ func TestRooms_DisabledUserIsRefused(t *testing.T) {
 	require.Equal(t, "User account is disabled.", g.Do("GET", roomsPath, "", "Authorization", token).JSON(t)["detail"])
 }
 
-func TestRooms_MeetAwayIs503(t *testing.T) {
+func TestRooms_503WithoutMeet(t *testing.T) {
 	meet := strictMeet(t, nil)
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})
 	app := g.AddApplication(nil)

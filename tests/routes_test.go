@@ -22,7 +22,7 @@ import (
 
 // nextMeet is a Meet with the endpoints of its open pull requests: grant-access
 // (#1682), transit codes (#1600), update, soft deletion (#1724) and allowed access
-// levels (#1619). It answers in their words.
+// levels (#1619), with their messages.
 type nextMeet struct {
 	*gatewaytest.Meet
 	mu      sync.Mutex
@@ -112,7 +112,7 @@ func startRoutes(t *testing.T, more string) (*nextMeet, *gatewaytest.Gateway, *g
 	return meet, g, app, gatewaytest.Bearer(g.Token(app, "alice@example.com"))
 }
 
-func TestRoutes_FenceOnEveryOpenedRoute(t *testing.T) {
+func TestRoutes_ChecksOnEveryOpenedRoute(t *testing.T) {
 	meet, g, _, token := startRoutes(t, "")
 	grant, room, transit := roomsPath+"/"+roomID(1)+"/grant-access", roomsPath+"/"+roomID(1), "/external-api/v1.0/users/transit-code"
 	for _, tc := range []struct {
@@ -145,12 +145,12 @@ func TestRoutes_FenceOnEveryOpenedRoute(t *testing.T) {
 		}
 		require.Equal(t, []string{tc.method + " " + strings.TrimSuffix(tc.path, "/") + "/ " + tc.body}, arrived, "byte for byte, and no query")
 	}
-	require.Contains(t, g.Logs(), `"routes":["PATCH /rooms/{id}"]`, "said at load what is judged by default")
+	require.Contains(t, g.Logs(), `"routes":["PATCH /rooms/{id}"]`, "the load logs routes with default checks")
 	require.NotContains(t, g.Logs(), `"reason":"invalid_fields","status":400,"endpoint":"operator","request_id":"victim`)
 }
 
-// Headers that would change how Meet reads the checked body do not reach Meet. Of the
-// request, Meet gets only the body.
+// Meet gets only the body of the request, and no headers that would change how it reads the checked
+// body.
 func TestRoutes_HostileRequests(t *testing.T) {
 	meet, g, _, token := startRoutes(t, "")
 	const foreign = `{"email":"victim@other.org"}`
@@ -165,25 +165,25 @@ func TestRoutes_HostileRequests(t *testing.T) {
 		}{
 			{"UTF-7", jsonType + "; charset=utf-7", `{"note":"victim+AEA-other.org"}`, 415, nil},
 			{"UTF-16, said", jsonType + "; charset=UTF-16LE", "{\x00}\x00", 415, nil},
-			{"UTF-16, not said", jsonType, "{\x00}\x00", 400, nil},
+			{"UTF-16, undeclared", jsonType, "{\x00}\x00", 400, nil},
 			{"EBCDIC", jsonType + "; charset=cp037", `{}`, 415, nil},
 			{"Latin-1", jsonType + `; charset="iso-8859-1"`, `{}`, 415, nil},
 			{"charset twice", jsonType + "; charset=utf-8; charset=utf-7", `{}`, 415, nil},
 			{"two types", jsonType, foreign, 400, []string{"Content-Type", "text/plain"}},
-			{"gzip, said", jsonType, `{}`, 415, []string{"Content-Encoding", "gzip"}},
-			{"gzip, not said", jsonType, "\x1f\x8b\x08\x00", 400, nil},
+			{"gzip, declared", jsonType, `{}`, 415, []string{"Content-Encoding", "gzip"}},
+			{"gzip, undeclared", jsonType, "\x1f\x8b\x08\x00", 400, nil},
 			{"two codings", jsonType, `{}`, 415, []string{"Content-Encoding", "identity", "Content-Encoding", "deflate"}},
 			{"form", form, "email=victim%40other.org", 415, nil},
-			{"form, called JSON", jsonType, "email=victim%40other.org", 400, nil},
+			{"form, declared as JSON", jsonType, "email=victim%40other.org", 400, nil},
 			{"multipart", multipart, "--x\r\nContent-Disposition: form-data; name=\"email\"\r\n\r\nvictim@other.org\r\n--x--\r\n", 415, nil},
 			{"merge patch", "application/merge-patch+json", foreign, 415, nil},
 			{"JSON patch", "application/json-patch+json", `[{"op":"add","path":"/email","value":"victim@other.org"}]`, 415, nil},
-			{"JSON patch, called JSON", jsonType, `[{"op":"add","path":"/email","value":"victim@other.org"}]`, 400, nil},
+			{"JSON patch, declared as JSON", jsonType, `[{"op":"add","path":"/email","value":"victim@other.org"}]`, 400, nil},
 			{"no type", "", foreign, 415, nil},
 			{"two bodies", jsonType, "{}\n" + foreign, 400, nil},
 			{"levels", jsonType, `{"accessLevel":"public"}`, 400, nil},
 			{"too large", jsonType, `{"x":"` + strings.Repeat("x", 64<<10) + `"}`, 413, nil},
-			{"UTF-8, said", jsonType + `; charset="UTF-8"`, `{}`, 200, nil},
+			{"UTF-8, declared", jsonType + `; charset="UTF-8"`, `{}`, 200, nil},
 			{"other headers", jsonType, `{}`, 200, []string{
 				"X-HTTP-Method-Override", "DELETE", "X-Forwarded-Email", "victim@other.org", "From", "victim@other.org", "Content-Encoding", "identity",
 				"X-Request-Id", "victim@other.org", "Content-Location", "/?email=victim@other.org", "Cookie", "email=victim@other.org",
@@ -238,14 +238,14 @@ func TestRoutes_MeetDecidesLevels(t *testing.T) {
 		requests := meet.Requests()
 		return string(requests[len(requests)-1].Body)
 	}
-	require.JSONEq(t, `{}`, created(`{}`), "no level is named")
+	require.JSONEq(t, `{}`, created(`{}`), "without an access level")
 	require.JSONEq(t, `{"access_level":"restricted"}`, created(`{"access_level":"restricted"}`))
 	refused := g.Do("POST", roomsPath, `{"access_level":"public"}`, "Authorization", token, "Content-Type", jsonType)
 	require.Equal(t, 400, refused.Status)
-	require.Contains(t, refused.Body, "Public rooms are disabled", "Meet's own words")
+	require.Contains(t, refused.Body, "Public rooms are disabled", "Meet's own message")
 }
 
-func TestRoutes_MeetsWords(t *testing.T) {
+func TestRoutes_MeetsMessages(t *testing.T) {
 	meet, g, _, token := startRoutes(t, "not_a_member_status 404")
 	grant := func() *gatewaytest.Answer {
 		return g.Do("POST", roomsPath+"/"+roomID(1)+"/grant-access", `{"email":"bob@example.com"}`, "Authorization", token, "Content-Type", jsonType)
@@ -332,7 +332,7 @@ func TestRoutes_QuotaOfNewUsers(t *testing.T) {
 		return g.Do("POST", roomsPath+"/"+roomID(1)+"/grant-access", `{"email":"`+mail+`"}`, "Authorization", token, "Content-Type", jsonType).Status
 	}
 	meet.say(404, `{"detail":"User not found."}`)
-	require.Equal(t, 404, grant("nobody@example.com"), "whom Meet refuses does not count")
+	require.Equal(t, 404, grant("nobody@example.com"), "a user that Meet refuses does not count")
 	meet.say(200, `{}`)
 	require.Equal(t, 200, grant("one@example.com"))
 	require.Equal(t, 403, grant("two@example.com"))

@@ -181,7 +181,8 @@ func TestShipped_AccessLogWithoutCredentials(t *testing.T) {
 	require.NotContains(t, s.out.String(), "Y2FuYXJ5")
 }
 
-// Compose files set unknown variables to the empty string, which counts as not set.
+// An empty variable counts as not set, because Compose files set unknown variables to the empty
+// string.
 func TestShipped_EmptyVariables(t *testing.T) {
 	path, err := binary()
 	require.NoError(t, err)
@@ -201,7 +202,7 @@ func TestShipped_EmptyVariables(t *testing.T) {
 	s := startShipped(t, "MEET_STORE=", "MEET_BACKEND=", "MEET_BACKEND_HOST=", "MEET_CLIENT_ID=", "MEET_CLIENT_SECRET=", "MEET_GATEWAY_SECRET=", "REDIS_URL=")
 	s.waitFor("serving initial configuration")
 
-	// For Caddy, an empty address is some port of all interfaces.
+	// An empty address would make Caddy listen on some port of all interfaces.
 	cmd := exec.CommandContext(t.Context(), path, "meet", "--help")
 	cmd.Env = []string{"HOME=" + t.TempDir(), "CADDY_ADMIN="}
 	help, err := cmd.Output()
@@ -217,16 +218,16 @@ func TestShipped_RedisWithoutASecretRefusesToStart(t *testing.T) {
 	}
 }
 
-// A health check by address must not succeed for nothing: an unknown name gets 421.
-func TestShipped_OtherNamesAreMisdirected(t *testing.T) {
+// An unknown host name gets 421, so that a health check by address fails.
+func TestShipped_UnknownHostIs421(t *testing.T) {
 	port := func(s *shipped) string { return strings.Split(s.address, ":")[1] }
 	s := startShipped(t, "MEET_TRUSTED_PROXIES=127.0.0.1/32")
 	s.waitFor("serving initial configuration")
 	status, _ := getAs(t, s, "whatever.example", "/identity")
-	require.Equal(t, 400, status, "a port serves every name")
+	require.Equal(t, 400, status, "a site by port serves every name")
 	status, body := getAs(t, s, "api.example.org", "/.well-known/oauth-authorization-server", "X-Forwarded-Proto", "https")
 	require.Equal(t, 200, status)
-	require.Contains(t, body, `"issuer":"https://api.example.org"`, "behind a proxy that ends TLS")
+	require.Contains(t, body, `"issuer":"https://api.example.org"`, "behind a proxy that terminates TLS")
 
 	named := startShipped(t, "MEET_GATEWAY_ADDR=http://gateway.example:{port}")
 	named.waitFor("serving initial configuration")
@@ -238,10 +239,10 @@ func TestShipped_OtherNamesAreMisdirected(t *testing.T) {
 		require.JSONEq(t, `{"detail":"This name is not served here.","error":"misdirected_request"}`, body)
 	}
 	waits, _ := firstAnswer(t, named.address, "POST", "/identity", "Content-Length: 10") // its Host is x
-	require.Equal(t, http.StatusMisdirectedRequest, waits.StatusCode, "without the body")
+	require.Equal(t, http.StatusMisdirectedRequest, waits.StatusCode, "before the body is sent")
 	status, body = getAs(t, named, "gateway.example", "/.well-known/oauth-authorization-server", "X-Forwarded-Proto", "https")
 	require.Equal(t, 200, status)
-	require.Contains(t, body, `"issuer":"http://gateway.example"`, "no proxy is trusted")
+	require.Contains(t, body, `"issuer":"http://gateway.example"`, "no trusted proxy")
 }
 
 // getAs requests a path under a host name.

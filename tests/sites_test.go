@@ -58,7 +58,7 @@ func TestSites_ShareTheAppAndTheMetrics(t *testing.T) {
 	for _, path := range []string{"/rooms", "/external-api/v1.0/rooms", "/second/rooms"} {
 		require.Equal(t, 200, g.Do("GET", path, "", "Authorization", token).Status, path)
 	}
-	require.Equal(t, before+3, count(), "one metric for both gates")
+	require.Equal(t, before+3, count(), "one metric for both sites")
 	g.Reload(two)
 	require.Equal(t, 200, g.Do("GET", "/rooms", "", "Authorization", token).Status)
 	require.Equal(t, before+4, count(), "and after a reload")
@@ -85,8 +85,7 @@ func TestPlaceholdersAndAccessLog(t *testing.T) {
 	require.Contains(t, logs, `"request_id":"find-me","endpoint":"rooms_retrieve","outcome":"not_found","client_id":"`+app.ID+`"`)
 }
 
-// Options of reverse_proxy that use placeholders of the request see the request
-// that goes to Meet.
+// Placeholders in options of reverse_proxy refer to the request to Meet.
 func TestBackend_ReverseProxyOptions(t *testing.T) {
 	meet := gatewaytest.StartMeet(t, sandbox.Quickstart(), nil)
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend(
@@ -111,11 +110,12 @@ func TestBackend_HandleResponse(t *testing.T) {
 	a := g.Do("GET", roomsPath+"/"+roomID(1), "", "Authorization", token)
 	require.Equal(t, 404, a.Status)
 	require.JSONEq(t, `{"detail":"Not found.","error":"Not found."}`, a.Body)
-	require.Empty(t, a.Header.Values("X-Handled"), "headers of answers are the gate's")
+	require.Empty(t, a.Header.Values("X-Handled"), "the gateway writes all response headers")
 	require.Equal(t, 200, g.Do("GET", roomsPath, "", "Authorization", token).Status)
 }
 
-// reverse_proxy sends TLS upstreams their own address as Host, which Meet would refuse.
+// With TLS to Meet, Host is the configured one and not the upstream's address, which Meet would
+// refuse.
 func TestBackend_HostOverTLS(t *testing.T) {
 	meet := sandbox.New(sandbox.Production())
 	meet.AddApplication(sandbox.Application{ClientID: "a", Secret: "b", Scopes: []string{"rooms:list"}, Active: true})
@@ -132,8 +132,7 @@ func TestBackend_HostOverTLS(t *testing.T) {
 	}
 }
 
-// The request that was checked is the request that is sent, with a JSON configuration
-// too.
+// A JSON configuration cannot rewrite a checked request either.
 func TestBackend_RewriteRefused(t *testing.T) {
 	meet := gatewaytest.StartMeet(t, sandbox.Quickstart(), nil)
 	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend()})

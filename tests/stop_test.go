@@ -9,10 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A stopped gateway removes itself from the list. Otherwise it would count as cut off,
-// and as one of those that share the limits. The test repeats, because Caddy cleans up
-// modules in any order.
-func TestStop_TakesTheGatewayOffTheList(t *testing.T) {
+// A stopped gateway removes itself from the list. Otherwise it would count as cut off, and in the
+// division of limits. The test repeats, because Caddy cleans up modules in random order.
+func TestStop_RemovesTheGatewayFromTheList(t *testing.T) {
 	path, err := binary()
 	require.NoError(t, err)
 	in := newInstallation(t)

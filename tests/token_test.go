@@ -26,7 +26,7 @@ const (
 	formType = "application/x-www-form-urlencoded"
 )
 
-// A Meet like a real one: no provisioning, one Host, https only, telephony.
+// strictMeet starts a Meet with production settings: no provisioning, one Host, https only, telephony.
 func strictMeet(t *testing.T, wrap func(http.Handler) http.Handler) *gatewaytest.Meet {
 	m := gatewaytest.StartMeet(t, sandbox.Production(), wrap)
 	m.AddUser(sandbox.User{ID: "a11ce000-0000-4000-8000-00000000000a", Sub: "alice", Email: "Alice@example.com", Active: true})

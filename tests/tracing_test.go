@@ -33,7 +33,7 @@ import (
 type receiver struct {
 	mu    sync.Mutex
 	spans []*trace.Span
-	raw   strings.Builder // all that was sent
+	raw   strings.Builder // all received data
 }
 
 // startReceiver makes Caddy send the spans of the test to a receiver.
@@ -65,7 +65,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// of returns the spans of a trace, once its root has arrived, which ends last.
+// of waits for the root of a trace, which ends last, and returns the spans.
 func (r *receiver) of(t *testing.T, traceID string) traceSpans {
 	t.Helper()
 	var spans traceSpans
@@ -93,7 +93,7 @@ func (spans traceSpans) named(t *testing.T, name string, parent *trace.Span) tra
 	return found
 }
 
-// attributes are those of a span, as texts.
+// attributes returns the attributes of a span, as texts.
 func attributes(s *trace.Span) map[string]string {
 	values := map[string]string{}
 	for _, a := range s.Attributes {
@@ -147,10 +147,10 @@ var callersHeaders = []string{
 	"X-Cloud-Trace-Context", "canary-google/1;o=1",
 }
 
-// With Caddy's tracing, a request is one trace from the caller to Meet. Spans are in
-// the right place and have the attributes of OpenTelemetry's conventions. Log and audit
-// trail contain its id. No credential and no mail address is sent to the collector.
-func TestTracing_ToACollector(t *testing.T) {
+// With Caddy's tracing, a request is one trace from the caller to Meet. Its spans have the right
+// parents and the attributes of OpenTelemetry's conventions. Log and audit trail contain the trace's
+// id. The collector gets no credentials and no mail addresses.
+func TestTracing_Spans(t *testing.T) {
 	spans := startReceiver(t)
 	redis := redistest.Standalone(t)
 	meet := startListeningMeet(t)
@@ -162,7 +162,7 @@ func TestTracing_ToACollector(t *testing.T) {
 	app := g.AddApplication(func(a *tokens.Application) { a.Domains = []string{"example.org"} })
 	const mail = "canary.user@example.org"
 	requests := 0
-	// traced makes a request that goes on with a caller's trace, and returns its spans.
+	// traced makes a request within a caller's trace and returns its spans.
 	traced := func(want int, method, path, body string, headers ...string) (*gatewaytest.Answer, string, traceSpans) {
 		t.Helper()
 		requests++
@@ -172,7 +172,7 @@ func TestTracing_ToACollector(t *testing.T) {
 		return a, id, spans.of(t, id)
 	}
 
-	// A token request: the exchange, and below it the request to Meet.
+	// A token request has the exchange, with the request to Meet below it.
 	answer, id, sent := traced(http.StatusOK, http.MethodPost, "/application/token", gatewaytest.TokenBody(app.ID, app.Secret, mail))
 	token, _ := answer.JSON(t)["access_token"].(string)
 	root := sent.named(t, "meet", nil)[0]
@@ -200,7 +200,7 @@ func TestTracing_ToACollector(t *testing.T) {
 	}
 	require.Positive(t, commands)
 
-	// A room: the token's check and the request to Meet, side by side.
+	// A request for a room has the token's check and the request to Meet as siblings.
 	bearer := []string{"Authorization", gatewaytest.Bearer(token)}
 	answer, id, sent = traced(http.StatusCreated, http.MethodPost, "/rooms", "{}", bearer...)
 	root = sent.named(t, "meet", nil)[0]
@@ -216,8 +216,8 @@ func TestTracing_ToACollector(t *testing.T) {
 	})
 	require.NoError(t, err)
 
-	// A refusal by Meet is an error there, and a refusal of the gateway's is in the log
-	// under the trace.
+	// A refusal by Meet is an error of its span. The log has the trace's id with a refusal by the
+	// gateway.
 	_, id, sent = traced(http.StatusNotFound, http.MethodGet, "/rooms/5eed0000-0000-4000-8000-000000000000", "", bearer...)
 	get := sent.named(t, "GET", sent.named(t, "meet", nil)[0])[0]
 	require.Equal(t, trace.Status_STATUS_CODE_ERROR, get.Status.GetCode())
@@ -230,7 +230,7 @@ func TestTracing_ToACollector(t *testing.T) {
 	require.Equal(t, "not_a_jwt", attributes(root)["meet_gateway.outcome"])
 	require.Contains(t, g.Logs(), `"trace_id":"`+id+`"`)
 
-	// An exchange that a request for rooms needs is part of its trace, at Meet too.
+	// An exchange during a request for rooms belongs to its trace, also at Meet.
 	_, err = g.Authority().UpdateApplication(t.Context(), app.ID, 0, func(a *tokens.Application) error {
 		a.Note = "edited"
 		return nil
@@ -260,9 +260,8 @@ func requireParent(t *testing.T, seen []http.Header, traceID string, parent *tra
 	require.Empty(t, seen[0].Get("Baggage"))
 }
 
-// Without tracing, no trace header of a caller reaches Meet, on exchanges and on all
-// other requests, with a bare backend and with options.
-func TestTracing_OffKeepsCallersHeaders(t *testing.T) {
+// Without tracing, no trace header of a caller reaches Meet, with a bare backend and with options.
+func TestTracing_OffDropsCallersHeaders(t *testing.T) {
 	for _, option := range []string{"", "header_up X-Backend-Option on"} {
 		meet := startListeningMeet(t)
 		g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend(option) + "\nroute PATCH /rooms/{id} rooms:update"})

@@ -24,7 +24,7 @@ const (
 	xcaddyConfig = "xcaddy.toml"
 )
 
-// builder has the JSON names of xcaddy.Builder that can say something about a build.
+// builder has the fields of xcaddy.Builder that affect a build.
 type builder struct {
 	CaddyVersion string `toml:"caddy_version"`
 	Plugins      []struct {
@@ -61,25 +61,24 @@ func readBuilder(t *testing.T) (b builder, text string) {
 	require.NoError(t, err)
 	meta, err := toml.Decode(string(data), &b)
 	require.NoError(t, err)
-	require.Empty(t, meta.Undecoded(), "not a name of xcaddy.Builder")
+	require.Empty(t, meta.Undecoded(), "not a field of xcaddy.Builder")
 	return b, string(data)
 }
 
-func TestXcaddy_CaddyIsTheOneOfGoMod(t *testing.T) {
+func TestXcaddy_CaddyVersionOfGoMod(t *testing.T) {
 	b, _ := readBuilder(t)
 	selected := goCommand(t, "list", "-m", "-f", "{{.Version}}", caddyPath)
 	require.Equal(t, strings.TrimSpace(string(selected)), b.CaddyVersion)
 }
 
-func TestXcaddy_ModuleIsThisOne(t *testing.T) {
+func TestXcaddy_ModulePath(t *testing.T) {
 	b, _ := readBuilder(t)
 	require.Len(t, b.Replacements, 1)
 	require.Equal(t, modulePath, b.Replacements[0].Old)
 	require.Equal(t, ".", b.Replacements[0].New)
 }
 
-// A replace directive counts only in the main module, and an xcaddy build has another
-// main module. With one, it would be a different build.
+// A replace directive has no effect in an xcaddy build, which has another main module.
 func TestXcaddy_GoModReplacesNothing(t *testing.T) {
 	var mod struct {
 		Module  struct{ Path string }
@@ -100,13 +99,13 @@ func TestXcaddy_PluginsAreThoseOfTheMainPackage(t *testing.T) {
 	}
 	slices.Sort(plugins)
 	require.Equal(t, blankImports(t, mainPackage), plugins)
-	goCommand(t, append([]string{"list"}, plugins...)...) // each is a package that can be found
+	goCommand(t, append([]string{"list"}, plugins...)...) // each package exists
 }
 
 func TestXcaddy_CommentHasTheEquivalentCommand(t *testing.T) {
 	b, text := readBuilder(t)
 	require.Contains(t, text, "#   "+b.command()+"\n")
-	require.Empty(t, b.BuildFlags+b.ModFlags, "flags are given to xcaddy by the environment, which the command does not show")
+	require.Empty(t, b.BuildFlags+b.ModFlags, "the command does not show flags, which xcaddy takes from the environment")
 }
 
 // blankImports returns the blank imports of one of our packages, without the standard
