@@ -216,7 +216,7 @@ func (s *scene) fault(row string, do func(take func()), related ...string) {
 	s.recorded.all = append(s.recorded.all, r)
 }
 
-// Both may fire whenever requests are answered with 5xx.
+// Both alerts may fire whenever requests get 5xx.
 var burn = []string{"ErrorBudgetFast", "ErrorBudgetSlow"}
 
 const alertsSecret = "\nsecret alerts-test-0123456789-0123456789-01234567\nstaleness 5s"

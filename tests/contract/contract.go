@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Package contract judges exchanges with the gateway by what is written down
-// about them: the gateway's own description, which says everything that can
-// happen, and the published one, which says what platforms were promised.
+// Package contract compares exchanges with two API descriptions: the gateway's own one, which must
+// cover every answer, and Meet's published one, whose promises must be kept.
 package contract
 
 import (
@@ -27,14 +26,14 @@ import (
 	"github.com/meet-gateway/meet-gateway/caddymodule"
 )
 
-// Exchange is a request and its answer, both read to their ends.
+// Exchange is a request and its response, with their bodies.
 type Exchange struct {
 	Method string
-	// Target is the path with the query, as it was sent.
+	// Target is the path with the query, unchanged.
 	Target        string
 	RequestHeader http.Header
 	RequestBody   []byte
-	// Streamed means that the body of the request is not known.
+	// Streamed means that the body of the request is unknown.
 	Streamed bool
 
 	Status int
@@ -42,11 +41,11 @@ type Exchange struct {
 	Body   []byte
 }
 
-// Route is a path that the operator opened, as in the Caddyfile. What Meet
-// answers there is not described.
+// Route is a path that the operator opened, as in the Caddyfile. The descriptions do not cover
+// Meet's answers there.
 type Route struct{ Method, Path string }
 
-// Judge knows both descriptions and what a gateway serves.
+// Judge compares the exchanges of one gateway with both descriptions.
 type Judge struct {
 	ours      *openapi3.T
 	published *openapi3.T
@@ -54,7 +53,7 @@ type Judge struct {
 	routes    []Route
 }
 
-// New makes a judge for a gateway that serves the API under some base paths.
+// New returns a judge for a gateway with the given base paths and opened routes.
 func New(basePaths []string, routes []Route) (*Judge, error) {
 	ours, err := loadOurs()
 	if err != nil {
@@ -72,7 +71,7 @@ func New(basePaths []string, routes []Route) (*Judge, error) {
 	return j, nil
 }
 
-// loadOurs and loadPublished read the descriptions once: judges change nothing.
+// loadOurs and loadPublished read the descriptions once, since judges do not change them.
 var loadOurs = sync.OnceValues(func() (*openapi3.T, error) {
 	description, err := withOtherAnswers(caddymodule.OpenAPIYAML("https://gateway.example.org"))
 	if err != nil {
@@ -81,9 +80,9 @@ var loadOurs = sync.OnceValues(func() (*openapi3.T, error) {
 	return load(description)
 })
 
-// withOtherAnswers makes components of the answers that belong to no operation,
-// so that references in them are resolved. As components of what is served they
-// would be unused, which linters and generators complain about.
+// withOtherAnswers adds the answers without an operation to the components, so that their references
+// are resolved. The served description does not have them there, because linters and generators
+// report unused components.
 func withOtherAnswers(description []byte) ([]byte, error) {
 	var document struct {
 		OtherAnswers map[string]any `yaml:"x-other-answers"`
@@ -102,8 +101,8 @@ func withOtherAnswers(description []byte) ([]byte, error) {
 	return yaml.Marshal(document)
 }
 
-// checkFormats has the formats checked that the descriptions name. The library
-// leaves them unchecked unless told how, for all descriptions at once.
+// checkFormats defines the formats in the descriptions, which the library does not check by default.
+// The definitions are global.
 var checkFormats = sync.OnceFunc(func() {
 	openapi3.DefineStringFormatValidator("uuid", openapi3.NewRegexpFormatValidator(`^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$`))
 	openapi3.DefineStringFormatValidator("email", openapi3.NewRegexpFormatValidator(`^\s*[^@\s]+@[^@\s]+\s*$`))
@@ -120,9 +119,8 @@ func load(description []byte) (*openapi3.T, error) {
 	return doc, doc.Validate(loader.Context, openapi3.EnableExamplesValidation(), openapi3.EnableSchemaFormatValidation())
 }
 
-// Violations tells what is wrong with an exchange: a status, header or body that
-// is not described, something described that is missing, or a promise of the
-// published description that is not kept.
+// Violations returns the differences of an exchange from the descriptions: an undescribed status,
+// header or body, a missing described one, or a broken promise of the published description.
 func (j *Judge) Violations(e Exchange) []error {
 	found := j.judge(e)
 	for i, err := range found {
@@ -171,8 +169,7 @@ func (j *Judge) judge(e Exchange) []error {
 	return append(found, j.judgePublished(e, rest)...)
 }
 
-// fallback judges an answer that belongs to no operation by the components that
-// the description names for it.
+// fallback compares an answer without an operation with components of the description.
 func (j *Judge) fallback(e Exchange, components ...string) []error {
 	var all []error
 	for _, name := range components {
@@ -192,22 +189,20 @@ func (j *Judge) fallback(e Exchange, components ...string) []error {
 	return all
 }
 
-// everywhere are the headers of every answer, of which the first four are HTTP's
-// own.
+// everywhere are the headers of every answer. The first four belong to HTTP.
 var everywhere = []string{
 	"Date", "Content-Length", "Content-Type", "Connection",
 	"X-Request-Id", "Cache-Control", "Vary", "X-Content-Type-Options", "Ratelimit", "Ratelimit-Policy",
 }
 
-// operatorHeaders are those of a route that the operator opened. Allow is there
-// if this Meet does not have it.
+// operatorHeaders are the headers of a route that the operator opened. Allow is sent if Meet does not
+// have the route.
 var operatorHeaders = append(slices.Clone(everywhere), "Www-Authenticate", "Retry-After", "Allow")
 
-// isPage reports whether a path is that of the page for integrators or of what it
-// loads, which is no part of the API.
+// isPage reports whether a path belongs to the page for integrators, which is not part of the API.
 func isPage(path string) bool { return path == "/docs" || strings.HasPrefix(path, "/docs/") }
 
-// pageHeaders are those of the page.
+// pageHeaders are the headers of the page.
 var pageHeaders = append(slices.Clone(everywhere), "Content-Language", "Content-Security-Policy", "Referrer-Policy")
 
 func undescribedHeaders(e Exchange, described []string) []error {
@@ -245,8 +240,8 @@ func judgeAnswer(e Exchange, route *routers.Route, params map[string]string) []e
 	return found
 }
 
-// identityOfItsType holds the payload of /identity to what the description says
-// in words, since generators of clients do not take a schema for each type.
+// identityOfItsType compares the payload of /identity with the prose of the description, since client
+// generators do not support a schema for each type.
 func identityOfItsType(e Exchange, operation string) error {
 	if operation != "getIdentity" || e.Status != http.StatusOK || e.Method == http.MethodHead {
 		return nil
@@ -275,7 +270,7 @@ func validateAnswer(e Exchange, route *routers.Route, params map[string]string) 
 	if err != nil {
 		return err
 	}
-	request.Method = methodOf(e) // a HEAD is answered as a GET, without the body
+	request.Method = methodOf(e) // HEAD is described as GET
 	input := &openapi3filter.ResponseValidationInput{
 		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: request, PathParams: params, Route: route},
 		Status:                 e.Status, Header: e.Header,
@@ -314,7 +309,7 @@ func methodOf(e Exchange) string {
 	return e.Method
 }
 
-// cutBase returns the path below the base path, without a slash at the end.
+// cutBase returns the path below the base path, without a trailing slash.
 func (j *Judge) cutBase(target string) (string, bool) {
 	path, _, _ := strings.Cut(target, "?")
 	path = strings.TrimSuffix(path, "/")
@@ -331,7 +326,7 @@ func (j *Judge) cutBase(target string) (string, bool) {
 	return "", false
 }
 
-// find looks a path up in a description. Paths without parameters come first.
+// find finds a path in a description, preferring paths without parameters.
 func find(doc *openapi3.T, path string) (item *openapi3.PathItem, template string, params map[string]string) {
 	for _, template := range doc.Paths.InMatchingOrder() {
 		if params, ok := matches(template, path); ok {
@@ -357,8 +352,7 @@ func matches(template, path string) (params map[string]string, ok bool) {
 	return params, true
 }
 
-// operatorHas reports whether the operator opened a path for a method, or for
-// any if it is empty.
+// operatorHas reports whether the operator opened a path for a method; an empty method means any.
 func (j *Judge) operatorHas(method, path string) bool {
 	return slices.ContainsFunc(j.routes, func(r Route) bool {
 		_, ok := matches(r.Path, path)

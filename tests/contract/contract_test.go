@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// good is an exchange without fault; each test changes it.
+// good returns a correct exchange, which each test changes.
 func good() Exchange {
 	return Exchange{
 		Method: "POST", Target: "/external-api/v1.0/application/token/", RequestHeader: http.Header{"Content-Type": {"application/json"}},
@@ -122,8 +122,8 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// An answer that is described without an example is half described. The examples
-// themselves are compared with their schemas where descriptions are loaded.
+// Every described answer has an example. Loading a description compares the examples with their
+// schemas.
 func TestOurs_EveryAnswerHasAnExample(t *testing.T) {
 	doc, err := loadOurs()
 	require.NoError(t, err)
@@ -149,7 +149,7 @@ func TestOurs_EveryAnswerHasAnExample(t *testing.T) {
 	}
 }
 
-// Where only the published description objects, because ours says more or less.
+// These exchanges violate only the published description.
 func TestJudge_Published(t *testing.T) {
 	j, err := New([]string{"/external-api/v1.0"}, nil)
 	require.NoError(t, err)
@@ -174,7 +174,7 @@ func TestJudge_Published(t *testing.T) {
 	}
 }
 
-// Each exception is one: without it the file would be held to what it says.
+// Each exception to the published file is necessary.
 func TestPublished_ExceptionsAreNeeded(t *testing.T) {
 	doc, err := load(publishedYAML)
 	require.NoError(t, err)

@@ -17,45 +17,42 @@ import (
 //go:embed testdata/meet-external-api.yaml
 var publishedYAML []byte
 
-// The published file is held to more than it says: it requires nothing, so that
-// an empty object would be every answer. Here every name that a schema or an
-// example of an answer has is a promise. Where the two disagree (the schema of
-// the rooms' 401 says `detail`, its examples `error`) both are promised, which is
-// why the gateway sends both. What cannot be kept, or is not all, stands below,
-// once, with the reason.
+// The published file requires no fields, so that an empty object would match every answer. This
+// package therefore treats every name in a schema or an example of an answer as a promise. If the two
+// differ (the schema of the rooms' 401 has `detail`, its examples have `error`), both are promises,
+// and the gateway sends both. The exceptions are listed below with their reasons.
 
-// notAlways are names that some answers do not have.
+// notAlways are names that some answers lack.
 var notAlways = map[string]string{
-	"pin_code":     "a room that is older than telephony has none",
+	"pin_code":     "a room from before telephony has none",
 	"phone_number": "Meet may have no number for its rooms",
-	"scope":        "a token that may do nothing has none, at Meet too",
-	"url":          "without a base URL neither Meet nor the gateway knows where rooms are",
-	"telephony":    "described as being there if enabled",
+	"scope":        "a token without scopes has none, also at Meet",
+	"url":          "without a base URL neither Meet nor the gateway knows it",
+	"telephony":    "described as optional",
 }
 
-// alsoAnswered are statuses of answers that the published file does not have.
-// The operation "" is each.
+// alsoAnswered are statuses that the published file lacks. The operation "" means every operation.
 var alsoAnswered = []struct {
 	operation string
 	status    int
 	reason    string
 }{
-	{"", 409, "Meet cannot tell users apart, or an attempt is in flight"},
+	{"", 409, "several users share an address, or an attempt is in flight"},
 	{"", 413, "bodies are bounded"},
-	{"", 415, "only JSON is published"},
-	{"", 425, "early data of TLS may be a copy (RFC 8470)"},
+	{"", 415, "the file describes only JSON"},
+	{"", 425, "TLS early data may be replayed (RFC 8470)"},
 	{"", 429, "requests are limited"},
 	{"", 500, "the gateway failed"},
 	{"", 502, "Meet failed"},
-	{"", 503, "Meet or the store is away"},
+	{"", 503, "Meet or the store is unavailable"},
 	{"", 504, "Meet is too slow"},
-	{"generateToken", 404, "Meet's own status for unknown users, where the operator chose it"},
-	{"listRooms", 400, "a query that cannot be read"},
+	{"generateToken", 404, "Meet's own status for unknown users, if configured"},
+	{"listRooms", 400, "an invalid query"},
 	{"listRooms", 404, "a page that does not exist"},
 	{"listRooms", 422, "too many rooms to find one by its slug"},
-	{"createRoom", 400, "access_level and configuration can be wrong; the file promises an empty object"},
+	{"createRoom", 400, "access_level and configuration can be invalid; the file describes an empty object"},
 	{"createRoom", 422, "an Idempotency-Key was used with another body"},
-	{"retrieveRoom", 400, "Meet does not accept the user's address any more"},
+	{"retrieveRoom", 400, "Meet no longer accepts the user's address"},
 }
 
 var loadPublished = sync.OnceValues(func() (*openapi3.T, error) {

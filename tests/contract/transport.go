@@ -8,12 +8,12 @@ import (
 	"net/http"
 )
 
-// Transport carries requests out and has every exchange judged. Answers are read
-// to their ends before they are handed on.
+// Transport sends requests and judges every exchange. It reads a response completely before it
+// returns it.
 type Transport struct {
-	// Next carries the requests out. Default: http.DefaultTransport.
+	// Next sends the requests. Default: http.DefaultTransport.
 	Next http.RoundTripper
-	// Judge returns the judge of a request, or nil for what is none of its business.
+	// Judge returns the judge of a request, or nil if the request is not to be judged.
 	Judge func(*http.Request) *Judge
 	// Report is called with each violation.
 	Report func(error)
@@ -33,7 +33,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return t.finish(judge, e, res, err)
 }
 
-// CloseIdleConnections is what http.Client looks for.
+// CloseIdleConnections closes the idle connections of Next. http.Client calls it.
 func (t *Transport) CloseIdleConnections() {
 	if next, ok := t.next().(interface{ CloseIdleConnections() }); ok {
 		next.CloseIdleConnections()
@@ -47,8 +47,8 @@ func (t *Transport) next() http.RoundTripper {
 	return t.Next
 }
 
-// bodyOf copies the body of a request that has it in memory. Others are not read
-// ahead: when they are sent may be what a test is about.
+// bodyOf copies the body of a request that has it in memory. It does not read other bodies, because
+// tests may depend on when they are sent.
 func bodyOf(r *http.Request) (body []byte, streamed bool) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil, false
@@ -73,7 +73,7 @@ func (t *Transport) finish(judge *Judge, e Exchange, res *http.Response, err err
 	res.Body = io.NopCloser(bytes.NewReader(body))
 	if err != nil {
 		res.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body), failing{err}))
-		return res, nil // the caller will meet the error where it reads
+		return res, nil // the caller gets the error from Read
 	}
 	e.Status, e.Header, e.Body = res.StatusCode, res.Header, body
 	for _, violation := range judge.Violations(e) {

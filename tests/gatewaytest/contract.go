@@ -55,7 +55,7 @@ func (g *Gateway) judgeBy(caddyfile string) {
 			routes = append(routes, contract.Route{Method: words[1], Path: words[2]})
 		}
 	}
-	if gates > 0 { // some do not say
+	if gates > 0 { // some sites have the default base path
 		bases = append(bases, "/external-api/v1.0")
 	}
 	judge, err := contract.New(bases, routes)

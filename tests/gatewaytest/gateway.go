@@ -76,7 +76,7 @@ func Start(t testing.TB, c Config) *Gateway {
 	return g
 }
 
-// isolate keeps Caddy's data of one test away from the machine's.
+// isolate gives a test its own folder for Caddy's data.
 func isolate(t testing.TB) {
 	dir := t.TempDir()
 	for _, name := range []string{"XDG_DATA_HOME", "XDG_CONFIG_HOME"} {
@@ -246,8 +246,8 @@ func (g *Gateway) Do(method, path, body string, headers ...string) *Answer {
 func (g *Gateway) Send(r *http.Request) *Answer {
 	g.t.Helper()
 	res, err := httpClient.Do(r)
-	// A reload closes the old listening socket a moment later, and the kernel
-	// resets what it had queued there and nobody had accepted.
+	// A reload closes the old listening socket a moment later, and the kernel resets connections
+	// that were not accepted.
 	for tries := 0; err != nil && tries < 5 && time.Since(g.loaded) < 5*time.Second; tries++ {
 		if r.GetBody != nil {
 			r.Body, _ = r.GetBody()
@@ -261,7 +261,7 @@ func (g *Gateway) Send(r *http.Request) *Answer {
 	return &Answer{Status: res.StatusCode, Header: res.Header, Body: string(b)}
 }
 
-// Raw sends bytes unchanged and returns all that comes back until the server closes the
+// Raw sends bytes unchanged and returns everything that the server sends until it closes the
 // connection. Use it for requests that net/http would not write.
 func (g *Gateway) Raw(request string) string {
 	g.t.Helper()

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 
-// Package generators holds the description that the gateway serves to what
-// linters and generators of clients ask of it: a client is generated, compiled
-// and run against a gateway.
+// Package generators checks the served API description with linters and client generators. It
+// generates clients, compiles them, and runs them against a gateway.
 //
-// The tools are Python's and Node's. `make deps` installs them; without them the
-// tests are skipped, in `make test` they fail.
+// The tools are Python's and Node's, and `make deps` installs them. Without them the tests are
+// skipped, or fail in `make test`.
 package generators
 
 import (
@@ -35,7 +34,7 @@ func tool(t *testing.T, name string) string {
 	return path
 }
 
-// run runs a tool and returns what it wrote to its standard output.
+// run runs a tool and returns its standard output.
 func run(t *testing.T, dir, name string, args ...string) string {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), tool(t, name), args...)
@@ -47,7 +46,7 @@ func run(t *testing.T, dir, name string, args ...string) string {
 	return stdout.String()
 }
 
-// opened are routes of each kind that an operator can open.
+// opened has one route of each kind that an operator can open.
 const opened = `
 route POST /rooms/{id}/grant-access rooms:grant-access {
 	mail email
@@ -65,8 +64,7 @@ route POST /users/transit-code users:session {
 }
 `
 
-// descriptions runs a test on what a gateway serves: without routes of the
-// operator's, and with some.
+// descriptions runs a test on the descriptions of gateways without and with opened routes.
 func descriptions(t *testing.T, test func(t *testing.T, g *gatewaytest.Gateway, dir string)) {
 	t.Helper()
 	for name, routes := range map[string]string{"published": "", "with opened routes": opened} {
@@ -77,10 +75,10 @@ func descriptions(t *testing.T, test func(t *testing.T, g *gatewaytest.Gateway, 
 	}
 }
 
-// served starts a gateway and keeps the description that it serves.
+// served starts a gateway and stores its description in a file.
 func served(t *testing.T, routes string) (g *gatewaytest.Gateway, dir string) {
 	t.Helper()
-	tool(t, "node") // nothing is started where nothing can be done
+	tool(t, "node") // skip before starting a gateway
 	g = gatewaytest.Start(t, gatewaytest.Config{Gate: "base_path /external-api/v1.0\nbackend sandbox\n" + routes})
 	dir = t.TempDir()
 	for _, name := range []string{"openapi.yaml", "openapi.json"} {
@@ -91,7 +89,7 @@ func served(t *testing.T, routes string) (g *gatewaytest.Gateway, dir string) {
 	return g, dir
 }
 
-// copyFiles puts files of this folder where the tools work.
+// copyFiles copies files of this folder to the folder of the tools.
 func copyFiles(t *testing.T, dir string, names ...string) {
 	t.Helper()
 	for _, name := range names {
@@ -111,9 +109,8 @@ func TestLinters_ReportNothing(t *testing.T) {
 	})
 }
 
-// The admin API's description is held to the same.
-func TestLinters_ReportNothingOfTheAdminAPI(t *testing.T) {
-	tool(t, "node") // nothing is started where nothing can be done
+func TestLinters_ReportNothingOnTheAdminAPI(t *testing.T) {
+	tool(t, "node") // skip before starting a gateway
 	g := gatewaytest.Start(t, gatewaytest.Config{})
 	answer := g.Do("GET", "http://"+g.Admin+"/meet-gateway/openapi.yaml", "")
 	require.Equal(t, 200, answer.Status)

@@ -18,8 +18,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 )
 
-// TestPage_InABrowser opens the page for integrators in Chromium. With PICTURES set
-// to a folder it leaves screenshots there.
+// TestPage_InABrowser opens the page for integrators in Chromium. It writes screenshots to the folder
+// in PICTURES, if set.
 func TestPage_InABrowser(t *testing.T) {
 	g, dir := served(t, "")
 	browser, err := exec.LookPath("chromium")
@@ -83,7 +83,7 @@ func TestPage_Off(t *testing.T) {
 	}
 }
 
-// toolchains are how each example is run, if the machine has what it needs.
+// toolchains are the commands that run each example, if the machine has them.
 var toolchains = map[string]struct {
 	file string
 	run  []string
@@ -97,7 +97,7 @@ var toolchains = map[string]struct {
 	"CSharp.cs":      {"Program.cs", []string{"dotnet", "run", "--project", "CSharp.csproj"}},
 }
 
-// project is what `dotnet new console` writes.
+// project is the output of `dotnet new console`.
 const project = `<Project Sdk="Microsoft.NET.Sdk"><PropertyGroup><OutputType>Exe</OutputType><TargetFramework>net8.0</TargetFramework><ImplicitUsings>enable</ImplicitUsings><Nullable>enable</Nullable></PropertyGroup></Project>`
 
 // Every example of the page creates a room.

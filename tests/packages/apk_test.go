@@ -21,9 +21,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Debian has OpenRC and not apk: so the package is unpacked and its scripts are run, as
-// apk does it, and the service is started, reloaded and stopped by the real OpenRC.
-func TestApk_UnpackedStartsUnderOpenRC(t *testing.T) {
+// Debian has OpenRC but not apk. The test unpacks the package and runs its scripts like apk, and
+// starts, reloads and stops the service with the real OpenRC.
+func TestApk_StartReloadStopUnderOpenRC(t *testing.T) {
 	name := artefact(t, "_{machine}.apk")
 	requireDataHash(t, name)
 	m := newMachine(t)
@@ -36,7 +36,7 @@ func TestApk_UnpackedStartsUnderOpenRC(t *testing.T) {
 	m.run("sh", "/.post-install")
 	require.Equal(t, secret, m.read("/etc/meet-gateway/secrets/secret"))
 
-	// Unlike Alpine's, Debian's supervisor gives no capabilities.
+	// Unlike Alpine's, Debian's supervisor does not set capabilities.
 	script := m.read("/etc/init.d/meet-gateway")
 	require.Contains(t, script, "\ncapabilities=")
 	m.run("sed", "-i", "/^capabilities=/d", "/etc/init.d/meet-gateway")
@@ -45,7 +45,7 @@ func TestApk_UnpackedStartsUnderOpenRC(t *testing.T) {
 	environment := strings.Replace(m.read("/etc/meet-gateway/environment"), "MEET_GATEWAY_HEALTH=127.0.0.1:8081", "MEET_GATEWAY_HEALTH="+health.Addr(), 1)
 	require.NoError(t, os.WriteFile(m.path("/etc/meet-gateway/environment"), []byte(environment+"MEET_GATEWAY_ADDR=http://"+site.Addr()+"\n"), 0o600))
 	service := func(command string) string { return m.run("rc-service", "--nodeps", "meet-gateway", command) }
-	t.Cleanup(func() { // the supervisor is no child of the test
+	t.Cleanup(func() { // the supervisor is not a child of the test
 		_ = m.command("rc-service", "--nodeps", "meet-gateway", "stop").Run()
 	})
 	service("start")
@@ -61,8 +61,8 @@ func TestApk_UnpackedStartsUnderOpenRC(t *testing.T) {
 	require.Eventually(t, func() bool { return !ready() }, time.Minute, 50*time.Millisecond)
 }
 
-// requireDataHash checks the one sum that apk compares before it unpacks anything: that
-// of the last part of the file, compressed.
+// requireDataHash checks the checksum that apk verifies before it unpacks: that of the last part of
+// the file, compressed.
 func requireDataHash(t *testing.T, name string) {
 	t.Helper()
 	content, err := os.ReadFile(name)
@@ -85,7 +85,7 @@ func requireDataHash(t *testing.T, name string) {
 	require.Equal(t, string(hash[1]), hex.EncodeToString(sum[:]))
 }
 
-// addOpenRC unpacks Debian's OpenRC, which cannot be installed beside systemd.
+// addOpenRC unpacks Debian's OpenRC, which cannot be installed together with systemd.
 func (m *machine) addOpenRC() {
 	m.t.Helper()
 	found, err := filepath.Glob(filepath.Join(os.Getenv("MEET_GATEWAY_OPENRC"), "*.deb"))
@@ -95,7 +95,7 @@ func (m *machine) addOpenRC() {
 		out, err := exec.Command("dpkg-deb", "--fsys-tarfile", deb).Output()
 		require.NoError(m.t, err)
 		require.NoError(m.t, os.WriteFile(m.path("/tmp/part.tar"), out, 0o600))
-		// A folder such as /lib is a link here.
+		// A folder such as /lib is a symbolic link.
 		m.run("tar", "-xf", "/tmp/part.tar", "-C", "/", "--keep-directory-symlink")
 	}
 	for _, state := range []string{"daemons", "exclusive", "failed", "hotplugged", "inactive", "options", "scheduled", "started", "starting", "stopping", "tmp", "wasinactive"} {

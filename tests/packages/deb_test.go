@@ -20,7 +20,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/child"
 )
 
-// capNetBindService is the one capability that the unit leaves.
+// capNetBindService is the only capability in the unit.
 const capNetBindService = 10
 
 func TestDeb_InstallStartReloadStopUpgradePurge(t *testing.T) {
@@ -47,12 +47,12 @@ func TestDeb_InstallStartReloadStopUpgradePurge(t *testing.T) {
 	require.NoError(t, os.WriteFile(m.path("/etc/meet-gateway/environment"), []byte("# mine\n"+m.read("/etc/meet-gateway/environment")), 0o600))
 	m.run("dpkg", "-i", "/tmp/two.deb")
 	require.Equal(t, secret, m.read("/etc/meet-gateway/secrets/secret"), "an upgrade keeps the secret")
-	require.Contains(t, m.read("/etc/meet-gateway/environment"), "# mine", "and what the operator changed")
+	require.Contains(t, m.read("/etc/meet-gateway/environment"), "# mine", "an upgrade keeps the operator's changes")
 	m.start().stop()
 
 	m.run("dpkg", "-r", "meet-gateway")
 	require.NoFileExists(t, m.path("/usr/bin/meet-gateway"))
-	require.FileExists(t, m.path("/etc/meet-gateway/secrets/secret"), "a removal is no purge")
+	require.FileExists(t, m.path("/etc/meet-gateway/secrets/secret"), "a removal keeps the secret")
 	m.run("dpkg", "-P", "meet-gateway")
 	for _, path := range []string{"/etc/meet-gateway", "/var/lib/meet-gateway", "/usr/lib/systemd/system/meet-gateway.service"} {
 		require.NoFileExists(t, m.path(path))
@@ -61,7 +61,7 @@ func TestDeb_InstallStartReloadStopUpgradePurge(t *testing.T) {
 	require.NotContains(t, m.read("/etc/passwd"), "meet-gateway")
 }
 
-// machine is the file system of this one with changes of its own.
+// machine is an overlay of this machine's file system.
 type machine struct {
 	t    *testing.T
 	root string
@@ -76,7 +76,7 @@ func newMachine(t *testing.T) *machine {
 		require.NoError(t, syscall.Mount(source, target, kind, flags, data), target)
 		t.Cleanup(func() { _ = syscall.Unmount(target, syscall.MNT_DETACH) })
 	}
-	mount("tmpfs", layers, "tmpfs", "", 0) // an overlay cannot be on an overlay
+	mount("tmpfs", layers, "tmpfs", "", 0) // an overlay on an overlay is not possible
 	upper, work := filepath.Join(layers, "upper"), filepath.Join(layers, "work")
 	require.NoError(t, os.MkdirAll(upper, 0o755))
 	require.NoError(t, os.MkdirAll(work, 0o755))
@@ -106,7 +106,7 @@ func (m *machine) copyIn(from, to string) {
 
 func (m *machine) run(name string, args ...string) string {
 	m.t.Helper()
-	// A file and not a pipe: a service that it starts keeps it open.
+	// Use a file, because a started service would keep a pipe open.
 	file, err := os.Create(filepath.Join(m.t.TempDir(), "out"))
 	require.NoError(m.t, err)
 	defer file.Close()
@@ -119,7 +119,7 @@ func (m *machine) run(name string, args ...string) string {
 	return string(out)
 }
 
-// command is one that has two minutes.
+// command returns a command on the machine, with a timeout of two minutes.
 func (m *machine) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command("/usr/bin/timeout", append([]string{"120", name}, args...)...)
 	cmd.Dir = "/"
@@ -128,7 +128,7 @@ func (m *machine) command(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// nextVersion makes the package that upgrades this one.
+// nextVersion builds a package with a higher version.
 func nextVersion(t *testing.T, deb string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "next")
@@ -143,8 +143,8 @@ func nextVersion(t *testing.T, deb string) string {
 	return next
 }
 
-// service is the unit, run by the rules that matter to the program: its user, its
-// environment and credentials, its folders, and the socket that it tells its state.
+// service runs the unit's program with the unit's user, environment, credentials, folders and
+// notification socket.
 type service struct {
 	m       *machine
 	unit    map[string][]string
@@ -199,7 +199,7 @@ func (s *service) folder(name string, mode os.FileMode) string {
 	return name
 }
 
-// environment is that of the unit, then of its file, then what keeps this machine's ports free.
+// environment sets the variables of the unit and of its file, and free ports.
 func (s *service) environment(credentials string) {
 	s.env = []string{"PATH=/usr/bin:/bin", "CREDENTIALS_DIRECTORY=" + credentials, "NOTIFY_SOCKET=/run/notify.sock"}
 	for _, line := range s.unit["Environment"] {
@@ -224,7 +224,7 @@ func (s *service) environment(credentials string) {
 func (s *service) listen() {
 	name := s.m.path("/run/notify.sock")
 	_ = os.Remove(name)
-	// The path of a socket is short, and that of a test's folder is not.
+	// The path of a test's folder is too long for a socket.
 	dir, err := os.MkdirTemp("/tmp", "n")
 	require.NoError(s.m.t, err)
 	s.m.t.Cleanup(func() { _ = os.RemoveAll(dir) })
@@ -239,7 +239,7 @@ func (s *service) listen() {
 func (s *service) command(line string) *exec.Cmd {
 	words := strings.Fields(line)
 	cmd := exec.Command(words[0], words[1:]...)
-	cmd.Err = nil // the program is in the other root
+	cmd.Err = nil // exec looks for the program outside the chroot
 	cmd.Path, cmd.Dir, cmd.Env = words[0], "/", s.env
 	cmd.Stdout, cmd.Stderr = s.out, s.out
 	cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -249,7 +249,7 @@ func (s *service) command(line string) *exec.Cmd {
 	return cmd
 }
 
-// expect waits for a state that the service tells.
+// expect waits for a state notification of the service.
 func (s *service) expect(state string) {
 	s.m.t.Helper()
 	buffer := make([]byte, 4096)
@@ -291,7 +291,7 @@ func (s *service) stop() {
 	began := time.Now()
 	require.NoError(s.m.t, s.process.Process.Signal(syscall.SIGTERM))
 	s.expect("STOPPING=1")
-	require.NoError(s.m.t, s.process.Wait(), "it ends by itself, with success")
+	require.NoError(s.m.t, s.process.Wait(), "it exits with success")
 	require.Less(s.m.t, time.Since(began), 30*time.Second)
 }
 

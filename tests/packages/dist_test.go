@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Package packages installs each artefact of a release in a root of its own, starts it
-// as its system would, upgrades it, and removes it. It needs root and a release:
+// Package packages installs each artefact of a release in its own root file system, starts it like
+// its system, upgrades it, and removes it. It needs root and a release:
 //
 //	make release && MEET_GATEWAY_DIST=$PWD/dist go test ./tests/packages
 package packages
@@ -25,16 +25,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// architectures are the names of each in packages: that of deb, that of rpm and apk.
+// architectures maps the names of architectures in deb to those in rpm and apk.
 var architectures = map[string]string{"amd64": "x86_64", "arm64": "aarch64"}
 
-// artefact finds the one file of the release whose name ends so. {arch} and {machine}
-// stand for this machine's architecture.
+// artefact returns the file of the release whose name has the given end. {arch} and {machine} are
+// replaced by this machine's architecture.
 func artefact(t *testing.T, end string) string {
 	t.Helper()
 	dist := os.Getenv("MEET_GATEWAY_DIST")
 	if dist == "" || os.Getuid() != 0 {
-		t.Skip("needs root, and the folder of a release in MEET_GATEWAY_DIST; make deploy-check has both")
+		t.Skip("needs root and the folder of a release in MEET_GATEWAY_DIST; run make deploy-check")
 	}
 	end = strings.NewReplacer("{arch}", runtime.GOARCH, "{machine}", architectures[runtime.GOARCH]).Replace(end)
 	found, err := filepath.Glob(filepath.Join(dist, "meet-gateway*"+end))
@@ -47,12 +47,11 @@ func artefact(t *testing.T, end string) string {
 type entry struct {
 	mode  os.FileMode // with ModeDir
 	owner string
-	sum   string // of a file's content, if it was read
+	sum   string // of a file's content, if read
 }
 
-// Every package brings the same files, with the same owners and modes, whatever its form
-// and its architecture; what only root may read is what holds secrets.
-func TestContents(t *testing.T) {
+// All packages have the same files, owners and modes. Only root may read the files with secrets.
+func TestPackages_SameContents(t *testing.T) {
 	var systemd map[string]entry
 	for arch, machine := range architectures {
 		archive := untar(t, open(t, artefact(t, "_linux_"+arch+".tar.gz")))
@@ -74,12 +73,12 @@ func TestContents(t *testing.T) {
 		apk := untar(t, open(t, artefact(t, "_"+machine+".apk")))
 		require.Equal(t, unit, deb["/usr/lib/systemd/system/meet-gateway.service"].sum)
 		for name, entries := range map[string]map[string]entry{"deb": deb, "rpm": rpm, "apk": apk} {
-			require.Equal(t, program, entries["/usr/bin/meet-gateway"].sum, "%s %s has the program of the archive", arch, name)
+			require.Equal(t, program, entries["/usr/bin/meet-gateway"].sum, "%s: the program in the %s is that of the archive", arch, name)
 			for path, e := range entries {
 				require.Equal(t, "root/root", e.owner, path)
-				require.Zero(t, e.mode.Perm()&0o022, "%s: %s may be written by others than root", name, path)
+				require.Zero(t, e.mode.Perm()&0o022, "%s: users other than root may write %s", name, path)
 				secret := path == "/etc/meet-gateway/secrets" || path == "/etc/meet-gateway/environment"
-				require.Equal(t, !secret, e.mode.Perm()&0o004 != 0, "%s: %s may be read by everybody", name, path)
+				require.Equal(t, !secret, e.mode.Perm()&0o004 != 0, "%s: permission of all users to read %s", name, path)
 			}
 		}
 		for _, name := range []string{"board.json", "rules.yaml"} {
@@ -96,7 +95,7 @@ func TestContents(t *testing.T) {
 	}
 }
 
-// files are the paths of files, with their permissions, and of folders of our own.
+// files returns the paths of files and of the package's own folders, with their permissions.
 func files(entries map[string]entry) map[string]bool {
 	found := map[string]bool{}
 	for name, e := range entries {
@@ -121,7 +120,7 @@ func open(t *testing.T, name string) io.Reader {
 	f, err := os.Open(name)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = f.Close() })
-	// All parts of an apk, one after the other, are one stream.
+	// The parts of an apk form one stream.
 	z, err := gzip.NewReader(f)
 	require.NoError(t, err)
 	return z
@@ -137,7 +136,7 @@ func pipe(t *testing.T, name string, args ...string) io.Reader {
 	return bytes.NewReader(out)
 }
 
-// untar reads a tar archive; what belongs to the form of an apk is left out.
+// untar reads a tar archive, without the control files of an apk.
 func untar(t *testing.T, r io.Reader) map[string]entry {
 	t.Helper()
 	entries := map[string]entry{}

@@ -27,7 +27,7 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/child"
 )
 
-// descriptor points at a blob of an OCI layout.
+// descriptor refers to a blob of an OCI layout.
 type descriptor struct {
 	MediaType string `json:"mediaType"`
 	Digest    string `json:"digest"`
@@ -36,7 +36,7 @@ type descriptor struct {
 	} `json:"platform"`
 }
 
-// layout is an OCI archive, its files by name.
+// layout is the files of an OCI archive by name.
 type layout map[string][]byte
 
 func readLayout(t *testing.T, name string) layout {
@@ -63,8 +63,8 @@ func (l layout) blob(t *testing.T, d descriptor, to any) {
 	require.NoError(t, json.Unmarshal(content, to))
 }
 
-// images are the manifests of an archive. It has one entry at its top, an image or an
-// index of several.
+// images returns the image manifests of an archive, whose only top-level entry is an image or an
+// index.
 func (l layout) images(t *testing.T) []descriptor {
 	t.Helper()
 	var index struct{ Manifests []descriptor }
@@ -76,7 +76,7 @@ func (l layout) images(t *testing.T) []descriptor {
 	return index.Manifests
 }
 
-// image is what the configuration of one says that a container is.
+// image is the configuration of an image.
 type image struct {
 	Architecture string
 	Config       struct {
@@ -88,7 +88,7 @@ type image struct {
 	}
 }
 
-func TestImage_IndexHasBoth(t *testing.T) {
+func TestImage_BothArchitectures(t *testing.T) {
 	both := readLayout(t, artefact(t, "_linux.oci.tar"))
 	found := map[string]string{}
 	for _, d := range both.images(t) {
@@ -102,8 +102,8 @@ func TestImage_IndexHasBoth(t *testing.T) {
 	}
 }
 
-// The image runs as it says it does, on a root that nobody writes to, without a shell
-// or a library.
+// The image runs with its configured user and command on a read-only root file system, without a
+// shell or libraries.
 func TestImage_RunsUnprivilegedOnAReadOnlyRoot(t *testing.T) {
 	l := readLayout(t, artefact(t, "_linux_{arch}.oci.tar"))
 	var manifest struct {
@@ -165,7 +165,7 @@ func TestImage_RunsUnprivilegedOnAReadOnlyRoot(t *testing.T) {
 	}
 	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, cmd.Wait(), printed())
-	require.NotContains(t, printed(), "read-only", "it tried to write where it may not")
+	require.NotContains(t, printed(), "read-only", "it tried to write to the read-only file system")
 }
 
 func claim(t *testing.T) *child.PortClaim {

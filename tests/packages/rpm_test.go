@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Debian's rpm installs it, without the dependencies that only Red Hat has.
+// The test uses Debian's rpm, without dependencies that only Red Hat has.
 func TestRpm_InstallStartReloadStopUpgradeRemove(t *testing.T) {
 	m := newMachine(t)
 	m.copyIn(artefact(t, ".{machine}.rpm"), "/tmp/one.rpm")
@@ -22,7 +22,7 @@ func TestRpm_InstallStartReloadStopUpgradeRemove(t *testing.T) {
 	s.reload()
 	s.stop()
 
-	// An upgrade to the same version runs the same scripts as one to the next.
+	// An upgrade to the same version runs the same scripts.
 	require.NoError(t, os.WriteFile(m.path("/etc/meet-gateway/environment"), []byte("# mine\n"+m.read("/etc/meet-gateway/environment")), 0o600))
 	m.run("rpm", "-U", "--force", "--nodeps", "/tmp/one.rpm")
 	require.Equal(t, secret, m.read("/etc/meet-gateway/secrets/secret"))
@@ -33,5 +33,5 @@ func TestRpm_InstallStartReloadStopUpgradeRemove(t *testing.T) {
 	require.NoFileExists(t, m.path("/usr/bin/meet-gateway"))
 	require.NoFileExists(t, m.path("/usr/lib/systemd/system/meet-gateway.service"))
 	require.Equal(t, secret, m.read("/etc/meet-gateway/secrets/secret"), "a removal keeps secrets")
-	require.Contains(t, m.read("/etc/meet-gateway/environment.rpmsave"), "# mine", "and settings")
+	require.Contains(t, m.read("/etc/meet-gateway/environment.rpmsave"), "# mine", "a removal keeps settings")
 }

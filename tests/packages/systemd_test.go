@@ -19,8 +19,8 @@ import (
 
 const ready = "curl -s --retry 50 --retry-all-errors --retry-delay 1 --max-time 10 http://127.0.0.1:8081/readyz"
 
-// A systemd that was booted does with the units what their comments and docs/install.md
-// say. The other tests read the unit themselves.
+// A booted systemd runs the units as their comments and docs/install.md say. The other tests
+// interpret the unit themselves.
 func TestDeb_UnderSystemd(t *testing.T) {
 	deb := artefact(t, "_{arch}.deb")
 	m := newMachine(t)
@@ -37,7 +37,7 @@ func TestDeb_UnderSystemd(t *testing.T) {
 	sh("systemctl reload meet-gateway")
 	require.Equal(t, process, sh("systemctl show --property=MainPID meet-gateway"))
 
-	// The socket is switched on as its unit says, while the service runs.
+	// Enable the socket of the running service with the commands in its unit.
 	unit := m.read("/usr/lib/systemd/system/meet-gateway.socket")
 	commands := regexp.MustCompile(`(?m)^#   (.*)$`).FindAllStringSubmatch(unit, -1)
 	require.NotEmpty(t, commands)
@@ -46,10 +46,10 @@ func TestDeb_UnderSystemd(t *testing.T) {
 	}
 	require.JSONEq(t, `{"ready":true}`, sh(ready))
 	require.Equal(t, "200", sh("(sleep 0.1; systemctl restart meet-gateway) & for i in $(seq 100); do curl -s -o /dev/null -w '%{http_code}\n' http://127.0.0.1:8080/external-api/v1.0/openapi.json; sleep 0.01; done | sort -u; wait"),
-		"nobody is refused while it restarts")
+		"no connection is refused during a restart")
 
-	// A second secret, as docs/operations.md says, which only a restart hands over, and an
-	// audit trail where docs/caddyfile.md has it.
+	// Add a second secret as in docs/operations.md, which needs a restart, and an audit trail in
+	// the folder of docs/caddyfile.md.
 	sh(block(t, "operations.md", "(umask 077"))
 	config := m.read("/etc/meet-gateway/Caddyfile")
 	line := regexp.MustCompile(`(?m)^\t\tsecret .*$`)
@@ -61,15 +61,15 @@ func TestDeb_UnderSystemd(t *testing.T) {
 	require.Len(t, regexp.MustCompile(`(?m)^key `).FindAllString(sh("CADDY_ADMIN=unix//run/meet-gateway/admin.sock meet-gateway meet status"), -1), 2)
 	require.Contains(t, sh("cat /var/log/meet-gateway/audit.log"), `"audit.`)
 
-	sh("dpkg -i /root/one.deb") // an upgrade starts it again
+	sh("dpkg -i /root/one.deb") // an upgrade restarts the service
 	require.NotEqual(t, process, sh("systemctl show --property=MainPID meet-gateway"))
 	require.JSONEq(t, `{"ready":true}`, sh(ready))
 	sh("dpkg -P meet-gateway")
 	require.NotContains(t, sh("ps -e -o comm"), "meet-gateway")
-	require.Empty(t, sh("systemctl list-unit-files --no-legend 'meet-gateway*' || true")) // fails where none is listed
+	require.Empty(t, sh("systemctl list-unit-files --no-legend 'meet-gateway*' || true")) // fails if the list is empty
 }
 
-// block is the code block of a page of docs that begins so.
+// block returns the code block of a page in docs with the given start.
 func block(t *testing.T, page, start string) string {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/" + page)
@@ -79,16 +79,16 @@ func block(t *testing.T, page, start string) string {
 	return string(found[1])
 }
 
-// boot starts systemd, with a network of its own, and returns what runs a command of the
-// shell beside it.
+// boot starts systemd in its own network namespace and returns a function that runs shell commands
+// there.
 func (m *machine) boot() func(command string) string {
 	t := m.t
 	t.Helper()
 	path, err := exec.LookPath("systemd-nspawn")
 	if err != nil {
-		t.Skip("there is no systemd-nspawn here; .ci/install deploy brings it")
+		t.Skip("systemd-nspawn is missing; run .ci/install deploy")
 	}
-	for _, own := range []string{"/dev", "/proc", "/run", "/tmp"} { // it brings its own
+	for _, own := range []string{"/dev", "/proc", "/run", "/tmp"} { // systemd-nspawn mounts its own
 		require.NoError(t, syscall.Unmount(m.path(own), syscall.MNT_DETACH))
 	}
 	cmd := exec.Command(path, "--quiet", "--register=no", "--keep-unit", "--private-network", "--directory="+m.root, "--boot", "systemd.unit=basic.target")
