@@ -51,7 +51,7 @@ func TestBody_RefusedWithoutIt(t *testing.T) {
 				res, err := http.ReadResponse(r, nil)
 				require.NoError(t, err, "no answer within the deadline")
 				require.True(t, strings.HasPrefix(res.Status, tc.want), res.Status)
-				require.True(t, res.Close, "the next request could not be told from the body")
+				require.True(t, res.Close, "the next request would be read as the body")
 				var object map[string]any
 				require.NoError(t, json.NewDecoder(res.Body).Decode(&object))
 				_, err = r.ReadByte()
@@ -266,13 +266,13 @@ func TestTrustedProxies_InvalidAddress(t *testing.T) {
 			id := strings.ReplaceAll(tc.name, " ", "-")
 			meet.ForgetRequests()
 			require.Equal(t, 201, g.Do("POST", roomsPath, "{}", headers("Authorization", token, "X-Request-Id", id)...).Status)
-			told := tc.want + ", " + proxy
+			forwarded := tc.want + ", " + proxy
 			if tc.want == proxy {
-				told = proxy
+				forwarded = proxy
 			}
 			require.NotEmpty(t, meet.Requests())
 			for _, r := range meet.Requests() {
-				require.Equal(t, told, r.Header.Get("X-Forwarded-For"), "Meet")
+				require.Equal(t, forwarded, r.Header.Get("X-Forwarded-For"), "Meet")
 			}
 			content, err := os.ReadFile(trail)
 			require.NoError(t, err)

@@ -50,7 +50,7 @@ func firstAnswer(t *testing.T, address, method, path, framing string, headers ..
 	if res.StatusCode != http.StatusContinue {
 		_, err = io.Copy(io.Discard, res.Body)
 		require.NoError(t, err)
-		require.True(t, res.Close, "the next request could not be told from the body")
+		require.True(t, res.Close, "the next request would be read as the body")
 	}
 	return res, r
 }

@@ -74,7 +74,7 @@ func TestForeignTokens(t *testing.T) {
 	for _, own := range []string{
 		app.Secret, "mgr_" + strings.Repeat("a", 40), token + "x",
 		basic, strings.TrimRight(basic, "="), // a value for Basic under Bearer
-		token[:255], token[:200], // what a column of that width keeps
+		token[:255], token[:200], // truncated to the width of a column
 		base64.StdEncoding.EncodeToString([]byte(token)), base64.RawURLEncoding.EncodeToString([]byte(token)),
 	} {
 		require.Equal(t, 401, g.Do("GET", roomsPath, "", "Authorization", "Bearer "+own).Status)

@@ -39,7 +39,7 @@ func eventually(t testing.TB, what string, done func() bool) {
 type config struct {
 	global string // in the global option meet_gateway: store, secret and so on
 	gate   string // in the directive: the backend
-	extra  string // beside the global option
+	extra  string // further global options
 	level  string // of the log; default: WARN
 }
 
@@ -164,8 +164,8 @@ func (g *gateway) reload(t testing.TB, c config) *gatewaytest.Answer {
 	return a
 }
 
-// call makes a request and fails the test if there is no answer. target is a URL or a path of the site; headers
-// come in pairs.
+// call makes a request and fails the test if there is no answer. target is a URL or a path of the
+// site; headers come in pairs.
 func (g *gateway) call(t testing.TB, method, target, body string, headers ...string) *gatewaytest.Answer {
 	t.Helper()
 	a, err := g.try(method, target, body, headers...)

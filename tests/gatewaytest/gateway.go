@@ -25,7 +25,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
-	_ "github.com/caddyserver/caddy/v2/modules/standard" // what the binary has
+	_ "github.com/caddyserver/caddy/v2/modules/standard" // as in the binary
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
@@ -58,7 +58,7 @@ type Config struct {
 	Gate string
 	// Servers goes into the global option `servers`.
 	Servers string
-	// Site goes into the site, beside the directive.
+	// Site goes into the site, next to the directive.
 	Site string
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tests/child"
 )
 
-// Proxy is the network in front of one server. It can be cut, slowed down or muted, while
-// the server is well and reachable at its own address.
+// Proxy is the network in front of one server. It can be cut, slowed down or muted, while the server
+// stays reachable at its own address.
 type Proxy struct {
 	server  *Server
 	claim   *child.PortClaim
@@ -113,7 +113,7 @@ func (p *Proxy) Silent(t testing.TB) {
 }
 
 // MuteFeeds swallows everything on a connection from the first published message on, until
-// Restore. Other connections work: the feed looks alive and brings nothing.
+// Restore. Other connections work, and the feed stays open without messages.
 func (p *Proxy) MuteFeeds(t testing.TB) {
 	t.Helper()
 	p.set(func(f *fault) { f.muteFeeds = true })
@@ -238,7 +238,7 @@ func (p *Proxy) answers(client, server net.Conn) {
 	}
 }
 
-// hold waits while the proxy is silent and, given when an answer was read, for the latency.
+// hold waits while the proxy is silent, and for the latency since read if that is not nil.
 func (p *Proxy) hold(read *time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -63,13 +63,13 @@ func TestServer_StopAndKillLeaveNoListener(t *testing.T) {
 	for name, end := range map[string]func(testing.TB){"stop": s.Stop, "kill": s.Kill} {
 		end(t)
 		require.False(t, listens(s.Addr()), name)
-		end(t) // once more is no harm
+		end(t) // a second call has no effect
 		s.Start(t)
 		require.NoError(t, fresh(t, s.URL()).Ping(t.Context()).Err(), name)
 	}
 }
 
-func TestServer_PausedAcceptsAndSaysNothing(t *testing.T) {
+func TestServer_PausedAcceptsWithoutAnswer(t *testing.T) {
 	t.Parallel()
 	s := redistest.Standalone(t)
 	s.Pause(t)
@@ -78,7 +78,7 @@ func TestServer_PausedAcceptsAndSaysNothing(t *testing.T) {
 	require.NoError(t, fresh(t, s.URL()).Ping(t.Context()).Err())
 
 	s.Pause(t)
-	s.Stop(t) // also a server that cannot hear
+	s.Stop(t) // also works on a paused server
 	require.False(t, s.Running())
 }
 
@@ -93,7 +93,7 @@ func TestServer_ReadOnlyRefusesWritesAndServesReads(t *testing.T) {
 	set(t, s.Client(), "k", "w")
 }
 
-func TestServer_RestoredSnapshotForgetsWhatCameLater(t *testing.T) {
+func TestServer_RestoredSnapshotLosesLaterWrites(t *testing.T) {
 	t.Parallel()
 	s := redistest.Standalone(t)
 	set(t, s.Client(), "early", "1")
@@ -109,7 +109,7 @@ func TestServer_RestoredSnapshotForgetsWhatCameLater(t *testing.T) {
 	require.Zero(t, c.DBSize(t.Context()).Val())
 	s.Stop(t)
 	s.Start(t)
-	require.Zero(t, fresh(t, s.URL()).DBSize(t.Context()).Val(), "the snapshot must not come back by itself")
+	require.Zero(t, fresh(t, s.URL()).DBSize(t.Context()).Val(), "a restart must not load the snapshot")
 }
 
 func TestServer_FeedsCutRefusedAllowed(t *testing.T) {
@@ -122,7 +122,7 @@ func TestServer_FeedsCutRefusedAllowed(t *testing.T) {
 	require.Error(t, err, "the subscription must be cut")
 	_, err = feed.ReceiveTimeout(t.Context(), time.Minute)
 	require.ErrorContains(t, err, "NOPERM")
-	require.NoError(t, c.Publish(t.Context(), "feed", "x").Err(), "all else is served")
+	require.NoError(t, c.Publish(t.Context(), "feed", "x").Err(), "other commands are served")
 
 	s.AllowFeeds(t)
 	subscribe(t, c)
@@ -161,7 +161,7 @@ func TestCluster_ServesThroughItsURLAndMovesSlots(t *testing.T) {
 	require.ErrorIs(t, c.Get(t.Context(), here).Err(), redis.Nil)
 }
 
-func TestSentinel_FailsOverByItselfAndByOrder(t *testing.T) {
+func TestSentinel_FailsOverAutomaticallyAndByCommand(t *testing.T) {
 	t.Parallel()
 	s := redistest.Sentinel(t)
 	opts, err := redis.ParseFailoverURL(s.URL())
@@ -199,7 +199,7 @@ func TestSentinelSecure_FailsOver(t *testing.T) {
 	}
 }
 
-// What a sentinel says that is cut off from the others stays as it was.
+// A Sentinel that is cut off from the others keeps naming the former master.
 func TestSentinel_Deaf(t *testing.T) {
 	t.Parallel()
 	s := redistest.Sentinel(t)
@@ -226,7 +226,7 @@ func TestProxy_CutSilentSlowDropped(t *testing.T) {
 	_, err = old.Read(make([]byte, 1))
 	require.ErrorIs(t, err, io.EOF)
 	require.False(t, listens(p.Addr()))
-	require.NoError(t, s.Client().Ping(t.Context()).Err(), "the server itself is well")
+	require.NoError(t, s.Client().Ping(t.Context()).Err(), "the server itself has no fault")
 	p.Restore(t)
 	require.NoError(t, ping())
 
@@ -256,7 +256,7 @@ func TestProxy_MutedFeedLeavesCommandsAlone(t *testing.T) {
 	p := redistest.Proxied(t, s)
 	c := fresh(t, p.URL())
 	feed := subscribe(t, c)
-	require.NoError(t, c.Publish(t.Context(), "feed", "heard").Err())
+	require.NoError(t, c.Publish(t.Context(), "feed", "one").Err())
 	_, err := feed.ReceiveMessage(t.Context())
 	require.NoError(t, err)
 
@@ -271,16 +271,16 @@ func TestProxy_MutedFeedLeavesCommandsAlone(t *testing.T) {
 	_, err = feed.ReceiveTimeout(t.Context(), time.Minute)
 	require.Error(t, err, "a feed that has lost a message must be cut")
 	again := subscribe(t, c)
-	require.NoError(t, c.Publish(t.Context(), "feed", "heard again").Err())
+	require.NoError(t, c.Publish(t.Context(), "feed", "two").Err())
 	m, err := again.ReceiveMessage(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, "heard again", m.Payload)
+	require.Equal(t, "two", m.Payload)
 }
 
-// orphanEnv tells the test binary that it is the one to be killed.
+// orphanEnv marks the test binary that the test kills.
 const orphanEnv = "REDISTEST_ORPHAN"
 
-func TestServersEndWithAKilledTestBinary(t *testing.T) {
+func TestServer_EndsWithAKilledTestBinary(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux ends children with their parent")
 	}
@@ -303,7 +303,7 @@ func TestServersEndWithAKilledTestBinary(t *testing.T) {
 	require.Eventually(t, func() bool { return !listens(addr) }, time.Minute, time.Millisecond)
 }
 
-func TestMissingRedisFailsAndSaysWhatToInstall(t *testing.T) {
+func TestStandalone_MissingRedis(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	r := &recorder{TB: t}
 	done := make(chan struct{})
@@ -315,7 +315,7 @@ func TestMissingRedisFailsAndSaysWhatToInstall(t *testing.T) {
 	require.Contains(t, r.message.Load(), "apt-get install redis-server")
 }
 
-// recorder keeps what a failing test would have said.
+// recorder records the message of Fatal.
 type recorder struct {
 	testing.TB
 	message atomic.Value
@@ -338,7 +338,7 @@ func client(t *testing.T, opts *redis.Options) *redis.Client {
 	return c
 }
 
-// fresh is a client without a past: one that has met a fault holds off for a while.
+// fresh returns a new client, because a client waits after a fault before it connects again.
 func fresh(t *testing.T, url string) *redis.Client {
 	t.Helper()
 	opts, err := redis.ParseURL(url)
@@ -363,7 +363,7 @@ func listens(addr string) bool {
 	return conn.Close() == nil
 }
 
-// requireSilent asks something and expects a connection but no answer.
+// requireSilent sends a command and checks that the server accepts the connection but does not answer.
 func requireSilent(t *testing.T, addr string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
