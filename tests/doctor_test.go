@@ -452,11 +452,11 @@ func TestDoctor_Configuration(t *testing.T) {
 		{"from {env.NAME}", global(secretLine, "secret {env.DOCTOR_SECRET}"), nil},
 		{"plain HTTP", plain, []string{"http_plain"}},
 		{"no credentials", bare, []string{"meet_credentials"}},
-		{"replicas that are not there", global(redistest.ACLPassword+"@"+p.redis.Addr(), redistest.ACLPassword+"@"+p.redis.Addr()+" {\nwait_replicas 1\n}"), []string{"redis_replicas"}},
+		{"missing replicas", global(redistest.ACLPassword+"@"+p.redis.Addr(), redistest.ACLPassword+"@"+p.redis.Addr()+" {\nwait_replicas 1\n}"), []string{"redis_replicas"}},
 		{"trusted proxies, strict", strict, nil},
-		{"as it was", p.config, nil},
+		{"unchanged", p.config, nil},
 		{"embedded", gatewaytest.Config{Global: "store embedded", Gate: p.config.Gate, Servers: p.config.Servers}, []string{"store_embedded"}},
-		{"for trying out", gatewaytest.Config{}, nil},
+		{"trial configuration", gatewaytest.Config{}, nil},
 		{"a wrong password", global(redistest.ACLPassword, "wrong-canary"), []string{"redis_unusable"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -55,7 +55,7 @@ func TestEarlyData(t *testing.T) {
 		{"list of an application with networks", "GET", roomsPath, "", bearer(localToken), 425},
 		{"identity", "GET", identityPath, "", bearer(token), 200},
 		{"identity of an application with networks", "GET", identityPath, "", bearer(localToken), 425},
-		{"identity by Basic, which guesses are counted for", "GET", identityPath, "", []string{"Authorization", basicOf(app.ID, app.Secret)}, 425},
+		{"identity by Basic, which counts guesses", "GET", identityPath, "", []string{"Authorization", basicOf(app.ID, app.Secret)}, 425},
 		{"metadata", "GET", "/external-api/v1.0/.well-known/oauth-authorization-server", "", nil, 200},
 		{"no such path", "POST", "/external-api/v1.0/nothing", "{}", nil, 404},
 	} {

@@ -76,8 +76,8 @@ func TestRevoke(t *testing.T) {
 			g.Do(http.MethodPost, base+"/application/revoke", "token="+token, "Content-Type", formType, "Authorization", gatewaytest.Bearer(token)),
 			400, `{"client_id":["This field is required."],"client_secret":["This field is required."],"error":"invalid_request","detail":"client_id: This field is required. client_secret: This field is required."}`,
 		},
-		"text":                         {g.Do(http.MethodPost, base+"/application/revoke", "x", "Content-Type", "text/plain"), 415, `{"detail":"Unsupported media type \"text/plain\" in request.","error":"invalid_request"}`},
-		"a token that was never there": {asClient(g, app, "/application/revoke/", "token", "x"), 200, `{}`},
+		"text":             {g.Do(http.MethodPost, base+"/application/revoke", "x", "Content-Type", "text/plain"), 415, `{"detail":"Unsupported media type \"text/plain\" in request.","error":"invalid_request"}`},
+		"an unknown token": {asClient(g, app, "/application/revoke/", "token", "x"), 200, `{}`},
 	} {
 		require.Equal(t, tc.status, tc.answer.Status, name)
 		require.JSONEq(t, tc.body, tc.answer.Body, name)

@@ -51,8 +51,8 @@ func TestRelease_MixedVersions(t *testing.T) {
 		{name: "previous alone"},
 		{"one upgraded", one, newer},
 		{"both upgraded", two, newer},
-		{"one gone back", two, older},
-		{"both gone back", one, older},
+		{"one downgraded", two, older},
+		{"both downgraded", one, older},
 	} {
 		if phase.changed != nil {
 			phase.changed.stop()

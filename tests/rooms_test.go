@@ -356,7 +356,7 @@ func TestRooms_MeetFailures(t *testing.T) {
 		"502":           {html(502), 503, 1},
 		"503":           {html(503), 503, 1},
 		"504":           {html(504), 504, 1},
-		"broken off":    {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 503, 1},
+		"truncated":     {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 503, 1},
 		"half a body":   {halfABody, 502, 1},
 		"no json":       {jsonBody(200, `{"id":`), 502, 1},
 		"expired token": {jsonBody(401, `{"detail":"Token expired."}`), 502, 2},

@@ -164,7 +164,7 @@ func TestRoutes_HostileRequests(t *testing.T) {
 			headers                 []string
 		}{
 			{"UTF-7", jsonType + "; charset=utf-7", `{"note":"victim+AEA-other.org"}`, 415, nil},
-			{"UTF-16, said", jsonType + "; charset=UTF-16LE", "{\x00}\x00", 415, nil},
+			{"UTF-16, declared", jsonType + "; charset=UTF-16LE", "{\x00}\x00", 415, nil},
 			{"UTF-16, undeclared", jsonType, "{\x00}\x00", 400, nil},
 			{"EBCDIC", jsonType + "; charset=cp037", `{}`, 415, nil},
 			{"Latin-1", jsonType + `; charset="iso-8859-1"`, `{}`, 415, nil},

@@ -62,7 +62,7 @@ func TestJudge(t *testing.T) {
 			e.RequestHeader.Set("Content-Type", "application/x-www-form-urlencoded")
 			e.RequestBody = []byte("client_id=a&client_secret=b&grant_type=client_credentials&scope=ada%40example.org")
 		}), ""},
-		"token that may do nothing": {with(good(), func(e *Exchange) { e.Body = []byte(`{"access_token":"a","token_type":"Bearer","expires_in":1}`) }), ""},
+		"token without scopes":      {with(good(), func(e *Exchange) { e.Body = []byte(`{"access_token":"a","token_type":"Bearer","expires_in":1}`) }), ""},
 		"status not described":      {with(good(), func(e *Exchange) { e.Status = 418 }), "status is not described"},
 		"redirect":                  {with(good(), func(e *Exchange) { e.Status = 301 }), "status is not described"},
 		"header not described":      {with(good(), func(e *Exchange) { e.Header.Set("Set-Cookie", "a=b") }), "header Set-Cookie is not described"},
