@@ -377,7 +377,7 @@ func (c *Client) suspect(id identity, t *Token) {
 	if _, ok := c.suspected.get(id, c.options.Now()); ok || c.refused(id) != nil {
 		return
 	}
-	// In this order, whoever sees the suspicion no longer sees the token.
+	// The order matters: a caller that sees the suspicion must not see the token.
 	c.distrust(id, t)
 	c.suspected.put(id, struct{}{}, c.options.Now().Add(keepSuspected))
 }

@@ -75,8 +75,8 @@ func (t *Trials) Alone(ctx context.Context, clientID, secret string, try func(co
 		return false, err
 	}
 	defer unlock()
-	// Meet goes on checking when the caller hangs up. The trial waits for its answer, or
-	// else hanging up would make room for the next trial.
+	// Meet completes the check even if the caller disconnects. The trial waits for the answer, so
+	// that callers cannot start more trials by disconnecting.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), Duration/2)
 	defer cancel()
 	try(ctx)
