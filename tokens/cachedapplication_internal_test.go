@@ -128,6 +128,7 @@ func TestLastUse_WrittenOnceAMinute(t *testing.T) {
 	require.Eventually(t, a.Fresh, 20*time.Second, time.Millisecond)
 	app, secret, err := a.CreateApplication(ctx, Application{Name: "Calendar", Active: true, Domains: []string{"*"}})
 	require.NoError(t, err)
+	waitForChanges(t, a, server)
 	noted := func() (int64, int64) {
 		requireCached(t, a, app.ID, secret)
 		tok, err := a.Issue(ctx, Grant{Application: app, Mail: "ada@example.org"})
