@@ -14,11 +14,11 @@ import (
 )
 
 // ErrUnproven means that the last proof is too old that Redis is the primary and complete.
-var ErrUnproven = errors.New("Redis has not been proven to be the primary and complete for too long")
+var ErrUnproven = errors.New("the last proof that Redis is the primary and complete is too old")
 
 var (
-	errLacking  = errors.New("Redis has lost changes that other gateways may still restore")
-	errUnsteady = errors.New("Redis may have been replaced by another server a moment ago")
+	errLacking  = errors.New("changes are missing in Redis that other gateways may still restore")
+	errUnsteady = errors.New("the server may have been replaced by another one a moment ago")
 	errSettling = errors.New("the record is missing, and gateways may still restore what Redis lost")
 )
 
