@@ -129,8 +129,8 @@ type bucket struct {
 	alone atomic.Int64
 	// last is when something was granted.
 	last atomic.Int64
-	// untold is how many were granted since the last report. A request adds itself before
-	// it is decided, so the number may be one too large for a moment.
+	// untold is how many were granted since the last report. A request adds itself after it
+	// is granted, so the number may lack the requests that are being decided.
 	untold atomic.Int32
 	// failed tells that the last report was not answered.
 	failed atomic.Bool
@@ -342,14 +342,14 @@ func (l *Limiter) takeUnlocked(b *bucket, c counted, now int64) (d Decision, dec
 	if d = decide(c, b.tat.Load(), now); !d.Allowed {
 		return d, b.untold.Load() < full
 	}
-	if l.o.Shared != nil && b.untold.Add(1) >= full {
-		b.untold.Add(-1)
+	if l.o.Shared != nil && b.untold.Load()+1 >= full {
 		return d, false
 	}
 	if d = b.admit(c, now); d.Allowed {
+		if l.o.Shared != nil {
+			b.untold.Add(1) // after the grant: a report in between must not count it twice
+		}
 		l.note(b, c, now)
-	} else if l.o.Shared != nil {
-		b.untold.Add(-1)
 	}
 	return d, true
 }
