@@ -274,10 +274,13 @@ func TestTrustedProxies_InvalidAddress(t *testing.T) {
 			for _, r := range meet.Requests() {
 				require.Equal(t, forwarded, r.Header.Get("X-Forwarded-For"), "Meet")
 			}
-			content, err := os.ReadFile(trail)
-			require.NoError(t, err)
-			require.Regexp(t, `"source_ip":"`+regexp.QuoteMeta(tc.want)+`".*"request_id":"`+id+`"`, string(content), "the audit trail")
-			require.Regexp(t, `"client_ip":"`+regexp.QuoteMeta(tc.want)+`".*"request_id":"`+id+`"`, g.Logs(), "the access log")
+			line := regexp.MustCompile(`"source_ip":"` + regexp.QuoteMeta(tc.want) + `".*"request_id":"` + id + `"`)
+			require.Eventually(t, func() bool {
+				content, err := os.ReadFile(trail)
+				return err == nil && line.Match(content)
+			}, 20*time.Second, time.Millisecond, "the audit trail, which is written after the answer")
+			logged := regexp.MustCompile(`"client_ip":"` + regexp.QuoteMeta(tc.want) + `".*"request_id":"` + id + `"`)
+			require.Eventually(t, func() bool { return logged.MatchString(g.Logs()) }, 20*time.Second, time.Millisecond, "the access log")
 
 			for address, want := range map[string]int{tc.want: 200, "192.0.2.1": 403} {
 				network, err := netip.MustParseAddr(address).Prefix(32)

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -400,15 +401,18 @@ func TestPresets_UpdateAndDelete(t *testing.T) {
 	// A look-up by slug removes a deleted room from the index.
 	found := func() any { return o.as("alice", "GET", "/rooms?slug=alice-room-01", "").JSON(t)["count"] }
 	require.EqualValues(t, 1, found())
-	_, err := o.Authority().FindSlug(context.Background(), "meet.example.org", "alice-room-01")
-	require.NoError(t, err)
+	inIndex := func() bool { // written in the background
+		_, err := o.Authority().FindSlug(context.Background(), "meet.example.org", "alice-room-01")
+		return err == nil
+	}
+	require.Eventually(t, inIndex, 20*time.Second, time.Millisecond)
 	require.Equal(t, 403, o.as("carol", "DELETE", room, "").Status, "not the owner")
 	require.EqualValues(t, 1, found())
 	a := o.as("alice", "DELETE", room, "")
 	require.Equal(t, 204, a.Status)
 	require.Empty(t, a.Body)
 	require.EqualValues(t, 0, found())
-	_, err = o.Authority().FindSlug(context.Background(), "meet.example.org", "alice-room-01")
+	_, err := o.Authority().FindSlug(context.Background(), "meet.example.org", "alice-room-01")
 	require.ErrorIs(t, err, tokens.ErrNotFound)
 	require.EqualValues(t, 2, o.as("alice", "GET", "/rooms", "").JSON(t)["count"])
 	for method, body := range map[string]string{"GET": "", "PATCH": `{}`, "DELETE": ""} {
