@@ -224,7 +224,7 @@ func TestTrustedProxies_InvalidAddress(t *testing.T) {
 	}{
 		{"none", nil, proxy},
 		{"one", []string{"203.0.113.7"}, "203.0.113.7"},
-		{"the caller's own entry", []string{"192.0.2.1, 203.0.113.7"}, "203.0.113.7"},
+		{"an entry of the caller", []string{"192.0.2.1, 203.0.113.7"}, "203.0.113.7"},
 		{"a chain of trusted ones", []string{"192.0.2.1, 203.0.113.7, 10.0.0.1, 10.0.0.2"}, "203.0.113.7"},
 		{"in lines", []string{"192.0.2.1", "203.0.113.7", "10.0.0.1"}, "203.0.113.7"},
 		{"trusted alone", []string{"10.0.0.1, 10.0.0.2"}, proxy},
