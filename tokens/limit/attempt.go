@@ -55,7 +55,7 @@ func (a *Attempt) Fail() {
 	for _, p := range a.places {
 		p.mu.Lock()
 		change(&p.tat, func(tat int64) int64 { return max(tat, now) + p.rate.interval() })
-		p.addUntold(1, p.rate)
+		p.addUnreported(1, p.rate)
 		a.l.note(p.bucket, p.counted, now)
 		a.l.catchUp(p.bucket, p.counted, now)
 		p.mu.Unlock()
@@ -118,12 +118,12 @@ func (l *Limiter) room(ctx context.Context, b *bucket, c counted) (d Decision, f
 		return held, !held.Allowed
 	}
 	// The shared count does not answer: this gateway has its share.
-	share, alone := l.share(c.rate), b.alone.Load()
-	d.Alone = true
-	if wait := share.wait(withHeld(alone, share), now); wait > 0 {
+	share, tat := l.share(c.rate), b.shareTAT.Load()
+	d.Degraded = true
+	if wait := share.wait(withHeld(tat, share), now); wait > 0 {
 		d.Allowed, d.Remaining, d.RetryAfter = false, 0, time.Duration(wait)
 	}
-	return d, !d.Allowed && b.held > 0 && share.wait(alone, now) == 0
+	return d, !d.Allowed && b.held > 0 && share.wait(tat, now) == 0
 }
 
 // sources are the counts of a failure. An unknown address counts as a network of the

@@ -22,9 +22,9 @@ type Decision struct {
 	Reset time.Duration
 	// RetryAfter is the time until a refused request would be allowed.
 	RetryAfter time.Duration
-	// Alone reports that the gateway decided by its own share, because the
+	// Degraded reports that the gateway decided by its own share, because the
 	// shared count did not answer.
-	Alone bool
+	Degraded bool
 }
 
 // Headers writes the values of the header fields RateLimit-Policy and RateLimit
@@ -48,5 +48,5 @@ func (d Decision) Headers() (policy, standing string) {
 	return both[:n], both[n:]
 }
 
-// seconds rounds up, so that a caller that waits as told does not come too early.
+// seconds rounds up, so that a caller that waits that long does not come too early.
 func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }

@@ -125,19 +125,19 @@ type bucket struct {
 	// tat is when all of the limit is free again (the theoretical arrival time of
 	// GCRA), as far as this gateway knows: nanoseconds since the Limiter was made.
 	tat atomic.Int64
-	// alone is the same for this gateway's share of the limit.
-	alone atomic.Int64
+	// shareTAT is the same for this gateway's share of the limit.
+	shareTAT atomic.Int64
 	// last is when something was granted.
 	last atomic.Int64
-	// untold is how many were granted since the last report. A request adds itself after it
+	// unreported is how many were granted since the last report. A request adds itself after it
 	// is granted, so the number may lack the requests that are being decided.
-	untold atomic.Int32
+	unreported atomic.Int32
 	// failed tells that the last report was not answered.
 	failed atomic.Bool
 
 	mu sync.Mutex // of what follows
-	// told is closed when the report under way ends; nil if there is none.
-	told chan struct{}
+	// reported is closed when the report under way ends; nil if there is none.
+	reported chan struct{}
 	// since is when that report left.
 	since int64
 	// freed is closed when an attempt ends, if another waits for that.
@@ -312,22 +312,22 @@ func (l *Limiter) take(ctx context.Context, b *bucket, c counted, now int64) Dec
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.idle(c, now) {
-		b.untold.Store(0) // all of it has come back since
+		b.unreported.Store(0) // all of it has come back since
 	}
 	outOfStep, now := l.keepStep(ctx, b, c, now)
 	if outOfStep {
 		d := decide(c, b.tat.Load(), now)
-		if wait := l.share(c.rate).wait(b.alone.Load(), now); d.Allowed && wait > 0 {
-			d.Allowed, d.Remaining, d.RetryAfter, d.Alone = false, 0, time.Duration(wait), true
+		if wait := l.share(c.rate).wait(b.shareTAT.Load(), now); d.Allowed && wait > 0 {
+			d.Allowed, d.Remaining, d.RetryAfter, d.Degraded = false, 0, time.Duration(wait), true
 			return d
 		}
 	}
 	d := b.admit(c, now)
 	if d.Allowed {
-		b.addUntold(1, c.rate)
+		b.addUnreported(1, c.rate)
 		l.note(b, c, now)
 		l.catchUp(b, c, now)
-		d.Alone = outOfStep
+		d.Degraded = outOfStep
 	}
 	return d
 }
@@ -340,14 +340,14 @@ func (l *Limiter) takeUnlocked(b *bucket, c counted, now int64) (d Decision, dec
 		return d, false
 	}
 	if d = decide(c, b.tat.Load(), now); !d.Allowed {
-		return d, b.untold.Load() < full
+		return d, b.unreported.Load() < full
 	}
-	if l.o.Shared != nil && b.untold.Load()+1 >= full {
+	if l.o.Shared != nil && b.unreported.Load()+1 >= full {
 		return d, false
 	}
 	if d = b.admit(c, now); d.Allowed {
 		if l.o.Shared != nil {
-			b.untold.Add(1) // after the grant: a report in between must not count it twice
+			b.unreported.Add(1) // after the grant: a report in between must not count it twice
 		}
 		l.note(b, c, now)
 	}
@@ -378,16 +378,16 @@ func (b *bucket) admit(c counted, now int64) Decision {
 // has granted more than its share goes on at the pace of the share.
 func (l *Limiter) note(b *bucket, c counted, now int64) {
 	share := l.share(c.rate)
-	change(&b.alone, func(alone int64) int64 {
-		return min(max(alone, now)+share.interval(), now+int64(share.Per)+slack(share))
+	change(&b.shareTAT, func(tat int64) int64 {
+		return min(max(tat, now)+share.interval(), now+int64(share.Per)+slack(share))
 	})
 	b.last.Store(now)
 }
 
-// addUntold adds granted requests to the next report, up to the whole limit.
-func (b *bucket) addUntold(n int32, r Rate) {
-	if over := b.untold.Add(n) - int32(r.Count); over > 0 {
-		b.untold.Add(-over)
+// addUnreported adds granted requests to the next report, up to the whole limit.
+func (b *bucket) addUnreported(n int32, r Rate) {
+	if over := b.unreported.Add(n) - int32(r.Count); over > 0 {
+		b.unreported.Add(-over)
 	}
 }
 
@@ -430,7 +430,7 @@ func (l *Limiter) catchUp(b *bucket, c counted, now int64) (outOfStep bool) {
 	if l.o.Shared == nil {
 		return false
 	}
-	behind := func() bool { return b.failed.Load() || b.untold.Load() >= l.batch(c.rate) }
+	behind := func() bool { return b.failed.Load() || b.unreported.Load() >= l.batch(c.rate) }
 	if behind() {
 		l.report(b, c, now)
 	}
@@ -442,11 +442,11 @@ func (l *Limiter) catchUp(b *bucket, c counted, now int64) (outOfStep bool) {
 func (l *Limiter) keepStep(ctx context.Context, b *bucket, c counted, now int64) (outOfStep bool, later int64) {
 	outOfStep = l.catchUp(b, c, now)
 	for range maxWaits {
-		if !outOfStep || b.told == nil || b.failed.Load() {
+		if !outOfStep || b.reported == nil || b.failed.Load() {
 			break
 		}
 		patience, cancel := context.WithTimeout(ctx, l.o.Patience-time.Duration(now-b.since))
-		answered := b.await(patience, b.told)
+		answered := b.await(patience, b.reported)
 		cancel()
 		if !answered {
 			break
@@ -472,7 +472,7 @@ func (b *bucket) await(ctx context.Context, closed <-chan struct{}) bool {
 // report tells the shared count what the bucket has granted, unless a report is under
 // way, one has failed just now, or too many are under way for others.
 func (l *Limiter) report(b *bucket, c counted, now int64) {
-	if b.told != nil || now < l.resume.Load() {
+	if b.reported != nil || now < l.resume.Load() {
 		return
 	}
 	l.mu.Lock()
@@ -481,9 +481,9 @@ func (l *Limiter) report(b *bucket, c counted, now int64) {
 		return
 	}
 	l.reports.Add(1)
-	b.told, b.since = make(chan struct{}), now
-	n := max(b.untold.Load(), 0)
-	b.untold.Add(-n)
+	b.reported, b.since = make(chan struct{}), now
+	n := max(b.unreported.Load(), 0)
+	b.unreported.Add(-n)
 	l.all.Go(func() {
 		defer l.reports.Add(-1)
 		l.tell(b, c, n)
@@ -499,14 +499,14 @@ func (l *Limiter) tell(b *bucket, c counted, n int32) {
 	defer b.mu.Unlock()
 	b.failed.Store(err != nil)
 	if err != nil {
-		b.addUntold(n, c.rate)
+		b.addUnreported(n, c.rate)
 		l.resume.Store(l.now() + int64(pause))
 	} else {
 		// What was granted meanwhile comes on top of what is shared. The answer is
 		// as old as the question at most.
-		known := b.since + int64(min(reset, MaxDebt*c.rate.Per)) + int64(max(b.untold.Load(), 0))*c.rate.interval()
+		known := b.since + int64(min(reset, MaxDebt*c.rate.Per)) + int64(max(b.unreported.Load(), 0))*c.rate.interval()
 		change(&b.tat, func(tat int64) int64 { return max(tat, known) })
 	}
-	close(b.told)
-	b.told = nil
+	close(b.reported)
+	b.reported = nil
 }

@@ -126,7 +126,7 @@ func TestLimiter_OneGatewayIsExact(t *testing.T) {
 					}
 					d := read()
 					require.False(t, d.Allowed)
-					require.False(t, d.Alone)
+					require.False(t, d.Degraded)
 					require.Positive(t, d.RetryAfter)
 					time.Sleep(d.RetryAfter)
 					require.Equal(t, 1, granted(5, read), "one request is granted after Retry-After")
@@ -258,7 +258,7 @@ func TestLimiter_SharedCountUnavailable(t *testing.T) {
 				require.Less(t, time.Since(start), time.Second, "requests do not wait for long")
 				d := read()
 				require.False(t, d.Allowed)
-				require.True(t, d.Alone)
+				require.True(t, d.Degraded)
 				time.Sleep(d.RetryAfter)
 				require.True(t, read().Allowed, "the share is refilled")
 				for range 60 {
