@@ -111,7 +111,7 @@ func TestCachedApplication_EnabledAgain(t *testing.T) {
 	require.ErrorIs(t, loginError(t, b, app.ID, secret), ErrInactiveApplication)
 	f.set(onScript(feed.PublishScript), nil)
 	_, err = a.UpdateApplication(ctx, app.ID, 0, func(n *Application) error { n.Active = true; return nil })
-	require.ErrorIs(t, err, feed.ErrUntold)
+	require.ErrorIs(t, err, feed.ErrUnpublished)
 	client, err := b.FindClient(ctx, app.ID)
 	require.NoError(t, err)
 	require.True(t, client.Remembered())

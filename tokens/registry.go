@@ -85,7 +85,7 @@ func (r *registry) create(ctx context.Context, app Application, addSecrets func(
 		_ = r.meetClients.forget(ctx, n) // best effort: a left-over entry does no harm
 		_ = r.applications.removeFromIndex(ctx, indexMember(n.Name, n.ID))
 	}
-	if err != nil && !errors.Is(err, feed.ErrUntold) {
+	if err != nil && !errors.Is(err, feed.ErrUnpublished) {
 		return nil, err
 	}
 	return created, nil
@@ -244,7 +244,7 @@ var errWantOver = errors.New("taking client ids took too long")
 
 // save replaces the version that n was made from, and publishes the change. wanted are the
 // client ids that n adds. It returns the stored application with a nil error or
-// feed.ErrUntold.
+// feed.ErrUnpublished.
 func (r *registry) save(ctx context.Context, n *Application, wanted *clientids.Want) (*Application, error) {
 	const doing = "writing an application"
 	doc, err := r.applications.codec.encode(n)
@@ -272,7 +272,7 @@ func (r *registry) save(ctx context.Context, n *Application, wanted *clientids.W
 			return editAgain(n, version, doc), err
 		},
 	})
-	if err != nil && !errors.Is(err, feed.ErrUntold) {
+	if err != nil && !errors.Is(err, feed.ErrUnpublished) {
 		return nil, err
 	}
 	return written, err

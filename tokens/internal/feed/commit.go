@@ -16,8 +16,8 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// ErrUntold means that a change was written but not yet published.
-var ErrUntold = errors.New("the other gateways have not been told yet")
+// ErrUnpublished means that a change was written but not yet published.
+var ErrUnpublished = errors.New("the change is not published yet")
 
 // repeatPatience bounds one attempt at writing everything again.
 const repeatPatience = 30 * time.Second
@@ -45,7 +45,7 @@ type Commit struct {
 // the change.
 //
 // ErrUnavailable means that the change may or may not have been made; all gateways drop
-// the key in case it was. ErrUnavailable with ErrUntold means that it was made and is
+// the key in case it was. ErrUnavailable with ErrUnpublished means that it was made and is
 // published later.
 func (f *Feed) Commit(ctx context.Context, c Commit) error {
 	seen := f.Snapshot()
@@ -149,7 +149,7 @@ redis.call('PUBLISH', ARGV[1], string.format('%.0f', seq) .. ' ' .. ARGV[2])
 return seq`)
 
 // publish applies an acknowledged change here and publishes it. If it cannot be published
-// now, the error is ErrUntold, and it is published as soon as possible.
+// now, the error is ErrUnpublished, and it is published as soon as possible.
 func (f *Feed) publish(ctx context.Context, m message) error {
 	m.nameEntries()
 	f.journal.Add(m.Redo...)
@@ -159,7 +159,7 @@ func (f *Feed) publish(ctx context.Context, m message) error {
 	defer cancel()
 	if err := f.tell(ctx, m); err != nil {
 		f.queue(m)
-		return failure.Unavailable("publishing a change", fmt.Errorf("%w: %w", ErrUntold, err))
+		return failure.Unavailable("publishing a change", fmt.Errorf("%w: %w", ErrUnpublished, err))
 	}
 	if err := f.confirm(ctx); err != nil {
 		return err
