@@ -149,7 +149,9 @@ func TestJournal_KeptDuringOutage(t *testing.T) {
 		}
 		return nil
 	}, nil)
-	a.feed.Journal().Add(journal.Entry{Rank: journal.Records, Key: "key", Script: recordAgainScript})
+	a.feed.Journal().Add(journal.Entry{
+		Rank: journal.Records, Key: "key", Script: recordAgainScript, Args: []any{"record"}, Expires: a.now().Add(time.Hour),
+	})
 	a.feed.Hooks().Age(2 * journal.Memory)
 	release()
 	require.ErrorIs(t, a.feed.Check(t.Context()), ErrUnavailable, "a server without an identity may be another one")

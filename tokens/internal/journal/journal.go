@@ -26,7 +26,7 @@ const (
 	Revocations                 // of everything but a single edit
 	Families                    // of refresh tokens
 	IdempotencyKeys             // and the answers under them
-	Records                     // of access tokens
+	Records                     // of access tokens; see Journal.Add
 	ranks
 )
 
@@ -96,12 +96,13 @@ func (e Entry) args(now time.Time, emptied bool) ([]any, bool) {
 // Journal holds the entries of one gateway. The zero value is empty.
 type Journal struct {
 	mu      sync.Mutex
-	shelves [ranks]shelf
+	shelves [ranks]shelf // the one of Records is empty
+	records records
 	heard   map[uint64]bool
 	numbers []uint64 // of the last changes heard, oldest first
 }
 
-// shelf holds the entries of one rank, oldest first. A replaced entry leaves a gap.
+// shelf holds the entries of one rank but Records, oldest first. A replaced entry leaves a gap.
 type shelf struct {
 	entries []Entry
 	gone    int            // how many entries were ever removed from the front
@@ -110,12 +111,17 @@ type shelf struct {
 	empty   int
 }
 
-// Add remembers entries.
+// Add remembers entries. Those of rank Records have no name, expire, and share one script
+// with one argument, a string.
 func (j *Journal) Add(entries ...Entry) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, e := range entries {
 		e.at = time.Now()
+		if e.Rank == Records {
+			j.records.add(e, bounds[Records])
+			continue
+		}
 		j.shelves[e.Rank].add(e, bounds[e.Rank])
 	}
 }
@@ -178,6 +184,7 @@ func (j *Journal) Drop(rank Rank, name string) {
 func (j *Journal) Forget(before time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.records.forget(before)
 	for rank := range j.shelves {
 		s := &j.shelves[rank]
 		for !Rank(rank).Told() && len(s.entries) > 0 && s.entries[0].at.Before(before) {
@@ -190,6 +197,7 @@ func (j *Journal) Forget(before time.Time) {
 func (j *Journal) Age(d time.Duration) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.records.age(d)
 	for rank := range j.shelves {
 		for i := range j.shelves[rank].entries {
 			e := &j.shelves[rank].entries[i]
@@ -207,7 +215,7 @@ func (j *Journal) Idle() bool {
 			return false
 		}
 	}
-	return true
+	return j.records.count == 0
 }
 
 // All returns the entries of the given ranks, or of all ranks, in the order of a replay.
@@ -224,6 +232,9 @@ func (j *Journal) All(of ...Rank) []Entry {
 				all = append(all, e)
 			}
 		}
+	}
+	if len(of) == 0 || slices.Contains(of, Records) {
+		all = append(all, j.records.all()...)
 	}
 	return all
 }

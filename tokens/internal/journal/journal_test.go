@@ -16,6 +16,11 @@ import (
 
 var script = redisdb.NewScript("return 0")
 
+// record is an entry of rank Records.
+func record(key, arg string) Entry {
+	return Entry{Rank: Records, Key: key, Script: script, Args: []any{arg}, Expires: time.Now().Add(time.Hour)}
+}
+
 func keys(entries []Entry) (keys []string) {
 	for _, e := range entries {
 		keys = append(keys, e.Key)
@@ -32,7 +37,7 @@ func TestJournal_OrdersByRankThenTime(t *testing.T) {
 		Entry{Rank: IdempotencyKeys, Name: "k", Key: "answered", Script: script},
 		Entry{Rank: Families, Key: "second", Script: script},
 		Entry{Rank: Users, Key: "user", Script: script},
-		Entry{Rank: Records, Key: "record", Script: script},
+		record("record", ""),
 		Entry{Rank: Revocations, Key: "revoked", Script: script})
 	require.Equal(t, []string{"user", "revoked", "first", "second", "answered", "record"}, keys(j.All()))
 	require.Equal(t, []string{"first", "second", "record"}, keys(j.All(Families, Records)))
@@ -45,7 +50,7 @@ func TestJournal_OrdersByRankThenTime(t *testing.T) {
 // Entries of this gateway expire from the journal. Entries that all gateways hold do not.
 func TestJournal_Forget(t *testing.T) {
 	var j Journal
-	j.Add(Entry{Rank: Records, Key: "record", Script: script}, Entry{Rank: Users, Name: "u", Key: "user", Script: script},
+	j.Add(record("record", ""), Entry{Rank: Users, Name: "u", Key: "user", Script: script},
 		Entry{Rank: Revocations, Key: "revoked", Script: script}, Entry{Rank: Edits, Name: "a", Key: "edited", Script: script})
 	j.Age(Memory / 2)
 	j.Add(Entry{Rank: Users, Name: "u", Key: "user", Script: script})
@@ -64,21 +69,29 @@ func TestJournal_IsBounded(t *testing.T) {
 	for rank, most := range bounds {
 		var j Journal
 		rank := Rank(rank)
+		add := func(key string, size int) {
+			if rank == Records {
+				j.Add(record(key, strings.Repeat("x", size)))
+				return
+			}
+			j.Add(Entry{Rank: rank, Key: key, Script: script, Args: []any{make([]byte, size)}})
+		}
+		bytes := func() int { return j.shelves[rank].bytes + j.records.bytes }
 		for i := range most.entries + 10 {
-			j.Add(Entry{Rank: rank, Key: strconv.Itoa(i), Script: script})
+			add(strconv.Itoa(i), 0)
 		}
 		all := j.All()
 		if len(all) < most.entries { // the limit in bytes applies first
-			require.Greater(t, j.shelves[rank].bytes+200, most.bytes)
+			require.Greater(t, bytes()+200, most.bytes)
 		}
 		require.LessOrEqual(t, len(all), most.entries)
 		require.Equal(t, strconv.Itoa(most.entries+10-len(all)), all[0].Key, "the oldest entry is dropped first")
 		for i := range 10 {
-			j.Add(Entry{Rank: rank, Key: strconv.Itoa(i), Script: script, Args: []any{make([]byte, most.bytes/4)}})
+			add(strconv.Itoa(i), most.bytes/4)
 		}
 		require.Equal(t, []string{"7", "8", "9"}, keys(j.All()))
-		require.LessOrEqual(t, j.shelves[rank].bytes, most.bytes)
-		j.Add(Entry{Rank: rank, Key: "alone", Script: script, Args: []any{make([]byte, 2*most.bytes)}})
+		require.LessOrEqual(t, bytes(), most.bytes)
+		add("alone", 2*most.bytes)
 		require.Equal(t, []string{"alone"}, keys(j.All()), "the newest entry is never dropped")
 	}
 }
