@@ -86,7 +86,7 @@ func (r *records) add(ctx context.Context, t *signed, u *User) error {
 	}
 	const doing = "recording a token"
 	key := redisdb.KeyToken(t.id)
-	if _, err := r.db.SetNew(ctx, key, t.record, t.lifetime); err != nil {
+	if err := r.db.SetNewBatched(ctx, key, t.record, t.lifetime); err != nil {
 		return unavailable(doing, err)
 	}
 	r.users.remember(u)

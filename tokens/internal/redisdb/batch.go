@@ -6,70 +6,87 @@ import (
 	"context"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// maxBatch bounds how many values are read in one trip.
+// maxBatch bounds how many commands are sent in one trip.
 const maxBatch = 64
 
-// batches combines concurrent reads of values into one trip, which costs more than the
-// values do.
+// batches combines concurrent commands into one trip, which costs more than the commands do.
+// Reads and writes have one each: go-redis judges a connection by the first answer of a trip,
+// and a server that became a replica answers reads.
 type batches struct {
+	rdb  redis.UniversalClient
 	mu   sync.Mutex
 	next *batch // not sent yet
 }
 
 // batch is one trip. The first caller sends it.
 type batch struct {
-	keys  []string // without the first caller's
-	reads []*redis.StringCmd
-	done  chan struct{} // nil while there is only one caller
+	others []redis.Cmder // without the first caller's
+	done   chan struct{} // nil while there is only one caller
 }
 
-// GetBatched returns the value of a key. It shares the trip with concurrent calls, but
-// does not wait for them: a batch is sent once every runnable goroutine has had its turn,
-// which is at once on an idle machine.
+// GetBatched returns the value of a key. It shares the trip with concurrent calls.
 func (db *DB) GetBatched(ctx context.Context, key string) ([]byte, error) {
-	b, i := db.batches.join(key)
-	if i > 0 {
+	cmd := redis.NewStringCmd(ctx, "get", key)
+	if err := db.reads.send(ctx, cmd); err != nil {
+		return nil, err
+	}
+	return cmd.Bytes()
+}
+
+// SetNewBatched sets a value unless the key exists. It shares the trip with concurrent calls.
+// After an error the value may or may not have been set.
+func (db *DB) SetNewBatched(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	return IgnoreNil(db.writes.send(ctx, redis.NewStatusCmd(ctx, "set", key, value, "px", ttl.Milliseconds(), "nx")))
+}
+
+// send sends a command together with concurrent ones, but does not wait for any: a batch is
+// sent once every runnable goroutine has had its turn, which is at once on an idle machine.
+// It returns the error of the command.
+func (g *batches) send(ctx context.Context, cmd redis.Cmder) error {
+	b, first := g.join(cmd)
+	if !first {
 		select {
 		case <-b.done:
-			return b.reads[i].Bytes()
+			return cmd.Err()
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
 		}
 	}
 	runtime.Gosched()
-	if db.batches.seal(b); b.done == nil {
-		return db.rdb.Get(ctx, key).Bytes()
+	if g.seal(b); b.done == nil {
+		return g.rdb.Process(ctx, cmd)
 	}
 	defer close(b.done)
 	ctx = context.WithoutCancel(ctx) // the other callers still wait
-	pipe := db.rdb.Pipeline()
-	b.reads = append(make([]*redis.StringCmd, 0, 1+len(b.keys)), pipe.Get(ctx, key))
-	for _, key := range b.keys {
-		b.reads = append(b.reads, pipe.Get(ctx, key))
+	pipe := g.rdb.Pipeline()
+	_ = pipe.Process(ctx, cmd)
+	for _, other := range b.others {
+		_ = pipe.Process(ctx, other)
 	}
 	_, _ = pipe.Exec(ctx) // each has its own error
-	return b.reads[0].Bytes()
+	return cmd.Err()
 }
 
-// join adds a key to the next batch and returns its index there. The caller with index 0
-// sends the batch.
-func (g *batches) join(key string) (*batch, int) {
+// join adds a command to the next batch, and reports whether it is the first. The caller of the
+// first sends the batch.
+func (g *batches) join(cmd redis.Cmder) (b *batch, first bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	b := g.next
-	if b == nil || len(b.keys) == maxBatch-1 {
+	b = g.next
+	if b == nil || len(b.others) == maxBatch-1 {
 		g.next = new(batch)
-		return g.next, 0
+		return g.next, true
 	}
 	if b.done == nil {
 		b.done = make(chan struct{})
 	}
-	b.keys = append(b.keys, key)
-	return b, len(b.keys)
+	b.others = append(b.others, cmd)
+	return b, false
 }
 
 // seal keeps later callers out of a batch.

@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/alicebob/miniredis/v2/server"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
@@ -46,6 +48,59 @@ func TestGetBatched(t *testing.T) {
 	wait.Wait()
 	t.Logf("%d values in %d round trips", commands.Load(), trips.Load())
 	require.Less(t, trips.Load(), commands.Load())
+}
+
+// Every value is set once, alone or in a batch, and expires.
+func TestSetNewBatched(t *testing.T) {
+	server := miniredis.RunT(t)
+	db, err := redisdb.Open(redisdb.Options{URL: "redis://" + server.Addr()})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	require.NoError(t, server.Set("k0", "old"))
+	var wait sync.WaitGroup
+	for i := range 200 {
+		wait.Go(func() {
+			if err := db.SetNewBatched(t.Context(), fmt.Sprint("k", i%100), []byte(strconv.Itoa(i%100)), time.Hour); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	server.CheckGet(t, "k0", "old")
+	for i := range 99 {
+		server.CheckGet(t, fmt.Sprint("k", i+1), strconv.Itoa(i+1))
+		require.Equal(t, time.Hour, server.TTL(fmt.Sprint("k", i+1)))
+	}
+}
+
+// A server that became a replica answers reads and refuses writes. Every call gets its own
+// answer.
+func TestSetNewBatched_Replica(t *testing.T) {
+	replica := miniredis.RunT(t)
+	db, err := redisdb.Open(redisdb.Options{URL: "redis://" + replica.Addr()})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	require.NoError(t, replica.Set("k", "v"))
+	replica.Server().SetPreHook(func(c *server.Peer, cmd string, _ ...string) bool {
+		if cmd == "SET" {
+			c.WriteError("READONLY You can't write against a read only replica.")
+		}
+		return cmd == "SET"
+	})
+	var wait sync.WaitGroup
+	for i := range 50 {
+		wait.Go(func() {
+			if value, err := db.GetBatched(t.Context(), "k"); err != nil || string(value) != "v" {
+				t.Error(string(value), err)
+			}
+		})
+		wait.Go(func() {
+			if err := db.SetNewBatched(t.Context(), fmt.Sprint("new", i), nil, time.Hour); err == nil || !strings.Contains(err.Error(), "READONLY") {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
 }
 
 // A canceled call returns at once and does not affect the others.

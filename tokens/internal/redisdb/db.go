@@ -65,7 +65,8 @@ type DB struct {
 	// onCommand is called after each command; see OnCommand.
 	onCommand atomic.Pointer[func(context.Context, Command)]
 	dialed    atomic.Uint64
-	batches   batches
+	reads     batches
+	writes    batches
 	// conns are the open connections. It is nil for a Cluster, whose servers redirect
 	// commands themselves.
 	conns *connections
@@ -122,6 +123,7 @@ func Open(o Options) (*DB, error) {
 		simple.Dialer = db.conns.dial
 		db.rdb = redis.NewClient(simple)
 	}
+	db.reads.rdb, db.writes.rdb = db.rdb, db.rdb
 	db.mode = cmp.Or(o.Mode, db.mode)
 	db.observeCommands()
 	return db, nil

@@ -41,9 +41,12 @@ func TestPipelines_PasswordRefused(t *testing.T) {
 		"GetAll, one": func(ctx context.Context) error { _, err := db.GetAll(ctx, "key"); return err },
 		"GetAll":      func(ctx context.Context) error { _, err := db.GetAll(ctx, "key", "other"); return err },
 		"GetBatched":  func(ctx context.Context) error { _, err := db.GetBatched(ctx, "key"); return err },
-		"HashNow":     func(ctx context.Context) error { _, _, err := db.HashNow(ctx, "hash"); return err },
-		"SetAll":      func(ctx context.Context) error { return db.SetAll(ctx, map[string]string{"a": "1"}, time.Minute) },
-		"SetHash":     func(ctx context.Context) error { return db.SetHash(ctx, "h", time.Now().Add(time.Minute), "f", "v") },
+		"SetNewBatched": func(ctx context.Context) error {
+			return db.SetNewBatched(ctx, "new", nil, time.Minute)
+		},
+		"HashNow": func(ctx context.Context) error { _, _, err := db.HashNow(ctx, "hash"); return err },
+		"SetAll":  func(ctx context.Context) error { return db.SetAll(ctx, map[string]string{"a": "1"}, time.Minute) },
+		"SetHash": func(ctx context.Context) error { return db.SetHash(ctx, "h", time.Now().Add(time.Minute), "f", "v") },
 		"any other": func(ctx context.Context) error {
 			pipe := db.Client().Pipeline()
 			read := pipe.Get(ctx, "key")
