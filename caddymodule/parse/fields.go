@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // MediaType returns the media type of a request without parameters, or "" if it has
@@ -59,14 +61,15 @@ func JSONFields(body []byte) (map[string]*string, error) {
 // textOf returns a JSON string or number as text, nil for null, and NotText for other
 // values.
 func textOf(raw json.RawMessage) *string {
-	var text string
+	text := string(raw)
 	switch c := raw[0]; {
 	case c == '"':
-		if json.Unmarshal(raw, &text) != nil {
+		unquoted, err := jsontext.AppendUnquote(nil, raw)
+		if err != nil {
 			return &NotText
 		}
+		text = string(unquoted)
 	case c == '-' || '0' <= c && c <= '9':
-		text = string(raw)
 	case c == 'n':
 		return nil
 	default:

@@ -33,12 +33,17 @@ type NotObjectError struct {
 // Error implements error. It quotes no input.
 func (*NotObjectError) Error() string { return "the body is not an object" }
 
+// space is the white space of JSON (RFC 8259 §2).
+const space = " \t\r\n"
+
 // maxDepth limits nesting. Meet's own objects need three levels.
 const maxDepth = 32
 
 // Object parses a body with one JSON object, or an empty body, for which it returns
 // nil. It refuses duplicate keys at any depth, unpaired surrogates, numbers outside
-// float64, and nesting deeper than 32. Errors are those above and *NotObjectError.
+// float64, and nesting deeper than 32: Meet answers those with an error that would look
+// like an outage. The values are parts of the body. Errors are those above and
+// *NotObjectError.
 func Object(body []byte) (map[string]json.RawMessage, error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return nil, nil
@@ -46,45 +51,42 @@ func Object(body []byte) (map[string]json.RawMessage, error) {
 	if !utf8.Valid(body) {
 		return nil, ErrEncoding
 	}
-	if err := check(body); err != nil {
-		return nil, err
-	}
-	var object map[string]json.RawMessage
-	if body = bytes.TrimSpace(body); body[0] != '{' {
-		return nil, notAnObject(body)
-	}
-	if json.Unmarshal(body, &object) != nil {
-		return nil, ErrSyntax
-	}
-	return object, nil
-}
-
-// check reads one JSON value and the end of the body. jsontext refuses duplicate keys
-// and unpaired surrogates. Meet answers those, and deep nesting, with an error that
-// would look like an outage.
-func check(body []byte) error {
-	dec := jsontext.NewDecoder(bytes.NewBuffer(body))
+	dec := jsontext.NewDecoder(bytes.NewBuffer(body)) // refuses duplicate keys and unpaired surrogates
+	object := map[string]json.RawMessage{}
+	isObject := bytes.TrimLeft(body, space)[0] == '{'
+	name, from := "", int64(0) // of the member being read
 	for {
 		token, err := dec.ReadToken()
 		switch {
 		case errors.Is(err, jsontext.ErrDuplicateName):
-			return ErrTwice
+			return nil, ErrTwice
 		case err != nil || dec.StackDepth() > maxDepth:
-			return ErrSyntax
+			return nil, ErrSyntax
 		}
 		if token.Kind() == '0' {
 			if _, err := strconv.ParseFloat(token.String(), 64); err != nil {
-				return ErrNumber
+				return nil, ErrNumber
 			}
 		}
 		if dec.StackDepth() == 0 {
 			break
 		}
+		if isObject && dec.StackDepth() == 1 {
+			switch _, read := dec.StackIndex(1); {
+			case read%2 == 1:
+				name, from = token.String(), dec.InputOffset()
+			case read > 0:
+				object[name] = bytes.TrimLeft(body[from:dec.InputOffset():dec.InputOffset()], ":"+space)
+			}
+		}
 	}
 	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return ErrExtra
+		return nil, ErrExtra
 	}
-	return nil
+	if !isObject {
+		return nil, notAnObject(body)
+	}
+	return object, nil
 }
 
 func notAnObject(body []byte) error {

@@ -3,6 +3,7 @@
 package strictjson
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -33,6 +34,9 @@ func TestObject_RefusesBodiesThatBreakMeet(t *testing.T) {
 		"siblings alike":         {`{"a":[{"b":1},{"b":2}],"c":{"b":3}}`, true},
 		"a large number":         {`{"a":{"b":1e308}}`, true},
 		"a number too large":     {`{"a":{"b":1e400}}`, false},
+		"white space":            {" \t\r\n{ \"a\" : 1 } \n", true},
+		"space that JSON lacks":  {"\u00a0{\"a\":1}", false},
+		"vertical tab":           {"{\"a\":1}\v", false},
 		"many digits":            {`{"a":` + strings.Repeat("9", 5000) + `}`, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -40,6 +44,16 @@ func TestObject_RefusesBodiesThatBreakMeet(t *testing.T) {
 			require.Equal(t, tc.ok, err == nil, "%v", err)
 		})
 	}
+}
+
+// Values are as they were sent, without the space around them.
+func TestObject_Values(t *testing.T) {
+	got, err := Object([]byte(" { \"a\" :\t[1, {\"b\": 2}] , \"\\u0062\":\n{\"a\":\":\"},\"c\":null,\"d\" : \" : \" ,\"e\":-1.50e1,\"f\":true}"))
+	require.NoError(t, err)
+	require.Equal(t, map[string]json.RawMessage{
+		"a": json.RawMessage(`[1, {"b": 2}]`), "b": json.RawMessage(`{"a":":"}`), "c": json.RawMessage("null"),
+		"d": json.RawMessage(`" : "`), "e": json.RawMessage("-1.50e1"), "f": json.RawMessage("true"),
+	}, got)
 }
 
 func TestHoldsNUL(t *testing.T) {
