@@ -12,7 +12,7 @@ import (
 // When the cache is full, put evicts the oldest entry, not the least recently used one: a hit
 // then needs no write lock, and entries expire in about the order of their insertion.
 //
-// otter, which package tokens uses, has two disadvantages here. It records each hit, so a hit
+// otter, a library of caches, has two disadvantages here. It records each hit, so a hit
 // among 100,000 tokens takes 14 to 32 % longer (BenchmarkTokenOfMany). When it is full, it may
 // reject the newest entry, such as the note that Meet has just refused a token.
 //

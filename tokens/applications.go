@@ -41,7 +41,7 @@ func (a *applications) Application(ctx context.Context, idOrAlias string) (*Appl
 	}
 	app, err := a.keep(found.id, found.hash, found.since)
 	if err == nil && found.id != idOrAlias {
-		a.cache.epochs.Fill(redisdb.KeyAlias(idOrAlias), found.aliasSince, func() { a.cache.aliases.Set(idOrAlias, found.id) })
+		a.cache.epochs.Fill(redisdb.KeyAlias(idOrAlias), found.aliasSince, func() { a.cache.aliases.Store(idOrAlias, found.id) })
 	}
 	return app, err
 }
@@ -82,10 +82,10 @@ func (a *applications) remembered(idOrAlias string) *Application {
 		return nil
 	}
 	id := idOrAlias
-	if target, ok := a.cache.aliases.GetIfPresent(idOrAlias); ok {
+	if target, ok := a.cache.aliases.Load(idOrAlias); ok {
 		id = target
 	}
-	app, ok := a.cache.applications.GetIfPresent(id)
+	app, ok := a.cache.applications.Load(id)
 	if !ok || outdated(app.read, a.now()) || !app.hasClientID(idOrAlias) {
 		return nil
 	}
@@ -95,10 +95,10 @@ func (a *applications) remembered(idOrAlias string) *Application {
 // keep decodes an application that was read after since, and puts it into the cache.
 func (a *applications) keep(id string, m map[string]string, since memory.Epoch) (*Application, error) {
 	remember := func(app *Application) {
-		a.cache.epochs.Fill(redisdb.KeyApplication(id), since, func() { a.cache.applications.Set(id, app) })
+		a.cache.epochs.Fill(redisdb.KeyApplication(id), since, func() { a.cache.applications.Store(id, app) })
 	}
 	// An unchanged record is not decoded again.
-	if old, ok := a.cache.applications.GetIfPresent(id); ok && len(m) > 0 && maps.Equal(old.fields, m) {
+	if old, ok := a.cache.applications.Load(id); ok && len(m) > 0 && maps.Equal(old.fields, m) {
 		if a.now().Sub(old.read) < maxAge/2 {
 			return old, nil
 		}

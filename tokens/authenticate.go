@@ -158,9 +158,9 @@ func (l *logins) checkRead(ctx context.Context, client *Client, secret string) (
 // remember puts an application and its client id into memory.
 func (l *logins) remember(c *Client) {
 	id := c.app.ID
-	l.cache.epochs.Fill(redisdb.KeyApplication(id), c.since, func() { l.cache.applications.Set(id, c.app) })
+	l.cache.epochs.Fill(redisdb.KeyApplication(id), c.since, func() { l.cache.applications.Store(id, c.app) })
 	if c.presented != id {
-		l.cache.epochs.Fill(redisdb.KeyAlias(c.presented), c.aliasSince, func() { l.cache.aliases.Set(c.presented, id) })
+		l.cache.epochs.Fill(redisdb.KeyAlias(c.presented), c.aliasSince, func() { l.cache.aliases.Store(c.presented, id) })
 	}
 }
 

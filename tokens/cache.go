@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/maypok86/otter/v2"
-
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/knowntokens"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/memory"
@@ -18,18 +16,18 @@ import (
 // cache is the memory of a gateway between requests. Entries are immutable: a change in Redis
 // removes them (see package feed).
 type cache struct {
-	entries      int                                // maximum number of tokens
-	tokens       atomic.Pointer[knowntokens.Table]  // replaced by an empty one to forget all
-	applications *otter.Cache[string, *Application] // by id
-	aliases      *otter.Cache[string, string]       // alias → id
-	users        *otter.Cache[userID, *User]        // by public id
-	mails        *otter.Cache[Mail, string]         // mail → public id
+	entries      int                                   // maximum number of tokens
+	tokens       atomic.Pointer[knowntokens.Table]     // replaced by an empty one to forget all
+	applications *memory.Bounded[string, *Application] // by id
+	aliases      *memory.Bounded[string, string]       // alias → id
+	users        *memory.Bounded[userID, *User]        // by public id
+	mails        *memory.Bounded[Mail, string]         // mail → public id
 	// revocations are the tokens and families whose revocation this gateway has published, by
 	// key, and the server that it was made on.
-	revocations *otter.Cache[string, feed.Snapshot]
+	revocations *memory.Bounded[string, feed.Snapshot]
 	// uses are the last recorded uses of secrets and users. They do not come from Redis, so
 	// forget and dropAll leave them.
-	uses *otter.Cache[useKey, use]
+	uses *memory.Bounded[useKey, use]
 
 	epochs *memory.Epochs
 }
@@ -67,11 +65,11 @@ type use struct {
 // useIsDue reports whether a use is to be recorded: none was within the last minute, or Meet's
 // id of the user has changed. It counts the use as recorded.
 func (c *cache) useIsDue(k useKey, backendUserID string, now time.Time) bool {
-	last, ok := c.uses.GetIfPresent(k)
+	last, ok := c.uses.Load(k)
 	if ok && now.Sub(last.at) < time.Minute && last.backendUserID == backendUserID {
 		return false
 	}
-	c.uses.Set(k, use{now, backendUserID})
+	c.uses.Store(k, use{now, backendUserID})
 	return true
 }
 
@@ -99,11 +97,11 @@ func (c *cache) forget(key string) {
 			c.tokens.Load().Forget(record.Beginning())
 		}
 	case redisdb.KindApplication:
-		c.applications.Invalidate(id)
+		c.applications.Delete(id)
 	case redisdb.KindAlias:
-		c.aliases.Invalidate(id)
+		c.aliases.Delete(id)
 	case redisdb.KindUser:
-		c.users.Invalidate(userIDOf(id))
+		c.users.Delete(userIDOf(id))
 	}
 }
 
@@ -111,8 +109,8 @@ func (c *cache) forget(key string) {
 func (c *cache) dropAll() {
 	c.epochs.CountAll()
 	c.tokens.Store(knowntokens.New(c.entries))
-	c.applications.InvalidateAll()
-	c.aliases.InvalidateAll()
-	c.users.InvalidateAll()
-	c.mails.InvalidateAll()
+	c.applications.Clear()
+	c.aliases.Clear()
+	c.users.Clear()
+	c.mails.Clear()
 }

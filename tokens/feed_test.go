@@ -266,12 +266,12 @@ func TestCache_NoFillAfterDrop(t *testing.T) {
 	} {
 		since := c.epochs.Now(redisdb.KeyUser(string(u[:])))
 		drop()
-		c.epochs.Fill(redisdb.KeyUser(string(u[:])), since, func() { c.users.Set(u, new(User)) })
-		_, there := c.users.GetIfPresent(u)
+		c.epochs.Fill(redisdb.KeyUser(string(u[:])), since, func() { c.users.Store(u, new(User)) })
+		_, there := c.users.Load(u)
 		require.False(t, there, name)
 	}
-	c.epochs.Fill(redisdb.KeyUser(string(u[:])), c.epochs.Now(redisdb.KeyUser(string(u[:]))), func() { c.users.Set(u, new(User)) })
-	_, there := c.users.GetIfPresent(u)
+	c.epochs.Fill(redisdb.KeyUser(string(u[:])), c.epochs.Now(redisdb.KeyUser(string(u[:]))), func() { c.users.Store(u, new(User)) })
+	_, there := c.users.Load(u)
 	require.True(t, there)
 }
 
@@ -284,7 +284,7 @@ func TestCache_FillRaces(t *testing.T) {
 		key := redisdb.KeyUser(string(id[:]))
 		since := c.epochs.Now(key) // Redis now answers with the old value
 		var wg sync.WaitGroup
-		wg.Go(func() { c.epochs.Fill(key, since, func() { c.users.Set(id, new(User)) }) })
+		wg.Go(func() { c.epochs.Fill(key, since, func() { c.users.Store(id, new(User)) }) })
 		wg.Go(func() {
 			if i%2 == 0 {
 				c.forget(key)
@@ -293,7 +293,7 @@ func TestCache_FillRaces(t *testing.T) {
 			}
 		})
 		wg.Wait()
-		_, there := c.users.GetIfPresent(id)
+		_, there := c.users.Load(id)
 		require.False(t, there)
 	}
 }
@@ -302,7 +302,7 @@ func TestFeed_SkippedNumberEmptiesCache(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, _ := testNode(t, server, func(o *Options) { o.Staleness = time.Hour }) // one heartbeat only
 	app := testApp(t, a)
-	known := func() bool { _, ok := a.cache.applications.GetIfPresent(app.ID); return ok }
+	known := func() bool { _, ok := a.cache.applications.Load(app.ID); return ok }
 	fill := func() {
 		_, err := a.Application(t.Context(), app.ID)
 		require.NoError(t, err)

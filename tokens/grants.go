@@ -83,8 +83,8 @@ func (g *grants) of(ctx context.Context, t *accessToken, now time.Time) (grantSt
 // remembered returns the state of a token's grant if all of it is in memory.
 func (g *grants) remembered(t *accessToken, now time.Time) (s grantState, ok bool) {
 	in := g.installations.Remembered()
-	app, _ := g.cache.applications.GetIfPresent(t.Application)
-	u, _ := g.cache.users.GetIfPresent(t.User)
+	app, _ := g.cache.applications.Load(t.Application)
+	u, _ := g.cache.users.Load(t.User)
 	if in == nil || app == nil || u == nil || outdated(in.Read, now) || outdated(app.read, now) || outdated(u.read, now) {
 		return grantState{}, false
 	}
@@ -199,8 +199,8 @@ func (g *grants) rememberedUser(m Mail) (*installation.State, *User) {
 	if in == nil {
 		return nil, nil
 	}
-	id, _ := g.cache.mails.GetIfPresent(m)
-	u, _ := g.cache.users.GetIfPresent(userIDOf(id))
+	id, _ := g.cache.mails.Load(m)
+	u, _ := g.cache.users.Load(userIDOf(id))
 	if u == nil || outdated(u.read, g.now()) {
 		return nil, nil
 	}
@@ -250,7 +250,7 @@ func (g *grants) Generations(ctx context.Context, app *Application, m Mail) (fou
 	if in, u := g.rememberedUser(m); u != nil {
 		return grantState{in, app, u}.cacheKey(), true, nil
 	}
-	id, known := g.cache.mails.GetIfPresent(m)
+	id, known := g.cache.mails.Load(m)
 	if !known {
 		if id, err = g.users.index.Find(ctx, m); err != nil {
 			return Generations{}, false, err
@@ -267,7 +267,7 @@ func (g *grants) Generations(ctx context.Context, app *Application, m Mail) (fou
 		return Generations{}, false, err
 	}
 	if s.user != nil {
-		g.cache.mails.Set(m, id)
+		g.cache.mails.Store(m, id)
 	}
 	return s.cacheKey(), id != "", nil
 }

@@ -74,8 +74,8 @@ func problemWord(err error) string {
 
 func (r *reporter) cacheStatus() CacheStatus {
 	return CacheStatus{
-		Tokens: r.cache.tokens.Load().Len(), Applications: r.cache.applications.EstimatedSize(),
-		Users: r.cache.users.EstimatedSize(), Hits: r.verifier.stats.hits.Load(), Misses: r.verifier.stats.misses.Load(),
+		Tokens: r.cache.tokens.Load().Len(), Applications: r.cache.applications.Len(),
+		Users: r.cache.users.Len(), Hits: r.verifier.stats.hits.Load(), Misses: r.verifier.stats.misses.Load(),
 	}
 }
 

@@ -97,19 +97,19 @@ func (i *issuer) userFor(ctx context.Context, g Grant) (*installation.State, *Us
 	if in, u := i.grants.rememberedUser(g.Mail); u != nil {
 		return in, u, nil
 	}
-	if id, ok := i.cache.mails.GetIfPresent(g.Mail); ok {
+	if id, ok := i.cache.mails.Load(g.Mail); ok {
 		in, u, err := i.grants.readUser(ctx, id)
 		if !errors.Is(err, ErrNotFound) {
 			return in, u, err
 		}
-		i.cache.mails.Invalidate(g.Mail)
+		i.cache.mails.Delete(g.Mail)
 	}
 	created, id, err := i.users.findOrCreate(ctx, g)
 	if err != nil {
 		return nil, nil, err
 	}
 	if created != nil {
-		i.cache.mails.Set(g.Mail, id)
+		i.cache.mails.Store(g.Mail, id)
 		in, err := i.grants.installation(ctx)
 		return in, created, err
 	}
@@ -122,7 +122,7 @@ func (i *issuer) userFor(ctx context.Context, g Grant) (*installation.State, *Us
 		in, u, err = i.grants.readUser(ctx, id)
 	}
 	if err == nil {
-		i.cache.mails.Set(g.Mail, id)
+		i.cache.mails.Store(g.Mail, id)
 	}
 	return in, u, err
 }

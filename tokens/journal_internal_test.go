@@ -133,14 +133,14 @@ func TestCache_StaleValueIsNeverSeen(t *testing.T) {
 				return
 			default:
 			}
-			if _, ok := c.users.GetIfPresent(id); ok {
+			if _, ok := c.users.Load(id); ok {
 				seen <- true
 				return
 			}
 		}
 	}()
 	for range 20_000 {
-		c.epochs.Fill(key, since, func() { c.users.Set(id, new(User)) })
+		c.epochs.Fill(key, since, func() { c.users.Store(id, new(User)) })
 	}
 	close(stop)
 	require.False(t, <-seen)

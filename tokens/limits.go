@@ -75,13 +75,13 @@ func (a *admissions) Admit(ctx context.Context, app *Application, m Mail) (*Admi
 
 // knowsMail reports whether a token was ever issued for the address.
 func (s *users) knowsMail(ctx context.Context, m Mail) (bool, error) {
-	if _, ok := s.cache.mails.GetIfPresent(m); ok {
+	if _, ok := s.cache.mails.Load(m); ok {
 		return true, nil
 	}
 	id, err := s.index.Find(ctx, m)
 	if err != nil || id == "" {
 		return false, err
 	}
-	s.cache.mails.Set(m, id)
+	s.cache.mails.Store(m, id)
 	return true, nil
 }

@@ -163,8 +163,8 @@ var errPublished = errors.New("the revocation was published before")
 
 // wasPublished reports whether the revocation of a token or family was published before.
 func (r *records) wasPublished(key string) bool {
-	on, ok := r.cache.revocations.GetIfPresent(key)
+	on, ok := r.cache.revocations.Load(key)
 	return ok && !r.feed.Replaced(on)
 }
 
-func (r *records) setPublished(key string) { r.cache.revocations.Set(key, r.feed.Snapshot()) }
+func (r *records) setPublished(key string) { r.cache.revocations.Store(key, r.feed.Snapshot()) }

@@ -226,7 +226,7 @@ func (s *users) contested(ctx context.Context, name, id string) error {
 	if other == "" || other == id {
 		return nil
 	}
-	s.cache.mails.InvalidateAll()
+	s.cache.mails.Clear()
 	return s.same(ctx, id, other)
 }
 
@@ -248,7 +248,7 @@ func (s *users) keep(id string, m map[string]string, since memory.Epoch) (*User,
 		return nil, err
 	}
 	if key := userIDOf(id); key != (userID{}) {
-		s.cache.epochs.Fill(redisdb.KeyUser(id), since, func() { s.cache.users.Set(key, u) })
+		s.cache.epochs.Fill(redisdb.KeyUser(id), since, func() { s.cache.users.Store(key, u) })
 	}
 	return u, nil
 }

@@ -133,7 +133,7 @@ func TestUserID_BothIDsAreRevoked(t *testing.T) {
 				_, err = b.users.write(ctx, own, mail, app.ID)
 				require.NoError(t, err)
 				require.NoError(t, server.Set(redisdb.KeyMail(b.keys.First(), string(mail)), own))
-				b.cache.mails.Set(mail, own)
+				b.cache.mails.Store(mail, own)
 				second, err := b.Issue(ctx, Grant{Application: app, Mail: mail, Scopes: app.Scopes})
 				require.NoError(t, err)
 				u, err := a.User(ctx, mail)

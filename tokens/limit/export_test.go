@@ -10,7 +10,7 @@ func (l *Limiter) Entries() int {
 	n := 0
 	for _, c := range l.buckets {
 		if c != nil {
-			n += c.EstimatedSize()
+			n += c.Len()
 		}
 	}
 	return n

@@ -4,13 +4,13 @@ package limit
 
 import (
 	"context"
+	"hash/maphash"
 	"net/netip"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/maypok86/otter/v2"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/memory"
 )
 
 // Shared is the count of all gateways.
@@ -97,10 +97,14 @@ const (
 //
 // A refused request is not counted.
 type Limiter struct {
-	o       Options
-	rates   *Rates
-	born    time.Time
-	buckets [policies]*otter.Cache[counted, *bucket]
+	o     Options
+	rates *Rates
+	born  time.Time
+	// buckets are found by the hash of what they count, because that can be longer than the
+	// bucket. The hashes have 64 bits and a random seed; things with the same hash would share
+	// one count.
+	buckets [policies]*memory.Bounded[uint64, *bucket]
+	seed    maphash.Seed
 
 	stop    context.Context //nolint:containedctx // ends the reports in the background
 	cancel  context.CancelFunc
@@ -163,13 +167,13 @@ func New(o Options) *Limiter {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	l := &Limiter{o: o, rates: Defaults(), born: o.Now()}
+	l := &Limiter{o: o, rates: Defaults(), born: o.Now(), seed: maphash.MakeSeed()}
 	for p := range policies {
 		if rate, ok := o.Rates.Get(p); ok {
 			l.rates.Set(p, rate)
 		}
 		if !p.daily() {
-			l.buckets[p] = otter.Must(&otter.Options[counted, *bucket]{MaximumSize: o.Entries, Executor: func(f func()) { f() }})
+			l.buckets[p] = memory.NewBounded[uint64, *bucket](o.Entries)
 		}
 	}
 	l.stop, l.cancel = context.WithCancel(context.Background())
@@ -295,13 +299,11 @@ func (l *Limiter) batch(r Rate) int32 { return int32(max(1, r.Count/(batches*l.o
 
 // bucket returns a count.
 func (l *Limiter) bucket(c counted) *bucket {
-	if b, ok := l.buckets[c.Policy].GetIfPresent(c); ok {
+	hash := maphash.Comparable(l.seed, c)
+	if b, ok := l.buckets[c.Policy].Load(hash); ok {
 		return b
 	}
-	// The strings may be parts of whole requests, with secrets in them.
-	c.Subject, c.Detail = strings.Clone(c.Subject), strings.Clone(c.Detail)
-	b, _ := l.buckets[c.Policy].SetIfAbsent(c, new(bucket))
-	return b
+	return l.buckets[c.Policy].LoadOrStore(hash, new(bucket))
 }
 
 // take grants one, or refuses.

@@ -517,7 +517,7 @@ func TestLimiter_MemoryIsBounded(t *testing.T) {
 		l.Read(t.Context(), limit.Caller{Application: "app", User: fmt.Sprint(i)})
 		fail(l, fmt.Sprint(i)+string(make([]byte, 1000)), netip.MustParseAddr("192.0.2.7"), nil)
 	}
-	require.LessOrEqual(t, l.Entries(), 2*110+2)
+	require.LessOrEqual(t, l.Entries(), 2*100+2)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, k := range c.keys {

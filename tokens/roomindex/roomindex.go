@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/maypok86/otter/v2"
-
 	"github.com/meet-gateway/meet-gateway/tokens/internal/background"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
@@ -39,7 +37,7 @@ type Index struct {
 	ring       *vault.Ring
 	background *background.Pool
 	now        func() time.Time
-	known      *otter.Cache[slugKey, knownSlug]
+	known      *memory.Bounded[slugKey, knownSlug]
 	writers    atomic.Int32
 }
 
@@ -72,7 +70,7 @@ func (x *Index) RememberRooms(backend string, rooms map[string]string) {
 			continue
 		}
 		k := slugKey{backend, slug}
-		if known, ok := x.known.GetIfPresent(k); ok && known.room == room && now.Sub(known.written) < slugRefresh {
+		if known, ok := x.known.Load(k); ok && known.room == room && now.Sub(known.written) < slugRefresh {
 			continue
 		}
 		fresh[k] = room
@@ -93,7 +91,7 @@ func (x *Index) RememberRooms(backend string, rooms map[string]string) {
 			return // the rooms will be seen again
 		}
 		for k, room := range fresh {
-			x.known.Set(k, knownSlug{room, now})
+			x.known.Store(k, knownSlug{room, now})
 		}
 	})
 }
@@ -102,7 +100,7 @@ func (x *Index) RememberRooms(backend string, rooms map[string]string) {
 // Errors: ErrNotFound, ErrUnavailable.
 func (x *Index) FindSlug(ctx context.Context, backend, slug string) (string, error) {
 	k := slugKey{backend, slug}
-	if known, ok := x.known.GetIfPresent(k); ok {
+	if known, ok := x.known.Load(k); ok {
 		return known.room, nil
 	}
 	if len(slug) > maxSlug || !vault.IsSlug(slug) {
@@ -120,7 +118,7 @@ func (x *Index) FindSlug(ctx context.Context, backend, slug string) (string, err
 		return "", fmt.Errorf("slug: %w", failure.ErrNotFound)
 	}
 	// Without a time, since another gateway may have written it.
-	x.known.Set(k, knownSlug{room: room})
+	x.known.Store(k, knownSlug{room: room})
 	return room, nil
 }
 
@@ -128,7 +126,7 @@ func (x *Index) FindSlug(ctx context.Context, backend, slug string) (string, err
 // or has another slug. The error is ErrUnavailable.
 func (x *Index) ForgetSlug(ctx context.Context, backend, slug, room string) error {
 	k := slugKey{backend, slug}
-	x.known.Invalidate(k)
+	x.known.Delete(k)
 	if err := x.db.DeleteEqual(ctx, x.keySlug(k), room); err != nil {
 		return failure.Unavailable("forgetting a slug", err)
 	}

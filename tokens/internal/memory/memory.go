@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// Package memory keeps outdated values out of memory.
+// Package memory keeps values of Redis in memory, and outdated ones out of it.
 //
 // The news that a value changed may arrive between reading it from Redis and putting it
 // into memory. So every key belongs to one of a few epochs. An invalidation counts the
@@ -12,8 +12,6 @@ import (
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
-
-	"github.com/maypok86/otter/v2"
 )
 
 // Epochs are the epochs of all keys.
@@ -60,9 +58,4 @@ func (e *Epochs) count(epoch *atomic.Uint64) {
 	e.filling.Lock()
 	defer e.filling.Unlock()
 	epoch.Add(1)
-}
-
-// NewBounded makes a cache with a maximum number of entries.
-func NewBounded[K comparable, V any](entries int) *otter.Cache[K, V] {
-	return otter.Must(&otter.Options[K, V]{MaximumSize: entries, Executor: func(f func()) { f() }})
 }
