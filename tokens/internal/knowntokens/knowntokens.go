@@ -149,22 +149,16 @@ func (t *Table) Add(sum [sha256.Size]byte, record uint32, token *Token) bool {
 	}
 	token.Scopes = c.scopes
 	s := t.shard(&sum)
-	s.mu.Lock()
+	s.lockWithRoom()
 	defer s.mu.Unlock()
-	if slot := s.find(&sum); slot != 0 {
-		s.remove(slot)
+	slot := s.find(&sum)
+	if slot == 0 {
+		slot = s.insert(&sum, record)
 	}
-	slot := s.room()
 	e := s.at(slot)
-	e.sum, e.id, e.user, e.record, e.class = sum, token.ID, token.User, record, number
+	e.id, e.user, e.class = token.ID, token.User, number
 	e.issued, e.lifetime, e.read = token.Issued, int32(token.Expires-token.Issued), token.Read
 	e.generations = [2]uint64(token.Generations[2:])
-	e.used.Store(false)
-	first := s.sumChain(&sum)
-	e.nextSum, *first = *first, slot
-	first = s.recordChain(record)
-	e.nextRecord, *first = *first, slot
-	s.count++
 	return true
 }
 
@@ -230,13 +224,42 @@ func (s *shard) find(sum *[sha256.Size]byte) uint32 {
 	return slot
 }
 
+// lockWithRoom locks the shard for an insertion. It allocates without the lock, because an
+// allocation may have to assist the garbage collector.
+func (s *shard) lockWithRoom() {
+	s.mu.Lock()
+	for s.lacksChunk() {
+		s.mu.Unlock()
+		chunk := new([chunkSize]entry)
+		s.mu.Lock()
+		if s.lacksChunk() {
+			s.chunks = append(s.chunks, chunk)
+		}
+	}
+}
+
+func (s *shard) lacksChunk() bool {
+	return s.free == 0 && int(s.filled) < len(s.bySum) && int(s.filled) == chunkSize*len(s.chunks)
+}
+
+// insert puts a new entry into both chains.
+func (s *shard) insert(sum *[sha256.Size]byte, record uint32) (slot uint32) {
+	slot = s.room()
+	e := s.at(slot)
+	e.sum, e.record = *sum, record
+	e.used.Store(false)
+	first := s.sumChain(sum)
+	e.nextSum, *first = *first, slot
+	first = s.recordChain(record)
+	e.nextRecord, *first = *first, slot
+	s.count++
+	return slot
+}
+
 // room returns a free slot. In a full shard it removes the first entry that was not used
 // since the hand last passed.
 func (s *shard) room() (slot uint32) {
 	if s.free == 0 && int(s.filled) < len(s.bySum) {
-		if int(s.filled) == chunkSize*len(s.chunks) {
-			s.chunks = append(s.chunks, new([chunkSize]entry))
-		}
 		s.filled++
 		return s.filled
 	}
