@@ -29,8 +29,9 @@ type share struct {
 	Percent  float64
 }
 
-// contentionRuns is the number of requests of one measurement.
-const contentionRuns = 40_000
+// contentionRuns is the number of requests of one measurement. They take seconds: in less than
+// half a second, one goroutine that the kernel stops with a mutex makes one percent.
+const contentionRuns = 400_000
 
 // contention profiles mutexes in the benchmark of known tokens with increasing values of
 // GOMAXPROCS, which may exceed the cores of the machine.
