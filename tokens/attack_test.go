@@ -118,6 +118,7 @@ func TestVerify_RefusesForgedTokens(t *testing.T) {
 		"kid twice":                  {head(`{"alg":"HS256","kid":"` + kid + `","kid":"` + kid + `"}`), ErrTokenInvalid},
 		"EXP for exp":                {withClaims(a, kid, strings.Replace(string(body), `"exp"`, `"EXP"`, 1)), ErrTokenInvalid},
 		"Client_ID for client_id":    {withClaims(a, kid, strings.Replace(string(body), `"client_id"`, `"Client_ID"`, 1)), ErrTokenInvalid},
+		"EXP beside exp":             {withClaims(a, kid, strings.Replace(string(body), `{`, `{"EXP":9999999999,`, 1)), ErrTokenInvalid},
 		"exp twice":                  {withClaims(a, kid, strings.Replace(string(body), `{`, `{"exp":1,`, 1)), ErrTokenMalformed},
 		"exp twice, one escaped":     {withClaims(a, kid, strings.Replace(string(body), `{`, `{"e\u0078p":9999999999,`, 1)), ErrTokenMalformed},
 		"sub twice":                  {withClaims(a, kid, strings.Replace(string(body), `{`, `{"sub":"someone0",`, 1)), ErrTokenMalformed},

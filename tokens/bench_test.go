@@ -4,10 +4,6 @@ package tokens_test
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"testing"
 	"time"
 
@@ -15,7 +11,6 @@ import (
 
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/embedded"
-	"github.com/meet-gateway/meet-gateway/tokens/signing"
 )
 
 // benchFixture is an Authority with an application and a token.
@@ -27,11 +22,11 @@ type benchFixture struct {
 	token  string
 }
 
-func newBenchFixture(t testing.TB, keys ...*signing.Key) *benchFixture {
+func newBenchFixture(t testing.TB) *benchFixture {
 	t.Helper()
 	store, err := embedded.Open()
 	require.NoError(t, err)
-	a, err := tokens.New(tokens.Options{Store: store, Secrets: [][]byte{[]byte("0123456789-0123456789-0123456789")}, SigningKeys: keys})
+	a, err := tokens.New(tokens.Options{Store: store, Secrets: [][]byte{[]byte("0123456789-0123456789-0123456789")}})
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		require.NoError(t, a.Close())
@@ -85,33 +80,6 @@ func BenchmarkVerify_Known(b *testing.B) {
 		if _, err := o.Verify(ctx, o.token); err != nil {
 			b.Fatal(err)
 		}
-	}
-}
-
-// BenchmarkVerify_New measures a token that is not cached: its signature, its claims and
-// its record in the embedded store.
-func BenchmarkVerify_New(b *testing.B) {
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	require.NoError(b, err)
-	der, err := x509.MarshalPKCS8PrivateKey(private)
-	require.NoError(b, err)
-	eddsa, err := signing.Parse(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
-	require.NoError(b, err)
-	for _, algorithm := range []struct {
-		name string
-		keys []*signing.Key
-	}{{"HS256", nil}, {"EdDSA", []*signing.Key{eddsa}}} {
-		b.Run(algorithm.name, func(b *testing.B) {
-			o := newBenchFixture(b, algorithm.keys...)
-			ctx := context.Background()
-			b.ReportAllocs()
-			for b.Loop() {
-				// Inspect never answers from memory.
-				if _, err := o.Inspect(ctx, o.token); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
 	}
 }
 

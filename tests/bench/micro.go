@@ -19,7 +19,7 @@ func (b *bench) micros(ctx context.Context) error {
 	}
 	fmt.Fprintln(os.Stderr, "micro-benchmarks")
 	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-short", "-bench", ".", "-benchmem", "-benchtime", "200ms",
-		"./tokens", "./tokens/limit", "./backendclient", "./caddymodule", "./caddymodule/admin")
+		"./tokens", "./tokens/signing", "./tokens/limit", "./backendclient", "./caddymodule", "./caddymodule/admin")
 	cmd.Dir = b.top
 	out, err := cmd.CombinedOutput()
 	if err != nil {
