@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"regexp"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -16,19 +17,23 @@ const (
 )
 
 // The parts of Django's EmailValidator. u00a1-uffff stands for letters of any
-// script in a domain.
+// script in a domain. They take 180 kB, so they are compiled when they are first used.
 var (
-	mailLocalPart = regexp.MustCompile("^(?i:[-!#$%&'*+/=?^_`{}|~0-9A-Z]+(\\.[-!#$%&'*+/=?^_`{}|~0-9A-Z]+)*" +
+	mailLocalPart = lazily("^(?i:[-!#$%&'*+/=?^_`{}|~0-9A-Z]+(\\.[-!#$%&'*+/=?^_`{}|~0-9A-Z]+)*" +
 		`|"([\x01-\x08\x0b\x0c\x0e-\x1f!#-\[\]-\x7f]|\\[\x01-\x09\x0b\x0c\x0e-\x7f])*")$`)
-	domainLabel = regexp.MustCompile(`^(?i:[a-z\x{00a1}-\x{ffff}0-9-]{1,63})$`)
-	topDomain   = regexp.MustCompile(`^(?i:[a-z\x{00a1}-\x{ffff}-]{2,63}|xn--[a-z0-9]{1,59})$`)
+	domainLabel = lazily(`^(?i:[a-z\x{00a1}-\x{ffff}0-9-]{1,63})$`)
+	topDomain   = lazily(`^(?i:[a-z\x{00a1}-\x{ffff}-]{2,63}|xn--[a-z0-9]{1,59})$`)
 )
+
+func lazily(pattern string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(pattern) })
+}
 
 // validMail reports whether Meet accepts the text as a mail address.
 func validMail(mail string) bool {
 	at := strings.LastIndexByte(mail, '@')
 	return at >= 0 && utf8.RuneCountInString(mail) <= maxMail &&
-		mailLocalPart.MatchString(mail[:at]) && validMailDomain(mail[at+1:])
+		mailLocalPart().MatchString(mail[:at]) && validMailDomain(mail[at+1:])
 }
 
 func validMailDomain(domain string) bool {
@@ -42,11 +47,11 @@ func validMailDomain(domain string) bool {
 	}
 	labels := strings.Split(domain, ".")
 	for _, l := range labels {
-		if !domainLabel.MatchString(l) || strings.HasPrefix(l, "-") || strings.HasSuffix(l, "-") {
+		if !domainLabel().MatchString(l) || strings.HasPrefix(l, "-") || strings.HasSuffix(l, "-") {
 			return false
 		}
 	}
-	return len(labels) > 1 && topDomain.MatchString(labels[len(labels)-1])
+	return len(labels) > 1 && topDomain().MatchString(labels[len(labels)-1])
 }
 
 // mailDomain returns the text after the last @.
