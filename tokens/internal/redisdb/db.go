@@ -129,6 +129,8 @@ func Open(o Options) (*DB, error) {
 	return db, nil
 }
 
+const bufferSize = 4 << 10
+
 // universal converts the options to those of go-redis.
 func (o Options) universal() (*redis.UniversalOptions, error) {
 	u := &redis.UniversalOptions{
@@ -151,6 +153,11 @@ func (o Options) universal() (*redis.UniversalOptions, error) {
 		MaxRetryBackoff: 32 * time.Millisecond,
 		MaxRedirects:    3,
 		ConnMaxIdleTime: 5 * time.Minute,
+		// Commands and replies are small, also when several travel together. By default a
+		// connection has 64 KiB of buffers, and one of a second pool for pipelines 256 KiB.
+		ReadBufferSize:   bufferSize,
+		WriteBufferSize:  bufferSize,
+		PipelinePoolSize: -1, // none
 		// CLIENT SETINFO on new connections has mixed up replies before (CVE-2025-29923).
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},

@@ -88,6 +88,7 @@ func newSentinels(u *redis.UniversalOptions, conns *connections) *sentinels {
 			ContextTimeoutEnabled: true,
 			DialTimeout:           u.DialTimeout, ReadTimeout: u.ReadTimeout, WriteTimeout: u.WriteTimeout, PoolTimeout: u.PoolTimeout,
 			DialerRetries: 1, MaxRetries: 1, PoolSize: 4, PipelinePoolSize: -1, ConnMaxIdleTime: u.ConnMaxIdleTime,
+			ReadBufferSize: bufferSize, WriteBufferSize: bufferSize,
 			DisableIdentity:          true,
 			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 		})})
