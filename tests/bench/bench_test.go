@@ -152,6 +152,10 @@ func TestExpectedDistinct(t *testing.T) {
 	require.InDelta(t, 1000, expectedDistinct(1000, 1e9), 1e-6)
 }
 
+func tracedSample() traced {
+	return traced{Took: 2000, Stops: []stop{{sweepTermination, 0.2, 0.1}, {markTermination, 3, 2.5}}, Cycles: 7, Marking: 100, Assists: []float64{0.5, 1.5}, Waits: []float64{0.001}}
+}
+
 // filled returns a report with a value in each field.
 func filled() *report {
 	run := func(cpu time.Duration) sample {
@@ -162,7 +166,7 @@ func filled() *report {
 		Machine: machine{Cores: 2, CPU: "test"}, Settings: newSettings(false),
 		Cases:      []*result{{ID: "hot", Name: "one hot token", A: "plain", B: "gate", Pairs: pairs, Budget: 1.05}, {ID: "token", Name: "token endpoint", Pairs: pairs, Budget: 2, Extra: 10}},
 		Peers:      []peer{{result: &result{ID: "nginx", Name: "nginx", Pairs: pairs}, What: "something", Without: "something else"}},
-		Fixed:      &fixedRate{Rate: 4000, Pairs: []latencyPair{{latency{P50: 1, P99: 2, P999: 3}, latency{P50: 1, P99: 2.2, P999: 3}}}},
+		Fixed:      &fixedRate{Rate: 4000, Pairs: []latencyPair{{latency{P50: 1, P99: 2, P999: 3}, latency{P50: 1, P99: 2.2, P999: 3}}}, A: tracedSample(), B: tracedSample(), Longer: []float64{-1, 0.5, 1.5}},
 		Memory:     []resident{{"idle", 0, memory{50e6, 5e6}, memory{60e6, 6e6}}, {"100,000 tokens", 100_000, memory{50e6, 5e6}, memory{90e6, 46e6}}},
 		Sweeps:     []*sweep{{ID: "tokens", Name: "tokens", Points: []point{{X: 1, Plain: spread{80, 79, 81}, Gate: spread{84, 83, 85}}, {X: 1000, Plain: spread{80, 79, 81}, Gate: spread{90, 83, 95}}}}},
 		Micros:     []string{"pkg: tokens", "BenchmarkVerify 1 1000 ns/op"},
@@ -189,6 +193,8 @@ func TestReport(t *testing.T) {
 	for _, want := range []string{
 		"Machine's speed: 150.0 (100.0 to 200.0) million steps", "| heap for a known token, with its share of the user and of Meet's token | 400.00 B | ≤ 500: met |",
 		"`GOMAXPROCS` 8 | 2.00 % | ≤ 1: **missed** |", "identity | 2.00 | ≤ 2: met |", "| 6,000,000 | 1,000,000 |",
+		"less plain | 0.50 (-1.00 to 1.50) ms | ≤ 1: met, within the spread |", "| collections a second | 3.5 | 3.5 |", "| part of the time with a mark phase | 5.0 % |",
+		"(`GC mark termination`) | 3.000 / 3.00 / 3.00 |", "| of it, until all had stopped | 2.500 / 2.50 / 2.50 |", "a second, and time | 1, 1.0 ms |", "| one assist | 0.500 / 1.50 / 1.50 |",
 	} {
 		require.Contains(t, string(text), want)
 	}

@@ -117,7 +117,7 @@ func newSettings(quick bool) settings {
 		return settings{Quick: true, Pairs: 2, Run: time.Second, Fixed: 2 * time.Second, Limit: 5 * time.Minute}
 	}
 	// Many short runs, because disturbances of a machine last for seconds.
-	return settings{Pairs: 9, Run: time.Second, Sweep: true, Fixed: 5 * time.Second, Limit: 19 * time.Minute}
+	return settings{Pairs: 9, Run: time.Second, Sweep: true, Fixed: 2 * time.Second, Limit: 19 * time.Minute}
 }
 
 // fewer is the number of pairs of cases without a budget.

@@ -33,9 +33,11 @@ type latencyPair struct{ A, B latency }
 type fixedRate struct {
 	Rate  int
 	Pairs []latencyPair
-	// PauseA and PauseB are the longest of the last 256 pauses for garbage collection, in
-	// milliseconds.
-	PauseA, PauseB float64
+	// A and B are the traces of plain and of the gateway.
+	A, B traced
+	// Longer is how much longer the gateway's longest stop was than plain's, of each pair of
+	// traces, in milliseconds.
+	Longer []float64
 }
 
 // Of returns a percentile of plain or of the gateway.
@@ -103,7 +105,8 @@ func (b *bench) latencies(ctx context.Context) error {
 	}
 	f := &fixedRate{Rate: int(float64(saturated.Answers) / b.s.Fixed.Seconds() / 2)}
 	fmt.Fprintf(os.Stderr, "%-28s %d/s", "latency", f.Rate)
-	for i := range b.s.fewer() + 1 {
+	// A run is short, because disturbances of a machine last for seconds and then affect a pair.
+	for i := range 2*b.s.Pairs + 1 {
 		if err := b.report.Speeds.note("latency"); err != nil {
 			return err
 		}
@@ -118,13 +121,20 @@ func (b *bench) latencies(ctx context.Context) error {
 			f.Pairs = append(f.Pairs, p)
 		}
 	}
-	if f.PauseA, err = longestPause(ctx, b.plain); err != nil {
-		return err
+	for range b.s.Pairs { // not in the same runs: a trace costs CPU
+		x, err := b.traceAttack(ctx, binary, b.plain, l.requests[0], f.Rate)
+		if err != nil {
+			return err
+		}
+		y, err := b.traceAttack(ctx, binary, gate, l.requests[0], f.Rate)
+		if err != nil {
+			return err
+		}
+		f.A.add(x)
+		f.B.add(y)
+		f.Longer = append(f.Longer, y.longest()-x.longest())
 	}
-	if f.PauseB, err = longestPause(ctx, gate); err != nil {
-		return err
-	}
-	fmt.Fprintf(os.Stderr, "  p99 A %s ms  B %s ms  ratio %s  longest pause A %.2f ms  B %.2f ms\n", f.Of(true, p99), f.Of(false, p99), f.Ratio99(), f.PauseA, f.PauseB)
+	fmt.Fprintf(os.Stderr, "  p99 A %s ms  B %s ms  ratio %s  longest stop B-A %s ms\n", f.Of(true, p99), f.Of(false, p99), f.Ratio99(), spreadOf(f.Longer, itself))
 	b.report.Fixed = f
 	return nil
 }
@@ -141,11 +151,23 @@ func (b *bench) fillCache(ctx context.Context, gate *server) error {
 	return b.remember(ctx, gate, "100,000 known tokens of 10,000 users", manyKnown)
 }
 
-// longestPause returns the longest of the last 256 pauses for garbage collection, in
+// longestPause returns the longest of the last 256 stops by the collector, in
 // milliseconds.
 func longestPause(ctx context.Context, s *server) (float64, error) {
 	seconds, err := metric(ctx, s, `go_gc_duration_seconds{quantile="1"}`)
 	return seconds * 1000, err
+}
+
+// traceAttack traces a server during an attack, except the first and the last tenth.
+func (b *bench) traceAttack(ctx context.Context, binary string, s *server, r request, rate int) (t *traced, err error) {
+	done := make(chan error, 1)
+	go func() {
+		_, err := b.attack(ctx, binary, s, r, rate)
+		done <- err
+	}()
+	time.Sleep(b.s.Fixed / 10)
+	t, err = traceServer(ctx, s, b.s.Fixed*8/10)
+	return t, errors.Join(err, <-done)
 }
 
 // attack repeats one request at a rate; 0 is as fast as the server answers.

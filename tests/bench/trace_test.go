@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"bytes"
+	"runtime"
+	"runtime/trace"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestReadTrace: a trace of this process shows the collections in it.
+func TestReadTrace(t *testing.T) {
+	const cycles = 3
+	var recorded bytes.Buffer
+	require.NoError(t, trace.Start(&recorded))
+	for range cycles {
+		runtime.GC()
+	}
+	trace.Stop()
+	r, err := readTrace(&recorded)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, r.Cycles, cycles)
+	require.Positive(t, r.Marking)
+	require.Less(t, r.Marking, r.Took)
+	count := map[string]int{}
+	for _, s := range r.Stops {
+		count[s.Reason]++
+		require.Positive(t, s.Took)
+		require.GreaterOrEqual(t, s.Took, s.Stopping)
+	}
+	require.GreaterOrEqual(t, count[sweepTermination], cycles)
+	require.GreaterOrEqual(t, count[markTermination], cycles)
+	require.Positive(t, r.longest())
+	require.NotEmpty(t, r.Waits)
+
+	_, err = readTrace(strings.NewReader("no trace"))
+	require.Error(t, err)
+}
