@@ -139,15 +139,20 @@ type bucket struct {
 	// failed tells that the last report was not answered.
 	failed atomic.Bool
 
-	mu sync.Mutex // of what follows
-	// reported is closed when the report under way ends; nil if there is none.
-	reported chan struct{}
-	// since is when that report left.
-	since int64
-	// freed is closed when an attempt ends, if another waits for that.
-	freed chan struct{}
 	// held is how many attempts are under way.
 	held int32
+
+	mu sync.Mutex // of held and what follows
+	// underWay is the report that is under way; nil if there is none.
+	underWay *report
+	// freed is closed when an attempt ends, if another waits for that.
+	freed chan struct{}
+}
+
+// report is a report to the shared count.
+type report struct {
+	left int64         // when, as bucket.tat
+	done chan struct{} // closed when it ends
 }
 
 // New makes a Limiter.
@@ -444,11 +449,11 @@ func (l *Limiter) catchUp(b *bucket, c counted, now int64) (outOfStep bool) {
 func (l *Limiter) keepStep(ctx context.Context, b *bucket, c counted, now int64) (outOfStep bool, later int64) {
 	outOfStep = l.catchUp(b, c, now)
 	for range maxWaits {
-		if !outOfStep || b.reported == nil || b.failed.Load() {
+		if !outOfStep || b.underWay == nil || b.failed.Load() {
 			break
 		}
-		patience, cancel := context.WithTimeout(ctx, l.o.Patience-time.Duration(now-b.since))
-		answered := b.await(patience, b.reported)
+		patience, cancel := context.WithTimeout(ctx, l.o.Patience-time.Duration(now-b.underWay.left))
+		answered := b.await(patience, b.underWay.done)
 		cancel()
 		if !answered {
 			break
@@ -474,7 +479,7 @@ func (b *bucket) await(ctx context.Context, closed <-chan struct{}) bool {
 // report tells the shared count what the bucket has granted, unless a report is under
 // way, one has failed just now, or too many are under way for others.
 func (l *Limiter) report(b *bucket, c counted, now int64) {
-	if b.reported != nil || now < l.resume.Load() {
+	if b.underWay != nil || now < l.resume.Load() {
 		return
 	}
 	l.mu.Lock()
@@ -483,7 +488,7 @@ func (l *Limiter) report(b *bucket, c counted, now int64) {
 		return
 	}
 	l.reports.Add(1)
-	b.reported, b.since = make(chan struct{}), now
+	b.underWay = &report{now, make(chan struct{})}
 	n := max(b.unreported.Load(), 0)
 	b.unreported.Add(-n)
 	l.all.Go(func() {
@@ -506,9 +511,9 @@ func (l *Limiter) tell(b *bucket, c counted, n int32) {
 	} else {
 		// What was granted meanwhile comes on top of what is shared. The answer is
 		// as old as the question at most.
-		known := b.since + int64(min(reset, MaxDebt*c.rate.Per)) + int64(max(b.unreported.Load(), 0))*c.rate.interval()
+		known := b.underWay.left + int64(min(reset, MaxDebt*c.rate.Per)) + int64(max(b.unreported.Load(), 0))*c.rate.interval()
 		change(&b.tat, func(tat int64) int64 { return max(tat, known) })
 	}
-	close(b.reported)
-	b.reported = nil
+	close(b.underWay.done)
+	b.underWay = nil
 }
