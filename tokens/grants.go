@@ -267,7 +267,7 @@ func (g *grants) Generations(ctx context.Context, app *Application, m Mail) (fou
 		return Generations{}, false, err
 	}
 	if s.user != nil {
-		g.cache.mails.Store(m, id)
+		g.cache.mails.Store(s.user.Mail, s.user.ID)
 	}
 	return s.cacheKey(), id != "", nil
 }

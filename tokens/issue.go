@@ -109,7 +109,7 @@ func (i *issuer) userFor(ctx context.Context, g Grant) (*installation.State, *Us
 		return nil, nil, err
 	}
 	if created != nil {
-		i.cache.mails.Store(g.Mail, id)
+		i.cache.mails.Store(created.Mail, created.ID)
 		in, err := i.grants.installation(ctx)
 		return in, created, err
 	}
@@ -122,7 +122,7 @@ func (i *issuer) userFor(ctx context.Context, g Grant) (*installation.State, *Us
 		in, u, err = i.grants.readUser(ctx, id)
 	}
 	if err == nil {
-		i.cache.mails.Store(g.Mail, id)
+		i.cache.mails.Store(u.Mail, u.ID)
 	}
 	return in, u, err
 }

@@ -4,6 +4,7 @@ package tokens
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
@@ -82,6 +83,6 @@ func (s *users) knowsMail(ctx context.Context, m Mail) (bool, error) {
 	if err != nil || id == "" {
 		return false, err
 	}
-	s.cache.mails.Store(m, id)
+	s.cache.mails.Store(Mail(strings.Clone(string(m))), id) // m may be a part of a request with a secret
 	return true, nil
 }

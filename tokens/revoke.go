@@ -253,9 +253,11 @@ const maxGrants = 64
 
 // eachID revokes all ids of a user's address. The further ids may not exist.
 func (u *User) eachID(revoke func(id string) error) error {
-	for _, id := range u.others {
-		if err := revoke(id); err != nil && !errors.Is(err, ErrNotFound) {
-			return err
+	if u.others != nil {
+		for _, id := range *u.others {
+			if err := revoke(id); err != nil && !errors.Is(err, ErrNotFound) {
+				return err
+			}
 		}
 	}
 	return revoke(u.ID)

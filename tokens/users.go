@@ -3,7 +3,6 @@
 package tokens
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,23 +41,30 @@ type User struct {
 	// generation starts at the time when the record was written, in unix seconds, and each
 	// revocation raises it. So old tokens stay invalid if a lost record is written anew.
 	generation uint64
-	// Revoking a grant raises grantCount and stores the new value in grants. A token carries
-	// the grantCount it was issued under. Only the latest revoked grants are kept one by
-	// one; grantFloor covers the others.
-	grants     map[string]uint64 // by application id
+	// Revoking a grant raises grantCount. A token carries the grantCount it was issued under.
 	grantCount uint64
-	grantFloor uint64
+	revoked    *revokedGrants // nil if no grant was ever revoked
 
-	// others are further ids of the same address; see same.
-	others []string
+	// others are further ids of the same address; see same. Nil if there is none.
+	others *[]string
 
 	read time.Time // from Redis
+}
+
+// revokedGrants are the grantCounts of a user's revoked grants. Only the latest are kept one
+// by one; floor covers the others.
+type revokedGrants struct {
+	latest map[string]uint64 // by application id
+	floor  uint64
 }
 
 // revokedUpTo returns the grantCount below which an application's tokens for
 // the user are revoked.
 func (u *User) revokedUpTo(applicationID string) uint64 {
-	return max(u.grants[applicationID], u.grantFloor)
+	if u.revoked == nil {
+		return 0
+	}
+	return max(u.revoked.latest[applicationID], u.revoked.floor)
 }
 
 // Fields of a user's hash.
@@ -276,18 +282,26 @@ func (s *users) decode(id string, m map[string]string) (*User, error) {
 		LastSeen: parseInstant(m[fieldLastSeen]), LastSeenBy: unique.Make(m[fieldLastBy]).Value(),
 		read:       s.now(),
 		generation: redisdb.ParseUint(m[fieldGeneration]),
-		grantCount: redisdb.ParseUint(m[fieldGrantCount]), grantFloor: redisdb.ParseUint(m[fieldGrantFloor]),
+		grantCount: redisdb.ParseUint(m[fieldGrantCount]),
 	}
+	revoked := revokedGrants{floor: redisdb.ParseUint(m[fieldGrantFloor])}
+	var others []string
 	for k, v := range m {
 		if other, ok := strings.CutPrefix(k, prefixOther); ok {
-			u.others = append(u.others, other)
+			others = append(others, other)
 		}
 		if app, ok := strings.CutPrefix(k, prefixGrantGen); ok {
-			if u.grants == nil {
-				u.grants = map[string]uint64{}
+			if revoked.latest == nil {
+				revoked.latest = map[string]uint64{}
 			}
-			u.grants[app] = redisdb.ParseUint(v)
+			revoked.latest[app] = redisdb.ParseUint(v)
 		}
+	}
+	if revoked.latest != nil || revoked.floor > 0 {
+		u.revoked = new(revoked)
+	}
+	if others != nil {
+		u.others = new(others)
 	}
 	return u, nil
 }
@@ -300,7 +314,11 @@ func (s *users) noteSeen(u *User, by, backendUserID string) {
 	if !changed && now.Sub(u.LastSeen) < time.Minute {
 		return
 	}
-	backendUserID = cmp.Or(backendUserID, u.BackendUserID)
+	if changed {
+		backendUserID = strings.Clone(backendUserID) // it may be a part of Meet's token
+	} else {
+		backendUserID = u.BackendUserID
+	}
 	if !s.cache.useIsDue(useKey{id: u.ID}, backendUserID, now) {
 		return
 	}

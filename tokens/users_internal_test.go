@@ -138,8 +138,8 @@ func TestUserID_BothIDsAreRevoked(t *testing.T) {
 				require.NoError(t, err)
 				u, err := a.User(ctx, mail)
 				require.NoError(t, err)
-				require.Len(t, u.others, 1)
-				require.NoError(t, revoke(ctx, b, app.ID, []string{mail, u.ID, u.others[0]}[by]))
+				require.Len(t, *u.others, 1)
+				require.NoError(t, revoke(ctx, b, app.ID, []string{mail, u.ID, (*u.others)[0]}[by]))
 				for _, tok := range []*Token{first, second} {
 					for _, gateway := range []*Authority{a, b} {
 						eventually(t, func() bool { _, err := gateway.Verify(ctx, tok.Value); return err != nil })
