@@ -55,7 +55,7 @@ type Options struct {
 	// MaxBody bounds the answer that is read, in bytes. Default: 4 MiB.
 	MaxBody int64
 
-	// MaxTokens is how many tokens are kept in this process, at about 1 kB each. If there are
+	// MaxTokens is how many tokens are kept in this process, at about 800 bytes each. If there are
 	// more, the oldest is dropped. Default: 16384.
 	MaxTokens int
 

@@ -140,9 +140,9 @@ func TestClient_TokenAndRoom(t *testing.T) {
 
 	token, err := c.Token(ctx, alice)
 	require.NoError(t, err)
-	require.Equal(t, "a11ce000-0000-4000-8000-00000000000a", token.UserID)
-	require.Equal(t, []string{"rooms:list", "rooms:retrieve", "rooms:create", "rooms:update", "rooms:delete"}, token.Scopes)
-	require.Equal(t, time.Hour, token.Expires.Sub(token.Received))
+	require.Equal(t, "a11ce000-0000-4000-8000-00000000000a", token.UserID())
+	require.Equal(t, []string{"rooms:list", "rooms:retrieve", "rooms:create", "rooms:update", "rooms:delete"}, token.Scopes())
+	require.Equal(t, time.Hour, token.Expires().Sub(token.Received()))
 
 	created, err := c.CreateRoom(ctx, alice, []byte(`{"access_level": "restricted"}`))
 	require.NoError(t, err)

@@ -37,7 +37,7 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 		slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "v", v)
 		require.NoError(t, json.NewEncoder(&out).Encode(v))
 	}
-	for _, secret := range []string{full.ClientSecret, fmt.Sprintf("%x", full.ClientSecret), token.Value, alice.Mail, fmt.Sprintf("%x", alice.Mail)} {
+	for _, secret := range []string{full.ClientSecret, fmt.Sprintf("%x", full.ClientSecret), token.Value(), alice.Mail, fmt.Sprintf("%x", alice.Mail)} {
 		require.NotContains(t, out.String(), secret)
 	}
 	require.Contains(t, out.String(), "app-full")

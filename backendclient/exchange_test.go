@@ -154,8 +154,8 @@ func TestExchange_Answers(t *testing.T) {
 			require.Equal(t, row.hashed, meet.Exchanges() == 1)
 			if row.kind == nil {
 				require.NoError(t, err)
-				require.NotEmpty(t, token.Value)
-				require.Len(t, token.UserID, 36)
+				require.NotEmpty(t, token.Value())
+				require.Len(t, token.UserID(), 36)
 				require.Equal(t, "ok", outcome)
 				return
 			}

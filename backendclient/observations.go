@@ -60,10 +60,10 @@ type observations struct {
 }
 
 func (o *observations) tokenIssued(t *Token) {
-	claims := readClaims(t.Value)
+	claims := readClaims(t.Value())
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.last.TokenAt, o.last.TokenLifetime, o.last.TokenAudience = t.Received, t.Expires.Sub(t.Received), claims.hasAudience()
+	o.last.TokenAt, o.last.TokenLifetime, o.last.TokenAudience = t.Received(), t.lifetime(), claims.hasAudience()
 	if claims.IssuedAt > 0 && claims.ExpiresAt > 0 {
 		o.last.TokenLifetime = time.Duration((claims.ExpiresAt - claims.IssuedAt) * float64(time.Second))
 	}

@@ -255,12 +255,12 @@ func (c *Client) keep(id identity, t *Token) bool {
 		return false
 	}
 	kept := c.tokens.put(id, t, until)
-	if c.options.MayRenew != nil && until.Sub(t.Received) >= shortestRenewed {
-		c.renewalQueue.add(renewal{at: t.renewAt(c.options.Now()), id: kept, token: t})
+	if c.options.MayRenew != nil && until.Sub(t.Received()) >= shortestRenewed {
+		c.renewalQueue.add(renewal{at: t.renewAt(c.options.Now()).UnixMilli(), id: kept, token: t})
 	}
 	// Checked after the put: distrust marks the token before it evicts it, so one of the
 	// two sees the other.
-	if value, ok := c.distrusted.get(id, c.options.Now()); ok && value == t.Value {
+	if value, ok := c.distrusted.get(id, c.options.Now()); ok && value == t.Value() {
 		c.evict(id, t)
 		return false
 	}
@@ -341,12 +341,12 @@ func (c *Client) renew(ctx context.Context, caller Caller, old *Token) (*Token, 
 
 // distrust evicts a token and prevents it from being loaded from the store again.
 func (c *Client) distrust(id identity, t *Token) {
-	c.distrusted.put(id, t.Value, c.options.Now().Add(maxKept))
+	c.distrusted.put(id, t.Value(), c.options.Now().Add(maxKept))
 	c.evict(id, t)
 }
 
 func (c *Client) evict(id identity, t *Token) {
-	c.tokens.dropIf(id, func(kept *Token) bool { return kept.Value == t.Value })
+	c.tokens.dropIf(id, func(kept *Token) bool { return kept.Value() == t.Value() })
 }
 
 // renewOnSuspicion replaces a token after a server error. The cause may be the token: Meet

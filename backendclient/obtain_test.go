@@ -148,10 +148,10 @@ func TestToken_OneExchangeForAll(t *testing.T) {
 			wg.Wait()
 			for i := range 16 {
 				require.NoError(t, errs[i])
-				require.Equal(t, tokens[0].Value, tokens[i].Value)
-				require.Equal(t, tokens[0].Scopes, tokens[i].Scopes)
-				require.Equal(t, tokens[0].UserID, tokens[i].UserID)
-				require.True(t, tokens[0].Expires.Equal(tokens[i].Expires))
+				require.Equal(t, tokens[0].Value(), tokens[i].Value())
+				require.Equal(t, tokens[0].Scopes(), tokens[i].Scopes())
+				require.Equal(t, tokens[0].UserID(), tokens[i].UserID())
+				require.True(t, tokens[0].Expires().Equal(tokens[i].Expires()))
 			}
 			require.Equal(t, 1, meet.Exchanges())
 		})

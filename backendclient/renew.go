@@ -50,7 +50,7 @@ func (c *Client) recentlyUsed(t *Token, now time.Time) (*use, bool) {
 	if last == nil {
 		return nil, false
 	}
-	lately, usable := c.options.RenewFor, t.usableUntil().Sub(t.Received)
+	lately, usable := c.options.RenewFor, t.usableUntil().Sub(t.Received())
 	if usable < lastsIntoNextDay {
 		lately = min(lately, usable/4)
 	}
@@ -132,7 +132,7 @@ func (c *Client) renewable(ctx context.Context, d renewal) (*use, bool) {
 	}
 	last, ok := c.recentlyUsed(kept, now)
 	if !ok || !c.options.MayRenew(ctx, d.id.caller(last.application)) {
-		c.postpone(d, kept.usableUntil().Sub(kept.Received)/10)
+		c.postpone(d, kept.usableUntil().Sub(kept.Received())/10)
 		return nil, false
 	}
 	if until, paused := c.pausedRenewals.get(d.id.credentials, now); paused {
@@ -144,8 +144,9 @@ func (c *Client) renewable(ctx context.Context, d renewal) (*use, bool) {
 
 // postpone schedules the token for later, if it is still valid then.
 func (c *Client) postpone(d renewal, later time.Duration) {
-	d.at = c.options.Now().Add(later)
-	if d.at.Before(d.token.usableUntil()) {
+	at := c.options.Now().Add(later)
+	if at.Before(d.token.usableUntil()) {
+		d.at = at.UnixMilli()
 		c.renewalQueue.add(d)
 	}
 }

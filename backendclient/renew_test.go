@@ -161,8 +161,8 @@ func TestRenew_DailyUserWaitsOnce(t *testing.T) {
 		var before string
 		for range 10 {
 			token := mustToken(t, c, alice)
-			require.NotEqual(t, before, token.Value)
-			before = token.Value
+			require.NotEqual(t, before, token.Value())
+			before = token.Value()
 			time.Sleep(day)
 		}
 		waited, ahead := meet.exchanges(alice.Mail)
@@ -229,7 +229,7 @@ func TestRenew_OnceForAllGateways(t *testing.T) {
 		values := map[string]bool{}
 		var found uint64
 		for _, c := range gateways {
-			values[mustToken(t, c, alice).Value] = true
+			values[mustToken(t, c, alice).Value()] = true
 			found += c.Stats().Renewals.Found
 		}
 		require.Len(t, values, 1)
@@ -248,7 +248,7 @@ func TestRenew_StoreUnavailable(t *testing.T) {
 		store.fail(errors.New("store unavailable"))
 		time.Sleep(20 * time.Hour)
 		require.Zero(t, meet.renewalCount())
-		require.Equal(t, token.Value, mustToken(t, c, alice).Value)
+		require.Equal(t, token.Value(), mustToken(t, c, alice).Value())
 		store.fail(nil)
 		time.Sleep(time.Hour)
 		require.Equal(t, 1, meet.renewalCount())
@@ -320,8 +320,8 @@ func TestRenew_FailuresBackOff(t *testing.T) {
 				c := startRenewing(t, meet)
 				a, b := mustToken(t, c, alice), mustToken(t, c, bob)
 				time.Sleep(21 * time.Hour)
-				require.Equal(t, a.Value, mustToken(t, c, alice).Value)
-				require.Equal(t, b.Value, mustToken(t, c, bob).Value)
+				require.Equal(t, a.Value(), mustToken(t, c, alice).Value())
+				require.Equal(t, b.Value(), mustToken(t, c, bob).Value())
 				require.GreaterOrEqual(t, meet.renewalCount(), row.least)
 				require.LessOrEqual(t, meet.renewalCount(), row.most)
 				s := c.Stats().Renewals
@@ -479,9 +479,9 @@ func TestRenew_NextClientTakesOver(t *testing.T) {
 		before := newRenewalClient(t, meet)
 		first := mustToken(t, before, alice)
 		next := startRenewing(t, meet, func(o *backendclient.Options) { o.Previous = before })
-		require.Equal(t, first.Value, mustToken(t, next, alice).Value)
+		require.Equal(t, first.Value(), mustToken(t, next, alice).Value())
 		time.Sleep(20 * time.Hour)
-		require.NotEqual(t, first.Value, mustToken(t, next, alice).Value)
+		require.NotEqual(t, first.Value(), mustToken(t, next, alice).Value())
 		waited, ahead := meet.exchanges(alice.Mail)
 		require.Equal(t, []int{1, 1}, []int{waited, ahead})
 
@@ -520,7 +520,7 @@ func TestRenew_StopsWithContext(t *testing.T) {
 		c.Renew(ctx) // returns
 		require.Equal(t, 1, meet.renewalCount())
 		require.Empty(t, store.locks)
-		require.Equal(t, token.Value, mustToken(t, c, alice).Value)
+		require.Equal(t, token.Value(), mustToken(t, c, alice).Value())
 		require.Zero(t, c.Stats().Renewals)
 		require.Zero(t, c.Stats().Running)
 	})

@@ -13,7 +13,7 @@ import (
 
 // renewal is a token and the time to consider its renewal.
 type renewal struct {
-	at    time.Time
+	at    int64     // unix milliseconds
 	id    *identity // as the cache holds it
 	token *Token
 }
@@ -43,7 +43,7 @@ func (q *renewalQueue) add(r renewal) {
 func (q *renewalQueue) next(now time.Time) (r renewal, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if now.Before(q.resumeAt) || len(q.entries) == 0 || now.Before(q.entries[0].at) {
+	if now.Before(q.resumeAt) || len(q.entries) == 0 || now.UnixMilli() < q.entries[0].at {
 		return renewal{}, false
 	}
 	return heap.Pop(&q.entries).(renewal), true
@@ -71,11 +71,11 @@ func (q *renewalQueue) resetBackOff() {
 // is past. The token's hash decides when exactly, so that all processes agree and tokens
 // issued together are renewed one by one.
 func (t *Token) renewAt(now time.Time) time.Time {
-	sum := sha256.Sum256([]byte(t.Value))
+	sum := sha256.Sum256([]byte(t.Value()))
 	share := float64(binary.BigEndian.Uint64(sum[:])) / math.MaxUint64
 	until := t.usableUntil()
-	usable := float64(until.Sub(t.Received))
-	at := t.Received.Add(time.Duration(usable * (0.7 + 0.2*share)))
+	usable := float64(until.Sub(t.Received()))
+	at := t.Received().Add(time.Duration(usable * (0.7 + 0.2*share)))
 	if at.Before(now) {
 		at = now.Add(time.Duration(share * float64(until.Sub(now)) / 2))
 	}
@@ -86,7 +86,7 @@ func (t *Token) renewAt(now time.Time) time.Time {
 type renewalHeap []renewal
 
 func (h renewalHeap) Len() int           { return len(h) }
-func (h renewalHeap) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
+func (h renewalHeap) Less(i, j int) bool { return h[i].at < h[j].at }
 func (h renewalHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
 func (h *renewalHeap) Push(x any)        { *h = append(*h, x.(renewal)) }
 func (h *renewalHeap) Pop() any {

@@ -24,7 +24,7 @@ func (t *Token) refetchAfter() time.Duration {
 // grants reports whether the token has all of the scopes.
 func (t *Token) grants(scopes []string) bool {
 	for _, s := range scopes {
-		if !slices.Contains(t.Scopes, s) {
+		if !slices.Contains(t.Scopes(), s) {
 			return false
 		}
 	}
@@ -33,7 +33,7 @@ func (t *Token) grants(scopes []string) bool {
 
 // shouldRefetch reports whether to ask Meet again for the scopes that the token lacks.
 func (c *Client) shouldRefetch(caller Caller, t *Token) bool {
-	return !t.grants(caller.Scopes) && c.options.Now().Sub(t.Received) >= t.refetchAfter()
+	return !t.grants(caller.Scopes) && c.options.Now().Sub(t.Received()) >= t.refetchAfter()
 }
 
 // withScopes returns a token with the scopes that the caller needs if Meet grants them

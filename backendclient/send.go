@@ -143,7 +143,7 @@ func (c *Client) wireRequest(requestID string, r Request) (wireRequest, *Error) 
 
 // try sends the request once.
 func (c *Client) try(ctx context.Context, caller Caller, w wireRequest, t *Token) (*Response, verdict, *Error) {
-	w.authorization = t.authorization
+	w.authorization = t.authorization()
 	a, e := c.doRooms(ctx, w)
 	if e != nil {
 		return nil, fail, e

@@ -406,8 +406,8 @@ func TestSend_UserMerged(t *testing.T) {
 
 	after, err := c.Token(ctx, carol)
 	require.NoError(t, err)
-	require.NotEqual(t, before.UserID, after.UserID)
-	require.Equal(t, id, after.UserID)
+	require.NotEqual(t, before.UserID(), after.UserID())
+	require.Equal(t, id, after.UserID())
 	require.Equal(t, 2, meet.Exchanges())
 }
 
@@ -428,7 +428,7 @@ func TestToken_ScopeGrantedLater(t *testing.T) {
 	scopes := func() []string {
 		token, err := c.Token(ctx, caller)
 		require.NoError(t, err)
-		return token.Scopes
+		return token.Scopes()
 	}
 	require.Equal(t, []string{"rooms:list"}, scopes())
 	now.Advance(59 * time.Second)
@@ -486,7 +486,7 @@ func TestToken_ScopeNeverGranted(t *testing.T) {
 	require.Equal(t, 1, asked(1))
 	token, err := gateways[0].Token(t.Context(), caller)
 	require.NoError(t, err)
-	require.Equal(t, app.Scopes, token.Scopes)
+	require.Equal(t, app.Scopes, token.Scopes())
 }
 
 // A disabled user or application is refused, and works again soon after Meet enables it.
@@ -827,7 +827,7 @@ func TestSend_RequestOnTheWire(t *testing.T) {
 		want := http.Header{
 			"Accept":            {"application/json"},
 			"Accept-Encoding":   {"identity"},
-			"Authorization":     {"Bearer " + token.Value},
+			"Authorization":     {"Bearer " + token.Value()},
 			"User-Agent":        {"meet-gateway"},
 			"X-Forwarded-Proto": {"https"},
 			"X-Request-Id":      {"request-2"},

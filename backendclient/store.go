@@ -70,12 +70,12 @@ const storedVersion = 1
 func encodeToken(t *Token) ([]byte, error) {
 	return json.Marshal(storedToken{
 		Version:      storedVersion,
-		Token:        t.Value,
-		Scopes:       t.Scopes,
-		UserID:       t.UserID,
-		Received:     t.Received.UnixMilli(),
-		Expires:      t.Expires.UnixMilli(),
-		MissedScopes: t.missedScopes,
+		Token:        t.Value(),
+		Scopes:       t.Scopes(),
+		UserID:       t.UserID(),
+		Received:     t.received,
+		Expires:      t.expires,
+		MissedScopes: int(t.missedScopes),
 	})
 }
 
@@ -86,10 +86,10 @@ func decodeToken(value []byte) *Token {
 		return nil
 	}
 	t := newToken(s.Token, s.UserID)
-	t.missedScopes = max(s.MissedScopes, 0)
+	t.missedScopes = int32(max(s.MissedScopes, 0))
 	if s.Scopes != nil {
-		t.Scopes = sharedScopes.fields(strings.Join(s.Scopes, " "))
+		t.scopes = sharedScopes.fields(strings.Join(s.Scopes, " "))
 	}
-	t.Received, t.Expires = time.UnixMilli(s.Received), time.UnixMilli(s.Expires)
+	t.received, t.expires = s.Received, s.Expires
 	return t
 }

@@ -30,42 +30,52 @@ const (
 )
 
 // Token is Meet's token for a caller. It prints, logs and marshals without its
-// value. One Token is shared by all who ask for it: do not change it.
+// value. One Token is shared by all who ask for it. There are many, so it is small.
 type Token struct {
-	// Value is the bearer token. The gateway sends it to Meet only.
-	Value string
-
-	// Scopes is what Meet granted, in Meet's order; nil when it granted nothing.
-	Scopes []string
-
-	// UserID is Meet's id of the user (a UUID), read from the token's payload
-	// without verifying it; "" if the payload is unreadable. It may change when
-	// users are merged.
-	UserID string
-
-	// Received is the time of Meet's answer, and Expires the end of the lifetime that Meet
-	// granted. Both are by this machine's clock, in whole milliseconds.
-	Received, Expires time.Time
+	// text is the Authorization header with Meet's token, followed by Meet's id of the user.
+	text       string
+	headerSize int32
 
 	// missedScopes is the number of consecutive fetches for a scope that Meet did not grant.
-	missedScopes int
+	missedScopes int32
 
-	// authorization is the header with Value in it, made once for all requests.
-	authorization string
+	scopes            *[]string // shared by many tokens
+	received, expires int64     // unix milliseconds
 
 	// lastUse is nil until the token is asked for.
 	lastUse atomic.Pointer[use]
 }
 
-// newToken returns a Token with Meet's token and Meet's id of the user. Both share one
-// allocation, because the cache holds many tokens.
+// newToken returns a Token with Meet's token and Meet's id of the user.
 func newToken(value, userID string) *Token {
-	text := bearer + value + userID
-	end := len(bearer) + len(value)
-	return &Token{Value: text[len(bearer):end], UserID: text[end:], authorization: text[:end]}
+	return &Token{text: bearer + value + userID, headerSize: int32(len(bearer) + len(value))}
 }
 
 const bearer = "Bearer "
+
+// authorization is the header with the token.
+func (t *Token) authorization() string { return t.text[:t.headerSize] }
+
+// Value is the bearer token. The gateway sends it to Meet only.
+func (t *Token) Value() string { return t.text[len(bearer):t.headerSize] }
+
+// UserID is Meet's id of the user (a UUID), read from the token's payload without verifying
+// it; "" if the payload is unreadable. It may change when users are merged.
+func (t *Token) UserID() string { return t.text[t.headerSize:] }
+
+// Scopes is what Meet granted, in Meet's order; nil when it granted nothing. Do not change it.
+func (t *Token) Scopes() []string {
+	if t.scopes == nil {
+		return nil
+	}
+	return *t.scopes
+}
+
+// Received is the time of Meet's answer, by this machine's clock in whole milliseconds.
+func (t *Token) Received() time.Time { return time.UnixMilli(t.received) }
+
+// Expires is the end of the lifetime that Meet granted, by the same clock as Received.
+func (t *Token) Expires() time.Time { return time.UnixMilli(t.expires) }
 
 // String hides the token.
 func (t *Token) String() string { return redacted }
@@ -86,16 +96,21 @@ func (t *Token) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 // earlier than Expires, so that the token does not expire on the way to Meet. A token without
 // a lifetime serves the request that asked for it and is never kept.
 func (t *Token) usableUntil() time.Time {
-	life := t.Expires.Sub(t.Received)
+	life := t.lifetime()
 	switch {
 	case life <= 0:
-		return t.Received
+		return t.Received()
 	case life < 2*time.Minute:
 		life /= 2
 	default:
 		life -= max(time.Minute, life/10)
 	}
-	return t.Received.Add(min(life, maxKept))
+	return t.Received().Add(min(life, maxKept))
+}
+
+// lifetime is what Meet granted.
+func (t *Token) lifetime() time.Duration {
+	return time.Duration(t.expires-t.received) * time.Millisecond
 }
 
 // tokenAnswer is the body of Meet's answer to an exchange. ExpiresIn is a float because 3600.0
@@ -119,17 +134,15 @@ func readToken(body []byte, now time.Time) (*Token, error) {
 	if !sendable(a.AccessToken) {
 		return nil, errUnusableToken
 	}
-	received := now.Truncate(time.Millisecond)
 	t := newToken(a.AccessToken, userID(a.AccessToken))
-	t.Received, t.Expires = received, received
+	t.received, t.expires = now.UnixMilli(), now.UnixMilli()
 	if a.Scope != nil {
-		t.Scopes = sharedScopes.fields(strings.ToLower(*a.Scope)) // as Meet reads them
+		t.scopes = sharedScopes.fields(strings.ToLower(*a.Scope)) // as Meet reads them
 	}
 	if a.ExpiresIn != nil && *a.ExpiresIn > 0 {
 		// Years of lifetime would overflow a Duration.
 		const longest = 10 * 365 * 24 * 60 * 60
-		ms := int64(min(*a.ExpiresIn, longest) * 1000)
-		t.Expires = received.Add(time.Duration(ms) * time.Millisecond)
+		t.expires += int64(min(*a.ExpiresIn, longest) * 1000)
 	}
 	return t, nil
 }
@@ -138,15 +151,15 @@ func readToken(body []byte, now time.Time) (*Token, error) {
 // same.
 type scopeSets struct {
 	mu   sync.Mutex
-	sets map[string][]string // by how Meet writes them
+	sets map[string]*[]string // by how Meet writes them
 }
 
 // maxScopeSets bounds them. An installation has a few.
 const maxScopeSets = 256
 
-var sharedScopes = scopeSets{sets: map[string][]string{}}
+var sharedScopes = scopeSets{sets: map[string]*[]string{}}
 
-func (s *scopeSets) fields(text string) []string {
+func (s *scopeSets) fields(text string) *[]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	set, ok := s.sets[text]
@@ -154,7 +167,7 @@ func (s *scopeSets) fields(text string) []string {
 		if len(s.sets) >= maxScopeSets {
 			clear(s.sets)
 		}
-		set = strings.Fields(text)
+		set = new(strings.Fields(text))
 		s.sets[text] = set
 	}
 	return set

@@ -27,7 +27,7 @@ func TestUsableUntil(t *testing.T) {
 		{24 * time.Hour, 24*time.Hour - 144*time.Minute},
 		{31 * 365 * 24 * time.Hour, maxKept},
 	} {
-		token := &Token{Received: received, Expires: received.Add(c.life)}
+		token := &Token{received: received.UnixMilli(), expires: received.Add(c.life).UnixMilli()}
 		require.Equal(t, c.usable, token.usableUntil().Sub(received), "life %s", c.life)
 	}
 }
@@ -65,10 +65,10 @@ func TestReadToken(t *testing.T) {
 				return
 			}
 			require.NoError(t, err)
-			require.Equal(t, jwt, token.Value)
-			require.Equal(t, "u-1", token.UserID)
-			require.Equal(t, c.life, token.Expires.Sub(token.Received))
-			require.Equal(t, c.scopes, token.Scopes)
+			require.Equal(t, jwt, token.Value())
+			require.Equal(t, "u-1", token.UserID())
+			require.Equal(t, c.life, token.Expires().Sub(token.Received()))
+			require.Equal(t, c.scopes, token.Scopes())
 		})
 	}
 }
@@ -82,7 +82,7 @@ func TestStoredTokenRoundTrip(t *testing.T) {
 
 	read := decodeToken(value)
 	require.NotNil(t, read)
-	require.True(t, token.Expires.Equal(read.Expires))
+	require.True(t, token.Expires().Equal(read.Expires()))
 	again, err := encodeToken(read)
 	require.NoError(t, err)
 	require.Equal(t, value, again, "the store compares bytes")
@@ -129,9 +129,9 @@ func FuzzReadToken(f *testing.F) {
 		if err != nil {
 			return
 		}
-		require.True(t, sendable(token.Value))
-		require.False(t, token.Expires.Before(token.Received))
-		require.False(t, token.usableUntil().After(token.Received.Add(maxKept)))
+		require.True(t, sendable(token.Value()))
+		require.False(t, token.Expires().Before(token.Received()))
+		require.False(t, token.usableUntil().After(token.Received().Add(maxKept)))
 		value, err := encodeToken(token)
 		require.NoError(t, err)
 		require.NotNil(t, decodeToken(value))
@@ -148,7 +148,7 @@ func TestToken_RenewAt(t *testing.T) {
 		earliest, latest := received.Add(24*time.Hour), received
 		for i := range 1000 {
 			token := newToken(fmt.Sprintf("header.payload.%d", i), "")
-			token.Received, token.Expires = received, received.Add(24*time.Hour)
+			token.received, token.expires = received.UnixMilli(), received.Add(24*time.Hour).UnixMilli()
 			at := token.renewAt(now)
 			require.False(t, at.Before(now))
 			if at.Before(earliest) {

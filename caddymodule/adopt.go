@@ -45,7 +45,7 @@ func (c tokenCall) adopt(req clientRequest) error {
 		if err != nil {
 			return tokens.Application{}, err
 		}
-		return tokens.Application{Scopes: knownScopes(token.Scopes)}, nil
+		return tokens.Application{Scopes: knownScopes(token.Scopes())}, nil
 	})
 	if err != nil {
 		r := refusalOf(err, c.endpoint)

@@ -71,12 +71,12 @@ func (c tokenCall) serve() error {
 		}
 		return err
 	}
-	granted := knownScopes(meet.Scopes)
-	if !meet.Received.Before(c.began.Truncate(time.Millisecond)) { // a cached token may be out of date
+	granted := knownScopes(meet.Scopes())
+	if !meet.Received().Before(c.began.Truncate(time.Millisecond)) { // a cached token may be out of date
 		c.h.app.Authority().NoteGranted(c.application, c.h.host, c.application.Scopes.Intersect(c.h.scopes), granted)
 	}
 	token, err := c.h.app.Authority().Issue(c.ctx, tokens.Grant{
-		Application: c.application, Mail: mail, BackendUserID: meet.UserID, Scopes: granted, Unseen: !seen,
+		Application: c.application, Mail: mail, BackendUserID: meet.UserID(), Scopes: granted, Unseen: !seen,
 	})
 	if err != nil {
 		return err
