@@ -186,8 +186,8 @@ type headers struct {
 }
 
 func newHeaders() headers {
-	const usual = 8
-	return headers{header: make(http.Header, usual), values: make([]string, 0, usual)}
+	const ours, added = 8, 3 // the handler adds X-Forwarded-For, X-Forwarded-Host and Via
+	return headers{header: make(http.Header, ours+added), values: make([]string, 0, ours)}
 }
 
 // set takes a canonical name.
