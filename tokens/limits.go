@@ -4,7 +4,6 @@ package tokens
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
@@ -83,6 +82,6 @@ func (s *users) knowsMail(ctx context.Context, m Mail) (bool, error) {
 	if err != nil || id == "" {
 		return false, err
 	}
-	s.cache.mails.Store(Mail(strings.Clone(string(m))), id) // m may be a part of a request with a secret
+	s.cache.mails.Store(m, id)
 	return true, nil
 }
