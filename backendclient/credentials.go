@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"unique"
 )
 
 const redacted = "[redacted]"
@@ -84,20 +85,28 @@ func (c Caller) LogValue() slog.Value { return slog.StringValue(c.String()) }
 func (c Caller) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
 // identity is the key of everything that is kept for a caller. After a change of the
-// secret, or a revocation, it is a different key.
+// secret, or a revocation, it is a different key. What most users of an application have in
+// common is in memory once.
 type identity struct {
+	shared unique.Handle[sharedIdentity]
+	mail   string
+}
+
+type sharedIdentity struct {
 	credentials Credentials
-	mail        string
 	generations [6]uint64
 }
 
 func (c Caller) identity() identity {
-	return identity{credentials: c.Credentials, mail: c.Mail, generations: c.Generations}
+	return identity{unique.Make(sharedIdentity{c.Credentials, c.Generations}), c.Mail}
 }
+
+func (id identity) credentials() Credentials { return id.shared.Value().credentials }
 
 // caller returns the caller of an exchange that no request waits for.
 func (id identity) caller(application string) Caller {
-	return Caller{Credentials: id.credentials, Mail: id.mail, Generations: id.generations, Application: application}
+	shared := id.shared.Value()
+	return Caller{Credentials: shared.credentials, Mail: id.mail, Generations: shared.generations, Application: application}
 }
 
 // check refuses callers that Meet would refuse, some of them after a second of CPU.

@@ -39,7 +39,7 @@ func (c *Client) Exchange(ctx context.Context, caller Caller) (*Token, error) {
 // replace keeps a new token instead of the one that is kept for the caller.
 func (c *Client) replace(ctx context.Context, id identity, t *Token) {
 	c.refusedCallers.drop(id)
-	c.refusedApplications.drop(id.credentials)
+	c.refusedApplications.drop(id.credentials())
 	c.accept(id, t)
 	if c.options.Store != nil {
 		c.save(ctx, c.storeKey(id), t)

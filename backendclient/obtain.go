@@ -67,7 +67,7 @@ func (c *Client) TokenBound() time.Duration { return 3 * c.options.ExchangeTimeo
 func (c *Client) Forget(caller Caller) {
 	id := caller.identity()
 	c.refusedCallers.drop(id)
-	c.refusedApplications.drop(id.credentials)
+	c.refusedApplications.drop(id.credentials())
 	c.disabledSessions.drop(caller.Session)
 	c.tokens.drop(id)
 	if c.options.Store == nil {
@@ -295,14 +295,14 @@ func (c *Client) remember(id identity, e *Error) {
 	case errors.Is(kind, ErrDuplicateUser):
 		c.refusedCallers.put(id, e, now.Add(keepDuplicate))
 	case errors.Is(kind, ErrBackendCredentials), errors.Is(kind, ErrApplicationInactive):
-		c.refusedApplications.put(id.credentials, e, now.Add(keepBroken))
+		c.refusedApplications.put(id.credentials(), e, now.Add(keepBroken))
 	}
 }
 
 // refused returns the remembered refusal of the caller, if any.
 func (c *Client) refused(id identity) *Error {
 	now := c.options.Now()
-	if e, ok := c.refusedApplications.get(id.credentials, now); ok {
+	if e, ok := c.refusedApplications.get(id.credentials(), now); ok {
 		return e
 	}
 	if e, ok := c.refusedCallers.get(id, now); ok {

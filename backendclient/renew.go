@@ -135,7 +135,7 @@ func (c *Client) renewable(ctx context.Context, d renewal) (*use, bool) {
 		c.postpone(d, kept.usableUntil().Sub(kept.Received())/10)
 		return nil, false
 	}
-	if until, paused := c.pausedRenewals.get(d.id.credentials, now); paused {
+	if until, paused := c.pausedRenewals.get(d.id.credentials(), now); paused {
 		c.postpone(d, until.Sub(now))
 		return nil, false
 	}
@@ -209,7 +209,7 @@ func (c *Client) renewalFailed(d renewal, e *Error) {
 	case errors.Is(kind, ErrBackendCredentials), errors.Is(kind, ErrApplicationInactive):
 		c.renewals.refused.Add(1)
 		until := c.options.Now().Add(pauseBroken)
-		c.pausedRenewals.put(d.id.credentials, until, until)
+		c.pausedRenewals.put(d.id.credentials(), until, until)
 		c.postpone(d, pauseBroken)
 	default:
 		c.renewals.failed.Add(1)

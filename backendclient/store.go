@@ -43,13 +43,14 @@ type TokenStore interface {
 // nobody after a revocation.
 func (c *Client) storeKey(id identity) string {
 	h := sha256.New()
-	for _, s := range [...]string{id.credentials.ClientID, id.credentials.ClientSecret, c.options.Host, id.mail} {
+	shared := id.shared.Value()
+	for _, s := range [...]string{shared.credentials.ClientID, shared.credentials.ClientSecret, c.options.Host, id.mail} {
 		var length [8]byte
 		binary.BigEndian.PutUint64(length[:], uint64(len(s)))
 		h.Write(length[:])
 		h.Write([]byte(s))
 	}
-	_ = binary.Write(h, binary.BigEndian, id.generations) // writing to a hash does not fail
+	_ = binary.Write(h, binary.BigEndian, shared.generations) // writing to a hash does not fail
 	return hex.EncodeToString(h.Sum(nil))
 }
 

@@ -32,7 +32,7 @@ func TestGate_MemoryOfKnownTokens(t *testing.T) {
 		require.NoError(t, err)
 		return store
 	}
-	for perUser, budget := range map[int]float64{1: 1300, 10: 260} {
+	for perUser, budget := range map[int]float64{1: 1230, 10: 250} {
 		t.Run(fmt.Sprintf("%d a user", perUser), func(t *testing.T) {
 			h, app, _ := newGateOver(t, open(), meetLikeGuest)
 			var err error
