@@ -32,7 +32,7 @@ func TestGate_MemoryOfKnownTokens(t *testing.T) {
 		require.NoError(t, err)
 		return store
 	}
-	for perUser, budget := range map[int]float64{1: 1230, 10: 250} {
+	for perUser, budget := range map[int]float64{1: 1210, 10: 230} {
 		t.Run(fmt.Sprintf("%d a user", perUser), func(t *testing.T) {
 			h, app, _ := newGateOver(t, open(), meetLikeGuest)
 			var err error

@@ -63,9 +63,12 @@ type classKey struct {
 	generations [2]uint64
 }
 
+// half is the first half of a hash. Its 128 bits are about as many as a token's id has.
+type half [sha256.Size / 2]byte
+
 // entry is a token in the table. It must not hold pointers.
 type entry struct {
-	sum    [sha256.Size]byte
+	sum    half
 	id     [vault.TokenID]byte
 	user   [vault.UserID]byte
 	record uint32 // the beginning of the record's name
@@ -83,8 +86,8 @@ type entry struct {
 
 const (
 	// chunkSize is how many entries are allocated at a time. A growing slice would be half
-	// empty.
-	chunkSize = 32
+	// empty. This many fill 4 KiB, which is one of the sizes that Go allocates.
+	chunkSize = 39
 
 	// manyEntries is the size from which a table is split into shards, to share the locks.
 	manyEntries = 4096
@@ -124,7 +127,7 @@ func (t *Table) Get(sum [sha256.Size]byte) (token Token, ok bool) {
 	s := t.shard(&sum)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	slot := s.find(&sum)
+	slot := s.find((*half)(sum[:]))
 	if slot == 0 {
 		return token, false
 	}
@@ -151,9 +154,9 @@ func (t *Table) Add(sum [sha256.Size]byte, record uint32, token *Token) bool {
 	s := t.shard(&sum)
 	s.lockWithRoom()
 	defer s.mu.Unlock()
-	slot := s.find(&sum)
+	slot := s.find((*half)(sum[:]))
 	if slot == 0 {
-		slot = s.insert(&sum, record)
+		slot = s.insert((*half)(sum[:]), record)
 	}
 	e := s.at(slot)
 	e.id, e.user, e.class = token.ID, token.User, number
@@ -207,7 +210,7 @@ func (t *Table) classOf(token *Token) (number uint32, c *class, ok bool) {
 
 func (s *shard) at(slot uint32) *entry { return &s.chunks[(slot-1)/chunkSize][(slot-1)%chunkSize] }
 
-func (s *shard) sumChain(sum *[sha256.Size]byte) *uint32 {
+func (s *shard) sumChain(sum *half) *uint32 {
 	return &s.bySum[binary.BigEndian.Uint32(sum[:])%uint32(len(s.bySum))]
 }
 
@@ -216,7 +219,7 @@ func (s *shard) recordChain(record uint32) *uint32 {
 }
 
 // find returns the slot of a token, or 0.
-func (s *shard) find(sum *[sha256.Size]byte) uint32 {
+func (s *shard) find(sum *half) uint32 {
 	slot := *s.sumChain(sum)
 	for slot != 0 && s.at(slot).sum != *sum {
 		slot = s.at(slot).nextSum
@@ -243,7 +246,7 @@ func (s *shard) lacksChunk() bool {
 }
 
 // insert puts a new entry into both chains.
-func (s *shard) insert(sum *[sha256.Size]byte, record uint32) (slot uint32) {
+func (s *shard) insert(sum *half, record uint32) (slot uint32) {
 	slot = s.room()
 	e := s.at(slot)
 	e.sum, e.record = *sum, record
