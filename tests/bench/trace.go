@@ -27,10 +27,9 @@ type stop struct {
 
 // traced is what execution traces say about garbage collection. Times are in milliseconds.
 type traced struct {
-	Took    float64
-	Stops   []stop
-	Cycles  int
-	Marking float64 // in mark phases
+	Took  float64
+	Stops []stop
+	Marks []float64 // each mark phase
 	// Assists are the times that goroutines ran to assist marking.
 	Assists []float64
 	// WaitsMarking and Waits are the times that runnable goroutines waited for a P, in mark
@@ -48,8 +47,7 @@ const (
 func (t *traced) add(o *traced) {
 	t.Took += o.Took
 	t.Stops = append(t.Stops, o.Stops...)
-	t.Cycles += o.Cycles
-	t.Marking += o.Marking
+	t.Marks = append(t.Marks, o.Marks...)
 	t.Assists = append(t.Assists, o.Assists...)
 	t.WaitsMarking = append(t.WaitsMarking, o.WaitsMarking...)
 	t.Waits = append(t.Waits, o.Waits...)
@@ -66,22 +64,18 @@ func (t *traced) longest() float64 {
 	return longest
 }
 
-// perSecond is a number or time for each second of the traces.
+// perSecond is a number for each second of the traces.
 func (t *traced) perSecond(v float64) float64 { return 1000 * v / t.Took }
 
 // Row returns a row of the report's table.
 func (t *traced) Row(row string) string {
 	switch row {
 	case "collections":
-		return fmt.Sprintf("%.1f", t.perSecond(float64(t.Cycles)))
-	case "marking":
-		return fmt.Sprintf("%.1f %%", 100*t.Marking/t.Took)
+		return fmt.Sprintf("%.1f, %.1f %%", t.perSecond(float64(len(t.Marks))), 100*sum(t.Marks)/t.Took)
+	case "mark":
+		return quantiles(t.Marks)
 	case "assists":
-		var sum float64
-		for _, a := range t.Assists {
-			sum += a
-		}
-		return fmt.Sprintf("%.0f, %.1f ms", t.perSecond(float64(len(t.Assists))), t.perSecond(sum))
+		return fmt.Sprintf("%.0f, %.1f %%", t.perSecond(float64(len(t.Assists))), 100*sum(t.Assists)/t.Took)
 	case "assist":
 		return quantiles(t.Assists)
 	case "waits":
@@ -100,6 +94,13 @@ func (t *traced) Row(row string) string {
 		}
 	}
 	return quantiles(took)
+}
+
+func sum(values []float64) (all float64) {
+	for _, v := range values {
+		all += v
+	}
+	return all
 }
 
 // quantiles prints the median, the 99th percentile and the largest value.
@@ -203,8 +204,7 @@ func (r *traceReader) end(e trace.Event) {
 		r.Stops = append(r.Stops, stop{reason, ms(e.Time().Sub(r.stopSince)), ms(r.stopped.Sub(r.stopSince))})
 		r.stopSince = 0
 	case name == markPhase && r.marking != 0:
-		r.Cycles++
-		r.Marking += ms(e.Time().Sub(r.marking))
+		r.Marks = append(r.Marks, ms(e.Time().Sub(r.marking)))
 		r.marking = 0
 	case name == markAssist:
 		g := e.Range().Scope.Goroutine()
