@@ -26,7 +26,7 @@ type batches struct {
 // batch is one trip. The first caller sends it.
 type batch struct {
 	others []redis.Cmder // without the first caller's
-	done   chan struct{} // nil while there is only one caller
+	done   chan struct{} // closed when all have their answer
 }
 
 // GetBatched returns the value of a key. It shares the trip with concurrent calls.
@@ -58,7 +58,7 @@ func (g *batches) send(ctx context.Context, cmd redis.Cmder) error {
 		}
 	}
 	runtime.Gosched()
-	if g.seal(b); b.done == nil {
+	if g.seal(b); len(b.others) == 0 {
 		return g.rdb.Process(ctx, cmd)
 	}
 	defer close(b.done)
@@ -73,20 +73,29 @@ func (g *batches) send(ctx context.Context, cmd redis.Cmder) error {
 }
 
 // join adds a command to the next batch, and reports whether it is the first. The caller of the
-// first sends the batch.
+// first sends the batch. It allocates without the lock, because an allocation may have to assist
+// the garbage collector.
 func (g *batches) join(cmd redis.Cmder) (b *batch, first bool) {
+	if b := g.joinOr(nil, cmd); b != nil {
+		return b, false
+	}
+	own := &batch{others: make([]redis.Cmder, 0, 8), done: make(chan struct{})}
+	b = g.joinOr(own, cmd)
+	return b, b == own
+}
+
+// joinOr adds a command to the next batch. If it is full, or there is none, own becomes the next.
+func (g *batches) joinOr(own *batch, cmd redis.Cmder) *batch {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	b = g.next
-	if b == nil || len(b.others) == maxBatch-1 {
-		g.next = new(batch)
-		return g.next, true
+	if b := g.next; b != nil && len(b.others) < maxBatch-1 {
+		b.others = append(b.others, cmd)
+		return b
 	}
-	if b.done == nil {
-		b.done = make(chan struct{})
+	if own != nil {
+		g.next = own
 	}
-	b.others = append(b.others, cmd)
-	return b, false
+	return own
 }
 
 // seal keeps later callers out of a batch.
