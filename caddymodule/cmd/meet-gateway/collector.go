@@ -16,7 +16,7 @@ func tuneCollector() {
 		return
 	}
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	for now := standardGOGC; ; time.Sleep(10 * time.Second) {
+	for now := standardGOGC; ; time.Sleep(time.Second) {
 		metrics.Read(live)
 		if wanted := gogcFor(live[0].Value.Uint64()); wanted != now {
 			debug.SetGCPercent(wanted)
