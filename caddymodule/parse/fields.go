@@ -12,7 +12,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/go-json-experiment/json/jsontext"
+	"github.com/meet-gateway/meet-gateway/caddymodule/strictjson"
 )
 
 // MediaType returns the media type of a request without parameters, or "" if it has
@@ -64,11 +64,10 @@ func textOf(raw json.RawMessage) *string {
 	text := string(raw)
 	switch c := raw[0]; {
 	case c == '"':
-		unquoted, err := jsontext.AppendUnquote(nil, raw)
-		if err != nil {
+		var err error
+		if text, err = strictjson.Text(raw); err != nil {
 			return &NotText
 		}
-		text = string(unquoted)
 	case c == '-' || '0' <= c && c <= '9':
 	case c == 'n':
 		return nil

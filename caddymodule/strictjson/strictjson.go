@@ -89,6 +89,12 @@ func Object(body []byte) (map[string]json.RawMessage, error) {
 	return object, nil
 }
 
+// Text returns what a string in an object means.
+func Text(value json.RawMessage) (string, error) {
+	text, err := jsontext.AppendUnquote(nil, value)
+	return string(text), err //nolint:wrapcheck // it never fails for a value of Object
+}
+
 func notAnObject(body []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.UseNumber()
