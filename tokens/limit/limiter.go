@@ -45,7 +45,8 @@ type Options struct {
 	// more than that the errors that [Limiter] states grow accordingly.
 	Nodes int
 	// Entries is how many counts of each policy are remembered. Default: 20000.
-	// A count that is forgotten loses what it had not shared yet.
+	// A count that is forgotten loses what it had not shared yet. Those that are free
+	// again soonest are forgotten first.
 	Entries int
 	// Patience is how long a request waits for the shared count when it needs the
 	// answer. Default: 50ms.
@@ -149,6 +150,10 @@ type bucket struct {
 	freed chan struct{}
 }
 
+// freeBefore reports whether the bucket is free again before another one. The map drops such a
+// bucket first: otherwise many new counts would make a gateway forget one that is used up.
+func (b *bucket) freeBefore(other *bucket) bool { return b.tat.Load() < other.tat.Load() }
+
 // report is a report to the shared count.
 type report struct {
 	left int64         // when, as bucket.tat
@@ -178,7 +183,7 @@ func New(o Options) *Limiter {
 			l.rates.Set(p, rate)
 		}
 		if !p.daily() {
-			l.buckets[p] = memory.NewBounded[uint64, *bucket](o.Entries)
+			l.buckets[p] = memory.NewRanked[uint64](o.Entries, (*bucket).freeBefore)
 		}
 	}
 	l.stop, l.cancel = context.WithCancel(context.Background())

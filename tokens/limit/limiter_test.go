@@ -525,6 +525,30 @@ func TestLimiter_MemoryIsBounded(t *testing.T) {
 	}
 }
 
+// Many other counts do not make a limiter forget one that is nearly or fully used up.
+func TestLimiter_KeepsUsedUpCounts(t *testing.T) {
+	l := limit.New(limit.Options{Entries: 100, Rates: rates(t, map[string]string{"read": "off", "read_user": "50/1d", "failed": "50/1d", "failed_source": "off"})})
+	defer l.Close()
+	home := netip.MustParseAddr("192.0.2.7")
+	reads, failures := 0, 0
+	for i := range 100 {
+		reads += granted(1, func() limit.Decision { return l.Read(t.Context(), limit.Caller{Application: "app", User: "busy"}) })
+		if fail(l, "app", home, nil).Allowed {
+			failures++
+		}
+		if i == 0 {
+			continue // one count has one used, as the others have
+		}
+		for j := range 500 {
+			other := fmt.Sprint(i, "/", j)
+			l.Read(t.Context(), limit.Caller{Application: "app", User: other})
+			fail(l, other, home, nil)
+		}
+	}
+	require.Equal(t, 50, reads)
+	require.Equal(t, 50, failures)
+}
+
 // Concurrent requests are granted exactly the limit, and each grant is reported once.
 func TestLimiter_ConcurrentRequests(t *testing.T) {
 	c := &sharedCount{}

@@ -11,11 +11,21 @@ type Bounded[K comparable, V any] struct {
 	mu      sync.RWMutex
 	entries map[K]V
 	limit   int
+	before  func(V, V) bool // nil unless NewRanked made the map
 }
+
+// candidates is how many entries a map of NewRanked compares to drop one.
+const candidates = 8
 
 // NewBounded makes a map for a number of entries, at least one.
 func NewBounded[K comparable, V any](entries int) *Bounded[K, V] {
 	return &Bounded[K, V]{entries: map[K]V{}, limit: entries}
+}
+
+// NewRanked is NewBounded for values that are not equally worth keeping. Of a few arbitrary
+// entries, a new one replaces the one whose value is before the others.
+func NewRanked[K comparable, V any](entries int, before func(V, V) bool) *Bounded[K, V] {
+	return &Bounded[K, V]{entries: map[K]V{}, limit: entries, before: before}
 }
 
 // Load returns the value of a key.
@@ -46,12 +56,24 @@ func (b *Bounded[K, V]) LoadOrStore(key K, value V) V {
 
 func (b *Bounded[K, V]) store(key K, value V) {
 	if _, ok := b.entries[key]; !ok && len(b.entries) >= b.limit {
-		for other := range b.entries { // starts anywhere
-			delete(b.entries, other)
+		b.dropOne()
+	}
+	b.entries[key] = value
+}
+
+func (b *Bounded[K, V]) dropOne() {
+	var key K
+	var value V
+	seen := 0
+	for k, v := range b.entries { // starts anywhere
+		if seen == 0 || b.before(v, value) {
+			key, value = k, v
+		}
+		if seen++; b.before == nil || seen == candidates {
 			break
 		}
 	}
-	b.entries[key] = value
+	delete(b.entries, key)
 }
 
 // Delete removes a key.

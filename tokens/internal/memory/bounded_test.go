@@ -51,6 +51,23 @@ func TestBounded_Full(t *testing.T) {
 	}
 }
 
+// A full map whose values are ranked never drops the highest ones.
+func TestBounded_Ranked(t *testing.T) {
+	const limit = 100
+	b := memory.NewRanked[int](limit, func(a, b int) bool { return a < b })
+	for i := range 5 {
+		b.Store(i, 1_000_000)
+	}
+	for i := range 100 * limit {
+		b.LoadOrStore(1000+i, i)
+		require.LessOrEqual(t, b.Len(), limit)
+	}
+	for i := range 5 {
+		_, ok := b.Load(i)
+		require.True(t, ok)
+	}
+}
+
 // Goroutines that ask for the same key get the same value.
 func TestBounded_LoadOrStoreAtOnce(t *testing.T) {
 	b := memory.NewBounded[int, *int](10)
