@@ -16,11 +16,12 @@ const maxBatch = 64
 
 // batches combines concurrent commands into one trip, which costs more than the commands do.
 // Reads and writes have one each: go-redis judges a connection by the first answer of a trip,
-// and a server that became a replica answers reads.
+// and a server that became a replica answers reads. So has each server of a Cluster: one that
+// hangs must not delay commands for the others.
 type batches struct {
 	rdb  redis.UniversalClient
 	mu   sync.Mutex
-	next *batch // not sent yet
+	next map[*redis.Client]*batch // not sent yet, by serverOf
 }
 
 // batch is one trip. The first caller sends it.
@@ -32,7 +33,7 @@ type batch struct {
 // GetBatched returns the value of a key. It shares the trip with concurrent calls.
 func (db *DB) GetBatched(ctx context.Context, key string) ([]byte, error) {
 	cmd := redis.NewStringCmd(ctx, "get", key)
-	if err := db.reads.send(ctx, cmd); err != nil {
+	if err := db.reads.send(ctx, key, cmd); err != nil {
 		return nil, err
 	}
 	return cmd.Bytes()
@@ -41,14 +42,15 @@ func (db *DB) GetBatched(ctx context.Context, key string) ([]byte, error) {
 // SetNewBatched sets a value unless the key exists. It shares the trip with concurrent calls.
 // After an error the value may or may not have been set.
 func (db *DB) SetNewBatched(ctx context.Context, key string, value []byte, ttl time.Duration) error {
-	return IgnoreNil(db.writes.send(ctx, redis.NewStatusCmd(ctx, "set", key, value, "px", ttl.Milliseconds(), "nx")))
+	return IgnoreNil(db.writes.send(ctx, key, redis.NewStatusCmd(ctx, "set", key, value, "px", ttl.Milliseconds(), "nx")))
 }
 
 // send sends a command together with concurrent ones, but does not wait for any: a batch is
 // sent once every runnable goroutine has had its turn, which is at once on an idle machine.
 // It returns the error of the command.
-func (g *batches) send(ctx context.Context, cmd redis.Cmder) error {
-	b, first := g.join(cmd)
+func (g *batches) send(ctx context.Context, key string, cmd redis.Cmder) error {
+	server := g.serverOf(ctx, key)
+	b, first := g.join(server, cmd)
 	if !first {
 		select {
 		case <-b.done:
@@ -58,7 +60,7 @@ func (g *batches) send(ctx context.Context, cmd redis.Cmder) error {
 		}
 	}
 	runtime.Gosched()
-	if g.seal(b); len(b.others) == 0 {
+	if g.seal(server, b); len(b.others) == 0 {
 		return g.rdb.Process(ctx, cmd)
 	}
 	defer close(b.done)
@@ -72,37 +74,48 @@ func (g *batches) send(ctx context.Context, cmd redis.Cmder) error {
 	return cmd.Err()
 }
 
+// serverOf returns the server of a Cluster that has a key. It is nil if there is no Cluster, or
+// if the Cluster does not tell.
+func (g *batches) serverOf(ctx context.Context, key string) *redis.Client {
+	cluster, ok := g.rdb.(*redis.ClusterClient)
+	if !ok {
+		return nil
+	}
+	server, _ := cluster.MasterForKey(ctx, key)
+	return server
+}
+
 // join adds a command to the next batch, and reports whether it is the first. The caller of the
 // first sends the batch. It allocates without the lock, because an allocation may have to assist
 // the garbage collector.
-func (g *batches) join(cmd redis.Cmder) (b *batch, first bool) {
-	if b := g.joinOr(nil, cmd); b != nil {
+func (g *batches) join(server *redis.Client, cmd redis.Cmder) (b *batch, first bool) {
+	if b := g.joinOr(server, nil, cmd); b != nil {
 		return b, false
 	}
 	own := &batch{others: make([]redis.Cmder, 0, 8), done: make(chan struct{})}
-	b = g.joinOr(own, cmd)
+	b = g.joinOr(server, own, cmd)
 	return b, b == own
 }
 
 // joinOr adds a command to the next batch. If it is full, or there is none, own becomes the next.
-func (g *batches) joinOr(own *batch, cmd redis.Cmder) *batch {
+func (g *batches) joinOr(server *redis.Client, own *batch, cmd redis.Cmder) *batch {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if b := g.next; b != nil && len(b.others) < maxBatch-1 {
+	if b := g.next[server]; b != nil && len(b.others) < maxBatch-1 {
 		b.others = append(b.others, cmd)
 		return b
 	}
 	if own != nil {
-		g.next = own
+		g.next[server] = own
 	}
 	return own
 }
 
 // seal keeps later callers out of a batch.
-func (g *batches) seal(b *batch) {
+func (g *batches) seal(server *redis.Client, b *batch) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.next == b {
-		g.next = nil
+	if g.next[server] == b {
+		delete(g.next, server)
 	}
 }

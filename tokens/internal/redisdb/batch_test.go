@@ -18,6 +18,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/meet-gateway/meet-gateway/tests/redistest"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
@@ -101,6 +102,45 @@ func TestSetNewBatched_Replica(t *testing.T) {
 		})
 	}
 	wait.Wait()
+}
+
+// A server of a Cluster that hangs does not delay calls for the others.
+func TestBatched_ServerHangs(t *testing.T) {
+	cluster := redistest.Cluster(t)
+	db, err := redisdb.Open(redisdb.Options{Addresses: cluster.Addrs(), Cluster: true, Timeout: 2 * time.Second})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	hanging := cluster.Owner(t, cluster.Slot(t, "there"))
+	var here string
+	for i := 0; here == "" || cluster.Owner(t, cluster.Slot(t, here)) == hanging; i++ {
+		here = fmt.Sprint("here", i)
+	}
+	both := func(key string) {
+		if err := db.SetNewBatched(t.Context(), key, []byte(key), time.Hour); err != nil {
+			t.Error(err)
+		}
+		if value, err := db.GetBatched(t.Context(), key); err != nil || string(value) != key {
+			t.Error(string(value), err)
+		}
+	}
+	both(here)
+	both("there")
+	hanging.Pause(t)
+	var delayed, others sync.WaitGroup
+	var answered atomic.Int64
+	for range 10 {
+		for range 8 {
+			others.Go(func() { both(here) })
+		}
+		delayed.Go(func() {
+			both("there")
+			answered.Add(1)
+		})
+		others.Wait()
+		require.Zero(t, answered.Load())
+	}
+	hanging.Resume(t)
+	delayed.Wait()
 }
 
 // A canceled call returns at once and does not affect the others.

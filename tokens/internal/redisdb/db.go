@@ -123,7 +123,9 @@ func Open(o Options) (*DB, error) {
 		simple.Dialer = db.conns.dial
 		db.rdb = redis.NewClient(simple)
 	}
-	db.reads.rdb, db.writes.rdb = db.rdb, db.rdb
+	for _, g := range []*batches{&db.reads, &db.writes} {
+		g.rdb, g.next = db.rdb, map[*redis.Client]*batch{}
+	}
 	db.mode = cmp.Or(o.Mode, db.mode)
 	db.observeCommands()
 	return db, nil
