@@ -84,7 +84,7 @@ func (d *timeoutPool) begin(caller context.Context) *bounded {
 // end returns the context to the pool and returns the cause if the context was cancelled.
 // A context is reused only after success; otherwise it is cancelled, because something
 // may still depend on it.
-func (d *timeoutPool) end(b *bounded, well bool) error {
+func (d *timeoutPool) end(b *bounded, succeeded bool) error {
 	l := b.lease
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -92,7 +92,7 @@ func (d *timeoutPool) end(b *bounded, well bool) error {
 	l.timer.Stop()
 	switch {
 	case l.cause != nil: // cancelled by check
-	case well:
+	case succeeded:
 		d.free.Put(l)
 	default:
 		l.cancel()

@@ -98,7 +98,7 @@ func TestVerify_RefusesForgedTokens(t *testing.T) {
 	require.NoError(t, err)
 	last := good[len(good)-1]
 	trailing := good[:len(good)-1] + string(base64URL[strings.IndexByte(base64URL, last)^1]) // changes only the unused bits
-	foreign := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"iss": "lasuite-meet", "exp": now + 3600})
+	foreign := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"iss": "lasuite-meet", "exp": now + 3600, "Scope": "rooms:list"})
 	meets, err := foreign.SignedString([]byte("a key of Meet's own, which has no id"))
 	require.NoError(t, err)
 

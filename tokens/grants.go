@@ -120,7 +120,7 @@ func (r *grantRecords) complete(issuedUnder generations) bool {
 	})
 }
 
-// read reads the state of a grant from Redis in one trip. It does not accept records older
+// read reads the state of a grant from Redis in one round trip. It does not accept records older
 // than issuedUnder without proof that the server is the primary.
 func (g *grants) read(ctx context.Context, application, user string, issuedUnder generations) (grantState, error) {
 	var records grantRecords
@@ -169,7 +169,7 @@ func (g *grants) ofFamily(ctx context.Context, f *family.Family) (grantState, er
 	return s, err
 }
 
-// readUser reads a user, and the installation in the same trip.
+// readUser reads a user, and the installation in the same round trip.
 func (g *grants) readUser(ctx context.Context, id string) (*installation.State, *User, error) {
 	keys := [2]string{redisdb.KeyInstallation, redisdb.KeyUser(id)}
 	var since [2]memory.Epoch

@@ -142,7 +142,7 @@ func (v *verifier) readRecordAndJudge(ctx context.Context, t *accessToken, sum [
 	return v.judge(ctx, t, now)
 }
 
-// readAndJudge reads a token's record and its grant from Redis, in one trip.
+// readAndJudge reads a token's record and its grant from Redis, in one round trip.
 func (v *verifier) readAndJudge(ctx context.Context, t *accessToken, sum [sha256.Size]byte) (*Identity, error) {
 	key := t.key()
 	var since memory.Epoch

@@ -81,7 +81,7 @@ if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
 return redis.call('GET', KEYS[2]) == ARGV[1] and 1 or 0`)
 
 // LoadOrLockMeetToken returns what was saved under key, or takes the lock as
-// LockMeetToken does, in one trip. unlock is nil if there is a value, or another
+// LockMeetToken does, in one round trip. unlock is nil if there is a value, or another
 // gateway has the lock. The error is ErrUnavailable.
 func (s *Store) LoadOrLockMeetToken(ctx context.Context, key string, ttl time.Duration) (value []byte, unlock func(), err error) {
 	const doing = "reading or locking a backend token"

@@ -28,6 +28,9 @@ type Claims struct {
 	Scope     string `json:"scope"`
 	UserID    string `json:"user_id"`
 	Delegated bool   `json:"delegated"`
+
+	// misspelled is true if a name differs from one of these in letter case only.
+	misspelled bool
 }
 
 // The six methods make Claims a [jwt.Claims].
@@ -57,8 +60,11 @@ func numericDate(s int64) *jwt.NumericDate {
 	return jwt.NewNumericDate(time.Unix(s, 0))
 }
 
-// Validate checks that the required claims are complete.
+// Validate checks that the required claims are complete, and no name is misspelled.
 func (c *Claims) Validate() error {
+	if c.misspelled {
+		return errors.New("a claim is misspelled")
+	}
 	if !vault.IsID(c.ClientID, vault.ApplicationID) || !vault.IsID(c.Subject, vault.UserID) || !vault.IsID(c.ID, vault.TokenID) || !c.Delegated {
 		return errors.New("claims are incomplete")
 	}

@@ -3,18 +3,17 @@
 package signing
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
-
-	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
 )
 
 // claimNames are the claims that are read.
 var claimNames = []string{"iss", "aud", "iat", "exp", "jti", "sub", "client_id", "scope", "user_id", "delegated"}
 
-// UnmarshalJSON reads claims. It refuses a duplicate name (RFC 7519 §4), and a name that
+// UnmarshalJSON reads claims. It refuses a duplicate name (RFC 7519 §4), and notes a name that
 // differs from one that is read in letter case only (§10.1.1). encoding/json accepts both: it
 // takes the last of two, and "EXP" for "exp". Other names are ignored.
 func (c *Claims) UnmarshalJSON(data []byte) error {
@@ -27,11 +26,7 @@ func (c *Claims) UnmarshalJSON(data []byte) error {
 		return err
 	}
 	for name := range read.Others {
-		for _, known := range claimNames {
-			if strings.EqualFold(name, known) {
-				return failure.Deny(failure.ErrTokenInvalid, "bad_claims")
-			}
-		}
+		c.misspelled = c.misspelled || slices.ContainsFunc(claimNames, func(known string) bool { return strings.EqualFold(name, known) })
 	}
 	return nil
 }

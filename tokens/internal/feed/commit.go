@@ -188,7 +188,7 @@ func (f *Feed) restored(ctx context.Context, e journal.Entry) error {
 			return err
 		}
 	}
-	if !e.Rank.Told() {
+	if !e.Rank.Shared() {
 		return nil
 	}
 	m := message{Forget: []string{e.Key}, Redo: []journal.Entry{e}}

@@ -37,8 +37,8 @@ type bound struct {
 	own bool
 }
 
-// Told reports whether all gateways remember entries of the rank.
-func (r Rank) Told() bool { return !bounds[r].own }
+// Shared reports whether all gateways remember entries of the rank.
+func (r Rank) Shared() bool { return !bounds[r].own }
 
 var bounds = [ranks]bound{
 	Users:           {262_144, 64 << 20, true},
@@ -187,7 +187,7 @@ func (j *Journal) Forget(before time.Time) {
 	j.records.forget(before)
 	for rank := range j.shelves {
 		s := &j.shelves[rank]
-		for !Rank(rank).Told() && len(s.entries) > 0 && s.entries[0].at.Before(before) {
+		for !Rank(rank).Shared() && len(s.entries) > 0 && s.entries[0].at.Before(before) {
 			s.dropOldest()
 		}
 	}
@@ -211,7 +211,7 @@ func (j *Journal) Idle() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for rank := range j.shelves {
-		if !Rank(rank).Told() && len(j.shelves[rank].entries) > j.shelves[rank].empty {
+		if !Rank(rank).Shared() && len(j.shelves[rank].entries) > j.shelves[rank].empty {
 			return false
 		}
 	}

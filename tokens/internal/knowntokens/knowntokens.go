@@ -63,12 +63,12 @@ type classKey struct {
 	generations [2]uint64
 }
 
-// half is the first half of a hash. Its 128 bits are about as many as a token's id has.
-type half [sha256.Size / 2]byte
+// sumPrefix is the first half of a hash. Its 128 bits are about as many as a token's id has.
+type sumPrefix [sha256.Size / 2]byte
 
 // entry is a token in the table. It must not hold pointers.
 type entry struct {
-	sum    half
+	sum    sumPrefix
 	id     [vault.TokenID]byte
 	user   [vault.UserID]byte
 	record uint32 // the beginning of the record's name
@@ -76,7 +76,7 @@ type entry struct {
 	nextSum, nextRecord uint32
 
 	class    uint32
-	used     atomic.Bool // since the hand last passed
+	used     atomic.Bool // since the clock hand last passed
 	lifetime int32       // seconds
 	issued   int64
 	read     int64
@@ -127,7 +127,7 @@ func (t *Table) Get(sum [sha256.Size]byte) (token Token, ok bool) {
 	s := t.shard(&sum)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	slot := s.find((*half)(sum[:]))
+	slot := s.find((*sumPrefix)(sum[:]))
 	if slot == 0 {
 		return token, false
 	}
@@ -154,9 +154,9 @@ func (t *Table) Add(sum [sha256.Size]byte, record uint32, token *Token) bool {
 	s := t.shard(&sum)
 	s.lockWithRoom()
 	defer s.mu.Unlock()
-	slot := s.find((*half)(sum[:]))
+	slot := s.find((*sumPrefix)(sum[:]))
 	if slot == 0 {
-		slot = s.insert((*half)(sum[:]), record)
+		slot = s.insert((*sumPrefix)(sum[:]), record)
 	}
 	e := s.at(slot)
 	e.id, e.user, e.class = token.ID, token.User, number
@@ -210,7 +210,7 @@ func (t *Table) classOf(token *Token) (number uint32, c *class, ok bool) {
 
 func (s *shard) at(slot uint32) *entry { return &s.chunks[(slot-1)/chunkSize][(slot-1)%chunkSize] }
 
-func (s *shard) sumChain(sum *half) *uint32 {
+func (s *shard) sumChain(sum *sumPrefix) *uint32 {
 	return &s.bySum[binary.BigEndian.Uint32(sum[:])%uint32(len(s.bySum))]
 }
 
@@ -219,7 +219,7 @@ func (s *shard) recordChain(record uint32) *uint32 {
 }
 
 // find returns the slot of a token, or 0.
-func (s *shard) find(sum *half) uint32 {
+func (s *shard) find(sum *sumPrefix) uint32 {
 	slot := *s.sumChain(sum)
 	for slot != 0 && s.at(slot).sum != *sum {
 		slot = s.at(slot).nextSum
@@ -246,7 +246,7 @@ func (s *shard) lacksChunk() bool {
 }
 
 // insert puts a new entry into both chains.
-func (s *shard) insert(sum *half, record uint32) (slot uint32) {
+func (s *shard) insert(sum *sumPrefix, record uint32) (slot uint32) {
 	slot = s.room()
 	e := s.at(slot)
 	e.sum, e.record = *sum, record
@@ -260,7 +260,7 @@ func (s *shard) insert(sum *half, record uint32) (slot uint32) {
 }
 
 // room returns a free slot. In a full shard it removes the first entry that was not used
-// since the hand last passed.
+// since the clock hand last passed.
 func (s *shard) room() (slot uint32) {
 	if s.free == 0 && int(s.filled) < len(s.bySum) {
 		s.filled++

@@ -11,11 +11,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// maxBatch bounds how many commands are sent in one trip.
+// maxBatch bounds how many commands are sent in one round trip.
 const maxBatch = 64
 
-// batches combines concurrent commands into one trip, which costs more than the commands do.
-// Reads and writes have one each: go-redis judges a connection by the first answer of a trip,
+// batches combines concurrent commands into one round trip, which costs more than the commands do.
+// Reads and writes have one each: go-redis judges a connection by the first answer of a round trip,
 // and a server that became a replica answers reads. So has each server of a Cluster: one that
 // hangs must not delay commands for the others.
 type batches struct {
@@ -24,13 +24,13 @@ type batches struct {
 	next map[*redis.Client]*batch // not sent yet, by serverOf
 }
 
-// batch is one trip. The first caller sends it.
+// batch is one round trip. The first caller sends it.
 type batch struct {
 	others []redis.Cmder // without the first caller's
 	done   chan struct{} // closed when all have their answer
 }
 
-// GetBatched returns the value of a key. It shares the trip with concurrent calls.
+// GetBatched returns the value of a key. It shares the round trip with concurrent calls.
 func (db *DB) GetBatched(ctx context.Context, key string) ([]byte, error) {
 	cmd := redis.NewStringCmd(ctx, "get", key)
 	if err := db.reads.send(ctx, key, cmd); err != nil {
@@ -39,7 +39,7 @@ func (db *DB) GetBatched(ctx context.Context, key string) ([]byte, error) {
 	return cmd.Bytes()
 }
 
-// SetNewBatched sets a value unless the key exists. It shares the trip with concurrent calls.
+// SetNewBatched sets a value unless the key exists. It shares the round trip with concurrent calls.
 // After an error the value may or may not have been set.
 func (db *DB) SetNewBatched(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	return IgnoreNil(db.writes.send(ctx, key, redis.NewStatusCmd(ctx, "set", key, value, "px", ttl.Milliseconds(), "nx")))

@@ -31,7 +31,7 @@ func (db *DB) Get(ctx context.Context, key string) (string, error) {
 	return value, IgnoreNil(err)
 }
 
-// GetAll returns values in one trip, "" for a missing key.
+// GetAll returns values in one round trip, "" for a missing key.
 func (db *DB) GetAll(ctx context.Context, keys ...string) ([]string, error) {
 	pipe := db.rdb.Pipeline()
 	reads := make([]*redis.StringCmd, len(keys))
@@ -54,7 +54,7 @@ func (db *DB) Set(ctx context.Context, key string, value any, ttl time.Duration)
 	return db.rdb.Set(ctx, key, value, ttl).Err()
 }
 
-// SetAll sets values in one trip.
+// SetAll sets values in one round trip.
 func (db *DB) SetAll(ctx context.Context, values map[string]string, ttl time.Duration) error {
 	pipe := db.rdb.Pipeline()
 	for key, value := range values {
@@ -96,7 +96,7 @@ func (db *DB) Hash(ctx context.Context, key string) (map[string]string, error) {
 	return db.rdb.HGetAll(ctx, key).Result()
 }
 
-// Hashes returns hashes in one trip, empty for a missing key.
+// Hashes returns hashes in one round trip, empty for a missing key.
 func (db *DB) Hashes(ctx context.Context, keys ...string) ([]map[string]string, error) {
 	return Hashes(ctx, db.rdb, keys...)
 }

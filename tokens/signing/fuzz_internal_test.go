@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: MIT
 
-package signing_test
+package signing
 
 import (
 	"encoding/json"
 	"strings"
 	"testing"
 
-	"github.com/meet-gateway/meet-gateway/tokens/signing"
+	"github.com/meet-gateway/meet-gateway/tokens/internal/vault"
 )
+
+// sample are claims of the usual size.
+var sample = Claims{
+	Issuer: "https://meet.example.org/external-api/v1.0", Audience: "meet-gateway", IssuedAt: 1_800_000_000, ExpiresAt: 1_800_003_600,
+	ID: vault.RandomID(vault.TokenID), Subject: vault.RandomID(vault.UserID), ClientID: vault.RandomID(vault.ApplicationID),
+	Scope: "rooms:list rooms:retrieve rooms:create", UserID: "0199d1f0-0000-7000-8000-000000000000", Delegated: true,
+}
 
 // Accepted claims have one meaning: encoding/json, which ignores letter case, reads the same.
 func FuzzClaims(f *testing.F) {
@@ -23,17 +30,17 @@ func FuzzClaims(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
-	type plain signing.Claims // without UnmarshalJSON
+	type plain Claims // without UnmarshalJSON
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var got signing.Claims
-		if got.UnmarshalJSON(data) != nil {
+		var got Claims
+		if got.UnmarshalJSON(data) != nil || got.misspelled {
 			return
 		}
 		var want plain
 		if err := json.Unmarshal(data, &want); err != nil {
 			t.Fatalf("accepted what encoding/json does not: %v", err)
 		}
-		if got != signing.Claims(want) {
+		if got != Claims(want) {
 			t.Fatalf("read %+v, encoding/json %+v", got, want)
 		}
 	})
