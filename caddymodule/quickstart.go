@@ -64,7 +64,7 @@ The gateway is ready, with a Meet in memory behind it. Nothing is kept.
   client id      %[2]s
   client secret  %[3]s
 
-Paste these, one after the other: a token for a user, a room, the rooms, the token itself.
+Paste these, one after the other: a token for a user, a room, the rooms, what the gateway knows about the token.
 
   TOKEN=$(curl -s %[1]s/application/token -H 'Content-Type: application/json' -d '{"client_id":"%[2]s","client_secret":"%[3]s","grant_type":"client_credentials","scope":"ada@example.org"}' | sed 's/.*"access_token":"\([^"]*\)".*/\1/') && echo "$TOKEN"
   curl -s -X POST %[1]s/rooms -H "Authorization: Bearer $TOKEN"; echo
