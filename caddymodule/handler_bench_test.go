@@ -4,6 +4,7 @@ package caddymodule
 
 import (
 	"context"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
@@ -147,12 +148,16 @@ func TestGate_AllocationBudget(t *testing.T) {
 	r.Header.Set("Authorization", "Bearer "+issue(t, h, app))
 	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), discard{}, new(caddyhttp.Server))
 	w := discard{make(http.Header)}
-	require.LessOrEqual(t, testing.AllocsPerRun(1000, func() {
-		clear(w.header)
-		if err := h.ServeHTTP(w, r, noNext); err != nil {
-			t.Error(err)
-		}
-	}), 21.0)
+	least := math.Inf(1) // of several runs, since heartbeats allocate meanwhile
+	for range 10 {
+		least = min(least, testing.AllocsPerRun(100, func() {
+			clear(w.header)
+			if err := h.ServeHTTP(w, r, noNext); err != nil {
+				t.Error(err)
+			}
+		}))
+	}
+	require.LessOrEqual(t, least, 21.0)
 }
 
 // BenchmarkTokenRequest_Cached serves token requests for one user on all cores, with a Redis

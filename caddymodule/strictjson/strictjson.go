@@ -92,7 +92,7 @@ func Object(body []byte) (map[string]json.RawMessage, error) {
 // Text returns what a string in an object means.
 func Text(value json.RawMessage) (string, error) {
 	text, err := jsontext.AppendUnquote(nil, value)
-	return string(text), err //nolint:wrapcheck // it never fails for a value of Object
+	return string(text), err
 }
 
 func notAnObject(body []byte) error {

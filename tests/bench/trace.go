@@ -153,7 +153,7 @@ func readTrace(from io.Reader) (*traced, error) {
 		}
 		r.last = e.Time()
 		r.first = cmp.Or(r.first, r.last)
-		switch e.Kind() {
+		switch e.Kind() { //nolint:exhaustive // only these count
 		case trace.EventRangeBegin:
 			r.begin(e)
 		case trace.EventRangeEnd:
@@ -217,7 +217,7 @@ func (r *traceReader) end(e trace.Event) {
 
 func (r *traceReader) transition(e trace.Event) {
 	t := e.StateTransition()
-	switch t.Resource.Kind {
+	switch t.Resource.Kind { //nolint:exhaustive // only these count
 	case trace.ResourceProc:
 		if from, to := t.Proc(); r.stopSince != 0 && from == trace.ProcRunning && to != trace.ProcRunning {
 			r.stopped = e.Time()

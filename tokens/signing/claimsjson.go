@@ -23,7 +23,7 @@ func (c *Claims) UnmarshalJSON(data []byte) error {
 		Others map[string]jsontext.Value `json:",embed"`
 	}{claims: (*claims)(c)}
 	if err := json.Unmarshal(data, &read); err != nil {
-		return err
+		return err //nolint:wrapcheck // by golang-jwt
 	}
 	for name := range read.Others {
 		c.misspelled = c.misspelled || slices.ContainsFunc(claimNames, func(known string) bool { return strings.EqualFold(name, known) })
