@@ -93,16 +93,32 @@ func sites() []doctor.Site {
 		if strings.HasPrefix(name, "remaining_auto_https") { // these only redirect
 			continue
 		}
-		// Caddy does not export what it made of trusted_proxies. If the field is
-		// renamed, assume that it is set.
-		trusted := reflect.ValueOf(server).Elem().FieldByName("trustedProxies")
-		proxied := !trusted.IsValid() || !trusted.IsNil()
+		proxied := trustsProxies(server)
 		for _, address := range server.Listen {
 			list = append(list, doctor.Site{Address: address, Plain: len(server.TLSConnPolicies) == 0, Proxied: proxied})
 		}
 	}
 	slices.SortFunc(list, func(x, y doctor.Site) int { return cmp.Compare(x.Address, y.Address) })
 	return list
+}
+
+// trustsProxies reports whether trusted_proxies names any. The shipped Caddyfile with an
+// empty MEET_TRUSTED_PROXIES has a static list without ranges. Caddy does not export what
+// it made of trusted_proxies. If a field is renamed, or the source is not a static list,
+// assume that there are proxies.
+func trustsProxies(server *caddyhttp.Server) bool {
+	source := reflect.ValueOf(server).Elem().FieldByName("trustedProxies")
+	if !source.IsValid() {
+		return true
+	}
+	if source.IsNil() {
+		return false
+	}
+	if source.Elem().Type() != reflect.TypeFor[*caddyhttp.StaticIPRange]() {
+		return true
+	}
+	ranges := source.Elem().Elem().FieldByName("Ranges")
+	return !ranges.IsValid() || ranges.Len() > 0
 }
 
 func (a *App) redisFacts(ctx context.Context, f *doctor.Facts) {

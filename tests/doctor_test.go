@@ -438,6 +438,8 @@ func TestDoctor_Configuration(t *testing.T) {
 	secretLine := "secret {file." + strings.TrimSuffix(strings.Split(p.config.Global, "secret {file.")[1], "}\nstaleness 2s") + "}"
 	plain := p.config
 	plain.Servers = ""
+	nobody := p.config
+	nobody.Servers = "trusted_proxies static"
 	bare := p.config
 	bare.Gate = strings.Replace(bare.Gate, "credentials "+gatewaytest.MeetClientID+" "+gatewaytest.MeetClientSecret, "", 1)
 	strict := p.config
@@ -451,6 +453,7 @@ func TestDoctor_Configuration(t *testing.T) {
 		{"from {$NAME}", global(secretLine, "secret {$DOCTOR_SECRET}"), []string{"secret_in_configuration"}},
 		{"from {env.NAME}", global(secretLine, "secret {env.DOCTOR_SECRET}"), nil},
 		{"plain HTTP", plain, []string{"http_plain"}},
+		{"plain HTTP, an empty list of proxies", nobody, []string{"http_plain"}},
 		{"no credentials", bare, []string{"meet_credentials"}},
 		{"missing replicas", global(redistest.ACLPassword+"@"+p.redis.Addr(), redistest.ACLPassword+"@"+p.redis.Addr()+" {\nwait_replicas 1\n}"), []string{"redis_replicas"}},
 		{"trusted proxies, strict", strict, nil},

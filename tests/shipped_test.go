@@ -57,6 +57,7 @@ type shipped struct {
 	t       *testing.T
 	process *child.Process
 	address string
+	admin   string
 	out     *output
 }
 
@@ -89,7 +90,7 @@ func startShipped(t *testing.T, env ...string) *shipped {
 	require.NoError(t, err)
 	t.Cleanup(admin.Release)
 
-	s := &shipped{t: t, address: gate.Addr(), out: new(output)}
+	s := &shipped{t: t, address: gate.Addr(), admin: admin.Addr(), out: new(output)}
 	cmd := exec.Command(path, "run", "--config", "../Caddyfile")
 	home := t.TempDir()
 	_, port, _ := strings.Cut(gate.Addr(), ":")
@@ -215,6 +216,20 @@ func TestShipped_RedisWithoutASecretRefusesToStart(t *testing.T) {
 		s := startShipped(t, "MEET_STORE=redis", "REDIS_URL=redis://127.0.0.1:1", "MEET_GATEWAY_SECRET="+secret)
 		s.waitFor("openssl rand -base64 32")
 		require.Eventually(t, func() bool { return !s.process.Running() }, 30*time.Second, 20*time.Millisecond)
+	}
+}
+
+// The doctor warns of plain HTTP unless a proxy is named.
+func TestShipped_DoctorSeesPlainHTTP(t *testing.T) {
+	for proxies, plain := range map[string]bool{"": true, "192.0.2.1/32": false} {
+		s := startShipped(t, "MEET_BACKEND=http://127.0.0.1:1", "MEET_TRUSTED_PROXIES="+proxies)
+		s.waitFor("serving initial configuration")
+		res, err := http.Get("http://" + s.admin + "/meet-gateway/doctor")
+		require.NoError(t, err)
+		body, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		require.Equal(t, plain, strings.Contains(string(body), `"http_plain"`), "proxies %q: %s", proxies, body)
 	}
 }
 

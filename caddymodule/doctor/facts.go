@@ -51,7 +51,7 @@ type Secret struct {
 // Site is a server with the directive.
 type Site struct {
 	Address string
-	// Plain reports HTTP without TLS, Proxied that trusted_proxies is set.
+	// Plain reports HTTP without TLS, Proxied that trusted_proxies names proxies.
 	Plain, Proxied bool
 }
 
