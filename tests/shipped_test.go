@@ -224,13 +224,32 @@ func TestShipped_DoctorSeesPlainHTTP(t *testing.T) {
 	for proxies, plain := range map[string]bool{"": true, "192.0.2.1/32": false} {
 		s := startShipped(t, "MEET_BACKEND=http://127.0.0.1:1", "MEET_TRUSTED_PROXIES="+proxies)
 		s.waitFor("serving initial configuration")
-		res, err := http.Get("http://" + s.admin + "/meet-gateway/doctor")
-		require.NoError(t, err)
-		body, err := io.ReadAll(res.Body)
-		require.NoError(t, err)
-		require.NoError(t, res.Body.Close())
-		require.Equal(t, plain, strings.Contains(string(body), `"http_plain"`), "proxies %q: %s", proxies, body)
+		body := s.ask("/meet-gateway/doctor")
+		require.Equal(t, plain, strings.Contains(body, `"http_plain"`), "proxies %q: %s", proxies, body)
 	}
+}
+
+// A trial gateway counts no errors of its embedded store.
+func TestShipped_EmbeddedStoreRefusesNothing(t *testing.T) {
+	s := startShipped(t)
+	s.waitFor("serving initial configuration")
+	s.ask("/meet-gateway/doctor")
+	s.ask("/meet-gateway/status")
+	heartbeats := regexp.MustCompile(`redis_command_duration_seconds_count\{command="info"\} ([4-9]|\d\d+)\n`)
+	require.Eventually(t, func() bool { return heartbeats.MatchString(s.ask("/metrics")) }, 30*time.Second, 100*time.Millisecond)
+	require.NotRegexp(t, `redis_errors_total\{kind="\w+"\} [1-9]`, s.ask("/metrics"))
+}
+
+// ask requests a path of the admin endpoint.
+func (s *shipped) ask(path string) string {
+	s.t.Helper()
+	res, err := http.Get("http://" + s.admin + path)
+	require.NoError(s.t, err)
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	require.NoError(s.t, err)
+	require.Equal(s.t, http.StatusOK, res.StatusCode, string(body))
+	return string(body)
 }
 
 // An unknown host name gets 421, so that a health check by address fails.

@@ -117,8 +117,8 @@ func (s Settings) Warnings() []string {
 	return list
 }
 
-// askInfo returns sections of INFO. They are empty if Redis refuses: the user may not ask,
-// or the server (the embedded one) does not know the sections.
+// askInfo returns sections of INFO. They are empty if Redis refuses, because the user
+// may not ask or the command has another name, and for the embedded server.
 func askInfo(ctx context.Context, c redis.Cmdable, sections ...string) (map[string]string, error) {
 	text, err := c.Info(ctx, sections...).Result()
 	if refusal, ok := errors.AsType[redis.Error](err); ok {
