@@ -22,6 +22,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
+	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 	"github.com/meet-gateway/meet-gateway/caddymodule/doctor"
 	"github.com/meet-gateway/meet-gateway/caddymodule/option"
@@ -253,7 +254,7 @@ func isRecordedAnswer(body []byte) bool {
 	return true
 }
 
-// connectionProblem describes a connection failure without addresses.
+// connectionProblem describes a connection failure. Its text holds nothing of the request.
 func connectionProblem(err error) string {
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() || errors.Is(err, context.DeadlineExceeded) {
@@ -265,7 +266,10 @@ func connectionProblem(err error) string {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return "its certificate is not trusted"
 	}
-	return "it cannot be reached; the log has the cause"
+	if proxy, ok := errors.AsType[*backendclient.TransportError](err); ok && proxy.Err != nil {
+		err = proxy.Err
+	}
+	return err.Error()
 }
 
 // upstreamFacts reports whether Meet is reached without TLS over a public network, and

@@ -5,13 +5,16 @@ package tests
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/backendclient/sandbox"
+	adminwire "github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
 	"github.com/meet-gateway/meet-gateway/tests/child"
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
@@ -226,6 +230,25 @@ func TestShipped_DoctorSeesPlainHTTP(t *testing.T) {
 		s.waitFor("serving initial configuration")
 		body := s.ask("/meet-gateway/doctor")
 		require.Equal(t, plain, strings.Contains(body, `"http_plain"`), "proxies %q: %s", proxies, body)
+	}
+}
+
+// The doctor says why Meet does not answer.
+func TestShipped_DoctorSaysWhyMeetIsUnreachable(t *testing.T) {
+	plain := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	t.Cleanup(plain.Close)
+	for address, cause := range map[string]string{
+		"http://127.0.0.1:1": "dial tcp 127.0.0.1:1: connect: connection refused",
+		plain.URL:            "EOF",
+		strings.Replace(plain.URL, "http", "https", 1): "tls: first record does not look like a TLS handshake",
+	} {
+		s := startShipped(t, "MEET_BACKEND="+address)
+		s.waitFor("serving initial configuration")
+		var d adminwire.Diagnosis
+		require.NoError(t, json.Unmarshal([]byte(s.ask("/meet-gateway/doctor")), &d))
+		i := slices.IndexFunc(d.Findings, func(f adminwire.Finding) bool { return f.Check == "meet_unreachable" })
+		require.GreaterOrEqual(t, i, 0, address)
+		require.Equal(t, "Meet does not answer: "+cause, d.Findings[i].Cause)
 	}
 }
 
