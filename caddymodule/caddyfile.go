@@ -192,7 +192,7 @@ func (a *App) unmarshalStore(d *caddyfile.Dispenser) error {
 	}
 	name := d.Val()
 	if !slices.Contains(storeNames(), name) {
-		return d.Errf("unknown store %q, expected one of: %s", name, option.Join(storeNames()))
+		return d.Errf("unknown store %q%s, expected one of: %s", name, option.Meant(name, storeNames()), option.Join(storeNames()))
 	}
 	mod, err := caddyfile.UnmarshalModule(d, storeNamespace+"."+name)
 	if err != nil {
@@ -356,7 +356,7 @@ func (h *Handler) unmarshalBackend(helper httpcaddyfile.Helper) error {
 	name.Text = "reverse_proxy"
 	segment := append([]caddyfile.Token{name}, rest...)
 	if len(others) > 0 {
-		segment = append(segment, inBraces(segment[len(segment)-1], others)...)
+		segment = append(segment, inBraces(segment[len(segment)-1], slices.Concat(others...))...)
 	}
 	guest := helper.WithDispenser(caddyfile.NewDispenser(segment))
 	if sandbox {
@@ -369,8 +369,10 @@ func (h *Handler) unmarshalBackend(helper httpcaddyfile.Helper) error {
 	}
 	proxy := new(reverseproxy.Handler)
 	if err := proxy.UnmarshalCaddyfile(guest.Dispenser); err != nil {
-		if strings.Contains(err.Error(), "unrecognized subdirective") {
-			return fmt.Errorf("%w (expected host, path, credentials or an option of reverse_proxy)", err)
+		for _, other := range others {
+			if strings.Contains(err.Error(), "unrecognized subdirective "+other[0].Text+",") { // not one of a block in the option
+				return fmt.Errorf("%w (expected host, path, credentials or an option of reverse_proxy)%s", err, option.Meant(other[0].Text, []string{"host", "path", "credentials"}))
+			}
 		}
 		return err
 	}
@@ -387,15 +389,15 @@ func (h *Handler) unmarshalBackend(helper httpcaddyfile.Helper) error {
 }
 
 // unmarshalBackendOptions parses the gateway's own options of the block and returns the
-// tokens of the others.
-func (h *Handler) unmarshalBackendOptions(d *caddyfile.Dispenser) ([]caddyfile.Token, error) {
+// tokens of each of the others.
+func (h *Handler) unmarshalBackendOptions(d *caddyfile.Dispenser) ([]caddyfile.Segment, error) {
 	h.Credentials = new(Credentials)
-	var others []caddyfile.Token
+	var others []caddyfile.Segment
 	other := func(d *caddyfile.Dispenser) error {
 		if d.Val() == "rewrite" || d.Val() == "method" {
 			return d.Errf("%s is not allowed, because the gateway decides which request is sent; use path for the location of Meet's API", d.Val())
 		}
-		others = append(others, d.NextSegment()...)
+		others = append(others, d.NextSegment())
 		return nil
 	}
 	err := option.BlockOr(d, other,

@@ -89,7 +89,7 @@ func (s *Sandbox) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return d.ArgErr()
 	}
 	unknown := func(d *caddyfile.Dispenser) error {
-		return d.Errf("unrecognized option %q, expected one of: host, path, credentials, base_url", d.Val())
+		return option.Unknown(d, "host", "path", "credentials", "base_url")
 	}
 	return option.BlockOr(d, unknown, option.Once("base_url", option.Checked(option.One(&s.BaseURL), func() error {
 		if !isWebURL(s.BaseURL) {

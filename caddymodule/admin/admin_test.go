@@ -167,7 +167,7 @@ func TestWarnings(t *testing.T) {
 	first, _ := a.create(calendar)
 	twin := a.object(http.StatusCreated, http.MethodPost, "applications", `{"name":"calendar","domains":["example.org"],"scopes":["rooms:list","rooms:crate"]}`)
 	require.Equal(t, []any{
-		`scope "rooms:crate": neither Meet nor a route here knows it`,
+		`scope "rooms:crate": neither Meet nor a route here knows it (did you mean rooms:create?)`,
 		`name "calendar": ` + first + ` has the same; use ids to tell them apart`,
 	}, twin["warnings"])
 	path := "applications/" + twin["id"].(string)

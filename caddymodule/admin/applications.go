@@ -17,6 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/meet-gateway/meet-gateway/caddymodule/admin/wire"
+	"github.com/meet-gateway/meet-gateway/caddymodule/option"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
@@ -35,19 +36,26 @@ func (c *call) shown(app *tokens.Application) *wire.Application {
 // use depends on the routes.
 func (c *call) warnings(app *tokens.Application) []string {
 	list := app.Warnings()
+	known := c.knownScopes()
 	for _, scope := range app.Scopes {
-		if !slices.Contains(tokens.MeetScopes(), scope) && !c.routed(scope) {
-			list = append(list, fmt.Sprintf("scope %q: neither Meet nor a route here knows it", scope))
+		if !slices.Contains(known, scope) {
+			list = append(list, fmt.Sprintf("scope %q: neither Meet nor a route here knows it%s", scope, option.Meant(scope, known)))
 		}
 	}
 	return list
 }
 
-// routed reports whether a route of any handler requires a scope.
-func (c *call) routed(scope string) bool {
-	return slices.ContainsFunc(c.gateway.Routes(), func(gate wire.Routes) bool {
-		return slices.ContainsFunc(gate.Routes, func(r wire.Route) bool { return r.Scope == scope })
-	})
+// knownScopes returns Meet's scopes and those that routes of any handler require.
+func (c *call) knownScopes() []string {
+	list := slices.Clone(tokens.MeetScopes())
+	for _, gate := range c.gateway.Routes() {
+		for _, r := range gate.Routes {
+			if r.Scope != "" && !slices.Contains(list, r.Scope) {
+				list = append(list, r.Scope)
+			}
+		}
+	}
+	return list
 }
 
 // sameName warns if another application has the same name, which is then ambiguous.

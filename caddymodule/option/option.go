@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 )
 
@@ -45,8 +46,27 @@ func Block(d *caddyfile.Dispenser, lines ...Line) error {
 		for i, l := range lines {
 			words[i] = l.word
 		}
-		return d.Errf("unrecognized option %q, expected one of: %s", d.Val(), Join(words))
+		return Unknown(d, words...)
 	}, lines...)
+}
+
+// Unknown is the error for an option that is not one of words.
+func Unknown(d *caddyfile.Dispenser, words ...string) error {
+	return d.Errf("unrecognized option %q%s, expected one of: %s", d.Val(), Meant(d.Val(), words), Join(words))
+}
+
+// Meant returns a hint that names the words close to a misspelt one, or "". As for
+// commands, cobra decides what is close.
+func Meant(text string, words []string) string {
+	known := &cobra.Command{SuggestionsMinimumDistance: 2}
+	for _, word := range words {
+		known.AddCommand(&cobra.Command{Use: word, Run: func(*cobra.Command, []string) {}})
+	}
+	near := known.SuggestionsFor(text)
+	if len(near) == 0 {
+		return ""
+	}
+	return " (did you mean " + strings.Join(near, " or ") + "?)"
 }
 
 // BlockOr is Block with a reader for unknown options.
@@ -216,7 +236,7 @@ func Choice(dst *int, allowed ...int) Reader {
 func Word(dst *string, allowed ...string) Reader {
 	return parsed(func(d *caddyfile.Dispenser, word, text string) error {
 		if !slices.Contains(allowed, text) {
-			return d.Errf("%s: unknown value %q, expected one of: %s", word, text, Join(allowed))
+			return d.Errf("%s: unknown value %q%s, expected one of: %s", word, text, Meant(text, allowed), Join(allowed))
 		}
 		*dst = text
 		return nil
