@@ -257,6 +257,7 @@ func TestNames(t *testing.T) {
 
 func TestMistakes_AreExplained(t *testing.T) {
 	s := newShell(t)
+	s.run("app", "create", "--name", "Misspelt")
 	for _, tc := range []struct {
 		want string
 		args []string
@@ -267,7 +268,8 @@ func TestMistakes_AreExplained(t *testing.T) {
 		{`--limit "x": it must be a number`, []string{"app", "list", "--limit", "x"}},
 		{`--limit "x": it must be name=limit`, []string{"app", "create", "--name", "x", "--limit", "x"}},
 		{`--token-lifetime "x": it must be a duration such as 30m or 7d`, []string{"app", "create", "--name", "x", "--token-lifetime", "x"}},
-		{`No application has ever acted for this user.`, []string{"revoke", "user", "nobody@example.org"}},
+		{`Error: No application has ever acted for this user.`, []string{"revoke", "user", "nobody@example.org", "--yes"}},
+		{`Error: --grace must be a duration such as "24h" or "7d", at most 366d.`, []string{"app", "rotate", "Misspelt", "--grace", "24"}},
 		{`no application has the id, alias or name "none"`, []string{"revoke", "app", "none"}},
 		{`There is no key with this id`, []string{"revoke", "key", "none"}},
 		{`This client id was not removed here.`, []string{"app", "readopt", "none"}},
@@ -277,6 +279,8 @@ func TestMistakes_AreExplained(t *testing.T) {
 		require.Contains(t, stderr, tc.want)
 		require.NotContains(t, stderr, "strconv")
 	}
+	_, _, err := s.try("revoke", "user", "nobody@example.org", "--yes")
+	require.EqualError(t, err, "exiting with status 4", "not found")
 }
 
 func TestImport(t *testing.T) {

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -122,11 +124,41 @@ func (c *console) did(sentence, what, to string) error {
 	return c.marshal(map[string]string{what: to})
 }
 
+// inOneSentence rewords a problem: it names the flag that sets the field. Something that
+// was not found needs no field.
+func (c *console) inOneSentence(err error) error {
+	p, ok := err.(*wire.Problem) //nolint:errorlint // a wrapped one has other words around it
+	if !ok || p.Field == "" {
+		return err
+	}
+	if p.Status == http.StatusNotFound {
+		return errors.New(p.Detail)
+	}
+	must, ok := strings.CutPrefix(p.Detail, "It must ")
+	if !ok {
+		return err
+	}
+	name := strings.ReplaceAll(p.Field, "_", "-")
+	for _, l := range listFlags {
+		if l.field == p.Field {
+			name = l.flag
+		}
+	}
+	if c.cmd.Flags().Lookup(name) != nil {
+		return fmt.Errorf("--%s must %s", name, must)
+	}
+	return fmt.Errorf("%s must %s", p.Field, must)
+}
+
 // failed prints an error and returns the exit status. Differences and findings have been
 // printed already.
 func (c *console) failed(err error) int {
 	if !errors.Is(err, errDiffers) && !errors.Is(err, errFound) {
-		report(c.errOut, err, c.json)
+		shown := err
+		if !c.json {
+			shown = c.inOneSentence(err)
+		}
+		report(c.errOut, shown, c.json)
 	}
 	return exitCode(err)
 }
