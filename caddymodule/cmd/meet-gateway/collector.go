@@ -28,7 +28,7 @@ func tuneCollector() {
 const (
 	standardGOGC = 100 // Go's default
 	largeGOGC    = 50
-	largeHeap    = 24 << 20
+	largeHeap    = 64 << 20
 )
 
 // gogcFor returns GOGC for the bytes that were in use after the last collection. A small
