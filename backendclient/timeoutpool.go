@@ -101,8 +101,8 @@ func (d *timeoutPool) end(b *bounded, succeeded bool) error {
 }
 
 // check cancels the context if the request that it serves is overdue or its caller is
-// gone, and else comes back after a tick. It may run for an earlier request, which then
-// only adds a check.
+// gone. Otherwise it runs again after a tick. A timer of an earlier request may run it for the
+// next one, which then is checked once more.
 func (l *pooledContext) check(tick time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

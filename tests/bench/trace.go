@@ -3,12 +3,12 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -114,16 +114,11 @@ func quantiles(values []float64) string {
 
 // traceServer takes an execution trace of a server, which must be under load.
 func traceServer(ctx context.Context, s *server, d time.Duration) (*traced, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/debug/pprof/trace?seconds=%g", s.admin, d.Seconds()), http.NoBody)
+	content, err := get(ctx, fmt.Sprintf("http://%s/debug/pprof/trace?seconds=%g", s.admin, d.Seconds()))
 	if err != nil {
 		return nil, err
 	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer res.Body.Close()
-	t, err := readTrace(res.Body)
+	t, err := readTrace(bytes.NewReader(content))
 	if err != nil {
 		return nil, fmt.Errorf("reading a trace of %s: %w", s.name, err)
 	}

@@ -96,13 +96,13 @@ func (e Entry) args(now time.Time, emptied bool) ([]any, bool) {
 // Journal holds the entries of one gateway. The zero value is empty.
 type Journal struct {
 	mu      sync.Mutex
-	shelves [ranks]shelf // the one of Records is empty
+	shelves [ranks]shelf // not used for Records
 	records records
 	heard   map[uint64]bool
 	numbers []uint64 // of the last changes heard, oldest first
 }
 
-// shelf holds the entries of one rank but Records, oldest first. A replaced entry leaves a gap.
+// shelf holds the entries of a rank other than Records, oldest first. A replaced entry leaves a gap.
 type shelf struct {
 	entries []Entry
 	gone    int            // how many entries were ever removed from the front
