@@ -3,8 +3,11 @@
 package redisdb
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -24,10 +27,11 @@ type batches struct {
 	next map[*redis.Client]*batch // not sent yet, by serverOf
 }
 
-// batch is one round trip. The first caller sends it.
+// batch is one round trip.
 type batch struct {
-	others []redis.Cmder // without the first caller's
-	done   chan struct{} // closed when all have their answer
+	cmds []redis.Cmder
+	done chan struct{} // closed when all have their answer
+	err  error         // set instead of answers if sending panicked
 }
 
 // GetBatched returns the value of a key. It shares the round trip with concurrent calls.
@@ -47,31 +51,39 @@ func (db *DB) SetNewBatched(ctx context.Context, key string, value []byte, ttl t
 
 // send sends a command together with concurrent ones, but does not wait for any: a batch is
 // sent once every runnable goroutine has had its turn, which is at once on an idle machine.
-// It returns the error of the command.
+// It returns the error of the command, or of the context if that ends first. The batch goes on
+// then, for the other callers.
 func (g *batches) send(ctx context.Context, key string, cmd redis.Cmder) error {
 	server := g.serverOf(ctx, key)
 	b, first := g.join(server, cmd)
-	if !first {
-		select {
-		case <-b.done:
-			return cmd.Err()
-		case <-ctx.Done():
-			return ctx.Err()
+	if first {
+		runtime.Gosched()
+		if g.seal(server, b); len(b.cmds) == 1 {
+			return g.rdb.Process(ctx, cmd)
 		}
+		go g.exec(context.WithoutCancel(ctx), b)
 	}
-	runtime.Gosched()
-	if g.seal(server, b); len(b.others) == 0 {
-		return g.rdb.Process(ctx, cmd)
+	select {
+	case <-b.done:
+		return cmp.Or(b.err, cmd.Err())
+	case <-ctx.Done():
+		return ctx.Err()
 	}
+}
+
+// exec sends a batch. A panic would leave commands without answers, which read as success.
+func (g *batches) exec(ctx context.Context, b *batch) {
 	defer close(b.done)
-	ctx = context.WithoutCancel(ctx) // the other callers still wait
+	defer func() {
+		if p := recover(); p != nil {
+			b.err = fmt.Errorf("sending a batch panicked: %v\n%s", p, debug.Stack())
+		}
+	}()
 	pipe := g.rdb.Pipeline()
-	_ = pipe.Process(ctx, cmd)
-	for _, other := range b.others {
-		_ = pipe.Process(ctx, other)
+	for _, cmd := range b.cmds {
+		_ = pipe.Process(ctx, cmd)
 	}
 	_, _ = pipe.Exec(ctx) // each has its own error
-	return cmd.Err()
 }
 
 // serverOf returns the server of a Cluster that has a key. It is nil if there is no Cluster, or
@@ -92,7 +104,8 @@ func (g *batches) join(server *redis.Client, cmd redis.Cmder) (b *batch, first b
 	if b := g.joinOr(server, nil, cmd); b != nil {
 		return b, false
 	}
-	own := &batch{others: make([]redis.Cmder, 0, 8), done: make(chan struct{})}
+	own := &batch{cmds: make([]redis.Cmder, 1, 8), done: make(chan struct{})}
+	own.cmds[0] = cmd
 	b = g.joinOr(server, own, cmd)
 	return b, b == own
 }
@@ -101,8 +114,8 @@ func (g *batches) join(server *redis.Client, cmd redis.Cmder) (b *batch, first b
 func (g *batches) joinOr(server *redis.Client, own *batch, cmd redis.Cmder) *batch {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if b := g.next[server]; b != nil && len(b.others) < maxBatch-1 {
-		b.others = append(b.others, cmd)
+	if b := g.next[server]; b != nil && len(b.cmds) < maxBatch {
+		b.cmds = append(b.cmds, cmd)
 		return b
 	}
 	if own != nil {

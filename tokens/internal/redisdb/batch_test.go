@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,12 +23,19 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/redisdb"
 )
 
-// Every caller gets the value of its key, alone or in a batch.
-func TestGetBatched(t *testing.T) {
+// openMini opens a miniredis. A timeout of 0 is the default.
+func openMini(t *testing.T, timeout time.Duration) (*miniredis.Miniredis, *redisdb.DB) {
+	t.Helper()
 	server := miniredis.RunT(t)
-	db, err := redisdb.Open(redisdb.Options{URL: "redis://" + server.Addr()})
+	db, err := redisdb.Open(redisdb.Options{URL: "redis://" + server.Addr(), Timeout: timeout})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	return server, db
+}
+
+// Every caller gets the value of its key, alone or in a batch.
+func TestGetBatched(t *testing.T) {
+	server, db := openMini(t, 0)
 	var trips, commands atomic.Int64
 	db.OnCommand(func(context.Context, redisdb.Command) { trips.Add(1) })
 	for i := range 100 {
@@ -53,10 +61,7 @@ func TestGetBatched(t *testing.T) {
 
 // Every value is set once, alone or in a batch, and expires.
 func TestSetNewBatched(t *testing.T) {
-	server := miniredis.RunT(t)
-	db, err := redisdb.Open(redisdb.Options{URL: "redis://" + server.Addr()})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	server, db := openMini(t, 0)
 	require.NoError(t, server.Set("k0", "old"))
 	var wait sync.WaitGroup
 	for i := range 200 {
@@ -77,10 +82,7 @@ func TestSetNewBatched(t *testing.T) {
 // A server that became a replica answers reads and refuses writes. Every call gets its own
 // answer.
 func TestSetNewBatched_Replica(t *testing.T) {
-	replica := miniredis.RunT(t)
-	db, err := redisdb.Open(redisdb.Options{URL: "redis://" + replica.Addr()})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	replica, db := openMini(t, 0)
 	require.NoError(t, replica.Set("k", "v"))
 	replica.Server().SetPreHook(func(c *server.Peer, cmd string, _ ...string) bool {
 		if cmd == "SET" {
@@ -145,10 +147,7 @@ func TestBatched_ServerHangs(t *testing.T) {
 
 // A canceled call returns at once and does not affect the others.
 func TestGetBatched_CallerCanceled(t *testing.T) {
-	server := miniredis.RunT(t)
-	db, err := redisdb.Open(redisdb.Options{URL: "redis://" + server.Addr()})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	server, db := openMini(t, 0)
 	require.NoError(t, server.Set("k", "v"))
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -168,12 +167,82 @@ func TestGetBatched_CallerCanceled(t *testing.T) {
 	wait.Wait()
 }
 
+// A caller gets its answer at its deadline, also the one that sent the batch. The others get
+// theirs when Redis answers.
+func TestGetBatched_CallerDeadline(t *testing.T) {
+	mini, db := openMini(t, 5*time.Second)
+	require.NoError(t, mini.Set("k", "v"))
+	for range 5 {
+		release := make(chan struct{})
+		mini.Server().SetPreHook(func(_ *server.Peer, cmd string, _ ...string) bool {
+			if cmd == "GET" {
+				<-release
+			}
+			return false
+		})
+		var patient, hurried sync.WaitGroup
+		for i := range 20 {
+			if i%10 == 9 {
+				patient.Go(func() {
+					if value, err := db.GetBatched(t.Context(), "k"); err != nil || string(value) != "v" {
+						t.Error(string(value), err)
+					}
+				})
+				continue
+			}
+			hurried.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+				defer cancel()
+				if _, err := db.GetBatched(ctx, "k"); !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Error(err)
+				}
+			})
+		}
+		hurried.Wait()
+		close(release)
+		patient.Wait()
+	}
+}
+
+// A panic while a batch is sent is an error for all its callers.
+func TestBatched_Panic(t *testing.T) {
+	_, db := openMini(t, 0)
+	var panics atomic.Int64
+	db.Client().AddHook(panicHook{&panics})
+	for panics.Load() < 2 {
+		var wait sync.WaitGroup
+		for i := range 20 {
+			wait.Go(func() {
+				if value, err := db.GetBatched(t.Context(), "k"); err == nil {
+					t.Errorf("%q", value)
+				}
+			})
+			wait.Go(func() {
+				err := db.SetNewBatched(t.Context(), fmt.Sprint("new", i), nil, time.Hour)
+				if set := db.Client().Exists(t.Context(), fmt.Sprint("new", i)).Val(); err == nil && set == 0 {
+					t.Error("success, but nothing was set")
+				}
+			})
+		}
+		wait.Wait()
+	}
+}
+
+// panicHook panics for every pipeline.
+type panicHook struct{ panics *atomic.Int64 }
+
+func (panicHook) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (panicHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (h panicHook) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(context.Context, []redis.Cmder) error {
+		h.panics.Add(1)
+		panic("in a pipeline")
+	}
+}
+
 // All callers of a batch get its error before their deadline.
 func TestGetBatched_RedisUnavailable(t *testing.T) {
-	server := miniredis.RunT(t)
-	db, err := redisdb.Open(redisdb.Options{URL: "redis://" + server.Addr(), Timeout: 100 * time.Millisecond})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	server, db := openMini(t, 100*time.Millisecond)
 	server.Close()
 	var wait sync.WaitGroup
 	for range 20 {
