@@ -252,7 +252,7 @@ func (k *Keys) begin(ctx context.Context, r *Replay) (*Replay, error) {
 		if err == nil {
 			have, err = cmd.Slice()
 		}
-		if err != nil {
+		if err != nil || len(have) != 5 {
 			return nil, failure.Unavailable("taking an idempotency key", err)
 		}
 		if taken, _ := have[0].(int64); taken == 1 {

@@ -151,7 +151,7 @@ func (ad *Admission) Count(ctx context.Context, applicationID, mail, domain stri
 	}
 	answer, err := ad.quotas.db.Eval(ctx, AdmitScript, ad.key, ad.fields[0], ad.fields[1],
 		ad.Application.Limit, ad.Domain.Limit, dry, maxMails, int64(lifetime/time.Second)).Int64Slice()
-	if err != nil {
+	if err != nil || len(answer) != 4 {
 		return failure.Unavailable("counting a new user", err)
 	}
 	ad.New, ad.Exceeded = answer[0] == 1, answer[1] == 1

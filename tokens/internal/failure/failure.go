@@ -8,6 +8,7 @@
 package failure
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 )
@@ -60,7 +61,11 @@ func Reason(err error) string {
 	return ""
 }
 
-// Unavailable wraps a failure of Redis as ErrUnavailable; doing says what failed.
+var errAnswer = errors.New("the answer does not have the expected form")
+
+// Unavailable wraps a failure of Redis as ErrUnavailable; doing says what failed. Without an
+// error, it is an answer of another form than expected.
 func Unavailable(doing string, err error) error {
+	err = cmp.Or(err, errAnswer)
 	return fmt.Errorf("%s: %w: %w", doing, ErrUnavailable, err)
 }
