@@ -59,8 +59,8 @@ func run(ctx context.Context, s settings, binary string) error {
 		return err
 	}
 	defer b.platform.close()
-	time.Sleep(time.Second)
-	if err := b.remember(ctx, b.gate, "idle, just started", 0); err != nil {
+	time.Sleep(5 * time.Second) // until the pages of the start are given back
+	if err := b.remember(ctx, b.gate, "idle, five seconds after the start", 0); err != nil {
 		return err
 	}
 	for i, part := range []struct {

@@ -27,6 +27,7 @@ func (quiet) Printf(context.Context, string, ...any) {}
 func main() {
 	redis.SetLogger(quiet{})
 	go tuneCollector()
+	go releaseStartPages()
 	prepareEnvironment()
 	caddy.CustomBinaryName = "meet-gateway"
 	caddy.CustomVersion = "meet-gateway " + caddymodule.BuildInfo().String() + ", Caddy"
