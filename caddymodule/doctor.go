@@ -260,9 +260,6 @@ func connectionProblem(err error) string {
 	if errors.As(err, &timeout) && timeout.Timeout() || errors.Is(err, context.DeadlineExceeded) {
 		return "no answer in time"
 	}
-	if name, ok := errors.AsType[*net.DNSError](err); ok && name.IsNotFound {
-		return "its name is not found"
-	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return "its certificate is not trusted"
 	}

@@ -559,6 +559,51 @@ func TestDoctor_Certificate(t *testing.T) {
 	}
 }
 
+// The doctor says why Meet does not answer. Caddy passes on the text of a dial error, not the error.
+func TestDoctor_MeetUnreachable(t *testing.T) {
+	p := newPatient(t)
+	refusing, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, refusing.Close())
+	untrusted := httptest.NewTLSServer(*p.answer.Load())
+	defer untrusted.Close()
+	for _, c := range []struct{ name, backend, cause string }{
+		{"name", "http://meet.internal:8000 {\ntransport http {\nresolvers udp/" + emptyDNS(t) + "\n}", "no such host"},
+		{"port", "http://" + refusing.Addr().String() + " {", "connection refused"},
+		{"certificate", untrusted.URL + " {", "its certificate is not trusted"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			config := p.config
+			config.Gate = strings.Replace(config.Gate, p.meet.Address+" {", c.backend, 1)
+			p.Reload(config)
+			cause := p.is(t, "meet_unreachable")[0].Cause
+			require.Contains(t, cause, c.cause)
+			if c.name == "name" {
+				require.Contains(t, cause, "meet.internal")
+			}
+		})
+	}
+}
+
+// emptyDNS starts a name server that knows no name, and returns its address.
+func emptyDNS(t *testing.T) string {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	go func() {
+		for query := make([]byte, 1500); ; {
+			n, from, err := conn.ReadFrom(query)
+			if err != nil {
+				return
+			}
+			query[2], query[3] = 0x81, 0x83 // an answer: NXDOMAIN
+			_, _ = conn.WriteTo(query[:n], from)
+		}
+	}()
+	return conn.LocalAddr().String()
+}
+
 // shortCertificate creates a short-lived certificate for meet.example.org, and the file
 // to trust it.
 func shortCertificate(t *testing.T, life time.Duration) (tls.Certificate, string) {
