@@ -7,18 +7,24 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
 	"github.com/meet-gateway/meet-gateway/caddymodule/conformance"
 	"github.com/meet-gateway/meet-gateway/caddymodule/parse"
 	"github.com/meet-gateway/meet-gateway/tokens"
+	"github.com/meet-gateway/meet-gateway/tokens/limit"
 )
 
 func TestRefusalOf(t *testing.T) {
@@ -89,17 +95,45 @@ var published = []string{
 	"Several users share this email address.",
 }
 
-// Every refusal follows the rule of docs/compatibility.md for "error" and "detail".
-func TestRefusals_ErrorAndDetail(t *testing.T) {
+// refused returns an error of every kind that a request is refused with.
+func refused(t *testing.T) []error {
+	t.Helper()
+	overLimit := (&call{w: httptest.NewRecorder()}).applyDecision(limit.Decision{Limit: limit.Rate{Count: 1, Per: time.Second}, RetryAfter: time.Second})
+	require.Error(t, overLimit)
 	errs := []error{
 		errors.New("unknown error"), &parse.RequestError{Status: 413, Text: "Too large."},
 		parse.FieldErrors{"scope": {fieldRequired}, "grant_type": {fieldRequired}},
-		insufficientScope("rooms:list"), methodNotAllowed("PUT", "GET"), errInvalidPage, identityRefusal(codeHeaderType, "Not of a known type."),
+		insufficientScope("rooms:list"), methodNotAllowed("PUT", "GET"), errInvalidPage, identityRefusal(codeHeaderType, "Not of a known type."), overLimit,
 	}
 	for _, row := range failures {
 		errs = append(errs, row.err)
 	}
-	for _, err := range errs {
+	return errs
+}
+
+// Every refusal is logged with the same fields. Only an outage has an error besides: the reason
+// says all about a refusal, and the error of one may quote the caller.
+func TestRefusals_LogFields(t *testing.T) {
+	for _, err := range refused(t) {
+		for _, at := range []endpoint{endpointToken, endpointRoomsList, endpointIdentity, endpointNone} {
+			core, logs := observer.New(zapcore.DebugLevel)
+			c := &call{h: &Handler{app: &App{outages: new(throttle)}, logger: zap.New(core)}, ctx: t.Context(), endpoint: at, requestID: "id"}
+			r := refusalOf(err, at)
+			c.logRefusal(&r)
+			require.Equal(t, 1, logs.Len(), "%v", err)
+			want := []string{"endpoint", "reason", "request_id", "status"}
+			if r.outage {
+				want = append(want, "error")
+				slices.Sort(want)
+			}
+			require.Equal(t, want, slices.Sorted(maps.Keys(logs.All()[0].ContextMap())), "%v", err)
+		}
+	}
+}
+
+// Every refusal follows the rule of docs/compatibility.md for "error" and "detail".
+func TestRefusals_ErrorAndDetail(t *testing.T) {
+	for _, err := range refused(t) {
 		for _, at := range []endpoint{endpointToken, endpointRevoke, endpointIntrospect, endpointRoomsList, endpointRoomsCreate, endpointNone} {
 			r := refusalOf(err, at)
 			var object map[string]any
