@@ -180,6 +180,7 @@ func filled() *report {
 		},
 		Spreads: []spreadRequests{{Nodes: 2, Tokens: 10, Requests: 100, Predicted: 20, Measured: 19}},
 		Feeds:   []feedStep{{Nodes: 4, Idle: 3, Bytes: 100, CPU: 5, Lag: 1}},
+		Floods:  []feedStep{{Nodes: 4, Callers: 16, Changes: 1000, Busy: 0.25, CPU: 2, Lag: 3}},
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
 
@@ -39,6 +41,9 @@ type spreadRequests struct {
 // feedStep holds the cost of changes for one number of nodes.
 type feedStep struct {
 	Nodes     int
+	Callers   int     // that make changes at once, spread over the nodes
+	Changes   float64 // per second
+	Busy      float64 // Redis: share of a core while changes are made
 	Idle      float64 // commands per second and node
 	IdleBytes float64 // per second and node
 	Bytes     float64 // per change and node
@@ -80,7 +85,7 @@ func (b *bench) capacity(ctx context.Context) error {
 		return float64(s.RedisCPU.Nanoseconds()) / 1000 / (s.commandsPerRequest() * float64(s.Requests))
 	})
 	c.MemoryCached = b.report.perToken(func(m memory) int64 { return m.RSS })
-	for _, run := range []func(context.Context) error{b.memory, b.spreads, b.feeds} {
+	for _, run := range []func(context.Context) error{b.memory, b.spreads} {
 		if err := run(ctx); err != nil {
 			return err
 		}
@@ -214,25 +219,39 @@ func (b *bench) roam(ctx context.Context, nodes []*platform, issued []*tokens.To
 // feeds measures the cost of a change in Redis for an increasing number of nodes, and the delay
 // of the last node.
 func (b *bench) feeds(ctx context.Context) error {
-	steps := []int{1, 4, 16, 64}
-	changes := 500
+	steps, changes := []feedStep{{Nodes: 1}, {Nodes: 4}, {Nodes: 16}, {Nodes: 64}}, 500
+	flood := feedStep{Nodes: 64, Callers: 1024}
 	if b.s.Quick {
-		steps, changes = []int{1, 8}, 100
+		steps, changes, flood = []feedStep{{Nodes: 1}, {Nodes: 8}}, 100, feedStep{Nodes: 8, Callers: 128}
 	}
-	for _, n := range steps {
-		if err := b.report.Speeds.note("feed"); err != nil {
+	for _, s := range steps {
+		s.Callers = 1
+		if err := b.noteFeed(ctx, &b.report.Feeds, s, changes); err != nil {
 			return err
 		}
-		s, err := b.feed(ctx, n, changes)
-		if err != nil {
+	}
+	for _, callers := range []int{1, flood.Callers / 16, flood.Callers} {
+		if err := b.noteFeed(ctx, &b.report.Floods, feedStep{Nodes: flood.Nodes, Callers: callers}, 4*changes); err != nil {
 			return err
 		}
-		fmt.Fprintf(os.Stderr, "%-12s %7d nodes   idle %.1f commands/s  %.0f B, %.2f µs per change and node  last after %.1f ms\n", "feed", n, s.Idle, s.Bytes, s.CPU, s.Lag)
-		b.report.Feeds = append(b.report.Feeds, s)
 	}
 	c := &b.report.Coefficients
 	last := b.report.Feeds[len(b.report.Feeds)-1]
 	c.HeartbeatCommands, c.HeartbeatBytes, c.ChangeBytes, c.ChangeCPU = last.Idle, last.IdleBytes, last.Bytes, last.CPU
+	return nil
+}
+
+// noteFeed measures a step and adds it to the report.
+func (b *bench) noteFeed(ctx context.Context, to *[]feedStep, s feedStep, changes int) error {
+	if err := b.report.Speeds.note("feed"); err != nil {
+		return err
+	}
+	if err := b.feed(ctx, &s, changes); err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "%-12s %7d nodes   idle %.1f commands/s  %.0f B, %.2f µs per change and node  last after %.1f ms  %d callers: %.0f changes/s, %.0f %% of a core\n",
+		"feed", s.Nodes, s.Idle, s.Bytes, s.CPU, s.Lag, s.Callers, s.Changes, 100*s.Busy)
+	*to = append(*to, s)
 	return nil
 }
 
@@ -255,37 +274,47 @@ func (b *bench) feedIdle(ctx context.Context, s *feedStep) error {
 	return nil
 }
 
-func (b *bench) feed(ctx context.Context, n, changes int) (feedStep, error) {
-	s := feedStep{Nodes: n}
+// feed measures revocations by the callers of a step.
+func (b *bench) feed(ctx context.Context, s *feedStep, changes int) error {
+	n := s.Nodes
 	issued, err := b.platform.issue(ctx, changes, b.clients, changes)
 	if err != nil {
-		return s, err
+		return err
 	}
 	nodes, closeAll, err := b.nodes(n)
 	if err != nil {
-		return s, err
+		return err
 	}
 	defer closeAll()
 
-	if err := b.feedIdle(ctx, &s); err != nil {
-		return s, err
+	if err := b.feedIdle(ctx, s); err != nil {
+		return err
 	}
 	// Every node caches the token that is revoked last.
 	last := issued[len(issued)-1]
 	for _, p := range nodes {
 		if _, err := p.authority.Verify(ctx, last.Value); err != nil {
-			return s, err
+			return err
 		}
 	}
 	before, err := b.state(ctx, nil)
 	if err != nil {
-		return s, err
+		return err
 	}
 	began := time.Now()
-	for _, t := range issued {
-		if err := b.platform.authority.RevokeToken(ctx, t.ID); err != nil {
-			return s, err
-		}
+	var callers errgroup.Group
+	for c := range s.Callers {
+		callers.Go(func() error {
+			for i := c; i < len(issued); i += s.Callers {
+				if err := nodes[c%n].authority.RevokeToken(ctx, issued[i].ID); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := callers.Wait(); err != nil {
+		return err
 	}
 	done := time.Now()
 	var wait sync.WaitGroup
@@ -303,13 +332,15 @@ func (b *bench) feed(ctx context.Context, n, changes int) (feedStep, error) {
 	s.Lag = float64(time.Since(done).Microseconds()) / 1000
 	after, err := b.state(ctx, nil)
 	if err != nil {
-		return s, err
+		return err
 	}
 	asked := after.redis.since(before.redis)
 	took := time.Since(began).Seconds()
+	s.Changes = float64(changes) / done.Sub(began).Seconds()
+	s.Busy = (after.redisCPU - before.redisCPU).Seconds() / done.Sub(began).Seconds()
 	s.Bytes = (float64(asked.out) - s.IdleBytes*float64(n)*took) / float64(n*changes)
 	s.CPU = float64((after.redisCPU - before.redisCPU).Nanoseconds()) / 1000 / float64(n*changes)
-	return s, nil
+	return nil
 }
 
 // blended compares a mixture of all kinds of requests with the sum of the kinds, measured in the

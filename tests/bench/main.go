@@ -70,6 +70,7 @@ func run(ctx context.Context, s settings, binary string) error {
 		{"cases", b.cases},
 		{"peers", b.peers},
 		{"latency", b.latencies},
+		{"feed", b.feeds},
 		{"capacity", b.capacity},
 		{"contention", b.contention},
 		{"live tokens", b.live},

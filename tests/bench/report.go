@@ -39,6 +39,7 @@ type report struct {
 	Coefficients coefficients
 	Spreads      []spreadRequests
 	Feeds        []feedStep
+	Floods       []feedStep // many changes at once
 	Blend        blended
 	Trips        []trips
 	Speeds       speeds
