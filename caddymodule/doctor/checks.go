@@ -183,7 +183,7 @@ var redisChecks = []check{
 		s := f.Redis.Settings
 		switch {
 		case s.Known && f.Redis.WaitReplicas > s.Replicas:
-			found("", fmt.Sprintf("wait_replicas is %d, and connected are %d: every change and every refresh is answered with 503", f.Redis.WaitReplicas, s.Replicas), "connect the replicas, or lower wait_replicas")
+			found("", fmt.Sprintf("wait_replicas is %d, but %d confirm changes: every change and every refresh is answered with 503", f.Redis.WaitReplicas, s.Replicas), "connect the replicas, or lower wait_replicas")
 		case s.Known && f.Redis.Mode == "sentinel" && s.Replicas == 0:
 			found("", "Sentinels watch a primary without a replica: there is nothing to fail over to", "REPLICAOF <primary> 6379, on another server")
 		}

@@ -26,7 +26,8 @@ type Settings struct {
 	Policy string
 	// MaxMemory and UsedMemory are in bytes; MaxMemory 0 is no bound.
 	MaxMemory, UsedMemory int64
-	// Replicas is how many are connected. MinReplicas is 1 if writes need replicas.
+	// Replicas is how many confirm changes, which tools that copy the data as a replica do not.
+	// MinReplicas is 1 if writes need replicas.
 	Replicas, MinReplicas int
 }
 
@@ -55,7 +56,12 @@ func readSettings(info map[string]string) Settings {
 	aof, known := info["aof_enabled"]
 	s := Settings{
 		Known: known, Version: info["redis_version"], AppendOnly: aof == "1", Policy: info["maxmemory_policy"],
-		MaxMemory: parseInt(info["maxmemory"]), UsedMemory: parseInt(info["used_memory"]), Replicas: int(parseInt(info["connected_slaves"])),
+		MaxMemory: parseInt(info["maxmemory"]), UsedMemory: parseInt(info["used_memory"]),
+	}
+	for _, confirmed := range readServer(info).replicas {
+		if confirmed > 0 {
+			s.Replicas++
+		}
 	}
 	if _, needed := info["min_slaves_good_slaves"]; needed { // told only if min-replicas-to-write is set
 		s.MinReplicas = 1
