@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/backendclient"
+	"github.com/meet-gateway/meet-gateway/tests/heap"
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
@@ -64,24 +65,15 @@ func TestGate_MemoryOfKnownTokens(t *testing.T) {
 				}
 			}
 			read(all[:first])
-			before := heap()
+			before := heap.InUse()
 			read(all[first:])
-			each := float64(heap()-before) / float64(n-first)
+			each := float64(heap.InUse()-before) / float64(n-first)
 			t.Logf("%d tokens a user: %.0f bytes a token", perUser, each)
 			require.Less(t, each, budget)
 			runtime.KeepAlive(all)
 			runtime.KeepAlive(h)
 		})
 	}
-}
-
-// heap returns the bytes in use after a collection.
-func heap() int64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.GC() // finalizers and pools
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
 }
 
 // meetLikeGuest issues tokens like Meet's, a new one for each exchange.

@@ -4,7 +4,6 @@ package tokens_test
 
 import (
 	"context"
-	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/meet-gateway/meet-gateway/tests/heap"
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 	"github.com/meet-gateway/meet-gateway/tokens"
 )
@@ -22,13 +22,7 @@ func TestFeed_SixtyFourGateways(t *testing.T) {
 	url := redistest.Standalone(t).URL()
 	ctx := context.Background()
 	var all []*tokens.Authority
-	heap := func() int64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
-	}
-	before := heap()
+	before := heap.InUse()
 	for range gateways {
 		store, err := tokens.OpenRedis(tokens.RedisOptions{URL: url, Timeout: 30 * time.Second})
 		require.NoError(t, err)
@@ -48,7 +42,7 @@ func TestFeed_SixtyFourGateways(t *testing.T) {
 		Name: "Test", Active: true, Domains: []string{"example.com"}, Scopes: tokens.Scopes{tokens.ScopeRoomsList},
 	})
 	require.NoError(t, err)
-	t.Logf("%d kB of heap per gateway", (heap()-before)/gateways/1024)
+	t.Logf("%d kB of heap per gateway", (heap.InUse()-before)/gateways/1024)
 
 	var lags []time.Duration
 	for i := range revocations {

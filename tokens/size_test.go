@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/meet-gateway/meet-gateway/tests/heap"
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 	"github.com/meet-gateway/meet-gateway/tokens"
 	"github.com/meet-gateway/meet-gateway/tokens/storetest"
@@ -46,21 +47,14 @@ func TestSize_OfAToken(t *testing.T) {
 	t.Logf("Redis: %d bytes per token", inRedis/records)
 	require.LessOrEqual(t, inRedis/records, int64(300))
 
-	heap := func() uint64 {
-		runtime.GC()
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
-	}
-	before := heap()
+	before := heap.InUse()
 	for _, r := range raw {
 		_, err := a.Verify(ctx, r)
 		require.NoError(t, err)
 	}
-	after := heap()
+	after := heap.InUse()
 	runtime.KeepAlive(raw)
 	require.Greater(t, after, before)
 	t.Logf("process: %d bytes per token", (after-before)/many)
-	require.LessOrEqual(t, (after-before)/many, uint64(1024))
+	require.LessOrEqual(t, (after-before)/many, int64(1024))
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/meet-gateway/meet-gateway/tests/heap"
 	"github.com/meet-gateway/meet-gateway/tokens/grammar"
 )
 
@@ -165,24 +166,16 @@ func TestTable_Races(t *testing.T) {
 // An entry takes the memory that docs/decisions.md states.
 func TestTable_Memory(t *testing.T) {
 	const n = 100_000
-	before := heapInUse()
+	before := heap.InUse()
 	table := New(n)
 	for i := range n {
 		sum, record, token := sample(i)
 		table.Add(sum, record, token)
 	}
-	each := float64(heapInUse()-before) / float64(table.Len())
+	each := float64(heap.InUse()-before) / float64(table.Len())
 	t.Logf("%d tokens, %.0f bytes per token", table.Len(), each)
 	require.Less(t, each, 120.0)
 	runtime.KeepAlive(table)
-}
-
-func heapInUse() int64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.GC() // frees what finalizers held
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
 }
 
 func full(b *testing.B) (*Table, [][sha256.Size]byte, []uint32) {

@@ -3,12 +3,12 @@
 package redisdb
 
 import (
-	"runtime"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/meet-gateway/meet-gateway/tests/heap"
 	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
@@ -17,7 +17,7 @@ func TestConnections_Memory(t *testing.T) {
 	db, err := Open(Options{URL: redistest.Standalone(t).URL()})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	before := heapInUse()
+	before := heap.InUse()
 	var wait sync.WaitGroup
 	for range 10 {
 		wait.Go(func() {
@@ -29,16 +29,8 @@ func TestConnections_Memory(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	used := heapInUse() - before
+	used := heap.InUse() - before
 	n := len(db.conns.open)
 	t.Logf("%d connections, %d bytes each", n, used/int64(n))
 	require.Less(t, used/int64(n), int64(16<<10))
-}
-
-func heapInUse() int64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.GC() // frees what finalizers held
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
 }
