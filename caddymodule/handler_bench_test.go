@@ -3,7 +3,9 @@
 package caddymodule
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -93,10 +95,38 @@ func (d discard) WriteHeader(int)             {}
 // BenchmarkGate_RetrieveHot measures a request with a verified token, without servers and
 // sockets: the cost of the gate in addition to reverse_proxy.
 func BenchmarkGate_RetrieveHot(b *testing.B) {
-	h, app := newGate(b, meetGuest)
-	token := issue(b, h, app)
-	r := httptest.NewRequest(http.MethodGet, "/external-api/v1.0/rooms/"+sampleID, nil)
-	r.Header.Set("Authorization", "Bearer "+token)
+	benchmarkRead(b, meetGuest, "/external-api/v1.0/rooms/"+sampleID)
+}
+
+// BenchmarkGate_List is BenchmarkGate_RetrieveHot for lists: one of Meet's pages, and one that is
+// assembled from three.
+func BenchmarkGate_List(b *testing.B) {
+	const rooms, size = 45, 20
+	pages := map[string]string{}
+	for from := 0; from < rooms; from += size {
+		var results []string
+		for n := from; n < min(from+size, rooms); n++ {
+			results = append(results, strings.NewReplacer(sampleID, fmt.Sprintf("%s%02d", sampleID[:len(sampleID)-2], n), "aae-erez-aaz", fmt.Sprintf("aae-erez-%03d", n)).Replace(sampleRoom))
+		}
+		pages[strconv.Itoa(from/size+1)] = fmt.Sprintf(`{"count":%d,"next":null,"previous":null,"results":[%s]}`, rooms, strings.Join(results, ","))
+	}
+	guest := handlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+		if strings.HasSuffix(r.URL.Path, "/token/") {
+			return meetGuest(w, r)
+		}
+		w.Header()["Content-Type"] = headerTypeJSON
+		_, err := w.Write([]byte(pages[cmp.Or(r.URL.Query().Get("page"), "1")]))
+		return err
+	})
+	for name, query := range map[string]string{"page_size=20": "", "page_size=50": "?page_size=50"} {
+		b.Run(name, func(b *testing.B) { benchmarkRead(b, guest, "/external-api/v1.0/rooms/"+query) })
+	}
+}
+
+func benchmarkRead(b *testing.B, guest caddyhttp.MiddlewareHandler, target string) {
+	h, app := newGate(b, guest)
+	r := httptest.NewRequest(http.MethodGet, target, nil)
+	r.Header.Set("Authorization", "Bearer "+issue(b, h, app))
 	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), discard{}, new(caddyhttp.Server))
 	w := discard{make(http.Header)}
 	b.ReportAllocs()
