@@ -52,9 +52,9 @@ type ListOptions struct {
 	// If it is nil, both are null.
 	Link func(page int) string
 
-	// Room, if set, is called with each room in order and returns its replacement. Both
-	// are JSON objects.
-	Room func(room json.RawMessage) json.RawMessage
+	// Room, if set, is called with each room in order and returns its replacement, a JSON
+	// object.
+	Room func(room Room) json.RawMessage
 }
 
 // ListRooms reads one page of the rooms in which the user has a role, ordered by name.
@@ -111,7 +111,7 @@ type lister struct {
 type slice struct {
 	page       int
 	count      int
-	rooms      []json.RawMessage
+	rooms      []Room
 	consistent bool
 }
 
@@ -295,6 +295,7 @@ func joinPages(parts []*page, count, size, number int) *slice {
 		return s
 	}
 	seen := make(map[string]bool, len(parts)*size)
+	s.rooms = make([]Room, 0, len(parts)*size)
 	for i, p := range parts {
 		if p == nil {
 			s.consistent = false
@@ -305,24 +306,19 @@ func joinPages(parts []*page, count, size, number int) *slice {
 			s.count = p.count
 		}
 		for _, room := range p.rooms {
-			id := roomID(room)
-			if seen[id] {
+			id := room.id // as written
+			if id == nil {
+				id = room.JSON
+			}
+			if seen[string(id)] {
 				s.consistent = false
 				continue
 			}
-			seen[id] = true
+			seen[string(id)] = true
 			s.rooms = append(s.rooms, room)
 		}
 	}
 	return s
-}
-
-// roomID returns the room's id as written, or the whole room if it has none.
-func roomID(room json.RawMessage) string {
-	if id := member(room, "id"); id != nil {
-		return string(id)
-	}
-	return string(room)
 }
 
 // pages returns the number of pages of a list, which is 1 even if it is empty.
@@ -337,7 +333,7 @@ func expected(count, size, number int) int {
 func (l *lister) compose(s *slice) (*Response, error) {
 	size := 256
 	for _, room := range s.rooms {
-		size += len(room) + 1
+		size += len(room.JSON) + 1
 	}
 	var b bytes.Buffer
 	b.Grow(size)
@@ -356,13 +352,14 @@ func (l *lister) compose(s *slice) (*Response, error) {
 		if i > 0 {
 			b.WriteByte(',')
 		}
+		text := room.JSON
 		if l.Room != nil {
-			room = l.Room(room)
+			text = l.Room(room)
 		}
-		b.Write(room)
+		b.Write(text)
 	}
 	b.WriteString(`]}`)
-	return &Response{Status: http.StatusOK, Body: b.Bytes()}, nil
+	return &Response{Status: http.StatusOK, Body: b.Bytes(), Rooms: s.rooms}, nil
 }
 
 func (l *lister) link(b *bytes.Buffer, page int, exists bool) error {
@@ -383,7 +380,41 @@ func (l *lister) link(b *bytes.Buffer, page int, exists bool) error {
 type page struct {
 	count int
 	next  bool
-	rooms []json.RawMessage
+	rooms []Room
+}
+
+// parse reads the body of an answer. It reports whether it is valid JSON, of any kind.
+func (p *page) parse(body []byte) bool {
+	*p = page{count: -1}
+	s := scanner{json: body}
+	for name := range s.items {
+		switch string(name) {
+		case "count":
+			if n, err := strconv.Atoi(string(s.value())); err == nil {
+				p.count = n
+			}
+		case "next":
+			p.next = string(s.value()) != "null"
+		case "results":
+			p.rooms = s.rooms()
+		default:
+			s.value()
+		}
+	}
+	return s.done()
+}
+
+// rooms reads an array of rooms. It returns nil if it is none, else not nil.
+func (s *scanner) rooms() []Room {
+	if s.next() != '[' {
+		s.value()
+		return nil
+	}
+	rooms := make([]Room, 0, meetPageSize)
+	for range s.items {
+		rooms = append(rooms, s.room())
+	}
+	return rooms
 }
 
 // sizeOfPages returns the size of Meet's pages that a page with this number shows, or
@@ -427,25 +458,13 @@ func (q pageQuery) values() url.Values {
 
 // page reads one of Meet's pages. It returns the page, or Meet's refusal.
 func (c *Client) page(ctx context.Context, caller Caller, q pageQuery) (*page, *Response, error) {
-	a, err := c.Send(ctx, caller, Request{Method: http.MethodGet, Path: roomsPath, Query: q.values()})
+	p := new(page)
+	a, err := c.Send(ctx, caller, Request{Method: http.MethodGet, Path: roomsPath, Query: q.values(), parse: p.parse})
 	if err != nil {
 		return nil, nil, err
 	}
 	if a.Status != http.StatusOK {
 		return nil, a, nil
-	}
-	p := &page{count: -1}
-	for key, value := range Members(a.Body) {
-		switch key {
-		case "count":
-			if n, err := strconv.Atoi(string(value)); err == nil {
-				p.count = n
-			}
-		case "next":
-			p.next = string(value) != "null"
-		case "results":
-			p.rooms = elements(value)
-		}
 	}
 	if p.count < 0 || p.rooms == nil {
 		return nil, nil, &Error{Kind: ErrBadAnswer, Op: "list rooms", Status: a.Status, Hint: hintNotJSON}

@@ -300,8 +300,8 @@ func TestListRooms_PassesRoomsThrough(t *testing.T) {
 	require.Equal(t, http.StatusOK, a.Status)
 
 	var seen []string
-	a, err = c.ListRooms(context.Background(), alice, backendclient.ListOptions{Room: func(r json.RawMessage) json.RawMessage {
-		seen = append(seen, string(r))
+	a, err = c.ListRooms(context.Background(), alice, backendclient.ListOptions{Room: func(r backendclient.Room) json.RawMessage {
+		seen = append(seen, string(r.JSON))
 		return json.RawMessage(`{"url":"filled"}`)
 	}})
 	require.NoError(t, err)

@@ -19,6 +19,9 @@ type Response struct {
 	Location, Allow string
 
 	Body []byte
+
+	// Rooms are those of a list, as Meet wrote them.
+	Rooms []Room
 }
 
 // single returns the value of a header, "" if it is repeated.

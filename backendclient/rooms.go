@@ -11,6 +11,43 @@ import (
 
 const roomsPath = "/rooms/"
 
+// Room is a room as Meet wrote it.
+type Room struct {
+	JSON json.RawMessage
+	// HasNull reports whether a value in it is null.
+	HasNull bool
+
+	id, slug json.RawMessage // nil if it has none
+}
+
+// ID returns the room's id, "" if it is not a string without escapes.
+func (r Room) ID() string { return plainText(r.id) }
+
+// Slug returns the room's slug, "" if it is not a string without escapes.
+func (r Room) Slug() string { return plainText(r.slug) }
+
+// ReadRoom reads a room, such as the body of a [Response].
+func ReadRoom(room json.RawMessage) Room {
+	s := scanner{json: room}
+	return s.room()
+}
+
+func (s *scanner) room() (r Room) {
+	s.next()
+	start, nulls := s.at, s.nulls
+	for name := range s.items {
+		value := s.value()
+		switch string(name) {
+		case "id":
+			r.id = value
+		case "slug":
+			r.slug = value
+		}
+	}
+	r.JSON, r.HasNull = s.json[start:s.at:s.at], s.nulls > nulls
+	return r
+}
+
 // RetrieveRoom gets a room by its id, a UUID. If Meet answers with another room, that is an
 // ErrBadAnswer; see [Request].Room.
 func (c *Client) RetrieveRoom(ctx context.Context, caller Caller, id string) (*Response, error) {

@@ -82,8 +82,8 @@ func (c *Client) search(ctx context.Context, caller Caller, slug string) (found 
 func withSlug(p *page, slug string) json.RawMessage {
 	for _, room := range p.rooms {
 		var text string
-		if value := member(room, "slug"); value != nil && json.Unmarshal(value, &text) == nil && text == slug {
-			return room
+		if room.slug != nil && json.Unmarshal(room.slug, &text) == nil && text == slug {
+			return room.JSON
 		}
 	}
 	return nil

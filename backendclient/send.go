@@ -39,6 +39,9 @@ type Request struct {
 	// MayHaveEffect marks a GET, HEAD or OPTIONS that changes something. Other methods
 	// always count as changes.
 	MayHaveEffect bool
+
+	// parse reads a body of Meet and reports whether it is valid JSON; default validJSON.
+	parse func(body []byte) bool
 }
 
 func (r Request) effect() bool {
@@ -131,6 +134,7 @@ func (c *Client) wireRequest(requestID string, r Request) (wireRequest, *Error) 
 		sensitive:   r.Sensitive,
 		requestID:   requestID,
 		effect:      r.effect(),
+		parse:       r.parse,
 	}
 	if w.contentType == "" {
 		w.contentType = contentTypeJSON

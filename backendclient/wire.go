@@ -38,6 +38,7 @@ type wireRequest struct {
 	authorization string
 	requestID     string
 	effect        bool
+	parse         func(body []byte) bool // default validJSON
 }
 
 func (r wireRequest) operation() string {
@@ -125,7 +126,10 @@ func (c *Client) do(ctx context.Context, r wireRequest) (a reply, e *Error) {
 		}
 		return a, bad("", err)
 	}
-	a.json = validJSON(a.body)
+	if r.parse == nil {
+		r.parse = validJSON
+	}
+	a.json = r.parse(a.body)
 	return a, nil
 }
 

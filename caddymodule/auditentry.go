@@ -130,11 +130,11 @@ func (e *auditEntry) event(c *call) audit.Event {
 
 // noteRoom notes id and slug of the room in Meet's answer.
 func (e *auditEntry) noteRoom(body []byte) {
-	id, slug := backendclient.RoomNames(body)
-	if id, ok := canonicalUUID(id); ok {
+	room := backendclient.ReadRoom(body)
+	if id, ok := canonicalUUID(room.ID()); ok {
 		e.room.ID = id
 	}
-	if isSlug(slug) {
+	if slug := room.Slug(); isSlug(slug) {
 		e.room.Slug = slug
 	}
 }

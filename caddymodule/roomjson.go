@@ -28,7 +28,7 @@ func (h *Handler) withURL(room json.RawMessage) json.RawMessage {
 			return room
 		}
 	}
-	_, slug := backendclient.RoomNames(room)
+	slug := backendclient.ReadRoom(room).Slug()
 	if !isSlug(slug) {
 		return room
 	}

@@ -80,10 +80,11 @@ func (c roomsCall) listRooms(caller backendclient.Caller) (*backendclient.Respon
 	if err != nil {
 		return nil, err
 	}
-	var seen []json.RawMessage
-	o := backendclient.ListOptions{Room: func(room json.RawMessage) json.RawMessage {
-		seen = append(seen, room)
-		return c.h.completeRoom(room)
+	o := backendclient.ListOptions{Room: func(room backendclient.Room) json.RawMessage {
+		if room.HasNull {
+			return c.h.completeRoom(room.JSON)
+		}
+		return c.h.withURL(room.JSON)
 	}}
 	if o.Page, err = parsePage(q); err != nil {
 		return nil, err
@@ -100,7 +101,7 @@ func (c roomsCall) listRooms(caller backendclient.Caller) (*backendclient.Respon
 	}
 	answer, err := c.h.client.ListRooms(c.ctx, caller, o)
 	if err == nil {
-		c.rememberRooms(seen...)
+		c.rememberRooms(answer.Rooms...)
 	}
 	return answer, err
 }

@@ -3,7 +3,6 @@
 package caddymodule
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -32,7 +31,7 @@ func (c roomsCall) findRoom(caller backendclient.Caller, slug string, page int) 
 	case err != nil:
 		return nil, err
 	case answer.Status == http.StatusOK:
-		c.rememberRooms(answer.Body)
+		c.rememberRooms(backendclient.ReadRoom(answer.Body))
 		list = fmt.Appendf(nil, `{"count":1,"next":null,"previous":null,"results":[%s]}`, c.h.completeRoom(answer.Body))
 	case answer.Status != http.StatusNotFound:
 		return answer, nil
@@ -55,9 +54,8 @@ func (c roomsCall) findKnownRoom(caller backendclient.Caller, slug string) (*bac
 	if err != nil {
 		return nil, err
 	}
-	_, found := backendclient.RoomNames(answer.Body)
 	switch {
-	case answer.Status == http.StatusOK && found == slug:
+	case answer.Status == http.StatusOK && backendclient.ReadRoom(answer.Body).Slug() == slug:
 		return answer, nil
 	case answer.Status == http.StatusForbidden:
 		// A room of others is not in this user's list.
@@ -70,11 +68,12 @@ func (c roomsCall) findKnownRoom(caller backendclient.Caller, slug string) (*bac
 
 // rememberRooms adds rooms to the index in the background, unless they were added
 // recently.
-func (c roomsCall) rememberRooms(rooms ...json.RawMessage) {
-	bySlug := make(map[string]string, len(rooms))
-	for _, room := range rooms {
-		id, slug := backendclient.RoomNames(room)
-		bySlug[slug] = id
-	}
-	c.h.app.Authority().RememberRooms(c.h.host, bySlug)
+func (c roomsCall) rememberRooms(rooms ...backendclient.Room) {
+	c.h.app.Authority().RememberRooms(c.h.host, func(yield func(slug, id string) bool) {
+		for _, room := range rooms {
+			if !yield(room.Slug(), room.ID()) {
+				return
+			}
+		}
+	})
 }

@@ -4,6 +4,7 @@ package tokens
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -19,11 +20,11 @@ func TestSlugs_KnownSlugsSendNoCommand(t *testing.T) {
 	for i := range 20 {
 		page[fmt.Sprintf("abc-defg-%d", i)] = fmt.Sprint(i)
 	}
-	a.RememberRooms("meet", page)
+	a.RememberRooms("meet", maps.All(page))
 	a.background.Wait()
 	before := server.CommandCount()
 	for range 10 {
-		a.RememberRooms("meet", page)
+		a.RememberRooms("meet", maps.All(page))
 		room, err := a.FindSlug(ctx, "meet", "abc-defg-7")
 		require.NoError(t, err)
 		require.Equal(t, "7", room)
@@ -32,7 +33,7 @@ func TestSlugs_KnownSlugsSendNoCommand(t *testing.T) {
 	require.Equal(t, before, server.CommandCount())
 
 	now = now.Add(24 * time.Hour)
-	a.RememberRooms("meet", page)
+	a.RememberRooms("meet", maps.All(page))
 	a.background.Wait()
 	require.Equal(t, before+20, server.CommandCount(), "the expiry is extended once a day")
 	requireExpiring(t, server)

@@ -7,6 +7,7 @@ package roomindex
 import (
 	"context"
 	"fmt"
+	"iter"
 	"sync/atomic"
 	"time"
 
@@ -56,24 +57,23 @@ func New(db *redisdb.DB, f *feed.Feed, ring *vault.Ring, p *background.Pool, now
 	}
 }
 
-// RememberRooms stores the ids of rooms by slug, so that [Index.FindSlug] finds them for
+// RememberRooms stores rooms, pairs of slug and id, so that [Index.FindSlug] finds them for
 // 30 days. backend names their Meet. It returns at once and writes in the background.
 // Rooms that this gateway has stored within a day cost nothing.
 //
 // The index is no permission: the caller must ask Meet for the room on behalf of the user
 // and return only Meet's answer.
-func (x *Index) RememberRooms(backend string, rooms map[string]string) {
+func (x *Index) RememberRooms(backend string, rooms iter.Seq2[string, string]) {
 	now := x.now()
 	fresh := map[slugKey]string{}
 	for slug, room := range rooms {
-		if len(slug) > maxSlug || !vault.IsSlug(slug) || room == "" {
-			continue
-		}
 		k := slugKey{backend, slug}
 		if known, ok := x.known.Load(k); ok && known.room == room && now.Sub(known.written) < slugRefresh {
 			continue
 		}
-		fresh[k] = room
+		if len(slug) <= maxSlug && vault.IsSlug(slug) && room != "" {
+			fresh[k] = room
+		}
 	}
 	if len(fresh) == 0 {
 		return

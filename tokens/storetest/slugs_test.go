@@ -3,6 +3,7 @@
 package storetest
 
 import (
+	"maps"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -22,7 +23,7 @@ func testSlugs(t *testing.T, open Opener) {
 		return room
 	}
 	require.Empty(t, find(a, "meet", slug))
-	a.RememberRooms("meet", map[string]string{slug: "room-1", "not a slug": "room-2", "": "room-3"})
+	a.RememberRooms("meet", maps.All(map[string]string{slug: "room-1", "not a slug": "room-2", "": "room-3"}))
 	Eventually(t, "the other gateway finds the room", func() bool { return find(b, "meet", slug) == "room-1" })
 	require.Equal(t, "room-1", find(a, "meet", slug))
 	require.Empty(t, find(b, "another meet", slug))
@@ -30,7 +31,7 @@ func testSlugs(t *testing.T, open Opener) {
 	require.Empty(t, find(b, "meet", ""))
 
 	// The slug moved to another room.
-	a.RememberRooms("meet", map[string]string{slug: "room-4"})
+	a.RememberRooms("meet", maps.All(map[string]string{slug: "room-4"}))
 	Eventually(t, "the newer room is found", func() bool { return find(a, "meet", slug) == "room-4" })
 	require.NoError(t, b.ForgetSlug(ctx, "meet", slug, "room-1"))
 	require.Equal(t, "room-4", find(b, "meet", slug), "only a wrong room is forgotten")

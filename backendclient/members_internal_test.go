@@ -3,6 +3,7 @@
 package backendclient
 
 import (
+	"bytes"
 	"encoding/json"
 	"testing"
 	"unicode/utf8"
@@ -39,14 +40,16 @@ func FuzzSplit(f *testing.F) {
 			t.Skip()
 		}
 		var array []json.RawMessage
+		rooms := (&scanner{json: data}).rooms()
 		if json.Unmarshal(data, &array) == nil && array != nil {
-			got := elements(data)
-			require.Len(t, got, len(array))
+			require.Len(t, rooms, len(array))
 			for i := range array {
-				require.Equal(t, string(array[i]), string(got[i]))
+				require.Equal(t, string(array[i]), string(rooms[i].JSON))
+				require.Equal(t, string(member(array[i], "id")), string(rooms[i].id))
+				require.Equal(t, hasNull(array[i]), rooms[i].HasNull)
 			}
 		} else {
-			require.Nil(t, elements(data))
+			require.Nil(t, rooms)
 		}
 
 		n, last := 0, map[string]json.RawMessage{}
@@ -73,7 +76,20 @@ func FuzzSplit(f *testing.F) {
 	})
 }
 
-func TestRoomNames(t *testing.T) {
+// hasNull reports whether there is a null in JSON.
+func hasNull(text []byte) bool {
+	for d := json.NewDecoder(bytes.NewReader(text)); ; {
+		token, err := d.Token()
+		if err != nil {
+			return false
+		}
+		if token == nil {
+			return true
+		}
+	}
+}
+
+func TestReadRoom(t *testing.T) {
 	t.Parallel()
 	for room, want := range map[string][2]string{
 		`{"id":"5eed","name":"x","slug":"abc-def"}`:           {"5eed", "abc-def"},
@@ -86,7 +102,7 @@ func TestRoomNames(t *testing.T) {
 		`[]`: {},
 		``:   {},
 	} {
-		id, slug := RoomNames([]byte(room))
-		require.Equal(t, want, [2]string{id, slug}, room)
+		r := ReadRoom([]byte(room))
+		require.Equal(t, want, [2]string{r.ID(), r.Slug()}, room)
 	}
 }
