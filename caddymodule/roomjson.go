@@ -80,10 +80,10 @@ func notNull(value json.RawMessage) json.RawMessage {
 }
 
 // withoutMembers edits the members of a JSON object in order and drops those for which
-// edit returns nil. The last of duplicate names counts. Other JSON is returned
+// edit returns nil. The last of duplicate names counts. Other valid JSON is returned
 // unchanged.
 func withoutMembers(object json.RawMessage, edit func(name string, value json.RawMessage) json.RawMessage) json.RawMessage {
-	if !json.Valid(object) || bytes.TrimSpace(object)[0] != '{' {
+	if bytes.TrimSpace(object)[0] != '{' {
 		return object
 	}
 	var names []string
@@ -94,7 +94,7 @@ func withoutMembers(object json.RawMessage, edit func(name string, value json.Ra
 		}
 		values[name] = value
 	}
-	edited := []byte{'{'}
+	edited := append(make([]byte, 0, len(object)), '{')
 	for _, name := range names {
 		value := edit(name, values[name])
 		if value == nil {

@@ -20,7 +20,7 @@ func TestWithoutNulls(t *testing.T) {
 		`{"name":"\u0022null","telephony":{"a":[null]}}`:                               `{"name":"\u0022null","telephony":{"a":[null]}}`,
 		`{"url":"x","url":null,"slug":null,"slug":"s"}`:                                `{"slug":"s"}`,
 		`{"\u0075rl":null,"URL":null}`:                                                 `{"URL":null}`,
-		`[null]`:                                                                       `[null]`, `null`: `null`, `{"a":null`: `{"a":null`,
+		`[null]`:                                                                       `[null]`, `null`: `null`,
 	} {
 		require.Equal(t, want, string(withoutNulls(json.RawMessage(room))))
 	}
