@@ -2,7 +2,10 @@
 
 package caddymodule
 
-import "net/http"
+import (
+	"net/http"
+	"strconv"
+)
 
 // Constant header values. They are shared, so their capacity leaves no room for append.
 var (
@@ -45,9 +48,16 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) error {
 	return writeBody(w, status, headerTypeJSON, body)
 }
 
+// longBody is the length from which net/http sends a body in chunks, unless its
+// Content-Length is set. It sets that of shorter bodies itself.
+const longBody = 2048
+
 // writeBody writes an answer of any media type.
 func writeBody(w http.ResponseWriter, status int, mediaType []string, body []byte) error {
 	w.Header()["Content-Type"] = mediaType
+	if len(body) >= longBody {
+		w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
+	}
 	w.WriteHeader(status)
 	_, _ = w.Write(body)
 	return nil

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -153,6 +154,22 @@ func TestRooms_EveryPageSize(t *testing.T) {
 	require.Equal(t, g.URL+roomsPath+"?page=2", def["next"])
 	require.Equal(t, g.URL+roomsPath, g.Do("GET", roomsPath+"?page=2", "", "Authorization", token).JSON(t)["previous"])
 	require.Len(t, g.Do("GET", roomsPath+"?page=last", "", "Authorization", token).JSON(t)["results"], 5)
+}
+
+// net/http would send long answers in chunks.
+func TestRooms_AnswersHaveALength(t *testing.T) {
+	meet := strictMeet(t, nil)
+	roomsOfAlice(meet, 45)
+	g := gatewaytest.Start(t, gatewaytest.Config{Gate: meet.Backend(), Site: "encode gzip"})
+	token := gatewaytest.Bearer(g.Token(g.AddApplication(nil), "alice@example.com"))
+	for _, path := range []string{roomsPath + "?page_size=1", roomsPath + "?page_size=45", "/external-api/v1.0/openapi.yaml"} {
+		answer := g.Do(http.MethodGet, path, "", "Authorization", token, "Accept-Encoding", "identity")
+		require.Equal(t, http.StatusOK, answer.Status, path)
+		require.Equal(t, strconv.Itoa(len(answer.Body)), answer.Header.Get("Content-Length"), path)
+	}
+	compressed := g.Do(http.MethodGet, roomsPath+"?page_size=45", "", "Authorization", token, "Accept-Encoding", "gzip")
+	require.Equal(t, "gzip", compressed.Header.Get("Content-Encoding"))
+	require.Empty(t, compressed.Header.Get("Content-Length"))
 }
 
 func TestRooms_LinksUseTheCallersURL(t *testing.T) {
