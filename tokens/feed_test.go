@@ -331,6 +331,37 @@ func TestFeed_SkippedNumberEmptiesCache(t *testing.T) {
 	}
 }
 
+// A change is lost between a new subscription and its first heartbeat, as on a replica of a Cluster
+// that its primary does not know yet. The heartbeat proves nothing about what was read before it.
+func TestFeed_FirstHeartbeatEmptiesCache(t *testing.T) {
+	server := miniredis.RunT(t)
+	other, _ := testNode(t, server)
+	app := testApp(t, other)
+	store, err := OpenRedis(RedisOptions{Addresses: []string{server.Addr()}, Timeout: 10 * time.Second})
+	require.NoError(t, err)
+	a, err := New(Options{Store: store, Secrets: [][]byte{[]byte("tokens-test-secret-0123456789abcdef")}, Staleness: time.Hour})
+	require.NoError(t, err)
+	release := a.feed.Hooks().HoldHeartbeats()
+	a.Start()
+	t.Cleanup(func() {
+		require.NoError(t, a.Close())
+		require.NoError(t, store.Close())
+	})
+	eventually(t, func() bool {
+		server.Publish(redisdb.ChannelFeed, "1 {}")
+		return a.feed.Hooks().HeardTo() > 0
+	})
+	_, err = a.Application(t.Context(), app.ID)
+	require.NoError(t, err)
+	eventually(t, func() bool { _, known := a.cache.applications.Load(app.ID); return known })
+	_, err = server.Incr(redisdb.KeyFeed, 1) // the change that is lost
+	require.NoError(t, err)
+	release()
+	eventually(t, a.Fresh)
+	_, known := a.cache.applications.Load(app.ID)
+	require.False(t, known)
+}
+
 func TestFeed_CloseTwice(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, _ := testNode(t, server)

@@ -186,12 +186,14 @@ func (f *Feed) heard(ctx context.Context, number uint64, mark string) {
 	}
 	f.lacking.Store(0)
 	f.mu.Lock()
-	skipped := f.synced && number > f.heardTo
+	// Before its first heartbeat a subscription may miss changes unnoticed: a replica in a
+	// Cluster hears nothing until its primary knows it.
+	missed := !f.synced || number > f.heardTo
 	f.heardTo = max(f.heardTo, number)
 	f.highest = max(f.highest, number)
 	f.synced = true
 	f.mu.Unlock()
-	if skipped {
+	if missed {
 		f.domain.ForgetAll()
 	}
 	f.provenWall.Store(wall)
