@@ -4,7 +4,10 @@ package redistest
 
 import (
 	"context"
+	"fmt"
 	"net/url"
+	"regexp"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -16,13 +19,14 @@ const (
 	clusterSlots   = 16384
 )
 
-// ClusterServers is a Redis Cluster of three masters without replicas. If one of them is
-// down, the others answer CLUSTERDOWN.
+// ClusterServers is a Redis Cluster of three masters, without replicas unless a test adds one.
+// If a master without a replica is down, the others answer CLUSTERDOWN.
 type ClusterServers struct {
 	// Nodes are the masters.
 	Nodes []*Server
 
-	client *redis.ClusterClient
+	replicas []*Server
+	client   *redis.ClusterClient
 }
 
 // Cluster starts a cluster and returns when every node is ready. A new master refuses to
@@ -31,14 +35,7 @@ func Cluster(t testing.TB) *ClusterServers {
 	t.Helper()
 	c := new(ClusterServers)
 	for range clusterMasters {
-		c.Nodes = append(c.Nodes, launch(t, func(s *Server) error {
-			s.args = append(s.serverArgs(),
-				"--cluster-enabled", "yes",
-				"--cluster-config-file", "nodes.conf",
-				// Long enough that a busy machine does not look like a dead node.
-				"--cluster-node-timeout", "5000")
-			return nil
-		}))
+		c.Nodes = append(c.Nodes, launchNode(t))
 	}
 	for i, n := range c.Nodes {
 		first, last := i*clusterSlots/clusterMasters, (i+1)*clusterSlots/clusterMasters-1
@@ -54,6 +51,68 @@ func Cluster(t testing.TB) *ClusterServers {
 	t.Cleanup(func() { _ = c.client.Close() })
 	return c
 }
+
+func launchNode(t testing.TB) *Server {
+	t.Helper()
+	return launch(t, func(s *Server) error {
+		s.args = append(s.serverArgs(),
+			"--cluster-enabled", "yes",
+			"--cluster-config-file", "nodes.conf",
+			// Long enough that a busy machine does not look like a dead node.
+			"--cluster-node-timeout", "5000")
+		return nil
+	})
+}
+
+// AddReplica starts a replica of a master and returns when it can be promoted.
+func (c *ClusterServers) AddReplica(t testing.TB, master *Server) *Server {
+	t.Helper()
+	replica := launchNode(t)
+	replica.do(t, "CLUSTER", "MEET", "127.0.0.1", master.claim.Port)
+	c.replicas = append(c.replicas, replica)
+	c.await(t)
+	replica.do(t, "CLUSTER", "REPLICATE", master.do(t, "CLUSTER", "MYID"))
+	c.awaitReplica(t, replica)
+	return replica
+}
+
+// Failover promotes a replica, as an operator does, and returns when all nodes know of it.
+func (c *ClusterServers) Failover(t testing.TB, replica *Server) {
+	t.Helper()
+	c.awaitReplica(t, replica)
+	replica.do(t, "CLUSTER", "FAILOVER")
+	c.AwaitPromotion(t, replica)
+}
+
+// AwaitPromotion waits until all running nodes know that a replica is a master.
+func (c *ClusterServers) AwaitPromotion(t testing.TB, replica *Server) {
+	t.Helper()
+	c.awaitRole(t, replica, "master")
+}
+
+// awaitReplica waits until a replica is in step and all nodes would vote for it.
+func (c *ClusterServers) awaitReplica(t testing.TB, replica *Server) {
+	t.Helper()
+	c.awaitRole(t, replica, "slave")
+	eventually(t, "the replica to be in step", func() bool {
+		info, err := replica.client.Info(context.Background(), "replication").Result()
+		return err == nil && infoField(info, "master_link_status") == "up"
+	})
+}
+
+// awaitRole waits until all running nodes know the role of a node.
+func (c *ClusterServers) awaitRole(t testing.TB, of *Server, role string) {
+	t.Helper()
+	known := regexp.MustCompile(fmt.Sprintf(`(?m)^%s .*[ ,]%s `, of.do(t, "CLUSTER", "MYID"), role))
+	for _, n := range c.servers() {
+		eventually(t, "all nodes to know that the node is a "+role, func() bool {
+			return !n.Running() || known.MatchString(n.client.ClusterNodes(context.Background()).Val())
+		})
+	}
+}
+
+// servers are the masters and the replicas.
+func (c *ClusterServers) servers() []*Server { return slices.Concat(c.Nodes, c.replicas) }
 
 // Addrs are the host:port of all nodes.
 func (c *ClusterServers) Addrs() []string {
@@ -106,13 +165,13 @@ func (c *ClusterServers) Owner(t testing.TB, slot int) *Server {
 // await waits until every node knows all others and serves.
 func (c *ClusterServers) await(t testing.TB) {
 	t.Helper()
-	for _, n := range c.Nodes {
+	for _, n := range c.servers() {
 		eventually(t, "the cluster to be whole", func() bool {
 			info, err := n.client.ClusterInfo(context.Background()).Result()
 			return err == nil &&
 				infoField(info, "cluster_state") == "ok" &&
 				infoField(info, "cluster_slots_ok") == strconv.Itoa(clusterSlots) &&
-				infoField(info, "cluster_known_nodes") == strconv.Itoa(len(c.Nodes))
+				infoField(info, "cluster_known_nodes") == strconv.Itoa(len(c.servers()))
 		})
 	}
 }

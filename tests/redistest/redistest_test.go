@@ -161,6 +161,24 @@ func TestCluster_ServesThroughItsURLAndMovesSlots(t *testing.T) {
 	require.ErrorIs(t, c.Get(t.Context(), here).Err(), redis.Nil)
 }
 
+func TestCluster_FailsOverByCommandAndAutomatically(t *testing.T) {
+	t.Parallel()
+	s := redistest.Cluster(t)
+	first := s.Nodes[0]
+	second := s.AddReplica(t, first)
+	var key string
+	for i := 0; key == "" || s.Owner(t, s.Slot(t, key)) != first; i++ {
+		key = fmt.Sprint("k", i)
+	}
+	set(t, s.Client(), key, "v")
+	s.Failover(t, second)
+	require.Equal(t, "v", second.Client().Get(t.Context(), key).Val())
+	s.Failover(t, first)
+	first.Kill(t)
+	s.AwaitPromotion(t, second)
+	require.Equal(t, "v", second.Client().Get(t.Context(), key).Val())
+}
+
 func TestSentinel_FailsOverAutomaticallyAndByCommand(t *testing.T) {
 	t.Parallel()
 	s := redistest.Sentinel(t)
