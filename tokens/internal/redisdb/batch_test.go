@@ -145,6 +145,79 @@ func TestBatched_ServerHangs(t *testing.T) {
 	delayed.Wait()
 }
 
+// A slot moves with its keys while batches for it, and for other slots of the same server, are
+// under way. Redis redirects single commands of a batch, and every call gets its right answer.
+func TestBatched_SlotMoves(t *testing.T) {
+	cluster := redistest.Cluster(t)
+	db, err := redisdb.Open(redisdb.Options{Addresses: cluster.Addrs(), Cluster: true, Timeout: 10 * time.Second})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	var batches atomic.Int64
+	db.OnCommand(func(_ context.Context, c redisdb.Command) {
+		if c.Name == "pipeline" {
+			batches.Add(1)
+		}
+	})
+	const keys = 40
+	for i := range keys {
+		for _, slot := range []string{"moving", "staying"} {
+			require.NoError(t, cluster.Client().Set(t.Context(), fmt.Sprintf("{%s}%d", slot, i), i, 0).Err())
+		}
+	}
+	done := make(chan struct{})
+	var callers sync.WaitGroup
+	defer callers.Wait()
+	var written atomic.Int64
+	for g := range 16 {
+		callers.Go(func() {
+			for i := g; ; i++ {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				slot := []string{"moving", "staying"}[i%2]
+				key := fmt.Sprintf("{%s}%d", slot, i%(keys+5))
+				value, err := db.GetBatched(t.Context(), key)
+				if i%(keys+5) >= keys && !errors.Is(err, redis.Nil) || i%(keys+5) < keys && (err != nil || string(value) != strconv.Itoa(i%(keys+5))) {
+					t.Error(key, string(value), err)
+				}
+				key = fmt.Sprintf("{%s}new-%d-%d", slot, g, i)
+				if err := db.SetNewBatched(t.Context(), key, []byte(key), time.Hour); err != nil {
+					t.Error(key, err)
+				}
+				if value, err := db.GetBatched(t.Context(), key); err != nil || string(value) != key {
+					t.Error(key, string(value), err)
+				}
+				written.Add(1)
+			}
+		})
+	}
+	more := func() {
+		want := written.Load() + 100
+		require.Eventually(t, func() bool { return written.Load() > want }, 30*time.Second, time.Millisecond)
+	}
+	slot := cluster.Slot(t, "{moving}")
+	for range 4 {
+		move := cluster.BeginSlotMove(t, slot)
+		more()
+		require.Equal(t, keys/2, move.MoveKeys(t, keys/2))
+		more()
+		move.Finish(t)
+		more()
+	}
+	close(done)
+	callers.Wait()
+	require.Positive(t, batches.Load())
+	var refusals string
+	for _, n := range cluster.Nodes {
+		refusals += n.Client().Info(t.Context(), "errorstats").Val()
+	}
+	t.Log(batches.Load(), "batches of", 3*written.Load(), "commands", refusals)
+	require.Contains(t, refusals, "errorstat_ASK")
+	require.Contains(t, refusals, "errorstat_MOVED")
+}
+
 // A canceled call returns at once and does not affect the others.
 func TestGetBatched_CallerCanceled(t *testing.T) {
 	server, db := openMini(t, 0)
