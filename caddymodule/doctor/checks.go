@@ -201,7 +201,11 @@ var redisChecks = []check{
 	}},
 	{name: "redis_feed", needsRedis: true, look: func(f *Facts, found finder) {
 		if !f.Configuration.Embedded && !f.Redis.FeedFresh && f.Redis.Permissions.OK() {
-			found("", "this gateway does not hear of changes and asks Redis for each request: "+cmp.Or(f.Redis.FeedProblem, "the cause is not known"), "redis-cli PUBSUB CHANNELS 'mg1:*'; let connections of subscribers through")
+			list, also := "CHANNELS", ""
+			if f.Redis.Mode == "cluster" {
+				list, also = "SHARDCHANNELS", "; redis-cli --cluster check <address>, since a slot may be left half moved"
+			}
+			found("", "this gateway does not hear of changes and asks Redis for each request: "+cmp.Or(f.Redis.FeedProblem, "the cause is not known"), "redis-cli PUBSUB "+list+" 'mg1:*'; let connections of subscribers through"+also)
 		}
 	}},
 }

@@ -123,6 +123,15 @@ func TestDiagnose_EachFault(t *testing.T) {
 	}
 }
 
+// A Cluster lists the channels of the feed apart from others.
+func TestDiagnose_FeedOfACluster(t *testing.T) {
+	f := healthy()
+	f.Redis.FeedFresh = false
+	require.Contains(t, Diagnose(f)[0].Fix, "PUBSUB CHANNELS")
+	f.Redis.Mode = "cluster"
+	require.Contains(t, Diagnose(f)[0].Fix, "PUBSUB SHARDCHANNELS")
+}
+
 func TestNames_AreDocumented(t *testing.T) {
 	doc, err := os.ReadFile("../../docs/doctor.md")
 	require.NoError(t, err)

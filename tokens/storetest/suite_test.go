@@ -96,9 +96,14 @@ func TestStandaloneStore(t *testing.T) {
 	runSuite(t, opener(tokens.RedisOptions{URL: server.URL()}))
 }
 
+// In a Cluster, go-redis also asks for the servers and their commands.
 func TestClusterStore(t *testing.T) {
 	cluster := redistest.Cluster(t)
+	for _, n := range cluster.Nodes { // forget how the cluster was made
+		require.NoError(t, n.Client().ConfigResetStat(t.Context()).Err())
+	}
 	runSuite(t, opener(tokens.RedisOptions{Addresses: cluster.Addrs(), Cluster: true}))
+	require.Subset(t, []string{"HELLO", "CLUSTER|SLOTS", "COMMAND", "CONFIG|SET", "CONFIG|RESETSTAT"}, unlisted(t, clusterFeedCommands, cluster.Nodes...))
 }
 
 func TestSentinelStore(t *testing.T) {

@@ -145,7 +145,7 @@ func parseMessage(text string) (message, error) {
 // publishScript numbers the change and publishes it.
 var publishScript = redisdb.NewScript(`
 local seq = redis.call('INCR', KEYS[1])
-redis.call('PUBLISH', ARGV[1], string.format('%.0f', seq) .. ' ' .. ARGV[2])
+redis.call(ARGV[1], ARGV[2], string.format('%.0f', seq) .. ' ' .. ARGV[3])
 return seq`)
 
 // publish applies an acknowledged change here and publishes it. If it cannot be published
@@ -237,7 +237,7 @@ func (f *Feed) tell(ctx context.Context, m message) error {
 	if err != nil {
 		return fmt.Errorf("encoding a change: %w", err)
 	}
-	seq, err := publishScript.Run(ctx, f.db.Client(), []string{redisdb.KeyFeed}, redisdb.ChannelFeed, text).Int64()
+	seq, err := publishScript.Run(ctx, f.db.Client(), []string{redisdb.KeyFeed}, f.db.PublishCommand(), redisdb.ChannelFeed, text).Int64()
 	if err != nil {
 		return err //nolint:wrapcheck // wrapped by the callers
 	}

@@ -22,7 +22,7 @@ const heartbeatMark = "h "
 // heartbeatScript publishes the current number to the sender alone.
 var heartbeatScript = redisdb.NewScript(`
 local seq = redis.call('INCRBY', KEYS[1], 0)
-redis.call('PUBLISH', ARGV[1], string.format('%.0f', seq) .. ' ` + heartbeatMark + `' .. ARGV[2])
+redis.call(ARGV[1], ARGV[2], string.format('%.0f', seq) .. ' ` + heartbeatMark + `' .. ARGV[3])
 return seq`)
 
 // beat sends heartbeats.
@@ -65,7 +65,7 @@ func (f *Feed) sendHeartbeat(ctx context.Context) {
 	}
 	if err == nil {
 		mark := fmt.Sprintf("%d/%d/%d/%d", began, f.elapsed(), f.Changes(), wall.UnixNano())
-		err = heartbeatScript.Run(ctx, f.db.Client(), []string{redisdb.KeyFeed}, redisdb.ChannelNode+f.node, mark).Err()
+		err = heartbeatScript.Run(ctx, f.db.Client(), []string{redisdb.KeyFeed}, f.db.PublishCommand(), redisdb.ChannelNode+f.node, mark).Err()
 	}
 	if err == nil || isFull(err) {
 		f.checked.Store(began)
@@ -89,19 +89,27 @@ func (f *Feed) report() {
 	}
 }
 
-// listen keeps a subscription until ctx ends.
+// listen keeps a subscription until ctx ends. One that ends is made again at once; while
+// that fails, it is tried less and less often.
 func (f *Feed) listen(ctx context.Context) {
+	const soon, late = 5 * time.Millisecond, 200 * time.Millisecond
+	pause := soon
 	for ctx.Err() == nil {
+		began := time.Now()
 		f.session(ctx)
+		if time.Since(began) > f.Interval() {
+			pause = soon
+		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(min(f.Interval(), 200*time.Millisecond)):
+		case <-time.After(pause):
 		}
+		pause = min(2*pause, late, f.Interval())
 	}
 }
 
-// session listens on one subscription until it fails or is silent for the staleness
-// bound.
+// session listens on one subscription until it fails, loses its slot, or is silent for the
+// staleness bound.
 func (f *Feed) session(ctx context.Context) {
 	ps := f.db.Subscribe(ctx, redisdb.ChannelFeed, redisdb.ChannelNode+f.node)
 	// Receiving does not watch the context.
@@ -123,6 +131,9 @@ func (f *Feed) session(ctx context.Context) {
 		}
 		switch m := m.(type) {
 		case *redis.Subscription:
+			if redisdb.SlotLost(m) {
+				return // start over at the server that has it now
+			}
 			// go-redis also subscribes again after it has reconnected by itself. Messages in
 			// between were lost.
 			f.proven.Store(0)
@@ -130,7 +141,7 @@ func (f *Feed) session(ctx context.Context) {
 			f.synced, f.heardTo = false, 0
 			f.mu.Unlock()
 			f.domain.ForgetAll()
-			if m.Channel != redisdb.ChannelFeed { // the second of the two
+			if m.Channel != redisdb.ChannelFeed { // confirmed together with the others
 				// Prove it now rather than at the next tick.
 				asked.Go(func() { f.sendHeartbeat(ctx) })
 			}

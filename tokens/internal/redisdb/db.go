@@ -245,9 +245,3 @@ func (db *DB) Watched() bool { return db.sentinels != nil }
 
 // Client returns the client of go-redis, for feed, journal and tests.
 func (db *DB) Client() redis.UniversalClient { return db.rdb }
-
-// Subscribe listens on a connection that stays open when the primary is replaced: what
-// was proven through it before is still true.
-func (db *DB) Subscribe(ctx context.Context, channels ...string) *redis.PubSub {
-	return db.rdb.Subscribe(context.WithValue(ctx, forFeed{}, true), channels...)
-}

@@ -45,8 +45,11 @@ const (
 	KeyRekeyed      = KeyPrefix + "rekeyed"  // what the last "meet secret rekey" left under former secrets
 	KeyGateways     = KeyPrefix + "gateways" // hash: description of every gateway
 	ChannelFeed     = KeyPrefix + "feed"     // every change
-	ChannelNode     = KeyPrefix + "node:"    // + node: its own heartbeats
 )
+
+// ChannelNode and the id of a gateway is the channel of its heartbeats. The hash tag puts it
+// in the slot of KeyFeed, as ChannelFeed is.
+const ChannelNode = KeyPrefix + "node:{" + KeyFeed + "}:"
 
 // KeyApplication is the record of an application.
 func KeyApplication(id string) string { return keyOf(KindApplication, id) }

@@ -17,15 +17,24 @@ import (
 )
 
 // commands are all commands that the gateway sends, itself or in scripts, with arguments
-// that Redis accepts; a question mark stands for a key or a channel. A test compares them
-// with what a server has counted. docs/redis.md has the line that permits them.
+// that Redis accepts; a question mark stands for a key or a channel. Those of the feed come
+// on top. A test compares them with what a server has counted. docs/redis.md has the line
+// that permits them.
 var commands = []string{
-	"PING", "TIME", "INFO server", "WAIT 0 1", "SCAN 0", "MULTI", "EXEC", "PUBLISH ? -", "SUBSCRIBE ?",
+	"PING", "TIME", "INFO server", "WAIT 0 1", "SCAN 0", "MULTI", "EXEC",
 	"EVAL return 0", "EVALSHA ffffffffffffffffffffffffffffffffffffffff 0",
 	"EXISTS ?", "DEL ?", "EXPIRE ? 1", "PEXPIRE ? 1", "PEXPIREAT ? 1", "PERSIST ?", "PTTL ?",
 	"GET ?", "SET ? x", "SETNX ? x", "GETRANGE ? 0 0", "SETRANGE ? 0 x", "INCR ?", "INCRBY ? 0",
 	"HSET ? f x", "HSETNX ? f x", "HGET ? f", "HMGET ? f", "HGETALL ?", "HEXISTS ? f", "HKEYS ?", "HLEN ?", "HINCRBY ? f 1", "HDEL ? f",
 	"ZADD ? 0 x", "ZRANGEBYLEX ? - +", "ZREM ? x", "SADD ? x", "SMEMBERS ?", "SREM ? x",
+}
+
+// channelCommands are the commands of the feed; see DB.Subscribe.
+func (db *DB) channelCommands() []string {
+	if db.cluster() != nil {
+		return []string{"SPUBLISH ? -", "SSUBSCRIBE ?", "SUBSCRIBE ?"}
+	}
+	return []string{"PUBLISH ? -", "SUBSCRIBE ?"}
 }
 
 // keyPatterns are the keys of the gateway.
@@ -40,7 +49,7 @@ var channels = []string{ChannelFeed, ChannelNode + "*"}
 
 // optional are the commands and keys that requests can do without. WAIT is not among them
 // if it is used; see DB.needs.
-var optional = []string{"ZRANGEBYLEX", "SCAN", "SUBSCRIBE", "WAIT", "INFO", KeyGateways, KeyRekeyed}
+var optional = []string{"ZRANGEBYLEX", "SCAN", "SUBSCRIBE", "SSUBSCRIBE", "WAIT", "INFO", KeyGateways, KeyRekeyed}
 
 // permissionsScript asks Redis which commands its user may run, and runs none of them.
 // Commands are arrays of words. It answers 1 or 0: for each command, with any of the keys
@@ -67,7 +76,7 @@ for _, channel in ipairs(ask.channels) do answer[#answer + 1] = may(ask.channel,
 return answer`)
 
 // permissionsQuestion is the argument of permissionsScript.
-var permissionsQuestion = sync.OnceValue(func() string {
+func permissionsQuestion(channelCommands []string) string {
 	words := func(commands ...string) (list [][]string) {
 		for _, c := range commands {
 			list = append(list, strings.Fields(c))
@@ -82,13 +91,13 @@ var permissionsQuestion = sync.OnceValue(func() string {
 	}
 	keys, told := examples(keyPatterns), examples(channels)
 	text, _ := json.Marshal(map[string]any{ // strings alone, so it cannot fail
-		"commands": words(commands...), "keys": keys, "channels": told, "names": slices.Concat(keys, told),
+		"commands": words(slices.Concat(commands, channelCommands)...), "keys": keys, "channels": told, "names": slices.Concat(keys, told),
 		"read":    words("GET ?", "HGET ? f", "SMEMBERS ?", "ZRANGEBYLEX ? - +"),
 		"write":   words("DEL ?", "HDEL ? f", "SREM ? x", "ZREM ? x"),
-		"channel": words("PUBLISH ? x", "SUBSCRIBE ?"),
+		"channel": words(channelCommands...),
 	})
 	return string(text)
-})
+}
 
 // Permissions lists what the gateway needs and its Redis user may not do.
 type Permissions struct {
@@ -142,7 +151,8 @@ func (db *DB) Permissions(ctx context.Context) (Permissions, error) {
 }
 
 func (db *DB) permissionsAt(ctx context.Context, c redis.Cmdable) (p Permissions, err error) {
-	answers, err := permissionsScript.Run(ctx, c, nil, permissionsQuestion()).BoolSlice()
+	channelCommands := db.channelCommands()
+	answers, err := permissionsScript.Run(ctx, c, nil, permissionsQuestion(channelCommands)).BoolSlice()
 	if err != nil {
 		for _, command := range []string{"EVALSHA", "EVAL"} { // the script itself needs these
 			if redis.HasErrorPrefix(err, "NOPERM") && strings.Contains(err.Error(), "'"+strings.ToLower(command)+"'") {
@@ -158,7 +168,7 @@ func (db *DB) permissionsAt(ctx context.Context, c redis.Cmdable) (p Permissions
 		permitted, answers = answers[0], answers[1:]
 		return permitted
 	}
-	for _, c := range commands {
+	for _, c := range slices.Concat(commands, channelCommands) {
 		if name, _, _ := strings.Cut(c, " "); !next() {
 			p.Commands = append(p.Commands, name)
 			p.Refusing = p.Refusing || db.needs(name)
@@ -182,7 +192,7 @@ func (db *DB) permissionsAt(ctx context.Context, c redis.Cmdable) (p Permissions
 			p.Channels, p.Refusing = append(p.Channels, channel), true
 		}
 	}
-	p.shorten()
+	p.shorten(channelCommands)
 	return p, nil
 }
 
@@ -193,20 +203,21 @@ func (db *DB) needs(name string) bool {
 
 // shorten replaces a list of all keys, or all channels, by one pattern. The commands that
 // need these are then removed: whether they are permitted cannot be told.
-func (p *Permissions) shorten() {
-	pubsub := func(name string) bool { return name == "PUBLISH" || name == "SUBSCRIBE" }
-	keyed := func(name string) bool {
-		return !pubsub(name) && slices.ContainsFunc(commands, func(c string) bool { return strings.HasPrefix(c, name+" ?") })
+func (p *Permissions) shorten(channelCommands []string) {
+	drop := func(list []string) {
+		p.Commands = slices.DeleteFunc(p.Commands, func(name string) bool {
+			return slices.ContainsFunc(list, func(c string) bool { return strings.HasPrefix(c, name+" ?") })
+		})
 	}
 	for _, what := range []string{"", " (to read)", " (to write)"} {
 		if !slices.ContainsFunc(keyPatterns, func(pattern string) bool { return !slices.Contains(p.Keys, pattern+what) }) {
 			p.Keys = []string{KeyPrefix + "*" + what}
-			p.Commands = slices.DeleteFunc(p.Commands, keyed)
+			drop(commands)
 		}
 	}
 	if len(p.Channels) == len(channels) {
 		p.Channels = []string{KeyPrefix + "*"}
-		p.Commands = slices.DeleteFunc(p.Commands, pubsub)
+		drop(channelCommands)
 	}
 }
 
