@@ -70,6 +70,8 @@ type DB struct {
 	// conns are the open connections. It is nil for a Cluster, whose servers redirect
 	// commands themselves.
 	conns *connections
+	// serverAt makes a client for a server to which a Cluster redirects. The caller closes it.
+	serverAt func(addr string) *redis.Client
 	// sentinels is nil unless Sentinels watch Redis.
 	sentinels   *sentinels
 	permissions permissionCache
@@ -105,6 +107,13 @@ func Open(o Options) (*DB, error) {
 		}
 		db.mode = "cluster"
 		db.rdb = redis.NewClusterClient(u.Cluster())
+		db.serverAt = func(addr string) *redis.Client {
+			simple := u.Simple()
+			simple.Addr = addr
+			server := redis.NewClient(simple)
+			server.AddHook(commandHook{db})
+			return server
+		}
 	case o.MasterName != "":
 		db.mode = "sentinel"
 		db.conns = newConnections(o.Timeout, u.TLSConfig)
@@ -153,7 +162,7 @@ func (o Options) universal() (*redis.UniversalOptions, error) {
 		MaxRetries:      1,
 		MinRetryBackoff: 8 * time.Millisecond,
 		MaxRetryBackoff: 32 * time.Millisecond,
-		MaxRedirects:    3,
+		MaxRedirects:    maxRedirects,
 		ConnMaxIdleTime: 5 * time.Minute,
 		// Commands and replies are small, also when several travel together. By default a
 		// connection has 64 KiB of buffers, and one of a second pool for pipelines 256 KiB.

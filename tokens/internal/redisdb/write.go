@@ -38,28 +38,43 @@ func (db *DB) Write(ctx context.Context, script *Script, key string, args ...any
 		cmd := db.Eval(ctx, script, key, args...)
 		return cmd, IgnoreNil(cmd.Err())
 	}
-	cluster, ok := db.rdb.(*redis.ClusterClient)
-	if !ok {
-		return db.writeReplicated(ctx, db.rdb, script, key, args...)
+	cluster := db.cluster()
+	if cluster == nil {
+		return db.writeReplicated(ctx, db.rdb, false, script, key, args...)
 	}
-	for retried := false; ; retried = true {
-		node, err := cluster.MasterForKey(ctx, key)
-		if err != nil {
-			return nil, fmt.Errorf("finding the primary: %w", err)
-		}
-		cmd, err := db.writeReplicated(ctx, node, script, key, args...)
-		if _, moved := redis.IsMovedError(err); !moved || retried {
-			return cmd, err
-		}
-		cluster.ReloadState(ctx)
+	node, err := cluster.MasterForKey(ctx, key)
+	if err != nil {
+		return nil, fmt.Errorf("finding the primary: %w", err)
 	}
+	cmd, err := db.writeReplicated(ctx, node, false, script, key, args...)
+	for range maxRedirects {
+		addr, asked := redis.IsAskError(err)
+		if !asked {
+			var moved bool
+			if addr, moved = redis.IsMovedError(err); !moved {
+				break
+			}
+			cluster.ReloadState(ctx) // for later writes: it does not wait
+		}
+		server := db.serverAt(addr)
+		cmd, err = db.writeReplicated(ctx, server, asked, script, key, args...)
+		_ = server.Close()
+	}
+	return cmd, err
 }
+
+// maxRedirects bounds how often a Cluster may redirect one command.
+const maxRedirects = 3
 
 // writeReplicated sends the script and WAIT through one connection. WAIT counts only what
 // its own connection has written, and a server that became the primary in between would
-// confirm a write that it never saw.
-func (db *DB) writeReplicated(ctx context.Context, node redis.Cmdable, script *Script, key string, args ...any) (*Reply, error) {
-	pipe := node.Pipeline()
+// confirm a write that it never saw. asked means that the slot of the key is moving to the
+// server and the key is there already.
+func (db *DB) writeReplicated(ctx context.Context, server redis.Cmdable, asked bool, script *Script, key string, args ...any) (*Reply, error) {
+	pipe := server.Pipeline()
+	if asked {
+		pipe.Do(ctx, "ASKING")
+	}
 	// The source, since a pipeline cannot fall back to it when the hash is unknown.
 	cmd := script.Eval(ctx, pipe, []string{key}, args...)
 	waited := pipe.Do(ctx, "WAIT", db.wait, db.replicaTimeout().Milliseconds())
