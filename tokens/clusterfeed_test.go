@@ -183,6 +183,25 @@ func TestClusterFeed_SlotMoves(t *testing.T) {
 	}
 }
 
+// Resharding stops when the key of the feed has moved and its slot has not. Nobody can subscribe
+// where messages are published, so the gateways ask Redis once the bound has passed.
+func TestClusterFeed_SlotLeftOpen(t *testing.T) {
+	f := newClusterFeed(t, redistest.Cluster(t), bound)
+	f.heard()
+	move := f.BeginSlotMove(t, f.slot())
+	move.MoveKeys(t, 1)
+	for i, tok := range f.known(len(f.gateways)) {
+		require.NoError(t, f.gateways[i].RevokeToken(t.Context(), tok.Value))
+		f.refused(tok)
+	}
+	for _, g := range f.gateways {
+		storetest.Eventually(t, "no gateway trusts its memory", func() bool { return !g.Fresh() })
+		require.NoError(t, g.Ready(t.Context()))
+	}
+	move.Finish(t)
+	f.heard()
+}
+
 // The primary of the feed is replaced by its replica, and replaces that again. A gateway that
 // subscribes at the replica receives what is published in its shard.
 func TestClusterFeed_Failover(t *testing.T) {
