@@ -30,12 +30,13 @@ type release struct{ binary, caddyfile string }
 type installation struct {
 	t     *testing.T
 	redis *redistest.Server
+	store string // words of the Caddyfile
 	meet  *gatewaytest.Meet
 }
 
 func newInstallation(t *testing.T, users ...string) *installation {
 	t.Helper()
-	i := &installation{t: t, redis: redistest.Standalone(t), meet: gatewaytest.StartMeet(t, sandbox.Production(), nil)}
+	i := &installation{t: t, redis: redistest.Standalone(t), store: "redis", meet: gatewaytest.StartMeet(t, sandbox.Production(), nil)}
 	for _, mail := range users {
 		i.meet.AddUser(sandbox.User{Sub: mail, Email: mail, Active: true})
 	}
@@ -64,7 +65,7 @@ func (m *member) start(r release) {
 		"HOME=" + home, "XDG_DATA_HOME=" + home, "XDG_CONFIG_HOME=" + home, "PATH=" + os.Getenv("PATH"),
 		"CADDY_ADMIN=" + m.admin.Addr(), "MEET_GATEWAY_ADDR=http://:" + strconv.Itoa(m.site.Port), "MEET_TRUSTED_PROXIES=127.0.0.1/32",
 		"MEET_GATEWAY_HEALTH=" + m.health.Addr(), "MEET_GATEWAY_DRAIN=" + m.drain.String(),
-		"MEET_STORE=redis", "REDIS_URL=" + m.redis.URL(), "MEET_GATEWAY_SECRET=0123456789-0123456789-0123456789-abc",
+		"MEET_STORE=" + m.store, "REDIS_URL=" + m.redis.URL(), "MEET_GATEWAY_SECRET=0123456789-0123456789-0123456789-abc",
 		"MEET_BACKEND=http://" + m.meet.Address, "MEET_BACKEND_HOST=meet.example.org",
 		"MEET_CLIENT_ID=" + gatewaytest.MeetClientID, "MEET_CLIENT_SECRET=" + gatewaytest.MeetClientSecret,
 	}

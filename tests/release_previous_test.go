@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meet-gateway/meet-gateway/tests/gatewaytest"
+	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
 // stalenessBound is the default staleness bound. After it, every gateway refuses a revoked token.
@@ -32,12 +34,20 @@ func TestRelease_MixedVersions(t *testing.T) {
 	older := release{binary: filepath.Join(previous, "meet-gateway"), caddyfile: filepath.Join(previous, "Caddyfile")}
 	newer := release{binary: path, caddyfile: "../Caddyfile"}
 
+	t.Run("server", func(t *testing.T) { testMixedVersions(t, older, newer, "redis") })
+	t.Run("Cluster", func(t *testing.T) {
+		testMixedVersions(t, older, newer, "redis {\naddress "+strings.Join(redistest.Cluster(t).Addrs(), " ")+"\ncluster\n}")
+	})
+}
+
+func testMixedVersions(t *testing.T, older, newer release, store string) {
 	const workers = 4
 	mails := make([]string, workers)
 	for w := range mails {
 		mails[w] = fmt.Sprintf("user-%d@example.com", w)
 	}
 	in := newInstallation(t, mails...)
+	in.store = store
 	one, two := in.add(0), in.add(0)
 	one.start(older)
 	two.start(older)
