@@ -97,7 +97,7 @@ func (f *Feed) listen(ctx context.Context) {
 	for ctx.Err() == nil {
 		began := time.Now()
 		f.session(ctx)
-		if time.Since(began) > f.Interval() {
+		if time.Since(began) > late {
 			pause = soon
 		}
 		select {
