@@ -3,8 +3,9 @@
 package main
 
 import (
-	"debug/elf"
 	"os"
+	"regexp"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,25 +14,20 @@ import (
 // afterStart is when a start has ended, usually.
 const afterStart = time.Second
 
+// unchangedMapping matches a part of /proc/PID/smaps: a file that is mapped for reading only, none of
+// whose pages was changed in memory. The loader, a debugger, a probe and a packer change some.
+var unchangedMapping = regexp.MustCompile(`(?m)^([0-9a-f]+)-([0-9a-f]+) r-.p \S+ \S+ [1-9].*\n([A-Z].*\n)*?Anonymous: +0 kB$`)
+
 // releaseStartPages tells the kernel, once the gateway has started, that the pages of the
 // program are not needed. The start maps most of the program, and the kernel would keep it
 // mapped. It maps pages again as they are used, from its cache. docs/decisions.md has the
 // measurements.
 func releaseStartPages() {
 	time.Sleep(afterStart)
-	program, err := elf.Open("/proc/self/exe")
-	if err != nil {
-		return
-	}
-	defer program.Close()
-	if program.Type != elf.ET_EXEC {
-		return // loaded elsewhere than the file says
-	}
-	for _, s := range program.Progs {
-		if s.Type == elf.PT_LOAD && s.Flags&elf.PF_W == 0 { // the kernel can read it from the file again
-			page := uint64(os.Getpagesize())
-			begin, end := s.Vaddr&^(page-1), s.Vaddr+s.Memsz
-			_, _, _ = unix.Syscall(unix.SYS_MADVISE, uintptr(begin), uintptr(end-begin), unix.MADV_DONTNEED)
-		}
+	mappings, _ := os.ReadFile("/proc/self/smaps") // without it there is nothing to do
+	for _, m := range unchangedMapping.FindAllSubmatch(mappings, -1) {
+		begin, _ := strconv.ParseUint(string(m[1]), 16, strconv.IntSize)
+		end, _ := strconv.ParseUint(string(m[2]), 16, strconv.IntSize)
+		_, _, _ = unix.Syscall(unix.SYS_MADVISE, uintptr(begin), uintptr(end-begin), unix.MADV_DONTNEED)
 	}
 }

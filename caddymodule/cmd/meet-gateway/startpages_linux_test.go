@@ -7,8 +7,10 @@ import (
 	"regexp"
 	"strconv"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // residentFile returns how much of the program file is resident, in kB.
@@ -22,8 +24,30 @@ func residentFile(t *testing.T) int {
 	return size
 }
 
+// header returns the first page of the program, which nobody reads once it is loaded.
+func header(t *testing.T) []byte {
+	path, err := os.Readlink("/proc/self/exe")
+	require.NoError(t, err)
+	maps, err := os.ReadFile("/proc/self/maps")
+	require.NoError(t, err)
+	match := regexp.MustCompile(`(?m)^([0-9a-f]+)-\S+ r-.p 00000000 .* ` + regexp.QuoteMeta(path) + `$`).FindSubmatch(maps)
+	require.NotNil(t, match)
+	begin, err := strconv.ParseUint(string(match[1]), 16, strconv.IntSize)
+	require.NoError(t, err)
+	return unsafe.Slice((*byte)(unsafe.Add(nil, begin)), os.Getpagesize())
+}
+
 func TestReleaseStartPages(t *testing.T) {
 	before := residentFile(t)
 	releaseStartPages()
 	require.Less(t, residentFile(t), before/2)
+
+	// What was changed in memory is kept, such as the breakpoint of a debugger.
+	page := header(t)
+	require.NoError(t, unix.Mprotect(page, unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC))
+	page[len("\x7fELF")+5]++
+	changed := string(page)
+	require.NoError(t, unix.Mprotect(page, unix.PROT_READ|unix.PROT_EXEC))
+	releaseStartPages()
+	require.True(t, changed == string(page))
 }
