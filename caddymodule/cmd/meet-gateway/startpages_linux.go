@@ -15,8 +15,9 @@ import (
 const afterStart = time.Second
 
 // unchangedMapping matches a part of /proc/PID/smaps: a file that is mapped for reading only, none of
-// whose pages was changed in memory. The loader, a debugger, a probe and a packer change some.
-var unchangedMapping = regexp.MustCompile(`(?m)^([0-9a-f]+)-([0-9a-f]+) r-.p \S+ \S+ [1-9].*\n([A-Z].*\n)*?Anonymous: +0 kB$`)
+// whose pages was changed in memory, nor is such a page swapped out. The loader, a debugger, a probe
+// and a packer change some.
+var unchangedMapping = regexp.MustCompile(`(?m)^([0-9a-f]+)-([0-9a-f]+) r-.p \S+ \S+ [1-9].*\n([A-Z].*\n)*?Anonymous: +0 kB\n([A-Z].*\n)*?Swap: +0 kB$`)
 
 // releaseStartPages tells the kernel, once the gateway has started, that the pages of the
 // program are not needed. The start maps most of the program, and the kernel would keep it

@@ -51,3 +51,23 @@ func TestReleaseStartPages(t *testing.T) {
 	releaseStartPages()
 	require.True(t, changed == string(page))
 }
+
+func TestUnchangedMapping(t *testing.T) {
+	for _, c := range []struct {
+		header, anonymous, swap string
+		unchanged               bool
+	}{
+		{"400000-401000 r-xp 00000000 fe:00 7  /usr/bin/meet-gateway", "0", "0", true},
+		{"400000-401000 r--p 00000000 fe:00 7  /usr/bin/a b (deleted)", "0", "0", true},
+		{"400000-401000 r-xp 00000000 fe:00 7  /usr/bin/meet-gateway", "4", "0", false},
+		{"400000-401000 r-xp 00000000 fe:00 7  /usr/bin/meet-gateway", "0", "4", false},
+		{"400000-401000 rw-p 00000000 fe:00 7  /usr/bin/meet-gateway", "0", "0", false},
+		{"400000-401000 r--s 00000000 fe:00 7  /usr/bin/meet-gateway", "0", "0", false},
+		{"400000-401000 r-xp 00000000 00:00 0  [vdso]", "0", "0", false},
+	} {
+		text := c.header + "\nSize: 4 kB\nAnonymous: " + c.anonymous + " kB\nKSM: 0 kB\nSwap: " + c.swap + " kB\nVmFlags: rd\n"
+		other := "500000-501000 rw-p 00000000 00:00 0\nAnonymous: 0 kB\nSwap: 0 kB\n"
+		require.Equal(t, c.unchanged, unchangedMapping.MatchString(text+other), text)
+		require.Equal(t, c.unchanged, unchangedMapping.MatchString(other+text), text)
+	}
+}
