@@ -16,12 +16,14 @@ type quiet struct{}
 func (quiet) Printf(context.Context, string, ...any) {}
 
 // TestMain ignores goroutines of go-redis: it keeps listening to a Sentinel if its client
-// is closed while it connects. The code under test listens with ReceiveTimeout, so its
+// is closed while it connects, and looks for a server that is down up to a second longer than
+// its client is open. The code under test listens with ReceiveTimeout, so its
 // goroutines are still checked.
 func TestMain(m *testing.M) {
 	redis.SetLogger(quiet{})
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9.(*sentinelFailover).listen"),
+		goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"),
 		goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9.(*channel).initMsgChan.func1"),
 		goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9.(*channel).initHealthCheck.func1"))
 }
