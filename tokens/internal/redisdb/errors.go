@@ -99,6 +99,9 @@ func Problem(err error) string {
 	if l, ok := errors.AsType[*lackError](err); ok {
 		return "redis refuses: " + l.Error() + " (docs/redis.md has the line for ACL SETUSER)"
 	}
+	if problem, _ := answerProblem(err); problem == "moved" {
+		return "redis answers that another node of its Cluster has the key: the block of store redis needs cluster, if that is missing (docs/redis.md has an example)"
+	}
 	if answer := quotable(err); answer != "" {
 		return "redis refuses: " + answer
 	}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+
+	"github.com/meet-gateway/meet-gateway/tests/redistest"
 )
 
 type redisError string
@@ -49,4 +51,19 @@ func TestCommandProblem(t *testing.T) {
 		require.Equal(t, c.want, got, "%v", c.err)
 		require.True(t, got == "" || slices.Contains(CommandProblems, got), got)
 	}
+}
+
+// A node of a Cluster that is configured as a single server is named as such.
+func TestProblem_NodeOfACluster(t *testing.T) {
+	var moved int
+	for _, node := range redistest.Cluster(t).Nodes {
+		db, err := Open(Options{URL: node.URL()})
+		require.NoError(t, err)
+		if _, err := db.Get(t.Context(), KeyFeed); err != nil {
+			require.Contains(t, Problem(err), "the block of store redis needs cluster")
+			moved++
+		}
+		require.NoError(t, db.Close())
+	}
+	require.Equal(t, 2, moved) // the third has the key
 }
