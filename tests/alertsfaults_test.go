@@ -316,7 +316,7 @@ var scenes = []struct {
 			g.shows("store_rollbacks_total", "2")
 			g.healthy()
 			take()
-		})
+		}, "RedisRefusesUser") // until allow
 	}},
 	{"Sentinels fail over", func(t *testing.T, s *scene) {
 		redis := redistest.Sentinel(t)
