@@ -49,7 +49,7 @@ func TestReleaseStartPages(t *testing.T) {
 	changed := string(page)
 	require.NoError(t, unix.Mprotect(page, unix.PROT_READ|unix.PROT_EXEC))
 	releaseStartPages()
-	require.True(t, changed == string(page))
+	require.Equal(t, changed, string(page))
 }
 
 func TestUnchangedMapping(t *testing.T) {
