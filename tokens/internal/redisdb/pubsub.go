@@ -32,7 +32,7 @@ func (db *DB) Subscribe(ctx context.Context, channels ...string) *redis.PubSub {
 	_ = cluster.ForEachMaster(ctx, func(context.Context, *redis.Client) error { return nil })
 	// Gateways of version 0.1 publish with PUBLISH. Drop this in 0.3.
 	ps := cluster.Subscribe(ctx, ChannelFeed)
-	_ = ps.SSubscribe(ctx, channels...) // an error is that of the next receive, too
+	_ = ps.SSubscribe(ctx, channels...) // after an error the feed hears no heartbeat and starts over
 	return ps
 }
 
