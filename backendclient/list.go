@@ -29,6 +29,10 @@ const (
 	// meetPageSize is the size of Meet's pages, which ignore page_size.
 	meetPageSize = 20
 
+	// maxPageRooms bounds the rooms of one of Meet's pages. Each takes memory even if it is
+	// only a digit.
+	maxPageRooms = 10 * MaxPageSize
+
 	// maxPasses bounds how often a list is read again because rooms moved meanwhile.
 	maxPasses = 3
 
@@ -383,7 +387,8 @@ type page struct {
 	rooms []Room
 }
 
-// parse reads the body of an answer. It reports whether it is valid JSON, of any kind.
+// parse reads the body of an answer. It reports whether it is valid JSON, of any kind, and
+// has no more rooms than a page can have.
 func (p *page) parse(body []byte) bool {
 	*p = page{count: -1}
 	s := scanner{json: body}
@@ -396,6 +401,9 @@ func (p *page) parse(body []byte) bool {
 		case "next":
 			p.next = string(s.value()) != "null"
 		case "results":
+			if p.rooms != nil {
+				s.fail() // another list takes memory again
+			}
 			p.rooms = s.rooms()
 		default:
 			s.value()
@@ -404,7 +412,8 @@ func (p *page) parse(body []byte) bool {
 	return s.done()
 }
 
-// rooms reads an array of rooms. It returns nil if it is none, else not nil.
+// rooms reads an array of rooms. It returns nil if it is none, else not nil. It fails if there
+// are more than maxPageRooms.
 func (s *scanner) rooms() []Room {
 	if s.next() != '[' {
 		s.value()
@@ -412,6 +421,10 @@ func (s *scanner) rooms() []Room {
 	}
 	rooms := make([]Room, 0, meetPageSize)
 	for range s.items {
+		if len(rooms) == maxPageRooms {
+			s.fail()
+			break
+		}
 		rooms = append(rooms, s.room())
 	}
 	return rooms

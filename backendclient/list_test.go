@@ -334,6 +334,8 @@ func TestListRooms_Refusals(t *testing.T) {
 		"no results":     respond(200, "application/json", `{"count":1}`),
 		"null results":   respond(200, "application/json", `{"count":1,"results":null}`),
 		"array":          respond(200, "application/json", `[]`),
+		"two lists":      respond(200, "application/json", `{"count":1,"results":[{"id":"a"}],"results":[{"id":"b"}]}`),
+		"too many rooms": respond(200, "application/json", `{"count":1001,"results":[`+strings.Repeat("{},", 1000)+`{}]}`),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
