@@ -543,6 +543,21 @@ func TestDoctor_Sentinels(t *testing.T) {
 	p.is(t)
 }
 
+// The doctor knows a single node of a Cluster, which PING does not show.
+func TestDoctor_NodeOfACluster(t *testing.T) {
+	p := newPatient(t)
+	cluster := redistest.Cluster(t)
+	node := cluster.Nodes[0]
+	if node == cluster.Owner(t, cluster.Slot(t, "mg1:inst")) {
+		node = cluster.Nodes[1]
+	}
+	p.Reload(gatewaytest.Config{
+		Global: "store redis redis://" + node.Addr() + "\nsecret {file." + secretFile(t, doctorSecret) + "}",
+		Gate:   p.config.Gate, Servers: p.config.Servers,
+	})
+	require.Contains(t, p.is(t, "redis_unusable")[0].Fix, "cluster, in the block of store redis")
+}
+
 // The doctor reports that the certificate of Meet's upstream is about to expire.
 func TestDoctor_Certificate(t *testing.T) {
 	p := newPatient(t)

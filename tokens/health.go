@@ -79,6 +79,9 @@ func (r *reporter) cacheStatus() CacheStatus {
 	}
 }
 
+// ProblemElsewhere is the [StoreProblem] of a node of a Cluster that does not have the key.
+const ProblemElsewhere = redisdb.ProblemElsewhere
+
 // StoreProblem describes an error of this package to an operator, without addresses. It is ""
 // for nil. It quotes what Redis refuses, so that the operator sees which command or key the
 // Redis user lacks.

@@ -144,7 +144,7 @@ func open(address string) bool {
 var redisChecks = []check{
 	{name: "redis_unusable", look: func(f *Facts, found finder) {
 		if f.Redis.Problem != "" && !f.Redis.Replica {
-			found("", f.Redis.Problem, "redis-cli -u \"$REDIS_URL\" PING, from this machine")
+			found("", f.Redis.Problem, fixOf(f.Redis.Problem, f, "redis-cli -u \"$REDIS_URL\" PING, from this machine"))
 		}
 	}},
 	{name: "redis_replica", look: func(f *Facts, found finder) {
@@ -205,9 +205,17 @@ var redisChecks = []check{
 			if f.Redis.Mode == "cluster" {
 				list, also = "SHARDCHANNELS", "; redis-cli --cluster check <address>, since a slot may be left half moved"
 			}
-			found("", "this gateway does not hear of changes and asks Redis for each request: "+cmp.Or(f.Redis.FeedProblem, "the cause is not known"), "redis-cli PUBSUB "+list+" 'mg1:*'; let connections of subscribers through"+also)
+			found("", "this gateway does not hear of changes and asks Redis for each request: "+cmp.Or(f.Redis.FeedProblem, "the cause is not known"), fixOf(f.Redis.FeedProblem, f, "redis-cli PUBSUB "+list+" 'mg1:*'; let connections of subscribers through"+also))
 		}
 	}},
+}
+
+// fixOf returns the fix of a problem with Redis, usually the given one.
+func fixOf(problem string, f *Facts, usually string) string {
+	if problem == tokens.ProblemElsewhere && f.Redis.Mode != "cluster" {
+		return "cluster, in the block of store redis (docs/redis.md has an example)"
+	}
+	return usually
 }
 
 var gatewayChecks = []check{

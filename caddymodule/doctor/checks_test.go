@@ -132,6 +132,23 @@ func TestDiagnose_FeedOfACluster(t *testing.T) {
 	require.Contains(t, Diagnose(f)[0].Fix, "PUBSUB SHARDCHANNELS")
 }
 
+// A store that is a single node of a Cluster needs the option cluster. PING would succeed.
+func TestDiagnose_NodeOfACluster(t *testing.T) {
+	for _, harm := range []func(*Facts){
+		func(f *Facts) { f.Redis.Problem = tokens.ProblemElsewhere },
+		func(f *Facts) { f.Redis.FeedFresh, f.Redis.FeedProblem = false, tokens.ProblemElsewhere },
+	} {
+		f := healthy()
+		f.Redis.Mode = "standalone"
+		harm(f)
+		findings := Diagnose(f)
+		require.Len(t, findings, 1)
+		require.Contains(t, findings[0].Fix, "cluster, in the block of store redis")
+		f.Redis.Mode = "cluster"
+		require.NotContains(t, Diagnose(f)[0].Fix, "in the block")
+	}
+}
+
 func TestNames_AreDocumented(t *testing.T) {
 	doc, err := os.ReadFile("../../docs/doctor.md")
 	require.NoError(t, err)

@@ -82,6 +82,10 @@ func answerProblem(err error) (problem string, known bool) {
 	return "", false
 }
 
+// ProblemElsewhere is what [Problem] says of a node of a Cluster that does not have the key. A
+// store without the option cluster does not follow to the node that has it.
+const ProblemElsewhere = "redis answers that another node of its Cluster has the key: the block of store redis needs cluster, if that is missing (docs/redis.md has an example)"
+
 // maxQuoted bounds what is quoted of an answer of Redis.
 const maxQuoted = 200
 
@@ -100,7 +104,7 @@ func Problem(err error) string {
 		return "redis refuses: " + l.Error() + " (docs/redis.md has the line for ACL SETUSER)"
 	}
 	if problem, _ := answerProblem(err); problem == "moved" {
-		return "redis answers that another node of its Cluster has the key: the block of store redis needs cluster, if that is missing (docs/redis.md has an example)"
+		return ProblemElsewhere
 	}
 	if answer := quotable(err); answer != "" {
 		return "redis refuses: " + answer
