@@ -5,6 +5,7 @@ package caddymodule
 import (
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/module"
 )
@@ -21,7 +22,9 @@ const (
 
 // Build describes a binary. Unknown values are "unknown".
 type Build struct {
-	// Version is the gateway's version, such as 0.1.0.
+	// Version is [Release] if the release was built, such as 0.1.0. For another commit it is
+	// a pseudo-version as Go's, such as 0.1.1-0.20261128194733-6d2f2bd722fe, with +dirty
+	// appended if files were changed.
 	Version string
 	// Commit is the revision, with -dirty appended if files were changed.
 	Commit string
@@ -50,6 +53,9 @@ func buildOf(info *debug.BuildInfo) Build {
 	for _, m := range info.Deps {
 		switch m.Path {
 		case ownModule:
+			if m.Replace != nil {
+				m = m.Replace
+			}
 			b.readPseudoVersion(m.Version)
 		case caddyModule:
 			b.Caddy = m.Version
@@ -64,7 +70,11 @@ func buildOf(info *debug.BuildInfo) Build {
 	}
 	if revision := settings["vcs.revision"]; revision != "" {
 		b.Commit, b.Date = revision, settings["vcs.time"]
+		if info.Main.Version != "v"+Release {
+			b.Version = pseudoVersion(b.Commit, b.Date)
+		}
 		if settings["vcs.modified"] == "true" {
+			b.Version += "+dirty"
 			b.Commit += "-dirty"
 		}
 	}
@@ -81,6 +91,17 @@ func (b *Build) readPseudoVersion(version string) {
 	if date, err := module.PseudoVersionTime(version); err == nil {
 		b.Date = date.UTC().Format("2006-01-02T15:04:05Z")
 	}
+	b.Version = pseudoVersion(b.Commit, b.Date)
+}
+
+// pseudoVersion returns the version of a commit after Release. Go's own starts from the last
+// tag, which a clone may lack.
+func pseudoVersion(commit, date string) string {
+	at, err := time.Parse(time.RFC3339, date)
+	if err != nil {
+		return Release
+	}
+	return strings.TrimPrefix(module.PseudoVersion("", "v"+Release, at, commit[:min(len(commit), 12)]), "v")
 }
 
 // String returns version, commit and day.
