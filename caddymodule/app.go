@@ -317,7 +317,7 @@ func (a *App) checkStore() {
 		return
 	}
 	if settings, err := redis.Settings(ctx); err == nil {
-		for _, warning := range settings.Warnings() {
+		for _, warning := range tokens.StoreWarnings(settings) {
 			a.logger.Warn(warning)
 		}
 	}

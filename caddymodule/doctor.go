@@ -138,14 +138,14 @@ func (a *App) redisFacts(ctx context.Context, f *doctor.Facts) {
 	}
 	f.Redis.WaitReplicas = redis.WaitReplicas
 	if settings, err := redis.Tokens().Settings(ctx); err == nil {
-		f.Redis.Settings = settings
+		f.Redis.Servers = settings
 	}
 	permissions, err := redis.Tokens().Permissions(ctx)
 	if err == nil {
 		f.Redis.Permissions = permissions
 	}
 	f.Redis.Replica = s.Store.Error != "" && a.Authority().Health(ctx).Problem == "replica"
-	if permissions.Refusing {
+	if permissions.Refusing() {
 		f.Redis.Problem = "" // Redis answers; the missing permissions are reported instead
 	}
 }

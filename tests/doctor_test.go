@@ -543,6 +543,58 @@ func TestDoctor_Sentinels(t *testing.T) {
 	p.is(t)
 }
 
+// The doctor names the server of a Cluster that is misconfigured, or that refuses the gateway. So
+// does readiness, and the log.
+func TestDoctor_Cluster(t *testing.T) {
+	p := new(patient)
+	cluster := redistest.Cluster(t)
+	configure := func(t *testing.T, node *redistest.Server, args ...any) {
+		t.Helper()
+		require.NoError(t, node.Client().Do(t.Context(), args...).Err())
+	}
+	user := redistest.DocumentedUser(t, "meet-gateway")
+	for _, node := range cluster.Nodes {
+		configure(t, node, user...)
+		configure(t, node, "CONFIG", "SET", "appendonly", "yes")
+	}
+	p.meet = strictMeet(t, nil)
+	p.Gateway = gatewaytest.Start(t, gatewaytest.Config{
+		Global: "store redis {\ncluster\naddress " + strings.Join(cluster.Addrs(), " ") + "\nusername meet-gateway\npassword " + redistest.ACLPassword +
+			"\n}\nsecret {file." + secretFile(t, doctorSecret) + "}\nstaleness 2s",
+		Gate: p.meet.Backend(), Servers: "trusted_proxies static private_ranges",
+	})
+	p.is(t)
+	second := cluster.Nodes[1]
+	for _, c := range []struct {
+		check      string
+		harm, heal []any
+		ready      string
+	}{
+		{"redis_no_aof", []any{"CONFIG", "SET", "appendonly", "no"}, []any{"CONFIG", "SET", "appendonly", "yes"}, ""},
+		{"redis_eviction", []any{"CONFIG", "SET", "maxmemory-policy", "allkeys-lru"}, []any{"CONFIG", "SET", "maxmemory-policy", "noeviction"}, ""},
+		{"redis_permissions", []any{"ACL", "SETUSER", "meet-gateway", "-scan"}, user, ""},
+		{"redis_permissions", []any{"ACL", "SETUSER", "meet-gateway", "-get"}, user, "NOPERM: the user may not use the command GET at " + second.Addr()},
+		{"redis_unusable", []any{"ACL", "DELUSER", "meet-gateway"}, user, "Redis at " + second.Addr() + " refuses: WRONGPASS"},
+	} {
+		t.Run(c.check, func(t *testing.T) {
+			logged := len(p.Logs())
+			configure(t, second, c.harm...)
+			found := p.is(t, c.check)[0]
+			require.Contains(t, found.About+found.Cause, second.Addr())
+			if c.check == "redis_permissions" {
+				eventually(t, func() bool { return strings.Contains(p.Logs()[logged:], " at "+second.Addr()) })
+			}
+			if c.ready != "" {
+				answer := p.Do(http.MethodGet, "http://"+p.Admin+"/meet-gateway/health/ready", "")
+				require.Equal(t, http.StatusServiceUnavailable, answer.Status)
+				require.Contains(t, answer.Body, c.ready)
+			}
+			configure(t, second, c.heal...)
+			p.is(t)
+		})
+	}
+}
+
 // The doctor knows a single node of a Cluster, which PING does not show.
 func TestDoctor_NodeOfACluster(t *testing.T) {
 	p := newPatient(t)

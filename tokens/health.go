@@ -82,8 +82,8 @@ func (r *reporter) cacheStatus() CacheStatus {
 // ProblemElsewhere is the [StoreProblem] of a node of a Cluster that does not have the key.
 const ProblemElsewhere = redisdb.ProblemElsewhere
 
-// StoreProblem describes an error of this package to an operator, without addresses. It is ""
-// for nil. It quotes what Redis refuses, so that the operator sees which command or key the
+// StoreProblem describes an error of this package to an operator. It is "" for nil. It names
+// the server if Redis has several, by host and port alone. It quotes what Redis refuses, so that the operator sees which command or key the
 // Redis user lacks.
 func StoreProblem(err error) string {
 	switch {
@@ -200,7 +200,7 @@ func (r *reporter) followPermissions(ctx context.Context) {
 	for {
 		p, err := r.db.Permitted(ctx)
 		if text := p.String(); err == nil && text != reported {
-			r.observer.PermissionsMissing(text, p.Refusing)
+			r.observer.PermissionsMissing(text, p.Refusing())
 			reported = text
 		}
 		select {

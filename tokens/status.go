@@ -120,9 +120,9 @@ func (r *reporter) Status(ctx context.Context) Status {
 	}
 	s.Store.Error = StoreProblem(err)
 	if settings, err := r.db.Settings(ctx); err == nil {
-		s.Store.Warnings = settings.Warnings()
+		s.Store.Warnings = StoreWarnings(settings)
 	}
-	if p, err := r.db.Permitted(ctx); err == nil && !p.OK() && !p.Refusing {
+	if p, err := r.db.Permitted(ctx); err == nil && !p.OK() && !p.Refusing() {
 		s.Store.Warnings = append(s.Store.Warnings, "NOPERM: the Redis user may not use "+p.String()+
 			"; requests are served, and what else needs it fails (docs/redis.md has the line for ACL SETUSER)")
 	}

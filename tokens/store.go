@@ -13,11 +13,17 @@ const MinSecret = vault.MinSecret
 // Store is a connection to Redis.
 type Store = redisdb.DB
 
-// StoreSettings are the settings of Redis that matter here.
+// StoreSettings are the settings of a server of Redis that matter here.
 type StoreSettings = redisdb.Settings
 
-// Permissions is what the Redis user may not do.
-type Permissions = redisdb.Permissions
+// StoreWarnings lists the settings that lose data.
+func StoreWarnings(servers []StoreSettings) []string { return redisdb.Warnings(servers) }
+
+// Permissions is what the Redis user may not do. Lack is the same for one server.
+type (
+	Permissions = redisdb.Permissions
+	Lack        = redisdb.Lack
+)
 
 // RedisOptions are the addresses and credentials of Redis.
 type RedisOptions = redisdb.Options

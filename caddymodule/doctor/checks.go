@@ -153,47 +153,45 @@ var redisChecks = []check{
 		}
 	}},
 	{name: "redis_permissions", needsRedis: true, look: func(f *Facts, found finder) {
-		if p := f.Redis.Permissions; !p.OK() {
-			found("", "NOPERM: the Redis user may not use "+p.String(), "the ACL SETUSER line in docs/redis.md")
+		for _, l := range f.Redis.Permissions {
+			found(l.Server, "NOPERM: the Redis user may not use "+l.String(), "the ACL SETUSER line in docs/redis.md")
 		}
 	}},
-	{name: "redis_version", needsRedis: true, look: func(f *Facts, found finder) {
+	{name: "redis_version", needsRedis: true, look: eachServer(func(s tokens.StoreSettings, _ *Facts, found finder) {
 		major := 0
-		_, _ = fmt.Sscanf(f.Redis.Settings.Version, "%d", &major) // 0 if it is not a number
+		_, _ = fmt.Sscanf(s.Version, "%d", &major) // 0 if it is not a number
 		if major > 0 && major < oldestRedis {
-			found("", "Redis "+f.Redis.Settings.Version+" is too old", "install Redis 7 or later")
+			found(s.Server, "Redis "+s.Version+" is too old", "install Redis 7 or later")
 		}
-	}},
-	{name: "redis_no_aof", needsRedis: true, look: func(f *Facts, found finder) {
-		if s := f.Redis.Settings; s.Known && !s.AppendOnly {
-			found("", "Redis keeps no append-only file: a restart loses tokens, revocations and applications", "redis-cli CONFIG SET appendonly yes")
+	})},
+	{name: "redis_no_aof", needsRedis: true, look: eachServer(func(s tokens.StoreSettings, _ *Facts, found finder) {
+		if !s.AppendOnly {
+			found(s.Server, "Redis keeps no append-only file: a restart loses tokens, revocations and applications", "redis-cli CONFIG SET appendonly yes")
 		}
-	}},
-	{name: "redis_eviction", needsRedis: true, look: func(f *Facts, found finder) {
-		if s := f.Redis.Settings; s.Known && s.Policy != "" && s.Policy != "noeviction" {
-			found("", "Redis may evict keys (maxmemory-policy "+s.Policy+"): an evicted application is a deleted one", "redis-cli CONFIG SET maxmemory-policy noeviction")
+	})},
+	{name: "redis_eviction", needsRedis: true, look: eachServer(func(s tokens.StoreSettings, _ *Facts, found finder) {
+		if s.Policy != "" && s.Policy != "noeviction" {
+			found(s.Server, "Redis may evict keys (maxmemory-policy "+s.Policy+"): an evicted application is a deleted one", "redis-cli CONFIG SET maxmemory-policy noeviction")
 		}
-	}},
-	{name: "redis_memory", needsRedis: true, look: func(f *Facts, found finder) {
-		if s := f.Redis.Settings; s.MaxMemory > 0 && float64(s.UsedMemory) > maxMemoryFill*float64(s.MaxMemory) {
-			found("", fmt.Sprintf("Redis uses %d %% of its memory: once it is full, no token is given and nothing can be revoked", 100*s.UsedMemory/s.MaxMemory), "redis-cli CONFIG SET maxmemory, to more")
+	})},
+	{name: "redis_memory", needsRedis: true, look: eachServer(func(s tokens.StoreSettings, _ *Facts, found finder) {
+		if s.MaxMemory > 0 && float64(s.UsedMemory) > maxMemoryFill*float64(s.MaxMemory) {
+			found(s.Server, fmt.Sprintf("Redis uses %d %% of its memory: once it is full, no token is given and nothing can be revoked", 100*s.UsedMemory/s.MaxMemory), "redis-cli CONFIG SET maxmemory, to more")
 		}
-	}},
-	{name: "redis_replicas", needsRedis: true, look: func(f *Facts, found finder) {
-		s := f.Redis.Settings
+	})},
+	{name: "redis_replicas", needsRedis: true, look: eachServer(func(s tokens.StoreSettings, f *Facts, found finder) {
 		switch {
-		case s.Known && f.Redis.WaitReplicas > s.Replicas:
-			found("", fmt.Sprintf("wait_replicas is %d, but %d confirm changes: every change and every refresh is answered with 503", f.Redis.WaitReplicas, s.Replicas), "connect the replicas, or lower wait_replicas")
-		case s.Known && f.Redis.Mode == "sentinel" && s.Replicas == 0:
-			found("", "Sentinels watch a primary without a replica: there is nothing to fail over to", "REPLICAOF <primary> 6379, on another server")
+		case f.Redis.WaitReplicas > s.Replicas:
+			found(s.Server, fmt.Sprintf("wait_replicas is %d, but %d confirm changes: every change and every refresh is answered with 503", f.Redis.WaitReplicas, s.Replicas), "connect the replicas, or lower wait_replicas")
+		case f.Redis.Mode == "sentinel" && s.Replicas == 0:
+			found(s.Server, "Sentinels watch a primary without a replica: there is nothing to fail over to", "REPLICAOF <primary> 6379, on another server")
 		}
-	}},
-	{name: "redis_min_replicas", needsRedis: true, look: func(f *Facts, found finder) {
-		s := f.Redis.Settings
-		if s.Known && f.Redis.Mode == "sentinel" && s.Replicas > 0 && s.MinReplicas == 0 {
-			found("", "a primary that is cut off from its replicas goes on taking writes that a failover loses", "redis-cli CONFIG SET min-replicas-to-write 1")
+	})},
+	{name: "redis_min_replicas", needsRedis: true, look: eachServer(func(s tokens.StoreSettings, f *Facts, found finder) {
+		if f.Redis.Mode == "sentinel" && s.Replicas > 0 && s.MinReplicas == 0 {
+			found(s.Server, "a primary that is cut off from its replicas goes on taking writes that a failover loses", "redis-cli CONFIG SET min-replicas-to-write 1")
 		}
-	}},
+	})},
 	{name: "redis_latency", needsRedis: true, look: func(f *Facts, found finder) {
 		if f.Redis.Latency > maxLatency {
 			found("", fmt.Sprintf("Redis answers in %s: each new token waits for it several times", f.Redis.Latency.Round(time.Millisecond)), "redis-cli --latency; put the gateway near Redis")
@@ -208,6 +206,17 @@ var redisChecks = []check{
 			found("", "this gateway does not hear of changes and asks Redis for each request: "+cmp.Or(f.Redis.FeedProblem, "the cause is not known"), fixOf(f.Redis.FeedProblem, f, "redis-cli PUBSUB "+list+" 'mg1:*'; let connections of subscribers through"+also))
 		}
 	}},
+}
+
+// eachServer runs a check for each primary that tells its settings.
+func eachServer(look func(s tokens.StoreSettings, f *Facts, found finder)) func(*Facts, finder) {
+	return func(f *Facts, found finder) {
+		for _, s := range f.Redis.Servers {
+			if s.Known {
+				look(s, f, found)
+			}
+		}
+	}
 }
 
 // fixOf returns the fix of a problem with Redis, usually the given one.

@@ -25,7 +25,7 @@ func healthy() *Facts {
 		},
 		Redis: Redis{
 			Mode: "sentinel", Latency: time.Millisecond, FeedFresh: true, WaitReplicas: 1,
-			Settings: tokens.StoreSettings{Known: true, Version: "7.2.4", AppendOnly: true, Policy: "noeviction", MaxMemory: 100, UsedMemory: 50, Replicas: 2, MinReplicas: 1},
+			Servers: []tokens.StoreSettings{{Known: true, Version: "7.2.4", AppendOnly: true, Policy: "noeviction", MaxMemory: 100, UsedMemory: 50, Replicas: 2, MinReplicas: 1}},
 		},
 		Gateways: []tokens.Gateway{
 			{ID: "one", Self: true, Version: "v1", Keys: []string{"a", "b"}}, {ID: "two", Version: "v1", Keys: []string{"b", "a"}},
@@ -58,13 +58,16 @@ func TestDiagnose_EachFault(t *testing.T) {
 		"redis_replica": func(f *Facts) {
 			f.Redis = Redis{Problem: "redis answers, and is a replica", Replica: true}
 		},
-		"redis_permissions":       func(f *Facts) { f.Redis.Permissions.Commands = []string{"EVAL"}; f.Redis.FeedFresh = false },
-		"redis_version":           func(f *Facts) { f.Redis.Settings.Version = "6.2.14" },
-		"redis_no_aof":            func(f *Facts) { f.Redis.Settings.AppendOnly = false },
-		"redis_eviction":          func(f *Facts) { f.Redis.Settings.Policy = "allkeys-lru" },
-		"redis_memory":            func(f *Facts) { f.Redis.Settings.UsedMemory = 90 },
+		"redis_permissions": func(f *Facts) {
+			f.Redis.Permissions = tokens.Permissions{{Commands: []string{"EVAL"}}}
+			f.Redis.FeedFresh = false
+		},
+		"redis_version":           func(f *Facts) { f.Redis.Servers[0].Version = "6.2.14" },
+		"redis_no_aof":            func(f *Facts) { f.Redis.Servers[0].AppendOnly = false },
+		"redis_eviction":          func(f *Facts) { f.Redis.Servers[0].Policy = "allkeys-lru" },
+		"redis_memory":            func(f *Facts) { f.Redis.Servers[0].UsedMemory = 90 },
 		"redis_replicas":          func(f *Facts) { f.Redis.WaitReplicas = 3 },
-		"redis_min_replicas":      func(f *Facts) { f.Redis.Settings.MinReplicas = 0 },
+		"redis_min_replicas":      func(f *Facts) { f.Redis.Servers[0].MinReplicas = 0 },
 		"redis_latency":           func(f *Facts) { f.Redis.Latency = 80 * time.Millisecond },
 		"redis_feed":              func(f *Facts) { f.Redis.FeedFresh = false },
 		"keys_missing":            func(f *Facts) { f.MissingKeys = []string{"c"} },

@@ -62,7 +62,7 @@ type Redis struct {
 	// Replica reports that the problem is a replica in place of the primary.
 	Replica     bool
 	Mode        string
-	Settings    tokens.StoreSettings
+	Servers     []tokens.StoreSettings
 	Permissions tokens.Permissions
 	Latency     time.Duration
 	// FeedProblem says why this gateway does not hear of changes.

@@ -6,7 +6,7 @@ package wire
 type Finding struct {
 	// Check names the check, such as "redis_eviction"; docs/doctor.md lists them all.
 	Check string `json:"check"`
-	// About names the gateway, site, Meet or application concerned.
+	// About names the server of Redis, gateway, site, Meet or application concerned.
 	About string `json:"about,omitempty"`
 	// Cause is the problem, Fix the configuration line or the command that fixes it.
 	Cause string `json:"cause"`

@@ -112,6 +112,7 @@ func (f *Feed) listen(ctx context.Context) {
 // staleness bound.
 func (f *Feed) session(ctx context.Context) {
 	ps := f.db.Subscribe(ctx, redisdb.ChannelFeed, redisdb.ChannelNode+f.node)
+	named := f.db.FeedServer(ctx)
 	// Receiving does not watch the context.
 	unhook := context.AfterFunc(ctx, func() { _ = ps.Close() })
 	var asked sync.WaitGroup
@@ -126,7 +127,7 @@ func (f *Feed) session(ctx context.Context) {
 	for ctx.Err() == nil {
 		m, err := ps.ReceiveTimeout(ctx, f.staleness)
 		if err != nil {
-			f.listenFailed.Store(&err)
+			f.listenFailed.Store(new(named(err)))
 			return // broken or silent: start over
 		}
 		switch m := m.(type) {

@@ -111,7 +111,7 @@ func Open(o Options) (*DB, error) {
 			simple := u.Simple()
 			simple.Addr = addr
 			server := redis.NewClient(simple)
-			server.AddHook(commandHook{db})
+			server.AddHook(commandHook{db, server})
 			return server
 		}
 	case o.MasterName != "":

@@ -89,8 +89,9 @@ const ProblemElsewhere = "redis answers that another node of its Cluster has the
 // maxQuoted bounds what is quoted of an answer of Redis.
 const maxQuoted = 200
 
-// Problem says what is wrong with Redis, in a sentence without an address. It quotes what
-// Redis refuses, so that the operator sees which command or key its user lacks.
+// Problem says what is wrong with Redis, in a sentence. It names the server if there are several,
+// with host and port alone. It quotes what Redis refuses, so that the operator sees which command
+// or key its user lacks.
 func Problem(err error) string {
 	switch {
 	case errors.Is(err, ErrNotPrimary):
@@ -106,13 +107,17 @@ func Problem(err error) string {
 	if problem, _ := answerProblem(err); problem == "moved" {
 		return ProblemElsewhere
 	}
+	who := "redis"
+	if s, ok := errors.AsType[*serverError](err); ok {
+		who = redisAt(s.server)
+	}
 	if answer := quotable(err); answer != "" {
-		return "redis refuses: " + answer
+		return who + " refuses: " + answer
 	}
 	if cause := connectionProblem(err); cause != "" {
-		return "redis does not answer: " + cause
+		return who + " does not answer: " + cause
 	}
-	return "redis does not answer"
+	return who + " does not answer"
 }
 
 // quotable returns the printable text of a known error of Redis, "" for another error.
@@ -133,7 +138,7 @@ func quotable(err error) string {
 }
 
 // connectionProblem names the usual causes of a failed connection. The errors of package
-// net are not quoted, since they hold the address.
+// net are not quoted, since they hold addresses of this machine too.
 func connectionProblem(err error) string {
 	var timeout net.Error
 	_, unknownAuthority := errors.AsType[x509.UnknownAuthorityError](err)

@@ -36,15 +36,18 @@ func (db *DB) OnCommand(f func(context.Context, Command)) {
 // observeCommands hooks into each server of a Cluster, below the client that redirects.
 func (db *DB) observeCommands() {
 	if c, ok := db.rdb.(*redis.ClusterClient); ok {
-		c.OnNewNode(func(node *redis.Client) { node.AddHook(commandHook{db}) })
+		c.OnNewNode(func(node *redis.Client) { node.AddHook(commandHook{db, node}) })
 		return
 	}
-	db.rdb.AddHook(commandHook{db})
+	db.rdb.AddHook(commandHook{db, db.rdb})
 }
 
-// commandHook reports names and outcomes of commands. It does not look at arguments, which
-// hold keys and values.
-type commandHook struct{ db *DB }
+// commandHook reports names and outcomes of commands, and names the server in their errors. It
+// does not look at arguments, which hold keys and values.
+type commandHook struct {
+	db     *DB
+	server redis.Cmdable
+}
 
 // DialHook implements redis.Hook.
 func (commandHook) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -55,7 +58,7 @@ func (h commandHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		began := time.Now()
 		err := next(ctx, cmd)
 		h.report(ctx, cmd.Name(), began, err)
-		return err
+		return h.named(err)
 	}
 }
 
@@ -72,8 +75,20 @@ func (h commandHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 			}
 		}
 		h.report(ctx, "pipeline", began, err)
-		return err
+		for _, c := range cmds {
+			if failed := c.Err(); failed != nil {
+				c.SetErr(h.named(failed))
+			}
+		}
+		return h.named(err)
 	}
+}
+
+func (h commandHook) named(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fromServer(h.db.nameOf(h.server), err)
 }
 
 func (h commandHook) report(ctx context.Context, name string, began time.Time, err error) {

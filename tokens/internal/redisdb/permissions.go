@@ -99,8 +99,14 @@ func permissionsQuestion(channelCommands []string) string {
 	return string(text)
 }
 
-// Permissions lists what the gateway needs and its Redis user may not do.
-type Permissions struct {
+// Permissions lists what the gateway needs and its Redis user may not do, by server. Each server
+// has its own users.
+type Permissions []Lack
+
+// Lack is what the user may not do at one server.
+type Lack struct {
+	// Server is its host:port; "" for a single server.
+	Server   string
 	Commands []string
 	// Keys and Channels are patterns. " (to read)" or " (to write)" follows one that
 	// lacks only that.
@@ -110,12 +116,27 @@ type Permissions struct {
 }
 
 // OK reports whether nothing is missing.
-func (p Permissions) OK() bool {
-	return len(p.Commands) == 0 && len(p.Keys) == 0 && len(p.Channels) == 0
+func (p Permissions) OK() bool { return len(p) == 0 }
+
+// Refusing reports whether requests cannot be served without what is missing.
+func (p Permissions) Refusing() bool {
+	return slices.ContainsFunc(p, func(l Lack) bool { return l.Refusing })
+}
+
+// String lists what is missing, and where.
+func (p Permissions) String() string {
+	var parts []string
+	for _, s := range sayings(p, func(l Lack) (string, string) { return l.Server, l.String() }) {
+		if s.servers != "" {
+			s.what += " at " + s.servers
+		}
+		parts = append(parts, s.what)
+	}
+	return strings.Join(parts, "; ")
 }
 
 // String lists what is missing.
-func (p Permissions) String() string {
+func (p Lack) String() string {
 	var parts []string
 	for _, of := range []struct {
 		what string
@@ -137,32 +158,35 @@ func (p Permissions) String() string {
 func (db *DB) Permissions(ctx context.Context) (Permissions, error) {
 	var mu sync.Mutex
 	var all Permissions
-	err := db.onPrimaries(ctx, func(ctx context.Context, c redis.Cmdable) error { // each has its own users
-		p, err := db.permissionsAt(ctx, c)
-		mu.Lock()
-		defer mu.Unlock()
-		all.add(p)
+	err := db.onPrimaries(ctx, func(ctx context.Context, c redis.Cmdable) error {
+		l, err := db.permissionsAt(ctx, c)
+		if l.Server = db.nameOf(c); l.String() != "" {
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, l)
+		}
 		return err
 	})
 	if err != nil {
-		return Permissions{}, failure.Unavailable("asking what the user may do", err)
+		return nil, failure.Unavailable("asking what the user may do", err)
 	}
+	slices.SortFunc(all, func(x, y Lack) int { return strings.Compare(x.Server, y.Server) })
 	return all, nil
 }
 
-func (db *DB) permissionsAt(ctx context.Context, c redis.Cmdable) (p Permissions, err error) {
+func (db *DB) permissionsAt(ctx context.Context, c redis.Cmdable) (p Lack, err error) {
 	channelCommands := db.channelCommands()
 	answers, err := permissionsScript.Run(ctx, c, nil, permissionsQuestion(channelCommands)).BoolSlice()
 	if err != nil {
 		for _, command := range []string{"EVALSHA", "EVAL"} { // the script itself needs these
 			if redis.HasErrorPrefix(err, "NOPERM") && strings.Contains(err.Error(), "'"+strings.ToLower(command)+"'") {
-				return Permissions{Commands: []string{command}, Refusing: true}, nil
+				return Lack{Commands: []string{command}, Refusing: true}, nil
 			}
 		}
-		return Permissions{}, err
+		return Lack{}, err
 	}
 	if len(answers) == 0 {
-		return Permissions{}, nil
+		return Lack{}, nil
 	}
 	next := func() (permitted bool) {
 		permitted, answers = answers[0], answers[1:]
@@ -203,7 +227,7 @@ func (db *DB) needs(name string) bool {
 
 // shorten replaces a list of all keys, or all channels, by one pattern. The commands that
 // need these are then removed: whether they are permitted cannot be told.
-func (p *Permissions) shorten(channelCommands []string) {
+func (p *Lack) shorten(channelCommands []string) {
 	drop := func(list []string) {
 		p.Commands = slices.DeleteFunc(p.Commands, func(name string) bool {
 			return slices.ContainsFunc(list, func(c string) bool { return strings.HasPrefix(c, name+" ?") })
@@ -219,21 +243,6 @@ func (p *Permissions) shorten(channelCommands []string) {
 		p.Channels = []string{KeyPrefix + "*"}
 		drop(channelCommands)
 	}
-}
-
-// add adds what is missing at another server.
-func (p *Permissions) add(o Permissions) {
-	union := func(to *[]string, from []string) {
-		for _, name := range from {
-			if !slices.Contains(*to, name) {
-				*to = append(*to, name)
-			}
-		}
-	}
-	union(&p.Commands, o.Commands)
-	union(&p.Keys, o.Keys)
-	union(&p.Channels, o.Channels)
-	p.Refusing = p.Refusing || o.Refusing
 }
 
 const (
@@ -274,7 +283,7 @@ func (db *DB) Permitted(ctx context.Context) (Permissions, error) {
 // Refusing returns ErrUnavailable if the user lacks what requests need.
 func (db *DB) Refusing(ctx context.Context) error {
 	p, err := db.Permitted(ctx)
-	if err != nil || !p.Refusing {
+	if err != nil || !p.Refusing() {
 		return err
 	}
 	return failure.Unavailable("serving requests", &lackError{permissions: p})

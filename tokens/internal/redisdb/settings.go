@@ -15,9 +15,11 @@ import (
 	"github.com/meet-gateway/meet-gateway/tokens/internal/failure"
 )
 
-// Settings is what Redis tells of itself with INFO. Fields that it does not tell are empty.
+// Settings is what a server tells of itself with INFO. Fields that it does not tell are empty.
 // Known is false if it tells nothing, as the embedded store.
 type Settings struct {
+	// Server is its host:port; "" for a single server.
+	Server  string
 	Known   bool
 	Version string
 	// AppendOnly means that Redis writes every change to a file.
@@ -34,22 +36,25 @@ type Settings struct {
 // policyKeep is the maxmemory-policy that evicts nothing.
 const policyKeep = "noeviction"
 
-// Settings asks every primary and combines the worst answers. The error is
-// ErrUnavailable; a user that may not ask is not an error.
-func (db *DB) Settings(ctx context.Context) (Settings, error) {
+// Settings asks every primary. The error is ErrUnavailable; a user that may not ask is not
+// an error.
+func (db *DB) Settings(ctx context.Context) ([]Settings, error) {
 	var mu sync.Mutex
-	var worst Settings
+	var all []Settings
 	err := db.onPrimaries(ctx, func(ctx context.Context, c redis.Cmdable) error {
 		info, err := askInfo(ctx, c, "server", "persistence", "memory", "replication")
 		if err != nil {
 			return failure.Unavailable("asking Redis for its settings", err)
 		}
+		s := readSettings(info)
+		s.Server = db.nameOf(c)
 		mu.Lock()
 		defer mu.Unlock()
-		worst = worst.orWorse(readSettings(info))
+		all = append(all, s)
 		return nil
 	})
-	return worst, err
+	slices.SortFunc(all, func(x, y Settings) int { return strings.Compare(x.Server, y.Server) })
+	return all, err
 }
 
 func readSettings(info map[string]string) Settings {
@@ -69,56 +74,27 @@ func readSettings(info map[string]string) Settings {
 	return s
 }
 
-// orWorse combines the settings of two servers.
-func (s Settings) orWorse(o Settings) Settings {
-	switch {
-	case !s.Known:
-		return o
-	case !o.Known:
-		return s
-	}
-	s.AppendOnly = s.AppendOnly && o.AppendOnly
-	if s.Policy == policyKeep {
-		s.Policy = o.Policy
-	}
-	if o.fill() > s.fill() {
-		s.MaxMemory, s.UsedMemory = o.MaxMemory, o.UsedMemory
-	}
-	if slices.Compare(versionNumbers(o.Version), versionNumbers(s.Version)) < 0 {
-		s.Version = o.Version
-	}
-	s.Replicas, s.MinReplicas = min(s.Replicas, o.Replicas), min(s.MinReplicas, o.MinReplicas)
-	return s
-}
-
-// fill is the share of the memory that is used, from 0 to 1; 0 without a bound.
-func (s Settings) fill() float64 {
-	if s.MaxMemory == 0 {
-		return 0
-	}
-	return float64(s.UsedMemory) / float64(s.MaxMemory)
-}
-
-// versionNumbers splits a version such as 7.0.15.
-func versionNumbers(version string) (numbers []int64) {
-	for part := range strings.SplitSeq(version, ".") {
-		numbers = append(numbers, parseInt(part))
-	}
-	return numbers
-}
-
-// Warnings lists the settings that lose data, each with the line of redis.conf that fixes
-// it.
-func (s Settings) Warnings() []string {
-	if !s.Known {
-		return nil
-	}
-	var list []string
-	if !s.AppendOnly {
-		list = append(list, "redis keeps no append-only file: when it restarts, tokens, revocations and applications are lost; set `appendonly yes`")
-	}
-	if s.Policy != "" && s.Policy != policyKeep {
-		list = append(list, "redis may evict keys (maxmemory-policy "+s.Policy+"): an evicted application is a deleted one; set `maxmemory-policy noeviction`")
+// Warnings lists the settings that lose data, each with the servers and the line of redis.conf
+// that fixes it.
+func Warnings(all []Settings) (list []string) {
+	known := slices.DeleteFunc(slices.Clone(all), func(s Settings) bool { return !s.Known })
+	for _, fault := range []func(Settings) string{
+		func(s Settings) string {
+			if s.AppendOnly {
+				return ""
+			}
+			return " keeps no append-only file: when it restarts, tokens, revocations and applications are lost; set `appendonly yes`"
+		},
+		func(s Settings) string {
+			if s.Policy == "" || s.Policy == policyKeep {
+				return ""
+			}
+			return " may evict keys (maxmemory-policy " + s.Policy + "): an evicted application is a deleted one; set `maxmemory-policy noeviction`"
+		},
+	} {
+		for _, s := range sayings(known, func(s Settings) (string, string) { return s.Server, fault(s) }) {
+			list = append(list, redisAt(s.servers)+s.what)
+		}
 	}
 	return list
 }

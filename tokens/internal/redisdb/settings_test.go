@@ -24,8 +24,10 @@ func TestSettings_Replicas(t *testing.T) {
 	replicas := func() int {
 		s, err := db.Settings(t.Context())
 		require.NoError(t, err)
-		require.True(t, s.Known)
-		return s.Replicas
+		require.Len(t, s, 1)
+		require.True(t, s[0].Known)
+		require.Empty(t, s[0].Server)
+		return s[0].Replicas
 	}
 	require.Zero(t, replicas())
 
