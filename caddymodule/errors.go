@@ -162,7 +162,8 @@ var failures = []failureRow{
 	{err: tokens.ErrInFlight, answer: refusal{status: 409, detail: "A request with this Idempotency-Key is in progress.", code: codeConflict, reason: "idempotency_in_flight", retryAfter: time.Second}},
 	{err: tokens.ErrOutcomeUnknown, answer: refusal{status: 409, detail: "It is not known what became of the first request with this Idempotency-Key. Check before trying again with another one.", code: codeConflict, reason: "idempotency_outcome_unknown"}},
 
-	// The gateway's own store.
+	// The gateway's own store. It settles after a failover, which needs nobody's attention.
+	{err: tokens.ErrSettling, answer: refusal{status: 503, detail: textUnavailable, code: codeUnavailable, reason: "store_settling", retryAfter: 2 * time.Second}},
 	{err: tokens.ErrUnavailable, answer: refusal{status: 503, detail: textUnavailable, code: codeUnavailable, reason: "store_unavailable", outage: true, retryAfter: 2 * time.Second}},
 	{err: audit.ErrNotWritten, answer: refusal{status: 503, detail: textUnavailable, code: codeUnavailable, reason: reasonAudit, outage: true, retryAfter: 5 * time.Second}},
 	// Another writer kept changing the application while its credentials at Meet were

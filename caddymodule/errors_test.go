@@ -34,6 +34,7 @@ func TestRefusalOf(t *testing.T) {
 		retry        bool
 	}{
 		{tokens.ErrUnavailable, 503, 503, true},
+		{tokens.ErrSettling, 503, 503, true},
 		{tokens.ErrBusy, 503, 503, true},
 		{tokens.ErrConflict, 503, 503, true},
 		{tokens.ErrInvalidClient, 401, 401, false},
@@ -129,6 +130,19 @@ func TestRefusals_LogFields(t *testing.T) {
 			require.Equal(t, want, slices.Sorted(maps.Keys(logs.All()[0].ContextMap())), "%v", err)
 		}
 	}
+}
+
+// Settling after a failover is no outage, although it is answered like one.
+func TestRefusals_SettlingIsNoOutage(t *testing.T) {
+	core, logs := observer.New(zapcore.DebugLevel)
+	c := &call{h: &Handler{app: &App{outages: new(throttle)}, logger: zap.New(core)}, ctx: t.Context(), endpoint: endpointToken, requestID: "id"}
+	r := refusalOf(fmt.Errorf("checking a client: %w: %w", tokens.ErrUnavailable, tokens.ErrSettling), endpointToken)
+	c.logRefusal(&r)
+	require.Equal(t, http.StatusServiceUnavailable, r.status)
+	line := logs.All()[0]
+	require.Equal(t, "request refused", line.Message)
+	require.Equal(t, zapcore.InfoLevel, line.Level)
+	require.Equal(t, "store_settling", line.ContextMap()["reason"])
 }
 
 // Every refusal follows the rule of docs/compatibility.md for "error" and "detail".

@@ -14,6 +14,9 @@ var (
 	// ErrUnavailable means that Redis did not answer, or could not be believed. It never
 	// means that a credential is wrong.
 	ErrUnavailable = failure.ErrUnavailable
+	// ErrSettling comes with ErrUnavailable: something is missing or wrong, and Redis was
+	// replaced or set back within the staleness bound, so it may still be restored.
+	ErrSettling = failure.ErrSettling
 	// ErrNotFound means that Redis answered and has no such record.
 	ErrNotFound = failure.ErrNotFound
 	// ErrConflict means that the application was changed since the version that

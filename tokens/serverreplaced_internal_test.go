@@ -195,3 +195,17 @@ func TestOutage_CachedTokenIsValidUntilStale(t *testing.T) {
 	_, err = a.Inspect(ctx, tok.Value)
 	require.ErrorIs(t, err, ErrUnavailable)
 }
+
+// After a failover a wrong secret is refused only once Redis has settled, since it may have
+// been the right one before.
+func TestAuthenticate_WrongSecretWhileSettling(t *testing.T) {
+	server := miniredis.RunT(t)
+	a, _ := testNode(t, server)
+	app := testApp(t, a)
+	_, _, err := a.Authenticate(t.Context(), app.ID, "wrong")
+	require.ErrorIs(t, err, ErrInvalidClient)
+	a.feed.Hooks().Replace(true)
+	_, _, err = a.Authenticate(t.Context(), app.ID, "wrong")
+	require.ErrorIs(t, err, ErrUnavailable)
+	require.ErrorIs(t, err, ErrSettling)
+}

@@ -16,6 +16,7 @@ import (
 // The errors, documented in package tokens.
 var (
 	ErrUnavailable = errors.New("store unavailable")
+	ErrSettling    = errors.New("what Redis lost in a failover a moment ago may still be written again")
 	ErrNotFound    = errors.New("not found")
 	ErrConflict    = errors.New("changed by somebody else")
 	ErrBusy        = errors.New("too busy")

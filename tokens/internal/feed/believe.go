@@ -19,7 +19,6 @@ var ErrUnproven = errors.New("the last proof that Redis is the primary and compl
 var (
 	errLacking  = errors.New("changes are missing in Redis that other gateways may still restore")
 	errUnsteady = errors.New("the server may have been replaced by another one a moment ago")
-	errSettling = errors.New("the record is missing, and gateways may still restore what Redis lost")
 )
 
 // unverified is the number of no connection.
@@ -93,7 +92,7 @@ func (f *Feed) Settling() bool {
 // Settled returns ErrUnavailable while something missing may still be restored.
 func (f *Feed) Settled(ctx context.Context, doing string) error {
 	if f.Settling() && !isRestoring(ctx) {
-		return failure.Unavailable(doing, errSettling)
+		return failure.Unavailable(doing, failure.ErrSettling)
 	}
 	return nil
 }
