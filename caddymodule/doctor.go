@@ -52,7 +52,10 @@ func (a *App) Diagnose(ctx context.Context, adminAddress string) wire.Diagnosis 
 	f := &doctor.Facts{Now: time.Now(), Configuration: a.configurationFacts(adminAddress)}
 	meets := make(chan []doctor.Meet, 1)
 	go func() { meets <- a.meetFacts(ctx) }()
+	replicas := make(chan []tokens.Replica, 1)
+	go func() { replicas <- a.store.Tokens().UnusableReplicas(ctx) }()
 	a.redisFacts(ctx, f)
+	f.Redis.Replicas = <-replicas
 	if f.Redis.Problem == "" {
 		var err error
 		if f.Applications, err = a.applicationFacts(ctx); err != nil {

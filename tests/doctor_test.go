@@ -529,17 +529,31 @@ func TestDoctor_Network(t *testing.T) {
 	p.is(t, "redis_unusable")
 }
 
-// The doctor reports that a primary accepts writes without replicas.
+// The doctor reports that a primary accepts writes without replicas, and a replica without the
+// user.
 func TestDoctor_Sentinels(t *testing.T) {
 	group := redistest.SentinelGroup(t, 1, "--appendonly", "yes")
 	meet := strictMeet(t, nil)
 	p := &patient{meet: meet}
-	p.Gateway = gatewaytest.Start(t, gatewaytest.Config{
+	config := gatewaytest.Config{
 		Global: "store redis {\naddress " + strings.Join(group.Addrs(), " ") + "\nmaster_name " + redistest.MasterName + "\n}\nsecret {file." + secretFile(t, doctorSecret) + "}",
 		Gate:   meet.Backend(), Servers: "trusted_proxies static private_ranges",
-	})
+	}
+	p.Gateway = gatewaytest.Start(t, config)
 	p.is(t, "redis_min_replicas")
-	group.Master(t).RequireReplicas(t, 1)
+	master := group.Master(t)
+	master.RequireReplicas(t, 1)
+	p.is(t)
+
+	require.NoError(t, master.Client().Do(t.Context(), redistest.DocumentedUser(t, "meet-gateway")...).Err())
+	config.Global = strings.Replace(config.Global, "master_name", "username meet-gateway\npassword "+redistest.ACLPassword+"\nmaster_name", 1)
+	p.Reload(config)
+	replica := group.Data[slices.IndexFunc(group.Data, func(s *redistest.Server) bool { return s != master })]
+	found := p.is(t, "redis_failover")[0]
+	require.Equal(t, replica.Addr(), found.About)
+	require.Contains(t, found.Cause, "WRONGPASS")
+	require.Contains(t, found.Fix, "ACL SETUSER")
+	require.NoError(t, replica.Client().Do(t.Context(), redistest.DocumentedUser(t, "meet-gateway")...).Err())
 	p.is(t)
 }
 
@@ -553,9 +567,11 @@ func TestDoctor_Cluster(t *testing.T) {
 		require.NoError(t, node.Client().Do(t.Context(), args...).Err())
 	}
 	user := redistest.DocumentedUser(t, "meet-gateway")
+	var replicas []*redistest.Server
 	for _, node := range cluster.Nodes {
 		configure(t, node, user...)
 		configure(t, node, "CONFIG", "SET", "appendonly", "yes")
+		replicas = append(replicas, cluster.AddReplica(t, node))
 	}
 	p.meet = strictMeet(t, nil)
 	p.Gateway = gatewaytest.Start(t, gatewaytest.Config{
@@ -563,7 +579,29 @@ func TestDoctor_Cluster(t *testing.T) {
 			"\n}\nsecret {file." + secretFile(t, doctorSecret) + "}\nstaleness 2s",
 		Gate: p.meet.Backend(), Servers: "trusted_proxies static private_ranges",
 	})
+	for _, f := range p.is(t, "redis_failover", "redis_failover", "redis_failover") {
+		require.Contains(t, f.Cause, "redis refuses: WRONGPASS")
+		require.True(t, slices.ContainsFunc(replicas, func(s *redistest.Server) bool { return s.Addr() == f.About }), f.About)
+	}
+	for _, replica := range replicas {
+		configure(t, replica, user...)
+	}
 	p.is(t)
+	t.Run("a replica without a permission", func(t *testing.T) {
+		configure(t, replicas[2], "ACL", "SETUSER", "meet-gateway", "-get")
+		found := p.is(t, "redis_failover")[0]
+		require.Equal(t, replicas[2].Addr(), found.About)
+		require.Contains(t, found.Cause, "the command GET")
+		configure(t, replicas[2], user...)
+		p.is(t)
+	})
+	t.Run("a primary without a replica", func(t *testing.T) {
+		replicas[0].Stop(t)
+		require.Equal(t, cluster.Nodes[0].Addr(), p.is(t, "redis_replicas")[0].About)
+		replicas[0].Start(t)
+		configure(t, replicas[0], user...)
+		p.is(t)
+	})
 	second := cluster.Nodes[1]
 	for _, c := range []struct {
 		check      string

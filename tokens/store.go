@@ -25,6 +25,9 @@ type (
 	Lack        = redisdb.Lack
 )
 
+// Replica is a replica that this gateway could not use after a failover.
+type Replica = redisdb.Replica
+
 // RedisOptions are the addresses and credentials of Redis.
 type RedisOptions = redisdb.Options
 

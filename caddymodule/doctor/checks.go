@@ -185,8 +185,19 @@ var redisChecks = []check{
 			found(s.Server, fmt.Sprintf("wait_replicas is %d, but %d confirm changes: every change and every refresh is answered with 503", f.Redis.WaitReplicas, s.Replicas), "connect the replicas, or lower wait_replicas")
 		case f.Redis.Mode == "sentinel" && s.Replicas == 0:
 			found(s.Server, "Sentinels watch a primary without a replica: there is nothing to fail over to", "REPLICAOF <primary> 6379, on another server")
+		case f.Redis.Mode == "cluster" && s.Replicas == 0:
+			found(s.Server, "a primary of the Cluster has no replica: there is nothing to fail over to", "redis-cli --cluster add-node <new server> "+s.Server+" --cluster-slave")
 		}
 	})},
+	{name: "redis_failover", needsRedis: true, look: func(f *Facts, found finder) {
+		for _, r := range f.Redis.Replicas {
+			fix := "start the replica, or let this gateway reach it as it reaches the primary"
+			if r.Forbidden {
+				fix = "the ACL SETUSER line in docs/redis.md, at this replica too: Redis does not replicate users"
+			}
+			found(r.Server, "after a failover to this replica, this gateway could not use it: "+r.Problem, fix)
+		}
+	}},
 	{name: "redis_min_replicas", needsRedis: true, look: eachServer(func(s tokens.StoreSettings, f *Facts, found finder) {
 		if f.Redis.Mode == "sentinel" && s.Replicas > 0 && s.MinReplicas == 0 {
 			found(s.Server, "a primary that is cut off from its replicas goes on taking writes that a failover loses", "redis-cli CONFIG SET min-replicas-to-write 1")

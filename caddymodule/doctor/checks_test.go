@@ -62,11 +62,14 @@ func TestDiagnose_EachFault(t *testing.T) {
 			f.Redis.Permissions = tokens.Permissions{{Commands: []string{"EVAL"}}}
 			f.Redis.FeedFresh = false
 		},
-		"redis_version":           func(f *Facts) { f.Redis.Servers[0].Version = "6.2.14" },
-		"redis_no_aof":            func(f *Facts) { f.Redis.Servers[0].AppendOnly = false },
-		"redis_eviction":          func(f *Facts) { f.Redis.Servers[0].Policy = "allkeys-lru" },
-		"redis_memory":            func(f *Facts) { f.Redis.Servers[0].UsedMemory = 90 },
-		"redis_replicas":          func(f *Facts) { f.Redis.WaitReplicas = 3 },
+		"redis_version":  func(f *Facts) { f.Redis.Servers[0].Version = "6.2.14" },
+		"redis_no_aof":   func(f *Facts) { f.Redis.Servers[0].AppendOnly = false },
+		"redis_eviction": func(f *Facts) { f.Redis.Servers[0].Policy = "allkeys-lru" },
+		"redis_memory":   func(f *Facts) { f.Redis.Servers[0].UsedMemory = 90 },
+		"redis_replicas": func(f *Facts) { f.Redis.WaitReplicas = 3 },
+		"redis_failover": func(f *Facts) {
+			f.Redis.Replicas = []tokens.Replica{{Server: "10.0.0.2:6379", Problem: "redis refuses: WRONGPASS", Forbidden: true}}
+		},
 		"redis_min_replicas":      func(f *Facts) { f.Redis.Servers[0].MinReplicas = 0 },
 		"redis_latency":           func(f *Facts) { f.Redis.Latency = 80 * time.Millisecond },
 		"redis_feed":              func(f *Facts) { f.Redis.FeedFresh = false },
@@ -124,6 +127,21 @@ func TestDiagnose_EachFault(t *testing.T) {
 			require.Contains(t, faults, name, "a check without a fault")
 		}
 	}
+}
+
+// Each primary of a Cluster needs a replica.
+func TestDiagnose_PrimaryOfAClusterWithoutReplica(t *testing.T) {
+	f := healthy()
+	f.Redis.Mode, f.Redis.WaitReplicas = "cluster", 0
+	alone := f.Redis.Servers[0]
+	alone.Server, alone.Replicas = "10.0.0.2:6379", 0
+	f.Redis.Servers = append(f.Redis.Servers, alone)
+	findings := Diagnose(f)
+	require.Len(t, findings, 1)
+	require.Equal(t, "redis_replicas", findings[0].Check)
+	require.Equal(t, "10.0.0.2:6379", findings[0].About)
+	f.Redis.Mode = "standalone"
+	require.Empty(t, Diagnose(f))
 }
 
 // A Cluster lists the channels of the feed apart from others.

@@ -60,9 +60,11 @@ type Redis struct {
 	// Problem says why Redis cannot be used. The other fields are then unknown.
 	Problem string
 	// Replica reports that the problem is a replica in place of the primary.
-	Replica     bool
-	Mode        string
-	Servers     []tokens.StoreSettings
+	Replica bool
+	Mode    string
+	Servers []tokens.StoreSettings
+	// Replicas are those that could not replace a primary.
+	Replicas    []tokens.Replica
 	Permissions tokens.Permissions
 	Latency     time.Duration
 	// FeedProblem says why this gateway does not hear of changes.

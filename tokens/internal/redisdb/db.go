@@ -70,8 +70,8 @@ type DB struct {
 	// conns are the open connections. It is nil for a Cluster, whose servers redirect
 	// commands themselves.
 	conns *connections
-	// serverAt makes a client for a server to which a Cluster redirects. The caller closes it.
-	serverAt func(addr string) *redis.Client
+	// options are those of each server of a Cluster, or behind Sentinels; else nil.
+	options *redis.UniversalOptions
 	// sentinels is nil unless Sentinels watch Redis.
 	sentinels   *sentinels
 	permissions permissionCache
@@ -106,16 +106,11 @@ func Open(o Options) (*DB, error) {
 			return nil, errors.New("a Redis Cluster has no database but 0")
 		}
 		db.mode = "cluster"
+		db.options = u
 		db.rdb = redis.NewClusterClient(u.Cluster())
-		db.serverAt = func(addr string) *redis.Client {
-			simple := u.Simple()
-			simple.Addr = addr
-			server := redis.NewClient(simple)
-			server.AddHook(commandHook{db, server})
-			return server
-		}
 	case o.MasterName != "":
 		db.mode = "sentinel"
+		db.options = u
 		db.conns = newConnections(o.Timeout, u.TLSConfig)
 		db.sentinels = newSentinels(u, db.conns)
 		simple := u.Simple()

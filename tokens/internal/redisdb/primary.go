@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -95,7 +96,7 @@ func (db *DB) followed(ctx context.Context, before serverInfo) error {
 	}
 	after := readServer(parseInfo(info.Val()))
 	if after.id != before.id || len(after.replicas) < want ||
-		slices.ContainsFunc(after.replicas, func(confirmed int64) bool { return confirmed <= before.offset }) {
+		slices.ContainsFunc(after.replicas, func(r replica) bool { return r.confirmed <= before.offset }) {
 		return ErrUnfollowed
 	}
 	return nil
@@ -107,8 +108,14 @@ type serverInfo struct {
 	// when a replica is promoted.
 	id       string
 	role     string
-	offset   int64   // of its replication stream
-	replicas []int64 // the offset that each connected replica has confirmed; -1 if it is not in step
+	offset   int64 // of its replication stream
+	replicas []replica
+}
+
+// replica is a replica that is connected to a primary.
+type replica struct {
+	addr      string // host:port
+	confirmed int64  // the offset that it has confirmed; -1 if it is not in step
 }
 
 // identify asks a server for its identity. The error means that it did not answer.
@@ -124,13 +131,16 @@ func readServer(info map[string]string) serverInfo {
 	}
 	for i := range parseInt(info["connected_slaves"]) {
 		// ip=127.0.0.1,port=6380,state=online,offset=42,lag=1
-		replica := info["slave"+strconv.FormatInt(i, 10)]
-		confirmed := int64(-1)
-		if _, offset, ok := strings.Cut(replica, ",offset="); ok && strings.Contains(replica, ",state=online,") {
-			offset, _, _ = strings.Cut(offset, ",")
-			confirmed = parseInt(offset)
+		fields := map[string]string{}
+		for field := range strings.SplitSeq(info["slave"+strconv.FormatInt(i, 10)], ",") {
+			name, value, _ := strings.Cut(field, "=")
+			fields[name] = value
 		}
-		s.replicas = append(s.replicas, confirmed)
+		r := replica{addr: net.JoinHostPort(fields["ip"], fields["port"]), confirmed: -1}
+		if fields["state"] == "online" {
+			r.confirmed = parseInt(fields["offset"])
+		}
+		s.replicas = append(s.replicas, r)
 	}
 	return s
 }

@@ -63,8 +63,8 @@ func readSettings(info map[string]string) Settings {
 		Known: known, Version: info["redis_version"], AppendOnly: aof == "1", Policy: info["maxmemory_policy"],
 		MaxMemory: parseInt(info["maxmemory"]), UsedMemory: parseInt(info["used_memory"]),
 	}
-	for _, confirmed := range readServer(info).replicas {
-		if confirmed > 0 {
+	for _, r := range readServer(info).replicas {
+		if r.confirmed > 0 {
 			s.Replicas++
 		}
 	}

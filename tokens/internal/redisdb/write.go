@@ -63,6 +63,15 @@ func (db *DB) Write(ctx context.Context, script *Script, key string, args ...any
 	return cmd, err
 }
 
+// serverAt makes a client for a server to which a Cluster redirects. The caller closes it.
+func (db *DB) serverAt(addr string) *redis.Client {
+	simple := db.options.Simple()
+	simple.Addr = addr
+	server := redis.NewClient(simple)
+	server.AddHook(commandHook{db, server})
+	return server
+}
+
 // maxRedirects bounds how often a Cluster may redirect one command.
 const maxRedirects = 3
 
