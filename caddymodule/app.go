@@ -305,18 +305,12 @@ func (a *App) logStart() {
 	a.logger.Info("gateway started", append(fields, zap.Strings("keys_used", self.Uses), zap.Strings("keys", self.Keys), zap.String("gateway", self.ID))...)
 }
 
-// checkStore reports an unreachable or badly configured Redis at startup rather than at
-// the first request.
+// checkStore reports a badly configured Redis at startup. The observer reports one that is
+// unavailable.
 func (a *App) checkStore() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	redis := a.store.Tokens()
-	if err := redis.Ping(ctx); err != nil {
-		a.logger.Error("redis is unavailable; requests are answered with 503 until it is back",
-			zap.String("cause", tokens.StoreProblem(err)), zap.Error(err))
-		return
-	}
-	if settings, err := redis.Settings(ctx); err == nil {
+	if settings, err := a.store.Tokens().Settings(ctx); err == nil {
 		for _, warning := range tokens.StoreWarnings(settings) {
 			a.logger.Warn(warning)
 		}

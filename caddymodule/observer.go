@@ -17,6 +17,7 @@ import (
 // reload two Authorities may be running; only the one that was started last reports.
 type authorityObserver struct {
 	stale     atomic.Bool
+	readiness readinessLog      // used by one goroutine
 	authority *tokens.Authority // set before it starts
 }
 
@@ -82,6 +83,36 @@ func (o *authorityObserver) PermissionsMissing(what string, refusing bool) {
 	default:
 		logger().Warn("the redis user lacks permissions that the gateway needs, though not for requests; docs/redis.md has the line for ACL SETUSER", cause)
 	}
+}
+
+// Readiness implements tokens.Observer.
+func (o *authorityObserver) Readiness(problem error) {
+	switch {
+	case !o.isActive() || !o.readiness.note(problem == nil, time.Now()):
+	case problem == nil:
+		logger().Info("this gateway is ready again")
+	default:
+		logger().Error("this gateway is not ready: requests that it cannot answer from memory get 503",
+			zap.String("cause", tokens.StoreProblem(problem)), zap.Error(problem))
+	}
+}
+
+// readinessLog decides which changes of readiness are logged: all, unless the gateway becomes
+// not ready again within outagePeriod.
+type readinessLog struct {
+	notReady bool // as logged last
+	since    time.Time
+}
+
+// note reports whether to log the state. A gateway is ready before the first call.
+func (l *readinessLog) note(ready bool, now time.Time) bool {
+	if ready != l.notReady || !ready && now.Sub(l.since) < outagePeriod {
+		return false
+	}
+	if l.notReady = !ready; l.notReady {
+		l.since = now
+	}
+	return true
 }
 
 // StoreRolledBack implements tokens.Observer.

@@ -73,6 +73,26 @@ func TestHealth_NotReadyWithoutRedis(t *testing.T) {
 	eventually(200)
 }
 
+// The log says when readiness changes, also if nobody asks.
+func TestHealth_ChangesAreLogged(t *testing.T) {
+	redis := redistest.Standalone(t)
+	g := gatewaytest.Start(t, gatewaytest.Config{Global: "store redis " + redis.URL() + "\nsecret 0123456789-0123456789-0123456789-abc"})
+	const notReady, again = "this gateway is not ready", "this gateway is ready again"
+	logged := func(text string) {
+		require.Eventually(t, func() bool { return strings.Contains(g.Logs(), text) }, 20*time.Second, 20*time.Millisecond)
+	}
+	require.NotContains(t, g.Logs(), notReady)
+	redis.Stop(t)
+	logged(notReady)
+	time.Sleep(2 * time.Second) // some more rounds
+	require.Contains(t, g.Logs(), `"cause":"redis does not answer`)
+	require.NotContains(t, g.Logs(), again)
+	redis.Start(t)
+	logged(again)
+	require.Equal(t, 1, strings.Count(g.Logs(), notReady))
+	require.Equal(t, 1, strings.Count(g.Logs(), again))
+}
+
 func TestHealth_SurvivesReloads(t *testing.T) {
 	address := claimPort(t).Addr()
 	config := gatewaytest.Config{Global: "store embedded\nhealth " + address}

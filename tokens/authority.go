@@ -88,6 +88,9 @@ type Observer interface {
 	// PermissionsMissing reports a change of what the Redis user may not do, "" if nothing.
 	// refusing is true if requests cannot be served without it.
 	PermissionsMissing(what string, refusing bool)
+	// Readiness reports, as often as heartbeats are sent, why the gateway is not ready; nil if
+	// it is. See [Authority.Ready].
+	Readiness(problem error)
 	// StoreRolledBack reports that Redis lost changes, because it was restored from a snapshot
 	// or failed over to a replica that lagged. reapplied is true if all were written again.
 	StoreRolledBack(lost int64, reapplied bool)
@@ -235,7 +238,7 @@ func (a *Authority) JWKS() signing.JWKS { return a.signing.JWKS(a.installations.
 
 // Start follows the feed until Close. It does not wait for Redis.
 func (a *Authority) Start() {
-	a.feed.Start(a.gateways.Follow, a.keyUse.Follow, a.followPermissions)
+	a.feed.Start(a.gateways.Follow, a.keyUse.Follow, a.followReadiness)
 }
 
 // Close stops following the feed and waits for what runs in the background. It
@@ -255,4 +258,5 @@ func (noObserver) FeedLag(time.Duration)           {}
 func (noObserver) FeedState(bool)                  {}
 func (noObserver) KeysMissing([]string)            {}
 func (noObserver) PermissionsMissing(string, bool) {}
+func (noObserver) Readiness(error)                 {}
 func (noObserver) StoreRolledBack(int64, bool)     {}

@@ -192,8 +192,9 @@ func (r *reporter) checkKeys(ctx context.Context) error {
 // staleness bound.
 func (r *reporter) Fresh() bool { return r.feed.Fresh() }
 
-// followPermissions reports changes of what the Redis user may not do, until ctx ends.
-func (r *reporter) followPermissions(ctx context.Context) {
+// followReadiness reports changes of what the Redis user may not do, and whether this gateway
+// is ready, until ctx ends.
+func (r *reporter) followReadiness(ctx context.Context) {
 	tick := time.NewTicker(r.feed.Interval())
 	defer tick.Stop()
 	reported := ""
@@ -203,10 +204,23 @@ func (r *reporter) followPermissions(ctx context.Context) {
 			r.observer.PermissionsMissing(text, p.Refusing())
 			reported = text
 		}
+		if problem := r.readyLately(ctx); ctx.Err() == nil {
+			r.observer.Readiness(problem)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
 	}
+}
+
+// readyLately is Ready without a question to Redis, unless something that is done anyway has
+// failed.
+func (r *reporter) readyLately(ctx context.Context) error {
+	beat, _ := r.feed.Failures()
+	if beat == nil && r.keyUse.Lacking() == 0 && r.db.Refusing(ctx) == nil && r.feed.Believable(ctx) == nil {
+		return nil
+	}
+	return r.Ready(ctx)
 }

@@ -90,4 +90,5 @@ func (o *keyObserver) KeysMissing(ids []string) {
 func (*keyObserver) FeedLag(time.Duration)           {}
 func (*keyObserver) FeedState(bool)                  {}
 func (*keyObserver) PermissionsMissing(string, bool) {}
+func (*keyObserver) Readiness(error)                 {}
 func (*keyObserver) StoreRolledBack(int64, bool)     {}
