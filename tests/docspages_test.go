@@ -28,10 +28,16 @@ func page(t *testing.T, file string) string {
 }
 
 // TestDocs_IntegratorsCommandsWork runs all commands of the integrator's guide unchanged, in
-// order, in one shell.
+// order, in one shell, for an application with refresh tokens and one without.
 func TestDocs_IntegratorsCommandsWork(t *testing.T) {
+	for name, refresh := range map[string]bool{"with refresh tokens": true, "without": false} {
+		t.Run(name, func(t *testing.T) { testIntegratorsCommands(t, refresh) })
+	}
+}
+
+func testIntegratorsCommands(t *testing.T, refresh bool) {
 	g := gatewaytest.Start(t, gatewaytest.Config{})
-	app := g.AddApplication(func(a *tokens.Application) { a.Refresh = true })
+	app := g.AddApplication(func(a *tokens.Application) { a.Refresh = refresh })
 
 	var script strings.Builder
 	script.WriteString("set -euo pipefail\n")
@@ -61,7 +67,7 @@ func TestDocs_IntegratorsCommandsWork(t *testing.T) {
 	require.Contains(t, page(t, filepath.Join(dir, "room.json")), `"url":`)
 	require.Contains(t, string(said), `"count":1`, "the repeated creation creates no second room")
 	token := regexp.MustCompile(`"access_token":"([^"]+)"`).FindStringSubmatch(page(t, filepath.Join(dir, "refreshed.json")))
-	require.NotNil(t, token, "the refresh returns a new token")
+	require.NotNil(t, token, "the refresh returns a new token, or leaves the former one")
 	a := g.Do(http.MethodGet, "/external-api/v1.0/rooms", "", "Authorization", gatewaytest.Bearer(token[1]))
 	require.Equal(t, http.StatusUnauthorized, a.Status, "the last command revoked it: %s", a.Body)
 }
