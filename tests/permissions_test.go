@@ -219,6 +219,45 @@ func TestPermissions_WaitReplicas(t *testing.T) {
 	})
 }
 
+// A list of commands from before the feed was sharded lacks SSUBSCRIBE, or both commands. With
+// SPUBLISH alone, the gateway is ready and asks Redis for each request.
+func TestPermissions_ShardedFeed(t *testing.T) {
+	cluster := redistest.Cluster(t)
+	acl := func(rules ...any) {
+		for _, n := range cluster.Nodes {
+			require.NoError(t, n.Client().Do(t.Context(), append([]any{"ACL", "SETUSER", "meet-gateway"}, rules...)...).Err())
+		}
+	}
+	for _, n := range cluster.Nodes {
+		require.NoError(t, n.Client().Do(t.Context(), redistest.DocumentedUser(t, "meet-gateway")...).Err())
+	}
+	acl("-spublish", "-ssubscribe")
+	g := gatewaytest.Start(t, gatewaytest.Config{
+		Global: "store redis {\naddress " + strings.Join(cluster.Addrs(), " ") + "\nusername meet-gateway\npassword " + redistest.ACLPassword +
+			"\ncluster\n}\nsecret {file." + secretFile(t, doctorSecret) + "}\nstaleness 1s",
+		Gate: "backend sandbox",
+	})
+	l := &limited{Gateway: g}
+	eventually(t, func() bool {
+		ready, s := l.ready(t)
+		return !ready && strings.Contains(s.Reason, "SPUBLISH")
+	})
+	acl("+spublish")
+	eventually(t, func() bool {
+		ready, s := l.ready(t)
+		return ready && strings.Contains(s.Reason, "NOPERM: the user may not use the command SSUBSCRIBE") && !s.Feed.Fresh
+	})
+	require.Contains(t, g.Metrics(), "caddy_meet_gateway_feed_refused 1")
+	app := g.AddApplication(nil)
+	token := g.Token(app, "ada@example.org")
+	require.Equal(t, http.StatusOK, g.Do("GET", roomsPath, "", "Authorization", gatewaytest.Bearer(token)).Status)
+	acl("+ssubscribe")
+	eventually(t, func() bool {
+		ready, s := l.ready(t)
+		return ready && s.Feed.Fresh
+	})
+}
+
 func eventually(t *testing.T, ok func() bool) {
 	t.Helper()
 	require.Eventually(t, ok, 30*time.Second, 20*time.Millisecond)
