@@ -21,7 +21,7 @@ func init() {
 
 // Sandbox is a Meet in memory, for trials and tests. It creates any user. All
 // configurations of a process share its state, which survives reloads and is lost when
-// the process ends.
+// the process ends. Another gateway has another sandbox, so it is for one gateway.
 type Sandbox struct {
 	// The web address of rooms. Default: `https://meet.example.org`.
 	BaseURL string `json:"base_url,omitempty"`
