@@ -72,6 +72,29 @@ func testIntegratorsCommands(t *testing.T, refresh bool) {
 	require.Equal(t, http.StatusUnauthorized, a.Status, "the last command revoked it: %s", a.Body)
 }
 
+// TestDocs_ThreeCallsWork runs the quick start of the README unchanged, except for the values
+// of the operator.
+func TestDocs_ThreeCallsWork(t *testing.T) {
+	_, section, found := strings.Cut(page(t, "../README.md"), "### Three calls\n")
+	require.True(t, found)
+	_, block, found := strings.Cut(section, "```sh\n")
+	require.True(t, found)
+	block, _, found = strings.Cut(block, "```")
+	require.True(t, found)
+	g := gatewaytest.Start(t, gatewaytest.Config{})
+	app := g.AddApplication(func(a *tokens.Application) {
+		a.Scopes = tokens.Scopes{tokens.ScopeRoomsCreate, tokens.ScopeRoomsRetrieve}
+	})
+	values := regexp.MustCompile(`(?m)^(BASE|CLIENT_ID|CLIENT_SECRET)=.*\n`)
+	require.Len(t, values.FindAllString(block, -1), 3)
+
+	command := exec.CommandContext(t.Context(), "bash", "-c", "set -euo pipefail\n"+values.ReplaceAllString(block, ""))
+	command.Env = append(os.Environ(), "BASE="+g.Base(), "CLIENT_ID="+app.ID, "CLIENT_SECRET="+app.Secret)
+	said, err := command.CombinedOutput()
+	require.NoError(t, err, "%s", said)
+	require.Regexp(t, `^\{"id":"[^"]+".*"url":"https://`, string(said))
+}
+
 // TestDocs_EveryLinkWorks checks that every link between pages leads to an existing
 // page and heading.
 func TestDocs_EveryLinkWorks(t *testing.T) {
