@@ -12,9 +12,8 @@ import (
 // When the cache is full, put evicts the oldest entry, not the least recently used one: a hit
 // then needs no write lock, and entries expire in about the order of their insertion.
 //
-// otter, a library of caches, has two disadvantages here. It records each hit, so a hit
-// among 100,000 tokens takes 14 to 32 % longer (BenchmarkTokenOfMany). When it is full, it may
-// reject the newest entry, such as the note that Meet has just refused a token.
+// otter, a library of caches, may reject the newest entry when it is full, such as the note that
+// Meet has just refused a token.
 //
 // The map holds hashes of the keys, because a key can be as large as the rest of its entry.
 // Hashes have 64 bits and a random seed in each process. Of two keys with the same hash, the
@@ -53,9 +52,8 @@ func (c *cache[K, V]) get(key K, now time.Time) (value V, ok bool) {
 	return e.value, true
 }
 
-// put replaces the value for key. It returns a pointer to the stored key, which the caller may
-// keep instead of a copy.
-func (c *cache[K, V]) put(key K, value V, until time.Time) *K {
+// put replaces the value for key.
+func (c *cache[K, V]) put(key K, value V, until time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
@@ -72,20 +70,14 @@ func (c *cache[K, V]) put(key K, value V, until time.Time) *K {
 	}
 	c.last = e
 	c.entries[c.hash(key)] = e
-	return &e.key
 }
 
 // drop removes the value for key.
 func (c *cache[K, V]) drop(key K) {
-	c.dropIf(key, func(V) bool { return true })
-}
-
-// dropIf removes the value for key if match returns true for it.
-func (c *cache[K, V]) dropIf(key K, match func(V) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	if e, found := c.entries[c.hash(key)]; found && e.key == key && match(e.value) {
+	if e, found := c.entries[c.hash(key)]; found && e.key == key {
 		c.unlink(e)
 	}
 }

@@ -55,8 +55,8 @@ type Options struct {
 	// MaxBody bounds the answer that is read, in bytes. Default: 4 MiB.
 	MaxBody int64
 
-	// MaxTokens is how many tokens are kept in this process, at about 800 bytes each. If there are
-	// more, the oldest is dropped. Default: 16384.
+	// MaxTokens is how many tokens are kept in this process, at about 200 bytes each. If there are
+	// more, one that was not used lately is dropped. Default: 16384.
 	MaxTokens int
 
 	// Previous is a client whose tokens this one takes over, if both are for the same Meet
@@ -99,7 +99,7 @@ type Client struct {
 	flights singleflight.Group
 	waiters waiters
 
-	tokens              *cache[identity, *Token]
+	tokens              *tokenCache
 	refusedCallers      *cache[identity, *Error]    // callers that Meet refused recently
 	refusedApplications *cache[Credentials, *Error] // applications that Meet refused recently
 	distrusted          *cache[identity, string]    // tokens that Meet refused recently
@@ -173,7 +173,7 @@ func New(o Options) (*Client, error) {
 		renewalQueue:        &renewalQueue{limit: o.MaxTokens},
 		pausedRenewals:      newCache[Credentials, time.Time](maxRemembered),
 		turns:               newFairQueue(o.MaxExchanges),
-		tokens:              newCache[identity, *Token](o.MaxTokens),
+		tokens:              newTokenCache(o.MaxTokens),
 		refusedCallers:      newCache[identity, *Error](maxRemembered),
 		refusedApplications: newCache[Credentials, *Error](maxRemembered),
 		distrusted:          newCache[identity, string](maxRemembered),

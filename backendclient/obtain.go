@@ -48,7 +48,7 @@ func (c *Client) Token(ctx context.Context, caller Caller) (*Token, error) {
 	now := c.options.Now()
 	if t, ok := c.tokens.get(id, now); ok {
 		c.counters.fromMemory.Add(1)
-		t.touch(&caller, now)
+		c.recordUse(&caller, id, t, now)
 		return c.withScopes(ctx, caller, id, t), nil
 	}
 	t, e := c.obtain(ctx, caller, id)
@@ -69,7 +69,9 @@ func (c *Client) Forget(caller Caller) {
 	c.refusedCallers.drop(id)
 	c.refusedApplications.drop(id.credentials())
 	c.disabledSessions.drop(caller.Session)
-	c.tokens.drop(id)
+	if t, ok := c.tokens.get(id, c.options.Now()); ok {
+		c.tokens.drop(id, t)
+	}
 	if c.options.Store == nil {
 		return
 	}
@@ -112,7 +114,7 @@ func (c *Client) obtain(ctx context.Context, caller Caller, id identity) (*Token
 			return nil, asError(r.Err)
 		}
 		t := r.Val.(*Token)
-		t.touch(&caller, c.options.Now())
+		c.recordUse(&caller, id, t, c.options.Now())
 		return t, nil
 	case <-ctx.Done():
 		return nil, failed(opExchange, false, ctx.Err())
@@ -223,7 +225,7 @@ func (c *Client) usable(id identity, value []byte) *Token {
 func (c *Client) saveKept(ctx context.Context, id identity, key string, t *Token) {
 	kept := func() bool {
 		k, ok := c.tokens.get(id, c.options.Now())
-		return ok && k == t
+		return ok && k.Value() == t.Value()
 	}
 	if !kept() {
 		return
@@ -254,14 +256,14 @@ func (c *Client) keep(id identity, t *Token) bool {
 	if !c.options.Now().Before(until) {
 		return false
 	}
-	kept := c.tokens.put(id, t, until)
+	key := c.tokens.put(id, t)
 	if c.options.MayRenew != nil && until.Sub(t.Received()) >= shortestRenewed {
-		c.renewalQueue.add(renewal{at: t.renewAt(c.options.Now()).UnixMilli(), id: kept, token: t})
+		c.renewalQueue.add(renewalOf(key, t, t.renewAt(c.options.Now())))
 	}
 	// Checked after the put: distrust marks the token before it evicts it, so one of the
 	// two sees the other.
 	if value, ok := c.distrusted.get(id, c.options.Now()); ok && value == t.Value() {
-		c.evict(id, t)
+		c.tokens.drop(id, t)
 		return false
 	}
 	return true
@@ -342,11 +344,7 @@ func (c *Client) renew(ctx context.Context, caller Caller, old *Token) (*Token, 
 // distrust evicts a token and prevents it from being loaded from the store again.
 func (c *Client) distrust(id identity, t *Token) {
 	c.distrusted.put(id, t.Value(), c.options.Now().Add(maxKept))
-	c.evict(id, t)
-}
-
-func (c *Client) evict(id identity, t *Token) {
-	c.tokens.dropIf(id, func(kept *Token) bool { return kept.Value() == t.Value() })
+	c.tokens.drop(id, t)
 }
 
 // renewOnSuspicion replaces a token after a server error. The cause may be the token: Meet

@@ -33,28 +33,24 @@ const (
 
 // use is the last use of a token: when, to the minute, and by which application.
 type use struct {
-	at          int64 // unix seconds
+	at          int64 // unix seconds; 0 if the token is not to be renewed
 	application string
 }
 
-// touch records that a caller used the token.
-func (t *Token) touch(caller *Caller, now time.Time) {
-	if last := t.lastUse.Load(); last == nil || now.Unix()-last.at >= 60 {
-		t.lastUse.Store(&use{at: now.Unix(), application: caller.Application})
+// recordUse records that a caller used the token.
+func (c *Client) recordUse(caller *Caller, id identity, t *Token, now time.Time) {
+	if now.Unix()-t.lastUse.at >= 60 {
+		c.tokens.setUse(id, t, use{at: now.Unix(), application: caller.Application})
 	}
 }
 
-// recentlyUsed reports whether the user was active lately, and returns the last use.
-func (c *Client) recentlyUsed(t *Token, now time.Time) (*use, bool) {
-	last := t.lastUse.Load()
-	if last == nil {
-		return nil, false
-	}
+// recentlyUsed reports whether the user was active lately.
+func (c *Client) recentlyUsed(t *Token, now time.Time) bool {
 	lately, usable := c.options.RenewFor, t.usableUntil().Sub(t.Received())
 	if usable < lastsIntoNextDay {
 		lately = min(lately, usable/4)
 	}
-	return last, now.Sub(time.Unix(last.at, 0)) <= lately
+	return now.Sub(time.Unix(t.lastUse.at, 0)) <= lately
 }
 
 // Renewals counts the outcomes of renewals.
@@ -113,73 +109,71 @@ func (c *Client) renewNext(ctx context.Context) time.Duration {
 	if !ok {
 		return renewalTick
 	}
-	last, ok := c.renewable(ctx, d)
+	id, t, ok := c.renewable(ctx, d)
 	if !ok {
 		return 0
 	}
 	began := time.Now()
-	c.renewToken(ctx, d, last)
+	c.renewToken(ctx, id, t)
 	return max(renewalRest, time.Since(began))
 }
 
-// renewable reports whether a due token is still kept and wanted. If it is not wanted now, it
-// is checked again later.
-func (c *Client) renewable(ctx context.Context, d renewal) (*use, bool) {
+// renewable returns a token that is due, if it is still kept and wanted. If it is not wanted now,
+// it is checked again later.
+func (c *Client) renewable(ctx context.Context, d renewal) (identity, *Token, bool) {
 	now := c.options.Now()
-	kept, ok := c.tokens.get(*d.id, now)
-	if !ok || kept != d.token || kept.usableUntil().Sub(now) <= c.options.ExchangeTimeout { // too late for an exchange
-		return nil, false
+	id, t, ok := c.tokens.at(d.key, now)
+	if !ok || uint32(t.received) != d.received || t.usableUntil().Sub(now) <= c.options.ExchangeTimeout { // too late for an exchange
+		return id, nil, false
 	}
-	last, ok := c.recentlyUsed(kept, now)
-	if !ok || !c.options.MayRenew(ctx, d.id.caller(last.application)) {
-		c.postpone(d, kept.usableUntil().Sub(kept.Received())/10)
-		return nil, false
+	if !c.recentlyUsed(t, now) || !c.options.MayRenew(ctx, id.caller(t.lastUse.application)) {
+		c.postpone(id, t, t.usableUntil().Sub(t.Received())/10)
+		return id, nil, false
 	}
-	if until, paused := c.pausedRenewals.get(d.id.credentials(), now); paused {
-		c.postpone(d, until.Sub(now))
-		return nil, false
+	if until, paused := c.pausedRenewals.get(id.credentials(), now); paused {
+		c.postpone(id, t, until.Sub(now))
+		return id, nil, false
 	}
-	return last, true
+	return id, t, true
 }
 
 // postpone schedules the token for later, if it is still valid then.
-func (c *Client) postpone(d renewal, later time.Duration) {
+func (c *Client) postpone(id identity, t *Token, later time.Duration) {
 	at := c.options.Now().Add(later)
-	if at.Before(d.token.usableUntil()) {
-		d.at = at.UnixMilli()
-		c.renewalQueue.add(d)
+	if at.Before(t.usableUntil()) {
+		c.renewalQueue.add(renewalOf(c.tokens.key(id), t, at))
 	}
 }
 
 // renewToken renews a token unless another process does.
-func (c *Client) renewToken(ctx context.Context, d renewal, last *use) {
-	key := c.storeKey(*d.id)
+func (c *Client) renewToken(ctx context.Context, id identity, old *Token) {
+	key := c.storeKey(id)
 	if c.options.Store != nil {
 		unlock, acquired, err := c.options.Store.LockMeetToken(ctx, key, 2*c.options.ExchangeTimeout)
 		if err != nil || !acquired {
-			c.postpone(d, renewalRetry)
+			c.postpone(id, old, renewalRetry)
 			return
 		}
 		defer unlock()
 		value, err := c.options.Store.LoadMeetToken(ctx, key)
 		if err != nil {
-			c.postpone(d, renewalRetry)
+			c.postpone(id, old, renewalRetry)
 			return
 		}
-		if newer := decodeToken(value); newer != nil && c.replaceIfLonger(d, newer) {
+		if newer := decodeToken(value); newer != nil && c.replaceIfLonger(id, newer) {
 			c.renewals.found.Add(1)
 			return
 		}
 	}
-	t, e := c.observeExchange(func() (*Token, *Error) { return c.postExchange(ctx, d.id.caller(last.application)) })
+	t, e := c.observeExchange(func() (*Token, *Error) { return c.postExchange(ctx, id.caller(old.lastUse.application)) })
 	if e == nil {
-		t.missedScopes = d.token.missedScopes
+		t.missedScopes = old.missedScopes
 	}
 	switch {
 	case e != nil && ctx.Err() != nil: // not a failure of Meet
 	case e != nil:
-		c.renewalFailed(d, e)
-	case !c.replaceIfLonger(d, t):
+		c.renewalFailed(id, old, e)
+	case !c.replaceIfLonger(id, t):
 		c.renewals.failed.Add(1)
 	default:
 		c.renewals.exchanged.Add(1)
@@ -191,17 +185,17 @@ func (c *Client) renewToken(ctx context.Context, d renewal, last *use) {
 }
 
 // replaceIfLonger replaces the kept token by a newer one, unless it is gone or lasts longer.
-func (c *Client) replaceIfLonger(d renewal, newer *Token) bool {
-	kept, ok := c.tokens.get(*d.id, c.options.Now())
+func (c *Client) replaceIfLonger(id identity, newer *Token) bool {
+	kept, ok := c.tokens.get(id, c.options.Now())
 	if !ok || !newer.usableUntil().After(kept.usableUntil()) {
 		return false
 	}
-	newer.lastUse.Store(kept.lastUse.Load())
-	return c.keep(*d.id, newer)
+	newer.lastUse = kept.lastUse
+	return c.keep(id, newer)
 }
 
 // renewalFailed decides when to try again.
-func (c *Client) renewalFailed(d renewal, e *Error) {
+func (c *Client) renewalFailed(id identity, t *Token, e *Error) {
 	switch kind := e.Kind; {
 	case errors.Is(kind, ErrUserNotFound), errors.Is(kind, ErrProvisioningConflict), errors.Is(kind, ErrInvalidMail),
 		errors.Is(kind, ErrDomainRefused), errors.Is(kind, ErrDuplicateUser):
@@ -209,10 +203,10 @@ func (c *Client) renewalFailed(d renewal, e *Error) {
 	case errors.Is(kind, ErrBackendCredentials), errors.Is(kind, ErrApplicationInactive):
 		c.renewals.refused.Add(1)
 		until := c.options.Now().Add(pauseBroken)
-		c.pausedRenewals.put(d.id.credentials(), until, until)
-		c.postpone(d, pauseBroken)
+		c.pausedRenewals.put(id.credentials(), until, until)
+		c.postpone(id, t, pauseBroken)
 	default:
 		c.renewals.failed.Add(1)
-		c.postpone(d, c.renewalQueue.backOff(c.options.Now()))
+		c.postpone(id, t, c.renewalQueue.backOff(c.options.Now()))
 	}
 }

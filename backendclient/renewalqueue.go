@@ -11,11 +11,16 @@ import (
 	"time"
 )
 
-// renewal is a token and the time to consider its renewal.
+// renewal is the time to consider the renewal of a token.
 type renewal struct {
-	at    int64     // unix milliseconds
-	id    *identity // as the cache holds it
-	token *Token
+	key      tokenKey
+	at       uint32 // unix seconds, which fit until 2106
+	received uint32 // the end of Token.received, which tells whether the token was replaced
+}
+
+// renewalOf returns a renewal of a token.
+func renewalOf(key tokenKey, t *Token, at time.Time) renewal {
+	return renewal{key, uint32(at.Unix()), uint32(t.received)}
 }
 
 // renewalQueue holds the tokens that Renew considers, earliest first. A token that is
@@ -43,7 +48,7 @@ func (q *renewalQueue) add(r renewal) {
 func (q *renewalQueue) next(now time.Time) (r renewal, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if now.Before(q.resumeAt) || len(q.entries) == 0 || now.UnixMilli() < q.entries[0].at {
+	if now.Before(q.resumeAt) || len(q.entries) == 0 || now.Unix() < int64(q.entries[0].at) {
 		return renewal{}, false
 	}
 	return heap.Pop(&q.entries).(renewal), true

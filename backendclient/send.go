@@ -159,9 +159,9 @@ func (c *Client) try(ctx context.Context, caller Caller, w wireRequest, t *Token
 	case errors.Is(e.Kind, ErrApplicationInactive):
 		// An exchange would not help. Tokens are kept: they work again when the application does.
 		c.remember(caller.identity(), e)
-		t.lastUse.Store(nil)
+		c.tokens.setUse(caller.identity(), t, use{})
 	case errors.Is(e.Kind, ErrUserDisabled):
-		t.lastUse.Store(nil) // do not renew it, although Meet would issue one
+		c.tokens.setUse(caller.identity(), t, use{}) // do not renew it, although Meet would issue one
 		if caller.Session != "" {
 			c.disabledSessions.put(caller.Session, e, c.options.Now().Add(keepUserDisabled))
 		}

@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -30,7 +29,7 @@ const (
 )
 
 // Token is Meet's token for a caller. It prints, logs and marshals without its
-// value. One Token is shared by all who ask for it. There are many, so it is small.
+// value. It is immutable once it is kept.
 type Token struct {
 	// text is the Authorization header with Meet's token, followed by Meet's id of the user.
 	text       string
@@ -42,8 +41,7 @@ type Token struct {
 	scopes            *[]string // shared by many tokens
 	received, expires int64     // unix milliseconds
 
-	// lastUse is nil until the token is asked for.
-	lastUse atomic.Pointer[use]
+	lastUse use
 }
 
 // newToken returns a Token with Meet's token and Meet's id of the user.
