@@ -20,7 +20,7 @@ type cache struct {
 	tokens       atomic.Pointer[knowntokens.Table]     // replaced by an empty one to forget all
 	applications *memory.Bounded[string, *Application] // by id
 	aliases      *memory.Bounded[string, string]       // alias → id
-	users        *memory.Bounded[userID, *User]        // by public id
+	users        *memory.Bounded[userID, packedUser]   // by public id
 	mails        *memory.Bounded[Mail, string]         // mail → public id
 	// revocations are the tokens and families whose revocation this gateway has published, by
 	// key, and the server that it was made on.
@@ -44,7 +44,7 @@ func newCache(entries int) *cache {
 		entries:      entries,
 		applications: memory.NewBounded[string, *Application](max(entries/10, 1000)),
 		aliases:      memory.NewBounded[string, string](max(entries/10, 1000)),
-		users:        memory.NewBounded[userID, *User](entries),
+		users:        memory.NewBounded[userID, packedUser](entries),
 		mails:        memory.NewBounded[Mail, string](entries),
 		revocations:  memory.NewBounded[string, feed.Snapshot](entries),
 		uses:         memory.NewBounded[useKey, use](max(entries/10, 1000)),
@@ -77,6 +77,15 @@ func (c *cache) useIsDue(k useKey, backendUserID string, now time.Time) bool {
 func (c *cache) token(sum [sha256.Size]byte) (t accessToken, ok bool) {
 	t.Token, ok = c.tokens.Load().Get(sum)
 	return t, ok
+}
+
+// user returns a user that was read before, or nil.
+func (c *cache) user(id userID) *User {
+	packed, ok := c.users.Load(id)
+	if !ok {
+		return nil
+	}
+	return packed.unpack(id)
 }
 
 // fillToken adds a token whose record at key was read after since.

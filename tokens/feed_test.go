@@ -266,11 +266,11 @@ func TestCache_NoFillAfterDrop(t *testing.T) {
 	} {
 		since := c.epochs.Now(redisdb.KeyUser(string(u[:])))
 		drop()
-		c.epochs.Fill(redisdb.KeyUser(string(u[:])), since, func() { c.users.Store(u, new(User)) })
+		c.epochs.Fill(redisdb.KeyUser(string(u[:])), since, func() { c.users.Store(u, packedUser{}) })
 		_, there := c.users.Load(u)
 		require.False(t, there, name)
 	}
-	c.epochs.Fill(redisdb.KeyUser(string(u[:])), c.epochs.Now(redisdb.KeyUser(string(u[:]))), func() { c.users.Store(u, new(User)) })
+	c.epochs.Fill(redisdb.KeyUser(string(u[:])), c.epochs.Now(redisdb.KeyUser(string(u[:]))), func() { c.users.Store(u, packedUser{}) })
 	_, there := c.users.Load(u)
 	require.True(t, there)
 }
@@ -284,7 +284,7 @@ func TestCache_FillRaces(t *testing.T) {
 		key := redisdb.KeyUser(string(id[:]))
 		since := c.epochs.Now(key) // Redis now answers with the old value
 		var wg sync.WaitGroup
-		wg.Go(func() { c.epochs.Fill(key, since, func() { c.users.Store(id, new(User)) }) })
+		wg.Go(func() { c.epochs.Fill(key, since, func() { c.users.Store(id, packedUser{}) }) })
 		wg.Go(func() {
 			if i%2 == 0 {
 				c.forget(key)

@@ -84,7 +84,7 @@ func (g *grants) of(ctx context.Context, t *accessToken, now time.Time) (grantSt
 func (g *grants) remembered(t *accessToken, now time.Time) (s grantState, ok bool) {
 	in := g.installations.Remembered()
 	app, _ := g.cache.applications.Load(t.Application)
-	u, _ := g.cache.users.Load(t.User)
+	u := g.cache.user(t.User)
 	if in == nil || app == nil || u == nil || outdated(in.Read, now) || outdated(app.read, now) || outdated(u.read, now) {
 		return grantState{}, false
 	}
@@ -200,7 +200,7 @@ func (g *grants) rememberedUser(m Mail) (*installation.State, *User) {
 		return nil, nil
 	}
 	id, _ := g.cache.mails.Load(m)
-	u, _ := g.cache.users.Load(userIDOf(id))
+	u := g.cache.user(userIDOf(id))
 	if u == nil || outdated(u.read, g.now()) {
 		return nil, nil
 	}

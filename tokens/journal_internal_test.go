@@ -140,7 +140,7 @@ func TestCache_StaleValueIsNeverSeen(t *testing.T) {
 		}
 	}()
 	for range 20_000 {
-		c.epochs.Fill(key, since, func() { c.users.Store(id, new(User)) })
+		c.epochs.Fill(key, since, func() { c.users.Store(id, packedUser{}) })
 	}
 	close(stop)
 	require.False(t, <-seen)

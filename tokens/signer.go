@@ -93,7 +93,7 @@ func (t *accessToken) key() string                { return redisdb.KeyToken(stri
 func (t *accessToken) userID() string             { return string(t.User[:]) }
 func (t *accessToken) issuedAt() time.Time        { return time.Unix(t.Issued, 0) }
 func (t *accessToken) expiresAt() time.Time       { return time.Unix(t.Expires, 0) }
-func (t *accessToken) readAt() time.Time          { return time.Unix(0, t.Read) }
+func (t *accessToken) readAt() time.Time          { return time.Unix(t.Read, 0) }
 func (t *accessToken) expired(now time.Time) bool { return now.Unix() >= t.Expires }
 func (t *accessToken) issuedUnder() generations   { return t.Generations }
 

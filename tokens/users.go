@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unique"
 
 	"github.com/meet-gateway/meet-gateway/tokens/internal/feed"
 	"github.com/meet-gateway/meet-gateway/tokens/internal/journal"
@@ -22,7 +21,7 @@ import (
 // User is a mail address that some application acted for. The address identifies the
 // user: Meet's own id may change when it merges duplicates.
 //
-// A value that came from an [Authority] is shared and must not be changed.
+// A value that came from an [Authority] may be shared and must not be changed.
 type User struct {
 	// ID is 8 letters and digits, one id per folded address.
 	ID string `json:"id"`
@@ -254,7 +253,8 @@ func (s *users) keep(id string, m map[string]string, since memory.Epoch) (*User,
 		return nil, err
 	}
 	if key := userIDOf(id); key != (userID{}) {
-		s.cache.epochs.Fill(redisdb.KeyUser(id), since, func() { s.cache.users.Store(key, u) })
+		packed := u.pack()
+		s.cache.epochs.Fill(redisdb.KeyUser(id), since, func() { s.cache.users.Store(key, packed) })
 	}
 	return u, nil
 }
@@ -273,13 +273,10 @@ func (s *users) decode(id string, m map[string]string) (*User, error) {
 			_ = s.db.Eval(ctx, touchScript, redisdb.KeyUser(id), fieldMail, fieldMail, resealed).Err()
 		})
 	}
-	// There are many users: the texts of one share a piece of memory, and all users share the
-	// ids of applications.
-	text := id + string(mail) + m[fieldBackendUser]
 	u := &User{
-		ID: text[:len(id)], Mail: Mail(text[len(id) : len(id)+len(mail)]), BackendUserID: text[len(id)+len(mail):],
-		FirstSeen: parseInstant(m[fieldFirstSeen]), FirstSeenBy: unique.Make(m[fieldFirstBy]).Value(),
-		LastSeen: parseInstant(m[fieldLastSeen]), LastSeenBy: unique.Make(m[fieldLastBy]).Value(),
+		ID: id, Mail: Mail(mail), BackendUserID: m[fieldBackendUser],
+		FirstSeen: parseInstant(m[fieldFirstSeen]), FirstSeenBy: m[fieldFirstBy],
+		LastSeen: parseInstant(m[fieldLastSeen]), LastSeenBy: m[fieldLastBy],
 		read:       s.now(),
 		generation: redisdb.ParseUint(m[fieldGeneration]),
 		grantCount: redisdb.ParseUint(m[fieldGrantCount]),
@@ -306,25 +303,20 @@ func (s *users) decode(id string, m map[string]string) (*User, error) {
 	return u, nil
 }
 
-// noteSeen records that an application acted for the user, at most once a minute, and
-// Meet's id of the user if it changed.
+// noteSeen records that an application acted for the user, and Meet's id of the user unless it is
+// empty: at most once a minute, or if the id has changed.
 func (s *users) noteSeen(u *User, by, backendUserID string) {
 	now := s.now()
-	changed := backendUserID != "" && backendUserID != u.BackendUserID
-	if !changed && now.Sub(u.LastSeen) < time.Minute {
-		return
-	}
-	if changed {
-		backendUserID = strings.Clone(backendUserID) // it may be a part of Meet's token
-	} else {
-		backendUserID = u.BackendUserID
-	}
+	backendUserID = strings.Clone(backendUserID) // it may be a part of Meet's token
 	if !s.cache.useIsDue(useKey{id: u.ID}, backendUserID, now) {
 		return
 	}
+	fields := []any{fieldMail, fieldLastSeen, now.UnixMilli(), fieldLastBy, by}
+	if backendUserID != "" {
+		fields = append(fields, fieldBackendUser, backendUserID)
+	}
 	s.background.Go(func(ctx context.Context) {
-		// No decision depends on these fields, so memory may keep the old ones.
-		_ = s.db.Eval(ctx, touchScript, redisdb.KeyUser(u.ID), fieldMail,
-			fieldLastSeen, now.UnixMilli(), fieldLastBy, by, fieldBackendUser, backendUserID).Err()
+		// No decision depends on these fields, so memory does not have them.
+		_ = s.db.Eval(ctx, touchScript, redisdb.KeyUser(u.ID), fields...).Err()
 	})
 }

@@ -32,7 +32,8 @@ type Identity struct {
 	Credential CredentialType
 	// Application is the application that it was issued to.
 	Application *Application
-	// User is the user that it is for; nil for an application's own credential.
+	// User is the user that it is for; nil for an application's own credential. It may lack
+	// BackendUserID, LastSeen and LastSeenBy, for which see [Authority.User].
 	User *User
 	// Scopes are those that it was issued with and the application still has.
 	Scopes Scopes
@@ -189,7 +190,7 @@ func (v *verifier) compare(t *accessToken, sum [sha256.Size]byte, value []byte, 
 	if state == recordRevoked {
 		return deny(ErrTokenInvalid, "revoked")
 	}
-	t.Generations, t.Read = issuedUnder, v.now().UnixNano()
+	t.Generations, t.Read = issuedUnder, v.now().Unix()
 	v.cache.fillToken(sum, t, key, since)
 	return nil
 }

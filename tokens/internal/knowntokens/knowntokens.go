@@ -34,7 +34,7 @@ type Token struct {
 
 	// Issued and Expires are in unix seconds.
 	Issued, Expires int64
-	// Read is when the record was read from Redis, in unix nanoseconds.
+	// Read is when the record was read from Redis, in unix seconds.
 	Read int64
 	// Generations are those of the installation, the application, the user and the grant
 	// under which the token was issued.
@@ -75,11 +75,11 @@ type entry struct {
 	// nextSum and nextRecord are the next slots in the two chains that the entry is in.
 	nextSum, nextRecord uint32
 
-	class    uint32
-	used     atomic.Bool // since the clock hand last passed
-	lifetime int32       // seconds
-	issued   int64
-	read     int64
+	class uint32
+	used  atomic.Bool // since the clock hand last passed
+	// Unix times fit until 2106.
+	issued, read uint32
+	lifetime     int32 // seconds
 	// The generations of the user and of the grant.
 	generations [2]uint64
 }
@@ -87,7 +87,7 @@ type entry struct {
 const (
 	// chunkSize is how many entries are allocated at a time. A growing slice would be half
 	// empty. This many fill 4 KiB, which is one of the sizes that Go allocates.
-	chunkSize = 39
+	chunkSize = 42
 
 	// manyEntries is the size from which a table is split into shards, to share the locks.
 	manyEntries = 4096
@@ -138,7 +138,7 @@ func (t *Table) Get(sum [sha256.Size]byte) (token Token, ok bool) {
 	c := (*t.classes.Load())[e.class]
 	return Token{
 		ID: e.id, User: e.user, Application: c.application, KeyID: c.keyID, Scope: c.scope, Scopes: c.scopes,
-		Issued: e.issued, Expires: e.issued + int64(e.lifetime), Read: e.read,
+		Issued: int64(e.issued), Expires: int64(e.issued) + int64(e.lifetime), Read: int64(e.read),
 		Generations: [4]uint64{c.generations[0], c.generations[1], e.generations[0], e.generations[1]},
 	}, true
 }
@@ -160,7 +160,7 @@ func (t *Table) Add(sum [sha256.Size]byte, record uint32, token *Token) bool {
 	}
 	e := s.at(slot)
 	e.id, e.user, e.class = token.ID, token.User, number
-	e.issued, e.lifetime, e.read = token.Issued, int32(token.Expires-token.Issued), token.Read
+	e.issued, e.lifetime, e.read = uint32(token.Issued), int32(token.Expires-token.Issued), uint32(token.Read)
 	e.generations = [2]uint64(token.Generations[2:])
 	return true
 }
