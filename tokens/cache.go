@@ -3,6 +3,7 @@
 package tokens
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"sync/atomic"
 	"time"
@@ -63,9 +64,10 @@ type use struct {
 }
 
 // useIsDue reports whether a use is to be recorded: none was within the last minute, or Meet's
-// id of the user has changed. It counts the use as recorded.
+// id of the user has changed; "" is no change. It counts the use as recorded.
 func (c *cache) useIsDue(k useKey, backendUserID string, now time.Time) bool {
 	last, ok := c.uses.Load(k)
+	backendUserID = cmp.Or(backendUserID, last.backendUserID)
 	if ok && now.Sub(last.at) < time.Minute && last.backendUserID == backendUserID {
 		return false
 	}

@@ -119,7 +119,8 @@ func TestCachedApplication_EnabledAgain(t *testing.T) {
 	require.NoError(t, loginError(t, b, app.ID, secret))
 }
 
-// The last use of a secret or of a user is written at most once a minute.
+// The last use of a secret or of a user is written at most once a minute, also if not every token
+// tells Meet's id of the user. A new id is written at once.
 func TestLastUse_WrittenOnceAMinute(t *testing.T) {
 	ctx := t.Context()
 	clk := newClock()
@@ -129,23 +130,36 @@ func TestLastUse_WrittenOnceAMinute(t *testing.T) {
 	app, secret, err := a.CreateApplication(ctx, Application{Name: "Calendar", Active: true, Domains: []string{"*"}})
 	require.NoError(t, err)
 	waitForChanges(t, a, server)
-	noted := func() (int64, int64) {
+	meetID := ""
+	noted := func(backendUserID string) (int64, int64) {
 		requireCached(t, a, app.ID, secret)
-		tok, err := a.Issue(ctx, Grant{Application: app, Mail: "ada@example.org"})
+		tok, err := a.Issue(ctx, Grant{Application: app, Mail: "ada@example.org", BackendUserID: backendUserID})
 		require.NoError(t, err)
 		a.background.Wait()
 		current, err := a.CurrentApplication(ctx, app.ID)
 		require.NoError(t, err)
 		stored := hashOf(t, server, "mg1:u:"+tok.UserID)
+		meetID = stored[fieldBackendUser]
 		return current.LastUsed.UnixMilli(), int64(redisdb.ParseUint(stored[fieldLastSeen]))
 	}
 	first := clk.Now().UnixMilli()
-	used, seen := noted()
+	used, seen := noted("first")
 	require.Equal(t, [2]int64{first, first}, [2]int64{used, seen})
 	clk.advance(30 * time.Second)
-	used, seen = noted()
+	used, seen = noted("")
 	require.Equal(t, [2]int64{first, first}, [2]int64{used, seen})
 	clk.advance(31 * time.Second)
-	used, seen = noted()
+	used, seen = noted("")
 	require.Equal(t, [2]int64{clk.Now().UnixMilli(), clk.Now().UnixMilli()}, [2]int64{used, seen})
+	require.Equal(t, "first", meetID)
+
+	lastUsed := used
+	clk.advance(30 * time.Second)
+	for _, id := range []string{"first", ""} {
+		used, seen = noted(id)
+		require.Equal(t, [2]int64{lastUsed, lastUsed}, [2]int64{used, seen})
+	}
+	used, seen = noted("second")
+	require.Equal(t, [2]int64{lastUsed, clk.Now().UnixMilli()}, [2]int64{used, seen})
+	require.Equal(t, "second", meetID)
 }
