@@ -177,6 +177,11 @@ func (c *earlyClient) early(t *testing.T, method, path, body string, headers ...
 func (c *earlyClient) ticket(ctx context.Context, t *testing.T) {
 	t.Helper()
 	conn, _ := c.dial(ctx, t, false)
+	select { // quic-go 0.63 has a data race if a stream is opened meanwhile
+	case <-conn.HandshakeComplete():
+	case <-ctx.Done():
+		require.NoError(t, ctx.Err())
+	}
 	transport := new(http3.Transport)
 	defer transport.Close()
 	res, err := transport.NewClientConn(conn).RoundTrip(c.request("GET", "/external-api/v1.0/.well-known/jwks.json", "", nil).WithContext(ctx))
