@@ -170,8 +170,8 @@ func BenchmarkGate_Contention(b *testing.B) {
 	b.ReportMetric(100*(waited[0].Value.Float64()-before)/(b.Elapsed().Seconds()*goroutines), "%-waiting")
 }
 
-// A read with a known token allocates 21 times, eleven of them for the request to Meet.
-// The race detector empties pools at random, which makes it 23, hence the slack.
+// A read with a known token allocates 24 times, eleven of them for the request to Meet.
+// The race detector empties pools at random, which makes it 26, hence the slack.
 func TestGate_AllocationBudget(t *testing.T) {
 	h, app := newGate(t, meetGuest)
 	r := httptest.NewRequest(http.MethodGet, "/external-api/v1.0/rooms/"+sampleID, nil)
@@ -187,7 +187,7 @@ func TestGate_AllocationBudget(t *testing.T) {
 			}
 		}))
 	}
-	require.LessOrEqual(t, least, 24.0)
+	require.LessOrEqual(t, least, 27.0)
 }
 
 // BenchmarkTokenRequest_Cached serves token requests for one user on all cores, with a Redis

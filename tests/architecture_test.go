@@ -190,7 +190,7 @@ var layers = []layer{
 	},
 	{
 		folder:       "backendclient",
-		mayImport:    []string{"golang.org/x/sync"},
+		mayImport:    []string{"golang.org/x/sync", "github.com/google/uuid"},
 		mustNotReach: []string{caddy, zap, prometheus, goRedis, golangJWT, ours("tokens"), ours("caddymodule"), ours("tests")},
 	},
 	{ // a Meet for trials, part of the binary
