@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -360,7 +361,7 @@ func TestListRooms_Refusals(t *testing.T) {
 			_, err := c.ListRooms(ctx, alice, backendclient.ListOptions{PageSize: size})
 			require.ErrorIs(t, err, backendclient.ErrInvalidRequest)
 		}
-		for _, page := range []int{-2, 1 << 40} {
+		for _, page := range []int{-2, math.MaxInt} {
 			a, err := c.ListRooms(ctx, alice, backendclient.ListOptions{Page: page, PageSize: 50})
 			require.NoError(t, err)
 			require.Equal(t, 404, a.Status)
