@@ -39,16 +39,14 @@ func newPattern(token string) *pattern {
 	return &pattern{string(decoded), ends[0], ends[1]}
 }
 
-// like reports whether the parts of two tokens have the same lengths.
-func (p *pattern) like(other *pattern) bool {
-	return p.header == other.header && p.payload == other.payload && len(p.bytes) == len(other.bytes)
-}
+// form returns where the three parts end.
+func (p *pattern) form() [3]int { return [3]int{p.header, p.payload, len(p.bytes)} }
 
 // minEqual is the least length of an equal part that ends a difference. The numbers before the
 // next difference take two bytes.
 const minEqual = 3
 
-// appendDifferences appends where a token like the pattern differs from it: for each difference the
+// appendDifferences appends where a token of the same form differs from the pattern: for each difference the
 // length of the equal part before it, its own length, and its bytes.
 func (p *pattern) appendDifferences(dst []byte, token *pattern) []byte {
 	a, b := p.bytes, token.bytes

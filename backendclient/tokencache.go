@@ -25,8 +25,14 @@ type tokenCache struct {
 	packed map[tokenKey]packedToken
 	limit  int
 
-	// patterns has a pattern for the tokens of each application.
-	patterns *cache[Credentials, *pattern]
+	patterns *cache[patternKey, *pattern]
+}
+
+// patternKey is what tokens with the same pattern have in common: the application, and where
+// their parts end. An application's tokens of several forms are those from before and after a change in Meet.
+type patternKey struct {
+	credentials Credentials
+	form        [3]int
 }
 
 // tokenKey is the hash of an identity, with a random seed in each process. Of two identities
@@ -62,7 +68,7 @@ type sharedParts struct {
 func newTokenCache(limit int) *tokenCache {
 	return &tokenCache{
 		seed: maphash.MakeSeed(), packed: map[tokenKey]packedToken{}, limit: limit,
-		patterns: newCache[Credentials, *pattern](maxRemembered),
+		patterns: newCache[patternKey, *pattern](maxRemembered),
 	}
 }
 
@@ -190,13 +196,14 @@ func (c *tokenCache) packText(own []byte, id identity, t *Token, shared *sharedP
 	token.payload -= len(t.UserID())
 
 	shared.pattern = token
-	if p, ok := c.patterns.get(id.credentials(), t.Received()); ok && p.like(token) {
+	key := patternKey{id.credentials(), token.form()}
+	if p, ok := c.patterns.get(key, t.Received()); ok {
 		if longer := p.appendDifferences(own, token); len(longer)-len(own) < len(token.bytes)/2 {
 			shared.pattern = p
 			return longer
 		}
 	}
-	c.patterns.put(id.credentials(), token, t.Received().Add(maxKept))
+	c.patterns.put(key, token, t.Received().Add(maxKept))
 	return own
 }
 

@@ -189,3 +189,19 @@ func TestTokenCache_Memory(t *testing.T) {
 	require.Less(t, each, 190.0)
 	require.Equal(t, n, c.len())
 }
+
+// After a change in Meet, the tokens of an application have two forms for a while. Each has a pattern.
+func TestTokenCache_TwoForms(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_760_000_000, 0)
+	c := newTokenCache(100)
+	for i := range 20 {
+		value, userID := meetToken(i, int(now.Unix()))
+		id := identityOf("client", fmt.Sprint(i))
+		c.put(id, tokenOf(value, userID, now))
+		c.put(identityOf("client", fmt.Sprint(i, "later")), tokenOf(jwt("{}", strings.Repeat("i", i+1), ""), "", now))
+		if pattern := c.packed[c.key(id)].shared.Value().pattern; i > 0 {
+			require.Same(t, c.packed[c.key(identityOf("client", "0"))].shared.Value().pattern, pattern)
+		}
+	}
+}
