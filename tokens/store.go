@@ -19,11 +19,11 @@ type StoreSettings = redisdb.Settings
 // StoreWarnings lists the settings that lose data.
 func StoreWarnings(servers []StoreSettings) []string { return redisdb.Warnings(servers) }
 
-// Permissions is what the Redis user may not do. Lack is the same for one server.
-type (
-	Permissions = redisdb.Permissions
-	Lack        = redisdb.Lack
-)
+// Permissions is what the Redis user may not do.
+type Permissions = redisdb.Permissions
+
+// Lack is what the Redis user may not do at one server.
+type Lack = redisdb.Lack
 
 // Replica is a replica that this gateway could not use after a failover.
 type Replica = redisdb.Replica
