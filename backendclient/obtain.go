@@ -69,9 +69,7 @@ func (c *Client) Forget(caller Caller) {
 	c.refusedCallers.drop(id)
 	c.refusedApplications.drop(id.credentials())
 	c.disabledSessions.drop(caller.Session)
-	if t, ok := c.tokens.get(id, c.options.Now()); ok {
-		c.tokens.drop(id, t)
-	}
+	c.tokens.forget(id)
 	if c.options.Store == nil {
 		return
 	}

@@ -28,8 +28,8 @@ type tokenCache struct {
 	patterns *cache[patternKey, *pattern]
 }
 
-// patternKey is what tokens with the same pattern have in common: the application, and where
-// their parts end. An application's tokens of several forms are those from before and after a change in Meet.
+// patternKey is what tokens with the same pattern have in common: the application, and where their
+// parts end. After a change in Meet, an application has tokens of two forms for a while.
 type patternKey struct {
 	credentials Credentials
 	form        [3]int
@@ -143,6 +143,13 @@ func (c *tokenCache) drop(id identity, t *Token) {
 	if c.holds(key, id, t) {
 		delete(c.packed, key)
 	}
+}
+
+// forget drops the token for an identity, whichever it is.
+func (c *tokenCache) forget(id identity) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.packed, c.key(id))
 }
 
 // holds reports whether a token is kept. The caller has the lock.

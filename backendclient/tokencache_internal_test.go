@@ -128,6 +128,12 @@ func TestTokenCache_AnotherToken(t *testing.T) {
 	require.Equal(t, use{now.Unix(), "application"}, got.lastUse)
 	c.drop(id, kept)
 	require.Zero(t, c.len())
+
+	c.put(id, kept)
+	c.forget(identityOf("client", "bob@example.com"))
+	require.Equal(t, 1, c.len())
+	c.forget(id)
+	require.Zero(t, c.len())
 }
 
 // A full cache drops the token that was not used for the longest time. It compares all
